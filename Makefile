@@ -1,0 +1,29 @@
+# Each target makes its own virtual environment from the tested versions in constraints.txt.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: demo test bench lint clean
+
+demo: $(READY)  ## Train a net on MNIST addition, 4 digits (scikit-learn's digits where MNIST is not at hand).
+	$(BIN)/python -m emnesy_gpu train addition --digits 4 --out runs/demo
+
+test: $(READY)  ## Run the tests.
+	$(BIN)/python -m pytest
+
+bench: $(READY)  ## Run the benchmarks.
+	$(BIN)/python -m pytest --benchmark-only
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(READY): pyproject.toml setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch --editable ".[train,profile,test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,41 @@
+"""Exact and approximate posteriors over hidden symbols, for EM training of neurosymbolic models.
+
+    import emnesy_gpu as em
+
+    problem = em.Addition(n_digits=4)
+    post = em.posterior(problem, logits, label)     # E-step: p(digit | sum), batched and fused
+    loss = em.em_loss(logits, post)                 # M-step: cross-entropy against the posterior
+"""
+
+from pathlib import Path
+
+if not (Path(__file__).parent / "kernels").is_dir():
+    # In a source checkout the kernels lie beside this package; an installed wheel holds them inside it.
+    __path__.append(str(Path(__file__).parent.parent))
+
+from emnesy_gpu.backends import backend
+from emnesy_gpu.e_step import Posterior, posterior, sample_posterior
+from emnesy_gpu.em import EM
+from emnesy_gpu.engines import MAP, Engine, Exact, UnsupportedEngineError
+from emnesy_gpu.m_step import em_loss, fused_em_loss
+from emnesy_gpu.problems import Addition, Problem
+from emnesy_gpu.reference.bp_std import bp_std_loss
+from emnesy_gpu.version import __version__
+
+__all__ = [
+    "EM",
+    "MAP",
+    "Addition",
+    "Engine",
+    "Exact",
+    "Posterior",
+    "Problem",
+    "UnsupportedEngineError",
+    "__version__",
+    "backend",
+    "bp_std_loss",
+    "em_loss",
+    "fused_em_loss",
+    "posterior",
+    "sample_posterior",
+]

@@ -1,0 +1,69 @@
+"""Checks of user input: every error names the argument, what was got and what was expected."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+FLOAT_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+INVALID_LOGITS, INVALID_LABEL = 2, 3
+
+
+def is_tensor(name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+
+
+def has_dtype(name: str, tensor: Tensor, allowed: tuple[torch.dtype, ...]) -> None:
+    if tensor.dtype not in allowed:
+        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
+        got = str(tensor.dtype).removeprefix("torch.")
+        raise TypeError(f"{name} must have one of the dtypes {names}, got {got}")
+
+
+def has_trailing_shape(name: str, tensor: Tensor, trailing: tuple[int, ...]) -> None:
+    """The shape must be [batch, *trailing]."""
+    if tensor.dim() != len(trailing) + 1 or tuple(tensor.shape[1:]) != trailing:
+        expected = ", ".join(["batch", *map(str, trailing)])
+        raise ValueError(f"{name} must have shape [{expected}], got {list(tensor.shape)}")
+
+
+def belong_together(logits: Tensor, label: Tensor) -> None:
+    if label.device != logits.device:
+        raise ValueError(
+            f"label must be on the device of logits: expected {logits.device}, got {label.device}"
+        )
+    if label.shape[0] != logits.shape[0]:
+        raise ValueError(
+            f"label must have the batch size of logits: expected {logits.shape[0]}, got {label.shape[0]}"
+        )
+
+
+def raise_for_status(status: Tensor, logits: Tensor, label: Tensor) -> None:
+    """Raise for the first row whose logits or label no posterior can be computed from (synchronises a GPU)."""
+    bad = (status >= INVALID_LOGITS).nonzero()
+    if bad.numel() == 0:
+        return
+    row = int(bad[0])
+    if int(status[row]) == INVALID_LABEL:
+        _raise_for_label(label[row], row, logits.shape[-1])
+    _raise_for_logits(logits[row], row)
+
+
+def _raise_for_label(digits: Tensor, row: int, base: int) -> None:
+    wrong = ((digits < 0) | (digits >= base)).nonzero()[0].tolist()
+    index = ", ".join(map(str, [row, *wrong]))
+    raise ValueError(f"label[{index}] must be a digit in 0..{base - 1}, got {int(digits[tuple(wrong)])}")
+
+
+def _raise_for_logits(values: Tensor, row: int) -> None:
+    wrong = (values.isnan() | (values == float("inf"))).nonzero()
+    if wrong.numel():
+        index = ", ".join(map(str, [row, *wrong[0].tolist()]))
+        got = float(values[tuple(wrong[0])])
+        raise ValueError(f"logits[{index}] must be finite or -inf, got {got}")
+    empty = (values == float("-inf")).all(-1).nonzero()[0].tolist()
+    index = ", ".join(map(str, [row, *empty]))
+    raise ValueError(f"logits[{index}] must have at least one finite value, got -inf for every value")

@@ -1,0 +1,92 @@
+"""The E-step: the posterior over hidden symbols given a label."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from emnesy_gpu.engines import Engine, Posterior, choose_engine
+from emnesy_gpu.problems import Problem
+
+__all__ = ["Posterior", "posterior", "sample_posterior"]
+
+
+def posterior(
+    problem: Problem, logits: Tensor, label: Tensor, engine: Engine | None = None, check: bool = True
+) -> Posterior:
+    """Posterior marginals of every hidden symbol, q_i(v) = p(z_i = v | y, x) under p(z | x) = prod_i softmax(logits_i).
+
+    The E-step of EM-NeSy (arXiv 2606.14463). Never differentiable: the logits are detached, and the result is a
+    constant on every back end.
+
+    Args:
+        problem: the symbolic component, e.g. ``em.Addition(n_digits=4)``.
+        logits: [batch, *problem.latent_shape, problem.cardinality], float32, float64, bfloat16 or float16, any strides,
+            on a CPU or a CUDA device; half types are computed in float32. Any finite value, and -inf for a hard zero.
+        label: integers [batch, ...] as ``problem.label`` returns them, on the same device.
+        engine: the strategy; None takes the best one for the problem.
+        check: verify the values of logits and label. The check costs one synchronisation on a GPU; without it the
+            kernels stay within their memory, but rows with NaN or +inf logits have unspecified values.
+
+    Returns:
+        ``Posterior``: marginals (probabilities), log_evidence (natural log), possible, info. Impossible labels, also
+        those excluded by hard zeros, have log_evidence -inf, possible False and the prior as marginals; never NaN.
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: a wrong shape or device; with ``check`` also NaN or +inf logits, a symbol without a finite logit,
+            or a label out of range.
+        UnsupportedEngineError: the engine does not work for the problem.
+
+    The same input gives the same bits, whatever the batch around a row. Memory: the result.
+
+    >>> import torch, emnesy_gpu as em
+    >>> problem = em.Addition(n_digits=1)
+    >>> logits = torch.zeros(1, 2, 1, 10)                            # two digits, nothing known
+    >>> post = em.posterior(problem, logits, torch.tensor([[0, 1]]))  # their sum is 1: 0 + 1 or 1 + 0
+    >>> post.marginals[0, 0, 0, :3].tolist()
+    [0.5, 0.5, 0.0]
+    >>> round(post.log_evidence.exp().item(), 4)                     # 2 of 100 pairs
+    0.02
+    """
+    engine = choose_engine(problem, engine)
+    logits, label = problem.checked(logits, label)
+    return engine.infer(problem, logits, label, check)
+
+
+def sample_posterior(
+    problem: Problem,
+    logits: Tensor,
+    label: Tensor,
+    n_samples: int,
+    seed: int,
+    first_row: int = 0,
+    check: bool = True,
+) -> Tensor:
+    """Independent exact joint samples z ~ p(z | y, x), int64 [n_samples, batch, *latent_shape].
+
+    Chains are sampled by forward filtering and backward sampling in float64, so the label of every sample is y. The
+    random words come from Philox-4x32-10 with counter (position, sample, first_row + row) and key ``seed``: a sample
+    depends on neither the batch split nor the launch geometry. Row r of a batch equals row 0 of a batch that starts
+    at ``first_row=r``. Rows whose label is impossible are drawn from the prior.
+
+    Args:
+        problem, logits, label, check: as for ``posterior``; errors too.
+        n_samples: samples per row, at least 0.
+        seed: an integer in 0..2**63-1.
+        first_row: the global index of row 0, for batches that are parts of a larger one.
+
+    >>> import torch, emnesy_gpu as em
+    >>> problem = em.Addition(n_digits=3)
+    >>> label = torch.tensor([[1, 2, 3, 4]])
+    >>> z = em.sample_posterior(problem, torch.randn(1, 2, 3, 10), label, n_samples=5, seed=0)
+    >>> bool((problem.label(z) == label).all())
+    True
+    """
+    if n_samples < 0:
+        raise ValueError(f"n_samples must be at least 0, got {n_samples}")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed must be an integer in 0..2**63-1, got {seed}")
+    if first_row < 0:
+        raise ValueError(f"first_row must be at least 0, got {first_row}")
+    logits, label = problem.checked(logits, label)
+    return problem.sample(logits, label, n_samples, seed, first_row, check)

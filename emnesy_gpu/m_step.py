@@ -1,0 +1,91 @@
+"""The M-step: from a posterior to a loss that a PyTorch optimizer minimises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from emnesy_gpu.engines import Posterior
+from emnesy_gpu.problems import Problem
+from emnesy_gpu.reduction import reduce
+
+
+def em_loss(logits: Tensor, post: Posterior, reduction: str = "mean") -> Tensor:
+    """Cross-entropy of the net against a constant posterior, - sum_i sum_v q_i(v) log softmax(logits_i)(v).
+
+    Summed over the symbols; ``reduction`` "mean" or "sum" over the batch, "none" gives [batch]. With exact marginals
+    its gradient equals that of -log p(y | x) (EM-NeSy, arXiv 2606.14463, Theorem 3.1). Rows whose label is impossible
+    add a gradient of exactly zero. Hard zeros (-inf logits) add nothing.
+
+    Args:
+        logits: [batch, *latent_shape, cardinality], natural-log scale, not normalised; differentiable.
+        post: what ``em.posterior`` returned, possibly from other logits (Multi-M steps).
+
+    Raises:
+        ValueError: shapes differ, or an unknown reduction.
+
+    >>> import torch, emnesy_gpu as em
+    >>> problem, label = em.Addition(n_digits=1), torch.tensor([[0, 1]])
+    >>> logits = torch.zeros(1, 2, 1, 10, requires_grad=True)
+    >>> loss = em.em_loss(logits, em.posterior(problem, logits, label))
+    >>> loss.backward()
+    >>> [round(g, 2) for g in logits.grad[0, 0, 0].tolist()[:3]]     # softmax - posterior
+    [-0.4, -0.4, 0.1]
+    """
+    if logits.shape != post.marginals.shape:
+        raise ValueError(
+            f"logits must have the shape of the posterior {list(post.marginals.shape)}, got {list(logits.shape)}"
+        )
+    log_prior = torch.log_softmax(logits.to(post.marginals.dtype), -1)
+    log_prior = log_prior.masked_fill(post.marginals == 0, 0.0)
+    per_row = -(post.marginals * log_prior).flatten(1).sum(1)
+    constant = per_row.detach()
+    return reduce(torch.where(post.possible, per_row, constant), reduction)
+
+
+def fused_em_loss(
+    problem: Problem, logits: Tensor, label: Tensor, reduction: str = "mean", check: bool = True
+) -> Tensor:
+    """-log p(y | x) with the EM gradient softmax(logits) - posterior, E-step and M-step in one kernel.
+
+    One pass over the logits computes the value and the gradient; the only memory is the gradient, which the backward
+    pass scales in place. So it supports one backward pass (a second one raises RuntimeError), and no double backward.
+    The value is exact; for an impossible label it is +inf, and the gradient of that row is exactly zero.
+
+    Args:
+        problem, logits, label, check: as for ``em.posterior``; errors too. The problem must allow exact inference.
+        reduction: "mean" or "sum" over the batch; "none" gives [batch].
+
+    >>> import torch, emnesy_gpu as em
+    >>> problem, label = em.Addition(n_digits=1), torch.tensor([[0, 1]])
+    >>> logits = torch.zeros(1, 2, 1, 10, requires_grad=True)
+    >>> loss = em.fused_em_loss(problem, logits, label)
+    >>> loss.backward()
+    >>> round(loss.item(), 4), round(logits.grad[0, 0, 0, 0].item(), 2)   # -log(2 / 100)
+    (3.912, -0.4)
+    """
+    _, label = problem.checked(logits, label)
+    scale = 1.0 / max(len(logits), 1) if reduction == "mean" else 1.0
+    negative_log_evidence = _FusedEMLoss.apply(logits, label, problem, scale, check)
+    return reduce(negative_log_evidence, reduction)
+
+
+class _FusedEMLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, label: Tensor, problem: Problem, scale: float, check: bool
+    ) -> Tensor:
+        gradient, log_evidence = problem.em_gradient(logits.detach(), label, scale, check)
+        ctx.save_for_backward(gradient)
+        ctx.scale, ctx.dtype = scale, logits.dtype
+        return -log_evidence
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        row_scale = (upstream / ctx.scale).view(-1, *[1] * (gradient.dim() - 1))
+        return gradient.mul_(row_scale).to(ctx.dtype), None, None, None, None

@@ -1,0 +1,1 @@
+"""Numba kernels: the same launch functions as ``kernels.gpu``, for CPU tensors."""

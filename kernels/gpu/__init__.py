@@ -1,0 +1,1 @@
+"""Triton kernels: the same launch functions as ``kernels.cpu``, for CUDA tensors."""
