@@ -1,10 +1,10 @@
 """Exact and approximate posteriors over hidden symbols, for EM training of neurosymbolic models.
 
-    import emnesy_gpu as em
+import emnesy_gpu as em
 
-    problem = em.Addition(n_digits=4)
-    post = em.posterior(problem, logits, label)     # E-step: p(digit | sum), batched and fused
-    loss = em.em_loss(logits, post)                 # M-step: cross-entropy against the posterior
+problem = em.Addition(n_digits=4)
+post = em.posterior(problem, logits, label)     # E-step: p(digit | sum), batched and fused
+loss = em.em_loss(logits, post)                 # M-step: cross-entropy against the posterior
 """
 
 from pathlib import Path

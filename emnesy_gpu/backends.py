@@ -1,8 +1,8 @@
 """Which kernels an op runs: chosen by the tensor's device, or by the caller.
 
-    reference   plain float64 torch, any device: slow, the specification
-    cpu         Numba kernels, CPU tensors
-    triton      Triton kernels, CUDA tensors (CPU tensors under TRITON_INTERPRET=1 or another Triton driver)
+reference   plain float64 torch, any device: slow, the specification
+cpu         Numba kernels, CPU tensors
+triton      Triton kernels, CUDA tensors (CPU tensors under TRITON_INTERPRET=1 or another Triton driver)
 """
 
 from __future__ import annotations

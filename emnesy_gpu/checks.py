@@ -32,13 +32,9 @@ def has_trailing_shape(name: str, tensor: Tensor, trailing: tuple[int, ...]) -> 
 
 def belong_together(logits: Tensor, label: Tensor) -> None:
     if label.device != logits.device:
-        raise ValueError(
-            f"label must be on the device of logits: expected {logits.device}, got {label.device}"
-        )
+        raise ValueError(f"label must be on the device of logits: expected {logits.device}, got {label.device}")
     if label.shape[0] != logits.shape[0]:
-        raise ValueError(
-            f"label must have the batch size of logits: expected {logits.shape[0]}, got {label.shape[0]}"
-        )
+        raise ValueError(f"label must have the batch size of logits: expected {logits.shape[0]}, got {label.shape[0]}")
 
 
 def raise_for_status(status: Tensor, logits: Tensor, label: Tensor) -> None:

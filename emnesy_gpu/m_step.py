@@ -75,9 +75,7 @@ def fused_em_loss(
 
 class _FusedEMLoss(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, logits: Tensor, label: Tensor, problem: Problem, scale: float, check: bool
-    ) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, label: Tensor, problem: Problem, scale: float, check: bool) -> Tensor:
         gradient, log_evidence = problem.em_gradient(logits.detach(), label, scale, check)
         ctx.save_for_backward(gradient)
         ctx.scale, ctx.dtype = scale, logits.dtype

@@ -56,12 +56,8 @@ def _carry_chain_posterior_fake(logits: Tensor, label: Tensor, check: bool) -> t
     return _chain_outputs(logits)
 
 
-def _carry_chain_em_gradient(
-    logits: Tensor, label: Tensor, scale: float, check: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    gradient, log_evidence, status = _carry_chain(logits).em_gradient(
-        logits.contiguous(), label.contiguous(), scale
-    )
+def _carry_chain_em_gradient(logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor, Tensor]:
+    gradient, log_evidence, status = _carry_chain(logits).em_gradient(logits.contiguous(), label.contiguous(), scale)
     if check:
         checks.raise_for_status(status, logits, label)
     return gradient, log_evidence, status
@@ -88,9 +84,7 @@ def _carry_chain_map_fake(logits: Tensor, label: Tensor, check: bool) -> tuple[T
 def _carry_chain_sample(
     logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool
 ) -> tuple[Tensor, Tensor]:
-    digits, status = _carry_chain(logits).sample(
-        logits.contiguous(), label.contiguous(), n_samples, seed, first_row
-    )
+    digits, status = _carry_chain(logits).sample(logits.contiguous(), label.contiguous(), n_samples, seed, first_row)
     if check:
         checks.raise_for_status(status, logits, label)
     return digits, status
@@ -109,8 +103,7 @@ _register(
     _carry_chain_posterior_fake,
 )
 _register(
-    "carry_chain_em_gradient(Tensor logits, Tensor label, float scale, bool check)"
-    " -> (Tensor, Tensor, Tensor)",
+    "carry_chain_em_gradient(Tensor logits, Tensor label, float scale, bool check) -> (Tensor, Tensor, Tensor)",
     _carry_chain_em_gradient,
     _carry_chain_em_gradient_fake,
 )

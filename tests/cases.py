@@ -43,11 +43,7 @@ class Case:
 
 
 SMALL = [
-    Case(n, base, k, batch=3)
-    for n in (1, 2, 3)
-    for base in (2, 3, 10)
-    for k in (2, 3, 4)
-    if base ** (k * n) <= 20_000
+    Case(n, base, k, batch=3) for n in (1, 2, 3) for base in (2, 3, 10) for k in (2, 3, 4) if base ** (k * n) <= 20_000
 ] + [Case(2, 3, 2, hard_zeros=0.4, seed=1), Case(2, 2, 3, hard_zeros=0.4, seed=2), Case(1, 10, 2, batch=1)]
 
 LONG = [

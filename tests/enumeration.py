@@ -21,7 +21,8 @@ def log_joint(problem: Problem, logits: Tensor, label: Tensor) -> tuple[Tensor, 
     """All assignments z, and log p(z, label) [batch, n] in float64 (-inf where the label of z differs)."""
     z = assignments(problem)
     log_prior = torch.log_softmax(logits.double(), -1)
-    log_p = torch.stack([row.expand(len(z), *row.shape).gather(-1, z[..., None]).flatten(1).sum(1) for row in log_prior])
+    expanded = log_prior[:, None].expand(-1, len(z), *log_prior.shape[1:])
+    log_p = expanded.gather(-1, z.expand(len(logits), *z.shape)[..., None]).flatten(2).sum(2)
     consistent = (problem.label(z) == label[:, None]).flatten(2).all(-1)
     return z, log_p.masked_fill(~consistent, float("-inf"))
 

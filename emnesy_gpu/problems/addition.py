@@ -64,9 +64,7 @@ class Addition(Problem):
             expected = ", ".join(["...", *map(str, self.latent_shape)])
             raise ValueError(f"z must have shape [{expected}], got {list(z.shape)}")
         if bool(((z < 0) | (z >= self.base)).any()):
-            raise ValueError(
-                f"z must hold digits in 0..{self.base - 1}, got {int(z.min())}..{int(z.max())}"
-            )
+            raise ValueError(f"z must hold digits in 0..{self.base - 1}, got {int(z.min())}..{int(z.max())}")
         column_sums = z.long().sum(-2)
         label = column_sums.new_zeros((*column_sums.shape[:-1], self.n_label_digits))
         carry = column_sums.new_zeros(column_sums.shape[:-1])
@@ -84,15 +82,11 @@ class Addition(Problem):
         digits, log_joint, status = torch.ops.emnesy_gpu.carry_chain_map(logits, label, check)
         return MapAssignment(digits, log_joint, status == 0)
 
-    def sample(
-        self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool
-    ) -> Tensor:
+    def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
         digits, _ = torch.ops.emnesy_gpu.carry_chain_sample(logits, label, n_samples, seed, first_row, check)
         return digits
 
-    def em_gradient(
-        self, logits: Tensor, label: Tensor, scale: float, check: bool
-    ) -> tuple[Tensor, Tensor]:
+    def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
         gradient, log_evidence, _ = torch.ops.emnesy_gpu.carry_chain_em_gradient(logits, label, scale, check)
         return gradient, log_evidence
 

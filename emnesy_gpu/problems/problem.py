@@ -49,14 +49,10 @@ class Problem:
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         raise UnsupportedInference
 
-    def sample(
-        self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool
-    ) -> Tensor:
+    def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
         raise UnsupportedInference
 
-    def em_gradient(
-        self, logits: Tensor, label: Tensor, scale: float, check: bool
-    ) -> tuple[Tensor, Tensor]:
+    def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
         raise UnsupportedInference
 
     def supports(self, inference: str) -> bool:

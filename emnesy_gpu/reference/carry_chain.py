@@ -50,18 +50,21 @@ def em_gradient(logits: Tensor, label: Tensor, scale: float) -> tuple[Tensor, Te
 
 
 def log_softmax(logits: Tensor) -> Tensor:
-    """float64 log-softmax; a symbol whose logits are all -inf (an invalid row) gets the uniform prior."""
-    logits = logits.double()
-    empty = (logits == NEG_INF).all(-1, keepdim=True)
-    return torch.log_softmax(torch.where(empty, 0.0, logits), -1)
+    """float64 log-softmax; a symbol whose logits are no prior gets the uniform one (its row is invalid anyway)."""
+    return torch.log_softmax(torch.where(not_a_prior(logits), 0.0, logits.double()), -1)
+
+
+def not_a_prior(logits: Tensor) -> Tensor:
+    """Symbols with a NaN or +inf logit or without a finite one: bool [..., 1]."""
+    broken = (logits.isnan() | (logits == float("inf"))).any(-1, keepdim=True)
+    return broken | (logits == NEG_INF).all(-1, keepdim=True)
 
 
 def row_status(logits: Tensor, label: Tensor) -> Tensor:
     """uint8 [batch]: 3 where a label digit is out of range, 2 where logits are not a prior, else 0."""
     base = logits.shape[-1]
-    not_a_prior = logits.isnan() | (logits == float("inf")) | (logits == NEG_INF).all(-1, keepdim=True)
     status = torch.zeros(len(logits), dtype=torch.uint8, device=logits.device)
-    status[not_a_prior.flatten(1).any(1)] = INVALID_LOGITS
+    status[not_a_prior(logits).flatten(1).any(1)] = INVALID_LOGITS
     status[((label < 0) | (label >= base)).any(1)] = INVALID_LABEL
     return status
 
@@ -106,7 +109,7 @@ def carry_states(n_addends: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 def transfer_matrices(log_prior: Tensor, digits: Tensor) -> Tensor:
     """log T [batch, n_digits, carry-in, carry-out]."""
-    _, k, n, base = log_prior.shape
+    _, k, _, base = log_prior.shape
     carry_in, carry_out = carry_states(k, log_prior.device)
     total = digits[..., None] + base * carry_out - carry_in
     log_pmf = pmf_of_sum(list(log_prior.unbind(1)))
@@ -195,9 +198,7 @@ def viterbi(scores: Tensor, label: Tensor) -> Tensor | None:
     tables = [suffix_max(scores[:, i]) for i in range(n)]
     best = [[0.0] + [NEG_INF] * (k - 1)]
     for i in range(n - 1, -1, -1):
-        step = [
-            [at(tables[i][0], int(digits[0, i]) + base * out - c) for out in range(k)] for c in range(k)
-        ]
+        step = [[at(tables[i][0], int(digits[0, i]) + base * out - c) for out in range(k)] for c in range(k)]
         best.append([max(best[-1][c] + step[c][out] for c in range(k)) for out in range(k)])
     carry = int(top_carry)
     if carry >= k or best[n][carry] == NEG_INF:
@@ -226,9 +227,7 @@ def first_argmax(values: list[float]) -> int:
     return values.index(max(values))
 
 
-def sample(
-    logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int
-) -> tuple[Tensor, Tensor]:
+def sample(logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int) -> tuple[Tensor, Tensor]:
     """Independent exact samples from p(digits | label): forward filter, backward sample.
 
     int64 [n_samples, batch, n_addends, n_digits]. The uniforms of sample t at position i of row r are the four
@@ -238,7 +237,7 @@ def sample(
     """
     batch, k, n, base = logits.shape
     log_prior = log_softmax(logits)
-    _, log_evidence, status = posterior(logits.double(), label)
+    _, _, status = posterior(logits.double(), label)
     digits, top_carry = split_label(label, n, base)
     alpha, _ = messages(transfer_matrices(log_prior, digits), top_carry)
     drawn = torch.empty(n_samples, batch, k, n, dtype=torch.int64)
@@ -246,17 +245,13 @@ def sample(
         for t in range(n_samples):
             uniforms = philox_uniforms(n, t, first_row + row, seed)
             if status[row] == POSSIBLE:
-                drawn[t, row] = sample_row(
-                    log_prior[row], alpha[row], digits[row], int(top_carry[row]), uniforms
-                )
+                drawn[t, row] = sample_row(log_prior[row], alpha[row], digits[row], int(top_carry[row]), uniforms)
             else:
                 drawn[t, row] = sample_prior(log_prior[row], uniforms)
     return drawn, status
 
 
-def sample_row(
-    log_prior: Tensor, alpha: Tensor, digits: Tensor, carry: int, uniforms: list[list[float]]
-) -> Tensor:
+def sample_row(log_prior: Tensor, alpha: Tensor, digits: Tensor, carry: int, uniforms: list[list[float]]) -> Tensor:
     """One joint sample [n_addends, n_digits], drawn from the most significant position downwards."""
     k, n, base = log_prior.shape
     drawn = torch.empty(k, n, dtype=torch.int64)
@@ -266,9 +261,7 @@ def sample_row(
         carry = draw([float(alpha[i, c]) + at(suffix[0], total - c) for c in range(k)], uniforms[i][0])
         remainder = total - carry
         for j in range(k - 1):
-            log_weights = [
-                float(log_prior[j, i, v]) + at(suffix[j + 1], remainder - v) for v in range(base)
-            ]
+            log_weights = [float(log_prior[j, i, v]) + at(suffix[j + 1], remainder - v) for v in range(base)]
             drawn[j, i] = draw(log_weights, uniforms[i][j + 1])
             remainder -= int(drawn[j, i])
         drawn[k - 1, i] = remainder
@@ -277,9 +270,7 @@ def sample_row(
 
 def sample_prior(log_prior: Tensor, uniforms: list[list[float]]) -> Tensor:
     k, n, _ = log_prior.shape
-    return torch.tensor(
-        [[draw(log_prior[j, i].tolist(), uniforms[i][j]) for i in range(n)] for j in range(k)]
-    )
+    return torch.tensor([[draw(log_prior[j, i].tolist(), uniforms[i][j]) for i in range(n)] for j in range(k)])
 
 
 def draw(log_weights: list[float], uniform: float) -> int:

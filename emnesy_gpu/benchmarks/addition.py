@@ -1,0 +1,116 @@
+"""Addition: the fused E-step against unfused torch, BP-std, a bare softmax and a copy of the same bytes."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+import emnesy_gpu as em
+from emnesy_gpu.benchmarks.measure import median_seconds, peak_bytes
+from emnesy_gpu.reference import carry_chain as reference
+from emnesy_gpu.reference.bp_em import bp_em_posterior
+
+DIGITS = (1, 4, 15, 100, 1000)
+BATCHES = (64, 256, 1024)
+METHODS = {
+    "fused": "posterior and evidence from logits, one fused kernel",
+    "fused gradient": "EM gradient and evidence from logits, one fused kernel",
+    "torch EM": "posterior by forward-backward messages in torch, no autograd",
+    "BP-std": "gradient by autograd through the log-space forward recursion",
+    "softmax": "torch.softmax of the logits alone",
+    "copy": "a copy of the logits",
+}
+
+
+@dataclass
+class Measurement:
+    """One method at one size; ``peak`` in bytes above the inputs."""
+
+    method: str
+    n_digits: int
+    batch: int
+    seconds: float
+    peak: int | None
+    error: float | None
+
+
+def inputs(n_digits: int, batch: int, device: torch.device) -> tuple[em.Addition, Tensor, Tensor]:
+    """Logits of a half-trained net (s.d. 3, the true digit favoured by 2) and their label."""
+    problem = em.Addition(n_digits)
+    generator = torch.Generator().manual_seed(n_digits)
+    shape = (batch, 2, n_digits)
+    z = torch.randint(0, 10, shape, generator=generator)
+    logits = 3 * torch.randn(*shape, 10, generator=generator)
+    logits.scatter_add_(-1, z[..., None], torch.full((*shape, 1), 2.0))
+    return problem, logits.to(device), problem.label(z).to(device)
+
+
+def methods(problem: em.Addition, logits: Tensor, label: Tensor) -> dict[str, Callable[[], Tensor]]:
+    """Each method as a call without arguments; the first four return what it takes to train."""
+    leaf = logits.clone().requires_grad_()
+    target = torch.empty_like(logits)
+
+    def bp_std() -> Tensor:
+        (gradient,) = torch.autograd.grad(em.bp_std_loss(problem, leaf, label, "sum"), leaf)
+        return gradient
+
+    return {
+        "fused": lambda: em.posterior(problem, logits, label).marginals,
+        "fused gradient": lambda: problem.em_gradient(logits, label, 1.0, True)[0],
+        "torch EM": lambda: bp_em_posterior(problem, logits, label)[0],
+        "BP-std": bp_std,
+        "softmax": lambda: torch.softmax(logits, -1),
+        "copy": lambda: target.copy_(logits),
+    }
+
+
+def errors(problem: em.Addition, logits: Tensor, label: Tensor, rows: int = 16) -> dict[str, float]:
+    """Largest error against the float64 reference over the first rows, of the methods that infer something."""
+    marginals, _, _ = reference.posterior(logits[:rows].double(), label[:rows])
+    gradient = torch.softmax(logits[:rows].double(), -1) - marginals
+    expected = {"fused": marginals, "torch EM": marginals, "fused gradient": gradient, "BP-std": gradient}
+    calls = methods(problem, logits, label)
+    return {name: float((calls[name]()[:rows] - value).abs().max()) for name, value in expected.items()}
+
+
+def run(
+    digits: Iterable[int] = DIGITS, batches: Iterable[int] = BATCHES, device: str = "cpu", budget: float = 0.5
+) -> Iterator[Measurement]:
+    """Measure every method at every size; the results are checked against the reference before they are timed."""
+    where = torch.device(device)
+    sizes = [(n, batch) for n in digits for batch in batches]
+    peaks = _peaks(sizes, device, torch.get_num_threads())
+    for n, batch in sizes:
+        problem, logits, label = inputs(n, batch, where)
+        error = errors(problem, logits, label)
+        too_large = {name: value for name, value in error.items() if not value < 1e-3}
+        if too_large:
+            raise ArithmeticError(f"wrong results at n={n}, batch={batch}, not timed: {too_large}")
+        for name, call in methods(problem, logits, label).items():
+            seconds = median_seconds(call, where, budget)
+            yield Measurement(name, n, batch, seconds, peaks[n, batch, name], error.get(name))
+
+
+def _peaks(sizes: list[tuple[int, int]], device: str, threads: int) -> dict[tuple[int, int, str], int | None]:
+    """Peak memory of every method, from a process of its own: its allocator settings would slow the timings."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_measure_peaks, (sizes, device, threads))
+
+
+def _measure_peaks(sizes: list[tuple[int, int]], device: str, threads: int) -> dict[tuple[int, int, str], int | None]:
+    torch.set_num_threads(threads)
+    where = torch.device(device)
+    peaks = {}
+    for n, batch in sizes:
+        for name, call in methods(*inputs(n, batch, where)).items():
+            peaks[n, batch, name] = peak_bytes(call, where)
+    return peaks
+
+
+def as_records(measurements: Iterable[Measurement]) -> list[dict[str, object]]:
+    return [asdict(measurement) for measurement in measurements]

@@ -1,0 +1,98 @@
+"""Medians of wall time, peak memory above the inputs, and the machine they were measured on."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import torch
+
+M_MMAP_THRESHOLD = -3
+SMALL_ALLOCATION = 64 * 1024
+
+
+def median_seconds(
+    function: Callable[[], object], device: torch.device, budget: float = 0.5, least_runs: int = 5
+) -> float:
+    """The median of single runs after two warm-up runs, with the device idle at both ends."""
+    for _ in range(2):
+        function()
+    seconds: list[float] = []
+    stop = time.perf_counter() + budget
+    while len(seconds) < least_runs or (time.perf_counter() < stop and len(seconds) < 1000):
+        start = now(device)
+        function()
+        seconds.append(now(device) - start)
+    return statistics.median(seconds)
+
+
+def now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def peak_bytes(function: Callable[[], object], device: torch.device) -> int | None:
+    """The most memory in use during a call beyond what was in use before it; None where it cannot be read.
+
+    On a CPU: the peak resident size of this process (Linux), with allocations above 64 KiB returned to the system at
+    once, so that the difference counts every buffer, whoever allocated it.
+    """
+    function()
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        function()
+        return torch.cuda.max_memory_allocated(device) - before
+    if platform.system() != "Linux":
+        return None
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_MMAP_THRESHOLD, SMALL_ALLOCATION)
+    function()
+    libc.malloc_trim(0)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _resident("VmRSS")
+        function()
+        return max(_resident("VmHWM") - before, 0)
+    return None
+
+
+def _resident(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"no {field} in /proc/self/status")
+
+
+def machine(device: torch.device) -> dict[str, object]:
+    """What a reader needs to place the figures."""
+    facts: dict[str, object] = {
+        "device": str(device),
+        "cpu": _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }
+    for name in ("numba", "triton"):
+        with contextlib.suppress(ImportError):
+            facts[name] = __import__(name).__version__
+    if device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+        facts["cuda"] = torch.version.cuda
+    return facts
+
+
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,77 @@
+"""Benchmark results as a table, as JSON, and as a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from emnesy_gpu.benchmarks.addition import METHODS, Measurement, as_records
+
+MIB = 2.0**20
+
+
+def table(measurements: Sequence[Measurement], facts: dict[str, object]) -> Table:
+    """One line per size and method; ratios are against BP-std and the copy of the same run."""
+    view = Table(title=f"Addition on {facts['device']}, {facts['threads']} thread(s), medians")
+    for column in ("digits", "batch", "method", "time ms", "x BP-std", "copies", "peak MiB", "error"):
+        view.add_column(column, justify="left" if column == "method" else "right")
+    by_key = {(m.n_digits, m.batch, m.method): m for m in measurements}
+    for m in measurements:
+        baseline = by_key[m.n_digits, m.batch, "BP-std"].seconds
+        copy = by_key[m.n_digits, m.batch, "copy"].seconds
+        view.add_row(
+            str(m.n_digits),
+            str(m.batch),
+            m.method,
+            f"{m.seconds * 1e3:.4f}",
+            f"{baseline / m.seconds:.1f}",
+            f"{m.seconds / copy:.1f}",
+            "-" if m.peak is None else f"{m.peak / MIB:.2f}",
+            "-" if m.error is None else f"{m.error:.0e}",
+            end_section=m.method == list(METHODS)[-1],
+        )
+    return view
+
+
+def write_json(
+    path: Path, measurements: Sequence[Measurement], facts: dict[str, object], startup: dict[str, float]
+) -> None:
+    record = {"machine": facts, "startup_seconds": startup, "measurements": as_records(measurements)}
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def write_plot(path: Path, measurements: Sequence[Measurement], facts: dict[str, object]) -> None:
+    """Time per position over the number of digits, and peak memory, at the largest batch."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    batch = max(m.batch for m in measurements)
+    figure, (time_axis, memory_axis) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    for name in METHODS:
+        rows = [m for m in measurements if m.method == name and m.batch == batch]
+        digits = [m.n_digits for m in rows]
+        time_axis.plot(digits, [1e9 * m.seconds / (m.n_digits * batch) for m in rows], marker="o", label=name)
+        if name != "copy" and all(m.peak is not None for m in rows):
+            memory_axis.plot(digits, [(m.peak or 0) / MIB for m in rows], marker="o", label=name)
+    for axis, title in ((time_axis, "ns per position"), (memory_axis, "peak MiB above the inputs")):
+        axis.set(xscale="log", yscale="log", xlabel="digits per number", title=title)
+        axis.grid(alpha=0.3, which="both")
+    time_axis.legend()
+    figure.suptitle(f"Addition, batch {batch}, {facts['device']}, {facts['threads']} thread(s), torch {facts['torch']}")
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def show(measurements: Sequence[Measurement], facts: dict[str, object], startup: dict[str, float]) -> None:
+    console = Console()
+    console.print(table(measurements, facts))
+    for name, meaning in METHODS.items():
+        console.print(f"{name:>14}  {meaning}")
+    seconds = ", ".join(f"{name} {value:.2f} s" for name, value in startup.items())
+    console.print(seconds, "until the first posterior")

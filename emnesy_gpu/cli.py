@@ -1,0 +1,60 @@
+"""The command line: ``python -m emnesy_gpu`` and the console script ``emnesy``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+import emnesy_gpu
+from emnesy_gpu.engines import UnsupportedEngineError
+from emnesy_gpu.tasks.extras import MissingExtraError
+from emnesy_gpu.tasks.images import DataError
+
+COMMANDS = {"train": "emnesy_gpu.tasks.commands:train"}
+"""Name -> "module:attribute" of a click command, imported when it is run or listed."""
+
+USER_ERRORS = (DataError, MissingExtraError, UnsupportedEngineError, ValueError, OSError)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(emnesy_gpu.__version__, prog_name="emnesy_gpu")
+def emnesy() -> None:
+    """EM training of neurosymbolic models with exact, fused posteriors."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; a user's mistake is one line on standard error."""
+    try:
+        code = emnesy.main(arguments, prog_name="emnesy", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else str(error), err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", 130)
+    except USER_ERRORS as error:
+        return _fail(str(error), 1)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"emnesy: error: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,151 @@
+"""A training run on addition from start to summary, with its files and its reports."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emnesy_gpu.tasks import images
+from emnesy_gpu.tasks.extras import require
+from emnesy_gpu.tasks.images import DataError
+from emnesy_gpu.tasks.mnist_addition import Training
+from emnesy_gpu.tasks.plots import save_learning_curve
+from emnesy_gpu.tasks.progress import PlainReporter, reporter
+from emnesy_gpu.tasks.recipes import Settings, recipe
+from emnesy_gpu.tasks.run_directory import RunDirectory
+
+INTERRUPTED = 130
+
+
+def start(
+    out: Path | None,
+    data_dir: Path | None,
+    *,
+    digits: int,
+    data: str,
+    epochs: int | None,
+    batch: int | None,
+    lr: float | None,
+    augment: bool,
+    threads: int | None,
+    **others: Any,
+) -> int:
+    """Begin a run; settings that are None come from the recipe. Returns the exit code."""
+    if out is not None:
+        require("matplotlib.figure")
+    data_set = images.load(data, data_dir)
+    chosen = {"epochs": epochs, "batch": batch, "lr": lr}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    settings = Settings(
+        digits=digits,
+        data=data_set.name,
+        augment=augment,
+        threads=threads or os.cpu_count() or 1,
+        **{**recipe(digits, augment, data_set.name), **chosen},
+        **others,
+    )
+    return _run(settings, data_set, RunDirectory(out) if out else None, resumed=False)
+
+
+def resume(path: Path, data_dir: Path | None) -> int:
+    """Continue the run in a directory after its last finished epoch. Returns the exit code."""
+    require("matplotlib.figure")
+    directory = RunDirectory(path)
+    settings = directory.read_settings()
+    return _run(settings, images.load(settings.data, data_dir), directory, resumed=True)
+
+
+def _run(settings: Settings, data_set: images.DataSet, directory: RunDirectory | None, resumed: bool) -> int:
+    _prepare_torch(settings)
+    if settings.holdout:
+        data_set = data_set.hold_out(settings.holdout)
+    training = Training(settings, data_set)
+    with reporter(settings.epochs, training.n_batches) as report:
+        report.message(f"data: {data_set.source}")
+        report.message(_description(training))
+        if directory is not None:
+            _open(directory, training, resumed, report)
+        try:
+            _train(training, directory, report)
+        except KeyboardInterrupt:
+            report.message(_farewell(training, directory))
+            return INTERRUPTED
+        _conclude(training, directory, report)
+    return 0
+
+
+def _prepare_torch(settings: Settings) -> None:
+    device = torch.device(settings.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise DataError("--device cuda: PyTorch finds no CUDA device")
+    torch.set_num_threads(settings.threads)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
+def _open(directory: RunDirectory, training: Training, resumed: bool, report: PlainReporter) -> None:
+    """Restore the state from a resumed directory, or save the initial state into a new one."""
+    if resumed:
+        training.load_state_dict(directory.load_checkpoint())
+        directory.rewrite_metrics(training.history)
+        report.message(f"continuing {directory.path} after epoch {len(training.history)}")
+    else:
+        directory.create(training.settings)
+        directory.save_checkpoint(training.state_dict())
+
+
+def _train(training: Training, directory: RunDirectory | None, report: PlainReporter) -> None:
+    while not training.finished:
+        report.epoch_begins(len(training.history) + 1)
+        record = training.run_epoch(report.batch)
+        report.epoch_ends(record)
+        if directory is not None:
+            directory.append_metrics(record)
+            directory.save_checkpoint(training.state_dict())
+
+
+def _conclude(training: Training, directory: RunDirectory | None, report: PlainReporter) -> None:
+    summary = summarise(training)
+    report.message(
+        f"whole sums {100 * summary['sum_accuracy']:.2f} % of {summary['test_sums']}  "
+        f"(20 random groupings {100 * summary['sum_accuracy_20']:.2f} %)  "
+        f"digits {100 * summary['digit_accuracy']:.2f} %  {summary['minutes']:.2f} min"
+    )
+    if directory is not None:
+        directory.save_summary(summary)
+        save_learning_curve(directory.curve, training.history, f"{training.settings.digits}-digit sums")
+        report.message(f"written to {directory.path}")
+
+
+def summarise(training: Training) -> dict[str, Any]:
+    """The figures of the last epoch, and the time of all epochs with their evaluations, however often resumed."""
+    last, history = training.history[-1], training.history
+    return {
+        "digits": training.settings.digits,
+        "seed": training.settings.seed,
+        "epochs": len(history),
+        "test_sums": len(training.test_sums),
+        **{name: last[name] for name in ("sum_accuracy", "sum_accuracy_20", "digit_accuracy", "log_evidence")},
+        "minutes": sum(record["seconds"] for record in history) / 60,
+        "minutes_e": sum(record["seconds_e"] for record in history) / 60,
+        "minutes_m": sum(record["seconds_m"] for record in history) / 60,
+    }
+
+
+def _description(training: Training) -> str:
+    settings = training.settings
+    mode = "hard" if settings.hard else "soft"
+    return (
+        f"{settings.digits}-digit sums: {len(training.train_sums)} for training, {len(training.test_sums)} for testing; "
+        f"{mode} EM, {settings.epochs} epochs, {settings.batch} sums a batch, lr {settings.lr:g}, "
+        f"{'augmented' if settings.augment else 'not augmented'}, seed {settings.seed}, {settings.device}"
+    )
+
+
+def _farewell(training: Training, directory: RunDirectory | None) -> str:
+    done = f"interrupted after {len(training.history)} of {training.settings.epochs} epochs"
+    if directory is None:
+        return f"{done}; nothing was saved, as there was no --out"
+    return f"{done}; continue with: python -m emnesy_gpu train addition --resume {directory.path}"

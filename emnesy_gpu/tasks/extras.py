@@ -1,0 +1,21 @@
+"""Optional packages, imported when a task first needs them."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class MissingExtraError(ImportError):
+    """A package of the ``train`` extra is not installed; the message is the one line to show to a user."""
+
+
+def require(module: str) -> ModuleType:
+    """Import an optional module, or raise ``MissingExtraError`` with the command that installs it."""
+    package = module.partition(".")[0]
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != package:
+            raise
+        raise MissingExtraError(f'{package} is not installed: pip install "emnesy_gpu[train]"', name=package) from error

@@ -1,0 +1,57 @@
+"""The perception net of the MNIST benchmarks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from emnesy_gpu.tasks.augmentation import Warp
+
+
+def lenet(n_classes: int = 10) -> nn.Sequential:
+    """The LeNet that every published system on MNIST addition uses: 44,426 weights for 10 classes.
+
+    Float [n, 1, 28, 28] -> logits [n, n_classes].
+    """
+    layers = nn.Sequential(
+        nn.Conv2d(1, 6, kernel_size=5),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Conv2d(6, 16, kernel_size=5),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(256, 120),
+        nn.ReLU(),
+        nn.Linear(120, 84),
+        nn.ReLU(),
+        nn.Linear(84, n_classes),
+    )
+    return layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+class ImageReader(nn.Module):
+    """Symbol logits from raw images: uint8 [..., 28, 28] -> [..., n_classes], the net applied to every image.
+
+    In training mode every call warps the images anew.
+
+    Args:
+        net: logits from normalised images.
+        mean, deviation: of the training pixels, in units of 255.
+        warp: the augmentation of training images, or None.
+        generator: CPU randomness for the warp.
+    """
+
+    def __init__(
+        self, net: nn.Module, mean: float, deviation: float, warp: Warp | None, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.net, self.mean, self.deviation = net, mean, deviation
+        self.warp, self.generator = warp, generator
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        images = pixels.reshape(-1, 1, *pixels.shape[-2:]).float() / 255
+        if self.training and self.warp is not None:
+            images = self.warp(images, self.generator)
+        images = ((images - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
+        return self.net(images).unflatten(0, pixels.shape[:-2])

@@ -1,0 +1,108 @@
+"""How a training run reports itself: plain lines, or a live bar on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any, TextIO
+
+from emnesy_gpu.tasks.extras import require
+
+
+def reporter(epochs: int, n_batches: int, stream: TextIO | None = None) -> PlainReporter:
+    """A live bar where ``stream`` (standard output) is a terminal, else one plain line per epoch."""
+    stream = sys.stdout if stream is None else stream
+    kind = LiveReporter if stream.isatty() else PlainReporter
+    return kind(epochs, n_batches, stream)
+
+
+class PlainReporter:
+    """One line per finished epoch. A context manager."""
+
+    def __init__(self, epochs: int, n_batches: int, stream: TextIO) -> None:
+        self.epochs, self.n_batches, self.stream = epochs, n_batches, stream
+
+    def __enter__(self) -> PlainReporter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def epoch_begins(self, epoch: int) -> None:
+        """``epoch`` counts from 1."""
+
+    def batch(self, metrics: dict[str, float]) -> None:
+        """Called with the metrics of every batch."""
+
+    def epoch_ends(self, record: dict[str, Any]) -> None:
+        self.message(epoch_line(record, self.epochs))
+
+    def message(self, text: str) -> None:
+        print(text, file=self.stream, flush=True)
+
+
+class LiveReporter(PlainReporter):
+    """A bar over the batches of an epoch with the current figures, and the finished epochs above it."""
+
+    def __init__(self, epochs: int, n_batches: int, stream: TextIO) -> None:
+        super().__init__(epochs, n_batches, stream)
+        progress = require("rich.progress")
+        console = require("rich.console").Console(file=stream, highlight=False)
+        self.bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[figures]}"),
+            progress.TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self.task = self.bar.add_task("", total=n_batches, figures="")
+        self.accuracy = ""
+        self.seconds_e = self.seconds_m = 0.0
+
+    def __enter__(self) -> LiveReporter:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+
+    def epoch_begins(self, epoch: int) -> None:
+        self.seconds_e = self.seconds_m = 0.0
+        self.bar.reset(self.task, description=f"epoch {epoch}/{self.epochs}", figures=self.accuracy)
+
+    def batch(self, metrics: dict[str, float]) -> None:
+        self.seconds_e += metrics["seconds_e"]
+        self.seconds_m += metrics["seconds_m"]
+        figures = (
+            f"loss {metrics['loss']:.3f}  evidence {metrics['log_evidence']:.3f}  {self.accuracy}"
+            f"E {self.seconds_e:.1f} s  M {self.seconds_m:.1f} s"
+        )
+        self.bar.update(self.task, advance=1, figures=figures)
+
+    def epoch_ends(self, record: dict[str, Any]) -> None:
+        self.accuracy = f"sums {100 * record['sum_accuracy']:.2f} %  "
+        super().epoch_ends(record)
+
+    def message(self, text: str) -> None:
+        self.bar.console.print(text, markup=False, soft_wrap=True)
+
+
+def epoch_line(record: dict[str, Any], epochs: int) -> str:
+    return (
+        f"epoch {record['epoch']:{len(str(epochs))}d}/{epochs}  loss {record['loss']:.4f}  "
+        f"evidence {record['log_evidence']:.4f}  sums {100 * record['sum_accuracy']:.2f} %  "
+        f"digits {100 * record['digit_accuracy']:.2f} %  "
+        f"E {record['seconds_e']:.2f} s  M {record['seconds_m']:.2f} s"
+    )

@@ -1,0 +1,259 @@
+"""Explicit SIMD for Numba: a value of type Lanes holds one number of each of several samples.
+
+A kernel that computes on Lanes treats every sample alike, whatever its neighbours are, so a row has the same
+bits in any batch. LLVM maps the vectors on the registers of the machine at hand. Lanes live in local variables
+and in the rows of C-contiguous arrays with one column per lane (``load``, ``store``); plain numbers mix with them.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, overload, register_model
+
+FLOAT32_LANES = 32
+FLOAT64_LANES = 16
+LOG2_E = math.log2(math.e)
+LOG2_E_REST = 2.0355273740931033e-17  # log2(e) - LOG2_E
+
+
+class Lanes(types.Type):
+    """The Numba type of a vector of floats of one precision."""
+
+    def __init__(self, dtype: types.Float) -> None:
+        self.dtype = dtype
+        single = dtype == types.float32
+        self.count = FLOAT32_LANES if single else FLOAT64_LANES
+        self.mantissa_bits, self.exponent_bias = (23, 127) if single else (52, 1023)
+        super().__init__(name=f"Lanes({dtype})")
+
+    @property
+    def floats(self) -> ir.VectorType:
+        return ir.VectorType(ir.FloatType() if self.dtype == types.float32 else ir.DoubleType(), self.count)
+
+    @property
+    def bits(self) -> ir.VectorType:
+        return ir.VectorType(ir.IntType(self.dtype.bitwidth), self.count)
+
+    def float_constant(self, value: float) -> ir.Constant:
+        return ir.Constant(self.floats, [value] * self.count)
+
+    def bits_constant(self, value: int) -> ir.Constant:
+        return ir.Constant(self.bits, [value] * self.count)
+
+
+@register_model(Lanes)
+class LanesModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type: Lanes) -> None:
+        super().__init__(dmm, fe_type, fe_type.floats)
+
+
+def _row_pointer(context, builder, array_type, array, row):
+    lanes = Lanes(array_type.dtype)
+    data = context.make_array(array_type)(context, builder, array).data
+    first = builder.gep(data, [builder.mul(row, ir.Constant(row.type, lanes.count))])
+    return builder.bitcast(first, lanes.floats.as_pointer())
+
+
+@intrinsic
+def load(typingctx, array, row):
+    """The lanes in one row of an array."""
+    lanes = Lanes(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        pointer = _row_pointer(context, builder, signature.args[0], *args)
+        return builder.load(pointer, align=lanes.dtype.bitwidth // 8, typ=lanes.floats)
+
+    return lanes(array, types.intp), codegen
+
+
+@intrinsic
+def store(typingctx, array, row, value):
+    """Write lanes, or one number for all of them, into one row of an array."""
+    lanes = Lanes(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        pointer = _row_pointer(context, builder, signature.args[0], *args[:2])
+        spread = _spread(context, builder, lanes, signature.args[2], args[2])
+        builder.store(spread, pointer, align=lanes.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), codegen
+
+
+def _spread(context, builder, lanes: Lanes, value_type, value):
+    """Lanes as they are; a number as the same float in every lane."""
+    if isinstance(value_type, Lanes):
+        return value
+    index = ir.IntType(32)
+    undefined = ir.Constant(lanes.floats, ir.Undefined)
+    number = context.cast(builder, value, value_type, lanes.dtype)
+    first = builder.insert_element(undefined, number, ir.Constant(index, 0))
+    return builder.shuffle_vector(
+        first, undefined, ir.Constant(ir.VectorType(index, lanes.count), [0] * lanes.count)
+    )
+
+
+def _elementwise(emit: Callable, *argument_types):
+    """Signature and code of an intrinsic that emits instructions on vectors of one Lanes type."""
+    found = {t for t in argument_types if isinstance(t, Lanes)}
+    if len(found) != 1 or not all(isinstance(t, (Lanes, types.Number)) for t in argument_types):
+        return None
+    lanes = found.pop()
+
+    def codegen(context, builder, signature, args):
+        typed = zip(signature.args, args, strict=True)
+        return emit(builder, lanes, *(_spread(context, builder, lanes, t, value) for t, value in typed))
+
+    return lanes(*argument_types), codegen
+
+
+def _define_operator(function: Callable, instruction: str) -> None:
+    @intrinsic
+    def emit(typingctx, left, right):
+        return _elementwise(lambda builder, lanes, x, y: getattr(builder, instruction)(x, y), left, right)
+
+    @overload(function)
+    def on_lanes(left, right):
+        if isinstance(left, Lanes) or isinstance(right, Lanes):
+            return lambda left, right: emit(left, right)
+        return None
+
+
+for _instruction, _functions in {
+    "fadd": (operator.add, operator.iadd),
+    "fsub": (operator.sub, operator.isub),
+    "fmul": (operator.mul, operator.imul),
+    "fdiv": (operator.truediv, operator.itruediv),
+}.items():
+    for _function in _functions:
+        _define_operator(_function, _instruction)
+
+
+def _emit_multiply_add(builder, lanes: Lanes, x, y, z):
+    name = f"llvm.fmuladd.v{lanes.count}f{lanes.dtype.bitwidth}"
+    signature = ir.FunctionType(lanes.floats, [lanes.floats] * 3)
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), [x, y, z])
+
+
+@intrinsic
+def multiply_add(typingctx, x, y, z):
+    """x * y + z, fused where the machine can."""
+    return _elementwise(_emit_multiply_add, x, y, z)
+
+
+@intrinsic
+def maximum(typingctx, x, y):
+    """The larger one; y if either is NaN."""
+
+    def emit(builder, lanes, x, y):
+        return builder.select(builder.fcmp_ordered(">", x, y), x, y)
+
+    return _elementwise(emit, x, y)
+
+
+@intrinsic
+def minimum(typingctx, x, y):
+    """The smaller one; y if either is NaN."""
+
+    def emit(builder, lanes, x, y):
+        return builder.select(builder.fcmp_ordered("<", x, y), x, y)
+
+    return _elementwise(emit, x, y)
+
+
+@intrinsic
+def where_less(typingctx, x, y, then, otherwise):
+    """then where x < y, otherwise elsewhere (also where x or y is NaN)."""
+
+    def emit(builder, lanes, x, y, then, otherwise):
+        return builder.select(builder.fcmp_ordered("<", x, y), then, otherwise)
+
+    return _elementwise(emit, x, y, then, otherwise)
+
+
+@intrinsic
+def where_equal(typingctx, x, y, then, otherwise):
+    def emit(builder, lanes, x, y, then, otherwise):
+        return builder.select(builder.fcmp_ordered("==", x, y), then, otherwise)
+
+    return _elementwise(emit, x, y, then, otherwise)
+
+
+@intrinsic
+def nearest_integer(typingctx, x):
+    """Round to an integer; for magnitudes below 2^22 (2^51 in double precision)."""
+
+    def emit(builder, lanes, x):
+        magic = lanes.float_constant(1.5 * 2.0**lanes.mantissa_bits)
+        return builder.fsub(builder.fadd(x, magic), magic)
+
+    return _elementwise(emit, x)
+
+
+@intrinsic
+def power_of_two(typingctx, exponent):
+    """2^exponent, for integers in the range of normal numbers."""
+
+    def emit(builder, lanes, exponent):
+        # Adding 1.5 * 2^mantissa_bits leaves the biased exponent in the lowest bits of the sum.
+        magic = lanes.float_constant(1.5 * 2.0**lanes.mantissa_bits + lanes.exponent_bias)
+        biased = builder.bitcast(builder.fadd(exponent, magic), lanes.bits)
+        return builder.bitcast(
+            builder.shl(biased, lanes.bits_constant(lanes.mantissa_bits)), lanes.floats
+        )
+
+    return _elementwise(emit, exponent)
+
+
+@intrinsic
+def exponent_of(typingctx, x):
+    """floor(log2(x)) of positive normal numbers; for 0 one less than the smallest normal exponent."""
+
+    def emit(builder, lanes, x):
+        biased = builder.lshr(
+            builder.bitcast(x, lanes.bits), lanes.bits_constant(lanes.mantissa_bits)
+        )
+        # As the low bits of a number in [2^mantissa_bits, 2^(mantissa_bits + 1)) it becomes a float.
+        carrier = (lanes.exponent_bias + lanes.mantissa_bits) << lanes.mantissa_bits
+        raised = builder.bitcast(builder.or_(biased, lanes.bits_constant(carrier)), lanes.floats)
+        offset = lanes.float_constant(2.0**lanes.mantissa_bits + lanes.exponent_bias)
+        return builder.fsub(raised, offset)
+
+    return _elementwise(emit, x)
+
+
+@intrinsic
+def exp_mantissa(typingctx, x, exponent):
+    """exp(x) / 2^exponent, for exponent = x log2(e) rounded to an integer."""
+
+    def emit(builder, lanes, x, exponent):
+        # log2(e) in two parts, since the integer part of x log2(e) takes digits from its fraction.
+        high = LOG2_E if lanes.dtype == types.float64 else float(np.float32(LOG2_E))
+        low = LOG2_E_REST if lanes.dtype == types.float64 else LOG2_E - high
+        negated = builder.fneg(exponent)
+        fraction = _emit_multiply_add(builder, lanes, x, lanes.float_constant(high), negated)
+        fraction = _emit_multiply_add(builder, lanes, x, lanes.float_constant(low), fraction)
+        degree = 12 if lanes.dtype == types.float64 else 6
+        terms = [math.log(2) ** power / math.factorial(power) for power in range(degree + 1)]
+        total = lanes.float_constant(terms[-1])
+        for term in reversed(terms[:-1]):
+            total = _emit_multiply_add(builder, lanes, total, fraction, lanes.float_constant(term))
+        return total
+
+    return _elementwise(emit, x, exponent)
+
+
+def scratch(rows: int, dtype: type) -> np.ndarray:
+    """Uninitialised [rows, lanes] that starts on a cache line, so that no load touches two of them."""
+    lanes = FLOAT32_LANES if dtype is np.float32 else FLOAT64_LANES
+    size = rows * lanes * np.dtype(dtype).itemsize
+    buffer = np.empty(size + 64, np.uint8)
+    start = -buffer.ctypes.data % 64
+    return buffer[start : start + size].view(dtype).reshape(rows, lanes)

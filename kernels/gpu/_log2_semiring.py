@@ -1,0 +1,60 @@
+"""The log2 semiring (log2-sum-exp2, +) on scalars and on 2 x 2 matrices with a separate scale.
+
+A matrix is five values (m00, m01, m10, m11, scale): entry (i, j) stands for 2 ** (mij + scale), and the largest mij is 0,
+so that long products lose no bits to their own magnitude. ZERO is finite: differences of two zeros must not be NaN.
+"""
+
+import triton
+import triton.language as tl
+
+ZERO = tl.constexpr(-1.0e30)
+POSSIBLE = tl.constexpr(-5.0e29)
+LOG2_E = tl.constexpr(1.4426950408889634)
+LN_2 = tl.constexpr(0.6931471805599453)
+
+
+@triton.jit
+def add(x, y):
+    """log2(2**x + 2**y) for finite x and y."""
+    high = tl.maximum(x, y)
+    return high + tl.log2(1.0 + tl.exp2(tl.minimum(x, y) - high))
+
+
+@triton.jit
+def normalise(m00, m01, m10, m11, scale):
+    """Moves the largest entry into the scale."""
+    high = tl.maximum(tl.maximum(m00, m01), tl.maximum(m10, m11))
+    return m00 - high, m01 - high, m10 - high, m11 - high, scale + high
+
+
+@triton.jit
+def compose(a00, a01, a10, a11, a_scale, b00, b01, b10, b11, b_scale):
+    """The matrix product a b."""
+    return normalise(
+        add(a00 + b00, a01 + b10),
+        add(a00 + b01, a01 + b11),
+        add(a10 + b00, a11 + b10),
+        add(a10 + b01, a11 + b11),
+        a_scale + b_scale,
+    )
+
+
+@triton.jit
+def compose_reversed(a00, a01, a10, a11, a_scale, b00, b01, b10, b11, b_scale):
+    """The product b a: a reverse scan hands over the later factor first."""
+    return compose(b00, b01, b10, b11, b_scale, a00, a01, a10, a11, a_scale)
+
+
+@triton.jit
+def vector_times_matrix(v0, v1, m00, m01, m10, m11):
+    """The row vector v m, its larger entry moved to 0."""
+    u0 = add(v0 + m00, v1 + m10)
+    u1 = add(v0 + m01, v1 + m11)
+    high = tl.maximum(u0, u1)
+    return u0 - high, u1 - high
+
+
+@triton.jit
+def from_log_ratio(ratio):
+    """The vector (v0, v1) with v1 - v0 = ratio and larger entry 0."""
+    return tl.minimum(-ratio, 0.0), tl.minimum(ratio, 0.0)

@@ -1,0 +1,117 @@
+"""One face for every back end: ``run(function, *args)`` evaluates a public function on it.
+
+The Triton interpreter must be chosen before Triton is imported, so it lives in a process of its own.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import pytest
+import torch
+
+import emnesy_gpu as em
+
+BACKENDS = ["reference", "cpu", "interpreter", pytest.param("cuda", marks=pytest.mark.cuda)]
+
+
+@dataclass
+class Backend:
+    """A back end and how precise it is: float32 kernels are compared with the float64 reference."""
+
+    name: str
+    call: Callable[..., Any]
+
+    def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return self.call(function, *args, **kwargs)
+
+
+@contextmanager
+def open_backend(name: str) -> Iterator[Backend]:
+    if name == "interpreter":
+        with interpreter() as call:
+            yield Backend(name, call)
+    elif name == "cuda":
+        yield Backend(name, call_on_cuda)
+    else:
+        yield Backend(name, forced(name))
+
+
+def forced(name: str) -> Callable[..., Any]:
+    def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with em.backend(name):
+            return function(*args, **kwargs)
+
+    return call
+
+
+def call_on_cuda(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return move(function(*move(args, "cuda"), **move(kwargs, "cuda")), "cpu")
+
+
+def move(value: Any, device: str) -> Any:
+    """The same nest of tuples, dicts and posteriors with every tensor on the device."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, em.Posterior):
+        return em.Posterior(**move(vars(value), device))
+    if isinstance(value, tuple):
+        return tuple(move(item, device) for item in value)
+    if isinstance(value, dict):
+        return {key: move(item, device) for key, item in value.items()}
+    return value
+
+
+@contextmanager
+def interpreter() -> Iterator[Callable[..., Any]]:
+    """A worker process that runs the Triton kernels in Triton's interpreter."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    before = os.environ.get("TRITON_INTERPRET")
+    os.environ["TRITON_INTERPRET"] = "1"
+    try:
+        worker = context.Process(target=serve, args=(there,), daemon=True)
+        worker.start()
+    finally:
+        if before is None:
+            del os.environ["TRITON_INTERPRET"]
+        else:
+            os.environ["TRITON_INTERPRET"] = before
+    there.close()
+
+    def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        here.send_bytes(pickle.dumps((function, args, kwargs)))
+        error, value = pickle.loads(here.recv_bytes())
+        if error is not None:
+            raise error
+        return value
+
+    yield call
+    here.close()
+    worker.join(timeout=10)
+
+
+def serve(connection: Connection) -> None:
+    """Answer calls until the other side hangs up."""
+    torch.set_num_threads(1)
+    with em.backend("triton"):
+        while True:
+            try:
+                function, args, kwargs = pickle.loads(connection.recv_bytes())
+            except EOFError:
+                return
+            connection.send_bytes(pickle.dumps(outcome(function, args, kwargs)))
+
+
+def outcome(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Exception | None, Any]:
+    try:
+        return None, function(*args, **kwargs)
+    except Exception as error:
+        return error, None

@@ -1,0 +1,300 @@
+"""Loads, stores, atomics and asynchronous copies.
+
+An asynchronous copy completes at once, so a missing wait is not noticed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..decoding import Action, Decoding, Reader, opcode
+from ..lanes import ActiveSet, Lanes
+from ..memory import LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES
+from ..monitor import MemoryMonitor, Regions
+from ..ptx_types import BITS, UNSIGNED, value_dtype
+
+_TYPES = tuple(name for name, width in BITS.items() if width <= 64 and "x2" not in name and "bf" not in name)
+_SPACES = ("global", "shared", "shared::cta", "local", "const")
+_ORDERS = ("weak", "relaxed", "acquire", "release", "acq_rel", "volatile")
+_SCOPES = ("cta", "cluster", "gpu", "sys")
+_CACHE_OPERATORS = ("ca", "cg", "cs", "lu", "cv", "wb", "wt")
+_EVICTIONS = tuple(
+    f"{level}::{policy}"
+    for level in ("L1", "L2")
+    for policy in ("evict_first", "evict_last", "evict_normal", "evict_unchanged", "no_allocate")
+)
+_PREFETCH_SIZES = ("L2::64B", "L2::128B", "L2::256B")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the active lanes access: the state space, its bytes, and flat byte offsets into them."""
+
+    space: str
+    bytes: np.ndarray
+    flat: np.ndarray
+    regions: Regions
+
+    def elements(self, dtype: type) -> tuple[np.ndarray, np.ndarray]:
+        return self.bytes.view(dtype), self.flat // np.dtype(dtype).itemsize
+
+
+def _take_cache_hints(decoding: Decoding) -> int:
+    """Cache operators and hints change nothing here; the number of extra operands they bring."""
+    for names in (_CACHE_OPERATORS, _PREFETCH_SIZES):
+        decoding.choice(names, "")
+    while decoding.choice(_EVICTIONS, ""):
+        pass
+    return int(decoding.flag("L2::cache_hint"))
+
+
+def _locate(decoding: Decoding, space: str, address_text: str, n_bytes: int) -> Callable[[Lanes, ActiveSet], _Place]:
+    read, instruction = decoding.address(address_text), decoding.instruction
+
+    def locate(lanes: Lanes, active: ActiveSet) -> _Place:
+        monitor, addresses = lanes.monitor, active.pick(lanes.full(read(lanes)))
+        where = space
+        if where == "generic":
+            where, addresses = _resolve_generic(addresses)
+        if where in ("global", "const"):
+            flat, regions = monitor.locate_global(instruction, active, addresses, n_bytes)
+            return _Place("global", lanes.launch.global_memory.bytes, flat, regions)
+        flat = monitor.locate_banked(instruction, active, where, addresses, n_bytes)
+        return _Place(where, (lanes.shared if where == "shared" else lanes.local).bytes, flat, [])
+
+    return locate
+
+
+def _resolve_generic(addresses: np.ndarray) -> tuple[str, np.ndarray]:
+    for space, window in (("shared", SHARED_WINDOW), ("local", LOCAL_WINDOW)):
+        if ((addresses >= window) & (addresses < window + WINDOW_BYTES)).all():
+            return space, addresses - window
+    return "global", addresses
+
+
+def _space(decoding: Decoding) -> str:
+    return decoding.choice(_SPACES, "generic").removesuffix("::cta")
+
+
+@opcode("ld")
+def decode_load(decoding: Decoding) -> Action:
+    ptx_type = decoding.type(*_TYPES)
+    n_elements = int(decoding.choice(("v2", "v4", "v8"), "v1")[1:])
+    targets = [decoding.destination(name) for name in decoding.vector(decoding.operands[0])]
+    if len(targets) != n_elements:
+        raise decoding.unsupported(f"{len(targets)} destinations")
+    if decoding.flag("param"):
+        return _load_parameter(decoding, ptx_type, targets)
+    decoding.choice(_ORDERS, "")
+    decoding.choice(_SCOPES, "")
+    space = _space(decoding)
+    decoding.flag("nc")
+    decoding.end(2 + _take_cache_hints(decoding))
+    element_bytes, instruction, dtype = BITS[ptx_type] // 8, decoding.instruction, value_dtype(ptx_type)
+    n_bytes = n_elements * element_bytes
+    locate = _locate(decoding, space, decoding.operands[1], n_bytes)
+
+    def action(lanes: Lanes, active: ActiveSet) -> None:
+        place = locate(lanes, active)
+        _observe_read(lanes.monitor, decoding, active, place, n_bytes, element_bytes)
+        memory, index = place.elements(dtype)
+        for i, register in enumerate(targets):
+            if register is not None:
+                lanes.write(register, active.spread(memory[index + i]), active)
+
+    return action
+
+
+def _observe_read(
+    monitor: MemoryMonitor, decoding: Decoding, active: ActiveSet, place: _Place, n_bytes: int, element_bytes: int
+) -> None:
+    if place.space == "global":
+        monitor.read_global(decoding.instruction, active, place.flat, place.regions, n_bytes, element_bytes)
+    elif place.space == "shared":
+        monitor.read_shared(decoding.instruction, active, place.flat, n_bytes, element_bytes)
+    else:
+        monitor.count_local(len(place.flat) * n_bytes)
+
+
+def _observe_write(
+    monitor: MemoryMonitor,
+    decoding: Decoding,
+    active: ActiveSet,
+    place: _Place,
+    n_bytes: int,
+    element_bytes: int,
+    unchanged: np.ndarray,
+    atomic: bool = False,
+) -> None:
+    common = (n_bytes, element_bytes, unchanged, atomic)
+    if place.space == "global":
+        monitor.write_global(decoding.instruction, active, place.flat, place.regions, *common)
+    elif place.space == "shared":
+        monitor.write_shared(decoding.instruction, active, place.flat, *common)
+    else:
+        monitor.count_local(len(place.flat) * n_bytes)
+
+
+def _load_parameter(decoding: Decoding, ptx_type: str, targets: list[int | None]) -> Action:
+    decoding.end(2)
+    match = re.fullmatch(r"\[\s*([\w$]+)\s*(?:\+\s*(\d+))?\s*\]", decoding.operands[1])
+    if match is None or match[1] not in decoding.scope.parameters:
+        raise decoding.unsupported(f"parameter address {decoding.operands[1]}")
+    name, offset, width = match[1], int(match[2] or 0), BITS[ptx_type] // 8
+    dtype = value_dtype(ptx_type)
+    if offset + width * len(targets) > decoding.scope.parameters[name]:
+        raise decoding.unsupported(f"read past the end of parameter {name}")
+
+    def action(lanes: Lanes, active: ActiveSet) -> None:
+        raw = lanes.launch.parameters[name]
+        for i, register in enumerate(targets):
+            if register is not None:
+                start = offset + i * width
+                lanes.write(register, raw[start : start + width].copy().view(dtype), active)
+
+    return action
+
+
+@opcode("st")
+def decode_store(decoding: Decoding) -> Action:
+    ptx_type = decoding.type(*_TYPES)
+    n_elements = int(decoding.choice(("v2", "v4", "v8"), "v1")[1:])
+    decoding.choice(_ORDERS, "")
+    decoding.choice(_SCOPES, "")
+    space = _space(decoding)
+    decoding.end(2 + _take_cache_hints(decoding))
+    names = decoding.vector(decoding.operands[1])
+    if len(names) != n_elements:
+        raise decoding.unsupported(f"{len(names)} sources")
+    sources = [decoding.reader(name, f"b{BITS[ptx_type]}") for name in names]
+    element_bytes, dtype = BITS[ptx_type] // 8, UNSIGNED[BITS[ptx_type]]
+    locate = _locate(decoding, space, decoding.operands[0], n_elements * element_bytes)
+
+    def action(lanes: Lanes, active: ActiveSet) -> None:
+        place = locate(lanes, active)
+        values = [active.pick(lanes.full(read(lanes))) for read in sources]
+        _store(lanes, decoding, active, place, values, dtype)
+
+    return action
+
+
+def _store(
+    lanes: Lanes, decoding: Decoding, active: ActiveSet, place: _Place, values: list[np.ndarray], dtype: type
+) -> None:
+    memory, index = place.elements(dtype)
+    element_bytes, checked = np.dtype(dtype).itemsize, lanes.launch.checks and place.space != "local"
+    unchanged = np.ones(len(index), bool)
+    if checked:
+        for i, value in enumerate(values):
+            unchanged &= memory[index + i] == value
+    _observe_write(lanes.monitor, decoding, active, place, element_bytes * len(values), element_bytes, unchanged)
+    for i, value in enumerate(values):
+        memory[index + i] = value
+    if checked:
+        for i, value in enumerate(values):
+            lanes.monitor.report_conflict(memory[index + i] != value, active, decoding.instruction)
+
+
+_UPDATES: dict[str, Callable[..., np.ndarray]] = {
+    "add": np.add,
+    "min": np.minimum,
+    "max": np.maximum,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
+    "exch": lambda old, value: value,
+    "cas": lambda old, expected, value: np.where(old == expected, value, old),
+    "inc": lambda old, bound: np.where(old >= bound, old.dtype.type(0), old + old.dtype.type(1)),
+    "dec": lambda old, bound: np.where((old == 0) | (old > bound), bound, old - old.dtype.type(1)),
+}
+_ATOMIC_TYPES = {
+    **dict.fromkeys(("and", "or", "xor", "exch", "cas"), ("b32", "b64")),
+    **dict.fromkeys(("inc", "dec"), ("u32",)),
+    **dict.fromkeys(("min", "max"), ("u32", "s32", "u64", "s64")),
+    "add": ("u32", "s32", "u64", "f32", "f64"),
+}
+
+
+@opcode("atom", "red")
+def decode_atomic(decoding: Decoding) -> Action:
+    """Lanes take turns in lane order."""
+    name = decoding.choice(_UPDATES)
+    ptx_type = decoding.type(*_ATOMIC_TYPES[name])
+    decoding.choice(_ORDERS, "")
+    decoding.choice(_SCOPES, "")
+    space = _space(decoding)
+    n_values, has_result = (2 if name == "cas" else 1), decoding.name == "atom"
+    decoding.end(1 + n_values + has_result + _take_cache_hints(decoding))
+    first = 1 if has_result else 0
+    target = decoding.destination() if has_result else None
+    sources = [decoding.read(first + 1 + i, ptx_type) for i in range(n_values)]
+    locate = _locate(decoding, space, decoding.operands[first], BITS[ptx_type] // 8)
+    dtype, width = value_dtype(ptx_type), BITS[ptx_type] // 8
+
+    def action(lanes: Lanes, active: ActiveSet) -> None:
+        place = locate(lanes, active)
+        values = [active.pick(lanes.full(read(lanes))) for read in sources]
+        changing = np.zeros(len(place.flat), bool)
+        if place.space == "shared":
+            lanes.monitor.require_written(decoding.instruction, active, place.flat, width)
+        _observe_write(lanes.monitor, decoding, active, place, width, width, changing, atomic=True)
+        lanes.monitor.count_atomics(len(place.flat))
+        old = _take_turns(*place.elements(dtype), _UPDATES[name], values)
+        if target is not None:
+            lanes.write(target, active.spread(old), active)
+
+    return action
+
+
+def _take_turns(
+    memory: np.ndarray, index: np.ndarray, update: Callable[..., np.ndarray], values: list[np.ndarray]
+) -> np.ndarray:
+    """Apply the updates one after the other where they share an address; the values found before each."""
+    order = np.argsort(index, kind="stable")
+    ordered = index[order]
+    run_start = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    turn = np.arange(len(index)) - np.maximum.accumulate(np.where(run_start, np.arange(len(index)), 0))
+    old = np.empty(len(index), memory.dtype)
+    for number in range(int(turn.max()) + 1):
+        chosen = order[turn == number]
+        old[chosen] = memory[index[chosen]]
+        memory[index[chosen]] = update(old[chosen], *(value[chosen] for value in values))
+    return old
+
+
+@opcode("cp")
+def decode_copy(decoding: Decoding) -> Action:
+    """cp.async of 4, 8 or 16 bytes per lane; bytes beyond the optional source size are zero."""
+    decoding.choice(("async",))
+    if decoding.flag("commit_group", "wait_group", "wait_all"):
+        decoding.end()
+        return lambda lanes, active: None
+    decoding.choice(("ca", "cg"))
+    decoding.choice(("shared", "shared::cta"))
+    decoding.choice(("global",))
+    extra = _take_cache_hints(decoding)
+    decoding.end()
+    n_bytes = int(decoding.operands[2], 0)
+    has_size = len(decoding.operands) == 4 + extra
+    size: Reader = decoding.read(3, "u32") if has_size else (lambda lanes: np.array([n_bytes], np.uint32))
+    locate_target = _locate(decoding, "shared", decoding.operands[0], n_bytes)
+    locate_source = _locate(decoding, "global", decoding.operands[1], n_bytes)
+
+    def action(lanes: Lanes, active: ActiveSet) -> None:
+        target = locate_target(lanes, active)
+        kept = active.pick(lanes.full(size(lanes)))
+        words = np.zeros((len(kept), n_bytes // 4), np.uint32)
+        reading = active.where(lanes.full(size(lanes)) > 0)
+        if reading.count:
+            source = locate_source(lanes, reading)
+            _observe_read(lanes.monitor, decoding, reading, source, n_bytes, 4)
+            memory, index = source.elements(np.uint32)
+            words[kept > 0] = memory[index[:, None] + np.arange(n_bytes // 4)]
+        words.view(np.uint8)[np.arange(n_bytes) >= kept[:, None]] = 0
+        _store(lanes, decoding, active, target, list(words.T), np.uint32)
+
+    return action

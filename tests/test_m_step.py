@@ -1,0 +1,140 @@
+"""Losses and the EM loop."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import emnesy_gpu as em
+from tests.cases import Case
+
+
+def drawn(n_digits: int = 3):
+    logits, label = Case(n_digits).draw()
+    return em.Addition(n_digits), logits.requires_grad_(), label
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_reductions(reduction: str) -> None:
+    problem, logits, label = drawn()
+    rows = em.fused_em_loss(problem, logits, label, reduction="none")
+    post = em.posterior(problem, logits, label)
+    torch.testing.assert_close(rows, -post.log_evidence)
+    expected = {"mean": rows.mean(), "sum": rows.sum(), "none": rows}[reduction]
+    torch.testing.assert_close(em.fused_em_loss(problem, logits, label, reduction), expected)
+    torch.testing.assert_close(em.bp_std_loss(problem, logits, label, reduction), expected)
+    per_row = em.em_loss(logits, post, "none")
+    expected = {"mean": per_row.mean(), "sum": per_row.sum(), "none": per_row}[reduction]
+    torch.testing.assert_close(em.em_loss(logits, post, reduction), expected)
+
+
+def test_unknown_reduction() -> None:
+    problem, logits, label = drawn()
+    post = em.posterior(problem, logits, label)
+    for loss in (
+        lambda: em.em_loss(logits, post, "median"),
+        lambda: em.fused_em_loss(problem, logits, label, "median"),
+        lambda: em.bp_std_loss(problem, logits, label, "median"),
+    ):
+        with pytest.raises(ValueError, match="reduction must be one of mean, sum, none, got 'median'"):
+            loss()
+
+
+def test_upstream_gradient_and_weights() -> None:
+    problem, logits, label = drawn()
+    weights = torch.tensor([0.0, 1.0, -2.0, 0.5, 3.0])
+    (em.fused_em_loss(problem, logits, label, "none") * weights).sum().backward()
+    unweighted, _ = problem.em_gradient(logits.detach(), label, 1.0, True)
+    torch.testing.assert_close(logits.grad, unweighted * weights[:, None, None, None])
+
+
+def test_a_second_backward_is_refused() -> None:
+    problem, logits, label = drawn()
+    loss = em.fused_em_loss(problem, logits, label)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError):
+        loss.backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_gradients_have_the_dtype_of_the_logits(dtype: torch.dtype) -> None:
+    logits, label = Case(3).draw()
+    problem = em.Addition(3)
+    fused, stepwise = (logits.to(dtype).requires_grad_() for _ in range(2))
+    em.fused_em_loss(problem, fused, label).backward()
+    em.em_loss(stepwise, em.posterior(problem, stepwise, label)).backward()
+    assert fused.grad.dtype == stepwise.grad.dtype == dtype
+    torch.testing.assert_close(fused.grad, stepwise.grad, atol=1e-2, rtol=0)
+
+
+def test_impossible_rows_and_hard_zeros_give_zero_not_nan() -> None:
+    problem, logits, label = em.Addition(2), torch.randn(2, 2, 2, 10), torch.tensor([[1, 1, 1], [2, 0, 0]])
+    logits[0, 0, 0, 4] = float("-inf")
+    logits.requires_grad_()
+    em.em_loss(logits, em.posterior(problem, logits, label)).backward()
+    assert logits.grad.isfinite().all()
+    assert (logits.grad[1] == 0).all()
+    assert logits.grad[0, 0, 0, 4] == 0
+
+
+def test_shape_mismatch() -> None:
+    problem, logits, label = drawn()
+    post = em.posterior(problem, logits, label)
+    with pytest.raises(ValueError, match=r"logits must have the shape of the posterior \[5, 2, 3, 10\]"):
+        em.em_loss(logits[:2], post)
+
+
+class Digits(torch.nn.Module):
+    """A linear net over one-hot digits, the easiest perception task there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(10, 10)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return self.linear(torch.nn.functional.one_hot(z, 10).float())
+
+
+@pytest.mark.parametrize("options", [{}, {"hard": True}, {"m_steps": 3}, {"engine": em.Exact()}], ids=str)
+def test_em_learns_digits_from_sums_alone(options: dict) -> None:
+    torch.manual_seed(1)
+    problem, model = em.Addition(1), Digits()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    trainer = em.EM(model, problem, optimizer, **options)
+    z = torch.randint(0, 10, (256, 2, 1))
+    history = [trainer.step(z, problem.label(z)) for _ in range(150)]
+    assert history[-1]["log_evidence"] > history[0]["log_evidence"]
+    if not options.get("hard"):
+        assert (model(z).argmax(-1) == z).float().mean() > 0.9
+    assert history[0].keys() == {"loss", "log_evidence", "possible", "seconds_e", "seconds_m"}
+    assert history[0]["possible"] == 1.0
+
+
+def test_multi_m_uses_one_posterior_and_steps_the_scheduler() -> None:
+    problem, model = em.Addition(1), Digits()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+    trainer = em.EM(model, problem, optimizer, m_steps=3, scheduler=scheduler)
+    z = torch.randint(0, 10, (16, 2, 1))
+    reference = Digits()
+    reference.load_state_dict(model.state_dict())
+    trainer.step(z, problem.label(z))
+    assert scheduler.get_last_lr() == [0.125]
+
+    post = em.posterior(problem, reference(z), problem.label(z))
+    for rate in (1.0, 0.5, 0.25):
+        loss = em.em_loss(reference(z), post)
+        gradients = torch.autograd.grad(loss, list(reference.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(reference.parameters(), gradients, strict=True):
+                parameter -= rate * gradient
+    torch.testing.assert_close(model.linear.weight, reference.linear.weight)
+
+
+def test_wrong_trainer_options() -> None:
+    model = Digits()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    with pytest.raises(ValueError, match="m_steps must be at least 1, got 0"):
+        em.EM(model, em.Addition(1), optimizer, m_steps=0)
+    with pytest.raises(ValueError, match=r"hard=True means engine=em\.MAP"):
+        em.EM(model, em.Addition(1), optimizer, engine=em.Exact(), hard=True)
