@@ -13,7 +13,10 @@ from emnesy_gpu.engines import UnsupportedEngineError
 from emnesy_gpu.tasks.extras import MissingExtraError
 from emnesy_gpu.tasks.images import DataError
 
-COMMANDS = {"train": "emnesy_gpu.tasks.commands:train"}
+COMMANDS = {
+    "bench": "emnesy_gpu.benchmarks.commands:bench",
+    "train": "emnesy_gpu.tasks.commands:train",
+}
 """Name -> "module:attribute" of a click command, imported when it is run or listed."""
 
 USER_ERRORS = (DataError, MissingExtraError, UnsupportedEngineError, ValueError, OSError)
@@ -33,7 +36,7 @@ class LazyGroup(click.Group):
         return command
 
 
-@click.group(cls=LazyGroup)
+@click.group(cls=LazyGroup, no_args_is_help=False)
 @click.version_option(emnesy_gpu.__version__, prog_name="emnesy_gpu")
 def emnesy() -> None:
     """EM training of neurosymbolic models with exact, fused posteriors."""
@@ -43,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; a user's mistake is one line on standard error."""
     try:
         code = emnesy.main(arguments, prog_name="emnesy", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else str(error), err=True)
-        return error.exit_code
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "emnesy"
+        return _fail(f"{error.format_message()} See {command} --help.", error.exit_code)
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):

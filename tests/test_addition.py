@@ -84,7 +84,8 @@ def test_samples_have_the_label_and_the_marginals(backend, case: Case) -> None:
         frequency = torch.nn.functional.one_hot(z, case.base).double().mean(0)
         marginals, _, _ = reference.posterior(logits, label)
         sd = (marginals * (1 - marginals) / n_samples).sqrt()
-        assert ((frequency - marginals).abs() <= 5 * sd + 1e-6).all()
+        rare = 4 / n_samples  # a handful of hits on values too rare for the normal bound
+        assert ((frequency - marginals).abs() <= 5 * sd + rare).all()
 
 
 @pytest.mark.parametrize("case", [Case(3, batch=2), Case(3, 4, 3, batch=2), Case(2, 2, 4, batch=2)], ids=str)

@@ -34,7 +34,9 @@ def start(
     **others: Any,
 ) -> int:
     """Begin a run; settings that are None come from the recipe. Returns the exit code."""
-    if out is not None:
+    directory = None if out is None else RunDirectory(out)
+    if directory is not None:
+        directory.check_unused()
         require("matplotlib.figure")
     data_set = images.load(data, data_dir)
     chosen = {"epochs": epochs, "batch": batch, "lr": lr}
@@ -47,7 +49,7 @@ def start(
         **{**recipe(digits, augment, data_set.name), **chosen},
         **others,
     )
-    return _run(settings, data_set, RunDirectory(out) if out else None, resumed=False)
+    return _run(settings, data_set, directory, resumed=False)
 
 
 def resume(path: Path, data_dir: Path | None) -> int:
@@ -79,8 +81,8 @@ def _run(settings: Settings, data_set: images.DataSet, directory: RunDirectory |
 
 def _prepare_torch(settings: Settings) -> None:
     device = torch.device(settings.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise DataError("--device cuda: PyTorch finds no CUDA device")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DataError(f"--device {device}: PyTorch finds {torch.cuda.device_count()} CUDA devices")
     torch.set_num_threads(settings.threads)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
@@ -102,8 +104,8 @@ def _train(training: Training, directory: RunDirectory | None, report: PlainRepo
         record = training.run_epoch(report.batch)
         report.epoch_ends(record)
         if directory is not None:
-            directory.append_metrics(record)
             directory.save_checkpoint(training.state_dict())
+            directory.append_metrics(record)
 
 
 def _conclude(training: Training, directory: RunDirectory | None, report: PlainReporter) -> None:
@@ -138,14 +140,18 @@ def _description(training: Training) -> str:
     settings = training.settings
     mode = "hard" if settings.hard else "soft"
     return (
-        f"{settings.digits}-digit sums: {len(training.train_sums)} for training, {len(training.test_sums)} for testing; "
+        f"{settings.digits}-digit sums: {len(training.train_sums)} to train on, {len(training.test_sums)} to test on; "
         f"{mode} EM, {settings.epochs} epochs, {settings.batch} sums a batch, lr {settings.lr:g}, "
         f"{'augmented' if settings.augment else 'not augmented'}, seed {settings.seed}, {settings.device}"
     )
 
 
 def _farewell(training: Training, directory: RunDirectory | None) -> str:
-    done = f"interrupted after {len(training.history)} of {training.settings.epochs} epochs"
+    epochs = training.settings.epochs
     if directory is None:
-        return f"{done}; nothing was saved, as there was no --out"
-    return f"{done}; continue with: python -m emnesy_gpu train addition --resume {directory.path}"
+        return f"interrupted after {len(training.history)} of {epochs} epochs; nothing was saved, as there was no --out"
+    saved = len(directory.load_checkpoint()["history"])
+    return (
+        f"interrupted after {saved} of {epochs} epochs; "
+        f"continue with: python -m emnesy_gpu train addition --resume {directory.path}"
+    )

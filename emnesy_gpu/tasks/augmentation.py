@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +21,8 @@ class Warp:
     part is a bicubic surface through 4 x 4 normal displacements in x and in y (a coarse form of Simard et al. 2003).
     Pixels from outside the image are 0, so apply it before the normalisation.
 
-    All random numbers come from a CPU generator: the same draws on every device. About 15 microseconds per 28 x 28
-    image on one CPU thread.
+    All random numbers come from a CPU generator: the same draws on every device. One matrix product and one
+    ``grid_sample``: about 4 microseconds per 28 x 28 image on one CPU thread.
     """
 
     rotation: float = 10.0
@@ -34,35 +36,31 @@ class Warp:
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Float images [n, 1, height, width] -> warped images of the same shape and dtype."""
         n, _, height, width = images.shape
-        grid = self._affine(n, height, width, generator, images.device)
-        if self.elastic:
-            control = torch.randn(2, n, CONTROL_POINTS**2, generator=generator) * self.elastic
-            surface = _bicubic_surfaces(height, width, images.device)
-            grid = grid + (control.to(images.device) @ surface).view(2, n, height, width)
-        return F.grid_sample(images, grid.movedim(0, -1), padding_mode="zeros", align_corners=False)
+        coefficients = torch.cat([self._affine(n, generator), self._elastic(n, generator)], dim=-1)
+        source = coefficients.to(images.device) @ _basis(height, width, images.device)
+        grid = source.view(n, 2, height, width).movedim(1, -1)
+        return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
 
-    def _affine(self, n: int, height: int, width: int, generator: torch.Generator, device: torch.device) -> Tensor:
-        """Source coordinates [2, n, height, width] (x, y) of every pixel, in -1..1 over the image."""
-        draws = torch.rand(6, n, 1, 1, generator=generator).mul_(2).sub_(1).to(device)
-        angle = draws[0] * (self.rotation * torch.pi / 180)
-        scale_x, scale_y = 1 + draws[1] * self.scale, 1 + draws[2] * self.scale
-        shear, shift_x, shift_y = draws[3] * self.shear, draws[4] * self.shift, draws[5] * self.shift
-        cos, sin = angle.cos(), angle.sin()
-        x = _pixel_centres(width, device).view(1, width)
-        y = _pixel_centres(height, device).view(height, 1)
-        return torch.stack(
-            [
-                (cos * scale_x) * x + ((shear - sin) * scale_y) * y + shift_x,
-                (sin * scale_x) * x + (cos * scale_y) * y + shift_y,
-            ]
-        )
+    def _affine(self, n: int, generator: torch.Generator) -> Tensor:
+        """Source x and y of every pixel as coefficients [n, 2, 3] of (x, y, 1)."""
+        limits = torch.tensor([math.radians(self.rotation), *[self.scale] * 2, self.shear, *[self.shift] * 2])
+        draws = (torch.rand(n, 6, generator=generator) * 2 - 1) * limits
+        angle, scale_x, scale_y, shear, shift_x, shift_y = draws.unbind(1)
+        scale_x, scale_y, cos, sin = 1 + scale_x, 1 + scale_y, angle.cos(), angle.sin()
+        x = torch.stack([cos * scale_x, (shear - sin) * scale_y, shift_x], dim=1)
+        y = torch.stack([sin * scale_x, cos * scale_y, shift_y], dim=1)
+        return torch.stack([x, y], dim=1)
+
+    def _elastic(self, n: int, generator: torch.Generator) -> Tensor:
+        """Displacements of the control points in x and y, [n, 2, 16]."""
+        return torch.randn(n, 2, CONTROL_POINTS**2, generator=generator) * self.elastic
 
 
-def _pixel_centres(size: int, device: torch.device) -> Tensor:
-    return (torch.arange(size, device=device, dtype=torch.float32) * 2 + 1) / size - 1
-
-
-def _bicubic_surfaces(height: int, width: int, device: torch.device) -> Tensor:
-    """[16, height * width]: the surface that each control point raises alone."""
-    units = torch.eye(CONTROL_POINTS**2, device=device).view(-1, 1, CONTROL_POINTS, CONTROL_POINTS)
-    return F.interpolate(units, size=(height, width), mode="bicubic", align_corners=True).flatten(1)
+@lru_cache(maxsize=4)
+def _basis(height: int, width: int, device: torch.device) -> Tensor:
+    """[19, height * width]: x, y and 1 at every pixel centre, and the surface that each control point raises alone."""
+    x, y = (((torch.arange(size) * 2 + 1) / size - 1) for size in (width, height))
+    grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
+    units = torch.eye(CONTROL_POINTS**2).view(-1, 1, CONTROL_POINTS, CONTROL_POINTS)
+    surfaces = F.interpolate(units, size=(height, width), mode="bicubic", align_corners=True).squeeze(1)
+    return torch.cat([torch.stack([grid_x, grid_y, torch.ones_like(grid_x)]), surfaces]).flatten(1).to(device)

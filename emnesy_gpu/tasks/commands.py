@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ POSITIVE = click.IntRange(min=1)
 KEPT_ON_RESUME = {"resume", "data_dir"}
 
 
-@click.group()
+def _known_device(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    if re.fullmatch(r"cpu|cuda(:\d+)?", value) is None:
+        raise click.BadParameter(f"{value!r} is none of cpu, cuda and cuda:N", ctx, parameter)
+    return value
+
+
+@click.group(no_args_is_help=False)
 def train() -> None:
     """Train a net on a benchmark by EM."""
 
@@ -25,8 +32,8 @@ def train() -> None:
     type=click.Choice(["auto", "mnist", "digits"]),
     default="auto",
     show_default=True,
-    help="mnist: IDX files from --data-dir, $EMNESY_DATA or the cache, else fetched from OpenML. digits: scikit-learn's "
-    "bundled 8x8 images. auto: mnist where its files are at hand, else digits.",
+    help="mnist: IDX files from --data-dir, $EMNESY_DATA or the cache, else fetched from OpenML. "
+    "digits: scikit-learn's bundled 8x8 images. auto: mnist where its files are at hand, else digits.",
 )
 @click.option("--data-dir", type=DIRECTORY, help="Folder of the MNIST files, also as MNIST/raw below it.")
 @click.option("--epochs", type=POSITIVE, help="Passes over the training sums.  [default: by digits]")
@@ -48,7 +55,7 @@ def train() -> None:
     show_default=True,
     help="Leave the test images alone: test on this many of the last training images, not trained on.",
 )
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--device", callback=_known_device, default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option("--threads", type=POSITIVE, help="CPU threads.  [default: all cores]")
 @click.option("--out", type=DIRECTORY, help="New folder for settings, metrics, checkpoint, curve and summary.")
 @click.option("--resume", type=DIRECTORY, help="Continue the run in this folder; takes no other settings.")

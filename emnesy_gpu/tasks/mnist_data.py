@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -121,7 +122,9 @@ def fetch(cache: Path) -> DataSet:
     """
     datasets = require("sklearn.datasets")
     try:
-        bunch = datasets.fetch_openml("mnist_784", version=1, as_frame=False, parser="liac-arff")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the loader warns before each of its own retries
+            bunch = datasets.fetch_openml("mnist_784", version=1, as_frame=False, parser="liac-arff")
     except Exception as error:  # urllib, http, socket and scikit-learn errors have no common base
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise DataError(

@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emnesy_gpu.tasks.augmentation import Warp
+
+
+class ConvMaxPool(nn.Conv2d):
+    """``Conv2d`` and ``MaxPool2d(2)`` at once, with half the memory traffic on a CPU.
+
+    The four outputs under one pool are four channels of a convolution with stride 2, whose kernels are the given one
+    shifted by 0 or 1 pixels in x and in y; the pool is a maximum over these channels.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float [n, in_channels, height, width] -> [n, out_channels, pooled_height, pooled_width]."""
+        shifts = [(dx, 1 - dx, dy, 1 - dy) for dy in (0, 1) for dx in (0, 1)]
+        kernels = torch.cat([F.pad(self.weight, shift) for shift in shifts])
+        assert self.bias is not None
+        outputs = F.conv2d(images, kernels, self.bias.repeat(4), stride=2)
+        return outputs.unflatten(1, (4, -1)).amax(1)
 
 
 def lenet(n_classes: int = 10) -> nn.Sequential:
@@ -14,8 +31,7 @@ def lenet(n_classes: int = 10) -> nn.Sequential:
     Float [n, 1, 28, 28] -> logits [n, n_classes].
     """
     layers = nn.Sequential(
-        nn.Conv2d(1, 6, kernel_size=5),
-        nn.MaxPool2d(2),
+        ConvMaxPool(1, 6, kernel_size=5),
         nn.ReLU(),
         nn.Conv2d(6, 16, kernel_size=5),
         nn.MaxPool2d(2),

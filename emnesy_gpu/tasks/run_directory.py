@@ -36,10 +36,13 @@ class RunDirectory:
         self.checkpoint, self.summary = path / "checkpoint.pt", path / "summary.json"
         self.curve = path / "curve.png"
 
-    def create(self, settings: Settings) -> None:
-        """Make the directory and write the settings; DataError where it holds a run already."""
+    def check_unused(self) -> None:
+        """DataError where the directory holds a run already."""
         if self.config.exists():
             raise DataError(f"{self.path} holds a run already: continue it with --resume, or choose another --out")
+
+    def create(self, settings: Settings) -> None:
+        """Make the directory and write the settings."""
         self.path.mkdir(parents=True, exist_ok=True)
         versions = {"emnesy_gpu": __version__, "torch": torch.__version__, "python": platform.python_version()}
         self._write_json(self.config, {"settings": settings.to_dict(), "versions": versions})

@@ -15,11 +15,14 @@ import math
 import numpy as np
 from numba import njit
 
+from emnesy_gpu.kernels.cpu.carry_chain_rows import IMPOSSIBLE, POSSIBLE, carry_out, row_status
 from emnesy_gpu.kernels.cpu.lanes import (
     FLOAT64_LANES,
     LOG2_E,
     exp_mantissa,
     exponent_of,
+    filled,
+    lane_function,
     load,
     maximum,
     multiply_add,
@@ -30,8 +33,6 @@ from emnesy_gpu.kernels.cpu.lanes import (
     where_equal,
     where_less,
 )
-
-POSSIBLE, IMPOSSIBLE, INVALID_LOGITS, INVALID_LABEL = range(4)
 
 # The exponent of zero: far below that of any product of probabilities, yet finite: differences stay numbers.
 ZERO_EXPONENT = -(2.0**60)
@@ -55,29 +56,29 @@ def run(logits, label, rows, first, last, marginals, log_evidence, status, prior
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def chain_row(k, base):
     """First row behind the tables of one position: p_j at j base, then f_j, g_j and the terms of a marginal."""
     return (2 * k + 1) * k * base + base
 
 
-@njit(cache=True, nogil=True)
+@lane_function
 def suffix_row(k, base, j):
     return j * base if j == k - 1 else (1 + j) * k * base
 
 
-@njit(cache=True, nogil=True)
+@lane_function
 def weight_row(k, base, j):
     return (1 + k + j) * k * base
 
 
-@njit(cache=True, nogil=True)
+@lane_function
 def inner_product(mantissa, exponent, out, left, left_step, right, right_step, size):
     """Row out = sum over i of row left + i left_step times row right + i right_step."""
     top = load(exponent, left) + load(exponent, right)
     for i in range(1, size):
         top = maximum(load(exponent, left + i * left_step) + load(exponent, right + i * right_step), top)
-    total = top * 0.0
+    total = filled(mantissa, 0.0)
     for i in range(size):
         a, b = left + i * left_step, right + i * right_step
         scale = power_of_two(maximum(load(exponent, a) + load(exponent, b) - top, SMALLEST_EXPONENT))
@@ -86,20 +87,20 @@ def inner_product(mantissa, exponent, out, left, left_step, right, right_step, s
     store(exponent, out, top)
 
 
-@njit(cache=True, nogil=True)
+@lane_function
 def convolve(mantissa, exponent, out, left, left_size, right, right_size):
     for u in range(left_size + right_size - 1):
         first, last = max(0, u - right_size + 1), min(u, left_size - 1)
         inner_product(mantissa, exponent, out + u, left + first, 1, right + u - first, -1, last - first + 1)
 
 
-@njit(cache=True, nogil=True)
+@lane_function
 def correlate(mantissa, exponent, out, out_size, left, right, right_size):
     for u in range(out_size):
         inner_product(mantissa, exponent, out + u, left + u, 1, right, 1, right_size)
 
 
-@njit(cache=True, nogil=True)
+@lane_function
 def normalise(mantissa, exponent, first, size):
     """Mantissas into [1, 2) and the largest exponent to 0; returns what was taken off the exponents."""
     top = load(exponent, first) + ZERO_EXPONENT
@@ -113,7 +114,7 @@ def normalise(mantissa, exponent, first, size):
     return top
 
 
-@njit(cache=True, nogil=True)
+@lane_function
 def exponentiate(mantissa, exponent, out, shifted, first, size):
     """Rows from out on = exp of the shifted logits in rows from first on."""
     for v in range(size):
@@ -123,17 +124,17 @@ def exponentiate(mantissa, exponent, out, shifted, first, size):
         store(exponent, out + v, where_less(x, HARD_ZERO, ZERO_EXPONENT, whole))
 
 
-@njit(cache=True, nogil=True)
+@lane_function
 def prior_total(mantissa, exponent, first, size):
     """Sum of exp(shifted logits), between 1 and size."""
-    total = load(mantissa, first) * 0.0
+    total = filled(mantissa, 0.0)
     for v in range(first, first + size):
         scale = power_of_two(maximum(load(exponent, v), SMALLEST_EXPONENT))
         total = multiply_add(load(mantissa, v), scale, total)
     return total
 
 
-@njit(cache=True, nogil=True)
+@lane_function
 def read_position(mantissa, exponent, shifted, i, k, n, base, first_pmf):
     """p_j of position i, and the pmfs f_j for j >= first_pmf."""
     for j in range(k):
@@ -144,13 +145,13 @@ def read_position(mantissa, exponent, shifted, i, k, n, base, first_pmf):
         convolve(mantissa, exponent, suffix_row(k, base, j), j * base, base, after, size)
 
 
-@njit(cache=True, nogil=True)
+@lane_function
 def pick_transfer(mantissa, exponent, out, digit, k, base):
     """T[c, c'] = f_0(digit + base c' - c) in row out + c k + c'."""
     pmf = suffix_row(k, base, 0)
     for c in range(k):
         for c_out in range(k):
-            m, e = digit * 0.0, digit * 0.0 + ZERO_EXPONENT
+            m, e = filled(mantissa, 0.0), filled(exponent, ZERO_EXPONENT)
             for s in range(base):
                 u = s + base * c_out - c
                 if 0 <= u <= k * (base - 1):
@@ -160,12 +161,12 @@ def pick_transfer(mantissa, exponent, out, digit, k, base):
             store(exponent, out + c * k + c_out, e)
 
 
-@njit(cache=True, nogil=True)
+@lane_function
 def sum_weights(mantissa, exponent, products, digit, k, base):
     """g_0(u) = sum of alpha(c) beta(c') over the carries with u = digit + base c' - c."""
     out = weight_row(k, base, 0)
     for u in range(k * (base - 1) + 1):
-        m, e = digit * 0.0, digit * 0.0 + ZERO_EXPONENT
+        m, e = filled(mantissa, 0.0), filled(exponent, ZERO_EXPONENT)
         for c in range(k):
             for c_out in range(k):
                 s = u - base * c_out + c
@@ -181,7 +182,7 @@ def sum_weights(mantissa, exponent, products, digit, k, base):
         store(exponent, out + u, e)
 
 
-@njit(cache=True, nogil=True)
+@lane_function
 def write_marginals(mantissa, exponent, shifted, possible, i, k, n, base, prior_share, factor):
     """(posterior - prior_share * prior) * factor of position i, in place of its shifted logits."""
     terms = chain_row(k, base) - base
@@ -207,7 +208,7 @@ def write_marginals(mantissa, exponent, shifted, possible, i, k, n, base, prior_
             store(shifted, (j * n + i) * base + v, (posterior - prior * prior_share) * factor)
 
 
-@njit(cache=True, nogil=True)
+@lane_function
 def read_rows(logits, rows, count, shifted):
     """Logits less the largest one of their symbol, transposed: [symbol and value, lane]."""
     _, k, n, base = logits.shape
@@ -223,7 +224,7 @@ def read_rows(logits, rows, count, shifted):
                     shifted[(j * n + i) * base + v, lane] = np.float64(values[v]) - largest
 
 
-@njit(cache=True, nogil=True)
+@lane_function
 def write_rows(values, rows, count, marginals):
     _, k, n, base = marginals.shape
     for lane in range(count):
@@ -233,56 +234,25 @@ def write_rows(values, rows, count, marginals):
                     marginals[rows[lane], j, i, v] = values[(j * n + i) * base + v, lane]
 
 
-@njit(cache=True, nogil=True)
-def row_status(logits, digits, base):
-    """INVALID_LABEL, INVALID_LOGITS or POSSIBLE, for one row."""
-    for digit in digits:
-        if digit < 0 or digit >= base:
-            return INVALID_LABEL
-    k, n, _ = logits.shape
-    for j in range(k):
-        for i in range(n):
-            finite = 0
-            for value in logits[j, i]:
-                if value != value or value == np.inf:
-                    return INVALID_LOGITS
-                finite += value != -np.inf
-            if finite == 0:
-                return INVALID_LOGITS
-    return POSSIBLE
-
-
-@njit(cache=True, nogil=True)
-def carry_out(digits, n, base):
-    """Value of the leading digits, -1 if one of them is out of range."""
-    value = 0
-    for digit in digits[: len(digits) - n]:
-        if digit < 0 or digit >= base:
-            return -1
-        value = value * base + digit
-    return value
-
-
-@njit(cache=True, nogil=True)
+@lane_function
 def read_digits(mantissa, row, label, rows, count, column):
     for lane in range(mantissa.shape[1]):
         mantissa[row, lane] = label[rows[min(lane, count - 1)], column]
     return load(mantissa, row)
 
 
-@njit(cache=True, nogil=True)
+@lane_function
 def forward(mantissa, exponent, shifted, label, rows, count, k, n, base, alpha, transfers, log_scale):
     """alpha of the carry into position i in row alpha + (i + 1) k, T of position i in row transfers + i k^2.
 
     Adds the exponents taken off alpha, less those of the softmax denominators, to row log_scale.
     """
-    zero = load(shifted, 0) * 0.0
     extra = label.shape[1] - n
-    taken_off = zero
-    denominator = zero + 1.0
+    taken_off = filled(exponent, 0.0)
+    denominator = filled(mantissa, 1.0)
     for c in range(k):
-        store(mantissa, alpha + n * k + c, zero + (1.0 if c == 0 else 0.0))
-        store(exponent, alpha + n * k + c, zero + (0.0 if c == 0 else ZERO_EXPONENT))
+        store(mantissa, alpha + n * k + c, 1.0 if c == 0 else 0.0)
+        store(exponent, alpha + n * k + c, 0.0 if c == 0 else ZERO_EXPONENT)
     for i in range(n - 1, -1, -1):
         read_position(mantissa, exponent, shifted, i, k, n, base, 0)
         for j in range(k):
@@ -300,14 +270,14 @@ def forward(mantissa, exponent, shifted, label, rows, count, k, n, base, alpha, 
     store(exponent, log_scale, taken_off)
 
 
-@njit(cache=True, nogil=True)
+@lane_function
 def start_backward(mantissa, exponent, beta, carry, k):
     for c in range(k):
         store(mantissa, beta + c, where_equal(carry, c, 1.0, 0.0))
         store(exponent, beta + c, where_equal(carry, c, 0.0, ZERO_EXPONENT))
 
 
-@njit(cache=True, nogil=True)
+@lane_function
 def backward(
     mantissa, exponent, shifted, label, rows, count, possible, k, n, base, alpha, transfers, beta, prior_share, factor
 ):
@@ -333,7 +303,7 @@ def backward(
             store(exponent, beta + c, load(exponent, beta + k + c))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def sum_product(
     logits, label, rows, first, last, marginals, log_evidence, status, prior_share, factor, shifted, mantissa, exponent
 ):

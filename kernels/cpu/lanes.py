@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
@@ -21,6 +21,10 @@ FLOAT32_LANES = 32
 FLOAT64_LANES = 16
 LOG2_E = math.log2(math.e)
 LOG2_E_REST = 2.0355273740931033e-17  # log2(e) - LOG2_E
+
+
+# For functions that only other kernels call: no wrappers for Python, and no cache file of their own.
+lane_function = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
 
 
 class Lanes(types.Type):
@@ -98,6 +102,17 @@ def _spread(context, builder, lanes: Lanes, value_type, value):
     return builder.shuffle_vector(
         first, undefined, ir.Constant(ir.VectorType(index, lanes.count), [0] * lanes.count)
     )
+
+
+@intrinsic
+def filled(typingctx, array, value):
+    """Lanes of the float type of an array that all hold one number."""
+    lanes = Lanes(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        return _spread(context, builder, lanes, signature.args[1], args[1])
+
+    return lanes(array, value), codegen
 
 
 def _elementwise(emit: Callable, *argument_types):

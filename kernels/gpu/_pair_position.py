@@ -34,16 +34,17 @@ def _split_sum(p, r, digit, SHIFT: tl.constexpr, BASE: tl.constexpr):
 
 
 @triton.jit
-def read_position(p_pointers, q_pointers, label_pointers, active, COMPUTE: tl.constexpr, BASE: tl.constexpr):
-    """Loads one position of every lane.
+def read_position(p_pointers, q_pointers, label_pointers, active, COMPUTE: tl.constexpr, BASE: tl.constexpr,
+                  PAIRED: tl.constexpr):  # fmt: skip
+    """Loads positions.
 
     Returns p, reflected q (log2, largest 0), their softmax sums, the sum digit, and the status code 0, 2 or 3.
     """
     label = tl.load(label_pointers, mask=active, other=0)
     in_range = (label >= 0) & (label < BASE)
     digit = tl.where(in_range, label, 0).to(tl.int32)
-    p, p_total = softmax_log2(load_symbols(p_pointers, active, BASE), COMPUTE, BASE)
-    q, q_total = softmax_log2(load_symbols(q_pointers, active, BASE), COMPUTE, BASE)
+    p, p_total = softmax_log2(load_symbols(p_pointers, active, BASE, PAIRED), COMPUTE, BASE)
+    q, q_total = softmax_log2(load_symbols(q_pointers, active, BASE, PAIRED), COMPUTE, BASE)
     both = p_total + q_total
     code = tl.where(both == both, 0, 2)
     code = tl.where(in_range, code, 3)

@@ -1,7 +1,7 @@
 """Rows of logits in registers: one thread holds all values of one symbol, as a tuple of BASE tensors of positions.
 
-The tuple goes to and from memory in pieces of 2**i values (10 = 8 + 2), so that loads and stores stay wide and
-coalesced; the compiler transposes each piece between its memory layout and one row per thread.
+PAIRED moves two neighbouring values as one integer of twice their width: half the memory instructions, for even bases
+and pointers aligned to two values.
 """
 
 import triton
@@ -11,60 +11,41 @@ from ._log2_semiring import LOG2_E
 
 
 @triton.jit
-def _unpack(tile, WIDTH: tl.constexpr):
-    """[R, C, WIDTH] -> WIDTH tensors [R, C]."""
-    if WIDTH == 1:
-        return (tl.reshape(tile, (tile.shape[0], tile.shape[1])),)
-    else:
-        pairs = tl.reshape(tile, (tile.shape[0], tile.shape[1], WIDTH // 2, 2))
-        even, odd = tl.split(pairs)
-        evens = _unpack(even, WIDTH // 2)
-        odds = _unpack(odd, WIDTH // 2)
-        values = ()
-        for i in tl.static_range(WIDTH // 2):
-            values = values + (evens[i], odds[i])
-        return values
-
-
-@triton.jit
-def _pack(values, START: tl.constexpr, STEP: tl.constexpr, WIDTH: tl.constexpr):
-    """The inverse of _unpack, for values[START], values[START + STEP], ..."""
-    if WIDTH == 1:
-        return tl.expand_dims(values[START], 2)
-    else:
-        even = _pack(values, START, 2 * STEP, WIDTH // 2)
-        odd = _pack(values, START + STEP, 2 * STEP, WIDTH // 2)
-        return tl.reshape(tl.join(even, odd), (even.shape[0], even.shape[1], WIDTH))
-
-
-@triton.jit
-def _load_piece(pointers, mask, START: tl.constexpr, WIDTH: tl.constexpr):
-    columns = START + tl.arange(0, WIDTH)[None, None, :]
-    return _unpack(tl.load(pointers[:, :, None] + columns, mask=mask[:, :, None], other=0.0), WIDTH)
-
-
-@triton.jit
-def _store_piece(pointers, values, mask, START: tl.constexpr, WIDTH: tl.constexpr):
-    columns = START + tl.arange(0, WIDTH)[None, None, :]
-    tl.store(pointers[:, :, None] + columns, _pack(values, START, 1, WIDTH), mask=mask[:, :, None])
-
-
-@triton.jit
-def load_symbols(pointers, mask, BASE: tl.constexpr):
-    """The BASE values that start at each pointer of [R, C], 0 where masked."""
+def load_symbols(pointers, mask, BASE: tl.constexpr, PAIRED: tl.constexpr):
+    """The BASE values that start at each pointer, 0 where masked."""
+    dtype: tl.constexpr = pointers.dtype.element_ty
     values = ()
-    for bit in tl.static_range(5, -1, -1):
-        if (BASE >> bit) & 1:
-            values = values + _load_piece(pointers, mask, (BASE >> (bit + 1)) << (bit + 1), 1 << bit)
+    if PAIRED:
+        bits: tl.constexpr = dtype.primitive_bitwidth
+        half: tl.constexpr = tl.int32 if bits == 32 else tl.int16
+        words = pointers.to(tl.pointer_type(tl.int64 if bits == 32 else tl.int32), bitcast=True)
+        for i in tl.static_range(BASE // 2):
+            word = tl.load(words + i, mask=mask, other=0)
+            low = word.to(half).to(dtype, bitcast=True)
+            high = (word >> bits).to(half).to(dtype, bitcast=True)
+            values = values + (low, high)
+    else:
+        for a in tl.static_range(BASE):
+            values = values + (tl.load(pointers + a, mask=mask, other=0.0),)
     return values
 
 
 @triton.jit
-def store_symbols(pointers, values, mask, BASE: tl.constexpr):
+def store_symbols(pointers, values, mask, BASE: tl.constexpr, PAIRED: tl.constexpr):
     """The inverse of load_symbols."""
-    for bit in tl.static_range(5, -1, -1):
-        if (BASE >> bit) & 1:
-            _store_piece(pointers, values, mask, (BASE >> (bit + 1)) << (bit + 1), 1 << bit)
+    dtype: tl.constexpr = pointers.dtype.element_ty
+    if PAIRED:
+        bits: tl.constexpr = dtype.primitive_bitwidth
+        half: tl.constexpr = tl.uint32 if bits == 32 else tl.uint16
+        whole: tl.constexpr = tl.uint64 if bits == 32 else tl.uint32
+        words = pointers.to(tl.pointer_type(whole), bitcast=True)
+        for i in tl.static_range(BASE // 2):
+            low = values[2 * i].to(dtype).to(half, bitcast=True).to(whole)
+            high = values[2 * i + 1].to(dtype).to(half, bitcast=True).to(whole)
+            tl.store(words + i, low | (high << bits), mask=mask)
+    else:
+        for a in tl.static_range(BASE):
+            tl.store(pointers + a, values[a], mask=mask)
 
 
 @triton.jit

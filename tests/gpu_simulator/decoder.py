@@ -44,7 +44,9 @@ class Program:
     @property
     def has_spin_lock(self) -> bool:
         """Compare-and-swap loops make progress only if CTAs run one after the other."""
-        return any(step.instruction.opcode.startswith("atom.") and ".cas." in step.instruction.opcode for step in self.steps)
+        return any(
+            step.instruction.opcode.startswith("atom.") and ".cas." in step.instruction.opcode for step in self.steps
+        )
 
 
 @lru_cache(maxsize=256)

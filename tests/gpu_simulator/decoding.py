@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .active import ActiveSet
 from .errors import UnsupportedPtx
-from .lanes import ActiveSet, Lanes
+from .lanes import Lanes
 from .ptx_parser import Instruction, vector_elements
 from .ptx_types import BITS, UNSIGNED, storage_dtype, value_dtype
 
@@ -165,7 +166,7 @@ class Decoding:
         name, _, offset_text = (part.strip() for part in text.partition("+"))
         offset, dtype = int(offset_text or 0), value_dtype(ptx_type)
         if name in self.scope.offsets:
-            constant = np.array([self.scope.offsets[name] + offset], dtype)
+            constant: np.ndarray = np.array([self.scope.offsets[name] + offset], dtype)
             return lambda lanes: constant
         if name in self.scope.globals:
             return lambda lanes: np.array([lanes.launch.symbols[name] + offset], dtype)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from .active import ActiveSet
 from .decoder import Control, Step
 from .errors import BarrierDeadlock, EndlessLoop
-from .lanes import ActiveSet, Lanes
+from .lanes import Lanes
 
 _NOWHERE = 1 << 60
 
@@ -137,5 +138,5 @@ class Executor:
         counters.n_threads += self._lanes.n_ctas * self._lanes.n_threads
         counters.warp_instructions += self._warp_count
         counters.thread_instructions += sum(self._thread_counts)
-        for step, count in zip(self._steps, self._thread_counts):
+        for step, count in zip(self._steps, self._thread_counts, strict=True):
             counters.opcodes[step.instruction.opcode] += count

@@ -3,72 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .active import WARP, ActiveSet
 from .counters import Counters
 from .memory import BankedMemory, GlobalMemory
+from .monitor import MemoryMonitor
 from .ptx_types import SIGNED, storage_dtype
 
 if TYPE_CHECKING:
     from .decoder import Program
-
-WARP = 32
-
-
-class ActiveSet:
-    """The lanes that take part in an instruction; `mask` is None when all of them do."""
-
-    def __init__(self, n_lanes: int, mask: np.ndarray | None = None) -> None:
-        self.n_lanes = n_lanes
-        self.mask = None if mask is None or mask.all() else mask
-
-    @cached_property
-    def count(self) -> int:
-        return self.n_lanes if self.mask is None else int(np.count_nonzero(self.mask))
-
-    @cached_property
-    def n_warps(self) -> int:
-        return self.n_lanes // WARP if self.mask is None else int(self.by_warp().any(axis=1).sum())
-
-    @cached_property
-    def indices(self) -> np.ndarray:
-        return np.arange(self.n_lanes) if self.mask is None else np.nonzero(self.mask)[0]
-
-    def as_mask(self) -> np.ndarray:
-        return np.ones(self.n_lanes, bool) if self.mask is None else self.mask
-
-    def by_warp(self) -> np.ndarray:
-        return self.as_mask().reshape(-1, WARP)
-
-    def pick(self, values: np.ndarray) -> np.ndarray:
-        """The values of the active lanes, in lane order."""
-        if values.shape != (self.n_lanes,):
-            return np.broadcast_to(values, (self.count,))
-        return values if self.mask is None else values[self.mask]
-
-    def spread(self, values: np.ndarray) -> np.ndarray:
-        """The inverse of `pick`: values back in their lanes, zero elsewhere."""
-        if self.mask is None:
-            return values
-        lanes = np.zeros(self.n_lanes, values.dtype)
-        lanes[self.mask] = values
-        return lanes
-
-    def where(self, condition: np.ndarray) -> ActiveSet:
-        if self.mask is None:
-            return ActiveSet(self.n_lanes, np.broadcast_to(condition, (self.n_lanes,)))
-        return ActiveSet(self.n_lanes, self.mask & condition)
-
-    def without(self, other: ActiveSet) -> ActiveSet:
-        return ActiveSet(self.n_lanes, self.as_mask() & ~other.as_mask())
-
-    def union(self, other: ActiveSet) -> ActiveSet:
-        if self.mask is None or other.mask is None:
-            return self if self.mask is None else other
-        return ActiveSet(self.n_lanes, self.mask | other.mask)
 
 
 @dataclass
@@ -104,14 +50,15 @@ class Lanes:
         self.thread = (index % self.threads_per_cta).astype(np.uint32)
         self.lane = index % WARP
         self.warp_start = index - self.lane
-        self.warp = self.cta * np.int32(self.threads_per_cta // WARP) + (self.thread // np.uint32(WARP)).astype(np.int32)
+        warps_per_cta = np.int32(self.threads_per_cta // WARP)
+        self.warp = self.cta * warps_per_cta + (self.thread // np.uint32(WARP)).astype(np.int32)
         self.epoch = np.zeros(self.count, np.int32)
         self.existing = ActiveSet(self.count, self.thread < self.n_threads)
-        self.registers = [np.zeros(1, storage_dtype(ptx_type)) for ptx_type in program.register_types]
+        self.registers: list[np.ndarray] = [np.zeros(1, storage_dtype(ptx_type)) for ptx_type in program.register_types]
         self.carry = np.zeros(1, np.uint64)
-        self.global_memory = launch.global_memory
         self.shared = BankedMemory("shared", self.n_ctas, launch.shared_bytes)
         self.local = BankedMemory("local", self.count, program.local_bytes)
+        self.monitor = MemoryMonitor(self)
 
     def write(self, register: int, value: np.ndarray, active: ActiveSet) -> None:
         """Set a register; narrower values are zero- or sign-extended as their type says."""

@@ -77,12 +77,10 @@ def parse_kernel(ptx: str, name: str | None = None) -> Kernel:
     entries = {match[1]: match for match in _ENTRY.finditer(text)}
     if name is None and len(entries) == 1:
         name = next(iter(entries))
-    if name not in entries:
+    if name is None or name not in entries:
         raise UnsupportedPtx(f"entry {name!r} not found; this PTX has {sorted(entries)}")
     entry = entries[name]
-    parameters = {
-        match[2]: int(match[3] or 1) * BITS[match[1]] // 8 for match in _PARAMETER.finditer(entry[2].strip())
-    }
+    parameters = {match[2]: int(match[3] or 1) * BITS[match[1]] // 8 for match in _PARAMETER.finditer(entry[2].strip())}
     threads = re.search(r"\.reqntid\s+(\d+)(?:\s*,\s*(\d+))?(?:\s*,\s*(\d+))?", entry[3])
     n_threads = None if threads is None else int(threads[1]) * int(threads[2] or 1) * int(threads[3] or 1)
     kernel = Kernel(name, parameters, _module_variables(text), n_threads)

@@ -25,7 +25,9 @@ class Accessor:
     warp: np.ndarray
 
     def repeat(self, times: int) -> Accessor:
-        return Accessor(*(np.repeat(a, times) for a in (self.cta, self.epoch, self.warp))) if times > 1 else self
+        if times == 1:
+            return self
+        return Accessor(*(np.repeat(values, times) for values in (self.cta, self.epoch, self.warp)))
 
     def select(self, chosen: np.ndarray) -> Accessor:
         return Accessor(self.cta[chosen], self.epoch[chosen], self.warp[chosen])
@@ -102,7 +104,7 @@ class AccessRecords:
     def write(
         self, offsets: np.ndarray, n_bytes: int, element_bytes: int, me: Accessor, atomic: bool, unchanged: np.ndarray
     ) -> np.ndarray | None:
-        """Record a write; the mask of accesses that race. A plain write that changes nothing cannot race with a write."""
+        """Record a write; the mask of accesses that race. Two plain writes of one value are no race."""
         self._ever_written = True
         self._replay()
         cells, per_access = self._cells(offsets, n_bytes, element_bytes)
@@ -152,4 +154,4 @@ class AccessRecords:
 def _per_access(cells: np.ndarray, per_access: int) -> np.ndarray | None:
     if not cells.any():
         return None
-    return cells if per_access == 1 else cells.reshape(-1, per_access).any(axis=1)
+    return cells if per_access == 1 else np.any(cells.reshape(-1, per_access), axis=1)

@@ -1,4 +1,4 @@
-"""Integer and floating-point arithmetic: add, sub, mul, mad, fma, div, rem, min, max, neg, abs and special functions."""
+"""Integer and floating-point arithmetic, and the special functions."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import floats, integers
+from ..active import ActiveSet
 from ..decoding import Action, Decoding, opcode
-from ..lanes import ActiveSet, Lanes
+from ..lanes import Lanes
 from ..ptx_types import INTEGERS
 from .halves import HALF_TYPES, decode_half, decode_mixed
 
@@ -115,7 +116,7 @@ def decode_product(decoding: Decoding) -> Action:
     part = decoding.choice(("lo", "hi", "wide"))
     if part == "wide" and ptx_type.endswith("64"):
         raise decoding.unsupported("128-bit product")
-    functions = {"lo": np.multiply, "hi": integers.multiply_high, "wide": integers.multiply_wide}
+    functions: dict[str, Function] = {"lo": np.multiply, "hi": integers.multiply_high, "wide": integers.multiply_wide}
     return decoding.assign_typed(functions[part], 2, ptx_type)
 
 

@@ -69,7 +69,7 @@ def _float_to_integer(decoding: Decoding, target: str, source: str) -> Convert:
 
     def convert(a: np.ndarray) -> np.ndarray:
         values = to_integral(flush(widen(a))).astype(np.float64)
-        inside = np.clip(np.where(np.isnan(values), 0.0, values), float(limits.min), upper).astype(dtype)
+        inside: np.ndarray = np.clip(np.where(np.isnan(values), 0.0, values), float(limits.min), upper).astype(dtype)
         return np.where(values > upper, dtype(limits.max), inside)
 
     return convert
@@ -117,6 +117,4 @@ def _to_tf32(decoding: Decoding) -> Action:
     """Round half away from zero to 10 mantissa bits."""
     decoding.choice(("rna",))
     decoding.end(2)
-    return decoding.assign(
-        lambda raw: (raw + np.uint32(0x1000)) & np.uint32(0xFFFF_E000), decoding.read(1, "b32")
-    )
+    return decoding.assign(lambda raw: (raw + np.uint32(0x1000)) & np.uint32(0xFFFF_E000), decoding.read(1, "b32"))

@@ -6,9 +6,10 @@ import re
 
 import numpy as np
 
+from ..active import WARP, ActiveSet
 from ..decoding import Action, Decoding, opcode
 from ..errors import DivergentCollective
-from ..lanes import WARP, ActiveSet, Lanes
+from ..lanes import Lanes
 from ..ptx_types import half_to_f32
 
 _LANE = np.arange(WARP)
@@ -51,7 +52,7 @@ def decode_matrix_multiply(decoding: Decoding) -> Action:
             for part in range(per_register):
                 right_matrix[:, row + part, _GROUP] = b[:, :, register, part]
         product = np.matmul(left_matrix, right_matrix)
-        for register, (target, addend) in enumerate(zip(registers[0], registers[3])):
+        for register, (target, addend) in enumerate(zip(registers[0], registers[3], strict=True)):
             start = lanes.full(lanes.registers[addend]).view(np.float32).reshape(-1, WARP)  # type: ignore[index]
             total = product[:, _GROUP + 8 * (register >> 1), _MEMBER * 2 + (register & 1)] + start
             lanes.write(target, np.ascontiguousarray(total).reshape(-1), active)  # type: ignore[arg-type]
@@ -86,14 +87,14 @@ def decode_matrix_move(decoding: Decoding) -> Action:
         _require_whole_warps(lanes, active, decoding)
         addressing = active.where(lanes.lane < 8 * n_matrices)
         rows = addressing.pick(lanes.full(address(lanes)))
-        flat = lanes.monitor.locate_banked(decoding.instruction, addressing, "shared", rows, 16)
-        cells = (flat // 2).reshape(-1, n_matrices, 8, 1) + np.arange(8)
-        first, second = (2 * _MEMBER, 2 * _MEMBER + 1)
-        memory, common = lanes.shared.bytes.view(np.uint16), (decoding.instruction, addressing, flat, 16, 2)
+        access = lanes.monitor.locate(decoding.instruction, addressing, "shared", rows, 16, 2)
+        memory, starts = lanes.monitor.elements(access, np.uint16)
+        cells = starts.reshape(-1, n_matrices, 8, 1) + np.arange(8)
+        first, second = 2 * _MEMBER, 2 * _MEMBER + 1
         if loading:
-            lanes.monitor.read_shared(*common)
+            lanes.monitor.read(access)
         else:
-            lanes.monitor.write_shared(*common, np.zeros(len(flat), bool))
+            lanes.monitor.write(access, np.zeros(len(starts), bool))
         for i, register in enumerate(registers):
             low = cells[:, i, first, _GROUP] if transposed else cells[:, i, _GROUP, first]
             high = cells[:, i, second, _GROUP] if transposed else cells[:, i, _GROUP, second]

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
+from ..active import ActiveSet
 from ..decoding import Action, Decoding, Reader, opcode
-from ..lanes import ActiveSet, Lanes
+from ..lanes import Lanes
 from ..memory import LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES
-from ..monitor import MemoryMonitor, Regions
+from ..monitor import Access
 from ..ptx_types import BITS, UNSIGNED, value_dtype
 
 _TYPES = tuple(name for name, width in BITS.items() if width <= 64 and "x2" not in name and "bf" not in name)
@@ -30,17 +30,7 @@ _EVICTIONS = tuple(
 _PREFETCH_SIZES = ("L2::64B", "L2::128B", "L2::256B")
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where the active lanes access: the state space, its bytes, and flat byte offsets into them."""
-
-    space: str
-    bytes: np.ndarray
-    flat: np.ndarray
-    regions: Regions
-
-    def elements(self, dtype: type) -> tuple[np.ndarray, np.ndarray]:
-        return self.bytes.view(dtype), self.flat // np.dtype(dtype).itemsize
+Locate = Callable[[Lanes, ActiveSet], Access]
 
 
 def _take_cache_hints(decoding: Decoding) -> int:
@@ -52,19 +42,14 @@ def _take_cache_hints(decoding: Decoding) -> int:
     return int(decoding.flag("L2::cache_hint"))
 
 
-def _locate(decoding: Decoding, space: str, address_text: str, n_bytes: int) -> Callable[[Lanes, ActiveSet], _Place]:
-    read, instruction = decoding.address(address_text), decoding.instruction
+def _locate(decoding: Decoding, space: str, address_text: str, n_elements: int, element_bytes: int) -> Locate:
+    read, instruction, n_bytes = decoding.address(address_text), decoding.instruction, n_elements * element_bytes
 
-    def locate(lanes: Lanes, active: ActiveSet) -> _Place:
-        monitor, addresses = lanes.monitor, active.pick(lanes.full(read(lanes)))
-        where = space
+    def locate(lanes: Lanes, active: ActiveSet) -> Access:
+        where, addresses = space, active.pick(lanes.full(read(lanes)))
         if where == "generic":
             where, addresses = _resolve_generic(addresses)
-        if where in ("global", "const"):
-            flat, regions = monitor.locate_global(instruction, active, addresses, n_bytes)
-            return _Place("global", lanes.launch.global_memory.bytes, flat, regions)
-        flat = monitor.locate_banked(instruction, active, where, addresses, n_bytes)
-        return _Place(where, (lanes.shared if where == "shared" else lanes.local).bytes, flat, [])
+        return lanes.monitor.locate(instruction, active, where, addresses, n_bytes, element_bytes)
 
     return locate
 
@@ -77,7 +62,8 @@ def _resolve_generic(addresses: np.ndarray) -> tuple[str, np.ndarray]:
 
 
 def _space(decoding: Decoding) -> str:
-    return decoding.choice(_SPACES, "generic").removesuffix("::cta")
+    """Constants live in global memory."""
+    return {"shared::cta": "shared", "const": "global"}.get(space := decoding.choice(_SPACES, "generic"), space)
 
 
 @opcode("ld")
@@ -94,49 +80,18 @@ def decode_load(decoding: Decoding) -> Action:
     space = _space(decoding)
     decoding.flag("nc")
     decoding.end(2 + _take_cache_hints(decoding))
-    element_bytes, instruction, dtype = BITS[ptx_type] // 8, decoding.instruction, value_dtype(ptx_type)
-    n_bytes = n_elements * element_bytes
-    locate = _locate(decoding, space, decoding.operands[1], n_bytes)
+    dtype = value_dtype(ptx_type)
+    locate = _locate(decoding, space, decoding.operands[1], n_elements, BITS[ptx_type] // 8)
 
     def action(lanes: Lanes, active: ActiveSet) -> None:
-        place = locate(lanes, active)
-        _observe_read(lanes.monitor, decoding, active, place, n_bytes, element_bytes)
-        memory, index = place.elements(dtype)
+        access = locate(lanes, active)
+        lanes.monitor.read(access)
+        memory, index = lanes.monitor.elements(access, dtype)
         for i, register in enumerate(targets):
             if register is not None:
                 lanes.write(register, active.spread(memory[index + i]), active)
 
     return action
-
-
-def _observe_read(
-    monitor: MemoryMonitor, decoding: Decoding, active: ActiveSet, place: _Place, n_bytes: int, element_bytes: int
-) -> None:
-    if place.space == "global":
-        monitor.read_global(decoding.instruction, active, place.flat, place.regions, n_bytes, element_bytes)
-    elif place.space == "shared":
-        monitor.read_shared(decoding.instruction, active, place.flat, n_bytes, element_bytes)
-    else:
-        monitor.count_local(len(place.flat) * n_bytes)
-
-
-def _observe_write(
-    monitor: MemoryMonitor,
-    decoding: Decoding,
-    active: ActiveSet,
-    place: _Place,
-    n_bytes: int,
-    element_bytes: int,
-    unchanged: np.ndarray,
-    atomic: bool = False,
-) -> None:
-    common = (n_bytes, element_bytes, unchanged, atomic)
-    if place.space == "global":
-        monitor.write_global(decoding.instruction, active, place.flat, place.regions, *common)
-    elif place.space == "shared":
-        monitor.write_shared(decoding.instruction, active, place.flat, *common)
-    else:
-        monitor.count_local(len(place.flat) * n_bytes)
 
 
 def _load_parameter(decoding: Decoding, ptx_type: str, targets: list[int | None]) -> Action:
@@ -171,32 +126,33 @@ def decode_store(decoding: Decoding) -> Action:
     if len(names) != n_elements:
         raise decoding.unsupported(f"{len(names)} sources")
     sources = [decoding.reader(name, f"b{BITS[ptx_type]}") for name in names]
-    element_bytes, dtype = BITS[ptx_type] // 8, UNSIGNED[BITS[ptx_type]]
-    locate = _locate(decoding, space, decoding.operands[0], n_elements * element_bytes)
+    dtype = UNSIGNED[BITS[ptx_type]]
+    locate = _locate(decoding, space, decoding.operands[0], n_elements, BITS[ptx_type] // 8)
 
     def action(lanes: Lanes, active: ActiveSet) -> None:
-        place = locate(lanes, active)
         values = [active.pick(lanes.full(read(lanes))) for read in sources]
-        _store(lanes, decoding, active, place, values, dtype)
+        _store(lanes, locate(lanes, active), values, dtype)
 
     return action
 
 
-def _store(
-    lanes: Lanes, decoding: Decoding, active: ActiveSet, place: _Place, values: list[np.ndarray], dtype: type
-) -> None:
-    memory, index = place.elements(dtype)
-    element_bytes, checked = np.dtype(dtype).itemsize, lanes.launch.checks and place.space != "local"
+def _store(lanes: Lanes, access: Access, values: list[np.ndarray], dtype: type) -> None:
+    memory, index = lanes.monitor.elements(access, dtype)
+    checked = lanes.launch.checks and access.space != "local"
     unchanged = np.ones(len(index), bool)
     if checked:
         for i, value in enumerate(values):
             unchanged &= memory[index + i] == value
-    _observe_write(lanes.monitor, decoding, active, place, element_bytes * len(values), element_bytes, unchanged)
+    lanes.monitor.write(access, unchanged)
     for i, value in enumerate(values):
         memory[index + i] = value
     if checked:
         for i, value in enumerate(values):
-            lanes.monitor.report_conflict(memory[index + i] != value, active, decoding.instruction)
+            lanes.monitor.report_conflict(access, memory[index + i] != value)
+
+
+def _compare_and_swap(old: np.ndarray, expected: np.ndarray, value: np.ndarray) -> np.ndarray:
+    return np.where(old == expected, value, old)
 
 
 _UPDATES: dict[str, Callable[..., np.ndarray]] = {
@@ -207,7 +163,7 @@ _UPDATES: dict[str, Callable[..., np.ndarray]] = {
     "or": np.bitwise_or,
     "xor": np.bitwise_xor,
     "exch": lambda old, value: value,
-    "cas": lambda old, expected, value: np.where(old == expected, value, old),
+    "cas": _compare_and_swap,
     "inc": lambda old, bound: np.where(old >= bound, old.dtype.type(0), old + old.dtype.type(1)),
     "dec": lambda old, bound: np.where((old == 0) | (old > bound), bound, old - old.dtype.type(1)),
 }
@@ -232,18 +188,15 @@ def decode_atomic(decoding: Decoding) -> Action:
     first = 1 if has_result else 0
     target = decoding.destination() if has_result else None
     sources = [decoding.read(first + 1 + i, ptx_type) for i in range(n_values)]
-    locate = _locate(decoding, space, decoding.operands[first], BITS[ptx_type] // 8)
-    dtype, width = value_dtype(ptx_type), BITS[ptx_type] // 8
+    dtype = value_dtype(ptx_type)
+    locate = _locate(decoding, space, decoding.operands[first], 1, BITS[ptx_type] // 8)
 
     def action(lanes: Lanes, active: ActiveSet) -> None:
-        place = locate(lanes, active)
+        access = locate(lanes, active)
         values = [active.pick(lanes.full(read(lanes))) for read in sources]
-        changing = np.zeros(len(place.flat), bool)
-        if place.space == "shared":
-            lanes.monitor.require_written(decoding.instruction, active, place.flat, width)
-        _observe_write(lanes.monitor, decoding, active, place, width, width, changing, atomic=True)
-        lanes.monitor.count_atomics(len(place.flat))
-        old = _take_turns(*place.elements(dtype), _UPDATES[name], values)
+        lanes.monitor.write(access, np.zeros(active.count, bool), atomic=True)
+        lanes.monitor.count_atomics(active.count)
+        old = _take_turns(*lanes.monitor.elements(access, dtype), _UPDATES[name], values)
         if target is not None:
             lanes.write(target, active.spread(old), active)
 
@@ -279,22 +232,23 @@ def decode_copy(decoding: Decoding) -> Action:
     extra = _take_cache_hints(decoding)
     decoding.end()
     n_bytes = int(decoding.operands[2], 0)
+    n_words = n_bytes // 4
     has_size = len(decoding.operands) == 4 + extra
     size: Reader = decoding.read(3, "u32") if has_size else (lambda lanes: np.array([n_bytes], np.uint32))
-    locate_target = _locate(decoding, "shared", decoding.operands[0], n_bytes)
-    locate_source = _locate(decoding, "global", decoding.operands[1], n_bytes)
+    locate_target = _locate(decoding, "shared", decoding.operands[0], n_words, 4)
+    locate_source = _locate(decoding, "global", decoding.operands[1], n_words, 4)
 
     def action(lanes: Lanes, active: ActiveSet) -> None:
         target = locate_target(lanes, active)
         kept = active.pick(lanes.full(size(lanes)))
-        words = np.zeros((len(kept), n_bytes // 4), np.uint32)
+        words = np.zeros((len(kept), n_words), np.uint32)
         reading = active.where(lanes.full(size(lanes)) > 0)
         if reading.count:
             source = locate_source(lanes, reading)
-            _observe_read(lanes.monitor, decoding, reading, source, n_bytes, 4)
-            memory, index = source.elements(np.uint32)
-            words[kept > 0] = memory[index[:, None] + np.arange(n_bytes // 4)]
+            lanes.monitor.read(source)
+            memory, index = lanes.monitor.elements(source, np.uint32)
+            words[kept > 0] = memory[index[:, None] + np.arange(n_words)]
         words.view(np.uint8)[np.arange(n_bytes) >= kept[:, None]] = 0
-        _store(lanes, decoding, active, target, list(words.T), np.uint32)
+        _store(lanes, target, list(words.T), np.uint32)
 
     return action

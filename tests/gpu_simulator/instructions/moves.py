@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..active import ActiveSet
 from ..decoding import Action, Decoding, opcode
 from ..errors import KernelTrap
-from ..lanes import ActiveSet, Lanes
+from ..lanes import Lanes
 from ..memory import LOCAL_WINDOW, SHARED_WINDOW
 from ..ptx_types import BITS, INTEGERS, UNSIGNED, half_to_f32
 
@@ -128,7 +129,7 @@ def decode_comparison(decoding: Decoding) -> Action:
     def action(lanes: Lanes, active: ActiveSet) -> None:
         result = compare(left(lanes), right(lanes))
         other = third(lanes) ^ negate_third if third is not None else None
-        for register, value in zip(targets, (result, ~result)):
+        for register, value in zip(targets, (result, ~result), strict=False):
             if register is not None:
                 lanes.write(register, value if other is None else combine(value, other), active)  # type: ignore[misc]
 
@@ -140,7 +141,11 @@ def decode_selection(decoding: Decoding) -> Action:
     ptx_type = decoding.type(*_NUMBERS)
     decoding.end(4)
     readers = decoding.read(1, ptx_type), decoding.read(2, ptx_type), decoding.read(3, "pred")
-    return decoding.assign(lambda a, b, predicate: np.where(predicate, a, b), *readers)
+    return decoding.assign(_select, *readers)
+
+
+def _select(a: np.ndarray, b: np.ndarray, predicate: np.ndarray) -> np.ndarray:
+    return np.where(predicate, a, b)
 
 
 def _no_effect(lanes: Lanes, active: ActiveSet) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..active import WARP, ActiveSet
 from ..decoding import Action, Decoding, Reader, opcode
 from ..errors import DivergentCollective
-from ..lanes import WARP, ActiveSet, Lanes
+from ..lanes import Lanes
 from ..ptx_parser import Instruction
 
 _LANE_BITS = np.uint64(1) << np.arange(WARP, dtype=np.uint64)
@@ -50,7 +51,7 @@ def decode_shuffle(decoding: Decoding) -> Action:
         if active.mask is not None and not active.mask[source[active.mask]].all():
             lane = int(np.nonzero(active.mask & ~active.mask[source])[0][0])
             raise DivergentCollective(f"{lanes.name_of(lane)} reads an inactive lane at {instruction}")
-        for register, result in zip(targets, (lanes.full(value(lanes))[source], in_range)):
+        for register, result in zip(targets, (lanes.full(value(lanes))[source], in_range), strict=False):
             if register is not None:
                 lanes.write(register, result, active)
 
@@ -60,7 +61,10 @@ def decode_shuffle(decoding: Decoding) -> Action:
 def shuffle_source(lane: np.ndarray, offset: np.ndarray, clamp: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
     """The lane to read from (its own where out of range), and whether it is in range."""
     offset = (offset & np.uint32(31)).astype(np.int64)
-    segment, bound = ((clamp >> np.uint32(8)) & np.uint32(31)).astype(np.int64), (clamp & np.uint32(31)).astype(np.int64)
+    segment, bound = (
+        ((clamp >> np.uint32(8)) & np.uint32(31)).astype(np.int64),
+        (clamp & np.uint32(31)).astype(np.int64),
+    )
     first = lane & segment
     last = first | (bound & ~segment)
     if mode == "up":
@@ -94,8 +98,8 @@ def _uniform(values: np.ndarray, active: np.ndarray) -> np.ndarray:
 
 
 _VOTES: dict[str, WarpFunction] = {
-    "all": lambda values, active: (values | ~active).all(axis=1),
-    "any": lambda values, active: (values & active).any(axis=1),
+    "all": lambda values, active: np.all(values | ~active, axis=1),
+    "any": lambda values, active: np.any(values & active, axis=1),
     "uni": _uniform,
     "ballot": lambda values, active: ballot(values & active),
 }
@@ -139,9 +143,14 @@ _REDUCTIONS: dict[str, np.ufunc] = {
 
 @opcode("redux")
 def decode_reduction(decoding: Decoding) -> Action:
-    ptx_type = decoding.type("u32", "s32", "b32")
+    """On float32 (sm_100), min and max return the number where one operand is NaN, with .NaN they return NaN."""
+    ptx_type = decoding.type("u32", "s32", "b32", "f32")
     decoding.choice(("sync",))
-    reduce = _REDUCTIONS[decoding.choice(_REDUCTIONS)].reduce
+    name = decoding.choice(("min", "max") if ptx_type == "f32" else _REDUCTIONS)
+    ufunc = _REDUCTIONS[name]
+    if ptx_type == "f32" and not decoding.flag("NaN"):
+        ufunc = np.fmin if name == "min" else np.fmax
+    reduce = ufunc.reduce
     decoding.end(3)
 
     def reduce_warp(values: np.ndarray, active: np.ndarray) -> np.ndarray:
@@ -175,7 +184,7 @@ def decode_elect(decoding: Decoding) -> Action:
     def action(lanes: Lanes, active: ActiveSet) -> None:
         require_members(lanes, active, members(lanes), instruction)
         leader = np.repeat(active.by_warp().argmax(axis=1), WARP)
-        for register, result in zip(targets, (leader.astype(np.uint32), lanes.lane == leader)):
+        for register, result in zip(targets, (leader.astype(np.uint32), lanes.lane == leader), strict=True):
             if register is not None:
                 lanes.write(register, result, active)
 

@@ -1,0 +1,217 @@
+"""What is installed, what each op would run on, and whether every back end that can run here computes the same."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import emnesy_gpu as em
+from emnesy_gpu.backends import BY_DEVICE, PACKAGES, backend_for
+from emnesy_gpu.ops import NAMESPACE
+
+MODULES = ("torch", "numpy", "numba", "triton", "cupy")
+NEEDS = {"reference": "torch", "cpu": "numba", "triton": "triton"}
+KERNELS = {"reference": "plain torch", "cpu": "Numba kernels", "triton": "Triton kernels"}
+VARIABLES = ("TRITON_INTERPRET", "CUDA_VISIBLE_DEVICES", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
+NO_GPU = "no CUDA device is visible (TRITON_INTERPRET=1 checks the kernels in Triton's interpreter)"
+TOLERANCE = 1e-5
+
+Report = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``python -m emnesy_gpu doctor [--json]``; arguments as on the command line, without the command's name."""
+    parser = argparse.ArgumentParser(prog="emnesy doctor", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return run(as_json=parser.parse_args(arguments).json)
+
+
+def run(as_json: bool = False) -> int:
+    """Print the report. Returns 0 if every back end available here agrees with the reference, else 1."""
+    report = examine()
+    if as_json:
+        print(json.dumps(report, indent=1))
+    else:
+        _show(report)
+    return 0 if report["healthy"] else 1
+
+
+def examine() -> Report:
+    """The whole report: versions, devices, ops, checks, and ``healthy``."""
+    checks = [check_backend(name) for name in PACKAGES]
+    return {
+        "versions": versions(),
+        "devices": devices(),
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "ops": routes(),
+        "checks": checks,
+        "healthy": all(check["verdict"] in ("agrees", "unavailable") for check in checks),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Installed versions, read from metadata: nothing is imported for it."""
+    distributions = importlib.metadata.packages_distributions()
+    installed = {
+        module: ", ".join(importlib.metadata.version(name) for name in sorted(set(distributions[module])))
+        if module in distributions
+        else "not installed"
+        for module in MODULES
+    }
+    return {
+        "emnesy_gpu": em.__version__,
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        **installed,
+        "cuda of torch": torch.version.cuda or "none, torch was built without CUDA",
+        "nvidia driver": driver_version() or "none found",
+    }
+
+
+def driver_version() -> str | None:
+    """The version of the NVIDIA driver, as nvidia-smi tells it; None where there is none."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = result.stdout.split()
+    return lines[0] if lines else None
+
+
+def devices() -> list[str]:
+    cpu = f"cpu: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return [cpu] + [
+        f"cuda:{i}: {gpu.name}, compute capability {gpu.major}.{gpu.minor}, {gpu.total_memory / 2**30:.0f} GiB"
+        for i, gpu in enumerate(gpus)
+    ]
+
+
+def routes() -> list[dict[str, str]]:
+    """For every op and kind of device: the back end that would run it, and why."""
+    prefix = f"{NAMESPACE}::"
+    names = sorted(name for name in torch._C._dispatch_get_all_op_names() if name.startswith(prefix))
+    return [
+        {"op": name.removeprefix(prefix), "tensors": device, **_route(torch.device(device))}
+        for name in names
+        for device in BY_DEVICE
+    ]
+
+
+def _route(device: torch.device) -> dict[str, str]:
+    name = backend_for(device)
+    origin = f"the default for {device.type} tensors" if name == BY_DEVICE[device.type] else "chosen with em.backend"
+    chosen = f"{KERNELS[name]}, {origin}"
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return {"backend": name, "why": f"{chosen}; there are none here"}
+    missing = _missing_package(name)
+    return {"backend": name, "why": f"{chosen}; {missing}" if missing else chosen}
+
+
+def _missing_package(backend: str) -> str | None:
+    package = NEEDS[backend]
+    return None if importlib.util.find_spec(package) else f"{package} is not installed: pip install {package}"
+
+
+def check_backend(name: str) -> dict[str, Any]:
+    """One posterior on a back end against the float64 reference.
+
+    ``verdict``: agrees, differs, fails (an exception), or unavailable; ``detail``: the largest errors, or why.
+    """
+    missing = _missing_package(name)
+    if missing or (name == "triton" and not torch.cuda.is_available() and not _interpreting()):
+        return {"backend": name, "verdict": "unavailable", "detail": missing or NO_GPU}
+    device = torch.device("cuda" if name == "triton" and torch.cuda.is_available() else "cpu")
+    try:
+        error = posterior_error(name, device)
+    except Exception as problem:
+        # Whatever goes wrong in a back end is the finding of this command, not its failure.
+        return {"backend": name, "verdict": "fails", "detail": f"{type(problem).__name__}: {problem}"}
+    verdict = "agrees" if error <= TOLERANCE else "differs"
+    where = "Triton's interpreter" if name == "triton" and _interpreting() else str(device)
+    return {"backend": name, "verdict": verdict, "detail": f"largest error {error:.1e} on {where}"}
+
+
+def _interpreting() -> bool:
+    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
+
+
+def posterior_error(name: str, device: torch.device) -> float:
+    """Largest error of marginals and of evidence per symbol, infinite if possible and impossible labels differ."""
+    problem = em.Addition(n_digits=4)
+    logits, label = _self_check_inputs(problem)
+    with em.backend("reference"):
+        expected = em.posterior(problem, logits.double(), label)
+    with em.backend(name):
+        found = em.posterior(problem, logits.to(device), label.to(device))
+    if not torch.equal(found.possible.cpu(), expected.possible):
+        return float("inf")
+    rows = expected.possible
+    errors = (
+        found.marginals.cpu() - expected.marginals,
+        (found.log_evidence.cpu() - expected.log_evidence)[rows] / (problem.n_addends * problem.n_digits),
+    )
+    largest = [float(error.abs().max()) for error in errors]
+    # max() would drop a NaN that comes second.
+    return float("inf") if any(value != value for value in largest) else max(largest)
+
+
+def _self_check_inputs(problem: em.Addition) -> tuple[Tensor, Tensor]:
+    """Rows of a half-trained net; the last label, 19999, is no sum of two numbers of four digits."""
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randint(0, problem.base, (33, *problem.latent_shape), generator=generator)
+    logits = 3 * torch.randn(*z.shape, problem.base, generator=generator)
+    label = problem.label(z)
+    label[-1] = torch.tensor([1, 9, 9, 9, 9])
+    return logits, label
+
+
+def _show(report: Report) -> None:
+    sections = [
+        ("Versions", [[name, value] for name, value in report["versions"].items()]),
+        ("Devices", [[line] for line in report["devices"]]),
+        ("Variables", [[name, value] for name, value in report["variables"].items()]),
+        ("Ops", [[row["op"], f"{row['tensors']} tensors", row["backend"], row["why"]] for row in report["ops"]]),
+        ("Self-check", [[row["backend"], row["verdict"], row["detail"]] for row in report["checks"]]),
+    ]
+    show = _show_rich if importlib.util.find_spec("rich") else _show_plain
+    show([(title, rows) for title, rows in sections if rows])
+    print("All available back ends agree." if report["healthy"] else "A back end does not work: see the self-check.")
+
+
+def _show_plain(sections: Sequence[tuple[str, list[list[str]]]]) -> None:
+    for title, rows in sections:
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        print(title)
+        for row in rows:
+            print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print()
+
+
+def _show_rich(sections: Sequence[tuple[str, list[list[str]]]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    colours = {"agrees": "green", "differs": "red", "fails": "red", "unavailable": "yellow"}
+    for title, rows in sections:
+        view = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
+        for row in rows:
+            view.add_row(*[Text(cell, style=colours.get(cell, "")) for cell in row])
+        console.print(view)
+        console.print()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,48 @@
+"""Peak rates of the GPUs that roofline.py models, with the documents they come from.
+
+Rates per SM and clock cycle are those of the CUDA C++ Programming Guide ("Throughput of native arithmetic
+instructions" and the sections on each compute capability); memory bandwidth, SM counts and boost clocks are those of
+NVIDIA's data sheets. They are limits that no program reaches; nothing here was measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WARP = 32
+SECTOR_BYTES = 32
+ISSUE_SLOTS = 4  # warp instructions per SM and cycle: one for each of the four schedulers
+L1_BYTES = 128  # per SM and cycle, L1 hits and shared memory together
+SPECIAL_LANES = 16  # ex2, lg2, rcp, rsqrt, sqrt per SM and cycle
+ALU_LANES = 64  # compare, select, min, max, integer and bitwise operations per SM and cycle
+GUIDE = "CUDA C++ Programming Guide, arithmetic throughput"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU: ``bandwidth`` in bytes per second, ``clock`` in Hz at boost, lanes per SM and cycle."""
+
+    name: str
+    arch: int
+    n_sm: int
+    clock: float
+    bandwidth: float
+    fp32_lanes: int
+    fp64_lanes: int
+    source: str
+
+    @property
+    def cycles(self) -> float:
+        """SM cycles per second over the whole GPU."""
+        return self.n_sm * self.clock
+
+
+GPUS = {
+    gpu.name: gpu
+    for gpu in (
+        Gpu("A100", 80, 108, 1.410e9, 2.039e12, 64, 32, "NVIDIA A100 80GB SXM data sheet; A100 architecture white paper"),
+        Gpu("H100", 90, 132, 1.980e9, 3.35e12, 128, 64, "NVIDIA H100 SXM data sheet (3.35 TB/s; 67 TFLOPS = 132 SMs at 1.98 GHz)"),
+        Gpu("B200", 100, 148, 1.980e9, 8.0e12, 128, 64, "NVIDIA DGX B200 data sheet (64 TB/s for 8 GPUs); 148 SMs at 1.98 GHz from published tables (75 TFLOPS FP32)"),
+        Gpu("RTX 5090", 120, 170, 2.407e9, 1.792e12, 128, 2, "NVIDIA RTX Blackwell architecture white paper (GeForce RTX 5090)"),
+    )
+}  # fmt: skip

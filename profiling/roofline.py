@@ -1,0 +1,215 @@
+"""A modelled roofline of the addition kernels, from the counters of the GPU simulator: no GPU is needed or used.
+
+    python -m profiling.roofline --digits 4 15 100 --json roofline.json --markdown roofline.md --plot roofline.png
+
+The kernels are compiled for each GPU and their PTX runs in tests/gpu_simulator, which counts what every warp does.
+Bytes and instructions per instance are then set against the fewest bytes that the op must move and against the peak
+rates in peaks.py. The modelled time is the largest of these lower bounds, as if all of them overlapped perfectly:
+
+    memory   32-byte sectors, each once per block (an L1 that keeps up), over the memory bandwidth
+    L1       requested sectors, shared-memory wavefronts and shuffles, over 128 bytes per SM and cycle
+    issue    executed warp instructions, over 4 per SM and cycle
+    fp32, fp64, alu, special   the instructions of one kind, over its lanes
+
+PTX instructions stand in for machine instructions: register moves are counted although the assembler drops most of
+them, and compound instructions count once. Latency, tails and launch overhead are not modelled: the times are those
+of a batch that fills the GPU. Every figure is modelled, none is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import emnesy_gpu as em
+from profiling import peaks
+from profiling.opcodes import by_pipe
+
+LABEL = "modelled"
+OPS = ("posterior", "em_gradient")
+BYTES_PER_POSITION = 160  # two addends of ten float32 logits, read once and written once
+MODELLED_BATCH = 65536
+SIMULATED_POSITIONS = 2048
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What one simulated launch did per instance (one row of the batch)."""
+
+    op: str
+    n_digits: int
+    arch: int
+    least_bytes: float  # every input and output byte once
+    requested_sectors: float
+    unique_sectors: float
+    warp_instructions: float
+    thread_instructions: float
+    shared_wavefronts: float
+    pipes: dict[str, float]  # warp instructions by the unit that runs them
+
+    @property
+    def unique_bytes(self) -> float:
+        return self.unique_sectors * peaks.SECTOR_BYTES
+
+    @property
+    def excess(self) -> float:
+        """Unique traffic over 160 bytes per position, the logits and marginals alone."""
+        return self.unique_bytes / (BYTES_PER_POSITION * self.n_digits)
+
+
+def bounds(counts: Counts, gpu: peaks.Gpu) -> dict[str, float]:
+    """Lower bounds in seconds per instance, modelled; see the top of this file."""
+    l1_cycles = counts.requested_sectors * peaks.SECTOR_BYTES / peaks.L1_BYTES + counts.shared_wavefronts
+    lanes = {
+        "fp32": gpu.fp32_lanes,
+        "fp64": gpu.fp64_lanes,
+        "alu": peaks.ALU_LANES,
+        "special": peaks.SPECIAL_LANES,
+    }
+    cycles = {unit: counts.pipes.get(unit, 0.0) * peaks.WARP / width for unit, width in lanes.items()}
+    cycles["L1"] = l1_cycles + counts.pipes.get("shuffle", 0.0)
+    cycles["issue"] = counts.warp_instructions / peaks.ISSUE_SLOTS
+    return {"memory": counts.unique_bytes / gpu.bandwidth} | {k: v / gpu.cycles for k, v in cycles.items()}
+
+
+def model(counts: Counts, gpu: peaks.Gpu) -> dict[str, Any]:
+    """One line of the report."""
+    limits = bounds(counts, gpu)
+    limit = max(limits, key=limits.__getitem__)
+    return {
+        "label": LABEL,
+        "gpu": gpu.name,
+        "op": counts.op,
+        "digits": counts.n_digits,
+        "least bytes": counts.least_bytes,
+        "unique bytes": counts.unique_bytes,
+        "requested bytes": counts.requested_sectors * peaks.SECTOR_BYTES,
+        "unique / 160 n": counts.excess,
+        "warp instructions": counts.warp_instructions,
+        f"us at batch {MODELLED_BATCH}": limits[limit] * MODELLED_BATCH * 1e6,
+        "limit": limit,
+        "x memory bound": limits[limit] / (counts.least_bytes / gpu.bandwidth),
+        "seconds per instance": limits,
+        "source": gpu.source,
+    }
+
+
+def simulate(op: str, n_digits: int, arch: int, batch: int | None = None) -> Counts:
+    """Run one op in the simulator on random logits, and count."""
+    from tests.gpu_simulator import simulated_gpu
+
+    batch = batch or max(16, SIMULATED_POSITIONS // n_digits)
+    problem = em.Addition(n_digits)
+    generator = torch.Generator().manual_seed(n_digits)
+    logits = torch.randn(batch, *problem.latent_shape, problem.cardinality, generator=generator)
+    label = problem.label(torch.randint(0, 10, (batch, *problem.latent_shape), generator=generator))
+    with simulated_gpu(arch=arch) as gpu, em.backend("triton"):
+        if op == "posterior":
+            outputs = torch.ops.emnesy_gpu.carry_chain_posterior(logits, label, False)
+        else:
+            outputs = torch.ops.emnesy_gpu.carry_chain_em_gradient(logits, label, 1.0, False)
+    least = sum(tensor.nbytes for tensor in (logits, label, *outputs))
+    return count(op, n_digits, arch, least, batch, [launch.counters for launch in gpu.launches])
+
+
+def count(op: str, n_digits: int, arch: int, least_bytes: int, batch: int, launches: Sequence[Any]) -> Counts:
+    """The simulator's counters of the launches of one op, summed, per instance."""
+    warp_instructions = sum(c.warp_instructions for c in launches)
+    thread_instructions = sum(c.thread_instructions for c in launches)
+    units: dict[str, float] = {}
+    for counters in launches:
+        # A unit is busy for a whole warp, whichever of its lanes are active.
+        warps = counters.warp_instructions / max(counters.thread_instructions, 1)
+        for unit, threads in by_pipe(counters.opcodes).items():
+            units[unit] = units.get(unit, 0.0) + threads * warps
+    traffic = [side for c in launches for side in (c.global_reads, c.global_writes)]
+    return Counts(
+        op=op,
+        n_digits=n_digits,
+        arch=arch,
+        least_bytes=least_bytes / batch,
+        requested_sectors=sum(side.sectors for side in traffic) / batch,
+        unique_sectors=sum(side.block_sectors for side in traffic) / batch,
+        warp_instructions=warp_instructions / batch,
+        thread_instructions=thread_instructions / batch,
+        shared_wavefronts=sum(c.shared.wavefronts for c in launches) / batch,
+        pipes={unit: threads / batch for unit, threads in units.items()},
+    )
+
+
+def table(lines: Iterable[dict[str, Any]]) -> str:
+    """Markdown; the first column of every line says that it is modelled."""
+    lines = [{k: v for k, v in line.items() if k not in ("seconds per instance", "source")} for line in lines]
+    header = list(lines[0])
+    rows = [[_cell(line[name]) for name in header] for line in lines]
+    return "\n".join(["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)])
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}" if value >= 100 else f"{value:.2f}"
+    return str(value)
+
+
+def report(lines: Sequence[dict[str, Any]]) -> str:
+    sources = "\n".join(f"- {gpu.name}: {gpu.source}" for gpu in peaks.GPUS.values())
+    title = "Modelled roofline of the addition kernels; bytes and instructions per instance, nothing measured"
+    return f"# {title}\n\n{table(lines)}\n\nPeaks ({peaks.GUIDE}):\n{sources}\n"
+
+
+def write_plot(path: Path, points: Sequence[tuple[Counts, peaks.Gpu]]) -> None:
+    """Instruction roofline: warp instructions per second over warp instructions per byte of memory traffic."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    intensities = [2.0**e / 64 for e in range(13)]
+    for colour, gpu in enumerate(peaks.GPUS.values()):
+        roof = [min(x * gpu.bandwidth, peaks.ISSUE_SLOTS * gpu.cycles) / 1e9 for x in intensities]
+        axis.plot(intensities, roof, color=f"C{colour}", label=f"{gpu.name}, peak")
+        for counts, _ in [point for point in points if point[1] == gpu]:
+            x = counts.warp_instructions / counts.unique_bytes
+            y = counts.warp_instructions / max(bounds(counts, gpu).values()) / 1e9
+            axis.plot(x, y, "o", color=f"C{colour}")
+            axis.annotate(f"{counts.op} n={counts.n_digits}", (x, y), fontsize=6, xytext=(4, -8), textcoords="offset points")
+    axis.set(xscale="log", yscale="log", xlabel="warp instructions per byte", ylabel="10^9 warp instructions per second")
+    axis.set_title("Addition kernels, modelled from simulator counters (not measured)")
+    axis.grid(alpha=0.3, which="both")
+    axis.legend()
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="roofline", description=__doc__.partition("\n")[0])
+    parser.add_argument("--digits", type=int, nargs="+", default=[4, 15, 100])
+    parser.add_argument("--op", nargs="+", choices=OPS, default=["posterior"])
+    parser.add_argument("--gpu", nargs="+", choices=list(peaks.GPUS), default=list(peaks.GPUS))
+    parser.add_argument("--batch", type=int, help="instances to simulate (default: enough to fill some blocks)")
+    for name in ("json", "markdown", "plot"):
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE")
+    options = parser.parse_args(arguments)
+    gpus = [peaks.GPUS[name] for name in options.gpu]
+    points = [(simulate(op, n, gpu.arch, options.batch), gpu) for op in options.op for n in options.digits for gpu in gpus]
+    lines = [model(counts, gpu) for counts, gpu in points]
+    print(report(lines))
+    if options.json:
+        record = {"label": LABEL, "lines": lines, "counts": [asdict(counts) for counts, _ in points]}
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
+    if options.markdown:
+        options.markdown.write_text(report(lines))
+    if options.plot:
+        write_plot(options.plot, points)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

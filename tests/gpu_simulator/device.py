@@ -1,0 +1,157 @@
+"""The simulated GPU as a device for Triton kernels on CPU tensors.
+
+with simulated_gpu(arch=80) as gpu:
+    softmax_kernel[(8,)](x, y, n, BLOCK=1024)
+gpu.launches[0].counters.summary()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from .decoder import Program
+from .errors import UnsupportedPtx
+from .launch import DEFAULT_OPTIONS, LaunchRecord, Options, Scalar, run_program
+from .memory import GlobalMemory
+
+SUPPORTED_TRITON = ((3, 6), (3, 9))
+
+
+@dataclass
+class SimulatedGpu:
+    """What ran inside `simulated_gpu`, oldest launch first. `options` may be changed between launches."""
+
+    arch: int
+    options: Options = DEFAULT_OPTIONS
+    launches: list[LaunchRecord] = field(default_factory=list)
+
+    def run(self, program: Program, grid: tuple[int, int, int], arguments: list[Any], metadata: Any) -> None:
+        """Launch with tensors and scalars in parameter order."""
+        buffers = _DeviceCopies(arguments)
+        scalars = buffers.arguments()
+        n_ctas = grid[0] * grid[1] * grid[2]
+        if metadata.global_scratch_size:
+            n_bytes = n_ctas * metadata.global_scratch_size
+            scalars.append(buffers.memory.allocate("global scratch", np.zeros(n_bytes, np.uint8)))
+        block = (metadata.num_warps * 32, 1, 1)
+        record = run_program(program, grid, block, scalars, buffers.memory, metadata.shared, self.options)
+        self.launches.append(replace(record, name=metadata.name))
+        buffers.copy_back()
+
+
+class _DeviceCopies:
+    """The storages of the tensor arguments in device memory, with only the bytes of the tensors open to access."""
+
+    def __init__(self, arguments: list[Any]) -> None:
+        self.memory = GlobalMemory()
+        self._arguments = arguments
+        self._storages: dict[int, tuple[int, np.ndarray]] = {}
+        spans: dict[int, list[tuple[str, int, int]]] = {}
+        for position, tensor in enumerate(arguments):
+            if isinstance(tensor, torch.Tensor):
+                first = tensor.data_ptr() - tensor.untyped_storage().data_ptr()
+                span = (f"argument {position}", first, first + _extent_bytes(tensor))
+                spans.setdefault(tensor.untyped_storage().data_ptr(), []).append(span)
+        for tensor in arguments:
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                pointer = storage.data_ptr()
+                if pointer not in self._storages:
+                    raw = _host_bytes(pointer, storage.nbytes())
+                    merged = _merge_spans(spans[pointer])
+                    address = self.memory.allocate("", raw, misalignment=pointer % 16, spans=merged)
+                    self._storages[pointer] = (address, raw)
+
+    def arguments(self) -> list[Scalar]:
+        return [self._address(a) if isinstance(a, torch.Tensor) else a for a in self._arguments]
+
+    def _address(self, tensor: torch.Tensor) -> int:
+        pointer = tensor.untyped_storage().data_ptr()
+        return self._storages[pointer][0] + tensor.data_ptr() - pointer
+
+    def copy_back(self) -> None:
+        for address, raw in self._storages.values():
+            raw[:] = self.memory.data(address, raw.size)
+
+
+def _host_bytes(pointer: int, n_bytes: int) -> np.ndarray:
+    if n_bytes == 0:
+        return np.empty(0, np.uint8)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * n_bytes).from_address(pointer))
+
+
+def _extent_bytes(tensor: torch.Tensor) -> int:
+    """Bytes from the first to the last element; gaps of strided views count as inside."""
+    if tensor.numel() == 0:
+        return 0
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return (last + 1) * tensor.element_size()
+
+
+def _merge_spans(spans: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    """Overlapping views of one storage become one span, so that every byte has one race record."""
+    merged: list[tuple[str, int, int]] = []
+    for name, first, end in sorted(spans, key=lambda span: span[1]):
+        if merged and first < merged[-1][2]:
+            previous = merged.pop()
+            names = previous[0] if name in previous[0] else f"{previous[0]} / {name}"
+            merged.append((names, previous[1], max(previous[2], end)))
+        else:
+            merged.append((name, first, end))
+    return merged
+
+
+_active: list[SimulatedGpu] = []
+
+
+def active_gpu() -> SimulatedGpu:
+    """The innermost simulated GPU; compiled kernels are cached by Triton and outlive the one they were built for."""
+    if not _active:
+        raise RuntimeError("a kernel compiled for the simulated GPU was launched outside simulated_gpu()")
+    return _active[-1]
+
+
+@contextlib.contextmanager
+def simulated_triton(arch: int = 80, options: Options = DEFAULT_OPTIONS) -> Iterator[SimulatedGpu]:
+    """Make the simulator Triton's active driver; the previous driver and compiler settings come back afterwards.
+
+    Compiled kernels go to a cache directory of their own: their "binary" is PTX.
+    """
+    import triton
+    from triton import knobs
+    from triton.runtime import driver
+
+    from .triton_driver import SimulatorDriver, ptx_as_binary
+
+    version = tuple(int(part) for part in triton.__version__.split(".")[:2])
+    if not SUPPORTED_TRITON[0] <= version <= SUPPORTED_TRITON[1]:
+        raise UnsupportedPtx(f"Triton {triton.__version__}; the simulated driver takes 3.6 to 3.9")
+    gpu = SimulatedGpu(arch, options)
+    previous = driver._active
+    with knobs.runtime.scope(), knobs.cache.scope():
+        knobs.runtime.add_stages_inspection_hook = ptx_as_binary
+        knobs.cache.dir = os.path.join(knobs.cache.dir, "simulator")
+        driver.set_active(SimulatorDriver(arch))
+        _active.append(gpu)
+        try:
+            yield gpu
+        finally:
+            _active.pop()
+            driver._active = previous
+
+
+@contextlib.contextmanager
+def simulated_gpu(arch: int = 80, options: Options = DEFAULT_OPTIONS) -> Iterator[SimulatedGpu]:
+    """`simulated_triton`, and every emnesy_gpu op takes its Triton kernel whatever the device of its tensors."""
+    import emnesy_gpu
+
+    with simulated_triton(arch, options) as gpu, emnesy_gpu.backend("triton"):
+        yield gpu

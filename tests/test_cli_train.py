@@ -1,0 +1,267 @@
+"""``python -m emnesy_gpu train addition``: options, files, errors, interruption and resumption."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from emnesy_gpu.cli import main
+from emnesy_gpu.tasks import addition_run, mnist_data, progress
+from emnesy_gpu.tasks.extras import MissingExtraError, require
+
+QUICK = ["train", "addition", "--data", "digits", "--digits", "2", "--epochs", "2", "--batch", "60", "--threads", "1"]
+RECORD = {
+    "epoch": 1,
+    "loss": 1.0,
+    "log_evidence": -1.0,
+    "sum_accuracy": 0.5,
+    "digit_accuracy": 0.75,
+    "seconds_e": 0.1,
+    "seconds_m": 0.2,
+}
+
+
+@pytest.fixture(autouse=True)
+def no_mnist_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """No test may find MNIST or use more than its threads."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("EMNESY_DATA", raising=False)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def error_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Standard error of a failing call, which must be one line."""
+    assert main(arguments) not in (0, None)
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    assert text.startswith("emnesy: error: ")
+    return text
+
+
+def figures(path: Path) -> list[dict[str, float]]:
+    records = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in record.items() if "seconds" not in name} for record in records]
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path / "checkpoint.pt", weights_only=True)["net"]
+
+
+def test_a_run_reports_plain_lines_and_writes_its_files(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main([*QUICK, "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "\x1b" not in text
+    assert "\r" not in text
+    assert "data: scikit-learn's bundled digits" in text
+    assert len(re.findall(r"^epoch \d/2  loss .* evidence .* sums .* digits .* E .* M .*$", text, re.MULTILINE)) == 2
+    names = {"config.json", "metrics.jsonl", "checkpoint.pt", "curve.png", "summary.json"}
+    assert {path.name for path in out.iterdir()} == names
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["sum_accuracy"] == figures(out)[-1]["sum_accuracy"]
+    assert summary["test_sums"] == 357 // 4
+    assert {"sum_accuracy_20", "digit_accuracy", "minutes"} <= set(summary)
+    assert json.loads((out / "config.json").read_text())["settings"]["batch"] == 60
+    assert (out / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_interrupted_run_continues_to_the_bit(tmp_path, capsys, monkeypatch):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main([*QUICK, "--out", str(whole)]) == 0
+
+    def interrupt_in_epoch_2(self: progress.PlainReporter, epoch: int) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(progress.PlainReporter, "epoch_begins", interrupt_in_epoch_2)
+        assert main([*QUICK, "--out", str(cut)]) == 130
+    assert "interrupted after 1 of 2 epochs" in capsys.readouterr().out
+    assert not (cut / "summary.json").exists()
+    assert main(["train", "addition", "--resume", str(cut)]) == 0
+    assert figures(whole) == figures(cut)
+    torch.testing.assert_close(weights(whole), weights(cut), rtol=0, atol=0)
+    assert main(["train", "addition", "--resume", str(cut)]) == 0
+    assert len(figures(cut)) == 2
+
+
+def test_interruption_between_checkpoint_and_metrics(tmp_path, capsys, monkeypatch):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main([*QUICK, "--out", str(whole)]) == 0
+
+    def interrupt(self: addition_run.RunDirectory, record: dict) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(addition_run.RunDirectory, "append_metrics", interrupt)
+        assert main([*QUICK, "--out", str(cut)]) == 130
+    assert "interrupted after 1 of 2 epochs" in capsys.readouterr().out
+    assert main(["train", "addition", "--resume", str(cut)]) == 0
+    assert figures(cut) == figures(whole)
+
+
+def test_interruption_of_the_checkpoint_itself(tmp_path, capsys, monkeypatch):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main([*QUICK, "--out", str(whole)]) == 0
+    save = torch.save
+
+    def interrupt_after_an_epoch(state: dict, path: Path) -> None:
+        if state["history"]:
+            path.write_bytes(b"half a checkpoint")
+            raise KeyboardInterrupt
+        save(state, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", interrupt_after_an_epoch)
+        assert main([*QUICK, "--out", str(cut)]) == 130
+    assert "interrupted after 0 of 2 epochs" in capsys.readouterr().out
+    assert {path.name for path in cut.iterdir()} == {"config.json", "checkpoint.pt"}
+    assert main(["train", "addition", "--resume", str(cut)]) == 0
+    assert figures(cut) == figures(whole)
+
+
+def test_interruption_without_a_folder(capsys, monkeypatch):
+    def interrupt(self: progress.PlainReporter, epoch: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(progress.PlainReporter, "epoch_begins", interrupt)
+    assert main(QUICK) == 130
+    assert "nothing was saved" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_control_c_ends_a_process_cleanly(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "emnesy_gpu", *QUICK, "--epochs", "1000", "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not (out / "metrics.jsonl").exists():
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            text, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert errors == ""
+    assert f"continue with: python -m emnesy_gpu train addition --resume {out}" in text
+    assert torch.load(out / "checkpoint.pt", weights_only=True)["history"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Missing command"),
+        (["train"], "Missing command"),
+        (["fly"], "No such command 'fly'"),
+        (["train", "addition", "--digits", "0"], "--digits"),
+        (["train", "addition", "--digits", "x"], "--digits"),
+        (["train", "addition", "--lr", "0"], "--lr"),
+        (["train", "addition", "--m-steps", "0"], "--m-steps"),
+        (["train", "addition", "--seed", "-1"], "--seed"),
+        (["train", "addition", "--colour", "red"], "--colour"),
+        (["train", "addition", "--device", "tpu"], "'tpu' is none of cpu, cuda and cuda:N"),
+        (["train", "addition", "--engine", "magic"], "--engine"),
+        ([*QUICK, "--digits", "200"], "needs 400 images"),
+        ([*QUICK, "--holdout", "5000"], "cannot hold out 5000 of 1440"),
+        ([*QUICK, "--hard", "--engine", "exact"], "hard=True"),
+        ([*QUICK, "--device", "cuda:63"], "PyTorch finds"),
+        ([*QUICK[:2], "--data", "mnist", "--data-dir", "/nowhere"], "has no MNIST file"),
+        ([*QUICK[:2], "--resume", "/nowhere"], "holds no run"),
+        ([*QUICK[:2], "--resume", "/nowhere", "--seed", "1", "--no-augment"], "leave out"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, message, capsys):
+    assert message in error_line(arguments, capsys)
+
+
+def test_a_used_folder_is_not_overwritten(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    assert "holds a run already" in error_line([*QUICK, "--out", str(tmp_path)], capsys)
+
+
+def test_corrupt_mnist_is_one_line(tmp_path, capsys):
+    for stem in mnist_data.MD5:
+        (tmp_path / stem).write_bytes(b"junk")
+    text = error_line(["train", "addition", "--data-dir", str(tmp_path)], capsys)
+    assert "train-images-idx3-ubyte is not an IDX file" in text
+
+
+@pytest.mark.parametrize("package", ["sklearn", "matplotlib"])
+def test_a_missing_extra_is_one_line_with_the_remedy(package, tmp_path, capsys, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, package, None)
+    text = error_line([*QUICK, "--out", str(tmp_path / "run")], capsys)
+    assert f'{package} is not installed: pip install "emnesy_gpu[train]"' in text
+
+
+def test_require_passes_other_import_errors_on(tmp_path, monkeypatch):
+    (tmp_path / "broken_extra.py").write_text("import emnesy_missing_dependency\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="emnesy_missing_dependency") as caught:
+        require("broken_extra")
+    assert not isinstance(caught.value, MissingExtraError)
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["train", "addition"]])
+def test_help(command, capsys):
+    assert main([*command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Usage: emnesy")
+    if "addition" in command:
+        for option in ("digits", "data", "data-dir", "engine", "hard", "m-steps", "augment", "no-augment", "seed"):
+            assert f"--{option}" in text
+        for option in ("epochs", "batch", "lr", "device", "threads", "out", "resume", "holdout"):
+            assert f"--{option}" in text
+
+
+def test_version(capsys):
+    import emnesy_gpu
+
+    assert main(["--version"]) == 0
+    assert emnesy_gpu.__version__ in capsys.readouterr().out
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_a_live_line():
+    terminal = Terminal()
+    with progress.reporter(2, 3, terminal) as report:
+        assert isinstance(report, progress.LiveReporter)
+        report.epoch_begins(1)
+        report.batch({"loss": 1.25, "log_evidence": -2.5, "seconds_e": 0.5, "seconds_m": 1.5})
+        report.bar.refresh()
+        report.epoch_ends(RECORD)
+    text = terminal.getvalue()
+    assert "loss 1.250" in text
+    assert "evidence -2.500" in text
+    assert "E 0.5 s" in text
+    assert "M 1.5 s" in text
+    assert "sums 50.00 %" in text
+
+
+def test_a_pipe_gets_plain_lines():
+    pipe = io.StringIO()
+    with progress.reporter(10, 3, pipe) as report:
+        report.epoch_begins(1)
+        report.batch({})
+        report.epoch_ends(RECORD)
+    line = "epoch  1/10  loss 1.0000  evidence -1.0000  sums 50.00 %  digits 75.00 %  E 0.10 s  M 0.20 s\n"
+    assert pipe.getvalue() == line

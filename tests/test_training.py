@@ -1,0 +1,243 @@
+"""EM training on addition: it learns, it resumes to the bit, and its files survive an interruption."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from emnesy_gpu.tasks import digits_data
+from emnesy_gpu.tasks.augmentation import Warp
+from emnesy_gpu.tasks.images import DataError, DataSet
+from emnesy_gpu.tasks.mnist_addition import Training
+from emnesy_gpu.tasks.nets import ConvMaxPool, ImageReader, lenet
+from emnesy_gpu.tasks.recipes import Settings, recipe
+from emnesy_gpu.tasks.run_directory import RunDirectory, replace_file
+
+SMALL = Settings(digits=2, data="digits", epochs=2, batch=60, lr=4e-3, seed=1)
+
+
+@pytest.fixture(scope="module")
+def data() -> DataSet:
+    return digits_data.load()
+
+
+def same_state(left: Training, right: Training) -> bool:
+    """Equal weights, optimizer, schedule, random states and accuracies, to the bit."""
+    first, second = left.state_dict(), right.state_dict()
+    for name in ("net", "optimizer", "generator", "torch_rng"):
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
+    return first["scheduler"] == second["scheduler"] and figures(left) == figures(right)
+
+
+def figures(training: Training) -> list[dict[str, float]]:
+    """The history without its times."""
+    return [{name: value for name, value in record.items() if "seconds" not in name} for record in training.history]
+
+
+@pytest.mark.parametrize(("hard", "epochs", "floor"), [(False, 5, 0.8), (True, 10, 0.5)])
+def test_learns_digits_from_sums_alone(data, hard, epochs, floor):
+    """Chance is 0.1 for digits and less for sums."""
+    training = Training(replace(SMALL, digits=1, epochs=epochs, batch=24, hard=hard, augment=False), data)
+    while not training.finished:
+        record = training.run_epoch()
+    assert record["digit_accuracy"] > floor
+    assert record["sum_accuracy"] > floor - 0.2
+    assert record["log_evidence"] > training.history[0]["log_evidence"]
+
+
+def test_a_record_holds_the_figures_of_an_epoch(data):
+    seen = []
+    training = Training(SMALL, data)
+    record = training.run_epoch(seen.append)
+    assert len(seen) == training.n_batches == 6
+    assert record["epoch"] == 1
+    assert record["possible"] == pytest.approx(1)
+    assert record["seconds_m"] == pytest.approx(sum(metrics["seconds_m"] for metrics in seen))
+    assert record["seconds"] > record["seconds_e"] + record["seconds_m"]
+    assert 0 <= record["sum_accuracy"] <= record["digit_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("m_steps", [1, 2])
+def test_resumes_to_the_bit(data, tmp_path, m_steps):
+    settings = replace(SMALL, m_steps=m_steps)
+    whole = Training(settings, data)
+    directory = RunDirectory(tmp_path)
+    whole.run_epoch()
+    directory.save_checkpoint(whole.state_dict())
+    whole.run_epoch()
+
+    torch.manual_seed(99)
+    continued = Training(settings, data)
+    continued.load_state_dict(directory.load_checkpoint())
+    assert len(continued.history) == 1
+    continued.run_epoch()
+    assert same_state(whole, continued)
+
+
+def test_an_epoch_cut_short_is_repeated_to_the_bit(data, tmp_path):
+    def interrupt(metrics: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    whole = Training(SMALL, data)
+    directory = RunDirectory(tmp_path)
+    whole.run_epoch()
+    directory.save_checkpoint(whole.state_dict())
+    with pytest.raises(KeyboardInterrupt):
+        whole.run_epoch(interrupt)
+    assert len(whole.history) == 1
+    for training in (whole, again := Training(SMALL, data)):
+        training.load_state_dict(directory.load_checkpoint())
+        training.run_epoch()
+    assert same_state(whole, again)
+
+
+def test_seed_decides_pairing_and_weights(data):
+    first, same, other = (Training(replace(SMALL, seed=seed), data) for seed in (1, 1, 2))
+    assert same_state(first, same)
+    assert torch.equal(first.train_sums, same.train_sums)
+    assert not torch.equal(first.train_sums, other.train_sums)
+    assert not torch.equal(first.model.net[0].weight, other.model.net[0].weight)
+    assert torch.equal(first.test_sums, other.test_sums)
+
+
+def test_sums_stay_the_same_in_every_epoch(data):
+    training = Training(SMALL, data)
+    sums, labels = training.train_sums.clone(), training.train_labels.clone()
+    orders = [torch.cat(list(training._batches())) for _ in range(2)]
+    assert not torch.equal(*orders)
+    assert torch.equal(orders[0].sort().values, torch.arange(len(sums)))
+    training.run_epoch()
+    assert torch.equal(training.train_sums, sums)
+    assert torch.equal(training.train_labels, labels)
+    assert torch.equal(training.problem.label(data.train.classes[sums]), labels)
+
+
+def test_too_few_images_for_one_sum(data):
+    with pytest.raises(DataError, match="needs 400 images, there are 357 test images"):
+        Training(replace(SMALL, digits=200), data)
+
+
+def test_checkpoint_needs_no_trust(data, tmp_path):
+    directory = RunDirectory(tmp_path)
+    training = Training(SMALL, data)
+    directory.save_checkpoint(training.state_dict())
+    assert set(torch.load(directory.checkpoint, weights_only=True)) == set(training.state_dict())
+    directory.checkpoint.write_bytes(pickle.dumps(Path("anything"), protocol=2))
+    with pytest.raises(DataError, match="is not a checkpoint"):
+        directory.load_checkpoint()
+    directory.checkpoint.write_bytes(b"")
+    with pytest.raises(DataError, match="is not a checkpoint"):
+        directory.load_checkpoint()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_failed_write_leaves_the_old_file(tmp_path, error):
+    path = tmp_path / "checkpoint.pt"
+    replace_file(path, lambda partial: partial.write_text("old"))
+
+    def fail(partial: Path) -> None:
+        partial.write_text("ne")
+        raise error
+
+    with pytest.raises(error):
+        replace_file(path, fail)
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_run_directory_keeps_settings_and_rejects_foreign_files(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    with pytest.raises(DataError, match="holds no run"):
+        directory.read_settings()
+    directory.create(SMALL)
+    assert directory.read_settings() == SMALL
+    with pytest.raises(DataError, match="holds a run already"):
+        directory.check_unused()
+    for text in ("", "{}", '{"settings": {"digits": 1}}', '{"settings": {"colour": 1}}', "[]"):
+        directory.config.write_text(text)
+        with pytest.raises(DataError, match="is not the config of a run"):
+            directory.read_settings()
+
+
+def test_metrics_follow_the_checkpoint_and_are_plain_json(tmp_path):
+    directory = RunDirectory(tmp_path)
+    history = [{"epoch": 1, "log_evidence": float("-inf")}, {"epoch": 2, "log_evidence": -1.5}]
+    for record in [*history, {"epoch": 3}]:
+        directory.append_metrics(record)
+    directory.rewrite_metrics(history)
+    lines = [json.loads(line) for line in directory.metrics.read_text().splitlines()]
+    assert lines == [{"epoch": 1, "log_evidence": None}, history[1]]
+
+
+def test_lenet_has_the_weights_of_the_published_nets():
+    net = lenet()
+    assert sum(weight.numel() for weight in net.parameters()) == 44_426
+    assert net(torch.zeros(3, 1, 28, 28)).shape == (3, 10)
+
+
+def test_fused_pool_is_convolution_then_pool():
+    images = torch.randn(3, 2, 12, 14, requires_grad=True)
+    fused = ConvMaxPool(2, 5, kernel_size=5)
+    plain = torch.nn.Conv2d(2, 5, kernel_size=5)
+    plain.load_state_dict(fused.state_dict())
+    results = []
+    for output in (fused(images), F.max_pool2d(plain(images), 2)):
+        net = fused if not results else plain
+        results.append((output, *torch.autograd.grad(output.square().sum(), [images, *net.parameters()])))
+    for left, right in zip(*results, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-4)
+
+
+def test_reader_warps_in_training_mode_only():
+    pixels = digits_data.load().train.pixels[:8].view(2, 2, 2, 28, 28)
+    reader = ImageReader(lenet(), 0.1, 0.3, Warp(), torch.Generator().manual_seed(0))
+    assert reader(pixels).shape == (2, 2, 2, 10)
+    assert not torch.equal(reader(pixels), reader(pixels))
+    reader.eval()
+    assert torch.equal(reader(pixels), reader(pixels))
+    plain = reader.net((pixels.view(-1, 1, 28, 28).float() / 255 - 0.1) / 0.3)
+    torch.testing.assert_close(reader(pixels).view(-1, 10), plain)
+
+
+def test_a_warp_of_no_strength_changes_nothing():
+    image = torch.rand(5, 1, 28, 28)
+    still = Warp(rotation=0, scale=0, shear=0, shift=0, elastic=0)
+    torch.testing.assert_close(still(image, torch.Generator()), image, rtol=0, atol=1e-4)
+
+
+def test_a_shift_moves_the_image_and_fills_with_zeros():
+    image = torch.zeros(200, 1, 28, 28)
+    image[:, :, 14, 14] = 1
+    moved = Warp(rotation=0, scale=0, shear=0, shift=0.5, elastic=0)(image, torch.Generator().manual_seed(0))
+    columns = (moved.sum(2).squeeze(1) * torch.arange(28)).sum(1) / moved.sum((1, 2, 3))
+    assert columns.min() < 9
+    assert columns.max() > 19
+    assert columns.mean() == pytest.approx(14, abs=1)
+    full = Warp(rotation=0, scale=0, shear=0, shift=0.5, elastic=0)(torch.ones(50, 1, 28, 28), torch.Generator())
+    assert full.min() == 0
+
+
+def test_each_image_has_its_own_elastic_warp_fixed_by_the_generator():
+    image = digits_data.load().train.pixels[:1].float().view(1, 1, 28, 28).expand(3, -1, -1, -1) / 255
+    elastic = Warp(rotation=0, scale=0, shear=0, shift=0, elastic=0.1)
+    first, second = (elastic(image, torch.Generator().manual_seed(4)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.allclose(first[0], first[1], atol=0.05)
+    assert first.sum() == pytest.approx(float(image.sum()), rel=0.25)
+
+
+@pytest.mark.parametrize("data_name", ["mnist", "digits"])
+@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize("digits", [1, 2, 4, 15, 40, 100, 500])
+def test_every_number_of_digits_has_a_recipe(digits, augment, data_name):
+    values = recipe(digits, augment, data_name)
+    settings = Settings(digits=digits, data=data_name, augment=augment, **values)
+    assert settings.epochs >= 1
+    assert settings.batch >= 1
+    assert 0 < settings.lr < 0.1
