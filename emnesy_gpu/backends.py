@@ -7,6 +7,7 @@ triton      Triton kernels, CUDA tensors (CPU tensors under TRITON_INTERPRET=1 o
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +58,11 @@ def backend_for(device: torch.device) -> str:
 
 def kernels_for(stem: str, device: torch.device) -> ModuleType:
     """The module of launch functions that runs the ops of one stem on tensors of this device."""
-    name = backend_for(device)
+    return _module(backend_for(device), stem)
+
+
+@functools.cache
+def _module(name: str, stem: str) -> ModuleType:
     try:
         return importlib.import_module(f"{PACKAGES[name]}.{stem}")
     except ModuleNotFoundError as error:

@@ -7,22 +7,24 @@ from collections.abc import Mapping
 SPECIAL = {"ex2", "lg2", "rcp", "rsqrt", "sqrt", "sin", "cos", "tanh", "div"}
 ARITHMETIC = {"add", "sub", "mul", "fma", "mad"}
 ELSEWHERE = {
-    "mov", "cvta", "ld", "st", "ldu", "atom", "red", "bra", "ret", "exit", "bar", "barrier", "membar", "fence",
+    "cvta", "ld", "st", "ldu", "ldmatrix", "stmatrix", "atom", "red", "bra", "ret", "exit", "bar", "barrier", "membar", "fence",
     "prefetch", "cp", "createpolicy", "nanosleep", "trap",
 }  # fmt: skip
-UNITS = ("fp32", "fp64", "alu", "special", "shuffle", "other")
+UNITS = ("fp32", "fp64", "alu", "special", "shuffle", "move", "other")
 
 
 def unit_of(opcode: str) -> tuple[str, int]:
     """(unit, passes) of a full opcode such as ``fma.rn.f32``; "other" takes an issue slot and no unit of its own.
 
-    >>> unit_of("fma.rn.f32"), unit_of("ex2.approx.ftz.f32"), unit_of("add.s64"), unit_of("mov.b32")
+    >>> unit_of("fma.rn.f32"), unit_of("ex2.approx.ftz.f32"), unit_of("add.s64"), unit_of("ld.global.b64")
     (('fp32', 1), ('special', 1), ('alu', 2), ('other', 1))
     """
     parts = opcode.split(".")
     base, types = parts[0], parts[1:]
     if base == "shfl":
         return "shuffle", 1
+    if base == "mov":
+        return "move", 1
     if base in ELSEWHERE:
         return "other", 1
     if "f64" in types:

@@ -8,12 +8,13 @@ rates in peaks.py. The modelled time is the largest of these lower bounds, as if
 
     memory   32-byte sectors, each once per block (an L1 that keeps up), over the memory bandwidth
     L1       requested sectors, shared-memory wavefronts and shuffles, over 128 bytes per SM and cycle
-    issue    executed warp instructions, over 4 per SM and cycle
+    issue    executed warp instructions without register moves, over 4 per SM and cycle
     fp32, fp64, alu, special   the instructions of one kind, over its lanes
 
-PTX instructions stand in for machine instructions: register moves are counted although the assembler drops most of
-them, and compound instructions count once. Latency, tails and launch overhead are not modelled: the times are those
-of a batch that fills the GPU. Every figure is modelled, none is measured.
+PTX instructions stand in for machine instructions. The assembler drops nearly all register moves, so the bound leaves
+them out; it may add spills and expand compound instructions, which the model does not see. Latency, tails and launch
+overhead are not modelled either: the times are those of a batch that fills the GPU. Every figure is modelled, none is
+measured.
 """
 
 from __future__ import annotations
@@ -58,6 +59,11 @@ class Counts:
         return self.unique_sectors * peaks.SECTOR_BYTES
 
     @property
+    def issued(self) -> float:
+        """Warp instructions without register moves."""
+        return self.warp_instructions - self.pipes.get("move", 0.0)
+
+    @property
     def excess(self) -> float:
         """Unique traffic over 160 bytes per position, the logits and marginals alone."""
         return self.unique_bytes / (BYTES_PER_POSITION * self.n_digits)
@@ -74,7 +80,7 @@ def bounds(counts: Counts, gpu: peaks.Gpu) -> dict[str, float]:
     }
     cycles = {unit: counts.pipes.get(unit, 0.0) * peaks.WARP / width for unit, width in lanes.items()}
     cycles["L1"] = l1_cycles + counts.pipes.get("shuffle", 0.0)
-    cycles["issue"] = counts.warp_instructions / peaks.ISSUE_SLOTS
+    cycles["issue"] = counts.issued / peaks.ISSUE_SLOTS
     return {"memory": counts.unique_bytes / gpu.bandwidth} | {k: v / gpu.cycles for k, v in cycles.items()}
 
 
@@ -176,8 +182,8 @@ def write_plot(path: Path, points: Sequence[tuple[Counts, peaks.Gpu]]) -> None:
         roof = [min(x * gpu.bandwidth, peaks.ISSUE_SLOTS * gpu.cycles) / 1e9 for x in intensities]
         axis.plot(intensities, roof, color=f"C{colour}", label=f"{gpu.name}, peak")
         for counts, _ in [point for point in points if point[1] == gpu]:
-            x = counts.warp_instructions / counts.unique_bytes
-            y = counts.warp_instructions / max(bounds(counts, gpu).values()) / 1e9
+            x = counts.issued / counts.unique_bytes
+            y = counts.issued / max(bounds(counts, gpu).values()) / 1e9
             axis.plot(x, y, "o", color=f"C{colour}")
             axis.annotate(f"{counts.op} n={counts.n_digits}", (x, y), fontsize=6, xytext=(4, -8), textcoords="offset points")
     axis.set(xscale="log", yscale="log", xlabel="warp instructions per byte", ylabel="10^9 warp instructions per second")

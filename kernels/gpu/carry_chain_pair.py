@@ -4,9 +4,9 @@ import triton
 import triton.language as tl
 
 from ._log2_semiring import LN_2, POSSIBLE, ZERO, from_log_ratio
-from ._pair_position import digit_posteriors, read_position, transfer_matrix
+from ._pair_position import digit_weights, pair_terms, transfer_matrix
 from ._pair_scan import chain_messages
-from ._symbols import reflect, store_symbols
+from ._symbols import load_symbols, reflect, relative_log2, store_symbols
 
 
 @triton.jit
@@ -23,18 +23,35 @@ def _top_carry(pointers, active, N_EXTRA: tl.constexpr, BASE: tl.constexpr):
 
 
 @triton.jit
-def _emit(out_pointers, posterior, log2_probability, total, possible, active, scale, GRADIENT: tl.constexpr,
-          BASE: tl.constexpr, PAIRED: tl.constexpr):  # fmt: skip
-    """Stores the posterior, or (softmax - posterior) * scale; impossible labels leave the prior as it is."""
-    norm = 1.0 / total
+def _scaled(weights, factor, BASE: tl.constexpr):
     values = ()
     for a in tl.static_range(BASE):
-        prior = tl.exp2(log2_probability[a]) * norm
-        value = tl.where(possible, posterior[a], prior)
-        if GRADIENT:
-            value = (prior - value) * scale
-        values = values + (value,)
-    store_symbols(out_pointers, values, active, BASE, PAIRED)
+        values = values + (weights[a] * factor,)
+    return values
+
+
+@triton.jit
+def _store_prior(out_pointers, logits_pointers, active, COMPUTE: tl.constexpr, BASE: tl.constexpr,
+                 PAIRED: tl.constexpr):  # fmt: skip
+    logits = load_symbols(logits_pointers, active, BASE, PAIRED)
+    relative, total = relative_log2(logits, COMPUTE, BASE)
+    norm = 1.0 / total
+    prior = ()
+    for a in tl.static_range(BASE):
+        prior = prior + (tl.exp2(relative[a]) * norm,)
+    store_symbols(out_pointers, prior, active, BASE, PAIRED)
+
+
+@triton.jit
+def _store_gradient(out_pointers, logits_pointers, weights, factor, prior_factor, active, COMPUTE: tl.constexpr, BASE: tl.constexpr,
+                    PAIRED: tl.constexpr):  # fmt: skip
+    logits = load_symbols(logits_pointers, active, BASE, PAIRED)
+    relative, total = relative_log2(logits, COMPUTE, BASE)
+    prior_factor = prior_factor / total
+    gradient = ()
+    for a in tl.static_range(BASE):
+        gradient = gradient + (tl.exp2(relative[a]) * prior_factor - weights[a] * factor,)
+    store_symbols(out_pointers, gradient, active, BASE, PAIRED)
 
 
 @triton.jit(do_not_specialize=["batch", "n_digits"])
@@ -60,11 +77,15 @@ def pair_kernel(
     active = present & (index >= 0)
     offset = (sample * 2 * n_digits + index) * BASE
     label_offset = sample * (N_EXTRA + n_digits) + N_EXTRA + index
-    p, r, p_total, q_total, digit, code = read_position(
-        logits_ptr + offset, logits_ptr + n_digits * BASE + offset, label_ptr + label_offset, active,
-        COMPUTE, BASE, PAIRED,
-    )  # fmt: skip
-    matrix = transfer_matrix(p, r, p_total, q_total, digit, active, BASE)
+    label = tl.load(label_ptr + label_offset, mask=active, other=0)
+    in_range = (label >= 0) & (label < BASE)
+    digit = tl.where(in_range, label, 0).to(tl.int32)
+    p_logits = load_symbols(logits_ptr + offset, active, BASE, PAIRED)
+    q_logits = load_symbols(logits_ptr + n_digits * BASE + offset, active, BASE, PAIRED)
+    terms, p_total, q_total = pair_terms(p_logits, q_logits, digit, COMPUTE, BASE)
+    both = p_total + q_total
+    code = tl.where(in_range, tl.where(both == both, 0, 2), 3)
+    matrix = transfer_matrix(terms, p_total, q_total, digit, active, BASE)
 
     start0 = tl.zeros((SAMPLES, 1), COMPUTE)
     end0, end1 = from_log_ratio(tl.where(top == 0, ZERO, -ZERO).to(COMPUTE))
@@ -77,15 +98,26 @@ def pair_kernel(
     tl.store(evidence_ptr + first + sample, tl.where(possible, evidence * LN_2, float("-inf")), mask=present)
     tl.store(status_ptr + first + sample, code.to(tl.uint8), mask=present)
 
-    t00, t01, t10, t11, t_scale = matrix
     alpha0, alpha1 = from_log_ratio(alpha)
     beta0, beta1 = from_log_ratio(beta)
-    p_posterior, r_posterior = digit_posteriors(
-        p, r, digit, alpha0, alpha1, t00, t01, t10, t11, beta0, beta1, BASE
+    p_weights, r_weights, total = digit_weights(
+        terms, digit, matrix, alpha0, alpha1, beta0, beta1, possible, BASE
     )  # fmt: skip
-    scale = scale_high.to(COMPUTE) + scale_low.to(COMPUTE)
-    _emit(out_ptr + offset, p_posterior, p, p_total, possible, active, scale, GRADIENT, BASE, PAIRED)
-    _emit(
-        out_ptr + n_digits * BASE + offset, reflect(r_posterior, digit, BASE), reflect(r, digit, BASE), q_total,
-        possible, active, scale, GRADIENT, BASE, PAIRED,
-    )  # fmt: skip
+    q_weights = reflect(r_weights, digit, BASE)
+    if GRADIENT:
+        scale = scale_high.to(COMPUTE) + scale_low.to(COMPUTE)
+        prior_factor = tl.where(possible, scale, 0.0)
+        factor = tl.where(possible, scale / total, 0.0)
+        _store_gradient(out_ptr + offset, logits_ptr + offset, p_weights, factor, prior_factor, active, COMPUTE, BASE, PAIRED)
+        offset += n_digits * BASE
+        _store_gradient(out_ptr + offset, logits_ptr + offset, q_weights, factor, prior_factor, active, COMPUTE, BASE, PAIRED)
+    else:
+        norm = 1.0 / total
+        changed = active & possible
+        store_symbols(out_ptr + offset, _scaled(p_weights, norm, BASE), changed, BASE, PAIRED)
+        store_symbols(out_ptr + n_digits * BASE + offset, _scaled(q_weights, norm, BASE), changed, BASE, PAIRED)
+        if tl.sum(tl.where(present & (code != 0), 1, 0)) > 0:
+            unchanged = active & (possible == 0)
+            _store_prior(out_ptr + offset, logits_ptr + offset, unchanged, COMPUTE, BASE, PAIRED)
+            offset += n_digits * BASE
+            _store_prior(out_ptr + offset, logits_ptr + offset, unchanged, COMPUTE, BASE, PAIRED)
