@@ -89,7 +89,8 @@ def driver_version() -> str | None:
 
 
 def devices() -> list[str]:
-    cpu = f"cpu: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    processor = platform.processor() or platform.machine()
+    cpu = f"cpu: {processor}, {os.cpu_count()} cores, {torch.get_num_threads()} threads in torch"
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return [cpu] + [
         f"cuda:{i}: {gpu.name}, compute capability {gpu.major}.{gpu.minor}, {gpu.total_memory / 2**30:.0f} GiB"

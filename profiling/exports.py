@@ -162,4 +162,6 @@ def markdown(rows: Iterable[Row]) -> str:
 def _cell(value: Value) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1e4 else f"{value:.0f}" if isinstance(value, float) else value
+    if isinstance(value, str):
+        return value
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"

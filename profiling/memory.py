@@ -140,8 +140,9 @@ def measure(names: Sequence[str], n_digits: int, batch: int, seconds: float, dev
     rows: list[Row] = []
     nvml = open_nvml(device) if device.type == "cuda" else None
     for name in names:
-        row = on_cpu(calls[name], device) if nvml is None else on_gpu(calls[name], device, seconds, *nvml)
-        rows.append({"method": name, "digits": float(n_digits), "batch": float(batch)} | row)
+        row: Row = {"method": name, "digits": float(n_digits), "batch": float(batch)}
+        row |= on_cpu(calls[name], device) if nvml is None else on_gpu(calls[name], device, seconds, *nvml)
+        rows.append(row)
     return rows
 
 

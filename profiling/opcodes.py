@@ -7,8 +7,8 @@ from collections.abc import Mapping
 SPECIAL = {"ex2", "lg2", "rcp", "rsqrt", "sqrt", "sin", "cos", "tanh", "div"}
 ARITHMETIC = {"add", "sub", "mul", "fma", "mad"}
 ELSEWHERE = {
-    "cvta", "ld", "st", "ldu", "ldmatrix", "stmatrix", "atom", "red", "bra", "ret", "exit", "bar", "barrier", "membar", "fence",
-    "prefetch", "cp", "createpolicy", "nanosleep", "trap",
+    "cvta", "ld", "st", "ldu", "ldmatrix", "stmatrix", "atom", "red", "cp", "prefetch", "createpolicy",
+    "bra", "ret", "exit", "trap", "bar", "barrier", "membar", "fence", "nanosleep",
 }  # fmt: skip
 UNITS = ("fp32", "fp64", "alu", "special", "shuffle", "move", "other")
 

@@ -37,12 +37,17 @@ class Gpu:
         return self.n_sm * self.clock
 
 
+A100_SOURCE = "NVIDIA A100 80GB SXM data sheet; NVIDIA A100 architecture white paper"
+H100_SOURCE = "NVIDIA H100 SXM data sheet (3.35 TB/s; 67 TFLOPS FP32 = 132 SMs at 1.98 GHz)"
+B200_SOURCE = "NVIDIA DGX B200 data sheet (64 TB/s for 8 GPUs); SMs and clock from published tables (75 TFLOPS FP32)"
+RTX_SOURCE = "NVIDIA RTX Blackwell architecture white paper (GeForce RTX 5090)"
+
 GPUS = {
     gpu.name: gpu
     for gpu in (
-        Gpu("A100", 80, 108, 1.410e9, 2.039e12, 64, 32, "NVIDIA A100 80GB SXM data sheet; A100 architecture white paper"),
-        Gpu("H100", 90, 132, 1.980e9, 3.35e12, 128, 64, "NVIDIA H100 SXM data sheet (3.35 TB/s; 67 TFLOPS = 132 SMs at 1.98 GHz)"),
-        Gpu("B200", 100, 148, 1.980e9, 8.0e12, 128, 64, "NVIDIA DGX B200 data sheet (64 TB/s for 8 GPUs); 148 SMs at 1.98 GHz from published tables (75 TFLOPS FP32)"),
-        Gpu("RTX 5090", 120, 170, 2.407e9, 1.792e12, 128, 2, "NVIDIA RTX Blackwell architecture white paper (GeForce RTX 5090)"),
+        Gpu("A100", 80, 108, 1.410e9, 2.039e12, fp32_lanes=64, fp64_lanes=32, source=A100_SOURCE),
+        Gpu("H100", 90, 132, 1.980e9, 3.350e12, fp32_lanes=128, fp64_lanes=64, source=H100_SOURCE),
+        Gpu("B200", 100, 148, 1.980e9, 8.000e12, fp32_lanes=128, fp64_lanes=64, source=B200_SOURCE),
+        Gpu("RTX 5090", 120, 170, 2.407e9, 1.792e12, fp32_lanes=128, fp64_lanes=2, source=RTX_SOURCE),
     )
-}  # fmt: skip
+}

@@ -37,6 +37,7 @@ OPS = ("posterior", "em_gradient")
 BYTES_PER_POSITION = 160  # two addends of ten float32 logits, read once and written once
 MODELLED_BATCH = 65536
 SIMULATED_POSITIONS = 2048
+MARKERS = "os^DvPX*"
 
 
 @dataclass(frozen=True)
@@ -108,14 +109,15 @@ def model(counts: Counts, gpu: peaks.Gpu) -> dict[str, Any]:
 
 def simulate(op: str, n_digits: int, arch: int, batch: int | None = None) -> Counts:
     """Run one op in the simulator on random logits, and count."""
-    from tests.gpu_simulator import simulated_gpu
+    from tests.gpu_simulator import Options, simulated_gpu
 
-    batch = batch or max(16, SIMULATED_POSITIONS // n_digits)
+    # A power of two, so that every block is full whatever its number of rows.
+    batch = batch or max(16, 1 << (SIMULATED_POSITIONS // n_digits).bit_length() - 1)
     problem = em.Addition(n_digits)
     generator = torch.Generator().manual_seed(n_digits)
     logits = torch.randn(batch, *problem.latent_shape, problem.cardinality, generator=generator)
     label = problem.label(torch.randint(0, 10, (batch, *problem.latent_shape), generator=generator))
-    with simulated_gpu(arch=arch) as gpu, em.backend("triton"):
+    with simulated_gpu(arch, Options(checks=False)) as gpu:
         if op == "posterior":
             outputs = torch.ops.emnesy_gpu.carry_chain_posterior(logits, label, False)
         else:
@@ -177,19 +179,21 @@ def write_plot(path: Path, points: Sequence[tuple[Counts, peaks.Gpu]]) -> None:
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    intensities = [2.0**e / 64 for e in range(13)]
+    intensities = [2.0 ** (e / 16) for e in range(-80, 33)]
+    kernels = list(dict.fromkeys((counts.op, counts.n_digits) for counts, _ in points))
     for colour, gpu in enumerate(peaks.GPUS.values()):
         roof = [min(x * gpu.bandwidth, peaks.ISSUE_SLOTS * gpu.cycles) / 1e9 for x in intensities]
         axis.plot(intensities, roof, color=f"C{colour}", label=f"{gpu.name}, peak")
         for counts, _ in [point for point in points if point[1] == gpu]:
-            x = counts.issued / counts.unique_bytes
-            y = counts.issued / max(bounds(counts, gpu).values()) / 1e9
-            axis.plot(x, y, "o", color=f"C{colour}")
-            axis.annotate(f"{counts.op} n={counts.n_digits}", (x, y), fontsize=6, xytext=(4, -8), textcoords="offset points")
-    axis.set(xscale="log", yscale="log", xlabel="warp instructions per byte", ylabel="10^9 warp instructions per second")
+            rate = counts.issued / max(bounds(counts, gpu).values()) / 1e9
+            marker = MARKERS[kernels.index((counts.op, counts.n_digits)) % len(MARKERS)]
+            axis.plot(counts.issued / counts.unique_bytes, rate, marker, color=f"C{colour}")
+    for i, (op, n_digits) in enumerate(kernels):
+        axis.plot([], [], MARKERS[i % len(MARKERS)], color="grey", label=f"{op}, {n_digits} digits")
+    axis.set(xscale="log", yscale="log", xlabel="warp instructions per byte", ylabel="10^9 warp instructions per s")
     axis.set_title("Addition kernels, modelled from simulator counters (not measured)")
     axis.grid(alpha=0.3, which="both")
-    axis.legend()
+    axis.legend(fontsize=8)
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
 
@@ -204,7 +208,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
     gpus = [peaks.GPUS[name] for name in options.gpu]
-    points = [(simulate(op, n, gpu.arch, options.batch), gpu) for op in options.op for n in options.digits for gpu in gpus]
+    cases = [(op, n, gpu) for op in options.op for n in options.digits for gpu in gpus]
+    points = [(simulate(op, n, gpu.arch, options.batch), gpu) for op, n, gpu in cases]
     lines = [model(counts, gpu) for counts, gpu in points]
     print(report(lines))
     if options.json:

@@ -27,7 +27,9 @@ def test_sectors_of_a_strided_read(stride: int, sectors: int) -> None:
 
 
 def test_an_unaligned_row_touches_one_more_sector() -> None:
-    counters = run("mad.wide.u32 %rd1, %r30, 4, %rd10;\nld.global.u32 %r1, [%rd1+4];", [np.zeros(64, np.uint32)]).counters
+    counters = run(
+        "mad.wide.u32 %rd1, %r30, 4, %rd10;\nld.global.u32 %r1, [%rd1+4];", [np.zeros(64, np.uint32)]
+    ).counters
     assert counters.global_reads.sectors == 5
 
 
@@ -101,7 +103,9 @@ mov.u32 %r3, %r2;"""
 
 
 def test_barriers_and_atomics() -> None:
-    counters = run("bar.sync 0;\nred.global.add.u32 [%rd10], 1;", [np.zeros(1, np.uint32)], n_threads=64, grid=(3,)).counters
+    counters = run(
+        "bar.sync 0;\nred.global.add.u32 [%rd10], 1;", [np.zeros(1, np.uint32)], n_threads=64, grid=(3,)
+    ).counters
     assert (counters.barriers, counters.atomics) == (3, 192)
 
 

@@ -97,6 +97,9 @@ def test_bit_instructions() -> None:
     a, b = pairs(WORDS)
     assert evaluate("popc.b32 %r4, %r1;", "u32", a).tolist() == [value.bit_count() for value in a]
     assert evaluate("clz.b32 %r4, %r1;", "u32", a).tolist() == [32 - value.bit_length() for value in a]
+    assert evaluate("bfind.u32 %r4, %r1;", "u32", a).tolist() == [(value.bit_length() - 1) & U32 for value in a]
+    shifts = evaluate("bfind.shiftamt.u32 %r4, %r1;", "u32", a)
+    assert shifts.tolist() == [32 - value.bit_length() if value else U32 for value in a]
     assert evaluate("brev.b32 %r4, %r1;", "u32", a).tolist() == [int(f"{value:032b}"[::-1], 2) for value in a]
     assert evaluate("not.b32 %r4, %r1;", "u32", a).tolist() == [value ^ U32 for value in a]
     chosen = evaluate("lop3.b32 %r4, %r1, %r2, %r1, 0x3c;", "u32", a, b)
@@ -310,6 +313,32 @@ st.global.u32 [%rd12], %r2;"""
         }[operation]
     assert seen.tolist() == expected
     assert cell[0] == value
+
+
+def test_lanes_leave_a_loop_at_different_times() -> None:
+    """Steps of the Collatz sequence: a loop with a branch inside, both divergent."""
+    code = """mov.u32 %r4, 0;
+LOOP:
+setp.le.u32 %p1, %r1, 1;
+@%p1 bra DONE;
+and.b32 %r2, %r1, 1;
+setp.eq.u32 %p2, %r2, 0;
+@%p2 bra EVEN;
+mad.lo.u32 %r1, %r1, 3, 1;
+bra NEXT;
+EVEN:
+shr.u32 %r1, %r1, 1;
+NEXT:
+add.u32 %r4, %r4, 1;
+bra LOOP;
+DONE:
+mov.u32 %r5, %r4;"""
+
+    def steps(value: int) -> int:
+        return 0 if value == 1 else 1 + steps(value // 2 if value % 2 == 0 else 3 * value + 1)
+
+    starts = list(range(1, 33))
+    assert evaluate(code, "u32", starts).tolist() == [steps(value) for value in starts]
 
 
 def test_local_memory_is_private_and_generic_addresses_work() -> None:

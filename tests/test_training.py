@@ -15,7 +15,7 @@ from emnesy_gpu.tasks import digits_data
 from emnesy_gpu.tasks.augmentation import Warp
 from emnesy_gpu.tasks.images import DataError, DataSet
 from emnesy_gpu.tasks.mnist_addition import Training
-from emnesy_gpu.tasks.nets import ConvMaxPool, ImageReader, lenet
+from emnesy_gpu.tasks.nets import ConvMaxPool, ImageReader, lenet, running_average
 from emnesy_gpu.tasks.recipes import Settings, recipe
 from emnesy_gpu.tasks.run_directory import RunDirectory, replace_file
 
@@ -30,7 +30,7 @@ def data() -> DataSet:
 def same_state(left: Training, right: Training) -> bool:
     """Equal weights, optimizer, schedule, random states and accuracies, to the bit."""
     first, second = left.state_dict(), right.state_dict()
-    for name in ("net", "optimizer", "generator", "torch_rng"):
+    for name in ("net", "averaged_net", "optimizer", "generator", "torch_rng"):
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
     return first["scheduler"] == second["scheduler"] and figures(left) == figures(right)
 
@@ -192,6 +192,17 @@ def test_fused_pool_is_convolution_then_pool():
         results.append((output, *torch.autograd.grad(output.square().sum(), [images, *net.parameters()])))
     for left, right in zip(*results, strict=True):
         torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-4)
+
+
+def test_running_average_weighs_recent_steps():
+    net = torch.nn.Linear(1, 1, bias=False)
+    averaged = running_average(net)
+    expected = 0.0
+    for step in range(50):
+        torch.nn.init.constant_(net.weight, step)
+        averaged.update_parameters(net)
+        expected += (step - expected) * (10 / (step + 10))
+    assert averaged.module.weight.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_reader_warps_in_training_mode_only():

@@ -42,9 +42,7 @@ def read_clocks(call: Callable[[], object], device: torch.device, budget: float 
     )
 
 
-def host_seconds(
-    call: Callable[[], object], device: torch.device, budget: float = 0.5, least_runs: int = 5
-) -> float:
+def host_seconds(call: Callable[[], object], device: torch.device, budget: float = 0.5, least_runs: int = 5) -> float:
     """Median time until the call returns. The device is idle before each run, so that no full queue blocks it."""
     _synchronise(device)
     seconds: list[float] = []

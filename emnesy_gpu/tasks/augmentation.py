@@ -27,9 +27,9 @@ class Warp:
 
     rotation: float = 10.0
     """Degrees."""
-    scale: float = 0.12
+    scale: float = 0.1
     shear: float = 0.15
-    shift: float = 0.12
+    shift: float = 0.06
     elastic: float = 0.05
     """Standard deviation of a control point's displacement."""
 

@@ -13,7 +13,7 @@ from torch import Tensor
 import emnesy_gpu as em
 from emnesy_gpu.tasks.augmentation import Warp
 from emnesy_gpu.tasks.images import DataError, DataSet
-from emnesy_gpu.tasks.nets import ImageReader, lenet
+from emnesy_gpu.tasks.nets import ImageReader, lenet, running_average
 from emnesy_gpu.tasks.pairing import group, mean_sum_accuracy, sum_accuracy
 from emnesy_gpu.tasks.recipes import ENGINES, Settings
 
@@ -34,8 +34,10 @@ class Training:
         self.generator = torch.Generator().manual_seed(settings.seed)
         self._pair(data)
         torch.manual_seed(settings.seed)
-        warp = Warp() if settings.augment else None
-        self.model = ImageReader(lenet(), *data.moments(), warp, self.generator).to(self.device)
+        net, warp = lenet(), Warp() if settings.augment else None
+        self.model = ImageReader(net, *data.moments(), warp, self.generator).to(self.device)
+        self.averaged_net = running_average(net)
+        self.averaged_model = ImageReader(self.averaged_net, *data.moments(), None, self.generator)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
@@ -88,6 +90,7 @@ class Training:
         for rows in self._batches():
             pixels = self.train_pixels[self.train_sums[rows].to(self.device)]
             metrics = self.trainer.step(pixels, self.train_labels[rows.to(self.device)])
+            self.averaged_net.update_parameters(self.model.net)
             for name in totals:
                 totals[name] += metrics[name] * len(rows) / len(self.train_sums)
             for name in seconds:
@@ -116,16 +119,17 @@ class Training:
         }
 
     def predict(self, pixels: Tensor) -> Tensor:
-        """The most probable digit of every image: uint8 [n, 28, 28] -> int64 [n] on the CPU."""
-        self.model.eval()
+        """The most probable digit of every image under the averaged net: uint8 [n, 28, 28] -> int64 [n] on the CPU."""
+        self.averaged_model.eval()
         with torch.inference_mode():
-            parts = [self.model(part.to(self.device)).argmax(-1) for part in pixels.split(EVALUATION_BATCH)]
+            parts = [self.averaged_model(part.to(self.device)).argmax(-1) for part in pixels.split(EVALUATION_BATCH)]
         return torch.cat(parts).cpu()
 
     def state_dict(self) -> dict[str, Any]:
         """Net, optimizer, schedule, random states and history: tensors and plain values only."""
         return {
             "net": self.model.net.state_dict(),
+            "averaged_net": self.averaged_net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "generator": self.generator.get_state(),
@@ -136,6 +140,7 @@ class Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.net.load_state_dict(state["net"])
+        self.averaged_net.load_state_dict(state["averaged_net"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.generator.set_state(state["generator"])

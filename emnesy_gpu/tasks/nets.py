@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from emnesy_gpu.tasks.augmentation import Warp
+
+AVERAGING_POWER = 10
 
 
 class ConvMaxPool(nn.Conv2d):
@@ -44,6 +47,19 @@ def lenet(n_classes: int = 10) -> nn.Sequential:
         nn.Linear(84, n_classes),
     )
     return layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def running_average(net: nn.Module) -> AveragedModel:
+    """A copy of ``net`` whose weights follow the mean of the net's recent weights; call ``update_parameters``.
+
+    Polynomial-decay averaging (Shamir and Zhang 2013): step t enters with weight 10 / (t + 10), so that the average
+    always looks back over about a tenth of the steps so far.
+    """
+
+    def average(averaged: Tensor, current: Tensor, n_averaged: Tensor | int) -> Tensor:
+        return averaged.lerp(current, AVERAGING_POWER / (n_averaged + AVERAGING_POWER))
+
+    return AveragedModel(net, avg_fn=average)
 
 
 class ImageReader(nn.Module):

@@ -1,4 +1,4 @@
-"""One position of two addends: pair terms, carry transfer matrix, posterior of its two digits; all in registers.
+"""One position of two addends, as functions of scalars: softmax, carry transfer matrix, posterior of its two digits.
 
 For the sum digit s and carry-in c the digit pairs are (a, (s - c - a) mod BASE). With q reflected, r[j] = q[(s - j) mod
 BASE], their log2 probabilities are p[a] + r[a] for c = 0 (carry out when a > s) and p[a] + r[a + 1] for c = 1 (carry out
@@ -8,80 +8,130 @@ when a >= s).
 import triton
 import triton.language as tl
 
-from ._log2_semiring import ZERO, log2, normalise
-from ._symbols import reflect, relative_log2
+from ._log2_semiring import LOG2_E, ZERO, from_log_ratio, log2, normalise
 
 
 @triton.jit
-def pair_terms(p_logits, q_logits, digit, COMPUTE: tl.constexpr, BASE: tl.constexpr):
-    """The 2 BASE terms (carry-in 0, then 1) relative to the largest p and q, and both softmax sums."""
-    p, p_total = relative_log2(p_logits, COMPUTE, BASE)
-    q, q_total = relative_log2(q_logits, COMPUTE, BASE)
-    r = reflect(q, digit, BASE)
-    terms = ()
+def _relative_log2(logits, BASE: tl.constexpr):
+    """Log2 probabilities relative to the largest, and the sum of their exponentials.
+
+    The sum is NaN exactly when a logit is NaN or +inf, or all are -inf.
+    """
+    high = logits[0]
+    for a in tl.static_range(1, BASE):
+        high = tl.maximum(high, logits[a])
+    relative = ()
+    total = 0.0
     for a in tl.static_range(BASE):
-        terms = terms + (p[a] + r[a],)
-    for a in tl.static_range(BASE):
-        terms = terms + (p[a] + r[(a + 1) % BASE],)
-    return terms, p_total, q_total
+        # Subtract first: scaling large logits before the difference would round away its low bits.
+        value = (logits[a] - high) * LOG2_E
+        total += tl.exp2(value)
+        relative = relative + (value,)
+    return relative, total
 
 
 @triton.jit
-def _split_sum(terms, digit, CARRY: tl.constexpr, BASE: tl.constexpr):
-    """log2 of the summed terms of one carry-in, without and with carry out."""
-    stay_high = tl.full(digit.shape, ZERO, terms[0].dtype)
-    carry_high = stay_high
+def _reflect(values, digit, BASE: tl.constexpr):
+    """values[(digit - j) mod BASE] for j = 0 .. BASE - 1: a barrel shifter, its own inverse."""
+    rotated = ()
+    for j in tl.static_range(BASE):
+        rotated = rotated + (values[(BASE - j) % BASE],)
+    for bit in tl.static_range(5):
+        if (1 << bit) < BASE:
+            shift = (digit & (1 << bit)) != 0
+            step = ()
+            for j in tl.static_range(BASE):
+                step = step + (tl.where(shift, rotated[(j + BASE - (1 << bit)) % BASE], rotated[j]),)
+            rotated = step
+    return rotated
+
+
+@triton.jit
+def _split_sum(p, r, digit, CARRY: tl.constexpr, BASE: tl.constexpr):
+    """log2 of the summed pairs of one carry-in, without and with carry out."""
+    stay_high = ZERO
+    carry_high = ZERO
     for a in tl.static_range(BASE):
-        term = terms[a + CARRY * BASE]
+        term = p[a] + r[(a + CARRY) % BASE]
         stays = a + CARRY <= digit
         stay_high = tl.where(stays, tl.maximum(stay_high, term), stay_high)
         carry_high = tl.where(stays, carry_high, tl.maximum(carry_high, term))
-    stay = tl.zeros_like(stay_high)
-    carry = stay
+    stay = 0.0
+    carry = 0.0
     for a in tl.static_range(BASE):
         stays = a + CARRY <= digit
-        weight = tl.exp2(terms[a + CARRY * BASE] - tl.where(stays, stay_high, carry_high))
+        weight = tl.exp2(p[a] + r[(a + CARRY) % BASE] - tl.where(stays, stay_high, carry_high))
         stay += tl.where(stays, weight, 0.0)
         carry += tl.where(stays, 0.0, weight)
     return stay_high + log2(stay), carry_high + log2(carry)
 
 
 @triton.jit
-def transfer_matrix(terms, p_total, q_total, digit, active, BASE: tl.constexpr):
-    """The normalised matrix T[carry-in, carry-out] of a position; the identity where not active."""
-    t00, t01 = _split_sum(terms, digit, 0, BASE)
-    t10, t11 = _split_sum(terms, digit, 1, BASE)
+def read_position(active, label, *logits):
+    """Matrix (5), status code, sum digit, softmax sums (2), p (BASE) and r (BASE) from the 2 BASE logits of both symbols.
+
+    The identity matrix where not active. Code 3: label is no digit (0 is used), 2: a softmax does not exist, else 0.
+    """
+    BASE: tl.constexpr = len(logits) // 2
+    in_range = (label >= 0) & (label < BASE)
+    digit = tl.where(in_range, label, 0).to(tl.int32)
+    p, p_total = _relative_log2(logits[:BASE], BASE)
+    q, q_total = _relative_log2(logits[BASE:], BASE)
+    r = _reflect(q, digit, BASE)
+    t00, t01 = _split_sum(p, r, digit, 0, BASE)
+    t10, t11 = _split_sum(p, r, digit, 1, BASE)
     t00, t01, t10, t11, scale = normalise(t00, t01, t10, t11, -log2(p_total * q_total))
-    return (
+    both = p_total + q_total
+    code = tl.where(in_range, tl.where(both == both, 0, 2), 3)
+    matrix = (
         tl.where(active, t00, 0.0),
         tl.where(active, t01, ZERO),
         tl.where(active, t10, ZERO),
         tl.where(active, t11, 0.0),
         tl.where(active, scale, 0.0),
     )
+    return matrix + (code, digit, p_total, q_total) + p + r
 
 
 @triton.jit
-def digit_weights(terms, digit, matrix, alpha0, alpha1, beta0, beta1, possible, BASE: tl.constexpr):
-    """Unnormalised posteriors of a and b (that of b reflected) and their sum, given the messages; 0 if impossible."""
-    t00, t01, t10, t11, scale = matrix
+def _mix(relative, weights, prior_scale, posterior_scale, BASE: tl.constexpr):
+    values = ()
+    for a in tl.static_range(BASE):
+        values = values + (tl.exp2(relative[a]) * prior_scale + weights[a] * posterior_scale,)
+    return values
+
+
+@triton.jit
+def write_position(
+    possible, posterior_scale, prior_scale, alpha, beta, t00, t01, t10, t11, digit, p_total, q_total, *symbols
+):  # fmt: skip
+    """posterior * posterior_scale + softmax * prior_scale of both digits, from the messages and read_position's values."""
+    BASE: tl.constexpr = len(symbols) // 2
+    p = symbols[:BASE]
+    r = symbols[BASE:]
+    alpha0, alpha1 = from_log_ratio(alpha)
+    beta0, beta1 = from_log_ratio(beta)
     high = tl.maximum(
         tl.maximum(alpha0 + t00 + beta0, alpha0 + t01 + beta1), tl.maximum(alpha1 + t10 + beta0, alpha1 + t11 + beta1)
     )
-    # No evidence, no largest term: a shift by ZERO keeps the weights finite.
+    # Without evidence there is no largest term: a shift by ZERO keeps the weights finite.
     alpha0 = tl.where(possible, alpha0 - high, ZERO)
     alpha1 = tl.where(possible, alpha1 - high, ZERO)
-    total = tl.zeros_like(high)
-    a_weights = ()
-    b_weights = ()
+    total = 0.0
+    p_weights = ()
+    r_weights = ()
     for a in tl.static_range(BASE):
-        weight0 = tl.exp2(terms[a] + tl.where(a <= digit, alpha0 + beta0, alpha0 + beta1))
-        weight1 = tl.exp2(terms[a + BASE] + tl.where(a < digit, alpha1 + beta0, alpha1 + beta1))
+        weight0 = tl.exp2(tl.where(a <= digit, alpha0 + beta0, alpha0 + beta1) + p[a] + r[a])
+        weight1 = tl.exp2(tl.where(a < digit, alpha1 + beta0, alpha1 + beta1) + p[a] + r[(a + 1) % BASE])
         total += weight0 + weight1
-        a_weights = a_weights + (weight0 + weight1,)
+        p_weights = p_weights + (weight0 + weight1,)
         if a == 0:
             first = weight0
         else:
-            b_weights = b_weights + (weight0 + previous,)
+            r_weights = r_weights + (weight0 + previous,)
         previous = weight1
-    return a_weights, (first + previous,) + b_weights, total
+    r_weights = (first + previous,) + r_weights
+    posterior_scale = posterior_scale / tl.where(possible, total, 1.0)
+    p_values = _mix(p, p_weights, prior_scale / p_total, posterior_scale, BASE)
+    r_values = _mix(r, r_weights, prior_scale / q_total, posterior_scale, BASE)
+    return p_values + _reflect(r_values, digit, BASE)

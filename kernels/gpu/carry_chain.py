@@ -24,11 +24,6 @@ def _high_and_low(scale: float) -> tuple[float, float]:
     return high, scale - high
 
 
-def _paired(logits: torch.Tensor) -> bool:
-    width = 2 * logits.element_size()
-    return width <= 8 and logits.shape[-1] % 2 == 0 and logits.data_ptr() % width == 0
-
-
 def _marginals(
     logits: torch.Tensor, label: torch.Tensor, scale: float | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -56,7 +51,6 @@ def _marginals(
             LANES=config.lanes,
             RUN=config.run,
             GRADIENT=scale is not None,
-            PAIRED=_paired(logits) and _paired(out),
             num_warps=config.num_warps,
             **_OPTIONS,
         )

@@ -40,13 +40,7 @@ class Program:
     register_types: tuple[str, ...]
     static_shared_bytes: int
     local_bytes: int
-
-    @property
-    def has_spin_lock(self) -> bool:
-        """Compare-and-swap loops make progress only if CTAs run one after the other."""
-        return any(
-            step.instruction.opcode.startswith("atom.") and ".cas." in step.instruction.opcode for step in self.steps
-        )
+    has_spin_lock: bool
 
 
 @lru_cache(maxsize=256)
@@ -66,7 +60,14 @@ def decode(kernel: Kernel) -> Program:
         parameters=kernel.parameters,
     )
     steps = tuple(_decode_step(instruction, kernel, scope) for instruction in kernel.instructions)
-    return Program(kernel, steps, scope.register_types, shared_bytes, local_bytes)
+    return Program(kernel, steps, scope.register_types, shared_bytes, local_bytes, _may_spin(kernel))
+
+
+def _may_spin(kernel: Kernel) -> bool:
+    """Compare-and-swap loops make progress only if CTAs run one after the other."""
+    return any(
+        instruction.opcode.startswith("atom.") and ".cas." in instruction.opcode for instruction in kernel.instructions
+    )
 
 
 def _layout(kernel: Kernel, space: str) -> tuple[dict[str, int], int]:

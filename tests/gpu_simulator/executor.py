@@ -69,6 +69,7 @@ class Executor:
                 self._schedule(program_counter, group)
                 return
         self._alive[group.as_mask()] = False
+        self._release_barriers()
 
     def _guarded(self, step: Step, group: ActiveSet) -> ActiveSet:
         if step.guard is None:

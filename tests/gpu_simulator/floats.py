@@ -13,6 +13,7 @@ import numpy as np
 
 _F32_TINY = float(np.finfo(np.float32).tiny)
 _SPLITTER = 134217729.0  # 2**27 + 1
+_MANTISSA = np.int64((1 << 52) - 1)
 _LOW_29_BITS, _HALF_ULP_OF_F32 = np.int64(0x1FFFFFFF), np.int64(0x10000000)
 
 
@@ -67,11 +68,20 @@ def round_to_odd(total: np.ndarray, error: np.ndarray) -> np.ndarray:
 
 
 def fma_f64(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """a * b + c with one rounding."""
+    """a * b + c with one rounding.
+
+    The sum is high + rest, where rest is rounded itself. That can only matter where rest falls on a rounding boundary
+    of the sum, half or a quarter of a unit in the last place of high, which is a power of two.
+    """
     product, product_error = two_product(a, b)
     low, low_error = two_sum(c, product_error)
     high, high_error = two_sum(product, low)
-    result = high + round_to_odd(*two_sum(low_error, high_error))
+    rest = np.atleast_1d(low_error + high_error)
+    on_boundary = (rest.view(np.int64) & _MANTISSA == 0) & (rest != 0)
+    if on_boundary.any():
+        errors = (np.broadcast_to(error, rest.shape)[on_boundary] for error in (low_error, high_error))
+        rest[on_boundary] = round_to_odd(*two_sum(*errors))
+    result = high + rest
     finite = np.isfinite(result)
     return result if finite.all() else np.where(finite, result, a * b + c)
 

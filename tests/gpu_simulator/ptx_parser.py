@@ -135,7 +135,9 @@ def _parse_body(kernel: Kernel, body: str, files: dict[int, str]) -> None:
             if declared is None:
                 raise UnsupportedPtx(f"declaration: {statement}")
             kernel.variables[declared[4]] = _variable(declared)
-        elif not statement.startswith((".pragma", ".noreturn")):
+        elif statement.startswith(".param"):
+            raise UnsupportedPtx(f"device function call with {statement} at {location}")
+        elif not statement.startswith(".pragma"):
             kernel.instructions.append(_instruction(statement, location))
 
 

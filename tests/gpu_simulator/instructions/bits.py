@@ -87,7 +87,18 @@ def decode_leading_zeros(decoding: Decoding) -> Action:
 
 @opcode("bfind")
 def decode_leading_bit(decoding: Decoding) -> Action:
-    return decoding.assign_typed(integers.find_leading_bit, 1, decoding.type("u32", "s32", "u64", "s64"))
+    """Position of the top bit that differs from the sign; .shiftamt: the left shift that brings it to the top."""
+    ptx_type = decoding.type("u32", "s32", "u64", "s64")
+    if not decoding.flag("shiftamt"):
+        return decoding.assign_typed(integers.find_leading_bit, 1, ptx_type)
+    top = np.uint32(int(ptx_type[1:]) - 1)
+    absent = np.uint32(0xFFFF_FFFF)
+
+    def shift_amount(a: np.ndarray) -> np.ndarray:
+        position = integers.find_leading_bit(a)
+        return np.where(position == absent, absent, top - position)
+
+    return decoding.assign_typed(shift_amount, 1, ptx_type)
 
 
 @opcode("brev")
