@@ -42,7 +42,7 @@ junit=(--junit "$out/benchmarks.xml")
 step benchmarks "$PYTHON" -m pytest tests/test_bench_*.py --benchmark-only -m cuda -q -rs \
     --benchmark-json "$out/benchmarks.json" --junit-xml "$out/benchmarks.xml"
 junit=()
-step roofline "$PYTHON" -m profiling.roofline --op posterior em_gradient \
+step roofline "$PYTHON" -m profiling.roofline \
     --json "$out/roofline.json" --markdown "$out/roofline.md" --plot "$out/roofline.png"
 step memory "$PYTHON" -m profiling.memory --json "$out/memory.json" --markdown "$out/memory.md"
 OUT="$out/nsys-op" step nsys-op profiling/nsys.sh posterior --digits 15 --batch 1024

@@ -1,8 +1,10 @@
 """Collects what gpu_report.sh ran: outcomes of the steps, and their tables, as JSON and Markdown.
 
-python -m profiling.report folder                                      # prints gpu-name-date
-python -m profiling.report add DIR roofline 0 12 [--junit tests.xml]   # step, exit code, seconds
-python -m profiling.report write DIR
+    python -m profiling.report folder                                      # prints gpu-name-date
+    python -m profiling.report add DIR roofline 0 12 [--junit tests.xml]   # step, exit code, seconds
+    python -m profiling.report write DIR
+
+DIR is the folder of one run; the output of a step is in DIR/step.log.
 """
 
 from __future__ import annotations

@@ -396,17 +396,3 @@ def histogram() -> Example:
     x, y = (torch.arange(512) ** 2 % 32).int(), torch.empty(32, dtype=torch.int32)
     check = matches(y, lambda: torch.bincount(x, minlength=32))
     return Example(histogram_kernel, (1,), {"x_ptr": x, "y_ptr": y}, {"BINS": 32, "BLOCK": 512}, check)
-
-
-@triton.jit
-def argmax_kernel(x_ptr, y_ptr, n, BLOCK: tl.constexpr):
-    row, column = tl.program_id(0), tl.arange(0, BLOCK)
-    x = tl.load(x_ptr + row * n + column, mask=column < n, other=-float("inf"))
-    tl.store(y_ptr + row, tl.argmax(x, 0))
-
-
-@example
-def argmax() -> Example:
-    x, y = draw(4, 1000), torch.empty(4, dtype=torch.int32)
-    check = matches(y, lambda: x.argmax(-1))
-    return Example(argmax_kernel, (4,), {"x_ptr": x, "y_ptr": y, "n": 1000}, {"BLOCK": 1024}, check)

@@ -19,7 +19,14 @@ ARGUMENTS = {
     "carry_chain_map": (True,),
     "carry_chain_sample": (2, 7, 0, True),
 }
-CASES = [Case(3), Case(15, batch=9), Case(2, base=3, hard_zeros=0.4, seed=1), Case(4, base=5, n_addends=3)]
+CASE = Case(15, batch=9)
+CASES = [
+    CASE,
+    Case(4, base=5, n_addends=3),
+    pytest.param(Case(2, base=3, hard_zeros=0.4, seed=1), marks=pytest.mark.slow),
+    pytest.param(Case(100, batch=3), marks=pytest.mark.slow),
+    pytest.param(Case(3, base=4, n_addends=4), marks=pytest.mark.slow),
+]
 
 
 def on_reference(op: str, *arguments):
@@ -53,7 +60,7 @@ def test_float64_agrees_with_the_reference(op: str) -> None:
 
 @pytest.mark.parametrize("op", ARGUMENTS)
 def test_a_row_does_not_depend_on_its_batch(op: str) -> None:
-    logits, label = Case(4, batch=7).draw()
+    logits, label = CASE.draw()
     with simulated_gpu(80):
         together = getattr(OPS, op)(logits, label, *ARGUMENTS[op])
         alone = getattr(OPS, op)(logits[:1].clone(), label[:1].clone(), *ARGUMENTS[op])
@@ -62,9 +69,9 @@ def test_a_row_does_not_depend_on_its_batch(op: str) -> None:
         assert torch.equal(row, single)
 
 
-@pytest.mark.parametrize("offset", [1, 2, 3])
+@pytest.mark.parametrize("offset", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_logits_that_start_off_a_vector_boundary(offset: int) -> None:
-    logits, label = Case(4).draw()
+    logits, label = CASE.draw()
     shifted = torch.empty(logits.numel() + offset)[offset:].view_as(logits).copy_(logits)
     with simulated_gpu(80):
         expected = OPS.carry_chain_posterior(logits, label, True)
@@ -84,7 +91,7 @@ def test_every_byte_moves_about_once() -> None:
 
 
 def test_opcheck_and_compile() -> None:
-    logits, label = Case(3).draw()
+    logits, label = CASE.draw()
     with simulated_gpu(80) as gpu:
         opcheck(OPS.carry_chain_posterior, (logits, label, True))
         compiled = torch.compile(OPS.carry_chain_posterior, backend="aot_eager", fullgraph=True)

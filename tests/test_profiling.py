@@ -113,6 +113,69 @@ def test_nsight_scripts_without_the_tools(tmp_path: Path) -> None:
         assert len(result.stderr.splitlines()) == 1
 
 
+NSYS = """#!/bin/sh
+echo "$@" >> "$CALLS"
+if [ "$1" = stats ]; then
+    while [ "$1" != --output ]; do shift; done
+    cp "$RECORDING" "$2_cuda_gpu_kern_sum.csv"
+fi
+"""
+
+NCU = """#!/bin/sh
+echo "$@" >> "$CALLS"
+if [ -n "$REFUSED" ]; then echo "==ERROR== ERR_NVGPUCTRPERM"; exit 1; fi
+case "$*" in *--csv*) cat "$RECORDING" ;; esac
+"""
+
+# Says that there is a GPU; otherwise the Python of this test.
+PYTHON = """#!/bin/sh
+if [ "$3" = check ]; then exit 0; fi
+exec "$REAL_PYTHON" "$@"
+"""
+
+
+def with_fake_tools(script: str, folder: Path, record: str, refused: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a script with stand-ins for the GPU and for Nsight, which write down their arguments in calls."""
+    for name, text in {"nsys": NSYS, "ncu": NCU, "python": PYTHON}.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{folder}:{os.environ['PATH']}", "PYTHON": str(folder / "python"), "REAL_PYTHON": sys.executable,
+        "CALLS": str(folder / "calls"), "OUT": str(folder / "out"), "REFUSED": refused,
+        "RECORDING": str(RECORDINGS / f"synthetic_{record}.csv"),
+    }  # fmt: skip
+    command = [ROOT / "profiling" / script, "posterior", "--digits", "4"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_nsys_script_from_the_run_to_the_tables(tmp_path: Path) -> None:
+    result = with_fake_tools("nsys.sh", tmp_path, "nsys_stats")
+    assert result.returncode == 0, result.stderr
+    profile, stats = (tmp_path / "calls").read_text().splitlines()
+    assert "--capture-range=cudaProfilerApi" in profile
+    assert profile.endswith("-m profiling.trace run posterior --digits 4")
+    assert "--report nvtx_gpu_proj_sum" in stats
+    assert "| pair_kernel | 20 |" in (tmp_path / "out" / "tables.md").read_text()
+    assert json.loads((tmp_path / "out" / "tables.json").read_text())[0]["kind"] == "nsys kernels"
+
+
+def test_ncu_script_from_the_run_to_the_tables(tmp_path: Path) -> None:
+    result = with_fake_tools("ncu.sh", tmp_path, "ncu_raw")
+    assert result.returncode == 0, result.stderr
+    profile, raw, details = (tmp_path / "calls").read_text().splitlines()
+    assert "--section SpeedOfLight " in profile
+    assert profile.endswith("-m profiling.trace run posterior --digits 4 --repeat 2")
+    assert "--page raw --print-units base" in raw
+    assert "--page details" in details
+    assert "| pair_kernel | 50 | 80 | 70 |" in (tmp_path / "out" / "tables.md").read_text()
+
+
+def test_ncu_script_without_permission(tmp_path: Path) -> None:
+    result = with_fake_tools("ncu.sh", tmp_path, "ncu_raw", refused="yes")
+    assert result.returncode == 2
+    assert result.stderr.startswith("ncu.sh: this user may not read the GPU's performance counters")
+
+
 class FakeNvml:
     """A device that draws 100 W, and no energy counter if it is an old one."""
 

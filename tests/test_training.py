@@ -182,7 +182,7 @@ def test_lenet_has_the_weights_of_the_published_nets():
 
 
 def test_fused_pool_is_convolution_then_pool():
-    images = torch.randn(3, 2, 12, 14, requires_grad=True)
+    images = torch.randn(3, 2, 13, 14, requires_grad=True)
     fused = ConvMaxPool(2, 5, kernel_size=5)
     plain = torch.nn.Conv2d(2, 5, kernel_size=5)
     plain.load_state_dict(fused.state_dict())

@@ -30,7 +30,7 @@ class Warp:
     scale: float = 0.1
     shear: float = 0.15
     shift: float = 0.06
-    elastic: float = 0.05
+    elastic: float = 0.07
     """Standard deviation of a control point's displacement."""
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -34,10 +34,10 @@ class Training:
         self.generator = torch.Generator().manual_seed(settings.seed)
         self._pair(data)
         torch.manual_seed(settings.seed)
-        net, warp = lenet(), Warp() if settings.augment else None
-        self.model = ImageReader(net, *data.moments(), warp, self.generator).to(self.device)
+        net, moments, warp = lenet(), data.moments(), Warp() if settings.augment else None
+        self.model = ImageReader(net, *moments, warp, self.generator).to(self.device)
         self.averaged_net = running_average(net)
-        self.averaged_model = ImageReader(self.averaged_net, *data.moments(), None, self.generator)
+        self.averaged_model = ImageReader(self.averaged_net, *moments, None, self.generator)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )

@@ -6,17 +6,16 @@ any batch and with any number of threads.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
-from torch import Tensor
-
-from emnesy_gpu.kernels.cpu import carry_chain_linear, carry_chain_wide
-from emnesy_gpu.kernels.cpu.carry_chain_linear import RECOMPUTE
 from emnesy_gpu.kernels.cpu.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.parallel import for_rows
+from torch import Tensor
 
-# Rows of half precision are widened this many logits at a time.
-WIDENED_LOGITS = 1 << 18
+# Rows whose logits have to be converted are taken about this many logits at a time.
+CONVERTED_LOGITS = 1 << 18
 
 
 def posterior(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -34,86 +33,90 @@ def map_assignment(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tenso
     from emnesy_gpu.kernels.cpu.carry_chain_map import map_rows
 
     digits = torch.empty(logits.shape[:-1], dtype=torch.int64)
-    log_joint = torch.empty(len(logits), dtype=_result_dtype(logits))
-    status = torch.empty(len(logits), dtype=torch.uint8)
-    for rows in _row_groups(logits):
-        arrays = _arrays(_widen(logits[rows]), label[rows], digits[rows], log_joint[rows], status[rows])
+    log_joint, status = _row_results(logits)
+    arrays = [tensor.numpy() for tensor in (label, digits, log_joint, status)]
+    for rows, converted in _in_dtype(logits, torch.float64):
+        labels, *results = (array[rows] for array in arrays)
 
-        def work(first: int, last: int, arrays=arrays) -> None:
-            map_rows(arrays[0], arrays[1], first, last, *arrays[2:])
+        def work(first: int, last: int, converted=converted, labels=labels, results=results) -> None:
+            map_rows(converted, labels, first, last, *results)
 
-        for_rows(work, len(arrays[0]), 1, 100.0 * logits[0].numel() / logits.shape[-1])
+        for_rows(work, len(converted), 1, 10.0 * converted[0].size)
     return digits, log_joint, status
 
 
-def sample(
-    logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int
-) -> tuple[Tensor, Tensor]:
+def sample(logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int) -> tuple[Tensor, Tensor]:
     """Independent samples int64 [n_samples, batch, n_addends, n_digits] from the posterior, and status."""
     from emnesy_gpu.kernels.cpu.carry_chain_sampling import sample_rows
 
     drawn = torch.empty((n_samples, *logits.shape[:-1]), dtype=torch.int64)
-    status = torch.empty(len(logits), dtype=torch.uint8)
+    _, status = _row_results(logits)
     key = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
-    for rows in _row_groups(logits):
-        arrays = _arrays(_widen(logits[rows]), label[rows])
-        outputs = _arrays(drawn[:, rows], status[rows])
+    for rows, converted in _in_dtype(logits, torch.float64):
+        arrays = label[rows].numpy(), drawn[:, rows].numpy(), status[rows].numpy()
 
-        def work(first: int, last: int, arrays=arrays, outputs=outputs, row=first_row + rows.start) -> None:
-            sample_rows(*arrays, first, last, key, np.int64(row), *outputs)
+        def work(first: int, last: int, converted=converted, arrays=arrays, row=first_row + rows.start) -> None:
+            sample_rows(converted, arrays[0], first, last, key, np.int64(row), *arrays[1:])
 
-        for_rows(work, len(arrays[0]), 1, (1000.0 + 300.0 * n_samples) * logits.shape[2])
+        for_rows(work, len(converted), 1, (1000.0 + 300.0 * n_samples) * logits.shape[2])
     return drawn, status
 
 
-def _sum_product(
-    logits: Tensor, label: Tensor, prior_share: float, factor: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    dtype = _result_dtype(logits)
-    marginals = torch.empty(logits.shape, dtype=dtype)
-    log_evidence = torch.empty(len(logits), dtype=dtype)
-    status = torch.empty(len(logits), dtype=torch.uint8)
-    for rows in _row_groups(logits):
-        arrays = _arrays(_widen(logits[rows]), label[rows], marginals[rows], log_evidence[rows], status[rows])
+def _sum_product(logits: Tensor, label: Tensor, prior_share: float, factor: float) -> tuple[Tensor, Tensor, Tensor]:
+    """float32 rows in linear arithmetic; what that leaves, and float64 rows, with wide exponents."""
+    log_evidence, status = _row_results(logits)
+    marginals = torch.empty(logits.shape, dtype=log_evidence.dtype)
+    arrays = [tensor.numpy() for tensor in (label, marginals, log_evidence, status)]
+    rows_work = _wide_rows if log_evidence.dtype == torch.float64 else _linear_rows
+    for rows, converted in _in_dtype(logits, log_evidence.dtype):
 
-        def work(first: int, last: int, arrays=arrays) -> None:
-            _sum_product_rows(*arrays, first, last, prior_share, factor)
+        def work(first: int, last: int, converted=converted, offset=rows.start) -> None:
+            some = slice(offset + first, offset + last)
+            rows_work(converted[first:last], *(array[some] for array in arrays), prior_share, factor)
 
-        for_rows(work, len(arrays[0]), FLOAT32_LANES, 2.0 * logits[0].numel())
+        for_rows(work, len(converted), FLOAT32_LANES, 2.0 * converted[0].size)
     return marginals, log_evidence, status
 
 
-def _sum_product_rows(
-    logits, label, marginals, log_evidence, status, first: int, last: int, prior_share: float, factor: float
-) -> None:
-    wide = np.arange(first, last)
-    if logits.dtype == np.float32:
-        left = carry_chain_linear.run(
-            logits, label, first, last, marginals, log_evidence, status, prior_share, factor
-        )
-        wide = wide[status[first:last] == RECOMPUTE] if left else wide[:0]
-    if len(wide):
-        carry_chain_wide.run(
-            logits, label, wide, 0, len(wide), marginals, log_evidence, status, prior_share, factor
-        )
+def _linear_rows(logits, label, marginals, log_evidence, status, prior_share: float, factor: float) -> None:
+    from emnesy_gpu.kernels.cpu import carry_chain_linear
+
+    left = carry_chain_linear.run(logits, label, marginals, log_evidence, status, prior_share, factor)
+    if left == 0:
+        return
+    rows = np.flatnonzero(status == carry_chain_linear.RECOMPUTE)
+    size = max(1, CONVERTED_LOGITS // logits[0].size)
+    for start in range(0, len(rows), size):
+        some = rows[start : start + size]
+        wide_marginals, wide_evidence = np.empty((len(some), *logits.shape[1:])), np.empty(len(some))
+        wide_status = np.empty(len(some), np.uint8)
+        results = wide_marginals, wide_evidence, wide_status
+        _wide_rows(logits[some].astype(np.float64), label[some], *results, prior_share, factor)
+        marginals[some], log_evidence[some], status[some] = results
 
 
-def _result_dtype(logits: Tensor) -> torch.dtype:
-    return torch.promote_types(logits.dtype, torch.float32)
+def _wide_rows(logits, label, marginals, log_evidence, status, prior_share: float, factor: float) -> None:
+    from emnesy_gpu.kernels.cpu import carry_chain_wide
+
+    carry_chain_wide.run(logits, label, marginals, log_evidence, status, prior_share, factor)
 
 
-def _row_groups(logits: Tensor) -> list[slice]:
-    """All rows at once, or in groups of bounded size where they have to be widened first."""
+def _row_results(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Uninitialised: one float of the result dtype per row, and the status of each row."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    return torch.empty(len(logits), dtype=dtype), torch.empty(len(logits), dtype=torch.uint8)
+
+
+def _in_dtype(logits: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, np.ndarray]]:
+    """Slices of the batch and their logits: all at once, or few at a time where they have to be converted."""
+    logits = logits.detach()
     batch = len(logits)
-    if logits.dtype in (torch.float32, torch.float64):
-        return [slice(0, batch)] if batch else []
-    size = max(1, WIDENED_LOGITS // logits[0].numel()) if batch else 1
-    return [slice(first, min(batch, first + size)) for first in range(0, batch, size)]
-
-
-def _widen(logits: Tensor) -> Tensor:
-    return logits.to(_result_dtype(logits))
-
-
-def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    return [tensor.detach().numpy() for tensor in tensors]
+    if batch == 0:
+        return
+    if logits.dtype == dtype:
+        yield slice(0, batch), logits.numpy()
+        return
+    size = max(1, CONVERTED_LOGITS // logits[0].numel())
+    for first in range(0, batch, size):
+        rows = slice(first, min(batch, first + size))
+        yield rows, logits[rows].to(dtype).numpy()

@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
-
 from emnesy_gpu.kernels.cpu.carry_chain_rows import IMPOSSIBLE, POSSIBLE, carry_out, row_status
+from emnesy_gpu.kernels.cpu.compile import kernel, lane_function
 
 
-@njit(nogil=True)
+@lane_function
 def suffix_scores(logits, i, tables):
     """tables[j] = h_j of position i for j >= 1; h_0 is needed at few arguments only (``best_split``)."""
     k, _, base = logits.shape
@@ -23,41 +22,43 @@ def suffix_scores(logits, i, tables):
         tables[k - 1, v] = logits[k - 1, i, v]
     for j in range(k - 2, 0, -1):
         size = (k - j - 1) * (base - 1) + 1
-        tables[j, : size + base - 1] = -np.inf
+        for r in range(size + base - 1):
+            tables[j, r] = -np.inf
         for v in range(base):
             for r in range(size):
-                tables[j, v + r] = max(tables[j, v + r], np.float64(logits[j, i, v]) + tables[j + 1, r])
+                tables[j, v + r] = max(tables[j, v + r], logits[j, i, v] + tables[j + 1, r])
 
 
-@njit(nogil=True)
+@lane_function
 def best_split(logits, i, j, total, tables):
     """The smallest best digit d_j of digits j .. k-1 that add up to total, and h_j(total)."""
     k, _, base = logits.shape
     best, best_score = -1, -np.inf
     size = (k - j - 1) * (base - 1) + 1
     for v in range(max(0, total - size + 1), min(base, total + 1)):
-        score = np.float64(logits[j, i, v]) + tables[j + 1, total - v]
+        score = logits[j, i, v] + tables[j + 1, total - v]
         if score > best_score:
             best, best_score = v, score
     return best, best_score
 
 
-@njit(nogil=True)
+@lane_function
 def forward(logits, digits, tables, scores):
     """scores[i, c'] = best score of the positions up to i with carry-out c'; scores[n] is the start."""
     k, n, base = logits.shape
-    scores[:] = -np.inf
-    scores[n, 0] = 0.0
+    for c in range(k):
+        scores[n, c] = 0.0 if c == 0 else -np.inf
     for i in range(n - 1, -1, -1):
         suffix_scores(logits, i, tables)
-        for c in range(k):
-            for c_out in range(k):
-                if scores[i + 1, c] > -np.inf:
-                    _, step = best_split(logits, i, 0, digits[i] + base * c_out - c, tables)
-                    scores[i, c_out] = max(scores[i, c_out], scores[i + 1, c] + step)
+        for c_out in range(k):
+            best = -np.inf
+            for c in range(k):
+                _, step = best_split(logits, i, 0, digits[i] + base * c_out - c, tables)
+                best = max(best, scores[i + 1, c] + step)
+            scores[i, c_out] = best
 
 
-@njit(nogil=True)
+@lane_function
 def backtrace(logits, digits, carry, tables, scores, assignment):
     k, n, base = logits.shape
     for i in range(n):
@@ -76,7 +77,7 @@ def backtrace(logits, digits, carry, tables, scores, assignment):
         assignment[k - 1, i] = rest
 
 
-@njit(nogil=True)
+@lane_function
 def argmax_assignment(logits, assignment):
     k, n, base = logits.shape
     for j in range(k):
@@ -88,27 +89,27 @@ def argmax_assignment(logits, assignment):
             assignment[j, i] = best
 
 
-@njit(nogil=True)
+@lane_function
 def log_probability(logits, assignment):
     """Sum of the log-softmax of the assigned digits."""
     k, n, base = logits.shape
     log_joint = 0.0
     for j in range(k):
         for i in range(n):
-            chosen = np.float64(logits[j, i, assignment[j, i]])
+            chosen = logits[j, i, assignment[j, i]]
             largest = -np.inf
             for v in range(base):
-                largest = max(largest, np.float64(logits[j, i, v]))
+                largest = max(largest, logits[j, i, v])
             total = 0.0
             for v in range(base):
-                total += math.exp(np.float64(logits[j, i, v]) - largest)
+                total += math.exp(logits[j, i, v] - largest)
             log_joint += chosen - largest - math.log(total)
     return log_joint
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def map_rows(logits, label, first, last, assignment, log_joint, status):
-    """Rows first .. last - 1 of logits [batch, n_addends, n_digits, base]."""
+    """Rows first .. last - 1 of logits [batch, n_addends, n_digits, base], float64."""
     _, k, n, base = logits.shape
     tables = np.empty((k, k * base))
     scores = np.empty((n + 1, k))

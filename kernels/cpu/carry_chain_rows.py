@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from emnesy_gpu.kernels.cpu.compile import lane_function
 
 POSSIBLE, IMPOSSIBLE, INVALID_LOGITS, INVALID_LABEL = range(4)
 
 
-@njit(nogil=True)
+@lane_function
 def row_status(logits, digits, base):
     """INVALID_LABEL, INVALID_LOGITS or POSSIBLE (so far), for one row."""
     for digit in digits:
@@ -28,7 +28,7 @@ def row_status(logits, digits, base):
     return POSSIBLE
 
 
-@njit(nogil=True)
+@lane_function
 def carry_out(digits, n_digits, base):
     """Value of the leading digits; -1 if one of them is out of range."""
     value = 0

@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
-
 from emnesy_gpu.kernels.cpu.carry_chain_rows import IMPOSSIBLE, POSSIBLE, carry_out, row_status
+from emnesy_gpu.kernels.cpu.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.philox import philox_uniforms
 
 
-@njit(nogil=True)
+@lane_function
 def log_sum_exp(values, size):
     largest = -np.inf
     for index in range(size):
@@ -29,7 +28,7 @@ def log_sum_exp(values, size):
     return largest + math.log(total)
 
 
-@njit(nogil=True)
+@lane_function
 def draw(log_weights, size, uniform):
     """The first index whose running sum of weights exceeds uniform * total."""
     largest = -np.inf
@@ -49,12 +48,12 @@ def draw(log_weights, size, uniform):
     return last
 
 
-@njit(nogil=True)
+@lane_function
 def at(table, index, size):
     return table[index] if 0 <= index < size else -np.inf
 
 
-@njit(nogil=True)
+@lane_function
 def log_priors(logits, i, priors):
     """priors[j] = log-softmax of digit j at position i."""
     k, _, base = logits.shape
@@ -66,11 +65,12 @@ def log_priors(logits, i, priors):
             priors[j, v] -= denominator
 
 
-@njit(nogil=True)
+@lane_function
 def log_pmfs(priors, base, tables, terms):
     """tables[j] = log f_j of one position."""
     k = len(priors)
-    tables[k - 1, :base] = priors[k - 1, :base]
+    for v in range(base):
+        tables[k - 1, v] = priors[k - 1, v]
     for j in range(k - 2, -1, -1):
         size = (k - j - 1) * (base - 1) + 1
         for u in range(size + base - 1):
@@ -80,13 +80,13 @@ def log_pmfs(priors, base, tables, terms):
             tables[j, u] = log_sum_exp(terms, high - low)
 
 
-@njit(nogil=True)
+@lane_function
 def filter_forward(logits, digits, priors, tables, terms, alpha):
     """alpha[i] = log weight of the carry out of position i; alpha[n] is the start."""
     k, n, base = logits.shape
     size = k * (base - 1) + 1
-    alpha[n, :] = -np.inf
-    alpha[n, 0] = 0.0
+    for c in range(k):
+        alpha[n, c] = 0.0 if c == 0 else -np.inf
     for i in range(n - 1, -1, -1):
         log_priors(logits, i, priors)
         log_pmfs(priors, base, tables, terms)
@@ -96,7 +96,7 @@ def filter_forward(logits, digits, priors, tables, terms, alpha):
             alpha[i, c_out] = log_sum_exp(terms, k)
 
 
-@njit(nogil=True)
+@lane_function
 def draw_position(uniforms, total, base, priors, tables, terms, alpha, drawn):
     """Digits of one position whose sum and carry-in are total; returns the carry-in."""
     k = len(priors)
@@ -113,9 +113,9 @@ def draw_position(uniforms, total, base, priors, tables, terms, alpha, drawn):
     return carry
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def sample_rows(logits, label, first, last, seed, first_row, drawn, status):
-    """Rows first .. last - 1; drawn [n_samples, batch, n_addends, n_digits]."""
+    """Rows first .. last - 1 of float64 logits; drawn [n_samples, batch, n_addends, n_digits]."""
     _, k, n, base = logits.shape
     samples = len(drawn)
     priors, tables, terms = np.empty((k, base)), np.empty((k, k * base)), np.empty(max(base, k))
@@ -130,7 +130,8 @@ def sample_rows(logits, label, first, last, seed, first_row, drawn, status):
             if carry >= k or alpha[0, carry] == -np.inf:
                 code = IMPOSSIBLE
         status[row] = code
-        carries[:] = carry
+        for sample in range(samples):
+            carries[sample] = carry
         for i in range(n):
             log_priors(logits[row], i, priors)
             log_pmfs(priors, base, tables, terms)
@@ -139,9 +140,7 @@ def sample_rows(logits, label, first, last, seed, first_row, drawn, status):
                 out = drawn[sample, row, :, i]
                 if code == POSSIBLE:
                     total = digits[i] + base * carries[sample]
-                    carries[sample] = draw_position(
-                        uniforms, total, base, priors, tables, terms, alpha[i + 1], out
-                    )
+                    carries[sample] = draw_position(uniforms, total, base, priors, tables, terms, alpha[i + 1], out)
                 else:
                     for j in range(k):
                         out[j] = draw(priors[j], base, uniforms[j])

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
@@ -21,10 +21,6 @@ FLOAT32_LANES = 32
 FLOAT64_LANES = 16
 LOG2_E = math.log2(math.e)
 LOG2_E_REST = 2.0355273740931033e-17  # log2(e) - LOG2_E
-
-
-# For functions that only other kernels call: no wrappers for Python, and no cache file of their own.
-lane_function = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
 
 
 class Lanes(types.Type):
@@ -99,9 +95,7 @@ def _spread(context, builder, lanes: Lanes, value_type, value):
     undefined = ir.Constant(lanes.floats, ir.Undefined)
     number = context.cast(builder, value, value_type, lanes.dtype)
     first = builder.insert_element(undefined, number, ir.Constant(index, 0))
-    return builder.shuffle_vector(
-        first, undefined, ir.Constant(ir.VectorType(index, lanes.count), [0] * lanes.count)
-    )
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(index, lanes.count), [0] * lanes.count))
 
 
 @intrinsic
@@ -220,9 +214,7 @@ def power_of_two(typingctx, exponent):
         # Adding 1.5 * 2^mantissa_bits leaves the biased exponent in the lowest bits of the sum.
         magic = lanes.float_constant(1.5 * 2.0**lanes.mantissa_bits + lanes.exponent_bias)
         biased = builder.bitcast(builder.fadd(exponent, magic), lanes.bits)
-        return builder.bitcast(
-            builder.shl(biased, lanes.bits_constant(lanes.mantissa_bits)), lanes.floats
-        )
+        return builder.bitcast(builder.shl(biased, lanes.bits_constant(lanes.mantissa_bits)), lanes.floats)
 
     return _elementwise(emit, exponent)
 
@@ -232,9 +224,7 @@ def exponent_of(typingctx, x):
     """floor(log2(x)) of positive normal numbers; for 0 one less than the smallest normal exponent."""
 
     def emit(builder, lanes, x):
-        biased = builder.lshr(
-            builder.bitcast(x, lanes.bits), lanes.bits_constant(lanes.mantissa_bits)
-        )
+        biased = builder.lshr(builder.bitcast(x, lanes.bits), lanes.bits_constant(lanes.mantissa_bits))
         # As the low bits of a number in [2^mantissa_bits, 2^(mantissa_bits + 1)) it becomes a float.
         carrier = (lanes.exponent_bias + lanes.mantissa_bits) << lanes.mantissa_bits
         raised = builder.bitcast(builder.or_(biased, lanes.bits_constant(carrier)), lanes.floats)
@@ -244,25 +234,42 @@ def exponent_of(typingctx, x):
     return _elementwise(emit, x)
 
 
+def _emit_exp_mantissa(builder, lanes: Lanes, x, exponent):
+    # log2(e) in two parts, since the integer part of x log2(e) takes digits from its fraction.
+    single = lanes.dtype == types.float32
+    high = float(np.float32(LOG2_E)) if single else LOG2_E
+    low = LOG2_E - high if single else LOG2_E_REST
+    fraction = _emit_multiply_add(builder, lanes, x, lanes.float_constant(high), builder.fneg(exponent))
+    fraction = _emit_multiply_add(builder, lanes, x, lanes.float_constant(low), fraction)
+    degree = 6 if single else 12
+    terms = [math.log(2) ** power / math.factorial(power) for power in range(degree + 1)]
+    total = lanes.float_constant(terms[-1])
+    for term in reversed(terms[:-1]):
+        total = _emit_multiply_add(builder, lanes, total, fraction, lanes.float_constant(term))
+    return total
+
+
 @intrinsic
 def exp_mantissa(typingctx, x, exponent):
     """exp(x) / 2^exponent, for exponent = x log2(e) rounded to an integer."""
+    return _elementwise(_emit_exp_mantissa, x, exponent)
 
-    def emit(builder, lanes, x, exponent):
-        # log2(e) in two parts, since the integer part of x log2(e) takes digits from its fraction.
-        high = LOG2_E if lanes.dtype == types.float64 else float(np.float32(LOG2_E))
-        low = LOG2_E_REST if lanes.dtype == types.float64 else LOG2_E - high
-        negated = builder.fneg(exponent)
-        fraction = _emit_multiply_add(builder, lanes, x, lanes.float_constant(high), negated)
-        fraction = _emit_multiply_add(builder, lanes, x, lanes.float_constant(low), fraction)
-        degree = 12 if lanes.dtype == types.float64 else 6
-        terms = [math.log(2) ** power / math.factorial(power) for power in range(degree + 1)]
-        total = lanes.float_constant(terms[-1])
-        for term in reversed(terms[:-1]):
-            total = _emit_multiply_add(builder, lanes, total, fraction, lanes.float_constant(term))
-        return total
 
-    return _elementwise(emit, x, exponent)
+@intrinsic
+def exp_nonpositive(typingctx, x):
+    """exp(x) for x <= 0; exactly 0 where that is less than about the smallest normal number."""
+
+    def emit(builder, lanes, x):
+        lowest = lanes.float_constant(-lanes.exponent_bias * math.log(2))
+        x = builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
+        # The sum rounds x log2(e) to an integer and holds the biased exponent, at least 0, in its lowest bits.
+        magic = lanes.float_constant(1.5 * 2.0**lanes.mantissa_bits + lanes.exponent_bias)
+        raised = _emit_multiply_add(builder, lanes, x, lanes.float_constant(LOG2_E), magic)
+        biased = builder.bitcast(raised, lanes.bits)
+        power = builder.bitcast(builder.shl(biased, lanes.bits_constant(lanes.mantissa_bits)), lanes.floats)
+        return builder.fmul(_emit_exp_mantissa(builder, lanes, x, builder.fsub(raised, magic)), power)
+
+    return _elementwise(emit, x)
 
 
 def scratch(rows: int, dtype: type) -> np.ndarray:
@@ -270,5 +277,5 @@ def scratch(rows: int, dtype: type) -> np.ndarray:
     lanes = FLOAT32_LANES if dtype is np.float32 else FLOAT64_LANES
     size = rows * lanes * np.dtype(dtype).itemsize
     buffer = np.empty(size + 64, np.uint8)
-    start = -buffer.ctypes.data % 64
+    start = -buffer.__array_interface__["data"][0] % 64
     return buffer[start : start + size].view(dtype).reshape(rows, lanes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from emnesy_gpu.kernels.cpu.compile import lane_function
 
 U64 = np.uint64
 MULTIPLIER_0, MULTIPLIER_1 = U64(0xD2511F53), U64(0xCD9E8D57)
@@ -11,7 +11,7 @@ WEYL_0, WEYL_1 = U64(0x9E3779B9), U64(0xBB67AE85)
 MASK, WORD = U64(0xFFFFFFFF), U64(32)
 
 
-@njit(nogil=True)
+@lane_function
 def philox(c0, c1, c2, c3, key):
     """Four 32-bit words, as uint64, from the words of a counter and a 64-bit key (uint64 all)."""
     k0, k1 = key & MASK, key >> WORD
@@ -27,7 +27,7 @@ def philox(c0, c1, c2, c3, key):
     return c0, c1, c2, c3
 
 
-@njit(nogil=True)
+@lane_function
 def philox_uniforms(position, sample, row, seed):
     """Four float64 in (0, 1): (word + 1/2) / 2^32, counter (position, sample, row), key seed."""
     row, seed = U64(row), U64(seed)

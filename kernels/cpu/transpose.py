@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from emnesy_gpu.kernels.cpu.compile import lane_function
+from emnesy_gpu.kernels.cpu.lanes import FLOAT32_LANES
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-
-from emnesy_gpu.kernels.cpu.lanes import FLOAT32_LANES, lane_function
 
 TILE = 16
 VECTOR = ir.VectorType(ir.FloatType(), TILE)
@@ -18,7 +18,6 @@ INTP = ir.IntType(64)
 
 def _transposed(builder, vectors: list) -> list:
     """Columns of a square of vectors: log2(TILE) rounds of interleaving the first half with the second."""
-    undefined = ir.Constant(VECTOR, ir.Undefined)
     half = TILE // 2
     halves = [
         ir.Constant(ir.VectorType(INDEX, TILE), [i // 2 + start + TILE * (i % 2) for i in range(TILE)])
@@ -44,7 +43,7 @@ def _column_mask(builder, columns):
     return builder.icmp_signed("<", ir.Constant(counts.type, list(range(TILE))), counts)
 
 
-def _masked(builder, name: str, result, arguments: list):
+def _call(builder, name: str, result, arguments: list):
     signature = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), arguments)
 
@@ -65,9 +64,7 @@ def read_tile(typingctx, matrix, row, last_row, column, columns, lanes, lane_row
             wanted = builder.add(row, INTP(r))
             wanted = builder.select(builder.icmp_signed("<", wanted, last_row), wanted, last_row)
             pointer = _pointer(context, builder, signature.args[0], matrix, wanted, column)
-            vectors.append(
-                _masked(builder, "llvm.masked.load.v16f32.p0", VECTOR, [pointer, INDEX(4), mask, zeros])
-            )
+            vectors.append(_call(builder, "llvm.masked.load.v16f32.p0", VECTOR, [pointer, INDEX(4), mask, zeros]))
         for v, vector in enumerate(_transposed(builder, vectors)):
             at = builder.add(lane_row, INTP(v))
             builder.store(vector, _pointer(context, builder, signature.args[5], lanes, at, lane), align=4)
@@ -94,10 +91,29 @@ def write_tile(typingctx, matrix, row, last_row, column, columns, lanes, lane_ro
             pointer = _pointer(context, builder, signature.args[0], matrix, wanted, column)
             row_mask = builder.select(exists, mask, ir.Constant(MASK, [0] * TILE))
             arguments = [vector, pointer, INDEX(4), row_mask]
-            _masked(builder, "llvm.masked.store.v16f32.p0", ir.VoidType(), arguments)
+            _call(builder, "llvm.masked.store.v16f32.p0", ir.VoidType(), arguments)
         return context.get_dummy_value()
 
     return types.void(matrix, *[types.intp] * 4, lanes, *[types.intp] * 2), codegen
+
+
+def _prefetch(to_write: int):
+    @intrinsic
+    def prefetch(typingctx, matrix, row, column):
+        """Bring the cache line of matrix[row, column] near."""
+
+        def codegen(context, builder, signature, args):
+            pointer = _pointer(context, builder, signature.args[0], *args)
+            everywhere, data = INDEX(3), INDEX(1)
+            _call(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, INDEX(to_write), everywhere, data])
+            return context.get_dummy_value()
+
+        return types.void(matrix, types.intp, types.intp), codegen
+
+    return prefetch
+
+
+_prefetch_to_read, _prefetch_to_write = _prefetch(0), _prefetch(1)
 
 
 @lane_function
@@ -106,9 +122,7 @@ def read_columns(matrix, row, last_row, column, columns, lanes, lane_row):
     for first in range(0, columns, TILE):
         for lane in range(0, FLOAT32_LANES, TILE):
             width = min(TILE, columns - first)
-            read_tile(
-                matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane
-            )
+            read_tile(matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane)
 
 
 @lane_function
@@ -116,6 +130,18 @@ def write_columns(matrix, row, last_row, column, columns, lanes, lane_row):
     for first in range(0, columns, TILE):
         for lane in range(0, FLOAT32_LANES, TILE):
             width = min(TILE, columns - first)
-            write_tile(
-                matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane
-            )
+            write_tile(matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane)
+
+
+@lane_function
+def prefetch_columns(matrix, row, last_row, column, columns, part, parts, to_write):
+    """One of several parts of the rows that read_columns or write_columns will touch.
+
+    Their strides are too large for the prefetchers of the machine, and all lines at once too many.
+    """
+    for lane in range(FLOAT32_LANES * part // parts, FLOAT32_LANES * (part + 1) // parts):
+        for ahead in range(0, columns, TILE):
+            if to_write:
+                _prefetch_to_write(matrix, min(row + lane, last_row), column + ahead)
+            else:
+                _prefetch_to_read(matrix, min(row + lane, last_row), column + ahead)

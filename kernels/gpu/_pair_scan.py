@@ -8,6 +8,32 @@ from ._log2_semiring import add, compose, compose_reversed, from_log_ratio, vect
 
 
 @triton.jit
+def _spread(tile, RUN: tl.constexpr):
+    """[S, L * RUN] -> RUN tensors [S, L]: neighbouring positions come to one thread."""
+    if RUN == 1:
+        return (tile,)
+    else:
+        even, odd = tl.split(tl.reshape(tile, (tile.shape[0], tile.shape[1] // 2, 2)))
+        evens = _spread(even, RUN // 2)
+        odds = _spread(odd, RUN // 2)
+        tiles = ()
+        for i in tl.static_range(RUN // 2):
+            tiles = tiles + (evens[i], odds[i])
+        return tiles
+
+
+@triton.jit
+def _collect(tiles, FIRST: tl.constexpr, STEP: tl.constexpr, COUNT: tl.constexpr):
+    """The inverse of _spread for COUNT tiles from the FIRST in steps of STEP."""
+    if COUNT == 1:
+        return tiles[FIRST]
+    else:
+        even = _collect(tiles, FIRST, 2 * STEP, COUNT // 2)
+        odd = _collect(tiles, FIRST + STEP, 2 * STEP, COUNT // 2)
+        return tl.reshape(tl.join(even, odd), (even.shape[0], even.shape[1] * 2))
+
+
+@triton.jit
 def _multiply_run(*entries):
     """The product of matrices (m00, m01, m10, m11, scale) given one after another."""
     m00, m01, m10, m11, scale = entries[:5]
@@ -58,13 +84,27 @@ def _thread_messages(product, start0, start1, end0, end1, LANES: tl.constexpr):
 
 
 @triton.jit
-def chain_messages(matrices, start0, start1, end0, end1, LANES: tl.constexpr):
-    """log2 ratios of the messages into and out of every position, and the log2 evidence [S, 1].
+def _in_place(tile):
+    """The tile itself, through a gather: the compiler does not carry the layout of the runs past it."""
+    position = tl.broadcast_to(tl.arange(0, tile.shape[1])[None, :], tile.shape)
+    return tl.gather(tile, position, 1)
 
-    matrices: RUN times five tensors [S, LANES]. Messages: RUN tensors into, then RUN out of the positions.
-    """
+
+@triton.jit
+def chain_messages(m00, m01, m10, m11, scale, start0, start1, end0, end1, LANES: tl.constexpr, RUN: tl.constexpr):
+    """log2 ratios of the messages into and out of every position, [S, LANES * RUN], and the log2 evidence, [S, 1]."""
+    s00, s01, s10, s11, s_scale = _spread(m00, RUN), _spread(m01, RUN), _spread(m10, RUN), _spread(m11, RUN), _spread(scale, RUN)
+    matrices = ()
+    for e in tl.static_range(RUN):
+        matrices = matrices + (s00[e], s01[e], s10[e], s11[e], s_scale[e])
     product = map_elementwise(_multiply_run, *matrices)
     alpha0, alpha1, beta0, beta1, evidence = _thread_messages(product, start0, start1, end0, end1, LANES)
     messages = map_elementwise(_run_messages, alpha0, alpha1, beta0, beta1, *matrices)
     first = tl.arange(0, LANES)[None, :] == 0
-    return messages, tl.sum(tl.where(first, evidence, 0.0), 1, keep_dims=True)
+    evidence = tl.sum(tl.where(first, evidence, 0.0), 1, keep_dims=True)
+    alpha = _collect(messages, 0, 1, RUN)
+    beta = _collect(messages, RUN, 1, RUN)
+    if RUN > 1:
+        alpha = _in_place(alpha)
+        beta = _in_place(beta)
+    return alpha, beta, evidence

@@ -24,6 +24,12 @@ def _high_and_low(scale: float) -> tuple[float, float]:
     return high, scale - high
 
 
+def _paired(tensor: torch.Tensor) -> bool:
+    """Whether two neighbouring values can move as one integer."""
+    width = 2 * tensor.element_size()
+    return width <= 8 and tensor.shape[-1] % 2 == 0 and tensor.data_ptr() % width == 0
+
+
 def _marginals(
     logits: torch.Tensor, label: torch.Tensor, scale: float | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -51,6 +57,7 @@ def _marginals(
             LANES=config.lanes,
             RUN=config.run,
             GRADIENT=scale is not None,
+            PAIRED=_paired(logits) and _paired(out),
             num_warps=config.num_warps,
             **_OPTIONS,
         )

@@ -7,7 +7,7 @@ from ._elementwise import map_elementwise
 from ._log2_semiring import LN_2, POSSIBLE, ZERO, from_log_ratio
 from ._pair_position import read_position, write_position
 from ._pair_scan import chain_messages
-from ._symbols import load_rows, store_rows
+from ._symbols import load_symbols, store_symbols
 
 
 @triton.jit
@@ -27,7 +27,7 @@ def _top_carry(pointers, active, N_EXTRA: tl.constexpr, BASE: tl.constexpr):
 def pair_kernel(
     logits_ptr, label_ptr, out_ptr, evidence_ptr, status_ptr, batch, n_digits, scale_high, scale_low,
     BASE: tl.constexpr, N_EXTRA: tl.constexpr, SAMPLES: tl.constexpr, LANES: tl.constexpr, RUN: tl.constexpr,
-    GRADIENT: tl.constexpr,
+    GRADIENT: tl.constexpr, PAIRED: tl.constexpr,
 ):  # fmt: skip
     """SAMPLES whole samples, a tile of LANES * RUN positions each, one pass over memory.
 
@@ -42,28 +42,18 @@ def pair_kernel(
     present = first + sample < batch
     top, top_code = _top_carry(label_ptr + sample * (N_EXTRA + n_digits), present, N_EXTRA, BASE)
 
-    lane = tl.arange(0, LANES)[None, :, None]
-    index = n_digits - 1 - (lane * RUN + tl.arange(0, RUN)[None, None, :])
-    active = present[:, :, None] & (index >= 0)
-    offset = (sample[:, :, None] * 2 * n_digits + index) * BASE
-    label_offset = sample[:, :, None] * (N_EXTRA + n_digits) + N_EXTRA + index
-    p_rows = load_rows(logits_ptr + offset, active, BASE)
-    q_rows = load_rows(logits_ptr + n_digits * BASE + offset, active, BASE)
-    labels = load_rows(label_ptr + label_offset, active, 1)
-    code = top_code
-    matrices = ()
-    positions = ()
-    for e in tl.static_range(RUN):
-        run_active = present & (n_digits - 1 - e >= tl.arange(0, LANES)[None, :] * RUN)
-        position = map_elementwise(read_position, run_active, labels[e][0], *p_rows[e], *q_rows[e])
-        code = tl.maximum(code, position[5])
-        matrices = matrices + position[:5]
-        positions = positions + (position,)
+    index = n_digits - 1 - tl.arange(0, LANES * RUN)[None, :]
+    active = present & (index >= 0)
+    offset = (sample * 2 * n_digits + index) * BASE
+    label = tl.load(label_ptr + sample * (N_EXTRA + n_digits) + N_EXTRA + index, mask=active, other=0)
+    logits = load_symbols(logits_ptr + offset, active, COMPUTE, BASE, PAIRED)
+    logits = logits + load_symbols(logits_ptr + n_digits * BASE + offset, active, COMPUTE, BASE, PAIRED)
+    position = map_elementwise(read_position, active, label, *logits)
 
     start0 = tl.zeros((SAMPLES, 1), COMPUTE)
     end0, end1 = from_log_ratio(tl.where(top == 0, ZERO, -ZERO).to(COMPUTE))
-    messages, evidence = chain_messages(matrices, start0, start0 + ZERO, end0, end1, LANES)
-    code = tl.max(code, 1, keep_dims=True)
+    alpha, beta, evidence = chain_messages(*position[:5], start0, start0 + ZERO, end0, end1, LANES, RUN)
+    code = tl.max(tl.maximum(top_code, position[5]), 1, keep_dims=True)
     possible = (evidence > POSSIBLE) & (top < 2) & (code != 3)
     code = tl.maximum(code, tl.where(possible, 0, 1))
     tl.store(evidence_ptr + first + sample, tl.where(possible, evidence * LN_2, float("-inf")), mask=present)
@@ -72,15 +62,8 @@ def pair_kernel(
     scale = (scale_high.to(COMPUTE) + scale_low.to(COMPUTE)) if GRADIENT else 1.0
     posterior_scale = tl.where(possible, -scale if GRADIENT else 1.0, 0.0).to(COMPUTE)
     prior_scale = tl.where(possible, scale if GRADIENT else 0.0, 0.0 if GRADIENT else 1.0).to(COMPUTE)
-    p_out = ()
-    q_out = ()
-    for e in tl.static_range(RUN):
-        position = positions[e]
-        row = map_elementwise(
-            write_position, possible, posterior_scale, prior_scale, messages[e], messages[RUN + e], *position[:4],
-            *position[6:],
-        )  # fmt: skip
-        p_out = p_out + (row[:BASE],)
-        q_out = q_out + (row[BASE:],)
-    store_rows(out_ptr + offset, p_out, active, BASE)
-    store_rows(out_ptr + n_digits * BASE + offset, q_out, active, BASE)
+    symbols = map_elementwise(
+        write_position, possible, posterior_scale, prior_scale, alpha, beta, *position[:4], *position[6:]
+    )  # fmt: skip
+    store_symbols(out_ptr + offset, symbols[:BASE], active, BASE, PAIRED)
+    store_symbols(out_ptr + n_digits * BASE + offset, symbols[BASE:], active, BASE, PAIRED)

@@ -1,0 +1,29 @@
+"""How the kernels are compiled: decorators for functions that Python calls, and for those that kernels call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from numba import njit
+
+# For functions that only kernels call: no wrappers for Python, and no cache file of their own.
+lane_function = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+
+
+def kernel(function: Callable):
+    """Compile on first use, keep the machine code on disk, and run without the GIL.
+
+    Numba discards cached code when the file of the kernel changes, but the code contains what it calls from
+    other files too: here it is discarded when any file of this folder changes.
+    """
+    dispatcher = njit(nogil=True, cache=True, error_model="numpy")(function)
+    cache_file = getattr(dispatcher._cache, "_cache_file", None)
+    if cache_file is not None:
+        cache_file._source_stamp = (cache_file._source_stamp, _folder_stamp())
+    return dispatcher
+
+
+def _folder_stamp() -> tuple:
+    stats = [path.stat() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return tuple((stat.st_mtime, stat.st_size) for stat in stats)
