@@ -4,6 +4,11 @@ import sys
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["doctor"]:
+        # The command that tells what is missing must not need the command line's own packages.
+        from emnesy_gpu import doctor
+
+        return doctor.main(sys.argv[2:])
     try:
         from emnesy_gpu.cli import main as run
     except ModuleNotFoundError as error:

@@ -15,6 +15,7 @@ from emnesy_gpu.tasks.images import DataError
 
 COMMANDS = {
     "bench": "emnesy_gpu.benchmarks.commands:bench",
+    "doctor": "emnesy_gpu.benchmarks.commands:doctor",
     "train": "emnesy_gpu.tasks.commands:train",
 }
 """Name -> "module:attribute" of a click command, imported when it is run or listed."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 import torch
 
-from emnesy_gpu.benchmarks import addition
-from emnesy_gpu.benchmarks.measure import machine, now, peak_bytes
+from emnesy_gpu.benchmarks import addition, clocks
+from emnesy_gpu.benchmarks.measure import machine, now
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+
+def synchronised() -> float:
+    return now(torch.device("cuda"))
+
+
+ON_CUDA = [pytest.mark.cuda, pytest.mark.benchmark(timer=synchronised)]
+DEVICES = ["cpu", pytest.param("cuda", marks=ON_CUDA)]
 
 
 @pytest.fixture
@@ -33,8 +37,7 @@ def test_addition(benchmark, one_thread, device: str, n_digits: int, batch: int,
     assert error < 1e-3
     call = addition.methods(problem, logits, label)[method]
     benchmark.group = f"addition {device} n={n_digits} batch={batch}"
-    benchmark._timer = partial(now, where)
     benchmark.extra_info |= machine(where) | {"max_error": error}
-    benchmark.pedantic(call, rounds=5 if n_digits * batch > 10**5 else 20, warmup_rounds=2)
     if device == "cuda":
-        benchmark.extra_info["peak_bytes"] = peak_bytes(call, where)
+        benchmark.extra_info |= clocks.extra_info(call, where)
+    benchmark.pedantic(call, rounds=5 if n_digits * batch > 10**5 else 20, warmup_rounds=2)

@@ -1,4 +1,4 @@
-"""The ``bench`` commands."""
+"""The ``bench`` and ``doctor`` commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ def bench() -> None:
 
 
 @bench.command()
-@click.option("--digits", type=POSITIVE, multiple=True, help="Digits per number; repeat it.  [default: 1 4 15 100 1000]")
+@click.option(
+    "--digits", type=POSITIVE, multiple=True, help="Digits per number; repeat it.  [default: 1 4 15 100 1000]"
+)
 @click.option("--batch", type=POSITIVE, multiple=True, help="Sums per batch; repeat it.  [default: 64 256 1024]")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--threads", type=POSITIVE, default=1, show_default=True, help="CPU threads, for every method.")
@@ -44,3 +46,13 @@ def addition(
         report.write_json(out / "addition.json", measurements, facts, first)
         report.write_plot(out / "addition.png", measurements, facts)
         click.echo(f"written to {out}")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Versions, devices, the back end of every op, and a self-check of each."""
+    from emnesy_gpu import doctor
+
+    ctx.exit(doctor.run(as_json))

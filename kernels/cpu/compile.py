@@ -20,10 +20,10 @@ def kernel(function: Callable):
     dispatcher = njit(nogil=True, cache=True, error_model="numpy")(function)
     cache_file = getattr(dispatcher._cache, "_cache_file", None)
     if cache_file is not None:
-        cache_file._source_stamp = (cache_file._source_stamp, _folder_stamp())
+        cache_file._source_stamp = (cache_file._source_stamp, folder_stamp())
     return dispatcher
 
 
-def _folder_stamp() -> tuple:
+def folder_stamp() -> tuple:
     stats = [path.stat() for path in sorted(Path(__file__).parent.glob("*.py"))]
     return tuple((stat.st_mtime, stat.st_size) for stat in stats)

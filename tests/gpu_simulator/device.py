@@ -55,20 +55,20 @@ class _DeviceCopies:
         self._arguments = arguments
         self._storages: dict[int, tuple[int, np.ndarray]] = {}
         spans: dict[int, list[tuple[str, int, int]]] = {}
+        sizes: dict[int, int] = {}
         for position, tensor in enumerate(arguments):
             if isinstance(tensor, torch.Tensor):
-                first = tensor.data_ptr() - tensor.untyped_storage().data_ptr()
-                span = (f"argument {position}", first, first + _extent_bytes(tensor))
-                spans.setdefault(tensor.untyped_storage().data_ptr(), []).append(span)
-        for tensor in arguments:
-            if isinstance(tensor, torch.Tensor):
+                if tensor.device.type != "cpu":
+                    raise ValueError(f"the simulated GPU takes CPU tensors, argument {position} is on {tensor.device}")
                 storage = tensor.untyped_storage()
-                pointer = storage.data_ptr()
-                if pointer not in self._storages:
-                    raw = _host_bytes(pointer, storage.nbytes())
-                    merged = _merge_spans(spans[pointer])
-                    address = self.memory.allocate("", raw, misalignment=pointer % 16, spans=merged)
-                    self._storages[pointer] = (address, raw)
+                first = tensor.data_ptr() - storage.data_ptr()
+                span = (f"argument {position}", first, first + _extent_bytes(tensor))
+                spans.setdefault(storage.data_ptr(), []).append(span)
+                sizes[storage.data_ptr()] = storage.nbytes()
+        for pointer, n_bytes in sizes.items():
+            raw = _host_bytes(pointer, n_bytes)
+            address = self.memory.allocate("", raw, misalignment=pointer % 16, spans=_merge_spans(spans[pointer]))
+            self._storages[pointer] = (address, raw)
 
     def arguments(self) -> list[Scalar]:
         return [self._address(a) if isinstance(a, torch.Tensor) else a for a in self._arguments]
@@ -78,8 +78,11 @@ class _DeviceCopies:
         return self._storages[pointer][0] + tensor.data_ptr() - pointer
 
     def copy_back(self) -> None:
+        """Only what changed: inputs may be read-only."""
         for address, raw in self._storages.values():
-            raw[:] = self.memory.data(address, raw.size)
+            data = self.memory.data(address, raw.size)
+            if not np.array_equal(raw, data):
+                raw[:] = data
 
 
 def _host_bytes(pointer: int, n_bytes: int) -> np.ndarray:

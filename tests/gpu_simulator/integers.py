@@ -50,11 +50,16 @@ def remainder(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(zero, a, np.fmod(a, np.where(zero, b.dtype.type(1), b)))
 
 
+def population_count(a: np.ndarray) -> np.ndarray:
+    raw = np.ascontiguousarray(a[..., None]).view(np.uint8)
+    return np.unpackbits(raw, axis=-1).sum(axis=-1, dtype=np.uint32)
+
+
 def count_leading_zeros(a: np.ndarray) -> np.ndarray:
     """Of 32- or 64-bit unsigned integers."""
     for shift in (1, 2, 4, 8, 16, 32)[: 5 if a.dtype.itemsize == 4 else 6]:
         a = a | (a >> a.dtype.type(shift))
-    return (a.dtype.itemsize * 8 - np.bitwise_count(a).astype(np.int32)).astype(np.uint32)
+    return np.uint32(a.dtype.itemsize * 8) - population_count(a)
 
 
 def find_leading_bit(a: np.ndarray) -> np.ndarray:

@@ -65,10 +65,10 @@ def evaluate(instructions: str, ptx_type: str, *inputs: Sequence[float], result:
     """Run the instructions on one warp and return register 4 per lane, as `result` type (default: the input type)."""
     result = result or ptx_type
     n_lanes = len(inputs[0])
-    arrays = [np.zeros(32, value_dtype(ptx_type)) for _ in inputs]
+    arrays: list[np.ndarray] = [np.zeros(32, value_dtype(ptx_type)) for _ in inputs]
     for array, values in zip(arrays, inputs, strict=True):
         array[:n_lanes] = values
-    output = np.zeros(32, value_dtype(result))
+    output: np.ndarray = np.zeros(32, value_dtype(result))
     lines = []
     for i, array in enumerate([*arrays, output]):
         lines.append(f"mad.wide.u32 %rd{20 + i}, %r30, {array.itemsize}, %rd{10 + i};")

@@ -77,7 +77,7 @@ def decode_lookup(decoding: Decoding) -> Action:
 
 @opcode("popc")
 def decode_population_count(decoding: Decoding) -> Action:
-    return decoding.assign_typed(lambda a: np.bitwise_count(a).astype(np.uint32), 1, decoding.type("b32", "b64"))
+    return decoding.assign_typed(integers.population_count, 1, decoding.type("b32", "b64"))
 
 
 @opcode("clz")
