@@ -39,10 +39,9 @@ def belong_together(logits: Tensor, label: Tensor) -> None:
 
 def raise_for_status(status: Tensor, logits: Tensor, label: Tensor) -> None:
     """Raise for the first row whose logits or label no posterior can be computed from (synchronises a GPU)."""
-    bad = (status >= INVALID_LOGITS).nonzero()
-    if bad.numel() == 0:
+    if status.numel() == 0 or int(status.max()) < INVALID_LOGITS:
         return
-    row = int(bad[0])
+    row = int((status >= INVALID_LOGITS).nonzero()[0])
     if int(status[row]) == INVALID_LABEL:
         _raise_for_label(label[row], row, logits.shape[-1])
     _raise_for_logits(logits[row], row)

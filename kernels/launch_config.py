@@ -10,7 +10,7 @@ def next_power_of_two(n: int) -> int:
 
 
 class PairConfig(NamedTuple):
-    """Launch of a two-addend carry chain: each program holds `samples` tiles of `lanes * run` positions."""
+    """Two-addend carry chain: a program holds `samples` tiles of `lanes` threads with `run` positions each."""
 
     samples: int
     lanes: int
@@ -19,8 +19,13 @@ class PairConfig(NamedTuple):
 
 
 def carry_chain_pair(n_digits: int, base: int, compute_bytes: int) -> PairConfig:
+    """A thread keeps 2 * run * base values in registers; longer chains than 256 threads hold are cut into chunks.
+
+    Neither depends on the batch size, so that a row's result does not either.
+    """
+    row_bytes = base * compute_bytes
     positions = next_power_of_two(n_digits)
-    run = min(positions, 4)
-    lanes = positions // run
-    samples = max(1, 512 // positions)
-    return PairConfig(samples, lanes, run, max(4, lanes // 32))
+    run = min(positions, 4 if row_bytes <= 40 else 2 if row_bytes <= 64 else 1)
+    lanes = min(positions // run, 256)
+    samples = max(1, 128 // lanes)
+    return PairConfig(samples, lanes, run, num_warps=samples * lanes // 32)

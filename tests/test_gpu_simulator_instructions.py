@@ -250,7 +250,7 @@ def test_moves_split_and_join_registers() -> None:
 
 def test_reciprocal_seed_has_a_clear_low_word() -> None:
     seed = evaluate("rcp.approx.ftz.f64 %fd4, %fd1;", "f64", [3.0])
-    assert seed.view(np.uint64)[0] & U32 == 0
+    assert int(seed.view(np.uint64)[0]) & U32 == 0
     assert seed[0] == pytest.approx(1 / 3, rel=1e-6)
 
 

@@ -28,7 +28,7 @@ from tests.gpu_simulator import (
     simulated_triton,
 )
 from tests.gpu_simulator.monitor import Access, MemoryMonitor
-from tests.simulator_zoo import ZOO, Example
+from tests.gpu_simulator.zoo import ZOO, Example
 
 ARCH = 80
 
@@ -110,14 +110,14 @@ def test_a_dropped_barrier_is_a_race_exactly_where_it_was_needed(name: str, monk
 def test_dropped_store_mask() -> None:
     example, compiled = compile_example("softmax")
     mutant = replace_nth(compiled.asm["ptx"], r"@%p\d+ (st\.global)", -1, lambda match: match[1])
-    with pytest.raises(OutOfBounds, match=r"argument 1 .*simulator_zoo\.py"):
+    with pytest.raises(OutOfBounds, match=r"argument 1 .*zoo\.py"):
         run_ptx(example, mutant, compiled)
 
 
 def test_dropped_load_mask() -> None:
     example, compiled = compile_example("softmax")
     mutant = replace_nth(compiled.asm["ptx"], r"@%p\d+ (ld\.global)", -1, lambda match: match[1])
-    with pytest.raises(OutOfBounds, match=r"argument 0 .*simulator_zoo\.py"):
+    with pytest.raises(OutOfBounds, match=r"argument 0 .*zoo\.py"):
         run_ptx(example, mutant, compiled)
 
 
@@ -142,7 +142,7 @@ def test_store_beyond_shared_memory() -> None:
     example, compiled = compile_example("permute_split_join")
     pattern = r"(st\.shared\S*\s+\[\s*%r\d+)[^\]]*\]"
     mutant = replace_nth(compiled.asm["ptx"], pattern, 0, lambda match: f"{match[1]} + {1 << 16}]")
-    with pytest.raises(OutOfBounds, match=r"shared memory at simulator_zoo\.py"):
+    with pytest.raises(OutOfBounds, match=r"shared memory at zoo\.py"):
         run_ptx(example, mutant, compiled)
 
 
@@ -206,8 +206,12 @@ def total_without_atomic(x_ptr, y_ptr, BLOCK: tl.constexpr):
 
 
 def test_non_atomic_accumulation() -> None:
-    with simulated_triton(ARCH), pytest.raises(DataRace, match=r"argument 1 .*test_gpu_simulator_mutants\.py"):
-        total_without_atomic[(4,)](torch.ones(512), torch.zeros(1), BLOCK=128)
+    total = torch.zeros(1)
+    with simulated_triton(ARCH) as gpu:
+        with pytest.raises(DataRace, match=r"argument 1 .*test_gpu_simulator_mutants\.py"):
+            total_without_atomic[(4,)](torch.ones(512), total, BLOCK=128)
+        assert len(gpu.launches[0].races) == 2
+    assert total.item() == 0.0
 
 
 @triton.jit
@@ -277,7 +281,7 @@ def test_misaligned_view_given_to_a_vectorised_kernel() -> None:
     raw = [example.arguments[name].view(torch.uint8).numpy() for name in ("x_ptr", "y_ptr", "z_ptr")]
     addresses = [memory.allocate(str(i), data, misalignment=4 * (i == 0)) for i, data in enumerate(raw)]
     program = load_program(compiled.asm["ptx"])
-    with pytest.raises(Misaligned, match=r"16-byte access 4 B off .*simulator_zoo\.py"):
+    with pytest.raises(Misaligned, match=r"16-byte access 4 B off .*zoo\.py"):
         run_program(program, (1,), (128,), addresses, memory, compiled.metadata.shared, DEFAULT_OPTIONS)
 
 

@@ -13,14 +13,14 @@ __all__ = ["ENGINES", "MAP", "Engine", "Exact", "Posterior", "UnsupportedEngineE
 
 def choose_engine(problem: Problem, engine: Engine | None) -> Engine:
     """The given engine, or the best one for the problem; raises where the pair makes no sense."""
-    supported = [cls for cls in ENGINES if problem.supports(cls.inference)]
     if engine is None:
-        if not supported:
-            raise UnsupportedEngineError(f"no engine works for {problem!r}")
-        return supported[0]()
+        for cls in ENGINES:
+            if problem.supports(cls.inference):
+                return cls()
+        raise UnsupportedEngineError(f"no engine works for {problem!r}")
     if not isinstance(engine, Engine):
         raise TypeError(f"engine must be an Engine such as em.Exact(), or None, got {engine!r}")
     if not problem.supports(engine.inference):
-        names = ", ".join(f"em.{cls.__name__}()" for cls in supported) or "none"
+        names = ", ".join(f"em.{cls.__name__}()" for cls in ENGINES if problem.supports(cls.inference)) or "none"
         raise UnsupportedEngineError(f"{engine!r} does not work for {problem!r}; engines that do: {names}")
     return engine

@@ -76,11 +76,11 @@ class Addition(Problem):
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         marginals, log_evidence, status = torch.ops.emnesy_gpu.carry_chain_posterior(logits, label, check)
-        return Marginals(marginals, log_evidence, status == 0)
+        return Marginals(marginals, log_evidence, status.logical_not())
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         digits, log_joint, status = torch.ops.emnesy_gpu.carry_chain_map(logits, label, check)
-        return MapAssignment(digits, log_joint, status == 0)
+        return MapAssignment(digits, log_joint, status.logical_not())
 
     def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
         digits, _ = torch.ops.emnesy_gpu.carry_chain_sample(logits, label, n_samples, seed, first_row, check)

@@ -76,11 +76,11 @@ def compose_reversed(a00, a01, a10, a11, a_scale, b00, b01, b10, b11, b_scale):
 
 @triton.jit
 def vector_times_matrix(v0, v1, m00, m01, m10, m11):
-    """The row vector v m, its larger entry moved to 0."""
+    """The row vector v m, its larger entry moved to 0, and how far it was moved."""
     u0 = add(v0 + m00, v1 + m10)
     u1 = add(v0 + m01, v1 + m11)
     high = tl.maximum(u0, u1)
-    return u0 - high, u1 - high
+    return u0 - high, u1 - high, high
 
 
 @triton.jit

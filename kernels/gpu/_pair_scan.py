@@ -51,11 +51,11 @@ def _run_messages(alpha0, alpha1, beta0, beta1, *entries):
     betas = (beta1 - beta0,)
     LAST: tl.constexpr = len(entries) - 5
     for e in tl.static_range(0, LAST, 5):
-        alpha0, alpha1 = vector_times_matrix(
+        alpha0, alpha1, shift = vector_times_matrix(
             alpha0, alpha1, entries[e], entries[e + 1], entries[e + 2], entries[e + 3]
         )  # fmt: skip
         alphas = alphas + (alpha1 - alpha0,)
-        beta0, beta1 = vector_times_matrix(
+        beta0, beta1, shift = vector_times_matrix(
             beta0, beta1, entries[LAST - e], entries[LAST - e + 2], entries[LAST - e + 1], entries[LAST - e + 3]
         )  # fmt: skip
         betas = (beta1 - beta0,) + betas
@@ -91,13 +91,33 @@ def _in_place(tile):
 
 
 @triton.jit
-def chain_messages(m00, m01, m10, m11, scale, start0, start1, end0, end1, LANES: tl.constexpr, RUN: tl.constexpr):
-    """log2 ratios of the messages into and out of every position, [S, LANES * RUN], and the log2 evidence, [S, 1]."""
-    s00, s01, s10, s11, s_scale = _spread(m00, RUN), _spread(m01, RUN), _spread(m10, RUN), _spread(m11, RUN), _spread(scale, RUN)
+def spread_matrices(m00, m01, m10, m11, scale, RUN: tl.constexpr):
+    """Five tiles [S, L * RUN] -> RUN times five tensors [S, L], position by position, and their product."""
+    s00 = _spread(m00, RUN)
+    s01 = _spread(m01, RUN)
+    s10 = _spread(m10, RUN)
+    s11 = _spread(m11, RUN)
+    s_scale = _spread(scale, RUN)
     matrices = ()
     for e in tl.static_range(RUN):
         matrices = matrices + (s00[e], s01[e], s10[e], s11[e], s_scale[e])
-    product = map_elementwise(_multiply_run, *matrices)
+    return matrices, map_elementwise(_multiply_run, *matrices)
+
+
+@triton.jit
+def chain_product(m00, m01, m10, m11, scale, LANES: tl.constexpr, RUN: tl.constexpr):
+    """The product of all matrices of a tile; only the first lane of [S, LANES] holds it."""
+    matrices, product = spread_matrices(m00, m01, m10, m11, scale, RUN)
+    if LANES == 1:
+        return product
+    else:
+        return tl.associative_scan(product, 1, compose_reversed, reverse=True)
+
+
+@triton.jit
+def chain_messages(m00, m01, m10, m11, scale, start0, start1, end0, end1, LANES: tl.constexpr, RUN: tl.constexpr):
+    """log2 ratios of the messages into and out of every position, [S, LANES * RUN], and the log2 evidence, [S, 1]."""
+    matrices, product = spread_matrices(m00, m01, m10, m11, scale, RUN)
     alpha0, alpha1, beta0, beta1, evidence = _thread_messages(product, start0, start1, end0, end1, LANES)
     messages = map_elementwise(_run_messages, alpha0, alpha1, beta0, beta1, *matrices)
     first = tl.arange(0, LANES)[None, :] == 0

@@ -1,4 +1,8 @@
-"""Launch functions of the carry chain (digit-wise addition) on a GPU; contracts as in emnesy_gpu.reference.carry_chain."""
+"""Launch functions of the carry chain (digit-wise addition) on a GPU; contracts as in emnesy_gpu.reference.carry_chain.
+
+Two addends: one launch, 160 bytes a position at base 10 (logits in, marginals out). Sums of more than a tile of positions
+(1024 for bases up to 10) take two launches that read the logits twice, with 24 bytes of scratch a chunk.
+"""
 
 from __future__ import annotations
 
@@ -8,60 +12,10 @@ import torch
 import triton
 
 from .. import launch_config
-from .carry_chain_pair import pair_kernel
+from .carry_chain_pair import CHUNK_VALUES, pair_chunk_kernel, pair_kernel
 
 # Results depend on whether a * b + c is rounded once or twice: say so instead of inheriting a default.
 _OPTIONS = {"enable_fp_fusion": True}
-
-
-def _float_dtype(logits: torch.Tensor) -> torch.dtype:
-    return torch.float64 if logits.dtype == torch.float64 else torch.float32
-
-
-def _high_and_low(scale: float) -> tuple[float, float]:
-    """scale as the sum of two float32: a kernel's scalar arguments have no more bits."""
-    (high,) = struct.unpack("f", struct.pack("f", scale))
-    return high, scale - high
-
-
-def _paired(tensor: torch.Tensor) -> bool:
-    """Whether two neighbouring values can move as one integer."""
-    width = 2 * tensor.element_size()
-    return width <= 8 and tensor.shape[-1] % 2 == 0 and tensor.data_ptr() % width == 0
-
-
-def _marginals(
-    logits: torch.Tensor, label: torch.Tensor, scale: float | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    batch, n_addends, n_digits, base = logits.shape
-    dtype = _float_dtype(logits)
-    out = torch.empty_like(logits, dtype=dtype)
-    evidence = torch.empty(batch, dtype=dtype, device=logits.device)
-    status = torch.empty(batch, dtype=torch.uint8, device=logits.device)
-    if batch == 0:
-        return out, evidence, status
-    config = launch_config.carry_chain_pair(n_digits, base, evidence.element_size())
-    with torch.cuda.device_of(logits):
-        pair_kernel[(triton.cdiv(batch, config.samples),)](
-            logits,
-            label,
-            out,
-            evidence,
-            status,
-            batch,
-            n_digits,
-            *_high_and_low(1.0 if scale is None else scale),
-            BASE=base,
-            N_EXTRA=label.shape[1] - n_digits,
-            SAMPLES=config.samples,
-            LANES=config.lanes,
-            RUN=config.run,
-            GRADIENT=scale is not None,
-            PAIRED=_paired(logits) and _paired(out),
-            num_warps=config.num_warps,
-            **_OPTIONS,
-        )
-    return out, evidence, status
 
 
 def posterior(logits: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -72,3 +26,68 @@ def em_gradient(
     logits: torch.Tensor, label: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return _marginals(logits, label, scale)
+
+
+def _marginals(
+    logits: torch.Tensor, label: torch.Tensor, scale: float | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The posterior (scale None) or the EM gradient, with log evidence and status."""
+    dtype = _float_dtype(logits)
+    out = torch.empty_like(logits, dtype=dtype)
+    log_evidence = torch.empty(len(logits), dtype=dtype, device=logits.device)
+    status = torch.empty(len(logits), dtype=torch.uint8, device=logits.device)
+    if len(logits) > 0:
+        with torch.cuda.device_of(logits):
+            _launch_pair(logits, label, out, log_evidence, status, scale)
+    return out, log_evidence, status
+
+
+def _launch_pair(
+    logits: torch.Tensor,
+    label: torch.Tensor,
+    out: torch.Tensor,
+    log_evidence: torch.Tensor,
+    status: torch.Tensor,
+    scale: float | None,
+) -> None:
+    batch, _, n_digits, base = logits.shape
+    config = launch_config.carry_chain_pair(n_digits, base, log_evidence.element_size())
+    n_chunks = triton.cdiv(n_digits, config.lanes * config.run)
+    constants = {"BASE": base, "N_EXTRA": label.shape[1] - n_digits, "LANES": config.lanes, "RUN": config.run}
+    constants |= {"num_warps": config.num_warps, **_OPTIONS}
+    chunks = log_evidence
+    if n_chunks > 1:
+        chunks = log_evidence.new_empty(batch, n_chunks, CHUNK_VALUES.value)
+        pair_chunk_kernel[(batch, n_chunks)](logits, label, chunks, n_digits, PAIRED=_paired(logits), **constants)
+    pair_kernel[(triton.cdiv(batch, config.samples), n_chunks)](
+        logits,
+        label,
+        chunks,
+        out,
+        log_evidence,
+        status,
+        batch,
+        n_digits,
+        *_high_and_low(1.0 if scale is None else scale),
+        SAMPLES=config.samples,
+        GRADIENT=scale is not None,
+        PAIRED=_paired(logits) and _paired(out),
+        CHUNKED=n_chunks > 1,
+        **constants,
+    )
+
+
+def _float_dtype(logits: torch.Tensor) -> torch.dtype:
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
+def _paired(tensor: torch.Tensor) -> bool:
+    """Whether two neighbouring values can move as one integer."""
+    width = 2 * tensor.element_size()
+    return width <= 8 and tensor.shape[-1] % 2 == 0 and tensor.data_ptr() % width == 0
+
+
+def _high_and_low(scale: float) -> tuple[float, float]:
+    """scale as the sum of two float32: a kernel's scalar arguments have no more bits."""
+    (high,) = struct.unpack("f", struct.pack("f", scale))
+    return high, scale - high

@@ -1,8 +1,10 @@
 """The simulated GPU as a device for Triton kernels on CPU tensors.
 
-with simulated_gpu(arch=80) as gpu:
-    softmax_kernel[(8,)](x, y, n, BLOCK=1024)
-gpu.launches[0].counters.summary()
+    with simulated_gpu(arch=80) as gpu:
+        softmax_kernel[(8,)](x, y, n, BLOCK=1024)
+    gpu.launches[0].counters.summary()
+
+A launch that fails a check raises and leaves the tensors as they were; one that fails for races is recorded too.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ class SimulatedGpu:
         block = (metadata.num_warps * 32, 1, 1)
         record = run_program(program, grid, block, scalars, buffers.memory, metadata.shared, self.options)
         self.launches.append(replace(record, name=metadata.name))
+        record.require_no_races()
         buffers.copy_back()
 
 

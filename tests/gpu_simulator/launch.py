@@ -50,6 +50,10 @@ class LaunchRecord:
     counters: Counters
     races: list[str] = field(default_factory=list)
 
+    def require_no_races(self) -> None:
+        if self.races:
+            raise DataRace(f"{self.name}: {len(self.races)} races\n" + "\n".join(self.races))
+
 
 def launch(
     ptx: str,
@@ -70,6 +74,7 @@ def launch(
         else:
             addresses.append(argument)
     record = run_program(load_program(ptx, name), grid, block, addresses, memory, dynamic_shared_bytes, options)
+    record.require_no_races()
     for argument, address in zip(arguments, addresses, strict=True):
         if isinstance(argument, np.ndarray) and isinstance(address, int):
             argument.reshape(-1).view(np.uint8)[:] = memory.data(address, argument.nbytes)
@@ -85,7 +90,7 @@ def run_program(
     dynamic_shared_bytes: int,
     options: Options,
 ) -> LaunchRecord:
-    """Run a decoded kernel whose pointer arguments are addresses in `memory`; raises DataRace after the whole grid."""
+    """Run a decoded kernel whose pointer arguments are addresses in `memory`; races are left in the record."""
     counters = Counters()
     state = LaunchState(
         program=program,
@@ -104,10 +109,7 @@ def run_program(
     for first in range(0, n_ctas, batch):
         lanes = Lanes(state, np.arange(first, min(first + batch, n_ctas)))
         Executor(lanes, options.max_steps).run()
-    record = LaunchRecord(program.kernel.name, state.grid, state.block, state.shared_bytes, counters, state.races)
-    if record.races:
-        raise DataRace(f"{record.name}: {len(record.races)} races\n" + "\n".join(record.races))
-    return record
+    return LaunchRecord(program.kernel.name, state.grid, state.block, state.shared_bytes, counters, state.races)
 
 
 def _three(extent: Sequence[int]) -> tuple[int, int, int]:
