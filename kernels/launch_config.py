@@ -29,3 +29,21 @@ def carry_chain_pair(n_digits: int, base: int, compute_bytes: int) -> PairConfig
     lanes = min(positions // run, 256)
     samples = max(1, 128 // lanes)
     return PairConfig(samples, lanes, run, num_warps=samples * lanes // 32)
+
+
+class GeneralConfig(NamedTuple):
+    """Carry chain by tables over partial sums: tiles [samples, sums] and [samples, width]."""
+
+    samples: int
+    sums: int
+    width: int
+    num_warps: int
+
+
+def carry_chain_general(n_addends: int, base: int) -> GeneralConfig:
+    """One warp a sample: gathers along the sums then stay inside the warp."""
+    return GeneralConfig(4, max(next_power_of_two(n_addends * base), 32), max(next_power_of_two(base), 4), 4)
+
+
+def carry_chain_sample_lanes(n_samples: int) -> int:
+    return min(max(next_power_of_two(n_samples), 32), 128)

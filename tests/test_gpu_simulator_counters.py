@@ -66,6 +66,20 @@ def test_wide_shared_accesses_take_one_wavefront_per_128_bytes(width: int, wavef
     assert (shared.wavefronts, shared.bank_conflicts) == (wavefronts, 0)
 
 
+def test_a_broadcast_is_one_wavefront_at_any_width() -> None:
+    body = """st.shared.v4.u32 [%r5], {%r5, %r5, %r5, %r5};
+ld.shared.v4.u32 {%r1, %r2, %r3, %r4}, [%r5];"""
+    shared = run(body, [], shared_bytes=16).counters.shared
+    assert (shared.requests, shared.wavefronts, shared.bank_conflicts) == (2, 2, 0)
+
+
+def test_bank_conflicts_of_wide_accesses() -> None:
+    """Lanes 32 bytes apart: every quarter warp finds two words in each of 16 banks."""
+    body = "mul.lo.u32 %r1, %r30, 32;\nst.shared.v4.u32 [%r1], {%r2, %r3, %r4, %r5};"
+    shared = run(body, [], shared_bytes=1024).counters.shared
+    assert (shared.wavefronts, shared.bank_conflicts) == (8, 4)
+
+
 def test_instructions_per_thread_and_issue_slots() -> None:
     """2 set-up instructions, then 3, of which the guarded one runs in a quarter of the threads, then ret."""
     body = "setp.lt.u32 %p1, %r30, 16;\n@%p1 add.u32 %r1, %r1, 1;\nadd.u32 %r2, %r2, 1;"

@@ -77,7 +77,7 @@ def test_bounds_are_those_of_the_view_not_of_its_storage(operands) -> None:
     x, y = operands
     with simulated_triton(80) as gpu:
         add_kernel[(4,)](x, y, storage[1000:2024], 1024, 1.0, BLOCK=256)
-        with pytest.raises(OutOfBounds, match="past the end of argument 2"):
+        with pytest.raises(OutOfBounds, match="past the end of out_ptr"):
             add_kernel[(4,)](x, y, storage[1000:2023], 1024, 1.0, BLOCK=256)
     assert torch.equal(storage[1000:2024], x + y)
     assert not storage[:1000].any()
@@ -144,4 +144,10 @@ def test_torch_compile(operands) -> None:
 def test_other_triton_versions_are_refused(monkeypatch) -> None:
     monkeypatch.setattr(triton, "__version__", "3.5.1")
     with pytest.raises(UnsupportedPtx, match=r"Triton 3\.5\.1"), simulated_triton(80):
+        pass
+
+
+def test_the_interpreter_is_refused(monkeypatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    with pytest.raises(RuntimeError, match="interpreter"), simulated_triton(80):
         pass

@@ -142,7 +142,7 @@ def test_store_beyond_shared_memory() -> None:
     example, compiled = compile_example("permute_split_join")
     pattern = r"(st\.shared\S*\s+\[\s*%r\d+)[^\]]*\]"
     mutant = replace_nth(compiled.asm["ptx"], pattern, 0, lambda match: f"{match[1]} + {1 << 16}]")
-    with pytest.raises(OutOfBounds, match=r"shared memory at zoo\.py"):
+    with pytest.raises(OutOfBounds, match=r"shared memory at .*zoo\.py"):
         run_ptx(example, mutant, compiled)
 
 
@@ -189,13 +189,13 @@ def test_wrong_stride() -> None:
     with simulated_triton(ARCH):
         row_sums[(6,)](x, y, 200, 200, BLOCK=256)
         assert y.tolist() == [200.0] * 6
-        with pytest.raises(OutOfBounds, match="past the end of argument 0"):
+        with pytest.raises(OutOfBounds, match="past the end of x_ptr"):
             row_sums[(6,)](x, y, 201, 200, BLOCK=256)
 
 
 def test_one_row_too_many() -> None:
     x, y = torch.ones(6, 200), torch.empty(6)
-    with simulated_triton(ARCH), pytest.raises(OutOfBounds, match="argument"):
+    with simulated_triton(ARCH), pytest.raises(OutOfBounds, match="past the end of x_ptr"):
         row_sums[(7,)](x, y, 200, 200, BLOCK=256)
 
 
@@ -208,9 +208,9 @@ def total_without_atomic(x_ptr, y_ptr, BLOCK: tl.constexpr):
 def test_non_atomic_accumulation() -> None:
     total = torch.zeros(1)
     with simulated_triton(ARCH) as gpu:
-        with pytest.raises(DataRace, match=r"argument 1 .*test_gpu_simulator_mutants\.py"):
+        with pytest.raises(DataRace, match=r"y_ptr .*test_gpu_simulator_mutants\.py"):
             total_without_atomic[(4,)](torch.ones(512), total, BLOCK=128)
-        assert len(gpu.launches[0].races) == 2
+        assert len(gpu.launches[0].races) == 1
     assert total.item() == 0.0
 
 
@@ -255,7 +255,7 @@ def test_missing_barrier_in_triton_source() -> None:
     with simulated_triton(ARCH):
         reverse_in_place[(1,)](x, y, BARRIER=True, BLOCK=256)
         assert torch.equal(y, torch.arange(256.0).flip(0) * 2)
-        with pytest.raises(DataRace, match="argument 0 is read after another warp wrote it"):
+        with pytest.raises(DataRace, match="x_ptr is read after another warp wrote it"):
             reverse_in_place[(1,)](x, y, BARRIER=False, BLOCK=256)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def start(
         digits=digits,
         data=data_set.name,
         augment=augment,
-        threads=threads or os.cpu_count() or 1,
+        threads=threads or torch.get_num_threads(),
         **{**recipe(digits, augment, data_set.name), **chosen},
         **others,
     )
@@ -122,17 +121,19 @@ def _conclude(training: Training, directory: RunDirectory | None, report: PlainR
 
 
 def summarise(training: Training) -> dict[str, Any]:
-    """The figures of the last epoch, and the time of all epochs with their evaluations, however often resumed."""
-    last, history = training.history[-1], training.history
+    """The figures of the last epoch, and the minutes of all epochs with their evaluations, however often resumed.
+
+    ``minutes`` are by the clock, ``cpu_minutes`` are those of the process alone.
+    """
+    history, figures = training.history, ("sum_accuracy", "sum_accuracy_20", "digit_accuracy", "log_evidence")
+    times = {"minutes": "seconds", "cpu_minutes": "cpu_seconds", "minutes_e": "seconds_e", "minutes_m": "seconds_m"}
     return {
         "digits": training.settings.digits,
         "seed": training.settings.seed,
         "epochs": len(history),
         "test_sums": len(training.test_sums),
-        **{name: last[name] for name in ("sum_accuracy", "sum_accuracy_20", "digit_accuracy", "log_evidence")},
-        "minutes": sum(record["seconds"] for record in history) / 60,
-        "minutes_e": sum(record["seconds_e"] for record in history) / 60,
-        "minutes_m": sum(record["seconds_m"] for record in history) / 60,
+        **{name: history[-1][name] for name in figures},
+        **{name: sum(record[seconds] for record in history) / 60 for name, seconds in times.items()},
     }
 
 

@@ -47,7 +47,13 @@ def train() -> None:
 @click.option("--hard", is_flag=True, help="Hard EM: the most probable digits as targets, like --engine map.")
 @click.option("--m-steps", type=POSITIVE, default=1, show_default=True, help="Gradient steps per posterior.")
 @click.option("--augment/--no-augment", default=True, show_default=True, help="Warp the training images.")
-@click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0, max=2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Fixes the first weights, the pairing into sums, their order and the warps.",
+)
 @click.option(
     "--holdout",
     type=click.IntRange(min=0),
@@ -56,7 +62,7 @@ def train() -> None:
     help="Leave the test images alone: test on this many of the last training images, not trained on.",
 )
 @click.option("--device", callback=_known_device, default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@click.option("--threads", type=POSITIVE, help="CPU threads.  [default: all cores]")
+@click.option("--threads", type=POSITIVE, help="CPU threads.  [default: PyTorch's]")
 @click.option("--out", type=DIRECTORY, help="New folder for settings, metrics, checkpoint, curve and summary.")
 @click.option("--resume", type=DIRECTORY, help="Continue the run in this folder; takes no other settings.")
 @click.pass_context

@@ -19,6 +19,7 @@ from emnesy_gpu.tasks.recipes import ENGINES, Settings
 
 BatchMetrics = dict[str, float]
 EVALUATION_BATCH = 1000
+START_DIVISOR = 25
 
 
 class Training:
@@ -46,6 +47,8 @@ class Training:
             max_lr=settings.lr,
             total_steps=settings.epochs * self.n_batches * settings.m_steps,
             pct_start=settings.warm_up,
+            div_factor=START_DIVISOR,
+            final_div_factor=1 / (START_DIVISOR * settings.final_lr),
         )
         self.trainer = em.EM(
             self.model,
@@ -83,7 +86,7 @@ class Training:
 
     def run_epoch(self, on_batch: Callable[[BatchMetrics], None] = lambda metrics: None) -> dict[str, Any]:
         """Train on every sum once, evaluate, and append the epoch's record to ``history``."""
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.process_time()
         self.model.train()
         totals = dict.fromkeys(("loss", "log_evidence", "possible"), 0.0)
         seconds = dict.fromkeys(("seconds_e", "seconds_m"), 0.0)
@@ -97,7 +100,7 @@ class Training:
                 seconds[name] += metrics[name]
             on_batch(metrics)
         record = {"epoch": len(self.history) + 1, **totals, **seconds, **self.evaluate()}
-        record["seconds"] = time.perf_counter() - began
+        record |= {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu_began}
         self.history.append(record)
         return record
 

@@ -13,7 +13,7 @@ AVERAGING_POWER = 10
 
 
 class ConvMaxPool(nn.Conv2d):
-    """``Conv2d`` and ``MaxPool2d(2)`` at once, with half the memory traffic on a CPU.
+    """``Conv2d`` and ``MaxPool2d(2)`` at once: nearly twice as fast on a CPU for one input channel.
 
     The four outputs under one pool are four channels of a convolution with stride 2, whose kernels are the given one
     shifted by 0 or 1 pixels in x and in y; the pool is a maximum over these channels.

@@ -20,7 +20,10 @@ from numba.extending import intrinsic, models, overload, register_model
 FLOAT32_LANES = 32
 FLOAT64_LANES = 16
 LOG2_E = math.log2(math.e)
-LOG2_E_REST = 2.0355273740931033e-17  # log2(e) - LOG2_E
+LOG_2_PARTS = {
+    types.float32: (0.693145751953125, 1.4286068203094173e-06),
+    types.float64: (0.6931471803691238, 1.9082149292705877e-10),
+}
 
 
 class Lanes(types.Type):
@@ -235,17 +238,15 @@ def exponent_of(typingctx, x):
 
 
 def _emit_exp_mantissa(builder, lanes: Lanes, x, exponent):
-    # log2(e) in two parts, since the integer part of x log2(e) takes digits from its fraction.
-    single = lanes.dtype == types.float32
-    high = float(np.float32(LOG2_E)) if single else LOG2_E
-    low = LOG2_E - high if single else LOG2_E_REST
-    fraction = _emit_multiply_add(builder, lanes, x, lanes.float_constant(high), builder.fneg(exponent))
-    fraction = _emit_multiply_add(builder, lanes, x, lanes.float_constant(low), fraction)
-    degree = 6 if single else 12
-    terms = [math.log(2) ** power / math.factorial(power) for power in range(degree + 1)]
-    total = lanes.float_constant(terms[-1])
-    for term in reversed(terms[:-1]):
-        total = _emit_multiply_add(builder, lanes, total, fraction, lanes.float_constant(term))
+    # log(2) in two parts, the first so short that its product with an integer is exact without fused operations.
+    high, low = LOG_2_PARTS[lanes.dtype]
+    rest = _emit_multiply_add(builder, lanes, exponent, lanes.float_constant(-high), x)
+    rest = _emit_multiply_add(builder, lanes, exponent, lanes.float_constant(-low), rest)
+    degree = 6 if lanes.dtype == types.float32 else 12
+    total = lanes.float_constant(1.0 / math.factorial(degree))
+    for power in reversed(range(degree)):
+        term = lanes.float_constant(1.0 / math.factorial(power))
+        total = _emit_multiply_add(builder, lanes, total, rest, term)
     return total
 
 

@@ -14,7 +14,7 @@ from threading import Lock
 import torch
 
 # Nanoseconds of work below which handing a range to another thread costs more than it saves.
-SMALLEST_RANGE = 50_000
+SMALLEST_RANGE = 200_000
 # Ranges per thread: a thread that is held up leaves the rest to the others.
 RANGES_PER_THREAD = 4
 

@@ -8,7 +8,7 @@ when a >= s).
 import triton
 import triton.language as tl
 
-from ._log2_semiring import LOG2_E, ZERO, from_log_ratio, log2, normalise
+from ._log2_semiring import LOG2_E, ZERO, exp2, from_log_ratio, log2, normalise
 
 
 @triton.jit
@@ -25,7 +25,7 @@ def _relative_log2(logits, BASE: tl.constexpr):
     for a in tl.static_range(BASE):
         # Subtract first: scaling large logits before the difference would round away its low bits.
         value = (logits[a] - high) * LOG2_E
-        total += tl.exp2(value)
+        total += exp2(value)
         relative = relative + (value,)
     return relative, total
 
@@ -60,7 +60,7 @@ def _split_sum(p, r, digit, CARRY: tl.constexpr, BASE: tl.constexpr):
     carry = 0.0
     for a in tl.static_range(BASE):
         stays = a + CARRY <= digit
-        weight = tl.exp2(p[a] + r[(a + CARRY) % BASE] - tl.where(stays, stay_high, carry_high))
+        weight = exp2(p[a] + r[(a + CARRY) % BASE] - tl.where(stays, stay_high, carry_high))
         stay += tl.where(stays, weight, 0.0)
         carry += tl.where(stays, 0.0, weight)
     return stay_high + log2(stay), carry_high + log2(carry)
@@ -68,7 +68,7 @@ def _split_sum(p, r, digit, CARRY: tl.constexpr, BASE: tl.constexpr):
 
 @triton.jit
 def read_position(active, label, *logits):
-    """Matrix (5), status code, sum digit, softmax sums (2), p (BASE) and r (BASE) from the 2 BASE logits of both symbols.
+    """Matrix (5), status code, sum digit, largest entry before normalising, softmax sums (2), p and r (BASE each).
 
     The identity matrix where not active. Code 3: label is no digit (0 is used), 2: a softmax does not exist, else 0.
     """
@@ -80,7 +80,7 @@ def read_position(active, label, *logits):
     r = _reflect(q, digit, BASE)
     t00, t01 = _split_sum(p, r, digit, 0, BASE)
     t10, t11 = _split_sum(p, r, digit, 1, BASE)
-    t00, t01, t10, t11, scale = normalise(t00, t01, t10, t11, -log2(p_total * q_total))
+    t00, t01, t10, t11, high = normalise(t00, t01, t10, t11, 0.0)
     both = p_total + q_total
     code = tl.where(in_range, tl.where(both == both, 0, 2), 3)
     matrix = (
@@ -88,22 +88,22 @@ def read_position(active, label, *logits):
         tl.where(active, t01, ZERO),
         tl.where(active, t10, ZERO),
         tl.where(active, t11, 0.0),
-        tl.where(active, scale, 0.0),
+        tl.where(active, high - log2(p_total * q_total), 0.0),
     )
-    return matrix + (code, digit, p_total, q_total) + p + r
+    return matrix + (code, digit, high, p_total, q_total) + p + r
 
 
 @triton.jit
 def _mix(relative, weights, prior_scale, posterior_scale, BASE: tl.constexpr):
     values = ()
     for a in tl.static_range(BASE):
-        values = values + (tl.exp2(relative[a]) * prior_scale + weights[a] * posterior_scale,)
+        values = values + (exp2(relative[a]) * prior_scale + weights[a] * posterior_scale,)
     return values
 
 
 @triton.jit
 def write_position(
-    possible, posterior_scale, prior_scale, alpha, beta, t00, t01, t10, t11, digit, p_total, q_total, *symbols
+    possible, posterior_scale, prior_scale, alpha, beta, t00, t01, t10, t11, digit, t_high, p_total, q_total, *symbols
 ):  # fmt: skip
     """posterior * posterior_scale + softmax * prior_scale of both digits, from the messages and read_position's values."""
     BASE: tl.constexpr = len(symbols) // 2
@@ -114,6 +114,7 @@ def write_position(
     high = tl.maximum(
         tl.maximum(alpha0 + t00 + beta0, alpha0 + t01 + beta1), tl.maximum(alpha1 + t10 + beta0, alpha1 + t11 + beta1)
     )
+    high += t_high
     # Without evidence there is no largest term: a shift by ZERO keeps the weights finite.
     alpha0 = tl.where(possible, alpha0 - high, ZERO)
     alpha1 = tl.where(possible, alpha1 - high, ZERO)
@@ -121,8 +122,8 @@ def write_position(
     p_weights = ()
     r_weights = ()
     for a in tl.static_range(BASE):
-        weight0 = tl.exp2(tl.where(a <= digit, alpha0 + beta0, alpha0 + beta1) + p[a] + r[a])
-        weight1 = tl.exp2(tl.where(a < digit, alpha1 + beta0, alpha1 + beta1) + p[a] + r[(a + 1) % BASE])
+        weight0 = exp2(tl.where(a <= digit, alpha0 + beta0, alpha0 + beta1) + p[a] + r[a])
+        weight1 = exp2(tl.where(a < digit, alpha1 + beta0, alpha1 + beta1) + p[a] + r[(a + 1) % BASE])
         total += weight0 + weight1
         p_weights = p_weights + (weight0 + weight1,)
         if a == 0:

@@ -1,7 +1,7 @@
 """Rows of logits in registers: one thread holds all values of one symbol, as a tuple of BASE tensors of positions.
 
-PAIRED moves two neighbouring values as one integer of twice their width: half the memory instructions, for even bases
-and pointers aligned to two values.
+The tuple goes to and from memory in pieces of 2**i values (10 = 8 + 2), so that loads and stores stay wide and
+coalesced; the compiler transposes each piece between its memory layout and one row a thread.
 """
 
 import triton
@@ -9,38 +9,59 @@ import triton.language as tl
 
 
 @triton.jit
-def load_symbols(pointers, mask, COMPUTE: tl.constexpr, BASE: tl.constexpr, PAIRED: tl.constexpr):
-    """The BASE values that start at each pointer, 0 where masked."""
-    dtype: tl.constexpr = pointers.dtype.element_ty
-    values = ()
-    if PAIRED:
-        bits: tl.constexpr = dtype.primitive_bitwidth
-        half: tl.constexpr = tl.int32 if bits == 32 else tl.int16
-        words = pointers.to(tl.pointer_type(tl.int64 if bits == 32 else tl.int32), bitcast=True)
-        for i in tl.static_range(BASE // 2):
-            word = tl.load(words + i, mask=mask, other=0)
-            low = word.to(half).to(dtype, bitcast=True)
-            high = (word >> bits).to(half).to(dtype, bitcast=True)
-            values = values + (low.to(COMPUTE), high.to(COMPUTE))
+def _unpack(tile, WIDTH: tl.constexpr):
+    """[S, P, WIDTH] -> WIDTH tensors [S, P]."""
+    if WIDTH == 1:
+        return (tl.reshape(tile, (tile.shape[0], tile.shape[1])),)
     else:
-        for a in tl.static_range(BASE):
-            values = values + (tl.load(pointers + a, mask=mask, other=0.0).to(COMPUTE),)
+        even, odd = tl.split(tl.reshape(tile, (tile.shape[0], tile.shape[1], WIDTH // 2, 2)))
+        evens = _unpack(even, WIDTH // 2)
+        odds = _unpack(odd, WIDTH // 2)
+        values = ()
+        for i in tl.static_range(WIDTH // 2):
+            values = values + (evens[i], odds[i])
+        return values
+
+
+@triton.jit
+def _pack(values, FIRST: tl.constexpr, STEP: tl.constexpr, WIDTH: tl.constexpr):
+    """WIDTH tensors [S, P], from the FIRST in steps of STEP -> [S, P, WIDTH]."""
+    if WIDTH == 1:
+        return tl.expand_dims(values[FIRST], 2)
+    else:
+        even = _pack(values, FIRST, 2 * STEP, WIDTH // 2)
+        odd = _pack(values, FIRST + STEP, 2 * STEP, WIDTH // 2)
+        return tl.reshape(tl.join(even, odd), (even.shape[0], even.shape[1], WIDTH))
+
+
+@triton.jit
+def _load_piece(pointers, mask, FIRST: tl.constexpr, WIDTH: tl.constexpr):
+    columns = FIRST + tl.arange(0, WIDTH)[None, None, :]
+    return _unpack(tl.load(pointers[:, :, None] + columns, mask=mask[:, :, None], other=0.0), WIDTH)
+
+
+@triton.jit
+def _store_piece(pointers, values, mask, FIRST: tl.constexpr, WIDTH: tl.constexpr):
+    columns = FIRST + tl.arange(0, WIDTH)[None, None, :]
+    tl.store(pointers[:, :, None] + columns, _pack(values, FIRST, 1, WIDTH), mask=mask[:, :, None])
+
+
+@triton.jit
+def load_symbols(pointers, mask, COMPUTE: tl.constexpr, BASE: tl.constexpr):
+    """The BASE values that start at each pointer of [S, P], 0 where masked."""
+    loaded = ()
+    for bit in tl.static_range(5, -1, -1):
+        if (BASE >> bit) & 1:
+            loaded = loaded + _load_piece(pointers, mask, (BASE >> (bit + 1)) << (bit + 1), 1 << bit)
+    values = ()
+    for a in tl.static_range(BASE):
+        values = values + (loaded[a].to(COMPUTE),)
     return values
 
 
 @triton.jit
-def store_symbols(pointers, values, mask, BASE: tl.constexpr, PAIRED: tl.constexpr):
+def store_symbols(pointers, values, mask, BASE: tl.constexpr):
     """The inverse of load_symbols."""
-    dtype: tl.constexpr = pointers.dtype.element_ty
-    if PAIRED:
-        bits: tl.constexpr = dtype.primitive_bitwidth
-        half: tl.constexpr = tl.uint32 if bits == 32 else tl.uint16
-        whole: tl.constexpr = tl.uint64 if bits == 32 else tl.uint32
-        words = pointers.to(tl.pointer_type(whole), bitcast=True)
-        for i in tl.static_range(BASE // 2):
-            low = values[2 * i].to(dtype).to(half, bitcast=True).to(whole)
-            high = values[2 * i + 1].to(dtype).to(half, bitcast=True).to(whole)
-            tl.store(words + i, low | (high << bits), mask=mask)
-    else:
-        for a in tl.static_range(BASE):
-            tl.store(pointers + a, values[a], mask=mask)
+    for bit in tl.static_range(5, -1, -1):
+        if (BASE >> bit) & 1:
+            _store_piece(pointers, values, mask, (BASE >> (bit + 1)) << (bit + 1), 1 << bit)

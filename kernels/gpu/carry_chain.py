@@ -12,7 +12,10 @@ import torch
 import triton
 
 from .. import launch_config
+from .carry_chain_general import general_kernel
+from .carry_chain_map import map_kernel
 from .carry_chain_pair import CHUNK_VALUES, pair_chunk_kernel, pair_kernel
+from .carry_chain_sampling import sample_kernel
 
 # Results depend on whether a * b + c is rounded once or twice: say so instead of inheriting a default.
 _OPTIONS = {"enable_fp_fusion": True}
@@ -28,6 +31,46 @@ def em_gradient(
     return _marginals(logits, label, scale)
 
 
+def map_assignment(logits: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    batch, n_addends, n_digits, base = logits.shape
+    digits = torch.empty(batch, n_addends, n_digits, dtype=torch.int64, device=logits.device)
+    log_joint = torch.empty(batch, dtype=_float_dtype(logits), device=logits.device)
+    status = torch.empty(batch, dtype=torch.uint8, device=logits.device)
+    if batch > 0:
+        config = launch_config.carry_chain_general(n_addends, base)
+        with torch.cuda.device_of(logits):
+            map_kernel[(triton.cdiv(batch, config.samples),)](
+                logits, label, digits, log_joint, status, batch, n_digits,
+                ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, SAMPLES=config.samples,
+                WIDTH=config.width, SUMS=config.sums, num_warps=config.num_warps, **_OPTIONS,
+            )  # fmt: skip
+    return digits, log_joint, status
+
+
+def sample(
+    logits: torch.Tensor, label: torch.Tensor, n_samples: int, seed: int, first_row: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    if n_samples == 0:
+        return logits.new_empty((0, *logits.shape[:-1]), dtype=torch.int64), posterior(logits, label)[2]
+    batch, n_addends, n_digits, base = logits.shape
+    digits = torch.empty(n_samples, batch, n_addends, n_digits, dtype=torch.int64, device=logits.device)
+    status = torch.empty(batch, dtype=torch.uint8, device=logits.device)
+    if batch > 0:
+        config = launch_config.carry_chain_general(n_addends, base)
+        with torch.cuda.device_of(logits):
+            sample_kernel[(batch,)](
+                logits, label, digits, status, batch, n_digits, n_samples, _signed(seed), first_row,
+                ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, WIDTH=config.width,
+                SUMS=config.sums, LANES=launch_config.carry_chain_sample_lanes(n_samples), num_warps=1, **_OPTIONS,
+            )  # fmt: skip
+    return digits, status
+
+
+def _signed(seed: int) -> int:
+    """The low 64 bits of the seed as an int64."""
+    return (seed + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
 def _marginals(
     logits: torch.Tensor, label: torch.Tensor, scale: float | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -38,7 +81,8 @@ def _marginals(
     status = torch.empty(len(logits), dtype=torch.uint8, device=logits.device)
     if len(logits) > 0:
         with torch.cuda.device_of(logits):
-            _launch_pair(logits, label, out, log_evidence, status, scale)
+            launch = _launch_pair if logits.shape[1] == 2 else _launch_general
+            launch(logits, label, out, log_evidence, status, scale)
     return out, log_evidence, status
 
 
@@ -58,7 +102,7 @@ def _launch_pair(
     chunks = log_evidence
     if n_chunks > 1:
         chunks = log_evidence.new_empty(batch, n_chunks, CHUNK_VALUES.value)
-        pair_chunk_kernel[(batch, n_chunks)](logits, label, chunks, n_digits, PAIRED=_paired(logits), **constants)
+        pair_chunk_kernel[(batch, n_chunks)](logits, label, chunks, n_digits, **constants)
     pair_kernel[(triton.cdiv(batch, config.samples), n_chunks)](
         logits,
         label,
@@ -71,20 +115,44 @@ def _launch_pair(
         *_high_and_low(1.0 if scale is None else scale),
         SAMPLES=config.samples,
         GRADIENT=scale is not None,
-        PAIRED=_paired(logits) and _paired(out),
         CHUNKED=n_chunks > 1,
         **constants,
     )
 
 
+def _launch_general(
+    logits: torch.Tensor,
+    label: torch.Tensor,
+    out: torch.Tensor,
+    log_evidence: torch.Tensor,
+    status: torch.Tensor,
+    scale: float | None,
+) -> None:
+    batch, n_addends, n_digits, base = logits.shape
+    config = launch_config.carry_chain_general(n_addends, base)
+    general_kernel[(triton.cdiv(batch, config.samples),)](
+        logits,
+        label,
+        out,
+        log_evidence,
+        status,
+        batch,
+        n_digits,
+        *_high_and_low(1.0 if scale is None else scale),
+        ADDENDS=n_addends,
+        BASE=base,
+        N_EXTRA=label.shape[1] - n_digits,
+        SAMPLES=config.samples,
+        WIDTH=config.width,
+        SUMS=config.sums,
+        GRADIENT=scale is not None,
+        num_warps=config.num_warps,
+        **_OPTIONS,
+    )
+
+
 def _float_dtype(logits: torch.Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
-
-
-def _paired(tensor: torch.Tensor) -> bool:
-    """Whether two neighbouring values can move as one integer."""
-    width = 2 * tensor.element_size()
-    return width <= 8 and tensor.shape[-1] % 2 == 0 and tensor.data_ptr() % width == 0
 
 
 def _high_and_low(scale: float) -> tuple[float, float]:

@@ -20,13 +20,13 @@ CHUNK_VALUES = tl.constexpr(6)
 
 @triton.jit
 def _read_tile(logits_ptr, label_ptr, sample, present, index, n_digits, COMPUTE: tl.constexpr, BASE: tl.constexpr,
-               N_EXTRA: tl.constexpr, PAIRED: tl.constexpr):  # fmt: skip
+               N_EXTRA: tl.constexpr):  # fmt: skip
     """The positions index [1, P] (most significant is 0, negative ones are padding) of samples [S, 1]."""
     active = present & (index >= 0)
     offset = (sample * 2 * n_digits + index) * BASE
     label = tl.load(label_ptr + sample * (N_EXTRA + n_digits) + N_EXTRA + index, mask=active, other=0)
-    logits = load_symbols(logits_ptr + offset, active, COMPUTE, BASE, PAIRED)
-    logits = logits + load_symbols(logits_ptr + n_digits * BASE + offset, active, COMPUTE, BASE, PAIRED)
+    logits = load_symbols(logits_ptr + offset, active, COMPUTE, BASE)
+    logits = logits + load_symbols(logits_ptr + n_digits * BASE + offset, active, COMPUTE, BASE)
     return active, offset, map_elementwise(read_position, active, label, *logits)
 
 
@@ -58,7 +58,7 @@ def _outer_chunks(chunks_ptr, row, chunk, n_chunks, start0, start1, end0, end1):
 @triton.jit(do_not_specialize=["n_digits"])
 def pair_chunk_kernel(
     logits_ptr, label_ptr, chunks_ptr, n_digits,
-    BASE: tl.constexpr, N_EXTRA: tl.constexpr, LANES: tl.constexpr, RUN: tl.constexpr, PAIRED: tl.constexpr,
+    BASE: tl.constexpr, N_EXTRA: tl.constexpr, LANES: tl.constexpr, RUN: tl.constexpr,
 ):  # fmt: skip
     """Product of the transfer matrices of one chunk of LANES * RUN positions of one sample.
 
@@ -71,7 +71,7 @@ def pair_chunk_kernel(
     index = n_digits - 1 - chunk * (LANES * RUN) - tl.arange(0, LANES * RUN)[None, :]
     active, offset, position = _read_tile(
         logits_ptr + row * (2 * n_digits * BASE), label_ptr + row * (N_EXTRA + n_digits), sample, sample == 0, index,
-        n_digits, COMPUTE, BASE, N_EXTRA, PAIRED,
+        n_digits, COMPUTE, BASE, N_EXTRA,
     )  # fmt: skip
     m00, m01, m10, m11, scale = chain_product(*position[:5], LANES, RUN)
     first = tl.arange(0, LANES)[None, :] == 0
@@ -89,7 +89,7 @@ def pair_chunk_kernel(
 def pair_kernel(
     logits_ptr, label_ptr, chunks_ptr, out_ptr, evidence_ptr, status_ptr, batch, n_digits, scale_high, scale_low,
     BASE: tl.constexpr, N_EXTRA: tl.constexpr, SAMPLES: tl.constexpr, LANES: tl.constexpr, RUN: tl.constexpr,
-    GRADIENT: tl.constexpr, PAIRED: tl.constexpr, CHUNKED: tl.constexpr,
+    GRADIENT: tl.constexpr, CHUNKED: tl.constexpr,
 ):  # fmt: skip
     """SAMPLES tiles of LANES * RUN positions: whole samples (one pass over memory), or if CHUNKED one chunk of a sample.
 
@@ -105,7 +105,6 @@ def pair_kernel(
     index = n_digits - 1 - chunk * (LANES * RUN) - tl.arange(0, LANES * RUN)[None, :]
     active, offset, position = _read_tile(
         logits_ptr + first * (2 * n_digits * BASE), label_ptr, sample, present, index, n_digits, COMPUTE, BASE, N_EXTRA,
-        PAIRED,
     )  # fmt: skip
 
     top, code = top_carry(label_ptr + sample * (N_EXTRA + n_digits), present, N_EXTRA, BASE)
@@ -134,5 +133,5 @@ def pair_kernel(
         write_position, possible, posterior_scale, prior_scale, alpha, beta, *position[:4], *position[6:]
     )  # fmt: skip
     out_ptr += first * (2 * n_digits * BASE)
-    store_symbols(out_ptr + offset, symbols[:BASE], active, BASE, PAIRED)
-    store_symbols(out_ptr + n_digits * BASE + offset, symbols[BASE:], active, BASE, PAIRED)
+    store_symbols(out_ptr + offset, symbols[:BASE], active, BASE)
+    store_symbols(out_ptr + n_digits * BASE + offset, symbols[BASE:], active, BASE)

@@ -2,8 +2,9 @@
 
 The model behind the figures: a warp-wide global access is one request and fetches each 32-byte sector it touches
 once ("requested" sectors). `block_sectors` counts each sector once per CTA, which is what an L1 that keeps up
-fetches from L2. A shared access is served in rows of 32 four-byte words (a half warp for 8-byte, a quarter warp for
-16-byte accesses); a row costs as many wavefronts as the busiest of the 32 banks has distinct words.
+fetches from L2. A shared access that needs at most one word of each of the 32 banks is one wavefront. Any other is
+served in rows of 32 four-byte words (a half warp for 8-byte, a quarter warp for 16-byte accesses), and a row costs as
+many wavefronts as its busiest bank has distinct words.
 """
 
 from __future__ import annotations
@@ -78,16 +79,24 @@ class SharedTraffic:
         return self.wavefronts - self.ideal_wavefronts
 
     def record(self, warp_rows: np.ndarray, n_bytes: int) -> None:
-        self.requests += int((warp_rows.max(axis=1) >= 0).sum())
+        n_warps, per_lane = len(warp_rows), max(n_bytes // 4, 1)
         words = np.where(warp_rows < 0, -1, warp_rows // 4)
-        if n_bytes > 4:
-            offsets = np.arange(n_bytes // 4)
-            words = np.where(words[:, :, None] < 0, -1, words[:, :, None] + offsets).reshape(-1, 32)
-        distinct, rows = distinct_per_row(words)
-        per_bank = np.bincount(rows * 32 + distinct % 32, minlength=len(words) * 32).reshape(-1, 32)
-        per_row = per_bank.max(axis=1)
-        self.wavefronts += int(per_row.sum())
-        self.ideal_wavefronts += int((per_row > 0).sum())
+        if per_lane > 1:
+            words = np.where(words[:, :, None] < 0, -1, words[:, :, None] + np.arange(per_lane)).reshape(n_warps, -1)
+        distinct, warps = distinct_per_row(words)
+        wavefronts = _busiest_bank(distinct, warps, n_warps)
+        if per_lane > 1:
+            by_row = _busiest_bank(*distinct_per_row(words.reshape(-1, 32)), n_warps * per_lane)
+            wavefronts = np.where(wavefronts > 1, by_row.reshape(n_warps, per_lane).sum(axis=1), wavefronts)
+        n_words = np.bincount(warps, minlength=n_warps)
+        self.requests += int((n_words > 0).sum())
+        self.wavefronts += int(wavefronts.sum())
+        self.ideal_wavefronts += int((-(-n_words // 32)).sum())
+
+
+def _busiest_bank(words: np.ndarray, rows: np.ndarray, n_rows: int) -> np.ndarray:
+    """The largest number of the given words that one bank holds, per row."""
+    return np.bincount(rows * 32 + words % 32, minlength=n_rows * 32).reshape(n_rows, 32).max(axis=1)
 
 
 def distinct_per_row(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -35,8 +35,10 @@ class SimulatedGpu:
     options: Options = DEFAULT_OPTIONS
     launches: list[LaunchRecord] = field(default_factory=list)
 
-    def run(self, program: Program, grid: tuple[int, int, int], arguments: list[Any], metadata: Any) -> None:
-        """Launch with tensors and scalars in parameter order."""
+    def run(
+        self, program: Program, grid: tuple[int, int, int], arguments: list[tuple[str, Any]], metadata: Any
+    ) -> None:
+        """Launch with named tensors and scalars in parameter order."""
         buffers = _DeviceCopies(arguments)
         scalars = buffers.arguments()
         n_ctas = grid[0] * grid[1] * grid[2]
@@ -53,19 +55,19 @@ class SimulatedGpu:
 class _DeviceCopies:
     """The storages of the tensor arguments in device memory, with only the bytes of the tensors open to access."""
 
-    def __init__(self, arguments: list[Any]) -> None:
+    def __init__(self, arguments: list[tuple[str, Any]]) -> None:
         self.memory = GlobalMemory()
-        self._arguments = arguments
+        self._values = [value for _, value in arguments]
         self._storages: dict[int, tuple[int, np.ndarray]] = {}
         spans: dict[int, list[tuple[str, int, int]]] = {}
         sizes: dict[int, int] = {}
-        for position, tensor in enumerate(arguments):
+        for name, tensor in arguments:
             if isinstance(tensor, torch.Tensor):
                 if tensor.device.type != "cpu":
-                    raise ValueError(f"the simulated GPU takes CPU tensors, argument {position} is on {tensor.device}")
+                    raise ValueError(f"the simulated GPU takes CPU tensors, {name} is on {tensor.device}")
                 storage = tensor.untyped_storage()
                 first = tensor.data_ptr() - storage.data_ptr()
-                span = (f"argument {position}", first, first + _extent_bytes(tensor))
+                span = (name, first, first + _extent_bytes(tensor))
                 spans.setdefault(storage.data_ptr(), []).append(span)
                 sizes[storage.data_ptr()] = storage.nbytes()
         for pointer, n_bytes in sizes.items():
@@ -74,7 +76,7 @@ class _DeviceCopies:
             self._storages[pointer] = (address, raw)
 
     def arguments(self) -> list[Scalar]:
-        return [self._address(a) if isinstance(a, torch.Tensor) else a for a in self._arguments]
+        return [self._address(a) if isinstance(a, torch.Tensor) else a for a in self._values]
 
     def _address(self, tensor: torch.Tensor) -> int:
         pointer = tensor.untyped_storage().data_ptr()
@@ -140,6 +142,8 @@ def simulated_triton(arch: int = 80, options: Options = DEFAULT_OPTIONS) -> Iter
     version = tuple(int(part) for part in triton.__version__.split(".")[:2])
     if not SUPPORTED_TRITON[0] <= version <= SUPPORTED_TRITON[1]:
         raise UnsupportedPtx(f"Triton {triton.__version__}; the simulated driver takes 3.6 to 3.9")
+    if knobs.runtime.interpret:
+        raise RuntimeError("kernels of this process run in Triton's interpreter (TRITON_INTERPRET is set)")
     gpu = SimulatedGpu(arch, options)
     previous = driver._active
     with knobs.runtime.scope(), knobs.cache.scope():

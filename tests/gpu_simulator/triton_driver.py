@@ -6,7 +6,7 @@ the binary. Host-side tensor descriptors (TMA) are refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,7 @@ class _Launcher:
 
     def __call__(self, grid_x: int, grid_y: int, grid_z: int, stream: int, program: Program, *rest: Any) -> None:
         _, launch_metadata, enter_hook, exit_hook, *values = rest
-        arguments = list(_flatten(tuple(self._signature.values()), tuple(values)))
+        arguments = list(_flatten(self._signature.keys(), self._signature.values(), values))
         if enter_hook is not None:
             enter_hook(launch_metadata)
         if grid_x * grid_y * grid_z > 0:
@@ -75,22 +75,22 @@ class _Launcher:
             exit_hook(launch_metadata)
 
 
-def _flatten(types: Any, values: Any) -> Iterator[Any]:
-    """Kernel arguments in PTX parameter order: tuples opened, constants dropped, floats packed."""
-    for ptx_type, value in zip(types, values, strict=True):
+def _flatten(names: Iterable[str], types: Iterable[Any], values: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """Names and arguments in PTX parameter order: tuples opened, constants dropped, floats packed."""
+    for name, ptx_type, value in zip(names, types, values, strict=True):
         if isinstance(ptx_type, tuple):
-            yield from _flatten(ptx_type, tuple(value))
+            yield from _flatten([f"{name}[{i}]" for i in range(len(ptx_type))], ptx_type, value)
         elif ptx_type == "constexpr":
             continue
         elif ptx_type.startswith(("tensordesc", "nvTmaDesc")):
-            raise UnsupportedPtx("host-side tensor descriptor")
+            raise UnsupportedPtx(f"host-side tensor descriptor {name}")
         elif ptx_type in ("fp32", "fp64"):
-            yield np.array(value, np.float32 if ptx_type == "fp32" else np.float64).tobytes()
+            yield name, np.array(value, np.float32 if ptx_type == "fp32" else np.float64).tobytes()
         elif ptx_type in ("fp16", "bf16"):
             dtype = torch.float16 if ptx_type == "fp16" else torch.bfloat16
-            yield torch.tensor(float(value), dtype=dtype).view(torch.int16).numpy().tobytes()
+            yield name, torch.tensor(float(value), dtype=dtype).view(torch.int16).numpy().tobytes()
         else:
-            yield 0 if value is None else value
+            yield name, 0 if value is None else value
 
 
 class SimulatorDriver(DriverBase):
