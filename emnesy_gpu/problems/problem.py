@@ -68,4 +68,4 @@ class Problem:
         checks.has_trailing_shape("logits", logits, (*self.latent_shape, self.cardinality))
         checks.has_trailing_shape("label", label, self.label_shape)
         checks.belong_together(logits, label)
-        return logits.detach(), label.detach().long()
+        return logits.detach(), label.long()

@@ -104,7 +104,7 @@ def _wide_rows(logits, label, marginals, log_evidence, status, prior_share: floa
 
 def _row_results(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Uninitialised: one float of the result dtype per row, and the status of each row."""
-    dtype = torch.promote_types(logits.dtype, torch.float32)
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     return torch.empty(len(logits), dtype=dtype), torch.empty(len(logits), dtype=torch.uint8)
 
 

@@ -114,7 +114,7 @@ def general_kernel(
     tl.store(evidence_ptr + row, tl.where(possible, evidence * LN_2, float("-inf")), mask=present)
     tl.store(status_ptr + row, code.to(tl.uint8), mask=present)
 
-    gradient_scale = (scale_high.to(COMPUTE) + scale_low.to(COMPUTE)) if GRADIENT else 1.0
+    gradient_scale = tl.zeros((SAMPLES, 1), COMPUTE) + scale_high + scale_low
     beta = tl.where(sums == top, 0.0, ZERO).to(COMPUTE)
     for i in range(n_digits):
         digit, digit_code = checked_digit(label_ptr + i, present, BASE)

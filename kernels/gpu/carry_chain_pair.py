@@ -122,13 +122,14 @@ def pair_kernel(
     code = tl.max(tl.maximum(code, position[5]), 1, keep_dims=True)
     possible = (evidence > POSSIBLE) & (top < 2) & (code != 3)
     code = tl.maximum(code, tl.where(possible, 0, 1))
-    writes = present & (chunk == 0)
-    tl.store(evidence_ptr + first + sample, tl.where(possible, evidence * LN_2, float("-inf")), mask=writes)
-    tl.store(status_ptr + first + sample, code.to(tl.uint8), mask=writes)
+    if chunk == 0:
+        tl.store(evidence_ptr + first + sample, tl.where(possible, evidence * LN_2, float("-inf")), mask=present)
+        tl.store(status_ptr + first + sample, code.to(tl.uint8), mask=present)
 
-    gradient_scale = (scale_high.to(COMPUTE) + scale_low.to(COMPUTE)) if GRADIENT else 1.0
-    posterior_scale = tl.where(possible, -gradient_scale if GRADIENT else 1.0, 0.0).to(COMPUTE)
-    prior_scale = tl.where(possible, gradient_scale if GRADIENT else 0.0, 0.0 if GRADIENT else 1.0).to(COMPUTE)
+    zero = tl.zeros((SAMPLES, 1), COMPUTE)
+    gradient_scale = zero + scale_high + scale_low
+    posterior_scale = tl.where(possible, -gradient_scale if GRADIENT else zero + 1.0, zero)
+    prior_scale = tl.where(possible, gradient_scale if GRADIENT else zero, zero if GRADIENT else zero + 1.0)
     symbols = map_elementwise(
         write_position, possible, posterior_scale, prior_scale, alpha, beta, *position[:4], *position[6:]
     )  # fmt: skip
