@@ -201,7 +201,7 @@ def test_running_average_weighs_recent_steps():
     for step in range(50):
         torch.nn.init.constant_(net.weight, step)
         averaged.update_parameters(net)
-        expected += (step - expected) * (10 / (step + 10))
+        expected += (step - expected) * (4 / (step + 4))
     assert averaged.module.weight.item() == pytest.approx(expected, rel=1e-5)
 
 

@@ -9,7 +9,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from emnesy_gpu.tasks.augmentation import Warp
 
-AVERAGING_POWER = 10
+AVERAGING_POWER = 4
 
 
 class ConvMaxPool(nn.Conv2d):
@@ -52,8 +52,8 @@ def lenet(n_classes: int = 10) -> nn.Sequential:
 def running_average(net: nn.Module) -> AveragedModel:
     """A copy of ``net`` whose weights follow the mean of the net's recent weights; call ``update_parameters``.
 
-    Polynomial-decay averaging (Shamir and Zhang 2013): step t enters with weight 10 / (t + 10), so that the average
-    always looks back over about a tenth of the steps so far.
+    Polynomial-decay averaging (Shamir and Zhang 2013): step t enters with weight 4 / (t + 4), so that the average
+    always looks back over about a quarter of the steps so far.
     """
 
     def average(averaged: Tensor, current: Tensor, n_averaged: Tensor | int) -> Tensor:
