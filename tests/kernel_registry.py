@@ -42,7 +42,8 @@ def _pair_chunk(n_digits: int, base: int) -> KernelEntry:
 
 def _general(n_addends: int, base: int, gradient: bool, slow: bool = False) -> KernelEntry:
     signature = {"logits_ptr": "*fp32", "label_ptr": "*i64", "out_ptr": "*fp32", "evidence_ptr": "*fp32"}
-    signature |= {"status_ptr": "*u8", "batch": "i32", "n_digits": "i32", "scale_high": "fp32", "scale_low": "fp32"}
+    signature |= {"status_ptr": "*u8", "batch": "i32", "n_digits": "i32", "base": "i32"}
+    signature |= {"scale_high": "fp32", "scale_low": "fp32"}
     constexprs, num_warps = _table_constants(n_addends, base)
     name = f"general {n_addends} addends base={base}"
     kernel = carry_chain_general.general_kernel
@@ -51,14 +52,14 @@ def _general(n_addends: int, base: int, gradient: bool, slow: bool = False) -> K
 
 def _map(n_addends: int, base: int) -> KernelEntry:
     signature = {"logits_ptr": "*fp32", "label_ptr": "*i64", "digits_ptr": "*i64", "log_joint_ptr": "*fp32"}
-    signature |= {"status_ptr": "*u8", "batch": "i32", "n_digits": "i32"}
+    signature |= {"status_ptr": "*u8", "batch": "i32", "n_digits": "i32", "base": "i32"}
     constexprs, num_warps = _table_constants(n_addends, base)
     return KernelEntry(f"map {n_addends} addends base={base}", carry_chain_map.map_kernel, signature, constexprs, num_warps)
 
 
 def _sample(n_addends: int, base: int) -> KernelEntry:
     signature = {"logits_ptr": "*fp32", "label_ptr": "*i64", "digits_ptr": "*i64", "status_ptr": "*u8"}
-    signature |= {"batch": "i32", "n_digits": "i32", "n_samples": "i32", "seed": "i64", "first_row": "i64"}
+    signature |= {"batch": "i32", "n_digits": "i32", "base": "i32", "n_samples": "i32", "seed": "i64", "first_row": "i64"}
     constexprs, _ = _table_constants(n_addends, base)
     del constexprs["SAMPLES"]
     constexprs["LANES"] = 32
@@ -68,7 +69,7 @@ def _sample(n_addends: int, base: int) -> KernelEntry:
 
 def _table_constants(n_addends: int, base: int) -> tuple[dict[str, Any], int]:
     config = launch_config.carry_chain_general(n_addends, base)
-    constexprs = {"ADDENDS": n_addends, "BASE": base, "N_EXTRA": 1, "SAMPLES": config.samples}
+    constexprs = {"ADDENDS": n_addends, "N_EXTRA": 1, "SAMPLES": config.samples}
     return constexprs | {"WIDTH": config.width, "SUMS": config.sums}, config.num_warps
 
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from emnesy_gpu.kernels import launch_config
+
 NVIDIA_ARCHITECTURES = (80, 90, 100, 120)
 AMD_ARCHITECTURE = "gfx942"
 
@@ -38,7 +40,10 @@ def compile_kernel(
         (i,): [["tt.divisibility", 16]] for i, name in enumerate(fn.arg_names) if types[name].startswith("*")
     }
     source = ASTSource(fn, types, dict(constexprs), aligned)
-    return triton.compile(source, target=target, options={"num_warps": num_warps, "enable_fp_fusion": True})
+    options = {"num_warps": num_warps, "enable_fp_fusion": True}
+    if target.backend == "cuda":
+        options["maxnreg"] = launch_config.max_registers(num_warps)
+    return triton.compile(source, target=target, options=options)
 
 
 def resource_usage(compiled: Any) -> ResourceUsage:

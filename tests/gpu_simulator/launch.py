@@ -89,8 +89,12 @@ def run_program(
     memory: GlobalMemory,
     dynamic_shared_bytes: int,
     options: Options,
+    ctas: range | None = None,
 ) -> LaunchRecord:
-    """Run a decoded kernel whose pointer arguments are addresses in `memory`; races are left in the record."""
+    """Run a decoded kernel whose pointer arguments are addresses in `memory`; races are left in the record.
+
+    `ctas`: the blocks to run, by linear index; all of the grid unless given.
+    """
     counters = Counters()
     state = LaunchState(
         program=program,
@@ -104,11 +108,11 @@ def run_program(
         counters=counters if options.counters else None,
         checks=options.checks,
     )
-    n_ctas, n_threads = int(np.prod(state.grid)), int(np.prod(state.block))
+    n_threads = int(np.prod(state.block))
+    every = range(int(np.prod(state.grid))) if ctas is None else ctas
     batch = 1 if program.has_spin_lock else max(1, options.lanes_per_batch // n_threads)
-    for first in range(0, n_ctas, batch):
-        lanes = Lanes(state, np.arange(first, min(first + batch, n_ctas)))
-        Executor(lanes, options.max_steps).run()
+    for first in range(0, len(every), batch):
+        Executor(Lanes(state, np.array(every[first : first + batch])), options.max_steps).run()
     return LaunchRecord(program.kernel.name, state.grid, state.block, state.shared_bytes, counters, state.races)
 
 
