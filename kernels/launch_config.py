@@ -9,6 +9,11 @@ def next_power_of_two(n: int) -> int:
     return 1 << (max(n, 1) - 1).bit_length()
 
 
+def max_registers(num_warps: int) -> int:
+    """Registers a thread may use, as a limit for the assembler: without one it may spill to fit more warps."""
+    return min(65536 // (32 * num_warps), 256) - 1
+
+
 class PairConfig(NamedTuple):
     """Two-addend carry chain: a program holds `samples` tiles of `lanes` threads with `run` positions each."""
 
@@ -21,11 +26,12 @@ class PairConfig(NamedTuple):
 def carry_chain_pair(n_digits: int, base: int, compute_bytes: int) -> PairConfig:
     """A thread keeps 2 * run * base values in registers; longer chains than 256 threads hold are cut into chunks.
 
-    Neither depends on the batch size, so that a row's result does not either.
+    Runs of four would spill at ten values a row. Nothing here depends on the batch size, so that a row's result does not
+    either.
     """
     row_bytes = base * compute_bytes
     positions = next_power_of_two(n_digits)
-    run = min(positions, 4 if row_bytes <= 40 else 2 if row_bytes <= 64 else 1)
+    run = min(positions, 4 if row_bytes <= 16 else 2 if row_bytes <= 64 else 1)
     lanes = min(positions // run, 256)
     samples = max(1, 128 // lanes)
     return PairConfig(samples, lanes, run, num_warps=samples * lanes // 32)

@@ -36,9 +36,7 @@ def compile_kernel(
         raise RuntimeError("TRITON_INTERPRET is set: there is nothing to compile")
     target = GPUTarget("hip", arch, 64) if isinstance(arch, str) else GPUTarget("cuda", arch, 32)
     types = {name: "constexpr" if name in constexprs else signature[name] for name in fn.arg_names}
-    aligned = {
-        (i,): [["tt.divisibility", 16]] for i, name in enumerate(fn.arg_names) if types[name].startswith("*")
-    }
+    aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(fn.arg_names) if types[name].startswith("*")}
     source = ASTSource(fn, types, dict(constexprs), aligned)
     options = {"num_warps": num_warps, "enable_fp_fusion": True}
     if target.backend == "cuda":
@@ -52,12 +50,6 @@ def resource_usage(compiled: Any) -> ResourceUsage:
     (registers,) = re.findall(r"Used (\d+) registers", report)
     ((stores, loads),) = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)
     return ResourceUsage(int(registers), int(stores) + int(loads), compiled.metadata.shared)
-
-
-def amd_spills(compiled: Any) -> int:
-    """Spilled vector and scalar registers of a compiled AMD kernel."""
-    counts = re.findall(r"\.[sv]gpr_spill_count:\s*(\d+)", compiled.asm["amdgcn"])
-    return sum(map(int, counts))
 
 
 def _assemble(ptx: str) -> str:

@@ -33,6 +33,14 @@ def exp2(x):
 
 
 @triton.jit
+def _reciprocal(x):
+    """1 / x in float64 by two Newton steps from float32: a division would be a call, with registers spilled around it."""
+    guess = (1.0 / x.to(tl.float32)).to(tl.float64)
+    guess = guess * (2.0 - x * guess)
+    return guess * (2.0 - x * guess)
+
+
+@triton.jit
 def log2_1p(t):
     """log2(1 + t) for t in [0, 1].
 
@@ -41,7 +49,7 @@ def log2_1p(t):
     """
     if t.dtype == tl.float64:
         upper = t > 0.4142135623730951
-        s = tl.where(upper, t - 1.0, t) / tl.where(upper, t + 3.0, t + 2.0)
+        s = tl.where(upper, t - 1.0, t) * _reciprocal(tl.where(upper, t + 3.0, t + 2.0))
         square = s * s
         series = square * 0.0 + 1.0 / 23
         for i in tl.static_range(21, 0, -2):

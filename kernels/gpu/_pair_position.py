@@ -8,7 +8,7 @@ when a >= s).
 import triton
 import triton.language as tl
 
-from ._log2_semiring import LOG2_E, ZERO, exp2, from_log_ratio, log2, normalise
+from ._log2_semiring import LOG2_E, ZERO, exp2, from_log_ratio, log2
 
 
 @triton.jit
@@ -67,8 +67,8 @@ def _split_sum(p, r, digit, CARRY: tl.constexpr, BASE: tl.constexpr):
 
 
 @triton.jit
-def read_position(active, label, *logits):
-    """Matrix (5), status code, sum digit, largest entry before normalising, softmax sums (2), p and r (BASE each).
+def read_position(active, label, logits):
+    """Matrix T[carry-in, carry-out] (4), log2 scale, status code, sum digit, p and r (BASE each) from both symbols' logits.
 
     The identity matrix where not active. Code 3: label is no digit (0 is used), 2: a softmax does not exist, else 0.
     """
@@ -77,34 +77,37 @@ def read_position(active, label, *logits):
     digit = tl.where(in_range, label, 0).to(tl.int32)
     p, p_total = _relative_log2(logits[:BASE], BASE)
     q, q_total = _relative_log2(logits[BASE:], BASE)
+    both = p_total * q_total
+    code = tl.where(in_range, tl.where(both == both, 0, 2), 3)
     r = _reflect(q, digit, BASE)
     t00, t01 = _split_sum(p, r, digit, 0, BASE)
     t10, t11 = _split_sum(p, r, digit, 1, BASE)
-    t00, t01, t10, t11, high = normalise(t00, t01, t10, t11, 0.0)
-    both = p_total + q_total
-    code = tl.where(in_range, tl.where(both == both, 0, 2), 3)
     matrix = (
         tl.where(active, t00, 0.0),
         tl.where(active, t01, ZERO),
         tl.where(active, t10, ZERO),
         tl.where(active, t11, 0.0),
-        tl.where(active, high - log2(p_total * q_total), 0.0),
     )
-    return matrix + (code, digit, high, p_total, q_total) + p + r
+    return matrix + (tl.where(active, -log2(both), 0.0), code, digit) + p + r
 
 
 @triton.jit
-def _mix(relative, weights, prior_scale, posterior_scale, BASE: tl.constexpr):
+def _mix(relative, prior_scale, weights, posterior_scale, BASE: tl.constexpr):
+    """softmax * prior_scale + weights * posterior_scale."""
+    total = 0.0
+    softmax = ()
+    for a in tl.static_range(BASE):
+        softmax = softmax + (exp2(relative[a]),)
+        total += softmax[a]
+    prior_scale = prior_scale / total
     values = ()
     for a in tl.static_range(BASE):
-        values = values + (exp2(relative[a]) * prior_scale + weights[a] * posterior_scale,)
+        values = values + (softmax[a] * prior_scale + weights[a] * posterior_scale,)
     return values
 
 
 @triton.jit
-def write_position(
-    possible, posterior_scale, prior_scale, alpha, beta, t00, t01, t10, t11, digit, t_high, p_total, q_total, *symbols
-):  # fmt: skip
+def write_position(possible, posterior_scale, prior_scale, alpha, beta, t00, t01, t10, t11, digit, symbols):
     """posterior * posterior_scale + softmax * prior_scale of both digits, from the messages and read_position's values."""
     BASE: tl.constexpr = len(symbols) // 2
     p = symbols[:BASE]
@@ -114,7 +117,6 @@ def write_position(
     high = tl.maximum(
         tl.maximum(alpha0 + t00 + beta0, alpha0 + t01 + beta1), tl.maximum(alpha1 + t10 + beta0, alpha1 + t11 + beta1)
     )
-    high += t_high
     # Without evidence there is no largest term: a shift by ZERO keeps the weights finite.
     alpha0 = tl.where(possible, alpha0 - high, ZERO)
     alpha1 = tl.where(possible, alpha1 - high, ZERO)
@@ -124,8 +126,8 @@ def write_position(
     for a in tl.static_range(BASE):
         weight0 = exp2(tl.where(a <= digit, alpha0 + beta0, alpha0 + beta1) + p[a] + r[a])
         weight1 = exp2(tl.where(a < digit, alpha1 + beta0, alpha1 + beta1) + p[a] + r[(a + 1) % BASE])
-        total += weight0 + weight1
         p_weights = p_weights + (weight0 + weight1,)
+        total += p_weights[a]
         if a == 0:
             first = weight0
         else:
@@ -133,6 +135,5 @@ def write_position(
         previous = weight1
     r_weights = (first + previous,) + r_weights
     posterior_scale = posterior_scale / tl.where(possible, total, 1.0)
-    p_values = _mix(p, p_weights, prior_scale / p_total, posterior_scale, BASE)
-    r_values = _mix(r, r_weights, prior_scale / q_total, posterior_scale, BASE)
-    return p_values + _reflect(r_values, digit, BASE)
+    p_values = _mix(p, prior_scale, p_weights, posterior_scale, BASE)
+    return p_values + _reflect(_mix(r, prior_scale, r_weights, posterior_scale, BASE), digit, BASE)

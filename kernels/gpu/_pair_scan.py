@@ -3,8 +3,7 @@
 import triton
 import triton.language as tl
 
-from ._elementwise import map_elementwise
-from ._log2_semiring import add, compose, compose_reversed, from_log_ratio, vector_times_matrix
+from ._log2_semiring import add, compose, compose_reversed, from_log_ratio, normalise, vector_times_matrix
 
 
 @triton.jit
@@ -34,23 +33,23 @@ def _collect(tiles, FIRST: tl.constexpr, STEP: tl.constexpr, COUNT: tl.constexpr
 
 
 @triton.jit
-def _multiply_run(*entries):
-    """The product of matrices (m00, m01, m10, m11, scale) given one after another."""
-    m00, m01, m10, m11, scale = entries[:5]
-    for e in tl.static_range(5, len(entries), 5):
+def _multiply_run(entries):
+    """The normalised product of matrices (m00, m01, m10, m11) given one after another."""
+    m00, m01, m10, m11, scale = normalise(entries[0], entries[1], entries[2], entries[3], 0.0)
+    for e in tl.static_range(4, len(entries), 4):
         m00, m01, m10, m11, scale = compose(
-            m00, m01, m10, m11, scale, entries[e], entries[e + 1], entries[e + 2], entries[e + 3], entries[e + 4]
+            m00, m01, m10, m11, scale, entries[e], entries[e + 1], entries[e + 2], entries[e + 3], 0.0
         )  # fmt: skip
     return m00, m01, m10, m11, scale
 
 
 @triton.jit
-def _run_messages(alpha0, alpha1, beta0, beta1, *entries):
+def _run_messages(alpha0, alpha1, beta0, beta1, entries):
     """log2 ratios of the messages into and out of every position of a run: all alphas, then all betas."""
     alphas = (alpha1 - alpha0,)
     betas = (beta1 - beta0,)
-    LAST: tl.constexpr = len(entries) - 5
-    for e in tl.static_range(0, LAST, 5):
+    LAST: tl.constexpr = len(entries) - 4
+    for e in tl.static_range(0, LAST, 4):
         alpha0, alpha1, shift = vector_times_matrix(
             alpha0, alpha1, entries[e], entries[e + 1], entries[e + 2], entries[e + 3]
         )  # fmt: skip
@@ -85,29 +84,33 @@ def _thread_messages(product, start0, start1, end0, end1, LANES: tl.constexpr):
 
 @triton.jit
 def _in_place(tile):
-    """The tile itself, through a gather: the compiler does not carry the layout of the runs past it."""
-    position = tl.broadcast_to(tl.arange(0, tile.shape[1])[None, :], tile.shape)
-    return tl.gather(tile, position, 1)
+    """The tile itself, through a gather inside rows of a warp's width.
+
+    It pins the layout in which the logits were loaded: the compiler would carry that of the runs on to all that follows.
+    """
+    WIDTH: tl.constexpr = min(tile.shape[1], 32)
+    rows = tl.reshape(tile, (tile.shape[0], tile.shape[1] // WIDTH, WIDTH))
+    position = tl.broadcast_to(tl.arange(0, WIDTH)[None, None, :], rows.shape)
+    return tl.reshape(tl.gather(rows, position, 2), tile.shape)
 
 
 @triton.jit
-def spread_matrices(m00, m01, m10, m11, scale, RUN: tl.constexpr):
-    """Five tiles [S, L * RUN] -> RUN times five tensors [S, L], position by position, and their product."""
+def spread_matrices(m00, m01, m10, m11, RUN: tl.constexpr):
+    """Four tiles [S, L * RUN] -> RUN times four tensors [S, L], position by position, and their product with its scale."""
     s00 = _spread(m00, RUN)
     s01 = _spread(m01, RUN)
     s10 = _spread(m10, RUN)
     s11 = _spread(m11, RUN)
-    s_scale = _spread(scale, RUN)
     matrices = ()
     for e in tl.static_range(RUN):
-        matrices = matrices + (s00[e], s01[e], s10[e], s11[e], s_scale[e])
-    return matrices, map_elementwise(_multiply_run, *matrices)
+        matrices = matrices + (s00[e], s01[e], s10[e], s11[e])
+    return matrices, _multiply_run(matrices)
 
 
 @triton.jit
-def chain_product(m00, m01, m10, m11, scale, LANES: tl.constexpr, RUN: tl.constexpr):
-    """The product of all matrices of a tile; only the first lane of [S, LANES] holds it."""
-    matrices, product = spread_matrices(m00, m01, m10, m11, scale, RUN)
+def chain_product(m00, m01, m10, m11, LANES: tl.constexpr, RUN: tl.constexpr):
+    """The product of all matrices of a tile with its scale; only the first lane of [S, LANES] holds it."""
+    matrices, product = spread_matrices(m00, m01, m10, m11, RUN)
     if LANES == 1:
         return product
     else:
@@ -115,11 +118,11 @@ def chain_product(m00, m01, m10, m11, scale, LANES: tl.constexpr, RUN: tl.conste
 
 
 @triton.jit
-def chain_messages(m00, m01, m10, m11, scale, start0, start1, end0, end1, LANES: tl.constexpr, RUN: tl.constexpr):
-    """log2 ratios of the messages into and out of every position, [S, LANES * RUN], and the log2 evidence, [S, 1]."""
-    matrices, product = spread_matrices(m00, m01, m10, m11, scale, RUN)
+def chain_messages(m00, m01, m10, m11, start0, start1, end0, end1, LANES: tl.constexpr, RUN: tl.constexpr):
+    """log2 ratios of the messages into and out of every position, [S, LANES * RUN]; log2 of start * chain * end, [S, 1]."""
+    matrices, product = spread_matrices(m00, m01, m10, m11, RUN)
     alpha0, alpha1, beta0, beta1, evidence = _thread_messages(product, start0, start1, end0, end1, LANES)
-    messages = map_elementwise(_run_messages, alpha0, alpha1, beta0, beta1, *matrices)
+    messages = _run_messages(alpha0, alpha1, beta0, beta1, matrices)
     first = tl.arange(0, LANES)[None, :] == 0
     evidence = tl.sum(tl.where(first, evidence, 0.0), 1, keep_dims=True)
     alpha = _collect(messages, 0, 1, RUN)

@@ -1,6 +1,6 @@
 """Tables over the partial sums of a position's addends (the carry counts as the first), one value a lane, [S, SUMS].
 
-SUMS is a power of two of at least n_addends * BASE, so that every sum of digits and carry has its lane.
+SUMS is a power of two of at least n_addends * base, so that every sum of digits and carry has its lane.
 """
 
 import triton
@@ -26,11 +26,11 @@ def entry(table, index):
 
 
 @triton.jit
-def softmax_row(pointers, present, COMPUTE: tl.constexpr, BASE: tl.constexpr, WIDTH: tl.constexpr):
+def softmax_row(pointers, present, COMPUTE: tl.constexpr, base, WIDTH: tl.constexpr):
     """Log2 probabilities [S, WIDTH] relative to the largest, that largest logit and the sum [S, 1] (NaN if invalid)."""
     value = tl.arange(0, WIDTH)[None, :]
-    logits = tl.load(pointers + value, mask=present & (value < BASE), other=float("-inf")).to(COMPUTE)
-    logits = tl.where(present | (value >= BASE), logits, 0.0)
+    logits = tl.load(pointers + value, mask=present & (value < base), other=float("-inf")).to(COMPUTE)
+    logits = tl.where(present | (value >= base), logits, 0.0)
     high = tl.max(logits, 1, keep_dims=True)
     relative = (logits - high) * LOG2_E
     return relative, high, tl.sum(exp2(relative), 1, keep_dims=True)
@@ -44,9 +44,9 @@ def relative_logit(pointers, high, present, COMPUTE: tl.constexpr):
 
 
 @triton.jit
-def append_digit(table, pointers, high, present, COMPUTE: tl.constexpr, BASE: tl.constexpr):
+def append_digit(table, pointers, high, present, COMPUTE: tl.constexpr, base):
     """The table convolved with one digit's probabilities."""
     total = tl.full(table.shape, ZERO, COMPUTE)
-    for v in range(BASE):
+    for v in range(base):
         total = add(total, shifted(table, -v, ZERO) + relative_logit(pointers + v, high, present, COMPUTE))
     return total

@@ -40,8 +40,8 @@ def map_assignment(logits: torch.Tensor, label: torch.Tensor) -> tuple[torch.Ten
         config = launch_config.carry_chain_general(n_addends, base)
         with torch.cuda.device_of(logits):
             map_kernel[(triton.cdiv(batch, config.samples),)](
-                logits, label, digits, log_joint, status, batch, n_digits,
-                ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, SAMPLES=config.samples,
+                logits, label, digits, log_joint, status, batch, n_digits, base,
+                ADDENDS=n_addends, N_EXTRA=label.shape[1] - n_digits, SAMPLES=config.samples,
                 WIDTH=config.width, SUMS=config.sums, num_warps=config.num_warps, **_OPTIONS,
             )  # fmt: skip
     return digits, log_joint, status
@@ -59,8 +59,8 @@ def sample(
         config = launch_config.carry_chain_general(n_addends, base)
         with torch.cuda.device_of(logits):
             sample_kernel[(batch,)](
-                logits, label, digits, status, batch, n_digits, n_samples, _signed(seed), first_row,
-                ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, WIDTH=config.width,
+                logits, label, digits, status, batch, n_digits, base, n_samples, _signed(seed), first_row,
+                ADDENDS=n_addends, N_EXTRA=label.shape[1] - n_digits, WIDTH=config.width,
                 SUMS=config.sums, LANES=launch_config.carry_chain_sample_lanes(n_samples), num_warps=1, **_OPTIONS,
             )  # fmt: skip
     return digits, status
@@ -138,9 +138,9 @@ def _launch_general(
         status,
         batch,
         n_digits,
+        base,
         *_high_and_low(1.0 if scale is None else scale),
         ADDENDS=n_addends,
-        BASE=base,
         N_EXTRA=label.shape[1] - n_digits,
         SAMPLES=config.samples,
         WIDTH=config.width,

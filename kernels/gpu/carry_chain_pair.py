@@ -7,7 +7,6 @@ then finds its messages from the products of the other chunks. The logits are re
 import triton
 import triton.language as tl
 
-from ._elementwise import map_elementwise
 from ._label import top_carry
 from ._log2_semiring import LN_2, POSSIBLE, ZERO, from_log_ratio, vector_times_matrix
 from ._pair_position import read_position, write_position
@@ -27,7 +26,7 @@ def _read_tile(logits_ptr, label_ptr, sample, present, index, n_digits, COMPUTE:
     label = tl.load(label_ptr + sample * (N_EXTRA + n_digits) + N_EXTRA + index, mask=active, other=0)
     logits = load_symbols(logits_ptr + offset, active, COMPUTE, BASE)
     logits = logits + load_symbols(logits_ptr + n_digits * BASE + offset, active, COMPUTE, BASE)
-    return active, offset, map_elementwise(read_position, active, label, *logits)
+    return active, offset, read_position(active, label, logits)
 
 
 @triton.jit
@@ -73,7 +72,8 @@ def pair_chunk_kernel(
         logits_ptr + row * (2 * n_digits * BASE), label_ptr + row * (N_EXTRA + n_digits), sample, sample == 0, index,
         n_digits, COMPUTE, BASE, N_EXTRA,
     )  # fmt: skip
-    m00, m01, m10, m11, scale = chain_product(*position[:5], LANES, RUN)
+    m00, m01, m10, m11, scale = chain_product(*position[:4], LANES, RUN)
+    scale += tl.sum(position[4], 1, keep_dims=True)
     first = tl.arange(0, LANES)[None, :] == 0
     values = chunks_ptr + (row * tl.num_programs(1) + chunk) * CHUNK_VALUES + tl.zeros((1, LANES), tl.int32)
     tl.store(values, m00, mask=first)
@@ -117,8 +117,8 @@ def pair_kernel(
             chunks_ptr, first, chunk, tl.num_programs(1), start0, start1, end0, end1
         )  # fmt: skip
         code = tl.maximum(code, other_code)
-    alpha, beta, evidence = chain_messages(*position[:5], start0, start1, end0, end1, LANES, RUN)
-    evidence += scale
+    alpha, beta, evidence = chain_messages(*position[:4], start0, start1, end0, end1, LANES, RUN)
+    evidence += scale + tl.sum(position[4], 1, keep_dims=True)
     code = tl.max(tl.maximum(code, position[5]), 1, keep_dims=True)
     possible = (evidence > POSSIBLE) & (top < 2) & (code != 3)
     code = tl.maximum(code, tl.where(possible, 0, 1))
@@ -130,8 +130,9 @@ def pair_kernel(
     gradient_scale = zero + scale_high + scale_low
     posterior_scale = tl.where(possible, -gradient_scale if GRADIENT else zero + 1.0, zero)
     prior_scale = tl.where(possible, gradient_scale if GRADIENT else zero, zero if GRADIENT else zero + 1.0)
-    symbols = map_elementwise(
-        write_position, possible, posterior_scale, prior_scale, alpha, beta, *position[:4], *position[6:]
+    symbols = write_position(
+        possible, posterior_scale, prior_scale, alpha, beta,
+        position[0], position[1], position[2], position[3], position[6], position[7:],
     )  # fmt: skip
     out_ptr += first * (2 * n_digits * BASE)
     store_symbols(out_ptr + offset, symbols[:BASE], active, BASE)

@@ -12,7 +12,7 @@ from ._sum_tables import append_digit, entry, relative_logit, softmax_row
 
 
 @triton.jit
-def _suffix_tables(pointers, step, ADDENDS: tl.constexpr, BASE: tl.constexpr, WIDTH: tl.constexpr, SUMS: tl.constexpr):
+def _suffix_tables(pointers, step, ADDENDS: tl.constexpr, base, WIDTH: tl.constexpr, SUMS: tl.constexpr):
     """log2 pmf of d_j + ... + d_k for j = 1 .. k, [1, SUMS] each; largest logits; NaN if a softmax does not exist."""
     always = tl.full((1, 1), True, tl.int1)
     table = tl.where(tl.arange(0, SUMS)[None, :] == 0, 0.0, ZERO).to(tl.float64)
@@ -20,8 +20,8 @@ def _suffix_tables(pointers, step, ADDENDS: tl.constexpr, BASE: tl.constexpr, WI
     highs = ()
     totals = tl.zeros((1, 1), tl.float64)
     for j in tl.static_range(ADDENDS - 1, -1, -1):
-        relative, high, total = softmax_row(pointers + j * step, always, tl.float64, BASE, WIDTH)
-        table = append_digit(table, pointers + j * step, high, always, tl.float64, BASE)
+        relative, high, total = softmax_row(pointers + j * step, always, tl.float64, base, WIDTH)
+        table = append_digit(table, pointers + j * step, high, always, tl.float64, base)
         tables = (table,) + tables
         highs = (high,) + highs
         totals += total
@@ -30,7 +30,7 @@ def _suffix_tables(pointers, step, ADDENDS: tl.constexpr, BASE: tl.constexpr, WI
 
 @triton.jit
 def _forward(
-    logits_ptr, label_ptr, stash_ptr, n_digits, ADDENDS: tl.constexpr, BASE: tl.constexpr, WIDTH: tl.constexpr,
+    logits_ptr, label_ptr, stash_ptr, n_digits, ADDENDS: tl.constexpr, base, WIDTH: tl.constexpr,
     SUMS: tl.constexpr,
 ):  # fmt: skip
     """Leaves the message into every position in the output of the first sample, as bits; returns the last one."""
@@ -43,15 +43,15 @@ def _forward(
         i = n_digits - 1 - back
         for c in tl.static_range(ADDENDS):
             tl.store(stash_ptr + c * n_digits + i, entry(alpha, c).to(tl.int64, bitcast=True))
-        digit, digit_code = checked_digit(label_ptr + i, one == 0, BASE)
-        tables, highs, totals = _suffix_tables(logits_ptr + i * BASE, n_digits * BASE, ADDENDS, BASE, WIDTH, SUMS)
+        digit, digit_code = checked_digit(label_ptr + i, one == 0, base)
+        tables, highs, totals = _suffix_tables(logits_ptr + i * base, n_digits * base, ADDENDS, base, WIDTH, SUMS)
         code = tl.maximum(code, tl.maximum(digit_code, tl.where(totals == totals, 0, 2)))
         after = tl.full((1, SUMS), ZERO, tl.float64)
         for out in tl.static_range(ADDENDS):
             terms = ()
             high = tl.full((1, 1), ZERO, tl.float64)
             for c in tl.static_range(ADDENDS):
-                term = tl.maximum(entry(alpha, c) + entry(tables[0], digit + BASE * out - c), ZERO)
+                term = tl.maximum(entry(alpha, c) + entry(tables[0], digit + base * out - c), ZERO)
                 high = tl.maximum(high, term)
                 terms = terms + (term,)
             total = tl.zeros((1, 1), tl.float64)
@@ -101,18 +101,18 @@ def _digit_term(pointers, high, table, remainder, v, CONDITIONED: tl.constexpr):
 
 
 @triton.jit
-def _draw_digit(pointers, high, table, remainder, uniform, CONDITIONED: tl.constexpr, BASE: tl.constexpr):
+def _draw_digit(pointers, high, table, remainder, uniform, CONDITIONED: tl.constexpr, base):
     """A digit for every lane, ascending; conditioned on the later digits (table f_{j+1}) adding up to the remainder."""
     best = tl.full(remainder.shape, ZERO, tl.float64)
-    for v in range(BASE):
+    for v in range(base):
         best = tl.maximum(best, _digit_term(pointers, high, table, remainder, v, CONDITIONED))
     weight_sum = tl.zeros(remainder.shape, tl.float64)
-    for v in range(BASE):
+    for v in range(base):
         weight_sum += exp2(_digit_term(pointers, high, table, remainder, v, CONDITIONED) - best)
     running = tl.zeros(remainder.shape, tl.float64)
     chosen = tl.full(remainder.shape, -1, tl.int32)
     last = tl.zeros(remainder.shape, tl.int32)
-    for v in range(BASE):
+    for v in range(base):
         weight = exp2(_digit_term(pointers, high, table, remainder, v, CONDITIONED) - best)
         running += weight
         chosen = tl.where((chosen < 0) & (running > uniform * weight_sum), v, chosen)
@@ -136,26 +136,26 @@ def _uniforms(seed, i, t, row):
     return _unit(r0), _unit(r1), _unit(r2), _unit(r3)
 
 
-@triton.jit(do_not_specialize=["batch", "n_digits", "n_samples", "seed", "first_row"])
+@triton.jit(do_not_specialize=["batch", "n_digits", "base", "n_samples", "seed", "first_row"])
 def sample_kernel(
-    logits_ptr, label_ptr, digits_ptr, status_ptr, batch, n_digits, n_samples, seed, first_row,
-    ADDENDS: tl.constexpr, BASE: tl.constexpr, N_EXTRA: tl.constexpr, WIDTH: tl.constexpr, SUMS: tl.constexpr,
+    logits_ptr, label_ptr, digits_ptr, status_ptr, batch, n_digits, base, n_samples, seed, first_row,
+    ADDENDS: tl.constexpr, N_EXTRA: tl.constexpr, WIDTH: tl.constexpr, SUMS: tl.constexpr,
     LANES: tl.constexpr,
 ):  # fmt: skip
     """All samples of one row, LANES at a time; the tile with sample 0 last, for it overwrites the messages.
 
-    Grid (batch,). logits [batch, ADDENDS, n_digits, BASE], digits int64 [n_samples, batch, ADDENDS, n_digits].
+    Grid (batch,). logits [batch, ADDENDS, n_digits, base], digits int64 [n_samples, batch, ADDENDS, n_digits].
     """
     one = tl.zeros((1, 1), tl.int32)
     row = tl.program_id(0).to(tl.int64) + one
-    logits_ptr += row * (ADDENDS * n_digits * BASE)
+    logits_ptr += row * (ADDENDS * n_digits * base)
     digits_ptr += row * (ADDENDS * n_digits)
     label_ptr += row * (N_EXTRA + n_digits)
-    step = n_digits * BASE
+    step = n_digits * base
 
-    top, code = top_carry(label_ptr, one == 0, N_EXTRA, BASE)
+    top, code = top_carry(label_ptr, one == 0, N_EXTRA, base)
     label_ptr += N_EXTRA
-    last, scale, chain_code = _forward(logits_ptr, label_ptr, digits_ptr, n_digits, ADDENDS, BASE, WIDTH, SUMS)
+    last, scale, chain_code = _forward(logits_ptr, label_ptr, digits_ptr, n_digits, ADDENDS, base, WIDTH, SUMS)
     code = tl.maximum(code, chain_code)
     possible = (entry(last, top) + scale > POSSIBLE) & (top < ADDENDS) & (code != 3)
     code = tl.maximum(code, tl.where(possible, 0, 1))
@@ -169,9 +169,9 @@ def sample_kernel(
         carry = tl.zeros((1, LANES), tl.int32) + top
         for i in range(n_digits):
             u = _uniforms(seed, i, t, first_row.to(tl.int64) + row)
-            tables, highs, totals = _suffix_tables(logits_ptr + i * BASE, step, ADDENDS, BASE, WIDTH, SUMS)
-            digit, digit_code = checked_digit(label_ptr + i, one == 0, BASE)
-            total = digit + BASE * carry
+            tables, highs, totals = _suffix_tables(logits_ptr + i * base, step, ADDENDS, base, WIDTH, SUMS)
+            digit, digit_code = checked_digit(label_ptr + i, one == 0, base)
+            total = digit + base * carry
             alpha = ()
             # The messages were stored by other threads, and are about to be overwritten.
             tl.debug_barrier()
@@ -182,12 +182,12 @@ def sample_kernel(
                 carry = _draw_carry(alpha, tables[0], total, u[0], ADDENDS)
             remainder = total - carry
             for j in tl.static_range(ADDENDS):
-                pointers = logits_ptr + j * step + i * BASE
+                pointers = logits_ptr + j * step + i * base
                 chosen = remainder
                 if conditioned:
                     if j + 1 < ADDENDS:
-                        chosen = _draw_digit(pointers, highs[j], tables[j + 1], remainder, u[j + 1], True, BASE)
+                        chosen = _draw_digit(pointers, highs[j], tables[j + 1], remainder, u[j + 1], True, base)
                 else:
-                    chosen = _draw_digit(pointers, highs[j], tables[0], remainder, u[j], False, BASE)
+                    chosen = _draw_digit(pointers, highs[j], tables[0], remainder, u[j], False, base)
                 remainder -= chosen
                 tl.store(out_ptr + j * n_digits + i, chosen.to(tl.int64), mask=t < n_samples)
