@@ -26,8 +26,8 @@ class PairConfig(NamedTuple):
 def carry_chain_pair(n_digits: int, base: int, compute_bytes: int) -> PairConfig:
     """A thread keeps 2 * run * base values in registers; longer chains than 256 threads hold are cut into chunks.
 
-    Runs of four would spill at ten values a row. Nothing here depends on the batch size, so that a row's result does not
-    either.
+    Runs of four would spill at ten values a row. Nothing here depends on the batch size, so a row's result does
+    not either.
     """
     row_bytes = base * compute_bytes
     positions = next_power_of_two(n_digits)

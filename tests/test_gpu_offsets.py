@@ -35,9 +35,7 @@ def test_last_rows_of_a_huge_batch() -> None:
     memory = GlobalMemory()
     start = {name: memory.allocate(name, array.reshape(-1).view(np.uint8)) for name, (array, _) in buffers.items()}
     scalars = {"batch": first_row + samples, "n_digits": n, "scale_high": 1.0, "scale_low": 0.0, "chunks_ptr": 0}
-    addresses = {
-        name: start[name] - first_row * per_row * array.itemsize for name, (array, per_row) in buffers.items()
-    }
+    addresses = {name: start[name] - first_row * per_row * array.itemsize for name, (array, per_row) in buffers.items()}
     compiled = compile_kernel(entry.kernel, entry.signature, entry.constexprs, 80, entry.num_warps)
     arguments = [(addresses | scalars)[name] for name in entry.signature]
     run_program(
