@@ -74,10 +74,10 @@ def test_half_logits_are_computed_in_float32(backend, dtype: torch.dtype) -> Non
     torch.testing.assert_close(post.marginals, expected.marginals, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("case", [Case(3, batch=4), Case(4, 3, 3, batch=4), Case(20, batch=4)], ids=str)
+@pytest.mark.parametrize("case", [Case(3, batch=4), Case(4, 3, 3, batch=4), Case(12, batch=2)], ids=str)
 def test_samples_have_the_label_and_the_marginals(backend, case: Case) -> None:
     logits, label = case.draw()
-    n_samples = 400 if backend.name in ("cpu", "cuda") else 6
+    n_samples = 400 if backend.name in ("cpu", "cuda") else 2
     z = backend.run(em.sample_posterior, case.problem, logits, label, n_samples, seed=11)
     assert torch.equal(case.problem.label(z), label.expand(n_samples, *label.shape))
     if n_samples > 100:
@@ -174,10 +174,12 @@ def test_a_uniform_prior_counts_assignments(backend, problem: em.Addition) -> No
 shapes = st.tuples(st.integers(1, 9), st.integers(2, 12), st.integers(2, 4), st.integers(0, 2**20))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shapes, st.floats(0.1, 50.0), st.floats(0.0, 0.5))
 def test_properties(backend, shape: tuple[int, int, int, int], sd: float, hard_zeros: float) -> None:
     n, base, k, seed = shape
+    if backend.name == "interpreter":
+        n, base = min(n, 2), min(base, 4)
     case = Case(n, base, k, batch=2, sd=sd, hard_zeros=hard_zeros, seed=seed)
     logits, label = case.draw()
     post = backend.run(em.posterior, case.problem, logits, label)

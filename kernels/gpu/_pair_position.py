@@ -11,23 +11,32 @@ import triton.language as tl
 from ._log2_semiring import LOG2_E, ZERO, exp2, from_log_ratio, log2
 
 
+# Products lost to underflow (2 ** -126) change a larger sum by less than its last bit.
+SMALLEST_SUM = tl.constexpr(2.0**-96)
+
+
 @triton.jit
 def _relative_log2(logits, BASE: tl.constexpr):
-    """Log2 probabilities relative to the largest, and the sum of their exponentials.
-
-    The sum is NaN exactly when a logit is NaN or +inf, or all are -inf.
-    """
+    """Log2 probabilities relative to the largest; NaN among them if a logit is NaN or +inf, or all are -inf."""
     high = logits[0]
     for a in tl.static_range(1, BASE):
         high = tl.maximum(high, logits[a])
     relative = ()
-    total = 0.0
     for a in tl.static_range(BASE):
         # Subtract first: scaling large logits before the difference would round away its low bits.
-        value = (logits[a] - high) * LOG2_E
-        total += exp2(value)
-        relative = relative + (value,)
-    return relative, total
+        relative = relative + ((logits[a] - high) * LOG2_E,)
+    return relative
+
+
+@triton.jit
+def _powers_of_two(exponents, BASE: tl.constexpr):
+    """2 ** exponents and their sum."""
+    powers = ()
+    total = 0.0
+    for a in tl.static_range(BASE):
+        powers = powers + (exp2(exponents[a]),)
+        total += powers[a]
+    return powers, total
 
 
 @triton.jit
@@ -44,6 +53,24 @@ def _reflect(values, digit, BASE: tl.constexpr):
                 step = step + (tl.where(shift, rotated[(j + BASE - (1 << bit)) % BASE], rotated[j]),)
             rotated = step
     return rotated
+
+
+@triton.jit
+def _linear_sums(p, r, digit, BASE: tl.constexpr):
+    """The sums of the pairs p[a] r[a + carry-in] for the four combinations of carry-in and carry-out."""
+    s00 = 0.0
+    s01 = 0.0
+    s10 = 0.0
+    s11 = p[BASE - 1] * r[0]
+    for a in tl.static_range(BASE):
+        stays = tl.where(a <= digit, r[a], 0.0)
+        carries = tl.where(a <= digit, 0.0, r[a])
+        s00 += p[a] * stays
+        s01 += p[a] * carries
+        if a > 0:
+            s10 += p[a - 1] * stays
+            s11 += p[a - 1] * carries
+    return s00, s01, s10, s11
 
 
 @triton.jit
@@ -67,6 +94,29 @@ def _split_sum(p, r, digit, CARRY: tl.constexpr, BASE: tl.constexpr):
 
 
 @triton.jit
+def _log2_sums(p, r, p_powers, r_powers, digit, BASE: tl.constexpr):
+    """log2 of the four sums of pairs; as sums of logs where the products of one that is not empty could underflow."""
+    s00, s01, s10, s11 = _linear_sums(p_powers, r_powers, digit, BASE)
+    no_carry = digit == BASE - 1
+    no_stay = digit == 0
+    low = tl.minimum(tl.minimum(s00, s11), tl.minimum(tl.where(no_carry, s00, s01), tl.where(no_stay, s00, s10)))
+    safe = low >= SMALLEST_SUM
+    t00 = log2(s00)
+    t01 = tl.where(no_carry, ZERO, log2(s01))
+    t10 = tl.where(no_stay, ZERO, log2(s10))
+    t11 = log2(s11)
+    if tl.min(tl.min(safe.to(tl.int32), 1), 0) == 0:
+        u00, u01 = _split_sum(p, r, digit, 0, BASE)
+        u10, u11 = _split_sum(p, r, digit, 1, BASE)
+        # Per position, so that no other row decides how a row is rounded.
+        t00 = tl.where(safe, t00, u00)
+        t01 = tl.where(safe, t01, u01)
+        t10 = tl.where(safe, t10, u10)
+        t11 = tl.where(safe, t11, u11)
+    return t00, t01, t10, t11
+
+
+@triton.jit
 def read_position(active, label, logits):
     """Matrix T[carry-in, carry-out] (4), log2 scale, status code, sum digit, p and r (BASE each) from both symbols' logits.
 
@@ -75,13 +125,13 @@ def read_position(active, label, logits):
     BASE: tl.constexpr = len(logits) // 2
     in_range = (label >= 0) & (label < BASE)
     digit = tl.where(in_range, label, 0).to(tl.int32)
-    p, p_total = _relative_log2(logits[:BASE], BASE)
-    q, q_total = _relative_log2(logits[BASE:], BASE)
-    both = p_total * q_total
+    p = _relative_log2(logits[:BASE], BASE)
+    r = _reflect(_relative_log2(logits[BASE:], BASE), digit, BASE)
+    p_powers, p_total = _powers_of_two(p, BASE)
+    r_powers, r_total = _powers_of_two(r, BASE)
+    both = p_total * r_total
     code = tl.where(in_range, tl.where(both == both, 0, 2), 3)
-    r = _reflect(q, digit, BASE)
-    t00, t01 = _split_sum(p, r, digit, 0, BASE)
-    t10, t11 = _split_sum(p, r, digit, 1, BASE)
+    t00, t01, t10, t11 = _log2_sums(p, r, p_powers, r_powers, digit, BASE)
     matrix = (
         tl.where(active, t00, 0.0),
         tl.where(active, t01, ZERO),
@@ -94,15 +144,11 @@ def read_position(active, label, logits):
 @triton.jit
 def _mix(relative, prior_scale, weights, posterior_scale, BASE: tl.constexpr):
     """softmax * prior_scale + weights * posterior_scale."""
-    total = 0.0
-    softmax = ()
-    for a in tl.static_range(BASE):
-        softmax = softmax + (exp2(relative[a]),)
-        total += softmax[a]
+    powers, total = _powers_of_two(relative, BASE)
     prior_scale = prior_scale / total
     values = ()
     for a in tl.static_range(BASE):
-        values = values + (softmax[a] * prior_scale + weights[a] * posterior_scale,)
+        values = values + (powers[a] * prior_scale + weights[a] * posterior_scale,)
     return values
 
 
