@@ -10,7 +10,6 @@ import triton.language as tl
 
 from ._log2_semiring import LOG2_E, ZERO, exp2, from_log_ratio, log2
 
-
 # Products lost to underflow (2 ** -126) change a larger sum by less than its last bit.
 SMALLEST_SUM = tl.constexpr(2.0**-96)
 
