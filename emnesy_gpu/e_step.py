@@ -43,7 +43,7 @@ def posterior(
     >>> problem = em.Addition(n_digits=1)
     >>> logits = torch.zeros(1, 2, 1, 10)                            # two digits, nothing known
     >>> post = em.posterior(problem, logits, torch.tensor([[0, 1]]))  # their sum is 1: 0 + 1 or 1 + 0
-    >>> post.marginals[0, 0, 0, :3].tolist()
+    >>> [round(q, 4) for q in post.marginals[0, 0, 0, :3].tolist()]
     [0.5, 0.5, 0.0]
     >>> round(post.log_evidence.exp().item(), 4)                     # 2 of 100 pairs
     0.02
