@@ -62,7 +62,8 @@ def write_plot(path: Path, measurements: Sequence[Measurement], facts: dict[str,
     for axis, title in ((time_axis, "ns per position"), (memory_axis, "peak MiB above the inputs")):
         axis.set(xscale="log", yscale="log", xlabel="digits per number", title=title)
         axis.grid(alpha=0.3, which="both")
-    time_axis.legend()
+    handles, labels = time_axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(METHODS))
     figure.suptitle(f"Addition, batch {batch}, {facts['device']}, {facts['threads']} thread(s), torch {facts['torch']}")
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
