@@ -105,13 +105,14 @@ def _wide_rows(logits, label, marginals, log_evidence, status, prior_share: floa
 def _row_results(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Uninitialised: one float of the result dtype per row, and the status of each row."""
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    return torch.empty(len(logits), dtype=dtype), torch.empty(len(logits), dtype=torch.uint8)
+    batch = logits.shape[0]
+    return torch.empty(batch, dtype=dtype), torch.empty(batch, dtype=torch.uint8)
 
 
 def _in_dtype(logits: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, np.ndarray]]:
     """Slices of the batch and their logits: all at once, or few at a time where they have to be converted."""
     logits = logits.detach()
-    batch = len(logits)
+    batch = logits.shape[0]
     if batch == 0:
         return
     if logits.dtype == dtype:
