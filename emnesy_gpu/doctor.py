@@ -17,7 +17,7 @@ from torch import Tensor
 
 import emnesy_gpu as em
 from emnesy_gpu.backends import BY_DEVICE, PACKAGES, backend_for
-from emnesy_gpu.ops import NAMESPACE
+from emnesy_gpu.ops import NAMES
 
 MODULES = ("torch", "numpy", "numba", "triton", "cupy")
 NEEDS = {"reference": "torch", "cpu": "numba", "triton": "triton"}
@@ -100,11 +100,9 @@ def devices() -> list[str]:
 
 def routes() -> list[dict[str, str]]:
     """For every op and kind of device: the back end that would run it, and why."""
-    prefix = f"{NAMESPACE}::"
-    names = sorted(name for name in torch._C._dispatch_get_all_op_names() if name.startswith(prefix))
     return [
-        {"op": name.removeprefix(prefix), "tensors": device, **_route(torch.device(device))}
-        for name in names
+        {"op": name, "tensors": device, **_route(torch.device(device))}
+        for name in sorted(NAMES)
         for device in BY_DEVICE
     ]
 

@@ -17,6 +17,8 @@ from emnesy_gpu.backends import kernels_for
 
 NAMESPACE = "emnesy_gpu"
 _library = torch.library.Library(NAMESPACE, "DEF")
+NAMES: list[str] = []
+"""Every registered operator, without the namespace."""
 
 
 def _carry_chain(logits: Tensor) -> ModuleType:
@@ -39,6 +41,7 @@ def _chain_outputs(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _register(schema: str, implementation, fake) -> None:
     name = schema.partition("(")[0]
+    NAMES.append(name)
     _library.define(schema)
     for key in ("CPU", "CUDA"):
         _library.impl(name, implementation, key)
