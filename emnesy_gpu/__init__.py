@@ -14,22 +14,25 @@ if not (Path(__file__).parent / "kernels").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
 from emnesy_gpu.backends import backend
+from emnesy_gpu.baselines import bp_std_loss
 from emnesy_gpu.e_step import Posterior, posterior, sample_posterior
 from emnesy_gpu.em import EM
-from emnesy_gpu.engines import MAP, Engine, Exact, UnsupportedEngineError
+from emnesy_gpu.engines import MAP, BeliefPropagation, Engine, Exact, UnsupportedEngineError
 from emnesy_gpu.m_step import em_loss, fused_em_loss
-from emnesy_gpu.problems import Addition, Problem
-from emnesy_gpu.reference.bp_std import bp_std_loss
+from emnesy_gpu.problems import Addition, AllDifferent, Problem, Sudoku
 from emnesy_gpu.version import __version__
 
 __all__ = [
     "EM",
     "MAP",
     "Addition",
+    "AllDifferent",
+    "BeliefPropagation",
     "Engine",
     "Exact",
     "Posterior",
     "Problem",
+    "Sudoku",
     "UnsupportedEngineError",
     "__version__",
     "backend",

@@ -30,6 +30,14 @@ def has_trailing_shape(name: str, tensor: Tensor, trailing: tuple[int, ...]) -> 
         raise ValueError(f"{name} must have shape [{expected}], got {list(tensor.shape)}")
 
 
+def is_integer(name: str, value: object, low: int, high: int | None) -> None:
+    expected = f"an integer >= {low}" if high is None else f"an integer in {low}..{high}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be {expected}, got {value!r}")
+    if value < low or (high is not None and value > high):
+        raise ValueError(f"{name} must be {expected}, got {value}")
+
+
 def belong_together(logits: Tensor, label: Tensor) -> None:
     if label.device != logits.device:
         raise ValueError(f"label must be on the device of logits: expected {logits.device}, got {label.device}")
@@ -37,20 +45,23 @@ def belong_together(logits: Tensor, label: Tensor) -> None:
         raise ValueError(f"label must have the batch size of logits: expected {logits.shape[0]}, got {label.shape[0]}")
 
 
-def raise_for_status(status: Tensor, logits: Tensor, label: Tensor) -> None:
-    """Raise for the first row whose logits or label no posterior can be computed from (synchronises a GPU)."""
+def raise_for_status(status: Tensor, logits: Tensor, label: Tensor, expected: str, n_values: int) -> None:
+    """Raise for the first row whose logits or label no posterior can be computed from (synchronises a GPU).
+
+    expected: what a label must be, in words; every entry of it must lie in 0..n_values-1.
+    """
     if status.numel() == 0 or int(status.max()) < INVALID_LOGITS:
         return
     row = int((status >= INVALID_LOGITS).nonzero()[0])
     if int(status[row]) == INVALID_LABEL:
-        _raise_for_label(label[row], row, logits.shape[-1])
+        _raise_for_label(label[row], row, expected, n_values)
     _raise_for_logits(logits[row], row)
 
 
-def _raise_for_label(digits: Tensor, row: int, base: int) -> None:
-    wrong = ((digits < 0) | (digits >= base)).nonzero()[0].tolist()
-    index = ", ".join(map(str, [row, *wrong]))
-    raise ValueError(f"label[{index}] must be a digit in 0..{base - 1}, got {int(digits[tuple(wrong)])}")
+def _raise_for_label(values: Tensor, row: int, expected: str, n_values: int) -> None:
+    wrong = tuple(((values < 0) | (values >= n_values)).nonzero()[0].tolist())
+    index = ", ".join(map(str, (row, *wrong)))
+    raise ValueError(f"label[{index}] must be {expected}, got {int(values[wrong])}")
 
 
 def _raise_for_logits(values: Tensor, row: int) -> None:

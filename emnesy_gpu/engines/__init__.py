@@ -1,14 +1,24 @@
 """E-step strategies: how a posterior is computed for a problem that allows it."""
 
+from emnesy_gpu.engines.belief_propagation import BeliefPropagation
 from emnesy_gpu.engines.engine import Engine, Posterior, UnsupportedEngineError
 from emnesy_gpu.engines.exact import Exact
 from emnesy_gpu.engines.map import MAP
 from emnesy_gpu.problems import Problem
 
-ENGINES: tuple[type[Engine], ...] = (Exact, MAP)
+ENGINES: tuple[type[Engine], ...] = (Exact, BeliefPropagation, MAP)
 """Best first: the order in which an engine is chosen when the caller names none."""
 
-__all__ = ["ENGINES", "MAP", "Engine", "Exact", "Posterior", "UnsupportedEngineError", "choose_engine"]
+__all__ = [
+    "ENGINES",
+    "MAP",
+    "BeliefPropagation",
+    "Engine",
+    "Exact",
+    "Posterior",
+    "UnsupportedEngineError",
+    "choose_engine",
+]
 
 
 def choose_engine(problem: Problem, engine: Engine | None) -> Engine:

@@ -42,7 +42,7 @@ class Addition(Problem):
             ("base", base, 2, MAX_BASE),
             ("n_addends", n_addends, 2, MAX_ADDENDS),
         ):
-            _check_integer(name, value, low, high)
+            checks.is_integer(name, value, low, high)
         self.n_digits, self.base, self.n_addends = n_digits, base, n_addends
         self.latent_shape = (n_addends, n_digits)
         self.cardinality = base
@@ -89,14 +89,6 @@ class Addition(Problem):
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
         gradient, log_evidence, _ = torch.ops.emnesy_gpu.carry_chain_em_gradient(logits, label, scale, check)
         return gradient, log_evidence
-
-
-def _check_integer(name: str, value: object, low: int, high: int | None) -> None:
-    expected = f"an integer >= {low}" if high is None else f"an integer in {low}..{high}"
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be {expected}, got {value!r}")
-    if value < low or (high is not None and value > high):
-        raise ValueError(f"{name} must be {expected}, got {value}")
 
 
 def _count_digits(value: int, base: int) -> int:

@@ -22,11 +22,33 @@ class Marginals(NamedTuple):
 
 
 class MapAssignment(NamedTuple):
-    """Jointly most probable symbols [batch, *latent_shape], log p(symbols | logits), possible [batch]."""
+    """Jointly most probable symbols [batch, *latent_shape], log p(symbols | logits), possible [batch].
+
+    valid [batch]: whether the symbols have the label; None where the search is exact, so that possible says it.
+    """
 
     assignment: Tensor
     log_joint: Tensor
     possible: Tensor
+    valid: Tensor | None = None
+
+
+class LoopySettings(NamedTuple):
+    """How loopy belief propagation is run: see ``em.BeliefPropagation``."""
+
+    iterations: int
+    damping: float
+    schedule: str
+    factors: str
+    tolerance: float
+
+
+class Beliefs(NamedTuple):
+    """What loopy belief propagation arrived at, sweeps done [batch] int32, largest change of the last one [batch]."""
+
+    marginals: Marginals
+    sweeps: Tensor
+    change: Tensor
 
 
 class Problem:
@@ -44,6 +66,9 @@ class Problem:
         raise NotImplementedError
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
+        raise UnsupportedInference
+
+    def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
         raise UnsupportedInference
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:

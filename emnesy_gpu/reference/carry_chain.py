@@ -20,9 +20,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.reference.philox import philox_uniforms
-
-POSSIBLE, IMPOSSIBLE, INVALID_LOGITS, INVALID_LABEL = range(4)
-NEG_INF = float("-inf")
+from emnesy_gpu.reference.symbols import IMPOSSIBLE, NEG_INF, POSSIBLE, draw, log_softmax, result_dtype, row_status
 
 
 def posterior(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -31,42 +29,22 @@ def posterior(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     logits [batch, n_addends, n_digits, base]; label int64 [batch, n_label_digits], most significant first.
     """
     log_prior = log_softmax(logits)
-    status = row_status(logits, label)
+    status = row_status(logits, label, logits.shape[-1])
     log_evidence, log_joint = sum_product(log_prior, label)
     status[(status == POSSIBLE) & (log_evidence == NEG_INF)] = IMPOSSIBLE
     possible = (status == POSSIBLE)[:, None, None, None]
     marginals = torch.where(possible, torch.softmax(log_joint, -1), log_prior.exp())
     log_evidence = torch.where(status == POSSIBLE, log_evidence, NEG_INF)
-    dtype = torch.promote_types(logits.dtype, torch.float32)
+    dtype = result_dtype(logits)
     return marginals.to(dtype), log_evidence.to(dtype), status
 
 
 def em_gradient(logits: Tensor, label: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """(softmax(logits) - posterior) * scale: the gradient of -scale * log p(label) (EM-NeSy, Theorem 3.1)."""
     marginals, log_evidence, status = posterior(logits.double(), label)
-    dtype = torch.promote_types(logits.dtype, torch.float32)
+    dtype = result_dtype(logits)
     gradient = (log_softmax(logits).exp() - marginals) * scale
     return gradient.to(dtype), log_evidence.to(dtype), status
-
-
-def log_softmax(logits: Tensor) -> Tensor:
-    """float64 log-softmax; a symbol whose logits are no prior gets the uniform one (its row is invalid anyway)."""
-    return torch.log_softmax(torch.where(not_a_prior(logits), 0.0, logits.double()), -1)
-
-
-def not_a_prior(logits: Tensor) -> Tensor:
-    """Symbols with a NaN or +inf logit or without a finite one: bool [..., 1]."""
-    broken = (logits.isnan() | (logits == float("inf"))).any(-1, keepdim=True)
-    return broken | (logits == NEG_INF).all(-1, keepdim=True)
-
-
-def row_status(logits: Tensor, label: Tensor) -> Tensor:
-    """uint8 [batch]: 3 where a label digit is out of range, 2 where logits are not a prior, else 0."""
-    base = logits.shape[-1]
-    status = torch.zeros(len(logits), dtype=torch.uint8, device=logits.device)
-    status[not_a_prior(logits).flatten(1).any(1)] = INVALID_LOGITS
-    status[((label < 0) | (label >= base)).any(1)] = INVALID_LABEL
-    return status
 
 
 def split_label(label: Tensor, n_digits: int, base: int) -> tuple[Tensor, Tensor]:
@@ -159,8 +137,8 @@ def map_assignment(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tenso
     """
     scores = logits.double()
     log_prior = log_softmax(logits)
-    status = row_status(logits, label)
-    dtype = torch.promote_types(logits.dtype, torch.float32)
+    status = row_status(logits, label, logits.shape[-1])
+    dtype = result_dtype(logits)
     digits = logits.argmax(-1)
     log_joint = logits.new_full((len(logits),), NEG_INF, dtype=torch.float64)
     for row in range(len(logits)):
@@ -271,18 +249,3 @@ def sample_row(log_prior: Tensor, alpha: Tensor, digits: Tensor, carry: int, uni
 def sample_prior(log_prior: Tensor, uniforms: list[list[float]]) -> Tensor:
     k, n, _ = log_prior.shape
     return torch.tensor([[draw(log_prior[j, i].tolist(), uniforms[i][j]) for i in range(n)] for j in range(k)])
-
-
-def draw(log_weights: list[float], uniform: float) -> int:
-    """The first index whose running sum of weights exceeds uniform * total."""
-    shifted = torch.tensor(log_weights, dtype=torch.float64)
-    weights = (shifted - shifted.max()).exp().tolist()
-    total = 0.0
-    for weight in weights:
-        total += weight
-    running = 0.0
-    for index, weight in enumerate(weights):
-        running += weight
-        if running > uniform * total:
-            return index
-    return max(index for index, weight in enumerate(weights) if weight > 0)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from emnesy_gpu.reduction import reduce
 from emnesy_gpu.reference import carry_chain
 
 if TYPE_CHECKING:
@@ -23,19 +22,12 @@ LOG_ZERO = -1e30
 """Stands for log 0 in the messages: finite, so that autograd never meets inf - inf."""
 
 
-def bp_std_loss(problem: Addition, logits: Tensor, label: Tensor, reduction: str = "mean") -> Tensor:
-    """-log p(y | x) by the log-space forward recursion, differentiable by autograd.
-
-    logits [batch, n_addends, n_digits, base], label [batch, n_label_digits] int64. O(n_digits) sequential steps, and
-    memory for every message. An impossible label gives +inf and a gradient without meaning. ``reduction`` is "mean",
-    "sum" or "none".
-    """
+def log_evidence(problem: Addition, logits: Tensor, label: Tensor) -> Tensor:
+    """log p(y | x) [batch], differentiable; -inf, and a gradient without meaning, for an impossible label."""
     digits, top_carry = carry_chain.split_label(label, problem.n_digits, problem.base)
     if problem.n_addends == 2:
-        loss = -_pair_log_evidence(logits, digits, top_carry)
-    else:
-        loss = -_general_log_evidence(logits, digits, top_carry)
-    return reduce(loss, reduction)
+        return _pair_log_evidence(logits, digits, top_carry)
+    return _general_log_evidence(logits, digits, top_carry)
 
 
 def _pair_log_evidence(logits: Tensor, digits: Tensor, top_carry: Tensor) -> Tensor:

@@ -1,0 +1,73 @@
+"""Loopy belief propagation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from emnesy_gpu import checks
+from emnesy_gpu.engines.engine import Engine, Posterior
+from emnesy_gpu.problems import LoopySettings, Problem
+
+SCHEDULES = ("serial", "flooding")
+FACTORS = ("all_different", "pairwise")
+CONVERGED = 1e-4
+"""The change of a message below which it counts as settled, where no tolerance is given."""
+
+
+@dataclass(frozen=True)
+class BeliefPropagation(Engine):
+    """Sum-product messages on a graph with cycles: approximate marginals, and the Bethe estimate of the evidence.
+
+    Every sweep updates the messages of all factors, m_{f->i}(v) = sum over the other members of f of the product of
+    their incoming beliefs, and the marginals are q_i(v) ~ p_i(v) prod_f m_{f->i}(v). Exact where the factors form a tree. On Sudoku 9x9 with a net that is right in 7 of 10 cells, 3 to 5 serial sweeps give the best beliefs;
+    with a net that knows little, beliefs become overconfident with more sweeps.
+
+    Args:
+        iterations: sweeps, at least 0.
+        damping: share of the old message that a new one keeps, in [0, 1).
+        schedule: "serial" updates runs of disjoint groups one after the other (rows, columns, boxes) and converges
+            where "flooding", all messages at once, may oscillate.
+        factors: "all_different": one factor a group, exact within it; "pairwise": one factor a pair, weaker.
+        tolerance: a row stops when no message entry (a probability) changes by as much; 0 never stops early.
+
+    ``info``: ``iterations`` (sweeps done, [batch]), ``change`` (the largest change of a message entry in the last
+    sweep), ``converged`` (change below the tolerance, or below 1e-4 where that is 0). Deterministic. A contradiction that the
+    messages run into gives possible False; not every impossible row is found.
+
+    >>> import torch, emnesy_gpu as em
+    >>> board = torch.arange(9).view(3, 3)
+    >>> cells = [((row // 3 + 3 * row + column) % 9) for row in range(9) for column in range(9)]
+    >>> problem, z = em.Sudoku(9), torch.tensor(cells).view(1, 9, 9)
+    >>> logits = 4.0 * torch.nn.functional.one_hot(z, 9)
+    >>> logits[0, :3, :3] = 0.0                                     # one box unread
+    >>> post = em.posterior(problem, logits, problem.label(z), em.BeliefPropagation(iterations=5))
+    >>> bool((post.marginals.argmax(-1) == z).all()), int(post.info["iterations"][0])
+    (True, 5)
+    """
+
+    iterations: int = 5
+    damping: float = 0.0
+    schedule: str = "serial"
+    factors: str = "all_different"
+    tolerance: float = 0.0
+
+    inference = "loopy_marginals"
+
+    def __post_init__(self) -> None:
+        checks.is_integer("iterations", self.iterations, 0, None)
+        if not 0.0 <= self.damping < 1.0:
+            raise ValueError(f"damping must lie in [0, 1), got {self.damping!r}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {SCHEDULES}, got {self.schedule!r}")
+        if self.factors not in FACTORS:
+            raise ValueError(f"factors must be one of {FACTORS}, got {self.factors!r}")
+        if not self.tolerance >= 0.0:
+            raise ValueError(f"tolerance must be at least 0, got {self.tolerance!r}")
+
+    def infer(self, problem: Problem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
+        settings = LoopySettings(self.iterations, self.damping, self.schedule, self.factors, self.tolerance)
+        marginals, sweeps, change = problem.loopy_marginals(logits, label, settings, check)
+        converged = change < (self.tolerance or CONVERGED)
+        return Posterior(*marginals, {"iterations": sweeps, "change": change, "converged": converged})

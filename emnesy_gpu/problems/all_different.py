@@ -1,0 +1,148 @@
+"""Groups of hidden symbols that must all differ: Latin squares, permutations, colourings, and Sudoku on top."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
+from emnesy_gpu.problems.group_tables import GroupTables, checked_groups, make_tables
+from emnesy_gpu.problems.problem import Beliefs, LoopySettings, MapAssignment, Marginals, Problem
+
+MAX_CARDINALITY = 64
+MAX_FACTOR_CARDINALITY = 16
+
+
+class AllDifferent(Problem):
+    """Symbols of which every group must hold pairwise different values; the label says whether all groups do.
+
+    p(y = 1 | x) = sum_z prod_i p(z_i | x) prod_groups [all different]. Where the groups leave at most 4096
+    assignments, inference is exact, over a list of them; otherwise it is loopy belief propagation, with the exact
+    messages of every group (permanents by dynamic programming over subsets of values) or of every pair.
+    Given label 0 the posterior is p(z_i | y = 0) = (p(z_i) - Z p(z_i | y = 1)) / (1 - Z), with Z = p(y = 1 | x).
+
+    Args:
+        groups: for each group the variables in it, as indices 0..n_variables-1; a variable may be in several groups.
+        n_variables: the number of hidden symbols.
+        cardinality: the number of values, 2..64; no group may have more members than that. All-different factors
+            take at most 16 values (12 on a GPU), at a cost of O(2^cardinality) per group; pairwise factors any number.
+
+    Attributes:
+        latent_shape: ``(n_variables,)``.
+        label_shape: ``()``: one integer per row, 1 for valid and 0 for not.
+
+    >>> import torch, emnesy_gpu as em
+    >>> problem = AllDifferent([(0, 1, 2)], n_variables=3, cardinality=3)      # a permutation
+    >>> logits = torch.tensor([[[2.0, 0, 0], [0, 2, 0], [0, 0, 0]]])
+    >>> em.posterior(problem, logits, torch.tensor([1])).marginals.argmax(-1).tolist()
+    [[0, 1, 2]]
+    """
+
+    label_shape: tuple[int, ...] = ()
+
+    def __init__(self, groups: Iterable[Sequence[int]], n_variables: int, cardinality: int) -> None:
+        checks.is_integer("n_variables", n_variables, 1, None)
+        checks.is_integer("cardinality", cardinality, 2, MAX_CARDINALITY)
+        self.groups = checked_groups(groups, n_variables, cardinality)
+        self.n_variables, self.cardinality = n_variables, cardinality
+        self.latent_shape: tuple[int, ...] = (n_variables,)
+        tables, self._phases = make_tables(self.groups, n_variables, cardinality)
+        self._tables = {torch.device("cpu"): tables}
+
+    def __repr__(self) -> str:
+        n, k = self.n_variables, self.cardinality
+        return f"AllDifferent({len(self.groups)} groups, n_variables={n}, cardinality={k})"
+
+    def tables(self, device: torch.device) -> GroupTables:
+        """The groups as tensors on a device, copied there once."""
+        if device not in self._tables:
+            self._tables[device] = self._tables[torch.device("cpu")].to(device)
+        return self._tables[device]
+
+    @property
+    def enumerable(self) -> bool:
+        """Whether the valid assignments are few enough to be listed, so that inference is exact."""
+        return self._tables[torch.device("cpu")].assignments is not None
+
+    def label(self, z: Tensor) -> Tensor:
+        """1 where every group is all different, else 0: int64 [..., *latent_shape] -> [...].
+
+        Raises TypeError and ValueError for a wrong dtype or shape and for values outside 0..cardinality-1.
+        """
+        checks.is_tensor("z", z)
+        checks.has_dtype("z", z, checks.INTEGER_DTYPES)
+        lead = z.dim() - len(self.latent_shape)
+        if lead < 0 or tuple(z.shape[lead:]) != self.latent_shape:
+            expected = ", ".join(["...", *map(str, self.latent_shape)])
+            raise ValueError(f"z must have shape [{expected}], got {list(z.shape)}")
+        if bool(((z < 0) | (z >= self.cardinality)).any()):
+            raise ValueError(f"z must hold values in 0..{self.cardinality - 1}, got {int(z.min())}..{int(z.max())}")
+        symbols = z.reshape(*z.shape[:lead], self.n_variables)
+        first, second = self.tables(z.device).pairs
+        return (symbols[..., first] != symbols[..., second]).all(-1).long()
+
+    def supports(self, inference: str) -> bool:
+        if inference in ("exact_marginals", "sample", "em_gradient"):
+            return self.enumerable
+        return super().supports(inference)
+
+    def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
+        assignments = self.tables(logits.device).assignments
+        marginals, log_evidence, status = torch.ops.emnesy_gpu.enumeration_posterior(logits, label, assignments, check)
+        return Marginals(marginals, log_evidence, status.logical_not())
+
+    def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
+        marginals, log_evidence, _ = self.exact_marginals(logits, label, check)
+        return (torch.softmax(logits.to(marginals.dtype), -1) - marginals) * scale, log_evidence
+
+    def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
+        tables, serial = self.tables(logits.device), settings.schedule == "serial"
+        numbers = settings.iterations, settings.damping, settings.tolerance, False, check
+        operators = torch.ops.emnesy_gpu
+        if settings.factors == "pairwise":
+            phases = self._phases.variables if serial else [self.n_variables]
+            graph = tables.neighbours, tables.reverse, tables.order, phases
+            results = operators.not_equal_belief_propagation(logits, label, *graph, *numbers)
+        else:
+            self._check_factors()
+            phases = self._phases.groups if serial else [len(self.groups)]
+            results = operators.all_different_belief_propagation(logits, label, tables.groups, phases, *numbers)
+        marginals, log_evidence, status, sweeps, change = results
+        return Beliefs(Marginals(marginals, log_evidence, status.logical_not()), sweeps, change)
+
+    @property
+    def serial_phases(self) -> list[int]:
+        """Sizes of the runs of disjoint groups in ``tables(device).groups``."""
+        return self._phases.groups
+
+    def _check_factors(self) -> None:
+        if self.cardinality > MAX_FACTOR_CARDINALITY:
+            raise ValueError(
+                f"all-different factors take at most {MAX_FACTOR_CARDINALITY} values, got {self.cardinality}:"
+                ' use factors="pairwise"'
+            )
+
+    def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
+        """Exact where the assignments are listed, and given label 0; otherwise max-product and decimation.
+
+        Decimation fixes, round by round, the symbols whose max-product beliefs are most certain. ``valid`` says
+        whether what it arrives at has the label. Ties: the first assignment of the list, the first symbol, value, pair.
+        """
+        tables = self.tables(logits.device)
+        operators = torch.ops.emnesy_gpu
+        if self.enumerable:
+            results = operators.enumeration_map(logits, label, tables.assignments, tables.pairs, check)
+        else:
+            self._check_factors()
+            phases = self._phases.groups
+            results = operators.all_different_map(logits, label, tables.groups, phases, tables.pairs, check)
+        z, log_joint, status, valid = results
+        return MapAssignment(z, log_joint, status.logical_not(), valid)
+
+    def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
+        assignments = self.tables(logits.device).assignments
+        where = logits, label, assignments, n_samples, seed, first_row, check
+        z, _ = torch.ops.emnesy_gpu.enumeration_sample(*where)
+        return z

@@ -1,0 +1,113 @@
+"""Groups of variables as the integer tables that kernels read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MAX_ASSIGNMENTS = 4096
+MAX_FRONTIER = 1 << 16
+"""Partial assignments beyond which the search for all valid ones gives up."""
+
+
+class GroupTables(NamedTuple):
+    """Everything on one device, int32 but for the pairs (int64, to index with) and the assignments (uint8).
+
+    pairs [2, P]: variables that must differ. groups [G, W], padded with -1, ordered so that runs of disjoint groups
+    follow each other. neighbours and reverse [N, D], padded with -1: who must differ from i, and at which slot of
+    theirs i stands. order [N]: variables in runs without a common group. assignments [M, N]: all the valid ones, or
+    None where there are more than MAX_ASSIGNMENTS.
+    """
+
+    pairs: Tensor
+    groups: Tensor
+    neighbours: Tensor
+    reverse: Tensor
+    order: Tensor
+    assignments: Tensor | None
+
+    def to(self, device: torch.device) -> GroupTables:
+        return GroupTables(*(None if table is None else table.to(device) for table in self))  # type: ignore[arg-type]
+
+
+class Phases(NamedTuple):
+    """Sizes of the runs in ``groups`` and ``order`` that a serial schedule updates at once."""
+
+    groups: list[int]
+    variables: list[int]
+
+
+def checked_groups(groups: Iterable[Sequence[int]], n_variables: int, cardinality: int) -> list[tuple[int, ...]]:
+    """The groups as tuples; raises TypeError and ValueError with the group that makes no sense."""
+    checked = [tuple(group) for group in groups]
+    if not checked:
+        raise ValueError("groups must hold at least one group, got none")
+    for index, group in enumerate(checked):
+        if not all(isinstance(i, int) and not isinstance(i, bool) for i in group):
+            raise TypeError(f"groups[{index}] must hold integers, got {group!r}")
+        if not 2 <= len(group) <= cardinality:
+            raise ValueError(f"groups[{index}] must have 2..{cardinality} members (cardinality), got {len(group)}")
+        if len(set(group)) < len(group):
+            raise ValueError(f"groups[{index}] must name every variable once, got {group!r}")
+        if not all(0 <= i < n_variables for i in group):
+            raise ValueError(f"groups[{index}] must hold variables in 0..{n_variables - 1}, got {group!r}")
+    return checked
+
+
+def make_tables(groups: list[tuple[int, ...]], n_variables: int, cardinality: int) -> tuple[GroupTables, Phases]:
+    pairs = sorted({pair for group in groups for pair in combinations(sorted(group), 2)})
+    adjacent: list[list[int]] = [[] for _ in range(n_variables)]
+    for first, second in pairs:
+        adjacent[first].append(second)
+        adjacent[second].append(first)
+    group_runs = _colour([{j for j, other in enumerate(groups) if set(group) & set(other)} for group in groups])
+    variable_runs = _colour([set(neighbours) for neighbours in adjacent])
+    assignments = valid_assignments(adjacent, cardinality)
+    tables = GroupTables(
+        pairs=torch.tensor(pairs, dtype=torch.int64).T.contiguous(),
+        groups=_padded([groups[g] for run in group_runs for g in run]),
+        neighbours=_padded(adjacent),
+        reverse=_padded([[adjacent[j].index(i) for j in neighbours] for i, neighbours in enumerate(adjacent)]),
+        order=torch.tensor([i for run in variable_runs for i in run], dtype=torch.int32),
+        assignments=None if assignments is None else torch.from_numpy(assignments),
+    )
+    return tables, Phases([len(run) for run in group_runs], [len(run) for run in variable_runs])
+
+
+def _colour(conflicts: list[set[int]]) -> list[list[int]]:
+    """Runs of members without conflicts, each member in the first run that takes it."""
+    runs: list[list[int]] = []
+    for member, foes in enumerate(conflicts):
+        for run in runs:
+            if not foes & set(run):
+                run.append(member)
+                break
+        else:
+            runs.append([member])
+    return runs
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[-1] * (width - len(row))] for row in rows], dtype=torch.int32)
+
+
+def valid_assignments(adjacent: list[list[int]], cardinality: int) -> np.ndarray | None:
+    """All assignments uint8 [M, N] whose neighbours differ, in lexicographic order; None where they are too many."""
+    found = np.zeros((1, 0), np.uint8)
+    values = np.arange(cardinality, dtype=np.uint8)
+    for i, neighbours in enumerate(adjacent):
+        grown = np.concatenate([found.repeat(cardinality, 0), np.tile(values, len(found))[:, None]], 1)
+        allowed = np.ones(len(grown), bool)
+        for j in neighbours:
+            if j < i:
+                allowed &= grown[:, j] != grown[:, i]
+        found = grown[allowed]
+        if len(found) > MAX_FRONTIER:
+            return None
+    return found if 0 < len(found) <= MAX_ASSIGNMENTS else None

@@ -1,0 +1,60 @@
+"""What every specification shares: priors of symbols from logits, the status of a row, draws from weights.
+
+Logits are [batch, ..., K]: any number of symbols with K values each. Status codes: POSSIBLE; IMPOSSIBLE, no
+assignment of positive probability has the label; INVALID_LOGITS, a NaN or +inf, or a symbol with no finite logit;
+INVALID_LABEL. The highest that applies is reported.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+POSSIBLE, IMPOSSIBLE, INVALID_LOGITS, INVALID_LABEL = range(4)
+NEG_INF = float("-inf")
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """float64 log-softmax; a symbol whose logits are no prior gets the uniform one (its row is invalid anyway)."""
+    return torch.log_softmax(torch.where(not_a_prior(logits), 0.0, logits.double()), -1)
+
+
+def not_a_prior(logits: Tensor) -> Tensor:
+    """Symbols with a NaN or +inf logit or without a finite one: bool [..., 1]."""
+    broken = (logits.isnan() | (logits == float("inf"))).any(-1, keepdim=True)
+    return broken | (logits == NEG_INF).all(-1, keepdim=True)
+
+
+def row_status(logits: Tensor, label: Tensor, label_values: int) -> Tensor:
+    """uint8 [batch]: INVALID_LABEL where a label entry is not in [0, label_values), INVALID_LOGITS, or POSSIBLE."""
+    status = torch.zeros(len(logits), dtype=torch.uint8, device=logits.device)
+    status[not_a_prior(logits).flatten(1).any(1)] = INVALID_LOGITS
+    outside = (label < 0) | (label >= label_values)
+    status[outside.unsqueeze(1).flatten(1).any(1)] = INVALID_LABEL
+    return status
+
+
+def result_dtype(logits: Tensor) -> torch.dtype:
+    """float64 for float64 logits, else float32."""
+    return torch.promote_types(logits.dtype, torch.float32)
+
+
+def log_normalise(log_weights: Tensor) -> Tensor:
+    """Weights along the last axis divided by their sum; rows of zeros become uniform."""
+    total = torch.logsumexp(log_weights, -1, keepdim=True)
+    return torch.log_softmax(torch.where(total == NEG_INF, 0.0, log_weights), -1)
+
+
+def draw(log_weights: list[float], uniform: float) -> int:
+    """The first index whose running sum of weights exceeds uniform * total."""
+    shifted = torch.tensor(log_weights, dtype=torch.float64)
+    weights = (shifted - shifted.max()).exp().tolist()
+    total = 0.0
+    for weight in weights:
+        total += weight
+    running = 0.0
+    for index, weight in enumerate(weights):
+        running += weight
+        if running > uniform * total:
+            return index
+    return max(index for index, weight in enumerate(weights) if weight > 0)
