@@ -12,18 +12,40 @@ from tests.cases import Case
 OPS = torch.ops.emnesy_gpu
 
 
-def arguments(op: str, dtype: torch.dtype = torch.float32, batch: int = 3):
-    logits, label = Case(3, batch=batch).draw()
-    extra = {
-        "carry_chain_posterior": (True,),
-        "carry_chain_em_gradient": (0.5, True),
-        "carry_chain_map": (True,),
-        "carry_chain_sample": (2, 7, 0, True),
-    }[op]
-    return (logits.to(dtype), label, *extra)
+def sum_arguments(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    logits, label = Case(3, batch=3).draw()
+    return logits.to(dtype), label
 
 
-ALL = ["carry_chain_posterior", "carry_chain_em_gradient", "carry_chain_map", "carry_chain_sample"]
+def board_arguments(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    return logits.to(dtype), torch.tensor([1, 0, 1])
+
+
+BOARD = em.Sudoku(4)
+TABLES = BOARD.tables(torch.device("cpu"))
+GRAPH = (TABLES.groups, BOARD.serial_phases)
+NEIGHBOURS = (TABLES.neighbours, TABLES.reverse, TABLES.order, [16])
+SUM_OPS = {
+    "carry_chain_posterior": (True,),
+    "carry_chain_em_gradient": (0.5, True),
+    "carry_chain_map": (True,),
+    "carry_chain_sample": (2, 7, 0, True),
+}
+BOARD_OPS = {
+    "enumeration_posterior": (TABLES.assignments, True),
+    "enumeration_map": (TABLES.assignments, TABLES.pairs, True),
+    "enumeration_sample": (TABLES.assignments, 2, 7, 0, True),
+    "all_different_belief_propagation": (*GRAPH, 2, 0.0, 0.0, False, True),
+    "all_different_map": (*GRAPH, TABLES.pairs, True),
+    "not_equal_belief_propagation": (*NEIGHBOURS, 2, 0.0, 0.0, False, True),
+}
+ALL = SUM_OPS | BOARD_OPS
+
+
+def arguments(op: str, dtype: torch.dtype = torch.float32):
+    inputs = sum_arguments(dtype) if op in SUM_OPS else board_arguments(dtype)
+    return (*inputs, *ALL[op])
 
 
 @pytest.mark.parametrize("op", ALL)
@@ -38,33 +60,39 @@ def test_every_registered_operator_is_checked() -> None:
 
 
 def step_with_posterior(model, problem, x, label):
-    logits = model(x).view(-1, *problem.latent_shape, problem.cardinality)
-    post = em.posterior(problem, logits, label)
-    loss = em.em_loss(logits, post)
+    logits = model(x)
+    loss = em.em_loss(logits, em.posterior(problem, logits, label))
     loss.backward()
     return loss
 
 
 def step_with_fused_loss(model, problem, x, label):
-    logits = model(x).view(-1, *problem.latent_shape, problem.cardinality)
-    loss = em.fused_em_loss(problem, logits, label)
+    loss = em.fused_em_loss(problem, model(x), label)
     loss.backward()
     return loss
 
 
-@pytest.mark.parametrize("step", [step_with_posterior, step_with_fused_loss])
-def test_a_training_step_compiles_without_a_graph_break(step) -> None:
-    problem = em.Addition(2)
+STEPS = [
+    (step_with_posterior, em.Addition(2)),
+    (step_with_fused_loss, em.Addition(2)),
+    (step_with_posterior, em.Sudoku(4)),
+    (step_with_fused_loss, em.Sudoku(4)),
+    (step_with_posterior, em.Sudoku(9)),
+]
+
+
+@pytest.mark.parametrize(("step", "problem"), STEPS)
+def test_a_training_step_compiles_without_a_graph_break(step, problem: em.Problem) -> None:
     torch.manual_seed(0)
-    model = torch.nn.Linear(7, 10)
-    x = torch.randn(4 * 2 * 2, 7)
-    label = problem.label(torch.randint(0, 10, (4, 2, 2)))
+    model = torch.nn.Linear(7, problem.cardinality)
+    x = torch.randn(4, *problem.latent_shape, 7)
+    label = problem.label(torch.randint(0, problem.cardinality, (4, *problem.latent_shape)))
     expected = step(model, problem, x, label)
     gradient = model.weight.grad.clone()
     model.zero_grad()
 
     def loss_of(x, label):
-        logits = model(x).view(-1, *problem.latent_shape, problem.cardinality)
+        logits = model(x)
         if step is step_with_fused_loss:
             return em.fused_em_loss(problem, logits, label)
         return em.em_loss(logits, em.posterior(problem, logits, label))

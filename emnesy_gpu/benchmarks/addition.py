@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 import emnesy_gpu as em
-from emnesy_gpu.benchmarks.measure import median_seconds, peak_bytes
+from emnesy_gpu.benchmarks.suite import Suite
 from emnesy_gpu.reference import carry_chain as reference
 from emnesy_gpu.reference.carry_chain_torch import bp_em_posterior
 
@@ -24,18 +22,6 @@ METHODS = {
     "softmax": "torch.softmax of the logits alone",
     "copy": "a copy of the logits",
 }
-
-
-@dataclass
-class Measurement:
-    """One method at one size; ``peak`` in bytes above the inputs."""
-
-    method: str
-    n_digits: int
-    batch: int
-    seconds: float
-    peak: int | None
-    error: float | None
 
 
 def inputs(n_digits: int, batch: int, device: torch.device) -> tuple[em.Addition, Tensor, Tensor]:
@@ -77,40 +63,16 @@ def errors(problem: em.Addition, logits: Tensor, label: Tensor, rows: int = 16) 
     return {name: float((calls[name]()[:rows] - value).abs().max()) for name, value in expected.items()}
 
 
-def run(
-    digits: Iterable[int] = DIGITS, batches: Iterable[int] = BATCHES, device: str = "cpu", budget: float = 0.5
-) -> Iterator[Measurement]:
-    """Measure every method at every size; the results are checked against the reference before they are timed."""
-    where = torch.device(device)
-    sizes = [(n, batch) for n in digits for batch in batches]
-    peaks = _peaks(sizes, device, torch.get_num_threads())
-    for n, batch in sizes:
-        problem, logits, label = inputs(n, batch, where)
-        error = errors(problem, logits, label)
-        too_large = {name: value for name, value in error.items() if not value < 1e-3}
-        if too_large:
-            raise ArithmeticError(f"wrong results at n={n}, batch={batch}, not timed: {too_large}")
-        for name, call in methods(problem, logits, label).items():
-            seconds = median_seconds(call, where, budget)
-            yield Measurement(name, n, batch, seconds, peaks[n, batch, name], error.get(name))
-
-
-def _peaks(sizes: list[tuple[int, int]], device: str, threads: int) -> dict[tuple[int, int, str], int | None]:
-    """Peak memory of every method, from a process of its own: its allocator settings would slow the timings."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_measure_peaks, (sizes, device, threads))
-
-
-def _measure_peaks(sizes: list[tuple[int, int]], device: str, threads: int) -> dict[tuple[int, int, str], int | None]:
-    torch.set_num_threads(threads)
-    where = torch.device(device)
-    peaks = {}
-    for n, batch in sizes:
-        for name, call in methods(*inputs(n, batch, where)).items():
-            peaks[n, batch, name] = peak_bytes(call, where)
-    return peaks
-
-
-def as_records(measurements: Iterable[Measurement]) -> list[dict[str, object]]:
-    return [asdict(measurement) for measurement in measurements]
+SUITE = Suite(
+    name="addition",
+    title="Addition",
+    size_name="digits",
+    sizes=DIGITS,
+    batches=BATCHES,
+    methods=METHODS,
+    inputs=inputs,
+    calls=methods,
+    errors=errors,
+    unit="position",
+    work=lambda n_digits: n_digits,
+)

@@ -9,22 +9,22 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from emnesy_gpu.benchmarks.addition import METHODS, Measurement, as_records
+from emnesy_gpu.benchmarks.suite import Measurement, Suite, as_records
 
 MIB = 2.0**20
 
 
-def table(measurements: Sequence[Measurement], facts: dict[str, object]) -> Table:
-    """One line per size and method; ratios are against BP-std and the copy of the same run."""
-    view = Table(title=f"Addition on {facts['device']}, {facts['threads']} thread(s), medians")
-    for column in ("digits", "batch", "method", "time ms", "x BP-std", "copies", "peak MiB", "error"):
+def table(suite: Suite, measurements: Sequence[Measurement], facts: dict[str, object]) -> Table:
+    """One line per size and method; ratios are against the baseline and the copy of the same run."""
+    view = Table(title=f"{suite.title} on {facts['device']}, {facts['threads']} thread(s), medians")
+    for column in (suite.size_name, "batch", "method", "time ms", f"x {suite.baseline}", "copies", "peak MiB", "error"):
         view.add_column(column, justify="left" if column == "method" else "right")
-    by_key = {(m.n_digits, m.batch, m.method): m for m in measurements}
+    by_key = {(m.size, m.batch, m.method): m for m in measurements}
     for m in measurements:
-        baseline = by_key[m.n_digits, m.batch, "BP-std"].seconds
-        copy = by_key[m.n_digits, m.batch, "copy"].seconds
+        baseline = by_key[m.size, m.batch, suite.baseline].seconds
+        copy = by_key[m.size, m.batch, suite.copy].seconds
         view.add_row(
-            str(m.n_digits),
+            str(m.size),
             str(m.batch),
             m.method,
             f"{m.seconds * 1e3:.4f}",
@@ -32,7 +32,7 @@ def table(measurements: Sequence[Measurement], facts: dict[str, object]) -> Tabl
             f"{m.seconds / copy:.1f}",
             "-" if m.peak is None else f"{m.peak / MIB:.2f}",
             "-" if m.error is None else f"{m.error:.0e}",
-            end_section=m.method == list(METHODS)[-1],
+            end_section=m.method == list(suite.methods)[-1],
         )
     return view
 
@@ -44,8 +44,8 @@ def write_json(
     path.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def write_plot(path: Path, measurements: Sequence[Measurement], facts: dict[str, object]) -> None:
-    """Time per position over the number of digits, and peak memory, at the largest batch."""
+def write_plot(path: Path, suite: Suite, measurements: Sequence[Measurement], facts: dict[str, object]) -> None:
+    """Time per unit of work over the size, and peak memory, at the largest batch."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -53,26 +53,30 @@ def write_plot(path: Path, measurements: Sequence[Measurement], facts: dict[str,
 
     batch = max(m.batch for m in measurements)
     figure, (time_axis, memory_axis) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    for name in METHODS:
+    for name in suite.methods:
         rows = [m for m in measurements if m.method == name and m.batch == batch]
-        digits = [m.n_digits for m in rows]
-        time_axis.plot(digits, [1e9 * m.seconds / (m.n_digits * batch) for m in rows], marker="o", label=name)
-        if name != "copy" and all(m.peak is not None for m in rows):
-            memory_axis.plot(digits, [(m.peak or 0) / MIB for m in rows], marker="o", label=name)
-    for axis, title in ((time_axis, "ns per position"), (memory_axis, "peak MiB above the inputs")):
-        axis.set(xscale="log", yscale="log", xlabel="digits per number", title=title)
+        sizes = [m.size for m in rows]
+        time_axis.plot(sizes, [1e9 * m.seconds / (suite.work(m.size) * batch) for m in rows], marker="o", label=name)
+        if name != suite.copy and all(m.peak is not None for m in rows):
+            memory_axis.plot(sizes, [(m.peak or 0) / MIB for m in rows], marker="o", label=name)
+    for axis, title in ((time_axis, f"ns per {suite.unit}"), (memory_axis, "peak MiB above the inputs")):
+        axis.set(xscale="log", yscale="log", xlabel=suite.size_name, title=title)
         axis.grid(alpha=0.3, which="both")
     handles, labels = time_axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(METHODS))
-    figure.suptitle(f"Addition, batch {batch}, {facts['device']}, {facts['threads']} thread(s), torch {facts['torch']}")
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(suite.methods))
+    figure.suptitle(
+        f"{suite.title}, batch {batch}, {facts['device']}, {facts['threads']} thread(s), torch {facts['torch']}"
+    )
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
 
 
-def show(measurements: Sequence[Measurement], facts: dict[str, object], startup: dict[str, float]) -> None:
+def show(
+    suite: Suite, measurements: Sequence[Measurement], facts: dict[str, object], startup: dict[str, float]
+) -> None:
     console = Console()
-    console.print(table(measurements, facts))
-    for name, meaning in METHODS.items():
+    console.print(table(suite, measurements, facts))
+    for name, meaning in suite.methods.items():
         console.print(f"{name:>14}  {meaning}")
     seconds = ", ".join(f"{name} {value:.2f} s" for name, value in startup.items())
     console.print(seconds, "until the first posterior")

@@ -8,25 +8,31 @@ import sys
 import tempfile
 
 SCRIPT = """
-import time, torch
+import sys, time, torch
 start = time.perf_counter()
 import emnesy_gpu as em
 imported = time.perf_counter()
-em.posterior(em.Addition(4), torch.zeros(8, 2, 4, 10), torch.zeros(8, 5, dtype=torch.int64))
-print(imported - start, time.perf_counter() - start)
+from importlib import import_module
+suite = import_module(f"emnesy_gpu.benchmarks.{sys.argv[1]}").SUITE
+problem, logits, label = suite.inputs(int(sys.argv[2]), 8, torch.device("cpu"))
+prepared = time.perf_counter()
+em.posterior(problem, logits, label)
+print(imported - start, time.perf_counter() - prepared + imported - start)
 """
 
 
-def measure() -> dict[str, float]:
-    """import: of emnesy_gpu after torch; cold and warm: import and first posterior together."""
+def measure(suite: str, size: int) -> dict[str, float]:
+    """import: of emnesy_gpu after torch; cold and warm: import and first posterior of a suite's problem together."""
     with tempfile.TemporaryDirectory() as cache:
-        _, cold = _first_posterior(cache)
-        imported, warm = _first_posterior(cache)
+        _, cold = _first_posterior(cache, suite, size)
+        imported, warm = _first_posterior(cache, suite, size)
     return {"import": imported, "cold": cold, "warm": warm}
 
 
-def _first_posterior(cache: str) -> tuple[float, float]:
+def _first_posterior(cache: str, suite: str, size: int) -> tuple[float, float]:
     environment = os.environ | {"NUMBA_CACHE_DIR": cache}
-    output = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
+    output = subprocess.run(
+        [sys.executable, "-c", SCRIPT, suite, str(size)], env=environment, capture_output=True, text=True, check=True
+    )
     imported, total = map(float, output.stdout.split())
     return imported, total

@@ -65,7 +65,7 @@ def sample(logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: 
 def _sum_product(logits: Tensor, label: Tensor, prior_share: float, factor: float) -> tuple[Tensor, Tensor, Tensor]:
     """float32 rows in linear arithmetic; what that leaves, and float64 rows, with wide exponents."""
     log_evidence, status = _row_results(logits)
-    marginals = torch.empty(logits.shape, dtype=log_evidence.dtype)
+    marginals = torch.empty_like(logits, dtype=log_evidence.dtype)
     arrays = [tensor.numpy() for tensor in (label, marginals, log_evidence, status)]
     rows_work: Callable[..., None] = _wide_rows if log_evidence.dtype == torch.float64 else _linear_rows
     nanoseconds = 12.0 if rows_work is _wide_rows else 2.0

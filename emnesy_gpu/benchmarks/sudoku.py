@@ -1,0 +1,103 @@
+"""Sudoku: fused belief propagation against unfused torch, BP-std, pairwise factors, and a copy of the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+import emnesy_gpu as em
+from emnesy_gpu.benchmarks.suite import Suite
+from emnesy_gpu.reference import all_different_autograd
+
+SIZES = (4, 9)
+BATCHES = (64, 256, 1024)
+SWEEPS = 5
+METHODS = {
+    "exact": "posterior over all valid boards (size 4)",
+    "fused": f"{SWEEPS} serial sweeps with all-different factors, softmax and Bethe evidence, one fused kernel",
+    "pairwise": f"{SWEEPS} serial sweeps with not-equal factors, one fused kernel",
+    "torch EM": "the messages of all-different factors in torch, no autograd",
+    "BP-std": "gradient by autograd through every one of those messages",
+    "copy": "a copy of the logits",
+}
+
+
+def inputs(size: int, batch: int, device: torch.device) -> tuple[em.Sudoku, Tensor, Tensor]:
+    """A half-trained net (right in about 7 of 10 cells of 9x9) reads one valid board with relabelled symbols."""
+    problem, side = em.Sudoku(size), int(size**0.5)
+    generator = torch.Generator().manual_seed(size)
+    cells = torch.arange(size)
+    board = (side * cells[:, None] + cells[:, None] // side + cells) % size
+    relabelled = torch.rand(batch, size, generator=generator).argsort(1)
+    z = relabelled[:, board]
+    logits = torch.randn(batch, size, size, size, generator=generator)
+    logits.scatter_add_(-1, z[..., None], torch.full((*z.shape, 1), 2.0))
+    return problem, logits.to(device), problem.label(z).to(device)
+
+
+def methods(problem: em.Sudoku, logits: Tensor, label: Tensor) -> dict[str, Callable[[], Tensor]]:
+    """Each method as a call without arguments; all but the copy return what it takes to train."""
+    leaf, target = logits.clone().requires_grad_(), torch.empty_like(logits)
+    symbols = logits.flatten(1, -2)
+    groups = problem.tables(logits.device).groups
+    factors = all_different_autograd.serial_factors(groups, problem.serial_phases, problem.n_variables)
+    fused, pairwise = em.BeliefPropagation(SWEEPS), em.BeliefPropagation(SWEEPS, factors="pairwise")
+
+    def torch_em() -> Tensor:
+        with torch.no_grad():
+            return all_different_autograd.belief_propagation(symbols, factors, SWEEPS)[1].view(logits.shape)
+
+    def bp_std() -> Tensor:
+        (gradient,) = torch.autograd.grad(em.bp_std_loss(problem, leaf, label, "sum", iterations=SWEEPS), leaf)
+        return gradient
+
+    calls = {
+        "exact": lambda: em.posterior(problem, logits, label, em.Exact()).marginals,
+        "fused": lambda: em.posterior(problem, logits, label, fused).marginals,
+        "pairwise": lambda: em.posterior(problem, logits, label, pairwise).marginals,
+        "torch EM": torch_em,
+        "BP-std": bp_std,
+        "copy": lambda: target.copy_(logits),
+    }
+    if not problem.enumerable:
+        del calls["exact"]
+    return calls
+
+
+def errors(problem: em.Sudoku, logits: Tensor, label: Tensor, rows: int = 4) -> dict[str, float]:
+    """Largest error over the first rows against the float64 reference of the same engine."""
+    some, valid = logits[:rows], label[:rows]
+    calls = methods(problem, some, valid)
+    engines: dict[str, em.Engine] = {
+        "exact": em.Exact(),
+        "fused": em.BeliefPropagation(SWEEPS),
+        "pairwise": em.BeliefPropagation(SWEEPS, factors="pairwise"),
+        "torch EM": em.BeliefPropagation(SWEEPS),
+    }
+    found = {}
+    with em.backend("reference"):
+        expected = {
+            name: em.posterior(problem, some.double(), valid, engine).marginals
+            for name, engine in engines.items()
+            if name in calls
+        }
+    for name, marginals in expected.items():
+        found[name] = float((calls[name]().double() - marginals).abs().max())
+    return found
+
+
+SUITE = Suite(
+    name="sudoku",
+    title="Sudoku",
+    size_name="size",
+    sizes=SIZES,
+    batches=BATCHES,
+    methods=METHODS,
+    inputs=inputs,
+    calls=methods,
+    errors=errors,
+    unit="board and sweep",
+    work=lambda size: SWEEPS,
+)

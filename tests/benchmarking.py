@@ -1,0 +1,45 @@
+"""One benchmark of one method of a suite, on CPU and CUDA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from emnesy_gpu.benchmarks import clocks
+from emnesy_gpu.benchmarks.measure import machine, now
+from emnesy_gpu.benchmarks.suite import LARGEST_ERROR, Suite
+
+
+def synchronised() -> float:
+    return now(torch.device("cuda"))
+
+
+DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, pytest.mark.benchmark(timer=synchronised)])]
+
+
+def measure(benchmark, suite: Suite, device: str, size: int, batch: int, method: str, large: bool) -> None:
+    """Groups are sizes, so that every method stands beside its baselines; the results are checked first."""
+    where = torch.device(device)
+    inputs = suite.inputs(size, batch, where)
+    calls = suite.calls(*inputs)
+    if method not in calls:
+        pytest.skip(f"{method} does not exist for {suite.size_name} {size}")
+    error = suite.errors(*inputs).get(method, 0.0)
+    assert error < LARGEST_ERROR
+    benchmark.group = f"{suite.name} {device} {suite.size_name}={size} batch={batch}"
+    benchmark.extra_info |= machine(where) | {"max_error": error}
+    if device == "cuda":
+        benchmark.extra_info |= clocks.extra_info(calls[method], where)
+    with one_thread():
+        benchmark.pedantic(calls[method], rounds=5 if large else 20, warmup_rounds=2)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
