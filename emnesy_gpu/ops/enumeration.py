@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, int64, uint8
 
 from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.ops.ancestral import sample_invalid
 from emnesy_gpu.ops.registry import map_results, register, row_results
 from emnesy_gpu.ops.validity import given_label, map_given_label, raise_for_status
 
@@ -73,6 +74,10 @@ def _sample(
     z, status = _kernels(logits).sample(symbols, label.contiguous(), assignments, n_samples, seed, first_row)
     if check:
         raise_for_status(status, logits, label)
+    if logits.device.type != "cpu" or bool((label == 0).any()):
+        rows = torch.arange(first_row, first_row + len(logits), device=logits.device)
+        invalid = sample_invalid(symbols, assignments, n_samples, seed, rows)
+        z = torch.where((label == 0)[:, None], invalid, z)
     return z.view(n_samples, *logits.shape[:-1]), status
 
 
