@@ -20,8 +20,8 @@ from emnesy_gpu.reference.symbols import IMPOSSIBLE, NEG_INF, POSSIBLE, draw, lo
 def posterior(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Marginals p(z_i = v | valid) [batch, N, K], log evidence log p(valid) [batch], and the status of each row.
 
-    logits [batch, N, K]; label int64 [batch], 0 or 1 (a 0 changes nothing here); assignments uint8 [M, N], distinct, M >= 1.
-    Rows to which every assignment is impossible get the prior and log evidence -inf.
+    logits [batch, N, K]; label int64 [batch], 0 or 1 (a 0 changes nothing here); assignments uint8 [M, N], distinct, at
+    least one. Rows to which every assignment is impossible get the prior and log evidence -inf.
     """
     log_prior = log_softmax(logits)
     log_joint = sums(log_prior, assignments)

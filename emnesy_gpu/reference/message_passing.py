@@ -39,7 +39,8 @@ def sweep(messages: Tensor, active: Tensor, updates: Sequence[Update], iteration
             renewed, contradiction = update(messages)
             possible &= ~(active & contradiction)
             active = active & possible
-            largest = torch.maximum(largest, (renewed.exp() - messages.exp()).abs().flatten(1).amax(1))
+            steps = (renewed.exp() - messages.exp()).abs().flatten(1)
+            largest = torch.cat([largest[:, None], steps], 1).amax(1)
             messages = torch.where(active.view(-1, *[1] * (messages.dim() - 1)), renewed, messages)
         sweeps += active
         change = torch.where(active, largest, change)

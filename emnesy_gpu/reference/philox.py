@@ -6,6 +6,8 @@ on (seed, global row, sample, position) alone, so no launch geometry, batch spli
 
 from __future__ import annotations
 
+from torch import Tensor
+
 MASK = 0xFFFFFFFF
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -33,3 +35,19 @@ def philox_uniforms(n_positions: int, sample: int, row: int, seed: int) -> list[
     key = (seed & MASK, (seed >> 32) & MASK)
     words = (philox((i, sample, row & MASK, (row >> 32) & MASK), key) for i in range(n_positions))
     return [[(word + 0.5) * 2.0**-32 for word in four] for four in words]
+
+
+def philox_words(counter: tuple[Tensor, Tensor, Tensor, Tensor], seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Four 32-bit words for every counter, as int64; products wrap around at 64 bits, which leaves their bits right."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = seed & MASK, (seed >> 32) & MASK
+    for _ in range(ROUNDS):
+        product0, product1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
+        c0, c1, c2, c3 = (
+            ((product1 >> 32) & MASK) ^ c1 ^ k0,
+            product1 & MASK,
+            ((product0 >> 32) & MASK) ^ c3 ^ k1,
+            product0 & MASK,
+        )
+        k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
+    return c0, c1, c2, c3

@@ -1,0 +1,68 @@
+"""Samples from the prior and how many constraints they satisfy, in plain torch. All results are integers.
+
+The word of symbol i of sample t of row r is number i % 4 of Philox-4x32-10 with counter (i // 4, t, r) and the seed
+as key, without its lowest bit. The value is the number of the symbol's thresholds that it exceeds. A constraint is
+a set of symbols, and is satisfied when their values are all different.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from emnesy_gpu.reference.philox import MASK, philox_words
+
+
+def draw(thresholds: Tensor, n_samples: int, seed: int, first_row: int, first_sample: int) -> Tensor:
+    """int64 [n_samples, batch, N] from int32 thresholds [batch, N, K - 1]."""
+    batch, n, _ = thresholds.shape
+    device = thresholds.device
+    positions = torch.arange(-(-n // 4), device=device)
+    samples = torch.arange(first_sample, first_sample + n_samples, device=device)[:, None, None]
+    rows = torch.arange(first_row, first_row + batch, device=device)[:, None]
+    words = philox_words((positions, samples, rows & MASK, rows >> 32), seed)
+    words = torch.stack(words, -1).flatten(-2)[..., :n] >> 1
+    return (words[..., None] > thresholds).sum(-1)
+
+
+def weigh(
+    thresholds: Tensor,
+    weights: Tensor,
+    constraints: Tensor,
+    incident: Tensor,
+    n_samples: int,
+    seed: int,
+    first_row: int,
+    first_sample: int,
+) -> tuple[Tensor, Tensor]:
+    """Counts int64 [batch, R, width] of the samples per score, and weighted histogram int64 [batch, N, K].
+
+    weights: int32 [batch, R, width] in 0..2^24. constraints: int32 [C, W], symbols, padded with -1. incident: int32
+    [R, D], padded with -1: the constraints that row r is scored by. There are N rows, one for each symbol, or one for
+    all, scored by every constraint, and then D is 0. The last column counts the samples that satisfy every
+    constraint, column s < width - 1 the others that satisfy s.
+    """
+    batch, n, k = thresholds.shape[0], thresholds.shape[1], thresholds.shape[2] + 1
+    z = draw(thresholds, n_samples, seed, first_row, first_sample)
+    satisfied = _satisfied(z, constraints)
+    if incident.shape[1] == 0:
+        score = satisfied.sum(-1, keepdim=True)
+    else:
+        score = torch.stack([satisfied[..., row[row >= 0]].sum(-1) for row in incident.long()], -1)
+    score = torch.where(satisfied.all(-1, keepdim=True), weights.shape[-1] - 1, score).movedim(0, -1)
+    counts = torch.zeros(weights.shape, dtype=torch.int64, device=z.device)
+    counts.scatter_add_(-1, score, torch.ones_like(score))
+    weight = weights.long().gather(-1, score).expand(batch, n, n_samples)
+    histogram = torch.zeros(batch, n, k, dtype=torch.int64, device=z.device)
+    histogram.scatter_add_(-1, z.movedim(0, -1), weight)
+    return counts, histogram
+
+
+def _satisfied(z: Tensor, constraints: Tensor) -> Tensor:
+    """int64 [n_samples, batch, C] of 0 and 1."""
+    satisfied = torch.zeros(*z.shape[:-1], len(constraints), dtype=torch.int64, device=z.device)
+    for index, row in enumerate(constraints.tolist()):
+        members = [i for i in row if i >= 0]
+        values = z[..., members].sort(-1).values
+        satisfied[..., index] = (values[..., 1:] != values[..., :-1]).all(-1)
+    return satisfied

@@ -1,0 +1,92 @@
+"""Annealed Gibbs chains on groups of symbols that must all differ, in plain torch.
+
+Sweep s = 0, 1, ... draws every symbol in turn from its conditional p(z_i = v | rest) ~ prior_i(v) * factors[s,
+conflicts], where conflicts counts the other members of the groups of symbol i that have value v. All factors of sweep
+0 are 1: it draws from the prior. The marginals are the mean of these conditionals over the recorded sweeps and chains.
+Everything is float32 and computed in the same order on every back end, so that the chains are the same to the bit.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from emnesy_gpu.reference.philox import MASK, philox_words
+
+
+def run(
+    prior: Tensor,
+    factors: Tensor,
+    memberships: Tensor,
+    n_groups: int,
+    chains: int,
+    recorded: int,
+    seed: int,
+    first_row: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Marginals [batch, N, K], conflicts summed over annealing [batch, chains], and at the end [batch, chains].
+
+    prior: float32 [batch, N, K], the largest of a symbol 1. factors: float32 [sweeps + 1, largest conflicts + 1].
+    memberships: int32 [N, D], the groups of each symbol, padded with -1. The last ``recorded`` sweeps
+    are recorded; int64 conflicts are summed over the states before the others, or of the first state if all are.
+    """
+    batch, n, k = prior.shape
+    sweeps = len(factors) - 1
+    state = _State(prior, memberships, n_groups, chains, seed, first_row)
+    total = torch.zeros(batch, chains, n, k, device=prior.device)
+    annealing = torch.zeros(batch, chains, dtype=torch.int64, device=prior.device)
+    for sweep in range(sweeps + 1):
+        if 0 < sweep <= max(sweeps - recorded, 1):
+            annealing += state.conflicts()
+        conditionals = state.sweep(sweep, factors[sweep], total)
+        if sweep > sweeps - recorded:
+            total = total + conditionals
+    marginals = total[:, 0]
+    for chain in range(1, chains):
+        marginals = marginals + total[:, chain]
+    return marginals / (chains * recorded), annealing, state.conflicts()
+
+
+class _State:
+    """Values int64 [batch, chains, N] and how many members of a group have each, [batch, chains, G, K]."""
+
+    def __init__(
+        self, prior: Tensor, memberships: Tensor, n_groups: int, chains: int, seed: int, first_row: int
+    ) -> None:
+        batch, n, k = prior.shape
+        self.prior, self.seed = prior, seed
+        self.groups = [[int(g) for g in row if g >= 0] for row in memberships]
+        self.z = torch.full((batch, chains, n), -1, device=prior.device)
+        self.counts = torch.zeros(batch, chains, n_groups, k, dtype=torch.int64, device=prior.device)
+        self.chains = torch.arange(chains, device=prior.device)
+        self.rows = torch.arange(first_row, first_row + batch, device=prior.device)[:, None]
+
+    def conflicts(self) -> Tensor:
+        return (self.counts * (self.counts - 1) // 2).sum((-2, -1))
+
+    def sweep(self, sweep: int, factors: Tensor, like: Tensor) -> Tensor:
+        """Draw every symbol once and return the conditionals."""
+        conditionals = torch.zeros_like(like)
+        values = torch.arange(self.prior.shape[-1], device=like.device)
+        for i, groups in enumerate(self.groups):
+            held = (self.z[..., i, None] == values).long()
+            self.counts[:, :, groups] -= held[:, :, None]
+            weight = self.prior[:, None, i] * factors[self.counts[:, :, groups].sum(2)]
+            cumulative = torch.empty_like(weight)
+            running = torch.zeros_like(weight[..., 0])
+            for v in values.tolist():
+                running = running + weight[..., v]
+                cumulative[..., v] = running
+            threshold = self._uniform(sweep, i) * running
+            drawn = (cumulative[..., :-1] <= threshold[..., None]).sum(-1)
+            conditionals[:, :, i] = weight * (1.0 / running)[..., None]
+            self.z[..., i] = drawn
+            self.counts[:, :, groups] += (drawn[..., None] == values).long()[:, :, None]
+        return conditionals
+
+    def _uniform(self, sweep: int, i: int) -> Tensor:
+        """float32 [batch, chains] in [0, 1): upper 23 bits of word i % 4, counter (i // 4, chain and sweep, row)."""
+        position = torch.full_like(self.chains, i // 4)
+        counter = position, self.chains << 16 | sweep, self.rows & MASK, self.rows >> 32
+        word = philox_words(counter, self.seed)[i % 4]
+        return (word >> 9).float() * 2.0**-23
