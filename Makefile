@@ -9,8 +9,8 @@ READY = $(VENV)/.ready
 demo: $(READY)  ## Train a net on MNIST addition, 4 digits (scikit-learn's digits where MNIST is not at hand).
 	$(BIN)/python -m emnesy_gpu train addition --digits 4 --out runs/demo
 
-test: $(READY)  ## Run the tests.
-	$(BIN)/python -m pytest
+test: $(READY)  ## Run the tests, on up to four cores.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4
 
 bench: $(READY)  ## Run the benchmarks.
 	$(BIN)/python -m pytest --benchmark-only

@@ -14,31 +14,38 @@ if not (Path(__file__).parent / "kernels").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
 from emnesy_gpu.backends import backend
-from emnesy_gpu.baselines import bp_std_loss
+from emnesy_gpu.baselines import blackbox_loss, bp_std_loss, imle_loss
 from emnesy_gpu.e_step import Posterior, posterior, sample_posterior
 from emnesy_gpu.em import EM
-from emnesy_gpu.engines import MAP, BeliefPropagation, Engine, Exact, UnsupportedEngineError
+from emnesy_gpu.engines import ABC, MAP, BeliefPropagation, Engine, Exact, Gibbs, Rejection, UnsupportedEngineError
 from emnesy_gpu.m_step import em_loss, fused_em_loss
-from emnesy_gpu.problems import Addition, AllDifferent, Problem, Sudoku
+from emnesy_gpu.problems import Addition, AllDifferent, BlackBox, Problem, ShortestPath, Sudoku
 from emnesy_gpu.version import __version__
 
 __all__ = [
+    "ABC",
     "EM",
     "MAP",
     "Addition",
     "AllDifferent",
     "BeliefPropagation",
+    "BlackBox",
     "Engine",
     "Exact",
+    "Gibbs",
     "Posterior",
     "Problem",
+    "Rejection",
+    "ShortestPath",
     "Sudoku",
     "UnsupportedEngineError",
     "__version__",
     "backend",
+    "blackbox_loss",
     "bp_std_loss",
     "em_loss",
     "fused_em_loss",
+    "imle_loss",
     "posterior",
     "sample_posterior",
 ]

@@ -45,6 +45,17 @@ def belong_together(logits: Tensor, label: Tensor) -> None:
         raise ValueError(f"label must have the batch size of logits: expected {logits.shape[0]}, got {label.shape[0]}")
 
 
+def row_status(logits: Tensor, label: Tensor, n_values: int | None) -> Tensor:
+    """uint8 [batch]: 0, or why a row has no posterior. Label entries must lie in 0..n_values-1, if that is given."""
+    # The largest logit of a symbol is NaN, +inf or -inf exactly where its logits are no prior.
+    no_prior = logits.amax(-1).isfinite().logical_not()
+    status = no_prior.flatten(1).any(1) * INVALID_LOGITS
+    if n_values is not None:
+        outside = (label < 0) | (label >= n_values)
+        status = torch.where(outside.unsqueeze(1).flatten(1).any(1), INVALID_LABEL, status)
+    return status.to(torch.uint8)
+
+
 def raise_for_status(status: Tensor, logits: Tensor, label: Tensor, expected: str, n_values: int) -> None:
     """Raise for the first row whose logits or label no posterior can be computed from (synchronises a GPU).
 

@@ -15,6 +15,7 @@ from emnesy_gpu.tasks.images import DataError
 
 COMMANDS = {
     "bench": "emnesy_gpu.benchmarks.commands:bench",
+    "data": "emnesy_gpu.tasks.commands:data",
     "doctor": "emnesy_gpu.benchmarks.commands:doctor",
     "train": "emnesy_gpu.tasks.commands:train",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 
@@ -26,12 +27,12 @@ class PairConfig(NamedTuple):
 def carry_chain_pair(n_digits: int, base: int, compute_bytes: int) -> PairConfig:
     """A thread keeps 2 * run * base values in registers; longer chains than 256 threads hold are cut into chunks.
 
-    Runs of four would spill at ten values a row. Nothing here depends on the batch size, so a row's result does
-    not either.
+    Longer runs would spill: with chunks, runs of four at three values a row and runs of two at sixteen. Nothing here
+    depends on the batch size, so a row's result does not either.
     """
     row_bytes = base * compute_bytes
     positions = next_power_of_two(n_digits)
-    run = min(positions, 4 if row_bytes <= 16 else 2 if row_bytes <= 64 else 1)
+    run = min(positions, 4 if row_bytes <= 8 else 2 if row_bytes <= 40 else 1)
     lanes = min(positions // run, 256)
     samples = max(1, 128 // lanes)
     return PairConfig(samples, lanes, run, num_warps=samples * lanes // 32)
@@ -53,3 +54,152 @@ def carry_chain_general(n_addends: int, base: int) -> GeneralConfig:
 
 def carry_chain_sample_lanes(n_samples: int) -> int:
     return min(max(next_power_of_two(n_samples), 32), 128)
+
+
+SCRATCH_BYTES = 64 << 20
+"""What the programs of a launch may have together."""
+
+
+def resident_programs(batch: int, scratch_bytes: int) -> int:
+    """As many as run at once on a large GPU, each with scratch for one row of the batch.
+
+    What a row's result is made of does not depend on it.
+    """
+    return max(1, min(batch, 2048, SCRATCH_BYTES // scratch_bytes))
+
+
+class AllDifferentConfig(NamedTuple):
+    """All-different factors: a program works on `rows` groups at once, `lanes` threads each; scratch in numbers."""
+
+    rows: int
+    lanes: int
+    num_warps: int
+    programs: int
+    scratch: int
+
+
+def all_different(
+    batch: int, n_variables: int, n_groups: int, width: int, n_values: int, compute_bytes: int
+) -> AllDifferentConfig:
+    lanes = min(next_power_of_two(math.comb(n_values, n_values // 2)), 32)
+    rows = max(32 // lanes, 1)
+    padded = max(next_power_of_two(n_values), 4)
+    scratch = n_variables * n_values + 2 * n_groups * width * n_values + rows * (padded**2 + (4 << n_values))
+    programs = resident_programs(batch, scratch * compute_bytes)
+    return AllDifferentConfig(rows, lanes, max(rows * lanes // 32, 1), programs, scratch)
+
+
+class AllDifferentBlock(NamedTuple):
+    warps: int
+    shared_bytes: int
+
+
+def all_different_block(
+    n_variables: int, n_groups: int, width: int, n_values: int, largest_phase: int
+) -> AllDifferentBlock:
+    """CUDA C: a warp for every group of a phase, as far as 96 KiB go; tables, rows and sums of a warp, and the row."""
+    per_warp = (2 << n_values) + -(-(n_values * (n_values + 33)) // 4) * 4
+    shared = n_variables * n_values + 2 * n_groups * width * n_values + n_groups + (1 << n_values) // 2
+    warps = max(1, min(largest_phase, 16, (96 * 256 - shared) // (per_warp + 1)))
+    return AllDifferentBlock(warps, 4 * (shared + warps * (per_warp + 1)))
+
+
+class EnumerationConfig(NamedTuple):
+    """A list of assignments: tiles of `block` assignments, and of `rows` symbols with `width` values."""
+
+    block: int
+    rows: int
+    width: int
+    num_warps: int
+
+
+# Samples that are compared with a block of running sums at once, and the size of that block.
+ENUMERATION_SAMPLES = 16
+ENUMERATION_SAMPLE_BLOCK = 128
+
+
+def enumeration(n_assignments: int, n_symbols: int, n_values: int, largest_block: int) -> EnumerationConfig:
+    """Eight assignments a thread: more would spill, and fewer make the sums across threads the larger part."""
+    block = min(max(next_power_of_two(n_assignments), 32), largest_block)
+    width = next_power_of_two(n_values)
+    rows = min(next_power_of_two(n_symbols), max(128 // width, 1))
+    return EnumerationConfig(block, rows, width, num_warps=max(block // 256, 1))
+
+
+ABC_TILE = 128
+
+
+class AbcConfig(NamedTuple):
+    """Weighted samples: tiles of two samples a lane, dealt to `splits` tasks a row; scratch in int32."""
+
+    lanes: int
+    splits: int
+    programs: int
+    scratch: int
+
+
+def abc_sampling(batch: int, n_symbols: int, n_constraints: int, n_samples: int, local: bool) -> AbcConfig:
+    """As many programs of one warp as run at once on a large GPU, each with scratch for one tile.
+
+    Results are integer sums, the same for any number of programs.
+    """
+    lanes = ABC_TILE // 2
+    splits = max(1, min(-(-n_samples // ABC_TILE), 2048 // max(batch, 1)))
+    rows = -(-n_symbols // 4) * 4 + 1 + (n_constraints + 1 if local else 0)
+    return AbcConfig(lanes, splits, min(batch * splits, 2048), rows * lanes)
+
+
+GRID_TILE = 32
+"""Maps that a warp works on at once, one a thread: more would wait for the slowest of them."""
+
+GRID_SCRATCH = 1 << 24
+"""Numbers of scratch memory for all programs together."""
+
+
+class GridPathsConfig(NamedTuple):
+    """Cheapest paths: programs that run at once, and the costs and distances of one tile in each, in numbers."""
+
+    programs: int
+    scratch: int
+
+
+def grid_paths(tiles: int, height: int, width: int) -> GridPathsConfig:
+    scratch = 2 * (height + 2) * (width + 2) * GRID_TILE
+    return GridPathsConfig(max(1, min(tiles, 2048, GRID_SCRATCH // scratch)), scratch)
+
+
+class NotEqualConfig(NamedTuple):
+    """Pairwise not-equal factors: a program works on a tile [tile, padded] of variables and their values."""
+
+    tile: int
+    padded: int
+    num_warps: int
+    programs: int
+    scratch: int
+
+
+def not_equal(batch: int, n_variables: int, degree: int, n_values: int, compute_bytes: int) -> NotEqualConfig:
+    padded = max(next_power_of_two(n_values), 4)
+    tile = max(128 // padded, 1)
+    scratch = n_variables * n_values * (1 + 2 * degree) + degree * tile * padded
+    programs = resident_programs(batch, scratch * compute_bytes)
+    return NotEqualConfig(tile, padded, min(max(tile * padded // 128, 1), 8), programs, scratch)
+
+
+class GibbsConfig(NamedTuple):
+    """Gibbs chains: a warp runs `chains` chains of each of `rows` rows at a time; scratch in bytes."""
+
+    rows: int
+    chains: int
+    programs: int
+    scratch: int
+
+
+def gibbs(batch: int, n_chains: int, n_symbols: int, n_values: int, n_groups: int) -> GibbsConfig:
+    chains = min(next_power_of_two(n_chains), 32)
+    rows = 32 // chains
+    return GibbsConfig(rows, chains, min(-(-batch // rows), 2048), 32 * (n_groups * n_values + n_symbols))
+
+
+# Samples a program draws of a black box; what its function needs of registers is not known.
+BLACK_BOX_TILE = 128

@@ -1,6 +1,9 @@
-"""A modelled roofline of the addition kernels, from the counters of the GPU simulator: no GPU is needed or used.
+"""A modelled roofline of the kernels, from the counters of the GPU simulator: no GPU is needed or used.
 
     python -m profiling.roofline --digits 4 15 100 --json roofline.json --markdown roofline.md --plot roofline.png
+    python -m profiling.roofline --stems all_different enumeration
+
+The first is addition of any length, the second every launch of these stems in tests/kernel_registry that is not slow.
 
 The kernels are compiled for each GPU and their PTX runs in tests/gpu_simulator, which counts what every warp does.
 Bytes and instructions per instance are then set against the fewest bytes that the op must move and against the peak
@@ -34,7 +37,6 @@ from profiling.opcodes import by_pipe
 
 LABEL = "modelled"
 OPS = ("posterior", "em_gradient")
-BYTES_PER_POSITION = 160  # two addends of ten float32 logits, read once and written once
 MODELLED_BATCH = 65536
 SIMULATED_POSITIONS = 2048
 MARKERS = "os^DvPX*"
@@ -42,10 +44,10 @@ MARKERS = "os^DvPX*"
 
 @dataclass(frozen=True)
 class Counts:
-    """What one simulated launch did per instance (one row of the batch)."""
+    """What one simulated launch did per instance, which `unit` describes."""
 
     op: str
-    n_digits: int
+    unit: str
     arch: int
     least_bytes: float  # every input and output byte once
     requested_sectors: float
@@ -66,8 +68,8 @@ class Counts:
 
     @property
     def excess(self) -> float:
-        """Unique traffic over 160 bytes per position, the logits and marginals alone."""
-        return self.unique_bytes / (BYTES_PER_POSITION * self.n_digits)
+        """Unique traffic over the least."""
+        return self.unique_bytes / self.least_bytes
 
 
 def bounds(counts: Counts, gpu: peaks.Gpu) -> dict[str, float]:
@@ -93,11 +95,11 @@ def model(counts: Counts, gpu: peaks.Gpu) -> dict[str, Any]:
         "label": LABEL,
         "gpu": gpu.name,
         "op": counts.op,
-        "digits": counts.n_digits,
+        "unit": counts.unit,
         "least bytes": counts.least_bytes,
         "unique bytes": counts.unique_bytes,
         "requested bytes": counts.requested_sectors * peaks.SECTOR_BYTES,
-        "unique / 160 n": counts.excess,
+        "unique / least": counts.excess,
         "warp instructions": counts.warp_instructions,
         f"us at batch {MODELLED_BATCH}": limits[limit] * MODELLED_BATCH * 1e6,
         "limit": limit,
@@ -123,23 +125,44 @@ def simulate(op: str, n_digits: int, arch: int, batch: int | None = None) -> Cou
         else:
             outputs = torch.ops.emnesy_gpu.carry_chain_em_gradient(logits, label, 1.0, False)
     least = sum(tensor.nbytes for tensor in (logits, label, *outputs))
-    return count(op, n_digits, arch, least, batch, [launch.counters for launch in gpu.launches])
+    unit = f"one row, {n_digits} digits"
+    return count(op, unit, arch, least, batch, [launch.counters for launch in gpu.launches])
 
 
-def count(op: str, n_digits: int, arch: int, least_bytes: int, batch: int, launches: Sequence[Any]) -> Counts:
+def simulate_entry(entry: Any, arch: int) -> Counts:
+    """Run one launch of the kernel registry in the simulator, and count. Few rows leave blocks half empty."""
+    from tests.gpu_simulator import Options, simulated_triton
+
+    arguments = entry.draw()
+    with simulated_triton(arch, Options(checks=False)) as gpu:
+        outputs = entry.run("kernels.gpu", arguments)
+    least = sum(value.nbytes for value in (*arguments, *outputs) if isinstance(value, torch.Tensor))
+    return count(str(entry), entry.unit, arch, least, entry.rows, [launch.counters for launch in gpu.launches])
+
+
+def entries_of(stems: Sequence[str]) -> list[Any]:
+    from tests.kernel_registry import ENTRIES
+
+    entries = [entry for entry in ENTRIES if entry.stem in stems and not entry.slow]
+    if not entries:
+        raise SystemExit(f"no launches of {stems}; stems: {sorted({entry.stem for entry in ENTRIES})}")
+    return entries
+
+
+def count(op: str, unit: str, arch: int, least_bytes: int, batch: int, launches: Sequence[Any]) -> Counts:
     """The simulator's counters of the launches of one op, summed, per instance."""
     warp_instructions = sum(c.warp_instructions for c in launches)
     thread_instructions = sum(c.thread_instructions for c in launches)
-    units: dict[str, float] = {}
+    pipes: dict[str, float] = {}
     for counters in launches:
-        # A unit is busy for a whole warp, whichever of its lanes are active.
+        # A pipe is busy for a whole warp, whichever of its lanes are active.
         warps = counters.warp_instructions / max(counters.thread_instructions, 1)
-        for unit, threads in by_pipe(counters.opcodes).items():
-            units[unit] = units.get(unit, 0.0) + threads * warps
+        for pipe, threads in by_pipe(counters.opcodes).items():
+            pipes[pipe] = pipes.get(pipe, 0.0) + threads * warps
     traffic = [side for c in launches for side in (c.global_reads, c.global_writes)]
     return Counts(
         op=op,
-        n_digits=n_digits,
+        unit=unit,
         arch=arch,
         least_bytes=least_bytes / batch,
         requested_sectors=sum(side.sectors for side in traffic) / batch,
@@ -147,7 +170,7 @@ def count(op: str, n_digits: int, arch: int, least_bytes: int, batch: int, launc
         warp_instructions=warp_instructions / batch,
         thread_instructions=thread_instructions / batch,
         shared_wavefronts=sum(c.shared.wavefronts for c in launches) / batch,
-        pipes={unit: threads / batch for unit, threads in units.items()},
+        pipes={pipe: threads / batch for pipe, threads in pipes.items()},
     )
 
 
@@ -167,7 +190,7 @@ def _cell(value: object) -> str:
 
 def report(lines: Sequence[dict[str, Any]]) -> str:
     sources = "\n".join(f"- {gpu.name}: {gpu.source}" for gpu in peaks.GPUS.values())
-    title = "Modelled roofline of the addition kernels; bytes and instructions per instance, nothing measured"
+    title = "Modelled roofline; bytes and instructions per instance, nothing measured"
     return f"# {title}\n\n{table(lines)}\n\nPeaks ({peaks.GUIDE}):\n{sources}\n"
 
 
@@ -180,18 +203,18 @@ def write_plot(path: Path, points: Sequence[tuple[Counts, peaks.Gpu]]) -> None:
 
     figure, axis = pyplot.subplots(figsize=(8, 5), layout="constrained")
     intensities = [2.0 ** (e / 16) for e in range(-80, 33)]
-    kernels = list(dict.fromkeys((counts.op, counts.n_digits) for counts, _ in points))
+    kernels = list(dict.fromkeys((counts.op, counts.unit) for counts, _ in points))
     for colour, gpu in enumerate(peaks.GPUS.values()):
         roof = [min(x * gpu.bandwidth, peaks.ISSUE_SLOTS * gpu.cycles) / 1e9 for x in intensities]
         axis.plot(intensities, roof, color=f"C{colour}", label=f"{gpu.name}, peak")
         for counts, _ in [point for point in points if point[1] == gpu]:
             rate = counts.issued / max(bounds(counts, gpu).values()) / 1e9
-            marker = MARKERS[kernels.index((counts.op, counts.n_digits)) % len(MARKERS)]
+            marker = MARKERS[kernels.index((counts.op, counts.unit)) % len(MARKERS)]
             axis.plot(counts.issued / counts.unique_bytes, rate, marker, color=f"C{colour}")
-    for i, (op, n_digits) in enumerate(kernels):
-        axis.plot([], [], MARKERS[i % len(MARKERS)], color="grey", label=f"{op}, {n_digits} digits")
+    for i, (op, unit) in enumerate(kernels):
+        axis.plot([], [], MARKERS[i % len(MARKERS)], color="grey", label=f"{op}, {unit}")
     axis.set(xscale="log", yscale="log", xlabel="warp instructions per byte", ylabel="10^9 warp instructions per s")
-    axis.set_title("Addition kernels, modelled from simulator counters (not measured)")
+    axis.set_title("Modelled from simulator counters (not measured)")
     axis.grid(alpha=0.3, which="both")
     axis.legend(fontsize=8)
     figure.savefig(path, dpi=130)
@@ -202,14 +225,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="roofline", description=__doc__.partition("\n")[0])
     parser.add_argument("--digits", type=int, nargs="+", default=[4, 15, 100])
     parser.add_argument("--op", nargs="+", choices=OPS, default=["posterior"])
+    parser.add_argument("--stems", nargs="+", metavar="STEM", help="the launches of the kernel registry instead")
     parser.add_argument("--gpu", nargs="+", choices=list(peaks.GPUS), default=list(peaks.GPUS))
     parser.add_argument("--batch", type=int, help="instances to simulate (default: enough to fill some blocks)")
     for name in ("json", "markdown", "plot"):
         parser.add_argument(f"--{name}", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
     gpus = [peaks.GPUS[name] for name in options.gpu]
-    cases = [(op, n, gpu) for op in options.op for n in options.digits for gpu in gpus]
-    points = [(simulate(op, n, gpu.arch, options.batch), gpu) for op, n, gpu in cases]
+    if options.stems:
+        points = [(simulate_entry(entry, gpu.arch), gpu) for entry in entries_of(options.stems) for gpu in gpus]
+    else:
+        cases = [(op, n, gpu) for op in options.op for n in options.digits for gpu in gpus]
+        points = [(simulate(op, n, gpu.arch, options.batch), gpu) for op, n, gpu in cases]
     lines = [model(counts, gpu) for counts, gpu in points]
     print(report(lines))
     if options.json:

@@ -33,17 +33,6 @@ class Backend:
         return self.call(function, *args, **kwargs)
 
 
-@contextmanager
-def open_backend(name: str) -> Iterator[Backend]:
-    if name == "interpreter":
-        with interpreter() as call:
-            yield Backend(name, call)
-    elif name == "cuda":
-        yield Backend(name, call_on_cuda)
-    else:
-        yield Backend(name, forced(name))
-
-
 def forced(name: str) -> Callable[..., Any]:
     def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         with em.backend(name):
@@ -70,7 +59,7 @@ def move(value: Any, device: str) -> Any:
 
 
 @contextmanager
-def interpreter() -> Iterator[Callable[..., Any]]:
+def open_interpreter() -> Iterator[Callable[..., Any]]:
     """A worker process that runs the Triton kernels in Triton's interpreter."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
@@ -101,6 +90,7 @@ def interpreter() -> Iterator[Callable[..., Any]]:
 def serve(connection: Connection) -> None:
     """Answer calls until the other side hangs up."""
     torch.set_num_threads(1)
+    patch_language_once()
     with em.backend("triton"):
         while True:
             try:
@@ -108,6 +98,24 @@ def serve(connection: Connection) -> None:
             except EOFError:
                 return
             connection.send_bytes(pickle.dumps(outcome(function, args, kwargs)))
+
+
+def patch_language_once() -> None:
+    """Spare the interpreter most of its time: it patches triton.language again at every call of a device function.
+
+    This process does nothing but interpret kernels, so the first patch can stay.
+    """
+    from triton.runtime import interpreter
+
+    patch, patched = interpreter._patch_lang, set()
+
+    def patch_once(fn: Callable[..., Any]) -> Any:
+        if id(fn.__globals__) not in patched:
+            patched.add(id(fn.__globals__))
+            patch(fn)
+        return interpreter._LangPatchScope()
+
+    interpreter._patch_lang = patch_once
 
 
 def outcome(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Exception | None, Any]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import pytest
 import torch
 
-from tests.backends import BACKENDS, Backend, open_backend
+from tests.backends import BACKENDS, Backend, call_on_cuda, forced, open_interpreter
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,11 +40,19 @@ def poisoned_memory():
     torch.utils.deterministic.fill_uninitialized_memory = before[1]
 
 
+@pytest.fixture(scope="session")
+def interpreter() -> Iterator[Callable[..., Any]]:
+    """Calls a function in the one process whose Triton kernels are interpreted."""
+    with open_interpreter() as call:
+        yield call
+
+
 @pytest.fixture(scope="session", params=BACKENDS)
-def backend(request: pytest.FixtureRequest):
+def backend(request: pytest.FixtureRequest) -> Backend:
     """Every back end: reference, CPU, Triton in the interpreter, and CUDA where there is one."""
-    with open_backend(request.param) as opened:
-        yield opened
+    if request.param == "interpreter":
+        return Backend(request.param, request.getfixturevalue("interpreter"))
+    return Backend(request.param, call_on_cuda if request.param == "cuda" else forced(request.param))
 
 
 __all__ = ["Backend"]

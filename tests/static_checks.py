@@ -1,55 +1,60 @@
-"""Ahead-of-time compilation of Triton kernels, and what the assembler says about the result. No GPU needed."""
+"""Ahead-of-time compilation of the package's launches, and what the assembler says about the result. No GPU needed."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from emnesy_gpu.kernels import launch_config
+from tests.gpu_simulator import simulated_triton
+from tests.kernel_registry import Entry
+from tests.triton_launches import CompiledLaunch, amd_compiler, compiled_only
 
 NVIDIA_ARCHITECTURES = (80, 90, 100, 120)
 AMD_ARCHITECTURE = "gfx942"
 
 
 class ResourceUsage(NamedTuple):
+    """Registers a thread, bytes of spill stores and loads, bytes of shared memory, bits of the widest accesses."""
+
     registers: int
     spill_bytes: int
-    shared_memory: int
+    shared_bytes: int
+    load_bits: int
+    store_bits: int
 
 
-def compile_kernel(
-    fn: Any, signature: Mapping[str, str], constexprs: Mapping[str, Any], arch: int | str, num_warps: int
-) -> Any:
-    """The kernel as a launch with 16-byte aligned pointers compiles it.
-
-    signature: argument name -> type ("*fp32", "i32") in order, without constexprs. arch: 80, 90, ... or "gfx942".
-    """
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    if triton.knobs.runtime.interpret:
-        raise RuntimeError("TRITON_INTERPRET is set: there is nothing to compile")
-    target = GPUTarget("hip", arch, 64) if isinstance(arch, str) else GPUTarget("cuda", arch, 32)
-    types = {name: "constexpr" if name in constexprs else signature[name] for name in fn.arg_names}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(fn.arg_names) if types[name].startswith("*")}
-    source = ASTSource(fn, types, dict(constexprs), aligned)
-    options = {"num_warps": num_warps, "enable_fp_fusion": True}
-    if target.backend == "cuda":
-        options["maxnreg"] = launch_config.max_registers(num_warps)
-    return triton.compile(source, target=target, options=options)
+def compile_for_nvidia(entry: Entry, arch: int) -> list[CompiledLaunch]:
+    """Every kernel that one call launches, as that launch compiles it, down to PTX."""
+    with simulated_triton(arch), compiled_only() as launches:
+        entry.run("kernels.gpu", entry.draw())
+    return launches
 
 
-def resource_usage(compiled: Any) -> ResourceUsage:
-    """Registers a thread, bytes of spill stores and loads, bytes of shared memory of a compiled CUDA kernel."""
-    report = _assemble(compiled.asm["ptx"])
+def compile_for_amd(entry: Entry, arch: str = AMD_ARCHITECTURE) -> list[CompiledLaunch]:
+    """The same down to machine code: the AMD assembler is part of Triton's compiler."""
+    with amd_compiler(arch), compiled_only() as launches:
+        entry.run("kernels.gpu", entry.draw())
+    return launches
+
+
+def resource_usage(launch: CompiledLaunch) -> ResourceUsage:
+    ptx = launch.asm["ptx"]
+    report = _assemble(ptx)
     (registers,) = re.findall(r"Used (\d+) registers", report)
     ((stores, loads),) = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)
-    return ResourceUsage(int(registers), int(stores) + int(loads), compiled.metadata.shared)
+    spilled = int(stores) + int(loads)
+    return ResourceUsage(
+        int(registers), spilled, launch.shared_bytes, widest_access(ptx, "ld"), widest_access(ptx, "st")
+    )
+
+
+def widest_access(ptx: str, instruction: str) -> int:
+    """Bits that one thread moves with its widest global access; 0 where there is none."""
+    accesses = re.findall(rf"\b{instruction}\.global\S*?(?:\.v(\d))?\.[a-z](\d+)\s", ptx)
+    return max((int(count or 1) * int(bits) for count, bits in accesses), default=0)
 
 
 def _assemble(ptx: str) -> str:

@@ -60,8 +60,9 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 def test_a_run_reports_plain_lines_and_writes_its_files(tmp_path, capsys):
     out = tmp_path / "run"
-    assert main([*QUICK, "--out", str(out)]) == 0
+    assert main([*QUICK, "--views", "2", "--out", str(out)]) == 0
     text = capsys.readouterr().out
+    assert "by the mean of 2 warped views and the image itself: whole sums" in text
     assert "\x1b" not in text
     assert "\r" not in text
     assert "data: scikit-learn's bundled digits" in text
@@ -71,7 +72,7 @@ def test_a_run_reports_plain_lines_and_writes_its_files(tmp_path, capsys):
     summary = json.loads((out / "summary.json").read_text())
     assert summary["sum_accuracy"] == figures(out)[-1]["sum_accuracy"]
     assert summary["test_sums"] == 357 // 4
-    assert {"sum_accuracy_20", "digit_accuracy", "minutes"} <= set(summary)
+    assert {"sum_accuracy_20", "digit_accuracy", "digit_accuracy_views", "minutes"} <= set(summary)
     assert json.loads((out / "config.json").read_text())["settings"]["batch"] == 60
     assert (out / "curve.png").read_bytes().startswith(b"\x89PNG")
 

@@ -13,14 +13,15 @@ from tests.cases import Case
 from tests.gpu_simulator.decoder import load_program
 from tests.gpu_simulator.launch import Options, run_program
 from tests.gpu_simulator.memory import GlobalMemory
-from tests.kernel_registry import KERNELS
-from tests.static_checks import compile_kernel
+from tests.kernel_registry import ENTRIES
+from tests.static_checks import compile_for_nvidia
 
 
 def test_last_rows_of_a_huge_batch() -> None:
     """Only the last rows exist in memory; the pointers are those of a batch whose first rows lie before it."""
-    entry = next(entry for entry in KERNELS if entry.name == "pair posterior n=100 base=10 fp32")
-    n, base, samples = 100, 10, entry.constexprs["SAMPLES"]
+    entry = next(entry for entry in ENTRIES if str(entry) == "carry_chain posterior n=100 base=10 addends=2")
+    (kernel,) = compile_for_nvidia(entry, 80)
+    n, base, samples = 100, 10, kernel.constants["SAMPLES"]
     row = 2 * n * base
     first_block = (2**31 // row + 1) // samples + 1
     first_row = first_block * samples
@@ -36,15 +37,14 @@ def test_last_rows_of_a_huge_batch() -> None:
     start = {name: memory.allocate(name, array.reshape(-1).view(np.uint8)) for name, (array, _) in buffers.items()}
     scalars = {"batch": first_row + samples, "n_digits": n, "scale_high": 1.0, "scale_low": 0.0, "chunks_ptr": 0}
     addresses = {name: start[name] - first_row * per_row * array.itemsize for name, (array, per_row) in buffers.items()}
-    compiled = compile_kernel(entry.kernel, entry.signature, entry.constexprs, 80, entry.num_warps)
-    arguments = [(addresses | scalars)[name] for name in entry.signature]
+    arguments = [(addresses | scalars)[name] for name in kernel.arguments]
     run_program(
-        load_program(compiled.asm["ptx"], None),
+        load_program(kernel.asm["ptx"], None),
         (first_block + 1, 1, 1),
-        (32 * entry.num_warps, 1, 1),
+        (32 * kernel.num_warps, 1, 1),
         arguments,
         memory,
-        compiled.metadata.shared,
+        kernel.shared_bytes,
         Options(),
         ctas=range(first_block, first_block + 1),
     ).require_no_races()

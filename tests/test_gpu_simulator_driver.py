@@ -13,7 +13,7 @@ from torch.library import opcheck, triton_op, wrap_triton
 from triton import knobs
 from triton.runtime import driver
 
-from tests.gpu_simulator import Options, OutOfBounds, UnsupportedPtx, simulated_triton
+from tests.gpu_simulator import Options, OutOfBounds, SimulationError, UnsupportedPtx, simulated_triton
 
 
 @triton.jit
@@ -107,6 +107,12 @@ def test_empty_grid_and_empty_tensor() -> None:
     with simulated_triton(80) as gpu:
         assert add(torch.empty(0), torch.empty(0)).numel() == 0
     assert gpu.launches == []
+
+
+def test_a_grid_that_no_gpu_takes_is_refused(operands) -> None:
+    x, y = operands
+    with simulated_triton(80), pytest.raises(SimulationError, match=r"grid \(1, 65536, 1\)"):
+        add_kernel[(1, 65536)](x, y, torch.empty(1024), 1024, 1.0, BLOCK=256)
 
 
 def test_options_reach_the_launch(operands) -> None:

@@ -287,7 +287,7 @@ def test_opcodes_by_unit() -> None:
 def counts(**changes: object) -> roofline.Counts:
     """A made-up kernel: 320 bytes, 10 requested and 5 unique sectors, 32 warp instructions of fp32."""
     values = {
-        "op": "posterior", "n_digits": 1, "arch": 90, "least_bytes": 160.0, "requested_sectors": 10.0,
+        "op": "posterior", "unit": "one row", "arch": 90, "least_bytes": 160.0, "requested_sectors": 10.0,
         "unique_sectors": 5.0, "warp_instructions": 40.0, "thread_instructions": 1280.0, "shared_wavefronts": 0.0,
         "pipes": {"fp32": 32.0, "move": 8.0},
     }  # fmt: skip
@@ -328,6 +328,19 @@ def test_addition_is_near_the_least_traffic_and_near_the_memory_bound(n_digits: 
     assert 1.0 <= line["x memory bound"] <= 1.5
     roofline.write_plot(tmp_path / "plot.png", [(found, peaks.GPUS["H100"])])
     assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_launches_of_the_registry_have_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("triton")
+    (entry,) = [
+        e for e in roofline.entries_of(["carry_chain"]) if str(e).endswith("map_assignment n=4 base=5 addends=2")
+    ]
+    found = roofline.simulate_entry(entry, 80)
+    assert found.least_bytes <= found.unique_bytes
+    line = roofline.model(found, peaks.GPUS["A100"])
+    assert (line["label"], line["op"], line["unit"]) == ("modelled", str(entry), "one row")
+    with pytest.raises(SystemExit, match=r"stems: .*carry_chain"):
+        roofline.main(["--stems", "no_such_stem"])
 
 
 JUNIT = "<testsuites><testsuite>{}</testsuite></testsuites>"

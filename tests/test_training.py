@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from emnesy_gpu.tasks import digits_data
 from emnesy_gpu.tasks.augmentation import Warp
 from emnesy_gpu.tasks.images import DataError, DataSet
-from emnesy_gpu.tasks.mnist_addition import Training
+from emnesy_gpu.tasks.mnist_addition import VIEW_SEED, Training
 from emnesy_gpu.tasks.nets import ConvMaxPool, ImageReader, lenet, running_average
 from emnesy_gpu.tasks.recipes import Settings, recipe
 from emnesy_gpu.tasks.run_directory import RunDirectory, replace_file
@@ -95,6 +95,29 @@ def test_an_epoch_cut_short_is_repeated_to_the_bit(data, tmp_path):
         training.load_state_dict(directory.load_checkpoint())
         training.run_epoch()
     assert same_state(whole, again)
+
+
+def test_views_are_read_after_the_last_epoch_and_change_nothing_else(data):
+    plain, viewed = (Training(replace(SMALL, views=views), data) for views in (0, 3))
+    for training in (plain, viewed):
+        training.run_epoch()
+        training.run_epoch()
+    first, last = figures(viewed)
+    by_views = {name: last.pop(name) for name in list(last) if name.endswith("_views")}
+    assert [first, last] == figures(plain)
+    assert set(by_views) == {"sum_accuracy_views", "sum_accuracy_20_views", "digit_accuracy_views"}
+    predicted = viewed.predict(data.test.pixels, views=3)
+    assert by_views == {f"{name}_views": value for name, value in viewed.judge(predicted).items()}
+
+
+def test_views_average_probabilities_over_warped_copies(data):
+    training = Training(SMALL, data)
+    pixels = data.test.pixels[:50]
+    readings = [training._probabilities(training.averaged_model.eval(), pixels)]
+    training.view_generator.manual_seed(VIEW_SEED)
+    readings += [training._probabilities(training.view_model.train(), pixels) for _ in range(2)]
+    assert not torch.equal(*readings[1:])
+    assert torch.equal(training.predict(pixels, views=2), torch.stack(readings).mean(0).argmax(-1))
 
 
 def test_seed_decides_pairing_and_weights(data):
@@ -218,7 +241,8 @@ def test_reader_warps_in_training_mode_only():
 
 def test_a_warp_of_no_strength_changes_nothing():
     image = torch.rand(5, 1, 28, 28)
-    still = Warp(rotation=0, scale=0, shear=0, shift=0, elastic=0)
+    still = Warp().scaled(0)
+    assert still == Warp(rotation=0, scale=0, shear=0, shift=0, elastic=0)
     torch.testing.assert_close(still(image, torch.Generator()), image, rtol=0, atol=1e-4)
 
 

@@ -20,9 +20,7 @@ def bench() -> None:
 def measured(function: Callable[..., None]) -> Callable[..., None]:
     """The options that every benchmark has."""
     options = [
-        click.option(
-            "--batch", type=POSITIVE, multiple=True, help="Rows per batch; repeat it. [default: 64 256 1024]"
-        ),
+        click.option("--batch", type=POSITIVE, multiple=True, help="Rows per batch; repeat it. [default: several]"),
         click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
         click.option("--threads", type=POSITIVE, default=1, show_default=True, help="CPU threads, for every method."),
         click.option("--seconds", type=float, default=0.5, show_default=True, help="Time to spend on each figure."),
@@ -55,6 +53,19 @@ def sudoku(size: tuple[str, ...], **options: Any) -> None:
     Size 4 also has the exact engine. Every result is checked against the float64 reference before it is timed.
     """
     _run("sudoku", tuple(map(int, size)), **options)
+
+
+@bench.command()
+@click.option(
+    "--size", type=click.IntRange(2, 40), multiple=True, help="Side of the maps; repeat it.  [default: 12 30]"
+)
+@measured
+def paths(size: tuple[int, ...], **options: Any) -> None:
+    """The E-step of shortest paths: fused samples of maps, batched torch, SciPy's Dijkstra, a copy.
+
+    Samples are checked against the reference, and costs against each other, before anything is timed.
+    """
+    _run("shortest_path", size, **options)
 
 
 def _run(

@@ -1,21 +1,27 @@
 """E-step strategies: how a posterior is computed for a problem that allows it."""
 
+from emnesy_gpu.engines.abc import ABC
 from emnesy_gpu.engines.belief_propagation import BeliefPropagation
 from emnesy_gpu.engines.engine import Engine, Posterior, UnsupportedEngineError
 from emnesy_gpu.engines.exact import Exact
+from emnesy_gpu.engines.gibbs import Gibbs
 from emnesy_gpu.engines.map import MAP
+from emnesy_gpu.engines.rejection import Rejection
 from emnesy_gpu.problems import Problem
 
-ENGINES: tuple[type[Engine], ...] = (Exact, BeliefPropagation, MAP)
+ENGINES: tuple[type[Engine], ...] = (Exact, BeliefPropagation, Gibbs, ABC, Rejection, MAP)
 """Best first: the order in which an engine is chosen when the caller names none."""
 
 __all__ = [
+    "ABC",
     "ENGINES",
     "MAP",
     "BeliefPropagation",
     "Engine",
     "Exact",
+    "Gibbs",
     "Posterior",
+    "Rejection",
     "UnsupportedEngineError",
     "choose_engine",
 ]

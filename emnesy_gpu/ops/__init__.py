@@ -5,7 +5,15 @@ inputs. Value checks run inside the operators, where they do not break a compile
 leaves them out, and with them the only synchronisation with a GPU.
 """
 
-from emnesy_gpu.ops import all_different, carry_chain, enumeration, not_equal  # noqa: F401 - importing registers
+from emnesy_gpu.ops import (  # noqa: F401 - importing registers
+    abc_sampling,
+    all_different,
+    carry_chain,
+    enumeration,
+    gibbs,
+    grid_paths,
+    not_equal,
+)
 from emnesy_gpu.ops.registry import NAMES
 
 __all__ = ["NAMES"]

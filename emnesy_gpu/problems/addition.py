@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
-from emnesy_gpu.problems.problem import MapAssignment, Marginals, Problem
+from emnesy_gpu.problems import sampled
+from emnesy_gpu.problems.problem import MapAssignment, Marginals, Problem, SamplingSettings, Weighted
 
 MAX_BASE = 32
 MAX_ADDENDS = 4
@@ -81,6 +82,18 @@ class Addition(Problem):
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         digits, log_joint, status = torch.ops.emnesy_gpu.carry_chain_map(logits, label, check)
         return MapAssignment(digits, log_joint, status.logical_not())
+
+    def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
+        """Constraints are the digits of the sum: samples score how many of them they get right."""
+        if settings.scope == "local":
+            raise ValueError('addition takes samples with scope "global" only: every digit touches several of the sum')
+        if check:
+            sampled.check_values(logits, label, self.base, f"a digit in 0..{self.base - 1}")
+
+        def equal_digits(z: Tensor, label: Tensor) -> Tensor:
+            return (self.label(z) == label).sum(-1)
+
+        return sampled.weighted_marginals(logits, label, settings, equal_digits, self.n_label_digits)
 
     def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
         digits, _ = torch.ops.emnesy_gpu.carry_chain_sample(logits, label, n_samples, seed, first_row, check)

@@ -8,8 +8,19 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
+from emnesy_gpu.problems import constraint_scores
 from emnesy_gpu.problems.group_tables import GroupTables, checked_groups, make_tables
-from emnesy_gpu.problems.problem import Beliefs, LoopySettings, MapAssignment, Marginals, Problem
+from emnesy_gpu.problems.problem import (
+    Beliefs,
+    Chains,
+    GibbsSettings,
+    LoopySettings,
+    MapAssignment,
+    Marginals,
+    Problem,
+    SamplingSettings,
+    Weighted,
+)
 
 MAX_CARDINALITY = 64
 MAX_FACTOR_CARDINALITY = 16
@@ -28,6 +39,7 @@ class AllDifferent(Problem):
         n_variables: the number of hidden symbols.
         cardinality: the number of values, 2..64; no group may have more members than that. All-different factors
             take at most 16 values (12 on a GPU), at a cost of O(2^cardinality) per group; pairwise factors any number.
+        constraints: what ``em.ABC`` counts as satisfied: "groups", or "pairs" of variables that must differ.
 
     Attributes:
         latent_shape: ``(n_variables,)``.
@@ -42,7 +54,9 @@ class AllDifferent(Problem):
 
     label_shape: tuple[int, ...] = ()
 
-    def __init__(self, groups: Iterable[Sequence[int]], n_variables: int, cardinality: int) -> None:
+    def __init__(
+        self, groups: Iterable[Sequence[int]], n_variables: int, cardinality: int, constraints: str = "groups"
+    ) -> None:
         checks.is_integer("n_variables", n_variables, 1, None)
         checks.is_integer("cardinality", cardinality, 2, MAX_CARDINALITY)
         self.groups = checked_groups(groups, n_variables, cardinality)
@@ -50,6 +64,11 @@ class AllDifferent(Problem):
         self.latent_shape: tuple[int, ...] = (n_variables,)
         tables, self._phases = make_tables(self.groups, n_variables, cardinality)
         self._tables = {torch.device("cpu"): tables}
+        if constraints not in constraint_scores.CONSTRAINTS:
+            raise ValueError(f"constraints must be one of {constraint_scores.CONSTRAINTS}, got {constraints!r}")
+        self.constraints = constraints
+        members = tables.pairs.T if constraints == "pairs" else tables.groups
+        self._score_tables = {torch.device("cpu"): constraint_scores.ScoreTables(members, self.groups, n_variables)}
 
     def __repr__(self) -> str:
         n, k = self.n_variables, self.cardinality
@@ -111,6 +130,19 @@ class AllDifferent(Problem):
             results = operators.all_different_belief_propagation(logits, label, tables.groups, phases, *numbers)
         marginals, log_evidence, status, sweeps, change = results
         return Beliefs(Marginals(marginals, log_evidence, status.logical_not()), sweeps, change)
+
+    def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
+        tables = self._score_tables_on(logits.device)
+        return constraint_scores.weighted_marginals(logits, label, tables, settings, check)
+
+    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: GibbsSettings, check: bool) -> Chains:
+        tables = self._score_tables_on(logits.device)
+        return constraint_scores.gibbs_marginals(logits, label, tables, settings, check)
+
+    def _score_tables_on(self, device: torch.device) -> constraint_scores.ScoreTables:
+        if device not in self._score_tables:
+            self._score_tables[device] = self._score_tables[torch.device("cpu")].to(device)
+        return self._score_tables[device]
 
     @property
     def serial_phases(self) -> list[int]:

@@ -51,6 +51,45 @@ class Beliefs(NamedTuple):
     change: Tensor
 
 
+class SamplingSettings(NamedTuple):
+    """How samples are drawn and weighted: see ``em.ABC``; the kernel "exact" keeps those that have the label."""
+
+    n_samples: int
+    kernel: str
+    sharpness: float
+    scope: str
+    target_ess: float | None
+    seed: int
+    first_row: int
+    rao_blackwell: bool = False
+
+
+class Weighted(NamedTuple):
+    """What weighted samples say; effective sample size, sharpness, share of samples with the label, [batch] all."""
+
+    marginals: Marginals
+    ess: Tensor
+    sharpness: Tensor
+    acceptance: Tensor
+
+
+class GibbsSettings(NamedTuple):
+    """How Gibbs chains are run: see ``em.Gibbs``."""
+
+    chains: int
+    sweeps: int
+    penalty: float
+    seed: int
+    first_row: int
+
+
+class Chains(NamedTuple):
+    """What Gibbs chains say, and the share of them that ends in an assignment without conflicts [batch]."""
+
+    marginals: Marginals
+    satisfied: Tensor
+
+
 class Problem:
     """A hidden assignment of ``latent_shape`` symbols with ``cardinality`` values each, and its label.
 
@@ -60,6 +99,10 @@ class Problem:
     latent_shape: tuple[int, ...]
     cardinality: int
     label_shape: tuple[int, ...]
+    kernel = "fraction"
+    """What ``em.ABC`` weighs samples with if it is not told."""
+    rao_blackwell = False
+    """Whether ``em.ABC(rao_blackwell=True)`` works."""
 
     def label(self, z: Tensor) -> Tensor:
         """The symbolic program: int64 [..., *latent_shape] -> label [..., *label_shape]."""
@@ -69,6 +112,12 @@ class Problem:
         raise UnsupportedInference
 
     def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
+        raise UnsupportedInference
+
+    def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
+        raise UnsupportedInference
+
+    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: GibbsSettings, check: bool) -> Chains:
         raise UnsupportedInference
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:

@@ -19,6 +19,7 @@ class Sudoku(AllDifferent):
 
     Args:
         size: 4, 9 or 16.
+        constraints: what ``em.ABC`` counts as satisfied: "groups" (27 on 9x9) or "pairs" of cells (810).
 
     Attributes:
         latent_shape: ``(size, size)``.
@@ -36,11 +37,11 @@ class Sudoku(AllDifferent):
     0
     """
 
-    def __init__(self, size: int = 9) -> None:
+    def __init__(self, size: int = 9, constraints: str = "groups") -> None:
         if size not in SIZES:
             raise ValueError(f"size must be one of {SIZES}, got {size!r}")
         self.size = size
-        super().__init__(_groups(size), size * size, size)
+        super().__init__(_groups(size), size * size, size, constraints)
         self.latent_shape = (size, size)
 
     def __repr__(self) -> str:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from emnesy_gpu.reference.philox import MASK, philox_words
 
+SKIP, COUNT, WEIGH = range(3)
+
 
 def draw(thresholds: Tensor, n_samples: int, seed: int, first_row: int, first_sample: int) -> Tensor:
     """int64 [n_samples, batch, N] from int32 thresholds [batch, N, K - 1]."""
@@ -20,14 +22,15 @@ def draw(thresholds: Tensor, n_samples: int, seed: int, first_row: int, first_sa
     positions = torch.arange(-(-n // 4), device=device)
     samples = torch.arange(first_sample, first_sample + n_samples, device=device)[:, None, None]
     rows = torch.arange(first_row, first_row + batch, device=device)[:, None]
-    words = philox_words((positions, samples, rows & MASK, rows >> 32), seed)
-    words = torch.stack(words, -1).flatten(-2)[..., :n] >> 1
+    four = philox_words((positions, samples, rows & MASK, rows >> 32), seed)
+    words = torch.stack(four, -1).flatten(-2)[..., :n] >> 1
     return (words[..., None] > thresholds).sum(-1)
 
 
 def weigh(
     thresholds: Tensor,
     weights: Tensor,
+    work: Tensor,
     constraints: Tensor,
     incident: Tensor,
     n_samples: int,
@@ -37,10 +40,11 @@ def weigh(
 ) -> tuple[Tensor, Tensor]:
     """Counts int64 [batch, R, width] of the samples per score, and weighted histogram int64 [batch, N, K].
 
-    weights: int32 [batch, R, width] in 0..2^24. constraints: int32 [C, W], symbols, padded with -1. incident: int32
-    [R, D], padded with -1: the constraints that row r is scored by. There are N rows, one for each symbol, or one for
-    all, scored by every constraint, and then D is 0. The last column counts the samples that satisfy every
-    constraint, column s < width - 1 the others that satisfy s.
+    weights: int32 [batch, R, width] in 0..2^24. work: uint8 [batch], SKIP, COUNT or WEIGH: rows that are skipped have
+    counts of 0, and those that are not weighed a histogram of 0. constraints: int32 [C, W], symbols, padded with -1.
+    incident: int32 [R, D], padded with -1: the constraints that row r is scored by. There are N rows, one for each
+    symbol, or one for all, scored by every constraint, and then D is 0. The last column counts the samples that
+    satisfy every constraint, column s < width - 1 the others that satisfy s.
     """
     batch, n, k = thresholds.shape[0], thresholds.shape[1], thresholds.shape[2] + 1
     z = draw(thresholds, n_samples, seed, first_row, first_sample)
@@ -51,10 +55,10 @@ def weigh(
         score = torch.stack([satisfied[..., row[row >= 0]].sum(-1) for row in incident.long()], -1)
     score = torch.where(satisfied.all(-1, keepdim=True), weights.shape[-1] - 1, score).movedim(0, -1)
     counts = torch.zeros(weights.shape, dtype=torch.int64, device=z.device)
-    counts.scatter_add_(-1, score, torch.ones_like(score))
-    weight = weights.long().gather(-1, score).expand(batch, n, n_samples)
+    counts.scatter_add_(-1, score, torch.ones_like(score) * (work >= COUNT)[:, None, None])
+    weight = weights.long().gather(-1, score) * (work == WEIGH)[:, None, None]
     histogram = torch.zeros(batch, n, k, dtype=torch.int64, device=z.device)
-    histogram.scatter_add_(-1, z.movedim(0, -1), weight)
+    histogram.scatter_add_(-1, z.movedim(0, -1), weight.expand(batch, n, n_samples))
     return counts, histogram
 
 

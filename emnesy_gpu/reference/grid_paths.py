@@ -23,8 +23,8 @@ def shortest_path(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, T
     """
     batch, height, width = costs.shape
     mask, total = torch.zeros(batch, height * width, dtype=torch.uint8), torch.zeros(batch, dtype=torch.int32)
-    for row, (cells, first, last) in enumerate(zip(costs.flatten(1).tolist(), start.tolist(), goal.tolist(), strict=True)):
-        path = _path(cells, width, first, last)
+    for row, cells in enumerate(costs.flatten(1).tolist()):
+        path = _path(cells, width, int(start[row]), int(goal[row]))
         mask[row, path] = 1
         total[row] = sum(cells[cell] for cell in path)
     return mask.view(batch, height, width).to(costs.device), total.to(costs.device)
@@ -45,7 +45,7 @@ def score(
 
     thresholds: int32 [batch, H * W, K - 1]; costs: int32 [K], of the values; mask: uint8 [batch, H, W], the label path.
     """
-    batch, height, width = mask.shape
+    batch, _, width = mask.shape
     z = abc_sampling.draw(thresholds, n_samples, seed, first_row, first_sample)
     cells, label = costs.long()[z].tolist(), mask.flatten(1).tolist()
     scores = torch.empty(4, batch, n_samples, dtype=torch.int32)
@@ -63,7 +63,7 @@ def facts(path: list[int], costs: list[int], label: list[int]) -> list[int]:
 
 
 def histogram(thresholds: Tensor, weights: Tensor, seed: int, first_row: int, first_sample: int) -> Tensor:
-    """int64 [batch, N, K]: the weights int32 [batch, n_samples] of the samples, added up by the value of each symbol."""
+    """int64 [batch, N, K]: the weights int32 [batch, n_samples] of samples, added up by the value of each symbol."""
     batch, n, k = thresholds.shape[0], thresholds.shape[1], thresholds.shape[2] + 1
     z = abc_sampling.draw(thresholds, weights.shape[1], seed, first_row, first_sample)
     total = torch.zeros(batch, n, k, dtype=torch.int64, device=z.device)
@@ -82,7 +82,7 @@ def histogram_of_changes(
     first_row: int,
     first_sample: int,
 ) -> Tensor:
-    """float64 [batch, N, K]: for every symbol and value, the weights of the samples after that symbol is given that value.
+    """float64 [batch, N, K]: for every symbol and value, the weights of the samples after it is given that value.
 
     weights: float64 [batch, D], of the samples by the number of cells that are on one of path and label only.
     """

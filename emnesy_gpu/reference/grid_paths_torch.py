@@ -11,7 +11,7 @@ CHECK_EVERY = 4
 
 
 def distances(costs: Tensor) -> Tensor:
-    """float [batch, H, W]: cost of the cheapest path from the first cell to each, by Bellman-Ford with 3 x 3 pooling."""
+    """float [batch, H, W]: cost of the cheapest path from the first cell to each, by Bellman-Ford with pooling."""
     d = torch.full_like(costs, float("inf"))
     d[:, 0, 0] = costs[:, 0, 0]
     rounds = 0

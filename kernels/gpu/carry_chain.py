@@ -17,8 +17,11 @@ from .carry_chain_map import map_kernel
 from .carry_chain_pair import CHUNK_VALUES, pair_chunk_kernel, pair_kernel
 from .carry_chain_sampling import sample_kernel
 
-# Results depend on whether a * b + c is rounded once or twice: say so instead of inheriting a default.
-_OPTIONS = {"enable_fp_fusion": True}
+
+def _options(num_warps: int, limit_registers: bool = True) -> dict[str, int | bool | None]:
+    """Rounding a * b + c once changes results, so that is said here; the limit keeps the assembler from spilling."""
+    limit = launch_config.max_registers(num_warps) if limit_registers else None
+    return {"num_warps": num_warps, "maxnreg": limit, "enable_fp_fusion": True}
 
 
 def posterior(logits: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -42,7 +45,7 @@ def map_assignment(logits: torch.Tensor, label: torch.Tensor) -> tuple[torch.Ten
             map_kernel[(triton.cdiv(batch, config.samples),)](
                 logits, label, digits, log_joint, status, batch, n_digits, base,
                 ADDENDS=n_addends, N_EXTRA=label.shape[1] - n_digits, SAMPLES=config.samples,
-                WIDTH=config.width, SUMS=config.sums, num_warps=config.num_warps, **_OPTIONS,
+                WIDTH=config.width, SUMS=config.sums, **_options(config.num_warps),
             )  # fmt: skip
     return digits, log_joint, status
 
@@ -61,7 +64,7 @@ def sample(
             sample_kernel[(batch,)](
                 logits, label, digits, status, batch, n_digits, base, n_samples, _signed(seed), first_row,
                 ADDENDS=n_addends, N_EXTRA=label.shape[1] - n_digits, WIDTH=config.width,
-                SUMS=config.sums, LANES=launch_config.carry_chain_sample_lanes(n_samples), num_warps=1, **_OPTIONS,
+                SUMS=config.sums, LANES=launch_config.carry_chain_sample_lanes(n_samples), **_options(1),
             )  # fmt: skip
     return digits, status
 
@@ -98,7 +101,7 @@ def _launch_pair(
     config = launch_config.carry_chain_pair(n_digits, base, log_evidence.element_size())
     n_chunks = triton.cdiv(n_digits, config.lanes * config.run)
     constants = {"BASE": base, "N_EXTRA": label.shape[1] - n_digits, "LANES": config.lanes, "RUN": config.run}
-    constants |= {"num_warps": config.num_warps, **_OPTIONS}
+    constants |= _options(config.num_warps, limit_registers=False)
     chunks = log_evidence
     if n_chunks > 1:
         chunks = log_evidence.new_empty(batch, n_chunks, CHUNK_VALUES.value)
@@ -146,8 +149,7 @@ def _launch_general(
         WIDTH=config.width,
         SUMS=config.sums,
         GRADIENT=scale is not None,
-        num_warps=config.num_warps,
-        **_OPTIONS,
+        **_options(config.num_warps),
     )
 
 

@@ -20,11 +20,12 @@ import numpy as np
 import torch
 
 from .decoder import Program
-from .errors import UnsupportedPtx
+from .errors import SimulationError, UnsupportedPtx
 from .launch import DEFAULT_OPTIONS, LaunchRecord, Options, Scalar, run_program
 from .memory import GlobalMemory
 
 SUPPORTED_TRITON = ((3, 6), (3, 9))
+GRID_LIMITS = (2**31 - 1, 65535, 65535)
 
 
 @dataclass
@@ -39,6 +40,8 @@ class SimulatedGpu:
         self, program: Program, grid: tuple[int, int, int], arguments: list[tuple[str, Any]], metadata: Any
     ) -> None:
         """Launch with named tensors and scalars in parameter order."""
+        if any(size > limit for size, limit in zip(grid, GRID_LIMITS, strict=True)):
+            raise SimulationError(f"grid {grid} of {metadata.name} exceeds {GRID_LIMITS}")
         buffers = _DeviceCopies(arguments)
         scalars = buffers.arguments()
         n_ctas = grid[0] * grid[1] * grid[2]

@@ -1,0 +1,132 @@
+"""Shortest paths: fused samples of maps against batched torch and SciPy, and a copy of the same bytes."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from itertools import product
+
+import torch
+from torch import Tensor
+
+import emnesy_gpu as em
+from emnesy_gpu.benchmarks.suite import Suite
+from emnesy_gpu.reference import grid_paths_torch
+
+SIZES = (12, 30)
+BATCHES = (1, 4, 16)
+SAMPLES = 256
+CHECKED = 8
+METHODS = {
+    "fused": f"{SAMPLES} samples: draw, path, cells in common with the label, histogram; no sample in memory",
+    "fused ESS 8": "the same, the sharpness of every map set by its effective sample size",
+    "changes": f"{SAMPLES // 8} samples that vote for every value of every cell (rao_blackwell)",
+    "torch ABC": f"{SAMPLES} samples: multinomial, distances by max-pooling, costs as score (no paths), scatter",
+    "paths": f"the cheapest paths of {SAMPLES} given maps per row, and their costs",
+    "torch min-plus": "their costs alone, by max-pooling until nothing changes",
+    "scipy": "their costs alone, by scipy.sparse.csgraph.dijkstra, map by map",
+    "copy": "a copy of the logits",
+}
+
+
+def inputs(size: int, batch: int, device: torch.device) -> tuple[em.ShortestPath, Tensor, Tensor]:
+    """A net that gives every cell's class 80 % reads maps in patches of 3 x 3 cells."""
+    problem = em.ShortestPath(size)
+    generator = torch.Generator().manual_seed(size)
+    side = -(-size // 3)
+    z = torch.randint(0, 5, (batch, side, side), generator=generator)
+    z = z.repeat_interleave(3, 1).repeat_interleave(3, 2)[:, :size, :size]
+    prior = torch.full((batch, size, size, 5), 0.05).scatter_(-1, z[..., None], 0.8)
+    return problem, prior.log().to(device), problem.label(z).to(device)
+
+
+def sampled_maps(problem: em.ShortestPath, logits: Tensor) -> Tensor:
+    """Classes [SAMPLES * batch, height, width] drawn from the prior."""
+    z = torch.ops.emnesy_gpu.abc_sampling_draw(logits, SAMPLES, 0, 0, 0)
+    return z.view(-1, *problem.latent_shape)
+
+
+def methods(problem: em.ShortestPath, logits: Tensor, label: Tensor) -> dict[str, Callable[[], Tensor]]:
+    """Each method as a call without arguments; the first four return marginals."""
+    target, costs = torch.empty_like(logits), torch.tensor(problem.costs, device=logits.device)
+    maps = costs[sampled_maps(problem, logits)]
+    tenths = (10 * maps).round().to(torch.int32)
+    corners = torch.zeros_like(tenths[:, 0, 0]), torch.full_like(tenths[:, 0, 0], problem.height * problem.width - 1)
+    engines: dict[str, em.Engine] = {
+        "fused": em.ABC(SAMPLES, sharpness=0.25),
+        "fused ESS 8": em.ABC(SAMPLES, target_ess=8),
+        "changes": em.ABC(SAMPLES // 8, target_ess=4, rao_blackwell=True),
+    }
+
+    def posterior(engine: em.Engine) -> Callable[[], Tensor]:
+        return lambda: em.posterior(problem, logits, label, engine).marginals
+
+    calls = {name: posterior(engine) for name, engine in engines.items()}
+    calls |= {
+        "torch ABC": lambda: grid_paths_torch.weighted_marginals(logits, label, costs, SAMPLES, 1.0),
+        "paths": lambda: torch.ops.emnesy_gpu.grid_paths_shortest_path(tenths, *corners)[1],
+        "torch min-plus": lambda: grid_paths_torch.distances(maps)[:, -1, -1],
+        "scipy": lambda: scipy_distances(maps),
+        "copy": lambda: target.copy_(logits),
+    }
+    if importlib.util.find_spec("scipy") is None or logits.is_cuda:
+        del calls["scipy"]
+    return calls
+
+
+def scipy_distances(costs: Tensor) -> Tensor:
+    """[batch] costs of the cheapest paths from the first to the last cell of maps [batch, height, width]."""
+    import numpy as np
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import dijkstra
+
+    _, height, width = costs.shape
+    numbers = np.arange(height * width).reshape(height, width)
+    tails, heads = [], []
+    for down, right in product((-1, 0, 1), repeat=2):
+        if (down, right) != (0, 0):
+            here = numbers[max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)]
+            tails.append(here.ravel())
+            heads.append(here.ravel() + down * width + right)
+    arcs = np.concatenate(tails), np.concatenate(heads)
+    found = []
+    for cells in costs.flatten(1).double().numpy():
+        graph = csr_matrix((cells[arcs[1]], arcs), shape=(len(cells), len(cells)))
+        found.append(cells[0] + dijkstra(graph, indices=0)[-1])
+    return torch.tensor(found)
+
+
+def errors(problem: em.ShortestPath, logits: Tensor, label: Tensor) -> dict[str, float]:
+    """Posteriors of a few samples of the first row against the reference, costs against those of the paths found."""
+    some, one = logits[:1], label[:1]
+    engines: dict[str, em.Engine] = {
+        "fused": em.ABC(CHECKED, sharpness=0.25),
+        "fused ESS 8": em.ABC(CHECKED, target_ess=4),
+    }
+    found = {}
+    for name, engine in engines.items():
+        with em.backend("reference"):
+            expected = em.posterior(problem, some, one, engine).marginals
+        found[name] = float((em.posterior(problem, some, one, engine).marginals - expected).abs().max())
+    calls = methods(problem, some, one)
+    total = calls["paths"]() / 10
+    for name in ("torch min-plus", "scipy"):
+        if name in calls:
+            found[name] = float((calls[name]() - total).abs().max())
+    return found
+
+
+SUITE = Suite(
+    name="shortest_path",
+    title="Shortest paths",
+    size_name="size",
+    sizes=SIZES,
+    batches=BATCHES,
+    methods=METHODS,
+    inputs=inputs,
+    calls=methods,
+    errors=errors,
+    unit="sample",
+    work=lambda size: SAMPLES,
+    baseline="torch ABC",
+)

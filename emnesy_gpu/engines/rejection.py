@@ -1,0 +1,53 @@
+"""Rejection sampling: samples from the prior, of which those are kept that have the label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from emnesy_gpu import checks
+from emnesy_gpu.engines.engine import Engine, Posterior
+from emnesy_gpu.problems import Problem, SamplingSettings
+
+
+@dataclass(frozen=True)
+class Rejection(Engine):
+    """Marginals of the samples from the prior that have the label: q_i(v) = sum_t [label(z_t) = y, z_ti = v] / hits.
+
+    Unbiased given the number of hits, and exact in the limit; useful where p(y | x) * samples is well above 1. The EM
+    gradient softmax - q equals the score-function (REINFORCE) estimate of the gradient of p(y | x) from the same
+    samples, divided by the estimated p(y | x).
+
+    Args:
+        samples: per row, at least 1.
+        seed: 0..2**63-1. Equal seeds give equal samples: pass another one for every training step.
+        first_row: the global index of row 0, for batches that are parts of a larger one.
+
+    ``log_evidence`` is log(hits / samples). Without a hit it is -inf, ``possible`` is False and the marginals are the
+    prior. ``info``: ``acceptance`` [batch], hits / samples. Random words, cost and memory: as for ``em.ABC``.
+
+    >>> import torch, emnesy_gpu as em
+    >>> problem = em.Addition(n_digits=1)
+    >>> post = em.posterior(problem, torch.zeros(1, 2, 1, 10), torch.tensor([[1, 8]]), em.Rejection(samples=1000))
+    >>> post.marginals[0, 0, 0].tolist() == [0.0] * 9 + [1.0]            # 18 = 9 + 9 only
+    True
+    >>> abs(post.info["acceptance"].item() - 0.01) < 0.015
+    True
+    """
+
+    samples: int = 4096
+    seed: int = 0
+    first_row: int = 0
+
+    inference = "weighted_marginals"
+
+    def __post_init__(self) -> None:
+        checks.is_integer("samples", self.samples, 1, None)
+        checks.is_integer("seed", self.seed, 0, 2**63 - 1)
+        checks.is_integer("first_row", self.first_row, 0, None)
+
+    def infer(self, problem: Problem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
+        settings = SamplingSettings(self.samples, "exact", 1.0, "global", None, self.seed, self.first_row)
+        weighted = problem.weighted_marginals(logits, label, settings, check)
+        return Posterior(*weighted.marginals, {"acceptance": weighted.acceptance})

@@ -1,0 +1,120 @@
+"""Weights of samples from the number of constraints that they satisfy: thresholds, kernels, effective sample sizes.
+
+A score row r counts the samples by how many of its ``totals[r]`` constraints they satisfy. There is one row for all
+symbols, or one per symbol with the constraints that touch it. The last of its ``width`` columns is for the samples in
+which every constraint of the problem holds. All of it is float64 and a function of integer counts, so that equal
+counts give equal results.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+KERNELS = ("fraction", "exponential", "exact")
+WORD_BITS = 31
+ONE = 1 << 24
+"""The largest integer weight. A block of 128 samples adds up to less than 2^32."""
+
+HEADROOM = 8.0 * math.log(2.0)
+"""How much the best log weight may lie below the one that integer weights are relative to: 16 bits are left."""
+
+SHARPNESS_EXPONENTS = (-10.0, 20.0)
+NEG_INF, TINY = float("-inf"), 1e-300
+
+
+def thresholds(logits: Tensor) -> Tensor:
+    """int32 [..., K - 1] such that value v is drawn by thresholds[v - 1] < word <= thresholds[v], word in [0, 2^31).
+
+    The cumulative prior in float64, rounded to multiples of 2^-31. Hard zeros are never drawn.
+    """
+    high = logits.amax(-1, keepdim=True).double()
+    cumulative = (logits.double() - high).exp_().cumsum(-1)
+    scale = 2.0**WORD_BITS / cumulative[..., -1:]
+    return (cumulative[..., :-1] * scale).nan_to_num_(0.0).round_().sub_(1.0).to(torch.int32)
+
+
+def exponents(kernel: str, totals: Tensor, width: int) -> Tensor:
+    """[rows, width]: the log weight at sharpness 1, to be multiplied by the sharpness; -inf for weight 0."""
+    satisfied = torch.arange(width, dtype=torch.float64, device=totals.device).repeat(len(totals), 1)
+    satisfied[:, -1] = totals
+    if kernel == "exact":
+        return torch.where(torch.arange(width, device=totals.device) == width - 1, 0.0, NEG_INF).expand(satisfied.shape)
+    every = totals.double()[:, None]
+    if kernel == "exponential":
+        return (satisfied - every).clamp(max=0.0)
+    return torch.where(every > 0, (satisfied / every.clamp_min(1.0)).clamp(max=1.0).log(), 0.0)
+
+
+def invalid_exponents(like: Tensor) -> Tensor:
+    """The same for the label "not all constraints hold": weight 1 where it is true, else 0."""
+    result = torch.zeros_like(like)
+    result[..., -1] = NEG_INF
+    return result
+
+
+def log_weights(exponents: Tensor, sharpness: Tensor) -> Tensor:
+    """[batch, rows, width] from exponents [batch, rows, width] and sharpness [batch]."""
+    return torch.where(exponents == NEG_INF, NEG_INF, exponents * sharpness[:, None, None])
+
+
+def best_seen(log_weights: Tensor, counts: Tensor) -> Tensor:
+    """[batch, rows, 1] the largest log weight of any sample, -inf where there is none."""
+    return log_weights.masked_fill(counts == 0, NEG_INF).amax(-1, keepdim=True)
+
+
+def relative_weights(log_weights: Tensor, relative_to: Tensor) -> Tensor:
+    """Weights divided by that of a log weight [batch, rows, 1] (1 where it is -inf); larger ones are cut off at 1."""
+    return (log_weights - relative_to.masked_fill(relative_to == NEG_INF, 0.0)).clamp_(max=0.0).exp_()
+
+
+def integer_weights(log_weights: Tensor, relative_to: Tensor) -> Tensor:
+    """The same as int32, in units of 1 / ONE."""
+    return relative_weights(log_weights, relative_to).mul_(ONE).round_().to(torch.int32)
+
+
+def guess_best(log_weights: Tensor, counts: Tensor) -> Tensor:
+    """[batch, rows, 1] what the best of all samples may reach: HEADROOM above the best of some of them, at most 0."""
+    best = best_seen(log_weights, counts)
+    return torch.where(best == NEG_INF, 0.0, (best + HEADROOM).clamp(max=0.0))
+
+
+def is_off(guess: Tensor, best: Tensor) -> Tensor:
+    """Where integer weights relative to the guess are cut off, or too coarse, at the best log weight."""
+    return (best > NEG_INF) & ((best > guess) | (best < guess - HEADROOM * 1.001))
+
+
+def evidence(log_weights: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Effective sample size and log of the mean weight, [batch].
+
+    (sum w)^2 / sum w^2, the least over the score rows, and 0 without a positive weight; the mean over the score rows.
+    """
+    best = best_seen(log_weights, counts)
+    weight = relative_weights(log_weights, best)
+    weighted = counts * weight
+    total = weighted.sum(-1)
+    size = total.square() / (weighted * weight).sum(-1).clamp_min_(TINY)
+    log_mean = total.log() + best[..., 0].masked_fill(best[..., 0] == NEG_INF, 0.0) - counts.sum(-1).double().log()
+    return size.amin(-1), log_mean.mean(-1)
+
+
+def sharpness_for(exponents: Tensor, counts: Tensor, target_ess: float) -> Tensor:
+    """[batch] the largest sharpness in 2^-10..2^20 with an effective sample size of at least the target, or 0.
+
+    The effective size falls with the sharpness, so bisection of its logarithm finds the crossing.
+    """
+    shape = counts.shape[0]
+    low, high = (counts.new_full((shape,), value, dtype=torch.float64) for value in SHARPNESS_EXPONENTS)
+
+    def enough(exponent: Tensor) -> Tensor:
+        return evidence(log_weights(exponents, exponent.exp2()), counts)[0] >= target_ess
+
+    none, all_of_them = ~enough(low), enough(high)
+    for _ in range(25):
+        middle = (low + high) / 2
+        inside = enough(middle)
+        low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
+    found = torch.where(all_of_them, 2.0 ** SHARPNESS_EXPONENTS[1], low.exp2())
+    return torch.where(none, 0.0, found)

@@ -1,0 +1,169 @@
+"""Posteriors by weighted samples from the prior: logits [batch, *symbols, K], label [batch] (1 valid, 0 not).
+
+A pass over the samples counts them by score and adds up their weights, as integers relative to those of the best
+sample or a good guess of it. Where the sharpness follows from the counts, there is a pass for each.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, float64, int32, int64, uint8
+
+from emnesy_gpu import checks, importance
+from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.ops.registry import register, result_dtype, row_results
+from emnesy_gpu.ops.validity import IMPOSSIBLE, POSSIBLE, raise_for_status
+
+COUNT, WEIGH = 1, 2
+PILOT = 128
+
+Weighted = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def _posterior(
+    logits: Tensor,
+    label: Tensor,
+    constraints: Tensor,
+    incident: Tensor,
+    exponents: Tensor,
+    span: float,
+    sharpness: float,
+    target_ess: float,
+    n_samples: int,
+    seed: int,
+    first_row: int,
+    check: bool,
+) -> Weighted:
+    """Marginals, log evidence, status; effective sample size, sharpness and how many samples have the label [batch].
+
+    exponents: float64 [R, width], the log weight at sharpness 1 for each score given label 1; span: the range of the
+    finite ones.
+    """
+    symbols = logits.flatten(1, -2)
+    status = checks.row_status(symbols, label, 2)
+    if check:
+        raise_for_status(status, logits, label)
+    invalid = label == 0
+    exponents = torch.where(invalid[:, None, None], importance.invalid_exponents(exponents), exponents)
+    samples = _Samples(importance.thresholds(symbols), constraints, incident, n_samples, seed, first_row)
+    levels = logits.new_full((len(logits),), sharpness, dtype=float64)
+    if target_ess > 0:
+        levels, log_weights, counts, histogram = samples.at_target(exponents, target_ess)
+    else:
+        log_weights = importance.log_weights(exponents, levels)
+        counts, histogram = samples.weighted(log_weights, span * sharpness > importance.HEADROOM)
+    ess, log_evidence = importance.evidence(log_weights, counts)
+    all_hold = counts[:, 0, -1]
+    matches = torch.where(invalid, n_samples - all_hold, all_hold)
+    marginals, log_evidence, status = _normalised(logits, histogram, log_evidence, status)
+    return marginals, log_evidence, status, ess.to(log_evidence.dtype), levels.to(log_evidence.dtype), matches
+
+
+class _Samples(NamedTuple):
+    """The samples of all rows, drawn again at every pass."""
+
+    thresholds: Tensor
+    constraints: Tensor
+    incident: Tensor
+    n_samples: int
+    seed: int
+    first_row: int
+
+    def weigh(self, weights: Tensor, work: Tensor, n_samples: int | None = None) -> tuple[Tensor, Tensor]:
+        kernels = kernels_for("abc_sampling", weights.device)
+        tables, n_samples = (self.constraints, self.incident), n_samples or self.n_samples
+        return kernels.weigh(self.thresholds, weights, work, *tables, n_samples, self.seed, self.first_row, 0)
+
+    def count_scores(self, log_weights: Tensor, n_samples: int) -> Tensor:
+        work = torch.full(log_weights.shape[:1], COUNT, dtype=uint8, device=log_weights.device)
+        return self.weigh(torch.zeros_like(log_weights, dtype=int32), work, n_samples)[0]
+
+    def at_target(self, exponents: Tensor, target_ess: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The sharpness of each row with that effective sample size, log weights, counts and histogram."""
+        counts = self.count_scores(exponents, self.n_samples)
+        levels = importance.sharpness_for(exponents, counts, target_ess)
+        log_weights = importance.log_weights(exponents, levels)
+        weights = importance.integer_weights(log_weights, importance.best_seen(log_weights, counts))
+        histogram = self.weigh(weights, torch.full_like(levels, WEIGH, dtype=uint8))[1]
+        return levels, log_weights, counts, histogram
+
+    def weighted(self, log_weights: Tensor, wide: bool) -> tuple[Tensor, Tensor]:
+        """Counts and histogram. Weights are relative to 1, or if they span a wide range, to a guess of the best sample.
+
+        The guess comes from the first samples of each row. Where it is off, a second pass corrects it.
+        """
+        guess = log_weights.new_zeros((*log_weights.shape[:2], 1))
+        if wide:
+            guess = importance.guess_best(log_weights, self.count_scores(log_weights, min(self.n_samples, PILOT)))
+        weights = importance.integer_weights(log_weights, guess)
+        work = torch.full(log_weights.shape[:1], WEIGH, dtype=uint8, device=log_weights.device)
+        counts, histogram = self.weigh(weights, work)
+        best = importance.best_seen(log_weights, counts)
+        off = importance.is_off(guess, best).flatten(1).any(1)
+        if wide and (off.device.type != "cpu" or bool(off.any())):
+            again = self.weigh(importance.integer_weights(log_weights, best), off * work)[1]
+            histogram = torch.where(off[:, None, None], again, histogram)
+        return counts, histogram
+
+
+def _normalised(
+    logits: Tensor, histogram: Tensor, log_evidence: Tensor, status: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = result_dtype(logits)
+    total = histogram.sum(-1, keepdim=True)
+    marginals = (histogram.double() / total).to(dtype)
+    none = (total == 0).flatten(1).any(1) | (status > POSSIBLE)
+    if none.device.type != "cpu" or bool(none.any()):
+        status = torch.where(none & (status == POSSIBLE), IMPOSSIBLE, status).to(status.dtype)
+        prior = torch.softmax(logits.flatten(1, -2).to(dtype), -1)
+        marginals = torch.where(none[:, None, None], prior, marginals)
+        log_evidence = torch.where(none, importance.NEG_INF, log_evidence)
+    return marginals.view(logits.shape), log_evidence.to(dtype), status
+
+
+def _posterior_fake(
+    logits: Tensor,
+    label: Tensor,
+    constraints: Tensor,
+    incident: Tensor,
+    exponents: Tensor,
+    span: float,
+    sharpness: float,
+    target_ess: float,
+    n_samples: int,
+    seed: int,
+    first_row: int,
+    check: bool,
+) -> Weighted:
+    marginals, log_evidence, status = row_results(logits)
+    like = torch.empty_like
+    matches = logits.new_empty(len(logits), dtype=int64)
+    return marginals, log_evidence, status, like(log_evidence), like(log_evidence), matches
+
+
+def _draw(logits: Tensor, n_samples: int, seed: int, first_row: int, first_sample: int) -> Tensor:
+    """int64 [n_samples, batch, *symbols], independent draws from the prior."""
+    thresholds = importance.thresholds(logits.flatten(1, -2))
+    kernels = kernels_for("abc_sampling", logits.device)
+    z = kernels.draw(thresholds, n_samples, seed, first_row, first_sample)
+    return z.view(n_samples, *logits.shape[:-1])
+
+
+def _draw_fake(logits: Tensor, n_samples: int, seed: int, first_row: int, first_sample: int) -> Tensor:
+    return logits.new_empty((n_samples, *logits.shape[:-1]), dtype=int64)
+
+
+register(
+    "abc_sampling_posterior(Tensor logits, Tensor label, Tensor constraints, Tensor incident, Tensor exponents,"
+    " float span, float sharpness, float target_ess, SymInt n_samples, int seed, int first_row, bool check)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _posterior,
+    _posterior_fake,
+)
+register(
+    "abc_sampling_draw(Tensor logits, SymInt n_samples, int seed, int first_row, int first_sample) -> Tensor",
+    _draw,
+    _draw_fake,
+)

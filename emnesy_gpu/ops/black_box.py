@@ -1,0 +1,23 @@
+"""The one kernel that takes a function, and therefore is no operator: samples counted by a score of the user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from emnesy_gpu import importance
+from emnesy_gpu.backends import kernels_for
+
+
+def histogram(
+    score: Callable, logits: Tensor, label: Tensor, n_constraints: int, n_samples: int, seed: int, first_row: int
+) -> Tensor:
+    """int64 [batch, n_constraints + 1, N, K]; logits [batch, *symbols, K], label [batch, *entries].
+
+    score: a Numba function on the CPU, a Triton function on a GPU.
+    """
+    thresholds = importance.thresholds(logits.flatten(1, -2))
+    kernels = kernels_for("black_box", logits.device)
+    entries = label.reshape(len(label), label[0].numel() if len(label) else 1)
+    return kernels.histogram(score, thresholds, entries.contiguous(), n_constraints, n_samples, seed, first_row)

@@ -1,0 +1,251 @@
+"""Cheapest paths on grids, and posteriors over their cells by weighted samples: logits [batch, H, W, K].
+
+A first pass over the samples finds how well their paths explain the label and counts them by that; the weights follow
+from the counts. A second pass draws those samples again that have a weight, without their paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, float64, int32, int64
+
+from emnesy_gpu import checks, importance
+from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.ops.registry import register, result_dtype, row_results
+from emnesy_gpu.ops.validity import IMPOSSIBLE, POSSIBLE
+
+Weighted = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+ON_PATH, START, GOAL = 1, 2, 4
+"""Bits of a label's cells."""
+
+LEVELS = 1 << 14
+"""Fractions are rounded down to multiples of 1 / LEVELS; cost gaps of more than LEVELS tenths count as that."""
+
+CHUNK = 1 << 16
+"""Samples whose scores are held at a time."""
+
+HISTOGRAM = 1 << 19
+"""Counts of scores that are held at a time."""
+
+LARGEST_GAIN = 600.0
+"""Log of the largest weight of a changed sample relative to the best sample as drawn."""
+
+
+def ends(label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Cells of start and goal, int32 [batch], the corners where none are marked; whether all is fine, [batch]."""
+    cells = label.flatten(1)
+    start, goal = (cells & START) != 0, (cells & GOAL) != 0
+    n_starts, n_goals = start.sum(1), goal.sum(1)
+    fine = (n_starts == n_goals) & (n_starts <= 1) & ((cells >= 0) & (cells < 2 * GOAL)).all(1)
+    first = torch.where(n_starts > 0, start.int().argmax(1), 0)
+    last = torch.where(n_goals > 0, goal.int().argmax(1), cells.shape[1] - 1)
+    return first.to(int32), last.to(int32), fine
+
+
+def _checked_status(logits: Tensor, label: Tensor, fine: Tensor, check: bool) -> Tensor:
+    status = torch.where(fine, checks.row_status(logits, label, None), checks.INVALID_LABEL).to(torch.uint8)
+    if check and status.numel() and int(status.max()) == checks.INVALID_LABEL:
+        row = int((status == checks.INVALID_LABEL).nonzero()[0])
+        raise ValueError(
+            f"label[{row}] must be a mask of 0 and 1, with either no ends marked or one start (+2) and one goal (+4),"
+            f" got values {label[row].unique().tolist()}"
+        )
+    if check:
+        checks.raise_for_status(status, logits, label, "a path mask", 2 * GOAL)
+    return status
+
+
+def _posterior(
+    logits: Tensor,
+    label: Tensor,
+    costs: Tensor,
+    unit: int,
+    score: str,
+    kernel: str,
+    sharpness: float,
+    target_ess: float,
+    n_samples: int,
+    seed: int,
+    first_row: int,
+    rao_blackwell: bool,
+    check: bool,
+) -> Weighted:
+    """Marginals, log evidence, status; effective sample size, sharpness and how many samples have the label [batch].
+
+    costs: int32 [K], positive; unit: what a tenth is in them; score and kernel: see ``_columns``.
+    """
+    start, goal, fine = ends(label)
+    status = _checked_status(logits, label, fine, check)
+    mask = (label & ON_PATH).to(torch.uint8)
+    exponents = _exponents(score, kernel, mask.shape[1] * mask.shape[2], logits.device)
+    step = max(1, min(CHUNK, HISTOGRAM // len(exponents)))
+    parts = []
+    for row in range(0, max(len(logits), 1), step):
+        some = slice(row, row + step)
+        samples = _Samples(
+            logits[some],
+            costs,
+            unit,
+            mask[some],
+            start[some],
+            goal[some],
+            n_samples,
+            seed,
+            first_row + row,
+            score,
+            kernel,
+        )
+        parts.append(_weigh(samples, exponents, sharpness, target_ess, rao_blackwell))
+    histogram, log_evidence, ess, levels, matches = (torch.cat(column) for column in zip(*parts, strict=True))
+    total = histogram.sum(-1, keepdim=True)
+    none = (total == 0).flatten(1).any(1) | (status > POSSIBLE)
+    status = torch.where(none & (status == POSSIBLE), IMPOSSIBLE, status).to(status.dtype)
+    dtype = result_dtype(logits)
+    marginals = (histogram / total).to(dtype).view(logits.shape)
+    marginals = torch.where(none.view(-1, 1, 1, 1), torch.softmax(logits.to(dtype), -1), marginals)
+    log_evidence = torch.where(none, importance.NEG_INF, log_evidence)
+    return marginals, log_evidence.to(dtype), status, ess.to(dtype), levels.to(dtype), matches
+
+
+class _Samples:
+    """The samples of some rows: scores and weighted histograms, CHUNK of them at a time."""
+
+    def __init__(
+        self,
+        logits: Tensor,
+        costs: Tensor,
+        unit: int,
+        mask: Tensor,
+        start: Tensor,
+        goal: Tensor,
+        n_samples: int,
+        seed: int,
+        first_row: int,
+        score: str,
+        kernel: str,
+    ) -> None:
+        self.kernels: Any = kernels_for("grid_paths", logits.device)
+        self.logits, self.unit, self.mask, self.score, self.kernel = logits, unit, mask, score, kernel
+        self.thresholds = importance.thresholds(logits.flatten(1, -2))
+        self.maps = self.thresholds, costs, mask, start, goal
+        self.n_samples, self.seed, self.first_row = n_samples, seed, first_row
+        self.step = max(1, CHUNK // max(len(logits), 1))
+        self._only: tuple[Tensor, Tensor] | None = None
+
+    def chunks(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """First sample, column of each sample by score [batch, chunk], and whether its path is the label."""
+        for first in range(0, self.n_samples, self.step):
+            count = min(self.step, self.n_samples - first)
+            found = self._only
+            if found is None:
+                facts = self.kernels.score(*self.maps, count, self.seed, self.first_row, first)
+                found = _columns(self.score, self.kernel, facts, self.mask, self.unit)
+            if count == self.n_samples:
+                self._only = found
+            yield first, *found
+
+    def histogram(self, weights: Tensor) -> Tensor:
+        """float64 [batch, N, K] from int32 weights [batch, columns]."""
+        total = torch.zeros(self.logits.flatten(1, -2).shape, dtype=int64, device=weights.device)
+        for first, columns, _ in self.chunks():
+            of_samples = weights.gather(1, columns)
+            total += self.kernels.histogram(self.thresholds, of_samples, self.seed, self.first_row, first)
+        return total.double()
+
+    def histogram_of_changes(self, weights: Tensor) -> Tensor:
+        """The same from float64 weights [batch, cells that differ], with every value of every cell of every sample."""
+        numbers = self.n_samples, self.seed, self.first_row, 0
+        prior = torch.softmax(self.logits.double(), -1).flatten(1, -2)
+        return self.kernels.histogram_of_changes(*self.maps, weights, *numbers) * prior
+
+
+def _weigh(
+    samples: _Samples, exponents: Tensor, sharpness: float, target_ess: float, rao_blackwell: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Histogram float64 [batch, N, K], log evidence, effective sample size, sharpness, matches [batch]."""
+    batch, device = len(samples.mask), exponents.device
+    counts = torch.zeros(batch, len(exponents), dtype=int64, device=device)
+    matches = torch.zeros(batch, dtype=int64, device=device)
+    for _, columns, equal in samples.chunks():
+        counts.scatter_add_(1, columns, torch.ones_like(columns))
+        matches += equal.sum(1)
+    counts, every = counts[:, None], exponents.expand(batch, 1, -1)
+    levels = torch.full((batch,), sharpness, dtype=float64, device=device)
+    if target_ess > 0:
+        # Most columns are empty; finding out which are would synchronise a GPU.
+        used = (counts > 0).flatten(0, 1).any(0) if device.type == "cpu" and batch > 0 else slice(None)
+        levels = importance.sharpness_for(every[..., used], counts[..., used], target_ess)
+    log_weights = importance.log_weights(every, levels)
+    best = importance.best_seen(log_weights, counts)
+    if rao_blackwell:
+        relative = (log_weights - best)[:, 0].clamp(max=LARGEST_GAIN).exp()
+        histogram = samples.histogram_of_changes(relative.flip(1).contiguous())
+    else:
+        histogram = samples.histogram(importance.integer_weights(log_weights, best)[:, 0])
+    ess, log_evidence = importance.evidence(log_weights, counts)
+    return histogram, log_evidence, ess, levels, matches
+
+
+def _columns(score: str, kernel: str, facts: Tensor, mask: Tensor, unit: int) -> tuple[Tensor, Tensor]:
+    """The column that counts each sample, the last one for the best score; and whether its path is the label.
+
+    facts: int32 [4, batch, samples] of the kernels. Scores: "cells", how many are on path and label or on one only;
+    "cost", what the label costs compared with the cheapest path.
+    """
+    shared, length, path_cost, label_cost = facts.long()
+    union = mask.flatten(1).sum(1)[:, None] + length - shared
+    differing, equal = union - shared, union == shared
+    if kernel == "exact":
+        return equal.long(), equal
+    if score == "cells":
+        fraction = (shared * LEVELS) // union
+        return (fraction if kernel == "fraction" else 2 * mask.shape[1] * mask.shape[2] - differing), equal
+    path_cost, label_cost = path_cost // unit, label_cost // unit
+    if kernel == "fraction":
+        fraction = torch.where(label_cost > path_cost, path_cost * LEVELS // label_cost.clamp_min(1), LEVELS)
+        return fraction, equal
+    return LEVELS - (label_cost - path_cost).clamp(0, LEVELS), equal
+
+
+def _exponents(score: str, kernel: str, n_cells: int, device: torch.device) -> Tensor:
+    """float64 [columns]: the log weight at sharpness 1."""
+    if kernel == "exact":
+        return torch.tensor([importance.NEG_INF, 0.0], dtype=float64, device=device)
+    if kernel == "fraction":
+        return (torch.arange(LEVELS + 1, dtype=float64, device=device) / LEVELS).log()
+    if score == "cells":
+        return torch.arange(-2.0 * n_cells, 1.0, dtype=float64, device=device)
+    return torch.arange(-float(LEVELS), 1.0, dtype=float64, device=device) / 10.0
+
+
+def _posterior_fake(logits: Tensor, *_: object) -> Weighted:
+    marginals, log_evidence, status = row_results(logits)
+    like = torch.empty_like
+    return marginals, log_evidence, status, like(log_evidence), like(log_evidence), like(status, dtype=int64)
+
+
+def _shortest_path(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+    """Cells on the cheapest path, uint8 [batch, H, W], and its cost; int32 costs >= 1, start and goal [batch]."""
+    return kernels_for("grid_paths", costs.device).shortest_path(costs, start, goal)
+
+
+def _shortest_path_fake(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+    return costs.new_empty(costs.shape, dtype=torch.uint8), costs.new_empty(len(costs))
+
+
+register(
+    "grid_paths_posterior(Tensor logits, Tensor label, Tensor costs, int unit, str score, str kernel, float sharpness,"
+    " float target_ess, SymInt n_samples, int seed, int first_row, bool rao_blackwell, bool check)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _posterior,
+    _posterior_fake,
+)
+register(
+    "grid_paths_shortest_path(Tensor costs, Tensor start, Tensor goal) -> (Tensor, Tensor)",
+    _shortest_path,
+    _shortest_path_fake,
+)

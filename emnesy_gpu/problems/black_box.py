@@ -1,0 +1,217 @@
+"""Any function of the hidden symbols as a problem."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from math import prod
+
+import torch
+from torch import Tensor
+
+from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
+from emnesy_gpu.backends import backend_for
+from emnesy_gpu.ops.black_box import histogram
+from emnesy_gpu.problems import sampled
+from emnesy_gpu.problems.problem import (
+    MapAssignment,
+    Marginals,
+    Problem,
+    SamplingSettings,
+    UnsupportedInference,
+    Weighted,
+)
+
+MAX_ASSIGNMENTS = 1 << 16
+MAX_CARDINALITY = 1 << 15
+ENUMERATED = 1 << 20
+"""Log joint probabilities that exact inference holds at a time."""
+
+
+class BlackBox(Problem):
+    """A symbolic component that is given as a function of whole batches of samples.
+
+    Either ``label``, the symbolic program itself, or ``score``, which counts the constraints that a sample satisfies
+    given a label. With ``label`` the constraints are the entries of the label that come out equal. Inference is by
+    samples (``em.ABC``, ``em.Rejection``), and exact where there are at most 2**16 assignments: all of them are tried.
+
+    Args:
+        score: (z int64 [samples, batch, *latent_shape], y int64 [batch, *label_shape]) -> integers or bool
+            [samples, batch] in 0..n_constraints, a deterministic torch function; a sample has the label where all
+            constraints are satisfied.
+        label: z int64 [..., *latent_shape] -> integers [..., *label_shape].
+        latent_shape: the shape of the hidden symbols of one row.
+        cardinality: their number of values, 2..2**15.
+        label_shape: the shape of the label of one row.
+        n_constraints: what ``score`` counts up to; with ``label`` the number of label entries.
+        numba_score: for speed on the CPU, the same as ``score``, or the number of equal label entries, as a
+            ``numba.njit`` function (z, y) of one sample: z[i] is symbol i and y[j] entry j of the label, in row-major
+            order. It is compiled into the loop that draws the samples.
+        triton_score: the same for CUDA tensors as a ``triton.jit`` function, where z[i] is a tensor of samples.
+
+    Cost: that of the function, on chunks of about 2**18 symbols, and memory for (n_constraints + 1) counts of every
+    value per row. Raises TypeError and ValueError for a function whose result has a wrong dtype, shape or range.
+
+    Parity of four digits, and a row of Kakuro: three different digits 1..9 with a given sum.
+
+    >>> import torch, emnesy_gpu as em
+    >>> parity = BlackBox(label=lambda z: z.sum(-1) % 2, latent_shape=(4,), cardinality=10)
+    >>> logits = torch.zeros(1, 4, 10)
+    >>> logits[0, :3, 1] = 50.0                                        # 1 + 1 + 1 + ? is even
+    >>> post = em.posterior(parity, logits, torch.tensor([0]), em.Rejection(samples=2000))
+    >>> post.marginals[0, 3, ::2].sum().item()
+    0.0
+    >>> def kakuro(z, y):
+    ...     first, second, third = z.unbind(-1)
+    ...     different = (first != second) & (first != third) & (second != third)
+    ...     return different.long() + (z.sum(-1) + 3 == y)
+    >>> row = BlackBox(kakuro, latent_shape=(3,), cardinality=9, n_constraints=2)
+    >>> post = em.posterior(row, torch.zeros(1, 3, 9), torch.tensor([6]), em.Exact())     # 1 + 2 + 3
+    >>> [round(q, 3) for q in post.marginals[0, 0, :4].tolist()]
+    [0.333, 0.333, 0.333, 0.0]
+
+    The parity again, compiled:
+
+    >>> import numba
+    >>> @numba.njit
+    ... def even(z, y):
+    ...     return int((z[0] + z[1] + z[2] + z[3]) % 2 == y[0])
+    >>> fast = BlackBox(label=parity.label, latent_shape=(4,), cardinality=10, numba_score=even)
+    >>> post = em.posterior(fast, logits, torch.tensor([0]), em.Rejection(samples=2000))
+    >>> post.marginals[0, 3, ::2].sum().item()
+    0.0
+    """
+
+    def __init__(
+        self,
+        score: Callable[[Tensor, Tensor], Tensor] | None = None,
+        *,
+        label: Callable[[Tensor], Tensor] | None = None,
+        latent_shape: tuple[int, ...],
+        cardinality: int,
+        label_shape: tuple[int, ...] = (),
+        n_constraints: int | None = None,
+        numba_score: Callable | None = None,
+        triton_score: Callable | None = None,
+    ) -> None:
+        if (score is None) == (label is None):
+            raise TypeError("BlackBox takes either score or label, and needs one of them")
+        for index, size in enumerate(latent_shape):
+            checks.is_integer(f"latent_shape[{index}]", size, 1, None)
+        checks.is_integer("cardinality", cardinality, 2, MAX_CARDINALITY)
+        if label is not None and n_constraints not in (None, prod(label_shape)):
+            raise ValueError(f"n_constraints must be the number of label entries, {prod(label_shape)}, or left out")
+        self.n_constraints = prod(label_shape) if label is not None else 1 if n_constraints is None else n_constraints
+        checks.is_integer("n_constraints", self.n_constraints, 1, None)
+        self._score, self._label = score, label
+        self._compiled = {"cpu": numba_score, "triton": triton_score}
+        self.latent_shape, self.cardinality = tuple(latent_shape), cardinality
+        self.label_shape = tuple(label_shape)
+
+    def __repr__(self) -> str:
+        function = self._label or self._score
+        name = getattr(function, "__name__", type(function).__name__)
+        return f"BlackBox({name}, latent_shape={self.latent_shape}, cardinality={self.cardinality})"
+
+    def label(self, z: Tensor) -> Tensor:
+        if self._label is None:
+            raise UnsupportedInference(f"{self!r} is given by a score: it does not know the label of an assignment")
+        return self._label(z)
+
+    @property
+    def enumerable(self) -> bool:
+        """Whether the assignments are few enough to try them all."""
+        return self.cardinality ** prod(self.latent_shape) <= MAX_ASSIGNMENTS
+
+    def supports(self, inference: str) -> bool:
+        if inference in ("exact_marginals", "map_assignment", "em_gradient"):
+            return self.enumerable
+        return super().supports(inference)
+
+    def satisfied(self, z: Tensor, label: Tensor) -> Tensor:
+        """How many constraints hold in z [samples, batch, *latent_shape] given label [batch, *label_shape]."""
+        if self._label is None:
+            assert self._score is not None
+            return sampled.checked_score(self._score(z, label), z, self.n_constraints)
+        found = self._label(z)
+        checks.is_tensor("label(z)", found)
+        checks.has_dtype("label(z)", found, (torch.bool, *checks.INTEGER_DTYPES))
+        if found.shape != (*z.shape[:2], *self.label_shape):
+            raise ValueError(f"label(z) must have shape {[*z.shape[:2], *self.label_shape]}, got {list(found.shape)}")
+        return (found == label).reshape(*z.shape[:2], -1).sum(-1)
+
+    def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
+        if settings.scope == "local":
+            raise ValueError('a black box takes samples with scope "global" only: nothing tells what touches a symbol')
+        if check:
+            sampled.check_values(logits, label, None, "an integer")
+        compiled = self._compiled.get(backend_for(logits.device))
+        fused = None if compiled is None else functools.partial(self._count, compiled)
+        return sampled.weighted_marginals(logits, label, settings, self.satisfied, self.n_constraints, fused=fused)
+
+    def _count(self, score: Callable, logits: Tensor, label: Tensor, samples: int, seed: int, first_row: int) -> Tensor:
+        return histogram(score, logits, label, self.n_constraints, samples, seed, first_row)
+
+    def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
+        parts = []
+        for z, log_joint, row_logits in self._joint(logits, label, check):
+            log_evidence = torch.logsumexp(log_joint, 1)
+            posterior = torch.where(log_evidence[:, None] > -torch.inf, log_joint - log_evidence[:, None], 0.0).exp()
+            columns = [_by_value(posterior, values, self.cardinality) for values in z]
+            prior = torch.softmax(row_logits, -1)
+            possible = log_evidence > -torch.inf
+            parts.append((torch.where(possible[:, None, None], torch.stack(columns, 1), prior), log_evidence, possible))
+        marginals, log_evidence, possible = (torch.cat(column) for column in zip(*parts, strict=True))
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        return Marginals(marginals.to(dtype).view(logits.shape), log_evidence.to(dtype), possible)
+
+    def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
+        """Ties: the first assignment in lexicographic order; impossible rows: the first best value of every symbol."""
+        parts = []
+        for z, log_joint, row_logits in self._joint(logits, label, check):
+            best, index = log_joint.max(1)
+            possible = best > -torch.inf
+            parts.append((torch.where(possible[:, None], z[:, index].T, row_logits.argmax(-1)), best, possible))
+        z, log_joint, possible = (torch.cat(column) for column in zip(*parts, strict=True))
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        return MapAssignment(z.view(logits.shape[:-1]), log_joint.to(dtype), possible)
+
+    def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
+        marginals, log_evidence, _ = self.exact_marginals(logits, label, check)
+        return (torch.softmax(logits.to(marginals.dtype), -1) - marginals) * scale, log_evidence
+
+    def _joint(self, logits: Tensor, label: Tensor, check: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """For some rows at a time: all assignments [N, M], log p(z, y) [rows, M], the rows' logits [rows, N, K]."""
+        if check:
+            sampled.check_values(logits, label, None, "an integer")
+        n, symbols = prod(self.latent_shape), logits.double().flatten(1, -2)
+        z = _assignments(n, self.cardinality, logits.device)
+        step = max(1, ENUMERATED // z.shape[1])
+        for first in range(0, max(len(logits), 1), step):
+            part, part_label = symbols[first : first + step], label[first : first + step]
+            log_prior = torch.log_softmax(part, -1)
+            log_joint = torch.zeros(len(part), z.shape[1], dtype=torch.float64, device=z.device)
+            for i in range(n):
+                log_joint += log_prior[:, i, z[i]]
+            yield z, log_joint.masked_fill(~self._has_label(z, part_label), -torch.inf), part
+
+    def _has_label(self, z: Tensor, label: Tensor) -> Tensor:
+        """bool [batch, M], evaluated in chunks of samples."""
+        batch, step = len(label), max(1, sampled.CHUNK // max(1, len(label) * len(z)))
+        parts = []
+        for columns in z.T.split(step):
+            samples = columns.reshape(-1, 1, *self.latent_shape).expand(-1, batch, *self.latent_shape)
+            parts.append((self.satisfied(samples, label) == self.n_constraints).T)
+        return torch.cat(parts, 1)
+
+
+def _assignments(n: int, cardinality: int, device: torch.device) -> Tensor:
+    """int64 [N, K ** N], lexicographic along the second axis."""
+    index = torch.arange(cardinality**n, device=device)
+    return torch.stack([index // cardinality ** (n - 1 - i) % cardinality for i in range(n)])
+
+
+def _by_value(posterior: Tensor, values: Tensor, cardinality: int) -> Tensor:
+    """Sums of posterior [batch, M] over the assignments with each value [M] of one symbol: [batch, K]."""
+    result = posterior.new_zeros(len(posterior), cardinality)
+    return result.index_add_(1, values, posterior)

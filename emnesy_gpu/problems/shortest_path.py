@@ -1,0 +1,217 @@
+"""Cheapest paths over maps of terrain: the hidden symbols are the cells' classes, the label is the path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from emnesy_gpu import checks
+from emnesy_gpu.ops.grid_paths import GOAL, ON_PATH, START
+from emnesy_gpu.problems.problem import Marginals, Problem, SamplingSettings, Weighted
+
+TERRAIN = (0.8, 1.2, 5.3, 7.7, 9.2)
+"""Costs of the Warcraft maps: grass, earth, forest, water, rock."""
+
+MAX_SIDE = 40
+MAX_VALUES = 32
+SCORES = ("cells", "cost")
+Cell = tuple[int, int] | Tensor | None
+
+
+class ShortestPath(Problem):
+    """A map of height x width cells of unknown classes, known by its cheapest path from one corner to the other.
+
+    A path steps to any of the 8 neighbours; its cost is the sum over its cells, both ends included, in exact tenths.
+    Of several cheapest paths the one is meant that Dijkstra's algorithm finds when it takes cells of equal distance in
+    reading order: walking back from the goal, every step goes to the first cell in reading order among the neighbours
+    at the least distance from the start. (Cells of cost 0 count as a cost below everything else.) The rule is the same
+    on every back end, and that of the Warcraft maps (Vlastelica et al., ICLR 2020).
+
+    p(y | x) has no closed form: inference is by samples, ``em.ABC`` or ``em.Rejection``. A sampled map is weighed by
+    its own cheapest path p against the label y:
+
+        exponential (the default)    w = exp(-sharpness |p xor y|), the cells that are on one of them only
+        fraction                     w = (|p and y| / |p or y|) ** sharpness
+
+    and both tend to the exact posterior as the sharpness grows, if the samples suffice. A sharpness set by
+    ``em.ABC(target_ess=8)`` learns well. With score="cost" the kernels see costs under the sampled map instead,
+    exp(-sharpness (cost(y) - cost(p))) and (cost(p) / cost(y)) ** sharpness, clamped at 1 for a y that is no path;
+    their limit is "y is one of the cheapest paths", which favours maps with many of them: training on it merges
+    classes.
+
+    Args:
+        height, width: cells, 2..40.
+        costs: of the classes, multiples of 0.1, at least 0.
+        score: "cells" or "cost".
+
+    Attributes:
+        latent_shape: ``(height, width)``.
+        cardinality: ``len(costs)``.
+        label_shape: ``(height, width)``: a mask of the cells on the path, uint8. Paths between other cells than the
+            corners have their ends marked in it: see ``with_ends``.
+
+    Labels that are no path, or no cheapest path of any map, are legal: they have the same kernels. Where every weight
+    is 0 (for ``em.Rejection`` without a hit) ``possible`` is False and the marginals are the prior.
+    Cost: O(height * width) per sample and sweep over the map, about 6 sweeps; memory constant in the samples.
+
+    >>> import torch, emnesy_gpu as em
+    >>> problem = em.ShortestPath(3, 3)
+    >>> z = torch.tensor([[0, 4, 0], [0, 4, 0], [0, 0, 0]])               # grass round a wall of rock
+    >>> problem.label(z).tolist()
+    [[1, 0, 0], [1, 0, 0], [0, 1, 1]]
+    >>> logits = 2.0 * torch.nn.functional.one_hot(z, 5)[None]
+    >>> post = em.posterior(problem, logits, problem.label(z)[None], em.ABC(samples=2000, sharpness=1.0))
+    >>> bool(post.marginals[0, 1, 0, 0] > torch.softmax(logits, -1)[0, 1, 0, 0])
+    True
+    """
+
+    kernel = "exponential"
+
+    def __init__(
+        self, height: int, width: int | None = None, costs: Sequence[float] = TERRAIN, score: str = "cells"
+    ) -> None:
+        width = height if width is None else width
+        checks.is_integer("height", height, 2, MAX_SIDE)
+        checks.is_integer("width", width, 2, MAX_SIDE)
+        if score not in SCORES:
+            raise ValueError(f"score must be one of {SCORES}, got {score!r}")
+        self.height, self.width, self.score = height, width, score
+        self.costs = tuple(float(cost) for cost in costs)
+        self.unit, keys = _integer_costs(self.costs, height * width)
+        self.cardinality = len(self.costs)
+        self.latent_shape = self.label_shape = (height, width)
+        self.rao_blackwell = score == "cells"
+        self._keys = {torch.device("cpu"): torch.tensor(keys, dtype=torch.int32)}
+
+    def __repr__(self) -> str:
+        return f"ShortestPath(height={self.height}, width={self.width})"
+
+    def label(self, z: Tensor, start: Cell = None, goal: Cell = None) -> Tensor:
+        """The cheapest path of every map: int64 [..., height, width] -> uint8 mask of the same shape.
+
+        start, goal: (row, column), or integers [..., 2] with one of them for each map; by default the first and the
+        last cell. If either is given, the ends are marked in the mask as by ``with_ends``.
+
+        Raises TypeError and ValueError for a wrong dtype or shape and for classes or cells that do not exist.
+        """
+        self._check_symbols("z", z)
+        maps = self._integer_costs(z.device)[z.long()].view(-1, *self.latent_shape)
+        first, last = self._cell("start", start, z, 0), self._cell("goal", goal, z, -1)
+        mask, _ = torch.ops.emnesy_gpu.grid_paths_shortest_path(maps.contiguous(), first, last)
+        mask = mask.view(z.shape)
+        return mask if start is None and goal is None else self.with_ends(mask, start, goal)
+
+    def cheapest_path(self, costs: Tensor, start: Cell = None, goal: Cell = None) -> Tensor:
+        """The same for maps of any costs, float [..., height, width], say those that a net predicts.
+
+        They are rounded to multiples of the largest one of their map divided by about 2^31 / (height * width), and
+        negative ones count as 0.
+        """
+        checks.is_tensor("costs", costs)
+        checks.has_dtype("costs", costs, checks.FLOAT_DTYPES)
+        if tuple(costs.shape[-2:]) != self.latent_shape:
+            raise ValueError(f"costs must have shape [..., {self.height}, {self.width}], got {list(costs.shape)}")
+        first, last = self._cell("start", start, costs, 0), self._cell("goal", goal, costs, -1)
+        maps = rounded_costs(costs).reshape(-1, *self.latent_shape)
+        mask, _ = torch.ops.emnesy_gpu.grid_paths_shortest_path(maps, first, last)
+        return mask.view(costs.shape)
+
+    def with_ends(self, mask: Tensor, start: Cell = None, goal: Cell = None) -> Tensor:
+        """The same paths with marked ends: uint8 [..., height, width], 1 on the path, +2 at its start, +4 at its goal.
+
+        For paths between other cells than the corners; every engine takes start and goal of a row from its label. A
+        piece of a cheapest path is one between its own ends, so a window of a map with the piece in it is a label too.
+        """
+        self._check_symbols("mask", mask, n_values=2)
+        cells = mask.reshape(-1, self.height * self.width).to(torch.uint8)
+        first, last = self._cell("start", start, mask, 0), self._cell("goal", goal, mask, -1)
+        cells = cells.scatter_add(1, first.long()[:, None], torch.full_like(cells[:, :1], START))
+        cells = cells.scatter_add(1, last.long()[:, None], torch.full_like(cells[:, :1], GOAL))
+        return cells.view(mask.shape)
+
+    def path_cost(self, label: Tensor, z: Tensor) -> Tensor:
+        """What the cells of a path (a label, with or without marked ends) cost on a map z: int64 [...], in tenths.
+
+        A path is optimal where this equals the cost of ``label(z)``: the metric "cost optimality".
+        """
+        self._check_symbols("label", label, n_values=8)
+        self._check_symbols("z", z)
+        tenths = torch.tensor([round(10 * cost) for cost in self.costs], device=z.device)
+        return (tenths[z.long()] * (label & ON_PATH)).flatten(-2).sum(-1)
+
+    def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
+        if settings.scope == "local":
+            raise ValueError('shortest paths take samples with scope "global" only')
+        marginals, log_evidence, status, ess, sharpness, matches = torch.ops.emnesy_gpu.grid_paths_posterior(
+            logits,
+            label,
+            self._integer_costs(logits.device),
+            self.unit,
+            self.score,
+            settings.kernel,
+            settings.sharpness,
+            settings.target_ess or 0.0,
+            settings.n_samples,
+            settings.seed,
+            settings.first_row,
+            settings.rao_blackwell,
+            check,
+        )
+        acceptance = matches.to(ess.dtype) / settings.n_samples
+        return Weighted(Marginals(marginals, log_evidence, status == 0), ess, sharpness, acceptance)
+
+    def _integer_costs(self, device: torch.device) -> Tensor:
+        if device not in self._keys:
+            self._keys[device] = self._keys[torch.device("cpu")].to(device)
+        return self._keys[device]
+
+    def _check_symbols(self, name: str, symbols: Tensor, n_values: int | None = None) -> None:
+        n_values = self.cardinality if n_values is None else n_values
+        checks.is_tensor(name, symbols)
+        checks.has_dtype(name, symbols, checks.INTEGER_DTYPES)
+        if tuple(symbols.shape[-2:]) != self.latent_shape:
+            raise ValueError(f"{name} must have shape [..., {self.height}, {self.width}], got {list(symbols.shape)}")
+        if bool(((symbols < 0) | (symbols >= n_values)).any()):
+            got = f"{int(symbols.min())}..{int(symbols.max())}"
+            raise ValueError(f"{name} must hold values in 0..{n_values - 1}, got {got}")
+
+    def _cell(self, name: str, cell: Cell, maps: Tensor, default: int) -> Tensor:
+        """Numbers of cells in reading order, int32 [number of maps]."""
+        if cell is None:
+            cell = (0, 0) if default == 0 else (self.height - 1, self.width - 1)
+        cell = torch.as_tensor(cell, device=maps.device)
+        checks.has_dtype(name, cell, checks.INTEGER_DTYPES)
+        if cell.shape not in ((2,), (*maps.shape[:-2], 2)):
+            raise ValueError(f"{name} must have shape [2] or {[*maps.shape[:-2], 2]}, got {list(cell.shape)}")
+        row, column = cell.long().expand(*maps.shape[:-2], 2).reshape(-1, 2).unbind(1)
+        if bool(((row < 0) | (row >= self.height) | (column < 0) | (column >= self.width)).any()):
+            raise ValueError(f"{name} must be a cell of a {self.height} x {self.width} map, got {cell.tolist()}")
+        return (row * self.width + column).to(torch.int32)
+
+
+def rounded_costs(costs: Tensor) -> Tensor:
+    """Positive integers in proportion to the costs of each map, int32 [..., height, width]; sums stay below 2^31."""
+    costs = costs.detach().double().clamp_min(0.0)
+    largest = costs.amax((-2, -1), keepdim=True)
+    levels = (2**31 - 1) // (costs.shape[-2] * costs.shape[-1])
+    return (costs / largest * levels).nan_to_num(0.0).round().clamp(1, levels).to(torch.int32)
+
+
+def _integer_costs(costs: tuple[float, ...], n_cells: int) -> tuple[int, list[int]]:
+    """What a tenth is in the integer costs of the kernels, and those of the classes, all of them positive.
+
+    Without cells of cost 0 they are tenths. With them a tenth is more than the number of cells and 0 becomes 1.
+    """
+    if not 2 <= len(costs) <= MAX_VALUES:
+        raise ValueError(f"costs must have 2..{MAX_VALUES} entries, got {len(costs)}")
+    for index, cost in enumerate(costs):
+        if not 0.0 <= cost < float("inf") or abs(10 * cost - round(10 * cost)) > 1e-6 * max(cost, 1.0):
+            raise ValueError(f"costs[{index}] must be a multiple of 0.1 and at least 0, got {cost}")
+    tenths = [round(10 * cost) for cost in costs]
+    unit = 1 if min(tenths) > 0 else 1 << n_cells.bit_length()
+    if unit * max(tenths) * n_cells >= 2**31:
+        largest = (2**31 - 1) // (unit * n_cells) / 10
+        raise ValueError(f"costs must be at most {largest} on a map of {n_cells} cells, got {max(costs)}")
+    return unit, [max(unit * cost, 1) for cost in tenths]

@@ -1,0 +1,168 @@
+"""The budgets of every kernel: what a launch may cost, measured once and held from then on.
+
+    python -m tests.kernel_budgets                      compare every entry with the table
+    python -m tests.kernel_budgets --write              record the table again; with the names of stems, only theirs
+    python -m tests.kernel_budgets --write --missing    record the entries that are new
+
+kernel_budgets.json holds for every entry of tests/kernel_registry and every architecture what the assembler reports
+(registers a thread, bytes spilled, bytes of shared memory) and the bits of the widest load and store; and from one
+simulated launch the executed thread instructions and the 32-byte sectors read and written, per row of the batch, each
+sector once per block. The figures are those of the Triton version named in the table. With another version only
+spills, shared memory and the width of accesses are held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+TABLE = Path(__file__).with_name("kernel_budgets.json")
+REGISTER_UNIT = 8  # registers are given out in units of eight
+COUNTED = "simulated"
+COUNTED_SLACK = 1.01  # of instructions and sectors, rounded in the table
+SHARED_BYTES = 48 * 1024  # what every launch may have without asking the driver
+
+Budget = dict[str, float]
+
+
+def measure(entry: Any, arch: int) -> dict[str, Budget]:
+    """Kernel -> static figures; the largest where one call launches a kernel several times."""
+    from tests.static_checks import compile_for_nvidia, resource_usage
+
+    found: dict[str, Budget] = {}
+    for launch in compile_for_nvidia(entry, arch):
+        usage = resource_usage(launch)._asdict() | {"num_warps": launch.num_warps}
+        previous = found.setdefault(launch.kernel, usage)
+        widths = {name: min(previous[name], usage[name]) for name in ("load_bits", "store_bits")}
+        found[launch.kernel] = {name: max(previous[name], usage[name]) for name in usage} | widths
+    return found
+
+
+def count(entry: Any) -> Budget:
+    """Executed instructions and traffic of one call on a simulated sm_80, per row."""
+    from tests.gpu_simulator import Options, simulated_triton
+
+    with simulated_triton(80, Options(checks=False)) as gpu:
+        entry.run("kernels.gpu", entry.draw())
+    counters = [launch.counters for launch in gpu.launches]
+    figures = {
+        "thread_instructions": sum(c.thread_instructions for c in counters),
+        "sectors_read": sum(c.global_reads.block_sectors for c in counters),
+        "sectors_written": sum(c.global_writes.block_sectors for c in counters),
+    }
+    return {name: round(figure / entry.rows, 1) for name, figure in figures.items()}
+
+
+def exceeded(found: Budget, budget: Budget, same_triton: bool) -> Iterator[str]:
+    """What costs more than the table allows, one sentence each."""
+    if found["spill_bytes"] > 0:
+        yield f"spills {found['spill_bytes']} bytes"
+    if found["shared_bytes"] > max(budget["shared_bytes"], 0 if same_triton else SHARED_BYTES):
+        yield f"{found['shared_bytes']} bytes of shared memory, budget {budget['shared_bytes']}"
+    for width in ("load_bits", "store_bits"):
+        if found[width] < budget[width]:
+            yield f"{width} {found[width]}, budget {budget[width]}"
+    registers = -(-budget["registers"] // REGISTER_UNIT) * REGISTER_UNIT
+    if same_triton and found["registers"] > registers:
+        yield f"{found['registers']} registers, budget {registers}"
+
+
+def exceeded_counts(found: Budget, budget: Budget) -> Iterator[str]:
+    for name, figure in found.items():
+        if figure > budget[name] * COUNTED_SLACK:
+            yield f"{figure} {name} per row, budget {budget[name]}"
+
+
+def read() -> dict[str, Any]:
+    return json.loads(TABLE.read_text()) if TABLE.exists() else {"triton": "", "budgets": {}}
+
+
+def budget_of(entry: Any) -> dict[str, Any]:
+    budgets = read()["budgets"]
+    if str(entry) not in budgets:
+        raise LookupError(f"no budget for {entry}: python -m tests.kernel_budgets --write {entry.stem}")
+    return budgets[str(entry)]
+
+
+def same_triton() -> bool:
+    """Whether the table was recorded with this minor version."""
+    import triton
+
+    return read()["triton"].split(".")[:2] == triton.__version__.split(".")[:2]
+
+
+def write(entries: Sequence[Any]) -> None:
+    """Measure these entries and record each in the table, from which those that no longer exist are dropped."""
+    import triton
+
+    from tests.kernel_registry import ENTRIES
+    from tests.static_checks import NVIDIA_ARCHITECTURES
+
+    names = {str(entry) for entry in ENTRIES}
+    for entry in entries:
+        budget = {f"sm_{arch}": measure(entry, arch) for arch in NVIDIA_ARCHITECTURES} | {COUNTED: count(entry)}
+        budgets = {**read()["budgets"], str(entry): budget}
+        TABLE.write_text(_dump(triton.__version__, {name: budgets[name] for name in sorted(names & set(budgets))}))
+        print(entry, flush=True)
+
+
+def _dump(version: str, budgets: dict[str, Any]) -> str:
+    blocks = []
+    for name, budget in budgets.items():
+        lines = [f"   {json.dumps(key)}: {json.dumps(figures)}" for key, figures in budget.items()]
+        blocks.append(f"  {json.dumps(name)}: {{\n" + ",\n".join(lines) + "\n  }")
+    return f'{{\n "triton": {json.dumps(version)},\n "budgets": {{\n' + ",\n".join(blocks) + "\n }\n}\n"
+
+
+def compare(entries: Sequence[Any]) -> int:
+    """Print what exceeds the table; the exit code."""
+    from tests.static_checks import NVIDIA_ARCHITECTURES
+
+    found: list[str] = []
+    for entry in entries:
+        new = [sentence for arch in NVIDIA_ARCHITECTURES for sentence in complaints(entry, arch)]
+        new += [f"{entry}: {text}" for text in exceeded_counts(count(entry), budget_of(entry)[COUNTED])]
+        print("\n".join([str(entry), *new]), flush=True)
+        found += new
+    return 1 if found else 0
+
+
+def complaints(entry: Any, arch: int) -> list[str]:
+    """Every budget that the kernels of this entry exceed on this architecture."""
+    budget = budget_of(entry)[f"sm_{arch}"]
+    found = measure(entry, arch)
+    if set(found) != set(budget):
+        return [f"{entry} launches {sorted(found)}, the table has {sorted(budget)}"]
+    return [
+        f"{entry}, {kernel} on sm_{arch}: {sentence}"
+        for kernel, figures in found.items()
+        for sentence in exceeded(figures, budget[kernel], same_triton())
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    from tests.kernel_registry import ENTRIES
+
+    every = sorted({entry.stem for entry in ENTRIES})
+    parser = argparse.ArgumentParser(prog="kernel_budgets", description=__doc__.partition("\n")[0])
+    parser.add_argument("stems", nargs="*", metavar="STEM", help="default: all")
+    parser.add_argument("--write", action="store_true", help="record the table instead of comparing with it")
+    parser.add_argument("--missing", action="store_true", help="only entries that the table lacks")
+    options = parser.parse_args(arguments)
+    stems = options.stems or every
+    unknown = set(stems) - set(every)
+    if unknown:
+        parser.error(f"no entries for {sorted(unknown)}; stems: {every}")
+    recorded = read()["budgets"]
+    entries = [entry for entry in ENTRIES if entry.stem in stems and not (options.missing and str(entry) in recorded)]
+    if options.write:
+        write(entries)
+        return 0
+    return compare(entries)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,51 @@
+"""Weighted samples from the prior: groups, pairs and per-symbol scores of Sudoku. All results are integers."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+
+import emnesy_gpu as em
+from emnesy_gpu.importance import thresholds
+
+from .entry import Entry
+
+CPU = torch.device("cpu")
+
+
+def _weigh(problem: em.AllDifferent, local: bool, n_samples: int, batch: int) -> tuple[Any, ...]:
+    generator = torch.Generator().manual_seed(0)
+    n = problem.n_variables
+    logits = 2.0 * torch.randn(batch, n, problem.cardinality, generator=generator)
+    logits[0, 0, 0] = float("-inf")
+    tables = problem._score_tables_on(CPU)
+    incident = tables.incident if local else tables.incident[:1, :0]
+    width = incident.shape[1] + 2 if local else len(tables.members) + 1
+    weights = torch.randint(0, 1 << 24, (batch, len(incident), width), generator=generator, dtype=torch.int32)
+    work = torch.tensor([2, 1, 0], dtype=torch.uint8)[:batch]
+    return thresholds(logits), weights, work, tables.members, incident, n_samples, 7, 2**32 - 1, 3
+
+
+def _entry(name: str, problem: em.AllDifferent, local: bool, n_samples: int, batch: int = 3, **options: Any) -> Entry:
+    return Entry(
+        "abc_sampling", "weigh", name, partial(_weigh, problem, local, n_samples, batch), n_row_arguments=3, **options
+    )
+
+
+def _draw() -> tuple[Any, ...]:
+    return _weigh(_GROUPS, False, 1, 3)[0], 140, 7, 2**32 - 1, 3
+
+
+_GROUPS = em.AllDifferent([(0, 1, 2), (2, 3), (1, 3, 4)], n_variables=6, cardinality=3)
+
+ENTRIES = [
+    Entry("abc_sampling", "draw", "140 samples", _draw, variants=True, n_row_arguments=1),
+    _entry("small groups", _GROUPS, False, 140, variants=True, many_rows=True),
+    _entry("small groups local", _GROUPS, True, 70, variants=True),
+    _entry("4x4 pairs", em.Sudoku(4, constraints="pairs"), False, 130, slow=True),
+    _entry("4x4 pairs local", em.Sudoku(4, constraints="pairs"), True, 130, slow=True),
+    _entry("9x9 groups, 1024 samples", em.Sudoku(9), False, 1024, batch=1, slow=True, interpreted=False),
+    _entry("9x9 pairs", em.Sudoku(9, constraints="pairs"), False, 128, batch=1, slow=True, interpreted=False),
+]

@@ -1,0 +1,60 @@
+"""Cheapest paths, and samples of them, on maps of three and five classes. All results are integers."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from emnesy_gpu.importance import thresholds
+
+from .entry import Entry
+
+TERRAIN = torch.tensor([8, 12, 53, 77, 92], dtype=torch.int32)
+
+
+def _ends(batch: int, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """The corners for the first row, any cells for the others."""
+    start, goal = torch.randint(0, n, (2, batch), generator=generator, dtype=torch.int32)
+    start[0], goal[0] = 0, n - 1
+    return start, goal
+
+
+def _patches(batch: int, height: int, width: int, generator: torch.Generator) -> torch.Tensor:
+    """Maps of classes in patches of 3 x 3 cells."""
+    z = torch.randint(0, len(TERRAIN), (batch, -(-height // 3), -(-width // 3)), generator=generator)
+    return z.repeat_interleave(3, 1).repeat_interleave(3, 2)[:, :height, :width]
+
+
+def _shortest_path(height: int, width: int, batch: int) -> tuple[Any, ...]:
+    generator = torch.Generator().manual_seed(0)
+    costs = TERRAIN[torch.randint(0, 3, (batch, height, width), generator=generator)]
+    return costs, *_ends(batch, height * width, generator)
+
+
+def _score(height: int, width: int, n_samples: int, batch: int) -> tuple[Any, ...]:
+    generator = torch.Generator().manual_seed(0)
+    n, z = height * width, _patches(batch, height, width, generator)
+    prior = torch.full((batch, n, len(TERRAIN)), 0.05).scatter_(-1, z.reshape(batch, n, 1), 0.8)
+    mask = (torch.rand(batch, height, width, generator=generator) < 0.3).to(torch.uint8)
+    start, goal = _ends(batch, n, generator)
+    return thresholds(prior.log()), TERRAIN, mask, start, goal, n_samples, 7, 2**32 - 1, 3
+
+
+def _histogram(n: int, n_samples: int, batch: int) -> tuple[Any, ...]:
+    generator = torch.Generator().manual_seed(0)
+    logits = 2.0 * torch.randn(batch, n, 5, generator=generator)
+    logits[0, 0, 0] = float("-inf")
+    weights = torch.randint(0, 1 << 24, (batch, n_samples), generator=generator, dtype=torch.int32)
+    weights[:, 32:64] = 0
+    return thresholds(logits), weights, 7, 2**32 - 1, 3
+
+
+ENTRIES = [
+    Entry("grid_paths", "shortest_path", "3x4", partial(_shortest_path, 3, 4, 37), variants=True, n_row_arguments=3),
+    Entry("grid_paths", "score", "3x4", partial(_score, 3, 4, 35, 2), n_row_arguments=1),
+    Entry("grid_paths", "histogram", "n=6", partial(_histogram, 6, 70, 3), variants=True),
+    Entry("grid_paths", "score", "12x12", partial(_score, 12, 12, 32, 1), slow=True, interpreted=False),
+    Entry("grid_paths", "score", "30x30", partial(_score, 30, 30, 32, 1), slow=True, interpreted=False),
+]

@@ -1,0 +1,38 @@
+"""pytest --benchmark-only: time and memory of samples and chains against materialised torch; and its claims."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from emnesy_gpu.benchmarks.sampling import BATCHES, METHODS, SAMPLES, SUITE, inputs, methods
+from emnesy_gpu.importance import thresholds
+from emnesy_gpu.reference import abc_sampling
+from tests.benchmarking import DEVICES, measure
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("samples", SAMPLES)
+@pytest.mark.parametrize("device", DEVICES)
+def test_sampling(benchmark, device: str, samples: int, batch: int, method: str) -> None:
+    measure(benchmark, SUITE, device, samples, batch, method, large="torch" in method)
+
+
+@pytest.mark.parametrize("method", ["fused", "torch one-hot", "torch bits"])
+def test_baselines_estimate_the_same_posterior(method: str) -> None:
+    """Marginals of 4000 samples weighted by exp(satisfied groups), within six standard errors at their ESS."""
+    torch.manual_seed(0)
+    samples, logits, label = inputs(4000, 1, torch.device("cpu"))
+    marginals = methods(samples, logits, label)[method]().view(81, 9).double()
+    z = abc_sampling.draw(thresholds(logits.flatten(1, 2)), 40_000, 99, 0, 0)[:, 0]
+    board = z.view(-1, 9, 9)
+    boxes = board.view(-1, 3, 3, 3, 3).transpose(2, 3).reshape(-1, 9, 9)
+    satisfied = sum(
+        (group.sort(-1).values == torch.arange(9)).all(-1).sum(-1) for group in (board, board.transpose(1, 2), boxes)
+    )
+    weight = torch.exp(satisfied.double())
+    expected = torch.einsum("s,snk->nk", weight / weight.sum(), torch.nn.functional.one_hot(z, 9).double())
+    ess = samples * weight.mean() ** 2 / (weight**2).mean()
+    bound = 6.0 * (1.1 * expected * (1 - expected) / ess).sqrt() + 6.0 / ess
+    assert ((marginals - expected).abs() <= bound).all()

@@ -1,0 +1,16 @@
+"""pytest --benchmark-only: time and memory of samples of maps against torch and SciPy."""
+
+from __future__ import annotations
+
+import pytest
+
+from emnesy_gpu.benchmarks.shortest_path import BATCHES, METHODS, SIZES, SUITE
+from tests.benchmarking import DEVICES, measure
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("device", DEVICES)
+def test_shortest_path(benchmark, device: str, size: int, batch: int, method: str) -> None:
+    measure(benchmark, SUITE, device, size, batch, method, large=size * batch > 100)

@@ -1,0 +1,99 @@
+"""Every kernel compiles for every architecture and stays inside its budgets."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton")
+if os.environ.get("TRITON_INTERPRET") == "1":
+    pytest.skip("kernels are interpreted, not compiled", allow_module_level=True)
+
+import emnesy_gpu.kernels.gpu
+
+from tests import kernel_budgets
+from tests.kernel_registry import ENTRIES, Entry
+from tests.static_checks import NVIDIA_ARCHITECTURES, compile_for_amd, widest_access
+from tests.triton_launches import not_launched
+
+
+def marked(entry: Entry, arch: int | None) -> Any:
+    """sm_80 is compiled for the simulator anyway; the other targets get the smallest entry of every kernel."""
+    quick = not entry.slow and (entry.variants or arch == 80)
+    name = f"{entry}" if arch is None else f"{entry}-sm_{arch}"
+    arguments = (entry,) if arch is None else (entry, arch)
+    return pytest.param(*arguments, id=name.replace(" ", "-"), marks=[] if quick else [pytest.mark.slow])
+
+
+@pytest.mark.parametrize(("entry", "arch"), [marked(entry, arch) for entry in ENTRIES for arch in NVIDIA_ARCHITECTURES])
+def test_static_budgets(entry: Entry, arch: int) -> None:
+    assert kernel_budgets.complaints(entry, arch) == []
+
+
+@pytest.mark.parametrize("entry", [marked(entry, None) for entry in ENTRIES])
+def test_compiles_for_amd(entry: Entry) -> None:
+    assert all(launch.asm["hsaco"] for launch in compile_for_amd(entry))
+
+
+@pytest.mark.parametrize(
+    "entry", [pytest.param(e, id=str(e).replace(" ", "-"), marks=[pytest.mark.slow] * e.slow) for e in ENTRIES]
+)
+def test_executed_instructions_and_traffic(entry: Entry) -> None:
+    if not kernel_budgets.same_triton():
+        pytest.skip("the table was counted with another version of Triton")
+    found = kernel_budgets.count(entry)
+    assert list(kernel_budgets.exceeded_counts(found, kernel_budgets.budget_of(entry)[kernel_budgets.COUNTED])) == []
+
+
+def test_the_table_has_the_quick_entries_and_no_strangers() -> None:
+    """A slow entry that is not recorded fails where its budget is compared, under --slow."""
+    names = {str(entry) for entry in ENTRIES}
+    recorded = set(kernel_budgets.read()["budgets"])
+    assert len(ENTRIES) == len(names)
+    assert {str(entry) for entry in ENTRIES if not entry.slow} <= recorded <= names
+
+
+def test_spills_and_narrow_loads_are_complaints() -> None:
+    budget = {"registers": 60, "spill_bytes": 0, "shared_bytes": 128, "load_bits": 128, "store_bits": 64}
+    found = budget | {"registers": 65, "spill_bytes": 8, "shared_bytes": 256, "load_bits": 64}
+    assert list(kernel_budgets.exceeded(budget | {"registers": 64, "store_bits": 128}, budget, True)) == []
+    assert len(list(kernel_budgets.exceeded(found, budget, True))) == 4
+    assert len(list(kernel_budgets.exceeded(found, budget, False))) == 2
+    assert len(list(kernel_budgets.exceeded_counts({"sectors_read": 103.0}, {"sectors_read": 100.0}))) == 1
+
+
+def test_width_of_accesses() -> None:
+    ptx = "@%p1 ld.global.v2.b32 {%r1, %r2}, [%rd1];\nld.global.L1::evict_last.b16 %rs1, [%rd2];\nst.shared.v4.b32 [%r]"
+    assert widest_access(ptx, "ld") == 64
+    assert widest_access(ptx, "st") == 0
+
+
+def test_every_kernel_is_in_the_registry() -> None:
+    """Every jit function of kernels/gpu is launched by an entry, or called by a kernel that is."""
+    with not_launched() as launches:
+        for entry in ENTRIES:
+            entry.run("kernels.gpu", entry.draw())
+    reached: set[Any] = set()
+    waiting = list(set(launches))
+    while waiting:
+        function = waiting.pop()
+        reached.add(function)
+        waiting += called_by(function) - reached
+    names = {f"{function.fn.__module__}.{function.fn.__name__}" for function in jit_functions() - reached}
+    assert names == set()
+
+
+def called_by(function: Any) -> set[Any]:
+    names = function.fn.__code__.co_names
+    return {value for name in names if hasattr(value := function.fn.__globals__.get(name), "arg_names")}
+
+
+def jit_functions() -> set[Any]:
+    """Every jit function of every module of kernels/gpu."""
+    modules = [module.name for module in pkgutil.iter_modules(emnesy_gpu.kernels.gpu.__path__)]
+    spaces = [vars(importlib.import_module(f"emnesy_gpu.kernels.gpu.{name}")) for name in modules]
+    return {value for space in spaces for value in space.values() if hasattr(value, "arg_names")}

@@ -1,0 +1,47 @@
+"""The four status codes are named in several places, and written by kernels: all of them mean the same."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+import emnesy_gpu.kernels.cpu
+import pytest
+import torch
+
+import emnesy_gpu.reference
+from emnesy_gpu import checks
+from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.reference import symbols
+from tests.cases import Case
+
+CODES = {"POSSIBLE": 0, "IMPOSSIBLE": 1, "INVALID_LOGITS": 2, "INVALID_LABEL": 3}
+
+
+def modules(package: ModuleType) -> list[ModuleType]:
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    return [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+
+
+def test_every_name_has_the_same_code() -> None:
+    assert {name: getattr(symbols, name) for name in CODES} == CODES
+    spaces = [vars(module) for module in (checks, *modules(emnesy_gpu.reference), *modules(emnesy_gpu.kernels.cpu))]
+    found = {(name, space[name]) for space in spaces for name in CODES if name in space}
+    assert found == set(CODES.items())
+
+
+def status_of(function: str, logits: torch.Tensor, label: torch.Tensor, *more: int) -> torch.Tensor:
+    return getattr(kernels_for("carry_chain", logits.device), function)(logits, label, *more)[-1]
+
+
+@pytest.mark.parametrize(("function", "more"), [("posterior", ()), ("map_assignment", ()), ("sample", (1, 0, 0))])
+@pytest.mark.parametrize("n_addends", [2, 3])
+def test_every_kernel_writes_the_same_codes(backend, function: str, more: tuple[int, ...], n_addends: int) -> None:
+    logits, label = Case(1, base=3, n_addends=n_addends, batch=4).draw()
+    label[1] = torch.tensor([2, 2])
+    logits[1, :, :, 1:] = float("-inf")
+    logits[2, 0, 0] = float("nan")
+    logits[3, 0, 0] = float("inf")
+    label[3, 1] = 3
+    assert backend.run(status_of, function, logits, label, *more).tolist() == [0, 1, 2, 3]
