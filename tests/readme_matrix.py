@@ -10,6 +10,7 @@ import torch
 import emnesy_gpu as em
 from emnesy_gpu.engines import ENGINES, choose_engine
 
+
 def _sum(z: torch.Tensor) -> torch.Tensor:
     return z.sum(-1)
 

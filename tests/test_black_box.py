@@ -74,9 +74,9 @@ def test_the_compiled_score_is_what_counts() -> None:
 def test_specification_of_compiled_scores() -> None:
     logits, label = inputs()
     with em.backend("reference"):
-        expected = histogram(numba_equal_digits, logits, label, 3, 40, 5, 1)
+        expected = histogram(logits, label, numba_equal_digits, 3, 40, 5, 1)
     with em.backend("cpu"):
-        assert torch.equal(histogram(numba_equal_digits, logits, label, 3, 40, 5, 1), expected)
+        assert torch.equal(histogram(logits, label, numba_equal_digits, 3, 40, 5, 1), expected)
     assert expected.sum((1, 3)).eq(40).all()
 
 

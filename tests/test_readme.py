@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from emnesy_gpu.ops import NAMES
+from tests.readme_matrix import matrix
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -39,3 +40,7 @@ def test_op_table_is_complete_and_true() -> None:
 def test_every_kernel_stem_has_its_twin() -> None:
     stems = [{Path(file).stem for file in row[1:4]} for row in rows_of_the_op_table()]
     assert all(len(names) == 1 for names in stems)
+
+
+def test_engine_matrix_is_what_the_problems_support() -> None:
+    assert matrix() in README, "python -m tests.readme_matrix prints the table for the README"

@@ -265,6 +265,8 @@ ENGINES = {
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_posteriors_equal_the_reference(backend, name: str) -> None:
+    if backend.name == "interpreter" and name == "changes":
+        pytest.skip("they are found on the CPU")
     problem = em.ShortestPath(3, 4)
     z = random_maps(problem, 3, seed=13)
     logits = soft_logits(z, 5, gain=1.0, seed=14)
@@ -282,7 +284,7 @@ def test_posteriors_equal_the_reference(backend, name: str) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_rows_do_not_depend_on_their_batch(backend, name: str) -> None:
-    if backend.name in ("interpreter", "reference") and name not in ("target", "changes"):
+    if backend.name == "interpreter" and name != "target":
         pytest.skip("the same kernels")
     problem = em.ShortestPath(3, 3)
     z = random_maps(problem, 5, seed=15)
@@ -351,6 +353,8 @@ IMPOSSIBLE = {
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 @pytest.mark.parametrize("score", ["cells", "cost"])
 def test_labels_that_no_map_has(backend, name: str, score: str) -> None:
+    if backend.name == "interpreter" and name != "broken":
+        pytest.skip("the same kernels")
     problem = em.ShortestPath(4, score=score)
     logits, label = soft_logits(random_maps(problem, 1, 22), 5), torch.tensor([IMPOSSIBLE[name]], dtype=torch.uint8)
     samples = 8 if backend.name in ("reference", "interpreter") else 200
@@ -370,7 +374,7 @@ def test_a_map_known_for_certain(backend) -> None:
     problem = em.ShortestPath(3)
     z = random_maps(problem, 1, seed=23)
     logits = torch.where(torch.nn.functional.one_hot(z, 5) == 1, 0.0, float("-inf"))
-    for engine in (em.ABC(samples=8), em.ABC(samples=8, rao_blackwell=True), em.Rejection(samples=8)):
+    for engine in (em.ABC(samples=8), em.Rejection(samples=8)):
         post = backend.run(em.posterior, problem, logits, problem.label(z), engine)
         assert torch.equal(post.marginals, torch.softmax(logits, -1))
         assert post.log_evidence[0] == 0
@@ -388,6 +392,17 @@ def test_dtypes(dtype: torch.dtype) -> None:
         double = dtype == torch.float64
         assert post.marginals.dtype == post.log_evidence.dtype == (torch.float64 if double else torch.float32)
         torch.testing.assert_close(post.marginals.double(), expected.marginals, atol=1e-6, rtol=0)
+
+
+def test_strides_do_not_matter(backend) -> None:
+    problem = em.ShortestPath(3)
+    z = random_maps(problem, 2, seed=37)
+    logits, label = soft_logits(z, 5), problem.label(z)
+    post = backend.run(em.posterior, problem, logits, label, em.ABC(samples=8))
+    turned = logits.transpose(1, 2).contiguous().transpose(1, 2), label.transpose(1, 2).contiguous().transpose(1, 2)
+    assert torch.equal(backend.run(em.posterior, problem, *turned, em.ABC(samples=8)).marginals, post.marginals)
+    turned_z = z.transpose(1, 2).contiguous().transpose(1, 2)
+    assert torch.equal(backend.run(problem.label, turned_z), label)
 
 
 def test_an_empty_batch(backend) -> None:
@@ -504,6 +519,8 @@ VALUES = [
 
 @pytest.mark.parametrize(("kind", "message"), VALUES)
 def test_wrong_values(backend, kind: str, message: str) -> None:
+    if backend.name == "interpreter" and kind not in ("nan", "two starts"):
+        pytest.skip("the same checks")
     logits, label = torch.zeros(3, 3, 4, 5), torch.ones(3, 3, 4, dtype=torch.uint8)
     if kind in ("nan", "inf"):
         logits[1, 2, 3, 1] = float(kind)

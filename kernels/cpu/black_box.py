@@ -16,7 +16,7 @@ U64 = np.uint64
 
 
 def histogram(
-    score: Callable, thresholds: Tensor, label: Tensor, n_constraints: int, n_samples: int, seed: int, first_row: int
+    thresholds: Tensor, label: Tensor, score: Callable, n_constraints: int, n_samples: int, seed: int, first_row: int
 ) -> Tensor:
     """int64 [batch, n_constraints + 1, N, K]: see ``emnesy_gpu.reference.black_box``. label [batch, entries]."""
     batch, n, steps = thresholds.shape

@@ -83,11 +83,13 @@ def clear_tables(
     """Zeros in the first ENTRIES entries of both tables, but for the empty set of F and the full set of G."""
     NOTHING: tl.constexpr = zero(LOG)
     row = tl.arange(0, ROWS)[:, None]
-    for start in range(0, ENTRIES, 4 * LANES):
-        entry = start + tl.arange(0, 4 * LANES)[None, :]
+    # Unrolled, a long loop would keep a register for every pointer.
+    STEP: tl.constexpr = LANES * (4 if K <= 9 else 32)
+    for start in range(0, ENTRIES, STEP):
+        entry = start + tl.arange(0, STEP)[None, :]
         at = (row * (2 << K)) + entry
         mask = entry < ENTRIES
-        nothing = tl.zeros((ROWS, 4 * LANES), board.prior.dtype.element_ty)
+        nothing = tl.zeros((ROWS, STEP), board.prior.dtype.element_ty)
         tl.store(board.forward + at, tl.where(entry == 0, one(LOG), NOTHING) + nothing, mask=mask)
         tl.store(board.backward + at, tl.where(entry == (1 << K) - 1, one(LOG), NOTHING) + nothing, mask=mask)
 

@@ -11,9 +11,9 @@ from .black_box_kernels import histogram_kernel
 
 
 def histogram(
-    score: Callable,
     thresholds: torch.Tensor,
     label: torch.Tensor,
+    score: Callable,
     n_constraints: int,
     n_samples: int,
     seed: int,

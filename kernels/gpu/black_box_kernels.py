@@ -11,7 +11,7 @@ def _value(word, thresholds_ptr, STEPS: tl.constexpr):
     """The number of thresholds that the word exceeds."""
     value = tl.zeros(word.shape, tl.int32)
     for v in range(STEPS):
-        value += (word > tl.load(thresholds_ptr + v)).to(tl.int32)
+        value = tl.where(word > tl.load(thresholds_ptr + v), v + 1, value)
     return value
 
 
