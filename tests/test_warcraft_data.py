@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import emnesy_gpu as em
+from emnesy_gpu.cli import main
 from emnesy_gpu.tasks import warcraft_data, warcraft_maps
 from emnesy_gpu.tasks.images import DataError
 from emnesy_gpu.tasks.map_windows import MARGIN, Windows, places
@@ -224,6 +225,19 @@ def test_windows_cover_the_whole_path_in_the_long_run(data):
         corner = _position_of(data.train.pixels[0], pixels[0])
         seen[corner[0] : corner[0] + size, corner[1] : corner[1] + size] |= mask[0] > 0
     assert torch.equal(seen, data.train.paths[0] > 0)
+
+
+@pytest.mark.parametrize("size", [3, SIZE + 1])
+def test_windows_that_do_not_fit_are_refused(data, size):
+    with pytest.raises(ValueError, match=r"4\.\.12"):
+        Windows(data.train, size)
+
+
+def test_maps_are_written_by_a_command(tmp_path, capsys):
+    assert main(["data", "warcraft", "--maps", "2", "--seed", "3", "--to", str(tmp_path)]) == 0
+    assert "synthetic" in capsys.readouterr().out
+    found = warcraft_data.load(SIZE, "files", tmp_path)
+    assert same_maps(found.train, warcraft_maps.generate(SIZE, 2, 3).train)
 
 
 def _position_of(whole, window):

@@ -11,7 +11,7 @@ from emnesy_gpu.backends import kernels_for
 
 
 def histogram(
-    score: Callable, logits: Tensor, label: Tensor, n_constraints: int, n_samples: int, seed: int, first_row: int
+    logits: Tensor, label: Tensor, score: Callable, n_constraints: int, n_samples: int, seed: int, first_row: int
 ) -> Tensor:
     """int64 [batch, n_constraints + 1, N, K]; logits [batch, *symbols, K], label [batch, *entries].
 
@@ -20,4 +20,4 @@ def histogram(
     thresholds = importance.thresholds(logits.flatten(1, -2))
     kernels = kernels_for("black_box", logits.device)
     entries = label.reshape(len(label), label[0].numel() if len(label) else 1)
-    return kernels.histogram(score, thresholds, entries.contiguous(), n_constraints, n_samples, seed, first_row)
+    return kernels.histogram(thresholds, entries.contiguous(), score, n_constraints, n_samples, seed, first_row)

@@ -25,7 +25,7 @@ ON_PATH, START, GOAL = 1, 2, 4
 LEVELS = 1 << 14
 """Fractions are rounded down to multiples of 1 / LEVELS; cost gaps of more than LEVELS tenths count as that."""
 
-CHUNK = 1 << 16
+CHUNK = 1 << 15
 """Samples whose scores are held at a time."""
 
 HISTOGRAM = 1 << 19
@@ -80,25 +80,14 @@ def _posterior(
     """
     start, goal, fine = ends(label)
     status = _checked_status(logits, label, fine, check)
-    mask = (label & ON_PATH).to(torch.uint8)
+    mask = (label & ON_PATH).to(torch.uint8).contiguous()
     exponents = _exponents(score, kernel, mask.shape[1] * mask.shape[2], logits.device)
-    step = max(1, min(CHUNK, HISTOGRAM // len(exponents)))
+    step = max(1, min(CHUNK // n_samples, HISTOGRAM // len(exponents)))
     parts = []
     for row in range(0, max(len(logits), 1), step):
         some = slice(row, row + step)
-        samples = _Samples(
-            logits[some],
-            costs,
-            unit,
-            mask[some],
-            start[some],
-            goal[some],
-            n_samples,
-            seed,
-            first_row + row,
-            score,
-            kernel,
-        )
+        maps = costs, mask[some], start[some], goal[some]
+        samples = _Samples(logits[some], maps, unit, score, kernel, n_samples, seed, first_row + row)
         parts.append(_weigh(samples, exponents, sharpness, target_ess, rao_blackwell))
     histogram, log_evidence, ess, levels, matches = (torch.cat(column) for column in zip(*parts, strict=True))
     total = histogram.sum(-1, keepdim=True)
@@ -117,22 +106,21 @@ class _Samples:
     def __init__(
         self,
         logits: Tensor,
-        costs: Tensor,
+        maps: tuple[Tensor, Tensor, Tensor, Tensor],
         unit: int,
-        mask: Tensor,
-        start: Tensor,
-        goal: Tensor,
+        score: str,
+        kernel: str,
         n_samples: int,
         seed: int,
         first_row: int,
-        score: str,
-        kernel: str,
     ) -> None:
+        """maps: costs of the classes; label masks, starts and goals."""
         self.kernels: Any = kernels_for("grid_paths", logits.device)
-        self.logits, self.unit, self.mask, self.score, self.kernel = logits, unit, mask, score, kernel
-        self.thresholds = importance.thresholds(logits.flatten(1, -2))
-        self.maps = self.thresholds, costs, mask, start, goal
+        self.logits, self.mask = logits, maps[1]
+        self.unit, self.score, self.kernel = unit, score, kernel
         self.n_samples, self.seed, self.first_row = n_samples, seed, first_row
+        self.thresholds = importance.thresholds(logits.flatten(1, -2))
+        self.maps = self.thresholds, *maps
         self.step = max(1, CHUNK // max(len(logits), 1))
         self._only: tuple[Tensor, Tensor] | None = None
 
@@ -230,7 +218,8 @@ def _posterior_fake(logits: Tensor, *_: object) -> Weighted:
 
 def _shortest_path(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
     """Cells on the cheapest path, uint8 [batch, H, W], and its cost; int32 costs >= 1, start and goal [batch]."""
-    return kernels_for("grid_paths", costs.device).shortest_path(costs, start, goal)
+    tensors = (tensor.contiguous() for tensor in (costs, start, goal))
+    return kernels_for("grid_paths", costs.device).shortest_path(*tensors)
 
 
 def _shortest_path_fake(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:

@@ -150,7 +150,7 @@ class BlackBox(Problem):
         return sampled.weighted_marginals(logits, label, settings, self.satisfied, self.n_constraints, fused=fused)
 
     def _count(self, score: Callable, logits: Tensor, label: Tensor, samples: int, seed: int, first_row: int) -> Tensor:
-        return histogram(score, logits, label, self.n_constraints, samples, seed, first_row)
+        return histogram(logits, label, score, self.n_constraints, samples, seed, first_row)
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         parts = []

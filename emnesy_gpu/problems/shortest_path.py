@@ -99,7 +99,7 @@ class ShortestPath(Problem):
         self._check_symbols("z", z)
         maps = self._integer_costs(z.device)[z.long()].view(-1, *self.latent_shape)
         first, last = self._cell("start", start, z, 0), self._cell("goal", goal, z, -1)
-        mask, _ = torch.ops.emnesy_gpu.grid_paths_shortest_path(maps.contiguous(), first, last)
+        mask, _ = torch.ops.emnesy_gpu.grid_paths_shortest_path(maps, first, last)
         mask = mask.view(z.shape)
         return mask if start is None and goal is None else self.with_ends(mask, start, goal)
 

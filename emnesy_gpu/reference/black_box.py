@@ -11,7 +11,7 @@ from emnesy_gpu.reference.abc_sampling import draw
 
 
 def histogram(
-    score: Callable, thresholds: Tensor, label: Tensor, n_constraints: int, n_samples: int, seed: int, first_row: int
+    thresholds: Tensor, label: Tensor, score: Callable, n_constraints: int, n_samples: int, seed: int, first_row: int
 ) -> Tensor:
     """int64 [batch, n_constraints + 1, N, K]: how many samples have each score, and each value of each symbol.
 

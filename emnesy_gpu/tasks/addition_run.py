@@ -114,6 +114,13 @@ def _conclude(training: Training, directory: RunDirectory | None, report: PlainR
         f"(20 random groupings {100 * summary['sum_accuracy_20']:.2f} %)  "
         f"digits {100 * summary['digit_accuracy']:.2f} %  {summary['minutes']:.2f} min"
     )
+    if training.settings.views:
+        report.message(
+            f"by the mean of {training.settings.views} warped views and the image itself: "
+            f"whole sums {100 * summary['sum_accuracy_views']:.2f} %  "
+            f"(20 random groupings {100 * summary['sum_accuracy_20_views']:.2f} %)  "
+            f"digits {100 * summary['digit_accuracy_views']:.2f} %"
+        )
     if directory is not None:
         directory.save_summary(summary)
         save_learning_curve(directory.curve, training.history, f"{training.settings.digits}-digit sums")
@@ -125,7 +132,8 @@ def summarise(training: Training) -> dict[str, Any]:
 
     ``minutes`` are by the clock, ``cpu_minutes`` are those of the process alone.
     """
-    history, figures = training.history, ("sum_accuracy", "sum_accuracy_20", "digit_accuracy", "log_evidence")
+    history = training.history
+    figures = [name for name in history[-1] if "accuracy" in name or name == "log_evidence"]
     times = {"minutes": "seconds", "cpu_minutes": "cpu_seconds", "minutes_e": "seconds_e", "minutes_m": "seconds_m"}
     return {
         "digits": training.settings.digits,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import torch
@@ -32,6 +32,10 @@ class Warp:
     shift: float = 0.06
     elastic: float = 0.07
     """Standard deviation of a control point's displacement."""
+
+    def scaled(self, strength: float) -> Warp:
+        """The same kind of warp with every limit multiplied by ``strength``."""
+        return Warp(**{name: strength * value for name, value in asdict(self).items()})
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Float images [n, 1, height, width] -> warped images of the same shape and dtype."""

@@ -19,6 +19,8 @@ from emnesy_gpu.tasks.recipes import ENGINES, Settings
 
 BatchMetrics = dict[str, float]
 EVALUATION_BATCH = 1000
+VIEW_SEED = 16
+VIEW_STRENGTH = 0.6
 START_DIVISOR = 25
 
 
@@ -39,6 +41,8 @@ class Training:
         self.model = ImageReader(net, *moments, warp, self.generator).to(self.device)
         self.averaged_net = running_average(net)
         self.averaged_model = ImageReader(self.averaged_net, *moments, None, self.generator)
+        self.view_generator = torch.Generator()
+        self.view_model = ImageReader(self.averaged_net, *moments, Warp().scaled(VIEW_STRENGTH), self.view_generator)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
@@ -109,24 +113,40 @@ class Training:
         return iter(order.split(self.settings.batch))
 
     def evaluate(self) -> dict[str, float]:
-        """Accuracies on the test images, all by the most probable digit of every image alone.
+        """``judge`` on the test images; after the last epoch also by their views, where the settings ask for views."""
+        figures = self.judge(self.predict(self.test.pixels))
+        if self.settings.views and len(self.history) + 1 == self.settings.epochs:
+            by_views = self.judge(self.predict(self.test.pixels, self.settings.views))
+            figures |= {f"{name}_views": value for name, value in by_views.items()}
+        return figures
+
+    def judge(self, predicted: Tensor) -> dict[str, float]:
+        """Accuracies of the digits [n] read from the test images.
 
         sum_accuracy: whole sums right, the test images grouped in the order of the file. sum_accuracy_20: the mean
         over 20 random groupings. digit_accuracy: images right.
         """
-        predicted, true = self.predict(self.test.pixels), self.test.classes
+        true = self.test.classes
         return {
             "sum_accuracy": sum_accuracy(self.problem, predicted, true, self.test_sums),
             "sum_accuracy_20": mean_sum_accuracy(self.problem, predicted, true),
             "digit_accuracy": float((predicted == true).double().mean()),
         }
 
-    def predict(self, pixels: Tensor) -> Tensor:
-        """The most probable digit of every image under the averaged net: uint8 [n, 28, 28] -> int64 [n] on the CPU."""
-        self.averaged_model.eval()
+    def predict(self, pixels: Tensor, views: int = 0) -> Tensor:
+        """The most probable digit of every image under the averaged net: uint8 [n, 28, 28] -> int64 [n] on the CPU.
+
+        With views: by the mean probability over the image itself and as many warped copies. Every image is read alone.
+        """
+        self.view_generator.manual_seed(VIEW_SEED)
+        readers = [self.averaged_model.eval()] + [self.view_model.train()] * views
         with torch.inference_mode():
-            parts = [self.averaged_model(part.to(self.device)).argmax(-1) for part in pixels.split(EVALUATION_BATCH)]
-        return torch.cat(parts).cpu()
+            readings = torch.stack([self._probabilities(reader, pixels) for reader in readers])
+        return readings.mean(0).argmax(-1)
+
+    def _probabilities(self, reader: ImageReader, pixels: Tensor) -> Tensor:
+        parts = [reader(part.to(self.device)) for part in pixels.split(EVALUATION_BATCH)]
+        return torch.cat(parts).cpu().double().softmax(-1)
 
     def state_dict(self) -> dict[str, Any]:
         """Net, optimizer, schedule, random states and history: tensors and plain values only."""

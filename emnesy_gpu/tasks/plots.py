@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from emnesy_gpu.tasks.extras import require
 from emnesy_gpu.tasks.run_directory import replace_file
 
+ADDITION_ACCURACIES = {
+    "digits": "digit_accuracy",
+    "whole sums": "sum_accuracy",
+    "whole sums, 20 groupings": "sum_accuracy_20",
+}
 
-def save_learning_curve(path: Path, history: list[dict[str, Any]], title: str) -> None:
-    """Accuracies, and loss and log evidence per sum, against the epoch; a PNG file."""
+
+def save_learning_curve(
+    path: Path,
+    history: list[dict[str, Any]],
+    title: str,
+    accuracies: Mapping[str, str] = ADDITION_ACCURACIES,
+    unit: str = "sum",
+) -> None:
+    """Accuracies where an epoch has them, and loss and log evidence per unit, against the epoch; a PNG file."""
     figure = require("matplotlib.figure").Figure(figsize=(10, 4), layout="constrained")
     accuracy, objective = figure.subplots(1, 2)
-    epochs = [record["epoch"] for record in history]
 
     def draw(axes: Any, name: str, label: str, scale: float = 1.0) -> None:
-        axes.plot(epochs, [scale * record[name] for record in history], label=label)
+        points = [(record["epoch"], scale * record[name]) for record in history if name in record]
+        axes.plot(*zip(*points, strict=True), label=label)
 
-    draw(accuracy, "digit_accuracy", "digits", 100)
-    draw(accuracy, "sum_accuracy", "whole sums", 100)
-    draw(accuracy, "sum_accuracy_20", "whole sums, 20 groupings", 100)
+    for label, name in accuracies.items():
+        draw(accuracy, name, label, 100)
     accuracy.set(xlabel="epoch", ylabel="test accuracy, %", title=title)
     draw(objective, "loss", "M-step loss")
     draw(objective, "log_evidence", "log evidence")
-    objective.set(xlabel="epoch", ylabel="nats per sum", title="training")
+    objective.set(xlabel="epoch", ylabel=f"nats per {unit}", title="training")
     for axes in (accuracy, objective):
         axes.legend()
         axes.grid(alpha=0.3)

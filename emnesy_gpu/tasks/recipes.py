@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import emnesy_gpu as em
 
+S = TypeVar("S", bound="RunSettings")
+
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """Everything that determines the bits of a run on one machine."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls: type[S], values: dict[str, Any]) -> S:
+        """Raises ValueError for a missing or an unknown setting."""
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"settings must be {[field.name for field in fields(cls)]}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Settings(RunSettings):
+    """The settings of a run on addition."""
 
     digits: int
     data: str
@@ -28,21 +46,12 @@ class Settings:
     hard: bool = False
     m_steps: int = 1
     augment: bool = True
+    views: int = 0
+    """Warped copies of every test image for a second reading after the last epoch."""
     seed: int = 0
     holdout: int = 0
     device: str = "cpu"
     threads: int = 1
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Settings:
-        """Raises ValueError for a missing or an unknown setting."""
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ValueError(f"settings must be {[field.name for field in fields(cls)]}: {error}") from error
 
 
 IMAGES_PER_BATCH = 240
@@ -61,7 +70,7 @@ def recipe(digits: int, augment: bool, data: str) -> dict[str, Any]:
     batch = max(1, IMAGES_PER_BATCH // (2 * digits))
     if data == "digits":
         return {"epochs": 60, "batch": max(1, batch // 4), "lr": 4e-3}
-    epochs = 32 if digits <= 8 else 26 if digits <= 50 else 38
+    epochs = 32 if digits <= 8 else 26 if digits <= 50 else 48
     if augment:
         return {"epochs": epochs, "batch": batch, "lr": 5e-3 if digits <= 50 else 4e-3}
     return {"epochs": 12, "batch": batch, "lr": 4e-3, "weight_decay": 5e-2}

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from emnesy_gpu.tasks.images import DataError
-from emnesy_gpu.tasks.recipes import Settings
+from emnesy_gpu.tasks.recipes import RunSettings, Settings
 from emnesy_gpu.version import __version__
 
 
@@ -30,8 +30,8 @@ class RunDirectory:
     Every file but metrics.jsonl is replaced as a whole: a crash leaves the old one or the new one, never a part.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, settings_type: type[RunSettings] = Settings) -> None:
+        self.path, self.settings_type = path, settings_type
         self.config, self.metrics = path / "config.json", path / "metrics.jsonl"
         self.checkpoint, self.summary = path / "checkpoint.pt", path / "summary.json"
         self.curve = path / "curve.png"
@@ -41,16 +41,16 @@ class RunDirectory:
         if self.config.exists():
             raise DataError(f"{self.path} holds a run already: continue it with --resume, or choose another --out")
 
-    def create(self, settings: Settings) -> None:
+    def create(self, settings: RunSettings) -> None:
         """Make the directory and write the settings."""
         self.path.mkdir(parents=True, exist_ok=True)
         versions = {"emnesy_gpu": __version__, "torch": torch.__version__, "python": platform.python_version()}
         self._write_json(self.config, {"settings": settings.to_dict(), "versions": versions})
 
-    def read_settings(self) -> Settings:
+    def read_settings(self) -> Any:
         """The settings of the run in this directory; DataError names the file where that fails."""
         try:
-            return Settings.from_dict(json.loads(self.config.read_text())["settings"])
+            return self.settings_type.from_dict(json.loads(self.config.read_text())["settings"])
         except FileNotFoundError as error:
             raise DataError(f"{self.path} holds no run: {self.config} is missing") from error
         except (OSError, ValueError, KeyError, TypeError) as error:

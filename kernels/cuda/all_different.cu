@@ -9,7 +9,7 @@ constexpr int K = VALUES;
 constexpr int SUBSETS = 1 << K;
 constexpr int PADDED = 33;  // partial sums of 32 lanes, no two of a column in one bank
 constexpr int ROWS_AND_SUMS = (K * K + K * PADDED + 3) / 4 * 4;
-constexpr float FLOOR = 1e-25f, CEILING = 1e35f;
+constexpr float FLOOR = 1e-12f, CEILING = 1e35f;
 constexpr double NEGLIGIBLE = -17.0;
 constexpr double LN_2 = 0.6931471805599453;
 constexpr float LOG2_E = 1.4426950408889634f;
