@@ -41,17 +41,28 @@ BOARD_OPS = {
     "all_different_map": (*GRAPH, TABLES.pairs, True),
     "not_equal_belief_propagation": (*NEIGHBOURS, 2, 0.0, 0.0, False, True),
     "abc_sampling_posterior": (
-        *(SCORES.members, SCORES.incident, *SCORES.exponents("exponential", local=True)),
+        *(SCORES.members, SCORES.incident, *SCORES.exponents["exponential", True]),
         *(2.0, 0.0, 50, 7, 0, True),
     ),
     "gibbs_marginals": (SCORES.memberships, SCORES.n_groups, SCORES.most_conflicts, 2, 4, 2.0, 7, 0, True),
 }
 LOGITS_OPS = {"abc_sampling_draw": (5, 7, 0, 0)}
-ALL = SUM_OPS | BOARD_OPS | LOGITS_OPS
+MAPS = em.ShortestPath(3, 3)
+COSTS = MAPS._integer_costs(torch.device("cpu"))
+MAP_OPS = {"grid_paths_posterior": (COSTS, MAPS.unit, "hamming", "exponential", 1.0, 0.0, 40, 7, 0, False, True)}
+ALL = SUM_OPS | BOARD_OPS | LOGITS_OPS | MAP_OPS | {"grid_paths_shortest_path": ()}
+
+
+def map_arguments(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = torch.randn(2, 3, 3, 5, generator=torch.Generator().manual_seed(0))
+    return logits.to(dtype), MAPS.label(logits.argmax(-1))
 
 
 def arguments(op: str, dtype: torch.dtype = torch.float32):
-    inputs = sum_arguments(dtype) if op in SUM_OPS else board_arguments(dtype)
+    if op == "grid_paths_shortest_path":
+        ends = torch.zeros(2, dtype=torch.int32)
+        return COSTS[torch.arange(18).view(2, 3, 3) % 5], ends, ends + 8
+    inputs = (sum_arguments if op in SUM_OPS else map_arguments if op in MAP_OPS else board_arguments)(dtype)
     return (*(inputs[:1] if op in LOGITS_OPS else inputs), *ALL[op])
 
 
@@ -286,7 +297,7 @@ def test_wrong_engine() -> None:
 
     em.Problem.no_such_inference = lambda self: None
     try:
-        with pytest.raises(em.UnsupportedEngineError, match=r"engines that do: em.Exact\(\), em.MAP\(\)"):
+        with pytest.raises(em.UnsupportedEngineError, match=r"engines that do: em.Exact\(\), em.ABC\(\)"):
             em.posterior(em.Addition(1), torch.zeros(1, 2, 1, 10), torch.zeros(1, 2, dtype=torch.int64), Odd())
     finally:
         del em.Problem.no_such_inference
