@@ -147,32 +147,48 @@ def _interpreting() -> bool:
 
 def posterior_error(name: str, device: torch.device) -> float:
     """Largest error of marginals and of evidence per symbol, infinite if possible and impossible labels differ."""
-    problem = em.Addition(n_digits=4)
-    logits, label = _self_check_inputs(problem)
+    return max(_error_of(name, device, *check) for check in (_sums(), *_boards()))
+
+
+def _error_of(
+    name: str, device: torch.device, problem: em.Problem, logits: Tensor, label: Tensor, engine: em.Engine | None
+) -> float:
     with em.backend("reference"):
-        expected = em.posterior(problem, logits.double(), label)
+        expected = em.posterior(problem, logits.double(), label, engine)
     with em.backend(name):
-        found = em.posterior(problem, logits.to(device), label.to(device))
+        found = em.posterior(problem, logits.to(device), label.to(device), engine)
     if not torch.equal(found.possible.cpu(), expected.possible):
         return float("inf")
     rows = expected.possible
     errors = (
         found.marginals.cpu() - expected.marginals,
-        (found.log_evidence.cpu() - expected.log_evidence)[rows] / (problem.n_addends * problem.n_digits),
+        (found.log_evidence.cpu() - expected.log_evidence)[rows] / logits[0, ..., 0].numel(),
     )
     largest = [float(error.abs().max()) for error in errors]
     # max() would drop a NaN that comes second.
     return float("inf") if any(value != value for value in largest) else max(largest)
 
 
-def _self_check_inputs(problem: em.Addition) -> tuple[Tensor, Tensor]:
+Check = tuple[em.Problem, Tensor, Tensor, em.Engine | None]
+
+
+def _sums() -> Check:
     """Rows of a half-trained net; the last label, 19999, is no sum of two numbers of four digits."""
-    generator = torch.Generator().manual_seed(0)
+    problem, generator = em.Addition(n_digits=4), torch.Generator().manual_seed(0)
     z = torch.randint(0, problem.base, (33, *problem.latent_shape), generator=generator)
     logits = 3 * torch.randn(*z.shape, problem.base, generator=generator)
     label = problem.label(z)
     label[-1] = torch.tensor([1, 9, 9, 9, 9])
-    return logits, label
+    return problem, logits, label, None
+
+
+def _boards() -> list[Check]:
+    """Boards of 4x4, exactly and with messages; the last one has two equal givens in a row."""
+    problem, generator = em.Sudoku(4), torch.Generator().manual_seed(0)
+    logits = torch.randn(5, 4, 4, 4, generator=generator)
+    logits[-1, 0, :2] = torch.tensor([0.0, *[float("-inf")] * 3])
+    label = torch.ones(5, dtype=torch.int64)
+    return [(problem, logits, label, engine) for engine in (em.Exact(), em.BeliefPropagation(iterations=2))]
 
 
 def _show(report: Report) -> None:

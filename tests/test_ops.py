@@ -49,7 +49,7 @@ BOARD_OPS = {
 LOGITS_OPS = {"abc_sampling_draw": (5, 7, 0, 0)}
 MAPS = em.ShortestPath(3, 3)
 COSTS = MAPS._integer_costs(torch.device("cpu"))
-MAP_OPS = {"grid_paths_posterior": (COSTS, MAPS.unit, "hamming", "exponential", 1.0, 0.0, 40, 7, 0, False, True)}
+MAP_OPS = {"grid_paths_posterior": (COSTS, MAPS.unit, "cells", "exponential", 1.0, 0.0, 40, 7, 0, False, True)}
 ALL = SUM_OPS | BOARD_OPS | LOGITS_OPS | MAP_OPS | {"grid_paths_shortest_path": ()}
 
 
