@@ -15,8 +15,8 @@ from torch import Tensor
 
 KERNELS = ("fraction", "exponential", "exact")
 WORD_BITS = 31
-ONE = 1 << 24
-"""The largest integer weight. A block of 128 samples adds up to less than 2^32."""
+ONE = (1 << 24) - 1
+"""The largest integer weight. A block of 256 samples adds up to less than 2^32."""
 
 HEADROOM = 8.0 * math.log(2.0)
 """How much the best log weight may lie below the one that integer weights are relative to: 16 bits are left."""

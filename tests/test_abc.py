@@ -381,3 +381,17 @@ def test_dtypes_and_an_empty_batch(dtype: torch.dtype) -> None:
         assert em.posterior(problem, logits[:0], VALID[:0], none).marginals.shape == (0, 4, 4, 4)
         empty = em.posterior(em.Addition(1), torch.zeros(0, 2, 1, 10), torch.zeros(0, 2, dtype=torch.int64), none)
         assert empty.marginals.shape == (0, 2, 1, 10)
+
+
+@pytest.mark.parametrize(
+    "engine", [em.ABC(60, "exponential"), em.ABC(60, scope="local", target_ess=9.0), em.Rejection(60), em.Gibbs(2, 4)]
+)
+def test_inside_a_compiled_graph(engine: em.Engine) -> None:
+    problem = em.Sudoku(4)
+    logits, label = draw_logits(problem, batch=3), torch.tensor([1, 0, 1])
+
+    def marginals(logits: Tensor, label: Tensor) -> Tensor:
+        return em.posterior(problem, logits, label, engine).marginals
+
+    compiled = torch.compile(marginals, backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(logits, label), marginals(logits, label))

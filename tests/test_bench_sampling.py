@@ -23,8 +23,8 @@ def test_sampling(benchmark, device: str, samples: int, batch: int, method: str)
 def test_baselines_estimate_the_same_posterior(method: str) -> None:
     """Marginals of 4000 samples weighted by exp(satisfied groups), within six standard errors at their ESS."""
     torch.manual_seed(0)
-    samples, logits, label = inputs(4000, 1, torch.device("cpu"))
-    marginals = methods(samples, logits, label)[method]().view(81, 9).double()
+    problem, logits, label, samples = inputs(4000, 1, torch.device("cpu"))
+    marginals = methods(problem, logits, label, samples)[method]().view(81, 9).double()
     z = abc_sampling.draw(thresholds(logits.flatten(1, 2)), 40_000, 99, 0, 0)[:, 0]
     board = z.view(-1, 9, 9)
     boxes = board.view(-1, 3, 3, 3, 3).transpose(2, 3).reshape(-1, 9, 9)

@@ -147,6 +147,31 @@ def test_samples_are_fresh_in_every_step(data):
     assert (first.log_evidence <= 0).all()
 
 
+def test_the_floor_replaces_the_prior_in_the_posterior_alone(data):
+    training = WarcraftTraining(replace(SMALL, rao_blackwell_epochs=1), data)
+    sampling, label = training.sampling, data.train.paths[:4]
+    sampling.engine = em.ABC(samples=32, target_ess=4.0, rao_blackwell=True)
+    logits = torch.randn(4, 12, 12, 5, generator=torch.Generator().manual_seed(0))
+    logits[..., 2] = -12.0
+    plain = em.posterior(training.problem, logits, label, sampling).marginals
+    sampling.floor = 0.1
+    floored = em.posterior(training.problem, logits, label, sampling).marginals
+    prior = logits.softmax(-1)
+    expected = plain * (0.9 * prior + 0.02) / prior
+    torch.testing.assert_close(floored, expected / expected.sum(-1, keepdim=True), rtol=1e-4, atol=1e-6)
+    assert float(plain[..., 2].max()) < 1e-3
+    assert 0.01 < float(floored[..., 2].mean()) < 0.1, "a class that the net has given up comes back"
+
+
+def test_the_floor_falls_to_nothing_over_the_first_epochs(data):
+    training = WarcraftTraining(replace(SMALL, epochs=3, floor=0.02, rao_blackwell_epochs=2, maps=10), data)
+    floors = []
+    for _ in range(3):
+        training.run_epoch()
+        floors.append(training.sampling.floor)
+    assert floors == [0.02, 0.01, 0.0]
+
+
 def test_supervised_training_reads_most_cells_after_a_few_epochs(data):
     training = WarcraftTraining(replace(SMALL, supervised=True, epochs=8, batch=4, lr=1e-2), data)
     while not training.finished:

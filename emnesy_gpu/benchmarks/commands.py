@@ -68,6 +68,17 @@ def paths(size: tuple[int, ...], **options: Any) -> None:
     _run("shortest_path", size, **options)
 
 
+@bench.command()
+@click.option("--samples", type=POSITIVE, multiple=True, help="Samples per board; repeat it.  [default: 256 1024]")
+@measured
+def sampling(samples: tuple[int, ...], **options: Any) -> None:
+    """The E-step of 9x9 Sudoku by samples: fused, by groups, pairs and cell, torch in two ways, Gibbs chains, a copy.
+
+    Results are checked against the reference, on the same few samples, before anything is timed.
+    """
+    _run("sampling", samples, **options)
+
+
 def _run(
     name: str,
     sizes: tuple[int, ...],

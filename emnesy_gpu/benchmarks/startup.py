@@ -14,7 +14,7 @@ import emnesy_gpu as em
 imported = time.perf_counter()
 from importlib import import_module
 suite = import_module(f"emnesy_gpu.benchmarks.{sys.argv[1]}").SUITE
-problem, logits, label = suite.inputs(int(sys.argv[2]), 8, torch.device("cpu"))
+problem, logits, label, *_ = suite.inputs(int(sys.argv[2]), 8, torch.device("cpu"))
 prepared = time.perf_counter()
 em.posterior(problem, logits, label)
 print(imported - start, time.perf_counter() - prepared + imported - start)

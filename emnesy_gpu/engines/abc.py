@@ -41,7 +41,9 @@ class ABC(Engine):
         first_row: the global index of row 0, for batches that are parts of a larger one.
         rao_blackwell: let every sample vote for all values of every symbol, each with the weight that the sample would
             have after that single change: q_i(v) ~ p_i(v) sum_t w(z_t with z_i = v). Less variance for the same
-            samples, and no value that none of them holds is lost. For ``em.ShortestPath`` with kernel "exponential".
+            samples, and no value that none of them holds is lost. For ``em.ShortestPath`` with kernel "exponential", at
+            about the cost of a sample per cell of its path; for CUDA tensors too the work is done on the CPU. ``ess``
+            is that of the samples as drawn.
 
     ``log_evidence`` is the log of the mean weight, an estimate of log E[w(z)]; that is at least log p(y | x) and tends
     to it as the sharpness grows. With scope "local" it is the mean over the symbols of that log, of local weights.

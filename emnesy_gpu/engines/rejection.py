@@ -16,8 +16,8 @@ class Rejection(Engine):
     """Marginals of the samples from the prior that have the label: q_i(v) = sum_t [label(z_t) = y, z_ti = v] / hits.
 
     Unbiased given the number of hits, and exact in the limit; useful where p(y | x) * samples is well above 1. The EM
-    gradient softmax - q equals the score-function (REINFORCE) estimate of the gradient of p(y | x) from the same
-    samples, divided by the estimated p(y | x).
+    gradient softmax - q equals the score-function (REINFORCE) estimate of the gradient of -p(y | x) from the same
+    samples, divided by the estimate of p(y | x).
 
     Args:
         samples: per row, at least 1.

@@ -17,7 +17,7 @@ from emnesy_gpu.ops.registry import register, result_dtype, row_results
 from emnesy_gpu.ops.validity import IMPOSSIBLE, POSSIBLE, raise_for_status
 
 COUNT, WEIGH = 1, 2
-PILOT = 128
+PILOT = 256
 
 Weighted = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -18,11 +19,20 @@ LARGEST_EXPONENT = 40.0
 Chains = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
+@functools.lru_cache(maxsize=64)
 def annealed_factors(sweeps: int, annealing: int, penalty: float, most_conflicts: int) -> Tensor:
-    """float32 [sweeps + 1, most_conflicts + 1]: exp(-penalty * conflicts), the penalty growing over the annealing."""
+    """float32 [sweeps + 1, most_conflicts + 1]: exp(-penalty * conflicts), the penalty growing over the annealing.
+
+    The factor of n conflicts is the product, rounded in ascending order, of those of the powers of two that n is a sum
+    of, and at least exp(-40). Shared by all calls: not to be written to.
+    """
     ramp = (torch.arange(sweeps + 1, dtype=float64) / annealing).clamp(max=1.0) * penalty
-    conflicts = torch.arange(most_conflicts + 1, dtype=float64)
-    return (-(ramp[:, None] * conflicts)).clamp(min=-LARGEST_EXPONENT).exp().to(float32)
+    conflicts = torch.arange(most_conflicts + 1)
+    factors = torch.ones(sweeps + 1, most_conflicts + 1)
+    for bit in range(most_conflicts.bit_length()):
+        power = (-ramp * 2**bit).clamp(min=-LARGEST_EXPONENT).exp().to(float32)
+        factors = torch.where((conflicts >> bit) % 2 == 1, factors * power[:, None], factors)
+    return factors.clamp_min(math.exp(-LARGEST_EXPONENT))
 
 
 def relative_prior(symbols: Tensor) -> Tensor:
@@ -63,9 +73,10 @@ def _marginals(
     )
     dtype = result_dtype(logits)
     valid = valid.to(dtype)
-    valid = torch.where(
-        (status == POSSIBLE)[:, None, None], valid / valid.sum(-1, keepdim=True), torch.softmax(symbols.to(dtype), -1)
-    )
+    valid = valid / valid.sum(-1, keepdim=True)
+    broken = status > POSSIBLE
+    if broken.device.type != "cpu" or bool(broken.any()):
+        valid = torch.where(broken[:, None, None], torch.softmax(symbols.to(dtype), -1), valid)
     log_valid = torch.logsumexp(conflicts.double() * (-penalty / annealing), 1) - math.log(chains)
     log_valid = torch.where(status == POSSIBLE, log_valid, -math.inf).to(dtype)
     marginals, log_evidence, status = given_label(symbols.to(dtype), label, valid, log_valid, status)

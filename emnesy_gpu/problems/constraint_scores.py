@@ -30,7 +30,7 @@ class ScoreTables:
 
     members int32 [C, W]: the symbols of each constraint, padded with -1. incident int32 [N, D]: the constraints that
     touch each symbol. memberships int32 [N, D]: the groups of each symbol, of n_groups; a symbol has at most
-    ``most_conflicts`` fellow members in them.
+    ``most_conflicts`` fellow members in them. exponents: by kernel, and by whether every symbol has its own score.
     """
 
     def __init__(self, members: Tensor, groups: list[tuple[int, ...]], n_variables: int) -> None:
@@ -39,24 +39,26 @@ class ScoreTables:
         self.incident, self.memberships = (_containing(sets, n_variables) for sets in (constraints, groups))
         self.n_groups = len(groups)
         self.most_conflicts = max(sum(len(groups[g]) - 1 for g in row if g >= 0) for row in self.memberships.tolist())
-        self._exponents: dict[tuple[str, bool], Exponents] = {}
+        self.exponents = {
+            (kernel, local): self._make_exponents(kernel, local)
+            for kernel in importance.KERNELS
+            for local in (False, True)
+        }
 
     def to(self, device: torch.device) -> ScoreTables:
         moved = copy.copy(self)
-        moved._exponents = {}
+        moved.exponents = {key: Exponents(values.to(device), span) for key, (values, span) in self.exponents.items()}
         for name in ("members", "incident", "memberships"):
             setattr(moved, name, getattr(self, name).to(device))
         return moved
 
-    def exponents(self, kernel: str, local: bool) -> Exponents:
-        if (kernel, local) not in self._exponents:
-            touching = (self.incident >= 0).sum(1)
-            totals = touching if local else touching.new_full((1,), len(self.members))
-            width = self.incident.shape[1] + 2 if local else len(self.members) + 1
-            values = importance.exponents(kernel, totals, width)
-            finite = values[values.isfinite()]
-            self._exponents[kernel, local] = Exponents(values, float(finite.max() - finite.min()))
-        return self._exponents[kernel, local]
+    def _make_exponents(self, kernel: str, local: bool) -> Exponents:
+        touching = (self.incident >= 0).sum(1)
+        totals = touching if local else touching.new_full((1,), len(self.members))
+        width = self.incident.shape[1] + 2 if local else len(self.members) + 1
+        values = importance.exponents(kernel, totals, width)
+        finite = values[values.isfinite()]
+        return Exponents(values, float(finite.max() - finite.min()))
 
 
 def _containing(sets: Sequence[Sequence[int]], n_variables: int) -> Tensor:
@@ -87,7 +89,7 @@ def weighted_marginals(
         label,
         tables.members,
         tables.incident if local else tables.incident[:1, :0],
-        *tables.exponents(settings.kernel, local),
+        *tables.exponents[settings.kernel, local],
         settings.sharpness,
         settings.target_ess or 0.0,
         settings.n_samples,

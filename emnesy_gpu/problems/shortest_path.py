@@ -27,7 +27,7 @@ class ShortestPath(Problem):
     Of several cheapest paths the one is meant that Dijkstra's algorithm finds when it takes cells of equal distance in
     reading order: walking back from the goal, every step goes to the first cell in reading order among the neighbours
     at the least distance from the start. (Cells of cost 0 count as a cost below everything else.) The rule is the same
-    on every back end, and that of the Warcraft maps (Vlastelica et al., ICLR 2020).
+    on every back end, and that of the Warcraft maps (Vlastelica et al., ICLR 2020) in exact arithmetic.
 
     p(y | x) has no closed form: inference is by samples, ``em.ABC`` or ``em.Rejection``. A sampled map is weighed by
     its own cheapest path p against the label y:
@@ -39,7 +39,7 @@ class ShortestPath(Problem):
     ``em.ABC(target_ess=8)`` learns well. With score="cost" the kernels see costs under the sampled map instead,
     exp(-sharpness (cost(y) - cost(p))) and (cost(p) / cost(y)) ** sharpness, clamped at 1 for a y that is no path;
     their limit is "y is one of the cheapest paths", which favours maps with many of them: training on it merges
-    classes.
+    classes. (Fractions are rounded down to multiples of 2^-14, gaps are at most 1638.4.)
 
     Args:
         height, width: cells, 2..40.
@@ -122,7 +122,8 @@ class ShortestPath(Problem):
         """The same paths with marked ends: uint8 [..., height, width], 1 on the path, +2 at its start, +4 at its goal.
 
         For paths between other cells than the corners; every engine takes start and goal of a row from its label. A
-        piece of a cheapest path is one between its own ends, so a window of a map with the piece in it is a label too.
+        piece of the path of a map is the path between its own ends, ties included, so that a window of a large map
+        that holds a piece, with its ends marked, is a row of a smaller problem.
         """
         self._check_symbols("mask", mask, n_values=2)
         cells = mask.reshape(-1, self.height * self.width).to(torch.uint8)

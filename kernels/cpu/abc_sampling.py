@@ -24,7 +24,7 @@ from emnesy_gpu.kernels.cpu.parallel import for_rows
 from emnesy_gpu.kernels.cpu.philox import philox
 from torch import Tensor
 
-BLOCK = 128
+BLOCK = 256
 COUNT, WEIGH = 1, 2
 U16, U64, MASK = np.uint16, np.uint64, np.uint64(0xFFFFFFFF)
 

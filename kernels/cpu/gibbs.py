@@ -6,6 +6,8 @@ without contraction to fused operations, so that the bits are those of ``emnesy_
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from emnesy_gpu.kernels.cpu import integer_lanes as integers
@@ -19,6 +21,7 @@ from torch import Tensor
 LANES = INTEGER_LANES
 F32, U64, MASK = np.float32, np.uint64, np.uint64(0xFFFFFFFF)
 UNIT = F32(2.0**-23)
+LEAST = F32(math.exp(-40.0))
 
 
 def run(
@@ -33,10 +36,11 @@ def run(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Marginals, conflicts of annealing and at the end: see ``emnesy_gpu.reference.gibbs``."""
     batch, n, k = prior.shape
-    marginals = torch.zeros(batch, n, k)
+    marginals = torch.zeros_like(prior)
     annealing = torch.zeros(batch, chains, dtype=torch.int64)
     final = torch.zeros(batch, chains, dtype=torch.int64)
-    arrays = [tensor.numpy() for tensor in (prior, factors, memberships, marginals, annealing, final)]
+    by_value = prior.view(batch, n * k), factors, memberships, marginals.view(batch, n * k)
+    arrays = [tensor.numpy() for tensor in (*by_value, annealing, final)]
 
     def work(first: int, last: int) -> None:
         run_rows(*arrays, n_groups, first, last, recorded, U64(seed), first_row)
@@ -58,8 +62,11 @@ def draw_uniforms(position, sweep, chain, row, seed, uniforms):
 
 
 @lane_function
-def conditional(prior, symbol, groups, counts, z, factors, weights, cumulative):
-    """Weights [K, LANES] of a symbol's values, given all others, and their running sums."""
+def conditional(prior, symbol, groups, counts, z, powers, weights, cumulative):
+    """Weights [K, LANES] of a symbol's values, given all others, and their running sums.
+
+    The factor of n conflicts is the product of those of the powers of two that n is a sum of, and at least LEAST.
+    """
     k = len(weights)
     degree = 0
     for group in groups:
@@ -70,7 +77,10 @@ def conditional(prior, symbol, groups, counts, z, factors, weights, cumulative):
         for group in groups:
             if group >= 0:
                 conflicts = integers.add(conflicts, integers.load(counts, group * k + v, 0))
-        weight = floats.load(prior, symbol * k + v) * integers.gather(factors, conflicts)
+        factor = floats.filled(weights, 1.0)
+        for b in range(len(powers)):
+            factor = integers.multiply_where_bit(factor, conflicts, np.int32(1 << b), powers[b])
+        weight = floats.load(prior, symbol * k + v) * floats.maximum(factor, LEAST)
         running = running + weight
         floats.store(weights, v, weight)
         floats.store(cumulative, v, running)
@@ -115,9 +125,10 @@ def add_conflicts(counts, conflicts):
     pairs = np.zeros(LANES, np.int32)
     for index in range(len(counts)):
         for lane in range(LANES):
-            pairs[lane] += counts[index, lane] * (counts[index, lane] - 1) // 2
+            count = np.int32(counts[index, lane])
+            pairs[lane] += count * (count - np.int32(1))
     for lane in range(LANES):
-        conflicts[lane] += pairs[lane]
+        conflicts[lane] += pairs[lane] >> 1
 
 
 @lane_function
@@ -131,14 +142,20 @@ def run_block(prior, factors, memberships, chain, row, recorded, seed, z, counts
     total[:] = 0
     annealing[:] = 0
     final[:] = 0
+    bits = 0
+    while 1 << bits < factors.shape[1]:
+        bits += 1
+    powers = np.empty(bits, F32)
     for sweep in range(sweeps + 1):
+        for b in range(bits):
+            powers[b] = factors[sweep, 1 << b]
         if 0 < sweep <= max(sweeps - recorded, 1):
             add_conflicts(counts, annealing)
         for i in range(n):
             if i % 4 == 0:
                 draw_uniforms(i // 4, sweep, chain, row, seed, uniforms)
             groups = memberships[i]
-            conditional(prior, i, groups, counts, z, factors[sweep], weights, cumulative)
+            conditional(prior, i, groups, counts, z, powers, weights, cumulative)
             drawn = draw_value(cumulative, uniforms, i % 4)
             move(groups, counts, z, i, drawn, k)
             if sweep > sweeps - recorded:
@@ -150,11 +167,14 @@ def run_block(prior, factors, memberships, chain, row, recorded, seed, z, counts
 def run_rows(
     prior, factors, memberships, marginals, annealing, final, n_groups, first, last, recorded, seed, first_row
 ):
-    """Rows first .. last - 1, LANES chains at a time; lanes beyond the last chain repeat it and are dropped."""
-    _, n, k = prior.shape
+    """Rows first .. last - 1, LANES chains at a time; lanes beyond the last chain repeat it and are dropped.
+
+    prior and marginals [batch, N * K], annealing and final [batch, chains].
+    """
+    n, size = len(memberships), prior.shape[1]
     chains = annealing.shape[1]
-    lanes, total = np.empty((n * k, LANES), F32), np.empty((n * k, LANES), F32)
-    counts = np.empty((n_groups * k, LANES), np.int32)
+    lanes, total = np.empty((size, LANES), F32), np.empty((size, LANES), F32)
+    counts = np.empty((n_groups * (size // n), LANES), np.uint16)
     z = np.empty((n, LANES), np.int32)
     chain, row = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
     sums, ends = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
@@ -163,15 +183,11 @@ def run_rows(
         for lane in range(LANES):
             index = start + min(lane, n_lanes - 1)
             chain[lane], row[lane] = index % chains, first_row + index // chains
-            for j in range(n * k):
-                lanes[j, lane] = prior[index // chains, j // k, j % k]
+            lanes[:, lane] = prior[index // chains]
         run_block(lanes, factors, memberships, chain, row, recorded, seed, z, counts, total, sums, ends)
         for lane in range(n_lanes):
             index = start + lane
             annealing[index // chains, index % chains] = sums[lane]
             final[index // chains, index % chains] = ends[lane]
-            for j in range(n * k):
-                marginals[index // chains, j // k, j % k] += total[j, lane]
-    for i in range(first, last):
-        for j in range(n * k):
-            marginals[i, j // k, j % k] /= F32(chains * recorded)
+            marginals[index // chains] += total[:, lane]
+    marginals[first:last] /= F32(chains * recorded)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from emnesy_gpu.kernels.cpu import lanes as floats
 from emnesy_gpu.kernels.cpu.lanes import FLOAT32_LANES, Lanes
 from llvmlite import ir
 from numba import types
@@ -91,7 +92,7 @@ def filled(typingctx, value):
 
 
 def _elementwise(emit: Callable, *argument_types):
-    """Signature and code of an intrinsic on vectors of INTEGER_LANES int32; plain integers are spread over all lanes."""
+    """Signature and code of an intrinsic on vectors of INTEGER_LANES int32; plain integers stand for all lanes."""
 
     def codegen(context, builder, signature, args):
         typed = zip(signature.args, args, strict=True)
@@ -159,21 +160,19 @@ def count_at_most(typingctx, count, x, y):
 
 
 @intrinsic
-def gather(typingctx, table, index):
-    """table[index] of a contiguous float32 array, as float32 Lanes."""
+def multiply_where_bit(typingctx, value, lanes, bit, factor):
+    """value * factor where the integer lanes have a bit of ``bit`` set, value elsewhere; value: float32 Lanes."""
     result = Lanes(types.float32)
 
     def codegen(context, builder, signature, args):
-        table, index = args
-        data = context.make_array(signature.args[0])(context, builder, table).data
-        value = ir.Constant(result.floats, ir.Undefined)
-        for lane in range(INTEGER_LANES):
-            place = ir.Constant(ir.IntType(32), lane)
-            one = builder.load(builder.gep(data, [builder.extract_element(index, place)]))
-            value = builder.insert_element(value, one, place)
-        return value
+        value, lanes, bit, factor = args
+        bit = _spread(context, builder, signature.args[2], bit)
+        factor = floats._spread(context, builder, result, signature.args[3], factor)
+        zero = ir.Constant(IntegerLanes.vector, [0] * INTEGER_LANES)
+        chosen = builder.icmp_unsigned("!=", builder.and_(lanes, bit), zero)
+        return builder.select(chosen, builder.fmul(value, factor), value)
 
-    return result(table, integer_lanes), codegen
+    return result(value, lanes, bit, factor), codegen
 
 
 @intrinsic

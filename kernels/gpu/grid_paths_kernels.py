@@ -1,4 +1,4 @@
-"""Kernels of grid_paths. A thread has maps of its own: no sums or minima across threads, but for the end of a loop.
+"""Kernels of grid_paths. A program is one warp, and a thread has a map of its own: they meet at the ends of loops alone.
 
 Costs and distances of a tile of maps, a row of TILE for every cell and for a border of cells around them, lie in
 scratch memory that a program uses again for every tile. Cells are named by their rows there.
@@ -238,6 +238,5 @@ def histogram_kernel(
                         threshold = tl.load(thresholds_ptr + tl.minimum(i, n - 1) * STEPS + v)
                         beyond = tl.where(words[j] > threshold, left, 0)
                     added = tl.sum(left - beyond, 0).to(tl.int64)
-                    entry = total_ptr + i * (STEPS + 1) + v
-                    tl.store(entry, tl.load(entry, mask=i < n, other=0) + added, mask=i < n)
+                    tl.atomic_add(total_ptr + i * (STEPS + 1) + v, added, mask=n > i, sem="relaxed")
                     left = beyond
