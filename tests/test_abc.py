@@ -313,6 +313,8 @@ def test_more_values_than_the_fused_kernels_take() -> None:
     has = torch.nn.functional.one_hot(z, 20).double()
     expected = torch.einsum("sb,sbnk->bnk", weight, has) / weight.sum(0)[:, None, None]
     torch.testing.assert_close(post.marginals.double(), expected, rtol=1e-6, atol=1e-7)
+    with pytest.raises(ValueError, match="16 values"):
+        em.posterior(problem, logits, label, em.ABC(scope="local"))
 
 
 def sampling_peaks() -> list[int | None]:

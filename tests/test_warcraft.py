@@ -207,7 +207,7 @@ def test_a_continued_run_is_the_uninterrupted_one_to_the_bit(data, window):
 
 def test_recipes_fit_the_settings():
     for size in (12, 18, 24, 30):
-        settings = WarcraftSettings(size=size, data="synthetic", origin="synthetic", maps=100, **recipe(size, "tile"))
+        settings = WarcraftSettings(size=size, data="synthetic", origin="synthetic", maps=100, **recipe(size))
         assert settings.window < size
         assert settings.trial_epochs < settings.epochs
 
@@ -234,7 +234,7 @@ def test_a_run_leaves_its_files_and_says_synthetic_everywhere(tmp_path, capsys):
 
 def test_merged_starts_are_given_up_and_counted(tmp_path, monkeypatch, capsys):
     """Nothing is learned from 30 maps in an epoch: every start has merged classes, and the nearest one goes on."""
-    monkeypatch.setattr(warcraft_run, "recipe", lambda *args: {**recipe(*args), "trial_epochs": 1})
+    monkeypatch.setattr(warcraft_run, "recipe", lambda size: {**recipe(size), "trial_epochs": 1})
     out = run(tmp_path, "--restarts", "2", "--seed", "5")
     words = capsys.readouterr().out
     assert words.count("classes have merged (") == 2
@@ -248,7 +248,7 @@ def test_merged_starts_are_given_up_and_counted(tmp_path, monkeypatch, capsys):
 
 def test_an_interrupted_run_is_continued_to_the_bit(tmp_path, monkeypatch, capsys):
     arguments = ["--restarts", "2", "--seed", "5"]
-    monkeypatch.setattr(warcraft_run, "recipe", lambda *args: {**recipe(*args), "trial_epochs": 1})
+    monkeypatch.setattr(warcraft_run, "recipe", lambda size: {**recipe(size), "trial_epochs": 1})
     whole = run(tmp_path / "whole", *arguments)
     original = progress.PlainReporter.epoch_begins
     begun = []

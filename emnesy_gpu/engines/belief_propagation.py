@@ -21,8 +21,10 @@ class BeliefPropagation(Engine):
     """Sum-product messages on a graph with cycles: approximate marginals, and the Bethe estimate of the evidence.
 
     Every sweep updates the messages of all factors, m_{f->i}(v) = sum over the other members of f of the product of
-    their incoming beliefs, and the marginals are q_i(v) ~ p_i(v) prod_f m_{f->i}(v). Exact where the factors form a tree. On Sudoku 9x9 with a net that is right in 7 of 10 cells, 3 to 5 serial sweeps give the best beliefs;
-    with a net that knows little, beliefs become overconfident with more sweeps.
+    their incoming beliefs, and the marginals are q_i(v) ~ p_i(v) prod_f m_{f->i}(v). Exact where the factors form a
+    tree. On Sudoku 9x9 with a net that is right in 7 of 10 cells, 3 to 5 serial sweeps give the best beliefs; with a
+    net that knows little, beliefs become overconfident with more sweeps. A source of the Bethe estimate: Yedidia,
+    Freeman, Weiss, "Constructing free-energy approximations" (2005).
 
     Args:
         iterations: sweeps, at least 0.
@@ -33,8 +35,9 @@ class BeliefPropagation(Engine):
         tolerance: a row stops when no message entry (a probability) changes by as much; 0 never stops early.
 
     ``info``: ``iterations`` (sweeps done, [batch]), ``change`` (the largest change of a message entry in the last
-    sweep), ``converged`` (change below the tolerance, or below 1e-4 where that is 0). Deterministic. A contradiction that the
-    messages run into gives possible False; not every impossible row is found.
+    sweep), ``converged`` (change below the tolerance, or below 1e-4 where that is 0). Deterministic. A contradiction
+    that the messages run into gives possible False; not every impossible row is found. Cost: for a group of k
+    symbols with K values O(K 2^K) a sweep, O(K) for a pair.
 
     >>> import torch, emnesy_gpu as em
     >>> board = torch.arange(9).view(3, 3)

@@ -14,8 +14,8 @@ from emnesy_gpu.problems import sampled
 from emnesy_gpu.problems.problem import Chains, GibbsSettings, Marginals, SamplingSettings, Weighted
 
 CONSTRAINTS = ("groups", "pairs")
-FUSED_CARDINALITY = 16
-"""Values are bits of a 16-bit word in the fused kernels."""
+FUSED_CARDINALITY, FUSED_CONSTRAINTS = 16, (1 << 16) - 1
+"""Values are bits, and counts of constraints numbers, of 16-bit words in the fused kernels."""
 
 
 class Exponents(NamedTuple):
@@ -81,7 +81,7 @@ def gibbs_marginals(logits: Tensor, label: Tensor, tables: ScoreTables, settings
 def weighted_marginals(
     logits: Tensor, label: Tensor, tables: ScoreTables, settings: SamplingSettings, check: bool
 ) -> Weighted:
-    if logits.shape[-1] > FUSED_CARDINALITY:
+    if logits.shape[-1] > FUSED_CARDINALITY or len(tables.members) > FUSED_CONSTRAINTS:
         return _by_chunks(logits, label, tables, settings, check)
     local = settings.scope == "local"
     marginals, log_evidence, status, ess, sharpness, matches = torch.ops.emnesy_gpu.abc_sampling_posterior(
@@ -102,11 +102,11 @@ def weighted_marginals(
 
 
 def _by_chunks(logits: Tensor, label: Tensor, tables: ScoreTables, settings: SamplingSettings, check: bool) -> Weighted:
-    """More values than the fused kernels take."""
+    """More values or constraints than the fused kernels take."""
     if settings.scope == "local":
-        raise ValueError(
-            f'scope "local" takes at most {FUSED_CARDINALITY} values, got {logits.shape[-1]}: use "global"'
-        )
+        limits = f"{FUSED_CARDINALITY} values and {FUSED_CONSTRAINTS} constraints"
+        got = f"{logits.shape[-1]} and {len(tables.members)}"
+        raise ValueError(f'scope "local" takes at most {limits}, got {got}: use "global"')
     if check:
         sampled.check_values(logits, label, 2, "1 (valid) or 0 (invalid)")
     n_constraints = len(tables.members)

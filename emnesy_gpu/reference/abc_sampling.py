@@ -40,9 +40,9 @@ def weigh(
 ) -> tuple[Tensor, Tensor]:
     """Counts int64 [batch, R, width] of the samples per score, and weighted histogram int64 [batch, N, K].
 
-    weights: int32 [batch, R, width] in 0..2^24 - 1. work: uint8 [batch], SKIP, COUNT or WEIGH: rows that are skipped have
-    counts of 0, and those that are not weighed a histogram of 0. constraints: int32 [C, W], symbols, padded with -1.
-    incident: int32 [R, D], padded with -1: the constraints that row r is scored by. There are N rows, one for each
+    weights: int32 [batch, R, width] in 0..2^24 - 1. work: uint8 [batch], SKIP, COUNT or WEIGH: rows that are skipped
+    have counts of 0, and those that are not weighed a histogram of 0. constraints: int32 [C, W], symbols, padded with
+    -1. incident: int32 [R, D], padded with -1: the constraints that row r is scored by. There are N rows, one for each
     symbol, or one for all, scored by every constraint, and then D is 0. The last column counts the samples that
     satisfy every constraint, column s < width - 1 the others that satisfy s.
     """

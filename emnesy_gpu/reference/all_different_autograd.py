@@ -19,8 +19,8 @@ from emnesy_gpu.reference.all_different import levels
 class SerialFactors(NamedTuple):
     """Groups by phases of equally large disjoint groups, and the slots of all messages that a variable receives.
 
-    members: for each phase int64 [groups, w]. incident int64 [N, D]: rows of the stacked messages (phase by phase, group
-    by group, member by member); the row after the last stands for a message of ones.
+    members: for each phase int64 [groups, w]. incident int64 [N, D]: rows of the stacked messages (phase by phase,
+    group by group, member by member); the row after the last stands for a message of ones.
     """
 
     members: list[Tensor]
@@ -74,7 +74,7 @@ def _cavity(prior: Tensor, messages: list[Tensor], factors: SerialFactors, phase
 
 
 def _permanents(n: Tensor) -> tuple[Tensor, Tensor]:
-    """log permanent [groups, batch] and the permanents of all minors, up to a factor per member: [w, K, groups, batch]."""
+    """log permanent [groups, batch] and, up to a factor per member, all minors' permanents [w, K, groups, batch]."""
     size, cardinality = n.shape[:2]
     level = levels(cardinality)
     forward = [torch.ones_like(n[0, :1])]
