@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from emnesy_gpu.tasks import digits_data
 from emnesy_gpu.tasks.augmentation import Warp
 from emnesy_gpu.tasks.images import DataError, DataSet
-from emnesy_gpu.tasks.mnist_addition import VIEW_SEED, Training
+from emnesy_gpu.tasks.mnist_addition import Training
 from emnesy_gpu.tasks.nets import ConvMaxPool, ImageReader, lenet, running_average
 from emnesy_gpu.tasks.recipes import Settings, recipe
 from emnesy_gpu.tasks.run_directory import RunDirectory, replace_file
+from emnesy_gpu.tasks.training import VIEW_SEED
 
 SMALL = Settings(digits=2, data="digits", epochs=2, batch=60, lr=4e-3, seed=1)
 
@@ -113,9 +114,9 @@ def test_views_are_read_after_the_last_epoch_and_change_nothing_else(data):
 def test_views_average_probabilities_over_warped_copies(data):
     training = Training(SMALL, data)
     pixels = data.test.pixels[:50]
-    readings = [training._probabilities(training.averaged_model.eval(), pixels)]
+    readings = [training._log_probabilities(training.averaged_model.eval(), pixels).exp()]
     training.view_generator.manual_seed(VIEW_SEED)
-    readings += [training._probabilities(training.view_model.train(), pixels) for _ in range(2)]
+    readings += [training._log_probabilities(training.view_model.train(), pixels).exp() for _ in range(2)]
     assert not torch.equal(*readings[1:])
     assert torch.equal(training.predict(pixels, views=2), torch.stack(readings).mean(0).argmax(-1))
 

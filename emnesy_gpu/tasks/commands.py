@@ -93,7 +93,11 @@ def _with(options: Iterable[Callable[[Any], Any]]) -> Callable[[Any], Any]:
 @_with(DATA)
 @click.option("--epochs", type=POSITIVE, help="Passes over the training sums.  [default: by digits]")
 @click.option("--batch", type=POSITIVE, help="Sums per batch.  [default: by digits]")
-@click.option("--engine", type=click.Choice(["exact", "map"]), help="E-step.  [default: exact]")
+@click.option(
+    "--engine",
+    type=click.Choice(["exact", "map", "abc", "rejection"]),
+    help="E-step; the samplers suit 1 or 2 digits.  [default: exact]",
+)
 @click.option("--hard", is_flag=True, help="Hard EM: the most probable digits as targets, like --engine map.")
 @_with(LEARNING)
 @VIEWS
@@ -136,7 +140,11 @@ def addition(ctx: click.Context, **options: Any) -> None:
 @click.option("--visudo-dir", type=DIRECTORY, help="Folder of the original files of ViSudo-PC, in place of --data.")
 @click.option("--epochs", type=POSITIVE, help="Passes over the training boards.  [default: by size]")
 @click.option("--batch", type=POSITIVE, help="Boards per batch.  [default: by size]")
-@click.option("--engine", type=click.Choice(["exact", "bp", "map"]), help="E-step.  [default: exact for 4x4, else bp]")
+@click.option(
+    "--engine",
+    type=click.Choice(["exact", "bp", "map", "abc", "gibbs", "rejection"]),
+    help="E-step.  [default: exact for 4x4, else bp]",
+)
 @click.option(
     "--factors",
     type=click.Choice(["all_different", "pairwise"]),

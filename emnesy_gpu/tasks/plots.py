@@ -22,8 +22,9 @@ def save_learning_curve(
     title: str,
     accuracies: Mapping[str, str] = ADDITION_ACCURACIES,
     unit: str = "sum",
+    part: str = "test",
 ) -> None:
-    """Accuracies where an epoch has them, and loss and log evidence per unit, against the epoch; a PNG file."""
+    """A PNG file with what an epoch has of accuracies on a part of the data, loss and log evidence per unit."""
     figure = require("matplotlib.figure").Figure(figsize=(10, 4), layout="constrained")
     accuracy, objective = figure.subplots(1, 2)
 
@@ -33,7 +34,7 @@ def save_learning_curve(
 
     for label, name in accuracies.items():
         draw(accuracy, name, label, 100)
-    accuracy.set(xlabel="epoch", ylabel="test accuracy, %", title=title)
+    accuracy.set(xlabel="epoch", ylabel=f"{part} accuracy, %", title=title)
     draw(objective, "loss", "M-step loss")
     draw(objective, "log_evidence", "log evidence")
     objective.set(xlabel="epoch", ylabel=f"nats per {unit}", title="training")

@@ -65,7 +65,7 @@ def recipe(digits: int, augment: bool, data: str) -> dict[str, Any]:
     A batch holds about 240 images, and at least one sum. The rate ends well above zero, as the running average of the
     weights does the rest better. Without augmentation the net soon learns the images by heart: fewer epochs and more
     weight decay. For MNIST all this was chosen on held-out training images, and the epochs so that a run on one CPU
-    thread takes at most four minutes.
+    thread takes at most five minutes.
     """
     batch = max(1, IMAGES_PER_BATCH // (2 * digits))
     if data == "digits":
