@@ -13,6 +13,7 @@ import emnesy_gpu as em
 from emnesy_gpu.tasks.map_nets import NETS, MapReader
 from emnesy_gpu.tasks.map_windows import Windows
 from emnesy_gpu.tasks.nets import running_average
+from emnesy_gpu.tasks.sampling import Reseeded
 from emnesy_gpu.tasks.training import EMTraining
 from emnesy_gpu.tasks.warcraft_data import MapData, Maps
 from emnesy_gpu.tasks.warcraft_recipes import WarcraftSettings
@@ -25,8 +26,8 @@ EVALUATION_CELLS = 7_200
 RELATIVE_TOLERANCES = (0.001, 0.01)
 
 
-class PathSampling(em.Engine):
-    """``em.ABC`` with a ``seed`` and a ``floor`` that the training sets.
+class PathSampling(Reseeded):
+    """``em.ABC`` with new samples at every step, and a ``floor`` that the training sets.
 
     A class that the net has given up gets hardly any gradient, however well it would explain the paths: p (q / p - 1)
     for a prior p and a posterior q. The floor puts (1 - floor) p + floor / K in place of p in the posterior, not in the
@@ -36,13 +37,10 @@ class PathSampling(em.Engine):
     the share of samples whose path is the label, with one such sample added.
     """
 
-    inference = em.ABC.inference
-
-    def __init__(self, engine: em.ABC) -> None:
-        self.engine, self.seed, self.floor = engine, 0, 0.0
+    floor = 0.0
 
     def infer(self, problem: em.Problem, logits: Tensor, label: Tensor, check: bool) -> em.Posterior:
-        post = replace(self.engine, seed=self.seed).infer(problem, logits, label, check)
+        post = super().infer(problem, logits, label, check)
         n_samples = self.engine.samples
         evidence = ((post.info["acceptance"] * n_samples + 1) / (n_samples + 1)).log()
         return replace(post, marginals=self._floored(logits, post.marginals), log_evidence=evidence)
@@ -87,7 +85,7 @@ class WarcraftTraining(EMTraining):
         self.map_problem = em.ShortestPath(data.size)
         self.windows = Windows(data.train, settings.window) if settings.window else None
         problem = self.path_problem = em.ShortestPath(settings.window) if settings.window else self.map_problem
-        self.sampling = PathSampling(em.ABC(settings.samples, target_ess=settings.target_ess))
+        self.sampling = PathSampling(em.ABC(settings.samples, target_ess=settings.target_ess), settings.seed)
         self.known = TrueClasses()
         engine: em.Engine = self.known if settings.supervised else self.sampling
         n_rows = len(data.train) * (settings.windows if settings.window else 1)
@@ -111,7 +109,6 @@ class WarcraftTraining(EMTraining):
         return super().train_epoch(*arguments)
 
     def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        self.sampling.seed = int(torch.randint(2**62, (), generator=self.generator))
         if self.windows is None:
             maps = self.data.train
             pixels, classes, label = maps.pixels[index], maps.classes[index], maps.paths[index]
