@@ -89,6 +89,8 @@ ENGINES = {
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("size", [4, 9])
 def test_belief_propagation_equals_the_reference(backend, engine: str, size: int) -> None:
+    if size == 9 and backend.name == "interpreter":
+        pytest.skip("minutes a board; the simulator runs the kernels at this size")
     problem, batch = em.Sudoku(size), 3 if size == 4 else 2
     z = filled_board(size).expand(batch, -1, -1)
     logits = soft_logits(z, gain=1.5, seed=0)
@@ -180,7 +182,7 @@ def test_hard_zeros_are_kept(backend) -> None:
     for engine in (em.Exact(), BP(iterations=10)):
         post = backend.run(em.posterior, em.Sudoku(4), logits, labels(1, VALID), engine)
         assert post.marginals[0, 1, 1, 3] == pytest.approx(1.0, abs=1e-6)
-        assert torch.equal(post.marginals[0, 0, 0], torch.tensor([1.0, 0, 0, 0]))
+        assert post.marginals[0, 0, 0].tolist() == [pytest.approx(1.0, abs=1e-6), 0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("sd", [30.0, 1e3, 1e4])

@@ -147,7 +147,10 @@ def complement(q, LOG: tl.constexpr, MAX: tl.constexpr):
 def store_prior(
     logits_ptr, prior_ptr, n_variables, K: tl.constexpr, PADDED: tl.constexpr, TILE: tl.constexpr, LOG: tl.constexpr
 ):
-    """The prior [N, K] of one row of the batch; 2 where its logits are no prior, else 0."""
+    """The prior [N, K] of one row of the batch; 2 where its logits are no prior, else 0.
+
+    Such a symbol gets ones: the interpreter refuses the maximum of nothing but NaN.
+    """
     value = tl.arange(0, PADDED)[None, :]
     code = 0
     for start in range(0, n_variables, TILE):
@@ -157,7 +160,7 @@ def store_prior(
         logits = tl.load(logits_ptr + at, mask=inside, other=float("-inf")).to(prior_ptr.dtype.element_ty)
         prior, sums = softmax(tl.where(variable < n_variables, logits, 0.0), LOG)
         code = tl.maximum(code, tl.max(tl.max(tl.where(sums == sums, 0, 2), 1), 0))
-        tl.store(prior_ptr + at, prior, mask=inside)
+        tl.store(prior_ptr + at, tl.where(sums == sums, prior, one(LOG)), mask=inside)
     return code
 
 
