@@ -123,20 +123,7 @@ def _normalised(
     return marginals.view(logits.shape), log_evidence.to(dtype), status
 
 
-def _posterior_fake(
-    logits: Tensor,
-    label: Tensor,
-    constraints: Tensor,
-    incident: Tensor,
-    exponents: Tensor,
-    span: float,
-    sharpness: float,
-    target_ess: float,
-    n_samples: int,
-    seed: int,
-    first_row: int,
-    check: bool,
-) -> Weighted:
+def _posterior_fake(logits: Tensor, *_others: object) -> Weighted:
     marginals, log_evidence, status = row_results(logits)
     like = torch.empty_like
     matches = logits.new_empty(len(logits), dtype=int64)

@@ -10,9 +10,7 @@ from torch import Tensor
 from emnesy_gpu.backends import kernels_for
 from emnesy_gpu.ops.decimation import decimate
 from emnesy_gpu.ops.registry import loopy_results, map_results, register, result_dtype
-from emnesy_gpu.ops.validity import POSSIBLE, given_label, map_given_label, raise_for_status
-
-Beliefs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+from emnesy_gpu.ops.validity import POSSIBLE, Beliefs, loopy_posterior, map_given_label, raise_for_status
 
 
 def _belief_propagation(
@@ -26,28 +24,11 @@ def _belief_propagation(
     maximise: bool,
     check: bool,
 ) -> Beliefs:
-    kernels = kernels_for("all_different", logits.device)
-    symbols = logits.flatten(1, -2).contiguous()
-    valid, log_valid, status, sweeps, change = kernels.belief_propagation(
-        symbols, label.contiguous(), groups, list(phases), iterations, damping, tolerance, maximise
-    )
-    if check:
-        raise_for_status(status, logits, label)
-    marginals, log_evidence, status = given_label(symbols, label, valid, log_valid, status)
-    return marginals.view(logits.shape), log_evidence, status, sweeps, change
+    graph, settings = (groups, list(phases)), (iterations, damping, tolerance, maximise)
+    return loopy_posterior("all_different", logits, label, graph, settings, check)
 
 
-def _belief_propagation_fake(
-    logits: Tensor,
-    label: Tensor,
-    groups: Tensor,
-    phases: Sequence[int],
-    iterations: int,
-    damping: float,
-    tolerance: float,
-    maximise: bool,
-    check: bool,
-) -> Beliefs:
+def _belief_propagation_fake(logits: Tensor, *_others: object) -> Beliefs:
     return loopy_results(logits)
 
 

@@ -6,11 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from emnesy_gpu.backends import kernels_for
 from emnesy_gpu.ops.registry import loopy_results, register
-from emnesy_gpu.ops.validity import given_label, raise_for_status
-
-Beliefs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+from emnesy_gpu.ops.validity import Beliefs, loopy_posterior
 
 
 def _belief_propagation(
@@ -26,30 +23,11 @@ def _belief_propagation(
     maximise: bool,
     check: bool,
 ) -> Beliefs:
-    kernels = kernels_for("not_equal", logits.device)
-    symbols = logits.flatten(1, -2).contiguous()
-    valid, log_valid, status, sweeps, change = kernels.belief_propagation(
-        symbols, label.contiguous(), neighbours, reverse, order, list(phases), iterations, damping, tolerance, maximise
-    )
-    if check:
-        raise_for_status(status, logits, label)
-    marginals, log_evidence, status = given_label(symbols, label, valid, log_valid, status)
-    return marginals.view(logits.shape), log_evidence, status, sweeps, change
+    graph, settings = (neighbours, reverse, order, list(phases)), (iterations, damping, tolerance, maximise)
+    return loopy_posterior("not_equal", logits, label, graph, settings, check)
 
 
-def _belief_propagation_fake(
-    logits: Tensor,
-    label: Tensor,
-    neighbours: Tensor,
-    reverse: Tensor,
-    order: Tensor,
-    phases: Sequence[int],
-    iterations: int,
-    damping: float,
-    tolerance: float,
-    maximise: bool,
-    check: bool,
-) -> Beliefs:
+def _belief_propagation_fake(logits: Tensor, *_others: object) -> Beliefs:
     return loopy_results(logits)
 
 
