@@ -17,7 +17,7 @@ from emnesy_gpu.tasks.run_directory import RunDirectory
 from emnesy_gpu.tasks.runner import Runner, durations, prepare_torch
 
 
-def start(
+def begun(
     out: Path | None,
     data_dir: Path | None,
     *,
@@ -28,15 +28,16 @@ def start(
     lr: float | None,
     augment: bool,
     threads: int | None,
+    views: int | None,
     **others: Any,
-) -> int:
-    """Begin a run; settings that are None come from the recipe. Returns the exit code."""
+) -> AdditionRunner:
+    """A new run; settings that are None come from the recipe."""
     directory = None if out is None else RunDirectory(out)
     if directory is not None:
         directory.check_unused()
         require("matplotlib.figure")
     data_set = images.load(data, data_dir)
-    chosen = {"epochs": epochs, "batch": batch, "lr": lr}
+    chosen = {"epochs": epochs, "batch": batch, "lr": lr, "views": views}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     settings = Settings(
         digits=digits,
@@ -46,22 +47,24 @@ def start(
         **{**recipe(digits, augment, data_set.name), **chosen},
         **others,
     )
-    return _run(settings, data_set, directory, resumed=False)
+    return _runner(settings, data_set, directory, resumed=False)
 
 
-def resume(path: Path, data_dir: Path | None) -> int:
-    """Continue the run in a directory after its last finished epoch. Returns the exit code."""
+def continued(path: Path, data_dir: Path | None) -> AdditionRunner:
+    """The run in a directory, after its last finished epoch."""
     require("matplotlib.figure")
     directory = RunDirectory(path)
     settings = directory.read_settings()
-    return _run(settings, images.load(settings.data, data_dir), directory, resumed=True)
+    return _runner(settings, images.load(settings.data, data_dir), directory, resumed=True)
 
 
-def _run(settings: Settings, data_set: images.DataSet, directory: RunDirectory | None, resumed: bool) -> int:
+def _runner(
+    settings: Settings, data_set: images.DataSet, directory: RunDirectory | None, resumed: bool
+) -> AdditionRunner:
     prepare_torch(settings)
     if settings.holdout:
         data_set = data_set.hold_out(settings.holdout)
-    return AdditionRunner(Training(settings, data_set), data_set.source, directory).run(resumed)
+    return AdditionRunner(Training(settings, data_set), data_set.source, directory, resumed)
 
 
 class AdditionRunner(Runner):
@@ -71,8 +74,10 @@ class AdditionRunner(Runner):
     accuracies = ADDITION_ACCURACIES
     training: Training
 
-    def __init__(self, training: Training, source: str, directory: RunDirectory | None) -> None:
-        super().__init__(training, directory)
+    def __init__(
+        self, training: Training, source: str, directory: RunDirectory | None = None, resumed: bool = False
+    ) -> None:
+        super().__init__(training, directory, resumed)
         self.source = source
 
     def introduction(self) -> list[str]:

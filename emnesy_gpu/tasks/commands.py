@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from functools import reduce
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+if TYPE_CHECKING:
+    from emnesy_gpu.tasks.runner import Runner
+
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 POSITIVE = click.IntRange(min=1)
-KEPT_ON_RESUME = {"resume", "data_dir", "visudo_dir"}
+FOLDERS = ("data_dir", "visudo_dir")
 
 
 def _known_device(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -71,9 +75,7 @@ LEARNING = (
 VIEWS = click.option(
     "--views",
     type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="At the end, test also on the mean belief over this many warped copies of every image.",
+    help="At the end, test also on the mean belief over this many warped copies of every image.  [default: by recipe]",
 )
 MACHINE = (
     click.option("--device", callback=_known_device, default="cpu", show_default=True, help="cpu, cuda or cuda:N."),
@@ -95,8 +97,9 @@ def _with(options: Iterable[Callable[[Any], Any]]) -> Callable[[Any], Any]:
 @click.option("--batch", type=POSITIVE, help="Sums per batch.  [default: by digits]")
 @click.option(
     "--engine",
-    type=click.Choice(["exact", "map", "abc", "rejection"]),
-    help="E-step; the samplers suit 1 or 2 digits.  [default: exact]",
+    type=click.Choice(["exact", "map", "abc", "gibbs", "rejection", "torch", "bp-std"]),
+    help="E-step; the samplers suit 1 or 2 digits; torch and bp-std are messages in plain torch, without and with "
+    "autograd, for comparison.  [default: exact]",
 )
 @click.option("--hard", is_flag=True, help="Hard EM: the most probable digits as targets, like --engine map.")
 @_with(LEARNING)
@@ -123,15 +126,7 @@ def addition(ctx: click.Context, **options: Any) -> None:
     Every training image is used in one sum, and the same sums come in every epoch. Reports the share of whole test
     sums that come out right when every test image is read as its most probable digit.
     """
-    from emnesy_gpu.tasks import addition_run
-
-    if options["resume"] is not None:
-        _check_alone(ctx)
-        code = addition_run.resume(options["resume"], options["data_dir"])
-    else:
-        options.pop("resume")
-        code = addition_run.start(options.pop("out"), options.pop("data_dir"), **options)
-    ctx.exit(code)
+    _run(ctx, options)
 
 
 @train.command()
@@ -142,8 +137,9 @@ def addition(ctx: click.Context, **options: Any) -> None:
 @click.option("--batch", type=POSITIVE, help="Boards per batch.  [default: by size]")
 @click.option(
     "--engine",
-    type=click.Choice(["exact", "bp", "map", "abc", "gibbs", "rejection"]),
-    help="E-step.  [default: exact for 4x4, else bp]",
+    type=click.Choice(["exact", "bp", "map", "abc", "gibbs", "rejection", "torch", "bp-std"]),
+    help="E-step; torch and bp-std are belief propagation in plain torch, without and with autograd, for comparison.  "
+    "[default: exact for 4x4, else bp]",
 )
 @click.option(
     "--factors",
@@ -173,16 +169,7 @@ def sudoku(ctx: click.Context, **options: Any) -> None:
     rightly as valid or not: by the most probable digit of every image alone, and by the evidence of the board above a
     threshold that is chosen on the labelled validation boards.
     """
-    from emnesy_gpu.tasks import sudoku_run
-
-    if options["resume"] is not None:
-        _check_alone(ctx)
-        code = sudoku_run.resume(options["resume"], options["data_dir"], options["visudo_dir"])
-    else:
-        options.pop("resume")
-        folders = [options.pop(name) for name in ("out", "data_dir", "visudo_dir")]
-        code = sudoku_run.start(*folders, **options)
-    ctx.exit(code)
+    _run(ctx, options)
 
 
 @train.command()
@@ -234,15 +221,7 @@ def warcraft(ctx: click.Context, **options: Any) -> None:
     label. Classes are never used in training, but for --supervised. Synthetic maps are easier or harder than the
     published ones: their figures do not compare.
     """
-    from emnesy_gpu.tasks import warcraft_run
-
-    if options["resume"] is not None:
-        _check_alone(ctx)
-        code = warcraft_run.resume(options["resume"], options["data_dir"])
-    else:
-        options.pop("resume")
-        code = warcraft_run.start(options.pop("out"), options.pop("data_dir"), **options)
-    ctx.exit(code)
+    _run(ctx, options)
 
 
 @click.group(no_args_is_help=False)
@@ -275,11 +254,28 @@ def warcraft_data(size: int, maps: int | None, seed: int, root: Path) -> None:
     click.echo(f"{found.source}: written to {warcraft_data.write(found, root)}")
 
 
+def run_of(task: str, options: dict[str, Any]) -> Runner:
+    """The run that the options of a train command ask for, ready to go: a new one, or one to continue."""
+    run_module = import_module(f"emnesy_gpu.tasks.{task}_run")
+    others = {name: value for name, value in options.items() if name not in ("out", "resume", *FOLDERS)}
+    folders = {name: options[name] for name in FOLDERS if name in options}
+    if options["resume"] is not None:
+        return run_module.continued(options["resume"], **folders)  # type: ignore[no-any-return]
+    return run_module.begun(options["out"], **folders, **others)  # type: ignore[no-any-return]
+
+
+def _run(ctx: click.Context, options: dict[str, Any]) -> None:
+    if options["resume"] is not None:
+        _check_alone(ctx)
+    assert ctx.command.name is not None
+    ctx.exit(run_of(ctx.command.name, options).run())
+
+
 def _check_alone(ctx: click.Context) -> None:
     given = [
         "--" + name.replace("_", "-")
         for name in ctx.params
-        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT and name not in KEPT_ON_RESUME
+        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT and name not in ("resume", *FOLDERS)
     ]
     if given:
         raise click.UsageError(f"--resume takes its settings from the run: leave out {', '.join(given)}")

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
+from emnesy_gpu.tasks import comparison, sampling
 from emnesy_gpu.tasks.images import DataError, DataSet
 from emnesy_gpu.tasks.pairing import group, mean_sum_accuracy, sum_accuracy
 from emnesy_gpu.tasks.recipes import ENGINES, Settings
-from emnesy_gpu.tasks.sampling import NAMES, sampling_engine
+from emnesy_gpu.tasks.sampling import sampling_engine
 from emnesy_gpu.tasks.training import EMTraining
 
 
@@ -76,6 +77,8 @@ class Training(EMTraining):
 
 
 def _engine(settings: Settings) -> em.Engine | None:
-    if settings.engine in NAMES:
+    if settings.engine in sampling.NAMES:
         return sampling_engine(settings.engine, "global", settings.seed)
+    if settings.engine in comparison.NAMES:
+        return comparison.comparison_engine(settings.engine, em.Exact())
     return ENGINES[settings.engine]() if settings.engine else None

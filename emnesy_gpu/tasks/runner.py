@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from emnesy_gpu.tasks.images import DataError
+from emnesy_gpu.tasks.memory import PeakMemory
 from emnesy_gpu.tasks.progress import PlainReporter, reporter
 from emnesy_gpu.tasks.run_directory import RunDirectory
 from emnesy_gpu.tasks.training import EMTraining
@@ -21,13 +22,15 @@ class Runner:
 
     command: the train command, for the line that says how to continue.
     accuracies: name in reports -> name in a record.
+    peak_bytes: the most memory that the epochs took beyond what was in use before them, once they are run.
     """
 
     command: ClassVar[str]
     accuracies: ClassVar[dict[str, str]]
+    peak_bytes: int | None = None
 
-    def __init__(self, training: EMTraining, directory: RunDirectory | None) -> None:
-        self.training, self.directory = training, directory
+    def __init__(self, training: EMTraining, directory: RunDirectory | None, resumed: bool = False) -> None:
+        self.training, self.directory, self.resumed = training, directory, resumed
 
     def introduction(self) -> list[str]:
         """Lines about the data and the settings."""
@@ -40,25 +43,27 @@ class Runner:
         """Report the figures of the finished run, and write them into its directory."""
         raise NotImplementedError
 
-    def run(self, resumed: bool) -> int:
+    def run(self) -> int:
         """Returns the exit code."""
         training = self.training
         with reporter(training.settings.epochs, training.n_batches, accuracies=self.accuracies) as report:
             for line in self.introduction():
                 report.message(line)
             try:
-                self._open(resumed, report)
+                self._open(report)
+                memory = PeakMemory(training.device)
                 self._train(report)
+                self.peak_bytes = memory.bytes()
             except KeyboardInterrupt:
                 report.message(self._farewell())
                 return INTERRUPTED
             self.conclude(report)
         return 0
 
-    def _open(self, resumed: bool, report: PlainReporter) -> None:
+    def _open(self, report: PlainReporter) -> None:
         """Restore the state from a resumed directory, or save the initial state into a new one."""
         training, directory = self.training, self.directory
-        if resumed and directory is not None:
+        if self.resumed and directory is not None:
             training.load_state_dict(directory.load_checkpoint())
             directory.rewrite_metrics(training.history)
             report.message(f"continuing {directory.path} after epoch {len(training.history)}")

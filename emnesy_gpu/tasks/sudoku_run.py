@@ -23,13 +23,13 @@ from emnesy_gpu.tasks.visual_sudoku import SudokuTraining
 from emnesy_gpu.tasks.visudo_boards import Split
 
 TRIAL_SHARE = 0.1
-CHOSEN_BY_RECIPE = ("epochs", "batch", "lr", "restarts")
+CHOSEN_BY_RECIPE = ("epochs", "batch", "lr", "restarts", "views")
 
 
-def start(
+def begun(
     out: Path | None, data_dir: Path | None, visudo_dir: Path | None, *, threads: int | None, **options: Any
-) -> int:
-    """Begin a run; settings that are None come from the recipe. Returns the exit code."""
+) -> SudokuRunner:
+    """A new run; settings that are None come from the recipe."""
     directory = None if out is None else RunDirectory(out, SudokuSettings)
     if directory is not None:
         directory.check_unused()
@@ -39,22 +39,22 @@ def start(
     given = {name: value for name, value in options.items() if value is not None or name not in CHOSEN_BY_RECIPE}
     values = {**recipe(split.size, split.data), **given}
     values |= {"data": split.data, "boards": split.origin, "threads": threads or torch.get_num_threads()}
-    return _run(SudokuSettings(**values), split, directory, resumed=False)
+    return _runner(SudokuSettings(**values), split, directory, resumed=False)
 
 
-def resume(path: Path, data_dir: Path | None, visudo_dir: Path | None) -> int:
-    """Continue the run in a directory after its last finished epoch. Returns the exit code."""
+def continued(path: Path, data_dir: Path | None, visudo_dir: Path | None) -> SudokuRunner:
+    """The run in a directory, after its last finished epoch."""
     require("matplotlib.figure")
     require("scipy.optimize")
     directory = RunDirectory(path, SudokuSettings)
     settings = directory.read_settings()
     split = visudo_data.load(settings.size, settings.split, settings.data, data_dir, visudo_dir)
-    return _run(settings, split, directory, resumed=True)
+    return _runner(settings, split, directory, resumed=True)
 
 
-def _run(settings: SudokuSettings, split: Split, directory: RunDirectory | None, resumed: bool) -> int:
+def _runner(settings: SudokuSettings, split: Split, directory: RunDirectory | None, resumed: bool) -> SudokuRunner:
     prepare_torch(settings)
-    return SudokuRunner(SudokuTraining(settings, split), directory).run(resumed)
+    return SudokuRunner(SudokuTraining(settings, split), directory, resumed)
 
 
 class SudokuRunner(Runner):

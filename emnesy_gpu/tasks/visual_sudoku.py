@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import emnesy_gpu as em
-from emnesy_gpu.tasks import sampling
+from emnesy_gpu.tasks import comparison, sampling
 from emnesy_gpu.tasks.decision_rules import auroc, best_threshold, matched_accuracy, threshold_accuracy
 from emnesy_gpu.tasks.sampling import Reseeded
 from emnesy_gpu.tasks.sudoku_recipes import SudokuSettings
@@ -125,6 +125,9 @@ def _engine(settings: SudokuSettings) -> em.Engine:
     name = "map" if settings.hard else settings.engine or ("exact" if settings.size == 4 else "bp")
     if name in sampling.NAMES:
         return sampling.sampling_engine(name, "local", settings.seed)
+    belief_propagation = em.BeliefPropagation(settings.sweeps, factors=settings.factors)
+    if name in comparison.NAMES:
+        return comparison.comparison_engine(name, belief_propagation)
     if name == "bp":
-        return em.BeliefPropagation(settings.sweeps, factors=settings.factors)
+        return belief_propagation
     return em.MAP() if name == "map" else em.Exact()

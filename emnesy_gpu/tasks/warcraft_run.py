@@ -24,8 +24,10 @@ EXAMPLE_SAMPLES, EXAMPLE_ESS = 4096, 64.0
 CHOSEN_BY_RECIPE = ("epochs", "batch", "lr", "restarts", "window", "rao_blackwell_epochs", "samples")
 
 
-def start(out: Path | None, data_dir: Path | None, *, threads: int | None, maps: int | None, **options: Any) -> int:
-    """Begin a run; settings that are None come from the recipe. Returns the exit code."""
+def begun(
+    out: Path | None, data_dir: Path | None, *, threads: int | None, maps: int | None, **options: Any
+) -> WarcraftRunner:
+    """A new run; settings that are None come from the recipe."""
     directory = None if out is None else RunDirectory(out, WarcraftSettings)
     if directory is not None:
         directory.check_unused()
@@ -36,21 +38,21 @@ def start(out: Path | None, data_dir: Path | None, *, threads: int | None, maps:
     values |= {"maps": len(data.train), "threads": threads or torch.get_num_threads()}
     if values["supervised"]:
         values["restarts"] = 1
-    return _run(WarcraftSettings(**values), data, directory, resumed=False)
+    return _runner(WarcraftSettings(**values), data, directory, resumed=False)
 
 
-def resume(path: Path, data_dir: Path | None) -> int:
-    """Continue the run in a directory after its last finished epoch. Returns the exit code."""
+def continued(path: Path, data_dir: Path | None) -> WarcraftRunner:
+    """The run in a directory, after its last finished epoch."""
     require("matplotlib.figure")
     directory = RunDirectory(path, WarcraftSettings)
     settings = directory.read_settings()
     data = warcraft_data.load(settings.size, settings.data, data_dir, settings.maps)
-    return _run(settings, data, directory, resumed=True)
+    return _runner(settings, data, directory, resumed=True)
 
 
-def _run(settings: WarcraftSettings, data: MapData, directory: RunDirectory | None, resumed: bool) -> int:
+def _runner(settings: WarcraftSettings, data: MapData, directory: RunDirectory | None, resumed: bool) -> WarcraftRunner:
     prepare_torch(settings)
-    return WarcraftRunner(WarcraftTraining(settings, data), directory).run(resumed)
+    return WarcraftRunner(WarcraftTraining(settings, data), directory, resumed)
 
 
 class WarcraftRunner(Runner):
@@ -95,8 +97,8 @@ class WarcraftRunner(Runner):
             best = min(trials, key=lambda trial: (trial.merged, trial.path_distance))
             self.training.continue_from(best, [trial for trial in trials if trial is not best])
 
-    def _open(self, resumed: bool, report: PlainReporter) -> None:
-        super()._open(resumed, report)
+    def _open(self, report: PlainReporter) -> None:
+        super()._open(report)
         if self.directory is not None:
             self.directory.rewrite_metrics(self.training.history)
 
