@@ -43,9 +43,7 @@ def bp_std_loss(
         return reduce(-carry_chain_autograd.log_evidence(problem, logits, label), reduction)
     if not isinstance(problem, AllDifferent):
         raise TypeError(f"problem must be an Addition, AllDifferent or Sudoku, got {problem!r}")
-    symbols = logits.flatten(1, -2)
-    groups = problem.tables(logits.device).groups
-    factors = all_different_autograd.serial_factors(groups, problem.serial_phases, problem.n_variables)
+    symbols, factors = logits.flatten(1, -2), problem.serial_factors(logits.device)
     log_valid, _ = all_different_autograd.belief_propagation(symbols, factors, iterations)
     log_invalid = torch.log(-torch.expm1(log_valid.clamp(max=-torch.finfo(logits.dtype).eps)))
     return reduce(-torch.where(label == 1, log_valid, log_invalid), reduction)

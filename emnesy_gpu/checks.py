@@ -25,7 +25,7 @@ def has_dtype(name: str, tensor: Tensor, allowed: tuple[torch.dtype, ...]) -> No
 
 def has_trailing_shape(name: str, tensor: Tensor, trailing: tuple[int, ...]) -> None:
     """The shape must be [batch, *trailing]."""
-    if tensor.dim() != len(trailing) + 1 or tensor.shape[1:] != trailing:
+    if tensor.dim() == 0 or tensor.shape[1:] != trailing:
         expected = ", ".join(["batch", *map(str, trailing)])
         raise ValueError(f"{name} must have shape [{expected}], got {list(tensor.shape)}")
 

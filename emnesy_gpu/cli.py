@@ -17,6 +17,7 @@ COMMANDS = {
     "bench": "emnesy_gpu.benchmarks.commands:bench",
     "data": "emnesy_gpu.tasks.commands:data",
     "doctor": "emnesy_gpu.benchmarks.commands:doctor",
+    "reproduce": "emnesy_gpu.reproduce.commands:reproduce",
     "train": "emnesy_gpu.tasks.commands:train",
 }
 """Name -> "module:attribute" of a click command, imported when it is run or listed."""

@@ -21,7 +21,7 @@ ONE = (1 << 24) - 1
 HEADROOM = 8.0 * math.log(2.0)
 """How much the best log weight may lie below the one that integer weights are relative to: 16 bits are left."""
 
-SHARPNESS_EXPONENTS = (-10.0, 20.0)
+SHARPNESS_EXPONENTS, BISECTIONS = (-10.0, 20.0), 25
 NEG_INF, TINY = float("-inf"), 1e-300
 
 
@@ -105,16 +105,21 @@ def sharpness_for(exponents: Tensor, counts: Tensor, target_ess: float) -> Tenso
 
     The effective size falls with the sharpness, so bisection of its logarithm finds the crossing.
     """
-    shape = counts.shape[0]
-    low, high = (counts.new_full((shape,), value, dtype=torch.float64) for value in SHARPNESS_EXPONENTS)
+    seen, number = exponents.masked_fill(counts == 0, NEG_INF), counts.double()
+    best = seen.amax(-1, keepdim=True)
+    relative = seen - best.masked_fill(best == NEG_INF, 0.0)
+    lowest, highest = SHARPNESS_EXPONENTS
 
     def enough(exponent: Tensor) -> Tensor:
-        return evidence(log_weights(exponents, exponent.exp2()), counts)[0] >= target_ess
+        weight = (relative * exponent.exp2()).exp_()
+        weighted = number * weight
+        total, squares = weighted.sum(-1, keepdim=True), weighted.mul_(weight).sum(-1, keepdim=True)
+        return total.square_().div_(squares.clamp_min_(TINY)).amin(1, keepdim=True) >= target_ess
 
-    none, all_of_them = ~enough(low), enough(high)
-    for _ in range(25):
-        middle = (low + high) / 2
-        inside = enough(middle)
-        low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
-    found = torch.where(all_of_them, 2.0 ** SHARPNESS_EXPONENTS[1], low.exp2())
-    return torch.where(none, 0.0, found)
+    found = torch.full_like(best[:, :1], lowest)
+    none, all_of_them = ~enough(found), enough(torch.full_like(found, highest))
+    for halving in range(1, BISECTIONS + 1):
+        step = (highest - lowest) / 2**halving
+        found.add_(enough(found + step), alpha=step)
+    found = found.exp2_().masked_fill_(all_of_them, 2.0**highest).masked_fill_(none, 0.0)
+    return found[:, 0, 0]

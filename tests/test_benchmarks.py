@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
-from emnesy_gpu.benchmarks import addition, measure, startup, suite
+from emnesy_gpu.benchmarks import addition, measure, startup, sudoku, suite
 
 CPU = torch.device("cpu")
 
@@ -27,6 +30,45 @@ def test_peak_bytes_counts_what_a_call_allocates() -> None:
         peak = pool.apply(measure.peak_bytes, (allocate, CPU))
     assert peak is not None
     assert 15 * 2**20 < peak < 18 * 2**20
+
+
+def kill_this_process(number: int) -> int:
+    if number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 10 * number
+
+
+def test_a_killed_process_loses_one_result() -> None:
+    assert list(measure.in_child(kill_this_process, [(1,), (2,), (3,)], lost=-1)) == [10, -1, 30]
+
+
+def peaks_with_free(free: float) -> list[float | None]:
+    suite.free_bytes = lambda device: free
+    return [suite.measure_peak("addition", 100, 64, method, "cpu", 1) for method in ("BP-std", "copy", "no such")]
+
+
+def test_methods_that_do_not_fit_into_memory() -> None:
+    """BP-std takes about 5 MiB for 64 rows: a trial with 4 rows says so."""
+    ((bp_std, copy, missing),) = measure.in_child(peaks_with_free, [(2.0 * 2**20,)], lost=None)
+    assert bp_std == math.inf
+    assert copy is not None
+    assert copy < 2**20
+    assert missing is None
+
+
+def test_skipped_methods_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = pytest.importorskip("emnesy_gpu.benchmarks.report")
+    peaks = {(1, 8, name): math.inf if name == "BP-std" else 1e6 for name in addition.METHODS}
+    monkeypatch.setattr(suite, "_peaks", lambda *_: peaks)
+    measurements = list(suite.run(addition.SUITE, sizes=[1], batches=[8], budget=0.01))
+    assert [m.method for m in measurements if m.seconds is None] == ["BP-std"]
+    facts = measure.machine(CPU)
+    cells = [list(column.cells) for column in report.table(addition.SUITE, measurements, facts).columns]
+    assert cells[3].count("out of memory: skipped") == 1
+    assert cells[4] == ["-"] * len(measurements)
+    report.write_json(tmp_path / "out.json", measurements, facts, {"cold": 1.0})
+    assert None in [record["seconds"] for record in json.loads((tmp_path / "out.json").read_text())["measurements"]]
+    report.write_plot(tmp_path / "out.png", addition.SUITE, measurements, facts)
 
 
 def test_median_seconds_sees_a_wait() -> None:
@@ -53,6 +95,21 @@ def test_wrong_results_are_not_timed() -> None:
     wrong = dataclasses.replace(addition.SUITE, errors=lambda *_: {"fused": 0.1})
     with pytest.raises(ArithmeticError, match=r"digits 1, batch 8, not timed: {'fused': 0.1}"):
         list(suite.run(wrong, sizes=[1], batches=[8]))
+
+
+@pytest.mark.parametrize("size", sudoku.SIZES)
+def test_the_check_of_sudoku_sees_a_missing_sweep(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_calls, inputs = sudoku.methods, sudoku.inputs(size, 4, CPU)
+    assert max(sudoku.errors(*inputs).values()) < 1e-5
+
+    def one_sweep_less(*case):
+        with monkeypatch.context() as patch:
+            patch.setattr(sudoku, "SWEEPS", sudoku.SWEEPS - 1)
+            return make_calls(*case)
+
+    monkeypatch.setattr(sudoku, "methods", one_sweep_less)
+    errors = sudoku.errors(*inputs)
+    assert min(errors["fused"], errors["pairwise"]) > suite.LARGEST_ERROR
 
 
 def test_startup_is_measured_in_a_new_process() -> None:

@@ -189,7 +189,7 @@ def test_inputs_without_a_posterior() -> None:
     assert post.possible.tolist() == [True, False]
     assert torch.equal(post.marginals[0], alone.marginals[0])
     with pytest.raises(em.UnsupportedEngineError, match=r"em\.Rejection"):
-        em.posterior(em.Addition(1), torch.zeros(1, 2, 1, 10), torch.tensor([[0, 1]]), em.Gibbs())
+        em.posterior(em.ShortestPath(2), torch.zeros(1, 2, 2, 5), torch.ones(1, 2, 2).long(), em.Gibbs())
 
 
 def test_an_empty_batch() -> None:

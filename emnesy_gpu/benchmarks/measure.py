@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import multiprocessing
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -64,11 +69,40 @@ def peak_bytes(function: Callable[[], object], device: torch.device) -> int | No
     return None
 
 
+def free_bytes(device: torch.device) -> float:
+    """Memory that a call may use; inf where it cannot be read."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    with contextlib.suppress(OSError):
+        return _kibibytes("/proc/meminfo", "MemAvailable")
+    return float("inf")
+
+
+def in_child(function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], lost: Any) -> Iterator[Any]:
+    """function(*call) for every call, one after the other in a process of their own; ``lost`` where it is killed."""
+    new_pool = partial(ProcessPoolExecutor, 1, multiprocessing.get_context("spawn"))
+    pool = new_pool()
+    try:
+        for call in calls:
+            try:
+                result = pool.submit(function, *call).result()
+            except BrokenProcessPool:
+                pool, result = new_pool(), lost
+            yield result
+    finally:
+        pool.shutdown()
+
+
 def _resident(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
+    return _kibibytes("/proc/self/status", field)
+
+
+def _kibibytes(path: str, field: str) -> int:
+    """The bytes that a line "field: n kB" of a file speaks of."""
+    for line in Path(path).read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
-    raise OSError(f"no {field} in /proc/self/status")
+    raise OSError(f"no {field} in {path}")
 
 
 def machine(device: torch.device) -> dict[str, object]:

@@ -27,14 +27,18 @@ def table(suite: Suite, measurements: Sequence[Measurement], facts: dict[str, ob
             str(m.size),
             str(m.batch),
             m.method,
-            f"{m.seconds * 1e3:.4f}",
-            f"{baseline / m.seconds:.1f}",
-            f"{m.seconds / copy:.1f}",
+            "out of memory: skipped" if m.seconds is None else f"{m.seconds * 1e3:.4f}",
+            _ratio(baseline, m.seconds),
+            _ratio(m.seconds, copy),
             "-" if m.peak is None else f"{m.peak / MIB:.2f}",
             "-" if m.error is None else f"{m.error:.0e}",
             end_section=m.method == list(suite.methods)[-1],
         )
     return view
+
+
+def _ratio(numerator: float | None, denominator: float | None) -> str:
+    return "-" if numerator is None or denominator is None else f"{numerator / denominator:.1f}"
 
 
 def write_json(
@@ -54,11 +58,11 @@ def write_plot(path: Path, suite: Suite, measurements: Sequence[Measurement], fa
     batch = max(m.batch for m in measurements)
     figure, (time_axis, memory_axis) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for name in suite.methods:
-        rows = [m for m in measurements if m.method == name and m.batch == batch]
-        sizes = [m.size for m in rows]
-        time_axis.plot(sizes, [1e9 * m.seconds / (suite.work(m.size) * batch) for m in rows], marker="o", label=name)
-        if name != suite.copy and all(m.peak is not None for m in rows):
-            memory_axis.plot(sizes, [(m.peak or 0) / MIB for m in rows], marker="o", label=name)
+        rows = [(m, m.seconds) for m in measurements if m.method == name and m.batch == batch and m.seconds]
+        sizes = [m.size for m, _ in rows]
+        time_axis.plot(sizes, [1e9 * s / (suite.work(m.size) * batch) for m, s in rows], marker="o", label=name)
+        if name != suite.copy and all(m.peak is not None for m, _ in rows):
+            memory_axis.plot(sizes, [(m.peak or 0) / MIB for m, _ in rows], marker="o", label=name)
     for axis, title in ((time_axis, f"ns per {suite.unit}"), (memory_axis, "peak MiB above the inputs")):
         axis.set(xscale="log", yscale="log", xlabel=suite.size_name, title=title)
         axis.grid(alpha=0.3, which="both")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
-from emnesy_gpu.benchmarks.suite import Suite
+from emnesy_gpu.benchmarks.suite import Suite, largest_error
 from emnesy_gpu.reference import abc_sampling_torch
 
 SAMPLES = (256, 1024)
@@ -71,12 +71,10 @@ def methods(problem: em.Sudoku, logits: Tensor, label: Tensor, samples: int) -> 
 
 def errors(problem: em.Sudoku, logits: Tensor, label: Tensor, samples: int) -> dict[str, float]:
     """Against the reference on the same few samples of one board; the baselines draw other samples."""
-    some, one, found = logits[:1], label[:1], {}
+    found = {}
     for name, (constraints, engine) in engines(CHECKED).items():
-        scored = em.Sudoku(9, constraints=constraints)
-        with em.backend("reference"):
-            expected = em.posterior(scored, some, one, engine).marginals
-        found[name] = float((em.posterior(scored, some, one, engine).marginals - expected).abs().max())
+        case = em.Sudoku(9, constraints=constraints), logits[:1], label[:1], engine
+        found[name] = largest_error(em.posterior(*case).marginals, *case)
     return found
 
 

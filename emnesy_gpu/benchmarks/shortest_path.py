@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
-from emnesy_gpu.benchmarks.suite import Suite
+from emnesy_gpu.benchmarks.suite import Suite, largest_error
 from emnesy_gpu.reference import grid_paths_torch
 
 SIZES = (12, 30)
@@ -98,17 +98,15 @@ def scipy_distances(costs: Tensor) -> Tensor:
 
 def errors(problem: em.ShortestPath, logits: Tensor, label: Tensor) -> dict[str, float]:
     """Posteriors of a few samples of the first row against the reference, costs against those of the paths found."""
-    some, one = logits[:1], label[:1]
+    case = problem, logits[:1], label[:1]
     engines: dict[str, em.Engine] = {
         "fused": em.ABC(CHECKED, sharpness=0.25),
         "fused ESS 8": em.ABC(CHECKED, target_ess=4),
     }
-    found = {}
-    for name, engine in engines.items():
-        with em.backend("reference"):
-            expected = em.posterior(problem, some, one, engine).marginals
-        found[name] = float((em.posterior(problem, some, one, engine).marginals - expected).abs().max())
-    calls = methods(problem, some, one)
+    found = {
+        name: largest_error(em.posterior(*case, engine).marginals, *case, engine) for name, engine in engines.items()
+    }
+    calls = methods(*case)
     total = calls["paths"]() / 10
     for name in ("torch min-plus", "scipy"):
         if name in calls:

@@ -9,7 +9,7 @@ from emnesy_gpu.engines.map import MAP
 from emnesy_gpu.engines.rejection import Rejection
 from emnesy_gpu.problems import Problem
 
-ENGINES: tuple[type[Engine], ...] = (Exact, BeliefPropagation, Gibbs, ABC, Rejection, MAP)
+ENGINES: tuple[type[Engine], ...] = (Exact, BeliefPropagation, ABC, Gibbs, Rejection, MAP)
 """Best first: the order in which an engine is chosen when the caller names none."""
 
 __all__ = [

@@ -18,11 +18,18 @@ MAX_CHAINS = 1 << 16
 class Gibbs(Engine):
     """Annealed, Rao-Blackwellised Gibbs sampling from p(z) ~ prior(z) exp(-penalty * conflicts(z)).
 
-    Conflicts are pairs of equal symbols in a group, counted in every group. A chain starts with a draw from the prior;
-    a sweep draws each symbol in turn from p(z_i = v | rest) ~ prior_i(v) exp(-c * symbols in its groups that are v),
-    where c grows linearly to ``penalty`` over the first half of the sweeps. The marginals are the mean of these
-    conditionals over the second half and the chains. Where the net is uncertain this is worth more than weighted
-    samples from the prior by far.
+    Conflicts are pairs of equal symbols in a group, counted in every group, for ``em.Sudoku`` and ``em.AllDifferent``;
+    wrong digits of the sum for ``em.Addition``, and violated constraints for ``em.BlackBox``, as ``em.ABC`` counts
+    them. A chain starts with a draw from the prior; a sweep draws each symbol in turn from p(z_i = v | rest) ~
+    prior_i(v) exp(-c * conflicts of z with z_i = v), where c grows linearly to ``penalty`` over the first half of the
+    sweeps. The marginals are the mean of these conditionals over the second half and the chains. Where the net is
+    uncertain this is worth more than weighted samples from the prior by far.
+
+    Chains move one symbol at a time, so that large penalties freeze them once no conflict is left. On addition every
+    way from one pair of numbers to another leads through wrong sums: a penalty of 3 comes closest to the exact
+    posterior. The mean total variation to it is about 0.13 for 1 to 6 digits where the net reads two of three symbols
+    (the prior's is 0.4), and 0.01 where it reads nearly all. Where it reads nothing, 8 chains are as far away as the
+    prior, about 0.2, for noise that averages out in training.
 
     Args:
         chains: independent chains per row, 1..2**16.
@@ -33,15 +40,17 @@ class Gibbs(Engine):
         first_row: the global index of row 0, for batches that are parts of a larger one.
 
     ``log_evidence`` comes from annealed importance sampling (Neal, 2001) along the way: the log of an unbiased
-    estimate of E[exp(-penalty * conflicts)] under the prior, which is at least p(y = 1 | x). Given label 0 the
+    estimate of E[exp(-penalty * conflicts)] under the prior, which is at least p(y | x). For label 0 of groups the
     marginals are p(z_i | y = 0) = (p(z_i) - Z q_i) / (1 - Z) with that estimate as Z. ``possible`` is True for every
-    valid input with label 1: chains cannot prove the opposite. ``info``: ``satisfied`` [batch], the share of chains
-    that end without a conflict.
+    other valid input: chains cannot prove the opposite, and an impossible label has the marginals of the assignments
+    with few conflicts. ``info``: ``satisfied`` [batch], the share of chains that end without a conflict.
 
-    Random words: Philox-4x32-10, counter (symbol // 4, chain * 2**16 + sweep, row), key ``seed``; float32 in a fixed
-    order, so that the chains are the same on every back end, whatever the batch split. Prior odds and penalties below
-    exp(-40) are cut off there. Cost: O(chains * sweeps * N * K * groups per symbol) per row; memory constant in chains
-    and sweeps but for a few integers a chain.
+    Random words: Philox-4x32-10, counter (symbol // 4, chain * 2**16 + sweep, row), key ``seed``; float32 or integers
+    in a fixed order, so that the chains are the same on every back end, whatever the batch split. Prior odds and
+    penalties of groups below exp(-40) are cut off there, and conditionals given scores are rounded to 2**-24 of the
+    largest. Cost per row: O(chains * sweeps * N * K * groups per symbol) with
+    groups, else the score of chains * sweeps * N * K assignments, by torch on the device of the logits; memory
+    constant in chains and sweeps but for a few integers a chain.
 
     >>> import torch, emnesy_gpu as em
     >>> problem = em.Sudoku(4)

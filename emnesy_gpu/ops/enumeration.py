@@ -10,7 +10,7 @@ from torch import Tensor, int64, uint8
 from emnesy_gpu.backends import kernels_for
 from emnesy_gpu.ops.ancestral import sample_invalid
 from emnesy_gpu.ops.registry import map_results, register, row_results
-from emnesy_gpu.ops.validity import given_label, map_given_label, raise_for_status
+from emnesy_gpu.ops.validity import given_label, map_given_label, raise_for_status, surely_valid
 
 
 def _kernels(logits: Tensor) -> ModuleType:
@@ -25,7 +25,7 @@ def _posterior(logits: Tensor, label: Tensor, assignments: Tensor, check: bool) 
         raise_for_status(results[2], logits, label)
     if logits.device.type != "cpu":
         results = _with_invalid_rows(symbols, label, assignments, results)
-    elif (label == 0).any():
+    elif not surely_valid(label):
         rows = (label == 0).nonzero()[:, 0]
         parts = [result[rows] for result in results]
         for result, part in zip(
@@ -33,7 +33,7 @@ def _posterior(logits: Tensor, label: Tensor, assignments: Tensor, check: bool) 
         ):
             result[rows] = part
     marginals, log_evidence, status = results
-    return marginals.view(logits.shape), log_evidence, status
+    return marginals.view_as(logits), log_evidence, status
 
 
 def _with_invalid_rows(symbols: Tensor, label: Tensor, assignments: Tensor, results) -> list[Tensor]:
@@ -74,7 +74,7 @@ def _sample(
     z, status = _kernels(logits).sample(symbols, label.contiguous(), assignments, n_samples, seed, first_row)
     if check:
         raise_for_status(status, logits, label)
-    if logits.device.type != "cpu" or bool((label == 0).any()):
+    if not surely_valid(label):
         rows = torch.arange(first_row, first_row + len(logits), device=logits.device)
         invalid = sample_invalid(symbols, assignments, n_samples, seed, rows)
         z = torch.where((label == 0)[:, None], invalid, z)

@@ -42,6 +42,17 @@ def relative_prior(symbols: Tensor) -> Tensor:
     return torch.where(relative < -LARGEST_EXPONENT, 0.0, relative.exp()).to(float32).contiguous()
 
 
+def annealed_evidence(conflicts: Tensor, penalty: float, sweeps: int) -> Tensor:
+    """Log evidence by annealed importance sampling, float64 [batch].
+
+    conflicts: int64 [batch, chains], summed over annealing.
+    From temperature s to s + 1 the log weight of a chain changes by -penalty / annealing times the conflicts after
+    sweep s.
+    """
+    step = penalty / max(sweeps // 2, 1)
+    return torch.logsumexp(conflicts.double() * -step, 1) - math.log(conflicts.shape[1])
+
+
 def _marginals(
     logits: Tensor,
     label: Tensor,
@@ -55,11 +66,7 @@ def _marginals(
     first_row: int,
     check: bool,
 ) -> Chains:
-    """Marginals, log evidence and status; the share of chains that end without a conflict [batch].
-
-    The log evidence is that of annealed importance sampling. From temperature s to s + 1 the log weight changes by
-    -penalty / annealing times the conflicts after sweep s.
-    """
+    """Marginals, log evidence and status; the share of chains that end without a conflict [batch]."""
     symbols = logits.flatten(1, -2)
     status = checks.row_status(symbols, label, 2)
     if check:
@@ -77,7 +84,7 @@ def _marginals(
     broken = status > POSSIBLE
     if broken.device.type != "cpu" or bool(broken.any()):
         valid = torch.where(broken[:, None, None], torch.softmax(symbols.to(dtype), -1), valid)
-    log_valid = torch.logsumexp(conflicts.double() * (-penalty / annealing), 1) - math.log(chains)
+    log_valid = annealed_evidence(conflicts, penalty, sweeps)
     log_valid = torch.where(status == POSSIBLE, log_valid, -math.inf).to(dtype)
     marginals, log_evidence, status = given_label(symbols.to(dtype), label, valid, log_valid, status)
     return marginals.view(logits.shape), log_evidence, status, (final == 0).to(dtype).mean(1)

@@ -20,6 +20,11 @@ def raise_for_status(status: Tensor, logits: Tensor, label: Tensor) -> None:
     checks.raise_for_status(status, logits, label, "1 (valid) or 0 (invalid)", 2)
 
 
+def surely_valid(label: Tensor) -> bool:
+    """Whether no row has label 0, where that can be told without waiting for a device."""
+    return label.device.type == "cpu" and int(label.count_nonzero()) == label.shape[0]
+
+
 def given_label(
     logits: Tensor, label: Tensor, valid: Tensor, log_valid: Tensor, status: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -29,9 +34,9 @@ def given_label(
     (p(z_i = v) - Z q) / (1 - Z) and evidence 1 - Z. Of every symbol the entry that cancels most, its largest, is
     what the others leave of 1 - Z. Nothing left at all means that no invalid assignment has positive probability.
     """
-    invalid = (label == 0) & (status <= IMPOSSIBLE)
-    if label.device.type == "cpu" and not bool(invalid.any()):
+    if surely_valid(label):
         return valid, log_valid, status
+    invalid = (label == 0) & (status <= IMPOSSIBLE)
     prior = torch.softmax(logits.to(valid.dtype), -1)
     log_z = log_valid.masked_fill(status == IMPOSSIBLE, float("-inf")).clamp(max=0.0)
     z, rest = log_z.exp(), -torch.expm1(log_z)
@@ -62,7 +67,7 @@ def loopy_posterior(
     if check:
         raise_for_status(status, logits, label)
     marginals, log_evidence, status = given_label(symbols, label, valid, log_valid, status)
-    return marginals.view(logits.shape), log_evidence, status, sweeps, change
+    return marginals.view_as(logits), log_evidence, status, sweeps, change
 
 
 def map_given_label(
@@ -73,9 +78,9 @@ def map_given_label(
     The most probable invalid assignment holds one pair of equal values (pairs [2, P]: variables that must differ), and
     every other symbol at its most probable one: the pair and value that give up least are taken, the first on ties.
     """
-    invalid = (label == 0) & (status <= IMPOSSIBLE)
-    if label.device.type == "cpu" and not bool(invalid.any()):
+    if surely_valid(label):
         return z, log_joint, status
+    invalid = (label == 0) & (status <= IMPOSSIBLE)
     log_prior = torch.log_softmax(logits.double(), -1)
     best, choice = log_prior.max(-1)
     loss = best[..., None] - log_prior

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
-from emnesy_gpu.problems import sampled
-from emnesy_gpu.problems.problem import MapAssignment, Marginals, Problem, SamplingSettings, Weighted
+from emnesy_gpu.problems import sampled, single_site
+from emnesy_gpu.problems.problem import (
+    Chains,
+    GibbsSettings,
+    MapAssignment,
+    Marginals,
+    Problem,
+    SamplingSettings,
+    Weighted,
+)
 
 MAX_BASE = 32
 MAX_ADDENDS = 4
@@ -66,14 +76,15 @@ class Addition(Problem):
             raise ValueError(f"z must have shape [{expected}], got {list(z.shape)}")
         if bool(((z < 0) | (z >= self.base)).any()):
             raise ValueError(f"z must hold digits in 0..{self.base - 1}, got {int(z.min())}..{int(z.max())}")
-        column_sums = z.long().sum(-2)
-        label = column_sums.new_zeros((*column_sums.shape[:-1], self.n_label_digits))
-        carry = column_sums.new_zeros(column_sums.shape[:-1])
+        return torch.stack(list(self._digits_of_sum(z.long())), -1).flip(-1)
+
+    def _digits_of_sum(self, z: Tensor) -> Iterator[Tensor]:
+        """Least significant first."""
+        carry = torch.zeros_like(z[..., 0, 0])
         for place in range(1, self.n_label_digits + 1):
-            total = carry + column_sums[..., -place] if place <= self.n_digits else carry
-            label[..., -place] = total % self.base
+            total = sum(z[..., -place].unbind(-1), carry) if place <= self.n_digits else carry
             carry = total // self.base
-        return label
+            yield total - carry * self.base
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         marginals, log_evidence, status = torch.ops.emnesy_gpu.carry_chain_posterior(logits, label, check)
@@ -88,12 +99,24 @@ class Addition(Problem):
         if settings.scope == "local":
             raise ValueError('addition takes samples with scope "global" only: every digit touches several of the sum')
         if check:
-            sampled.check_values(logits, label, self.base, f"a digit in 0..{self.base - 1}")
+            self._check_values(logits, label)
+        return sampled.weighted_marginals(logits, label, settings, self._equal_digits, self.n_label_digits)
 
-        def equal_digits(z: Tensor, label: Tensor) -> Tensor:
-            return (self.label(z) == label).sum(-1)
+    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: GibbsSettings, check: bool) -> Chains:
+        if check:
+            self._check_values(logits, label)
+        return single_site.gibbs_marginals(logits, label, settings, self._equal_digits, self.n_label_digits)
 
-        return sampled.weighted_marginals(logits, label, settings, equal_digits, self.n_label_digits)
+    def _check_values(self, logits: Tensor, label: Tensor) -> None:
+        sampled.check_values(logits, label, self.base, f"a digit in 0..{self.base - 1}")
+
+    def _equal_digits(self, z: Tensor, label: Tensor) -> Tensor:
+        """How many digits of the sum of z [samples, batch, *latent_shape] are those of the label."""
+        columns = label.flip(-1).unbind(-1)
+        equal = torch.zeros_like(z[..., 0, 0])
+        for digit, column in zip(self._digits_of_sum(z), columns, strict=True):
+            equal += digit == column
+        return equal
 
     def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
         digits, _ = torch.ops.emnesy_gpu.carry_chain_sample(logits, label, n_samples, seed, first_row, check)

@@ -21,6 +21,7 @@ from emnesy_gpu.problems.problem import (
     SamplingSettings,
     Weighted,
 )
+from emnesy_gpu.reference.all_different_autograd import SerialFactors, serial_factors
 
 MAX_CARDINALITY = 64
 MAX_FACTOR_CARDINALITY = 16
@@ -44,6 +45,7 @@ class AllDifferent(Problem):
     Attributes:
         latent_shape: ``(n_variables,)``.
         label_shape: ``()``: one integer per row, 1 for valid and 0 for not.
+        enumerable: whether the valid assignments are few enough to be listed, so that inference is exact.
 
     >>> import torch, emnesy_gpu as em
     >>> problem = AllDifferent([(0, 1, 2)], n_variables=3, cardinality=3)      # a permutation
@@ -64,6 +66,8 @@ class AllDifferent(Problem):
         self.latent_shape: tuple[int, ...] = (n_variables,)
         tables, self._phases = make_tables(self.groups, n_variables, cardinality)
         self._tables = {torch.device("cpu"): tables}
+        self._serial_factors: dict[torch.device, SerialFactors] = {}
+        self.enumerable = tables.assignments is not None
         if constraints not in constraint_scores.CONSTRAINTS:
             raise ValueError(f"constraints must be one of {constraint_scores.CONSTRAINTS}, got {constraints!r}")
         self.constraints = constraints
@@ -79,11 +83,6 @@ class AllDifferent(Problem):
         if device not in self._tables:
             self._tables[device] = self._tables[torch.device("cpu")].to(device)
         return self._tables[device]
-
-    @property
-    def enumerable(self) -> bool:
-        """Whether the valid assignments are few enough to be listed, so that inference is exact."""
-        return self._tables[torch.device("cpu")].assignments is not None
 
     def label(self, z: Tensor) -> Tensor:
         """1 where every group is all different, else 0: int64 [..., *latent_shape] -> [...].
@@ -148,6 +147,13 @@ class AllDifferent(Problem):
     def serial_phases(self) -> list[int]:
         """Sizes of the runs of disjoint groups in ``tables(device).groups``."""
         return self._phases.groups
+
+    def serial_factors(self, device: torch.device) -> SerialFactors:
+        """The same runs for messages in plain torch, made once per device."""
+        if device not in self._serial_factors:
+            groups = self.tables(device).groups
+            self._serial_factors[device] = serial_factors(groups, self.serial_phases, self.n_variables)
+        return self._serial_factors[device]
 
     def _check_factors(self) -> None:
         if self.cardinality > MAX_FACTOR_CARDINALITY:

@@ -12,8 +12,10 @@ from torch import Tensor
 from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
 from emnesy_gpu.backends import backend_for
 from emnesy_gpu.ops.black_box import histogram
-from emnesy_gpu.problems import sampled
+from emnesy_gpu.problems import sampled, single_site
 from emnesy_gpu.problems.problem import (
+    Chains,
+    GibbsSettings,
     MapAssignment,
     Marginals,
     Problem,
@@ -148,6 +150,11 @@ class BlackBox(Problem):
         compiled = self._compiled.get(backend_for(logits.device))
         fused = None if compiled is None else functools.partial(self._count, compiled)
         return sampled.weighted_marginals(logits, label, settings, self.satisfied, self.n_constraints, fused=fused)
+
+    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: GibbsSettings, check: bool) -> Chains:
+        if check:
+            sampled.check_values(logits, label, None, "an integer")
+        return single_site.gibbs_marginals(logits, label, settings, self.satisfied, self.n_constraints)
 
     def _count(self, score: Callable, logits: Tensor, label: Tensor, samples: int, seed: int, first_row: int) -> Tensor:
         return histogram(logits, label, score, self.n_constraints, samples, seed, first_row)

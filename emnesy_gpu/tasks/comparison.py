@@ -31,10 +31,8 @@ class Unfused(em.Engine):
                 assert isinstance(problem, em.AllDifferent)
                 if not bool((label == 1).all()):
                     raise ValueError("plain torch messages take valid boards only, got a label 0")
-                groups = problem.tables(logits.device).groups
-                factors = all_different_autograd.serial_factors(groups, problem.serial_phases, problem.n_variables)
                 log_evidence, beliefs = all_different_autograd.belief_propagation(
-                    logits.flatten(1, -2), factors, sweeps(self.engine)
+                    logits.flatten(1, -2), problem.serial_factors(logits.device), sweeps(self.engine)
                 )
                 marginals = beliefs.view_as(logits)
         return em.Posterior(marginals, log_evidence, log_evidence > float("-inf"))

@@ -78,7 +78,7 @@ class Training(EMTraining):
 
 def _engine(settings: Settings) -> em.Engine | None:
     if settings.engine in sampling.NAMES:
-        return sampling_engine(settings.engine, "global", settings.seed)
+        return sampling_engine(settings.engine, "global", settings.seed, sampling.DIGIT_PENALTY)
     if settings.engine in comparison.NAMES:
         return comparison.comparison_engine(settings.engine, em.Exact())
     return ENGINES[settings.engine]() if settings.engine else None

@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.optim.swa_utils import AveragedModel
 
 from emnesy_gpu.tasks.augmentation import Warp
 
 AVERAGING_POWER = 4
+WEIGHTS_IN_A_ROW = 32
+"""Of a kernel of all input channels, at most: what the CPU kernel holds."""
 
 
 class ConvMaxPool(nn.Conv2d):
-    """``Conv2d`` and ``MaxPool2d(2)`` at once: nearly twice as fast on a CPU for one input channel.
+    """``Conv2d``, ``MaxPool2d(2)`` and, with ``relu``, ``ReLU`` at once: about twice as fast on a CPU.
 
-    The four outputs under one pool are four channels of a convolution with stride 2, whose kernels are the given one
-    shifted by 0 or 1 pixels in x and in y; the pool is a maximum over these channels.
+    float32 on a CPU takes a kernel that computes gradients at the winners of the pools alone (of equal outputs the
+    first wins), and sums them in an order that does not depend on the number of threads. Anything else takes the three
+    operations of torch.
     """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, relu: bool = False) -> None:
+        super().__init__(in_channels, out_channels, kernel_size)
+        self.relu = relu
+        self.fits_kernel = in_channels * kernel_size <= WEIGHTS_IN_A_ROW
 
     def forward(self, images: Tensor) -> Tensor:
         """Float [n, in_channels, height, width] -> [n, out_channels, pooled_height, pooled_width]."""
-        shifts = [(dx, 1 - dx, dy, 1 - dy) for dy in (0, 1) for dx in (0, 1)]
-        kernels = torch.cat([F.pad(self.weight, shift) for shift in shifts])
-        assert self.bias is not None
-        outputs = F.conv2d(images, kernels, self.bias.repeat(4), stride=2)
-        return outputs.unflatten(1, (4, -1)).amax(1)
+        single = images.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if self.fits_kernel and single and images.device.type == "cpu":
+            return _ConvMaxPool.apply(images, self.weight, self.bias, self.relu)  # type: ignore[no-any-return]
+        pooled = F.max_pool2d(super().forward(images), 2)
+        return pooled.relu() if self.relu else pooled
+
+
+class _ConvMaxPool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
+        from emnesy_gpu.kernels.cpu import conv_max_pool
+
+        pooled, winners = conv_max_pool.pooled_convolution(images, weight, bias, relu)
+        ctx.save_for_backward(images, weight, winners)
+        return pooled
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        from emnesy_gpu.kernels.cpu import conv_max_pool
+
+        return *conv_max_pool.gradients(*ctx.saved_tensors, grad, ctx.needs_input_grad[0]), None
 
 
 def lenet(n_classes: int = 10) -> nn.Sequential:
@@ -33,20 +62,18 @@ def lenet(n_classes: int = 10) -> nn.Sequential:
 
     Float [n, 1, 28, 28] -> logits [n, n_classes].
     """
-    layers = nn.Sequential(
-        ConvMaxPool(1, 6, kernel_size=5),
-        nn.ReLU(),
-        nn.Conv2d(6, 16, kernel_size=5),
-        nn.MaxPool2d(2),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(256, 120),
-        nn.ReLU(),
-        nn.Linear(120, 84),
-        nn.ReLU(),
-        nn.Linear(84, n_classes),
-    )
-    return layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    layers = {
+        "0": ConvMaxPool(1, 6, kernel_size=5, relu=True),
+        "2": ConvMaxPool(6, 16, kernel_size=5, relu=True),
+        "5": nn.Flatten(),
+        "6": nn.Linear(256, 120),
+        "7": nn.ReLU(),
+        "8": nn.Linear(120, 84),
+        "9": nn.ReLU(),
+        "10": nn.Linear(84, n_classes),
+    }
+    # The names of the layers are those of checkpoints, from when pools and rectifiers were layers of their own.
+    return nn.Sequential(OrderedDict(layers)).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def running_average(net: nn.Module) -> AveragedModel:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from emnesy_gpu.kernels.cpu import carry_chain_linear
 from emnesy_gpu.kernels.cpu.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.parallel import for_rows
 from torch import Tensor
@@ -32,9 +33,9 @@ def map_assignment(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tenso
     """The most probable digits int64 [batch, n_addends, n_digits], their log probability, and status."""
     from emnesy_gpu.kernels.cpu.carry_chain_map import map_rows
 
-    digits = torch.empty(logits.shape[:-1], dtype=torch.int64)
+    digits = np.empty(logits.shape[:-1], np.int64)
     log_joint, status = _row_results(logits)
-    arrays = [tensor.numpy() for tensor in (label, digits, log_joint, status)]
+    arrays = label.numpy(), digits, log_joint, status
     for rows, converted in _in_dtype(logits, torch.float64):
         labels, *results = (array[rows] for array in arrays)
 
@@ -42,46 +43,44 @@ def map_assignment(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tenso
             map_rows(converted, labels, first, last, *results)
 
         for_rows(work, len(converted), 1, 10.0 * converted[0].size)
-    return digits, log_joint, status
+    return torch.from_numpy(digits), torch.from_numpy(log_joint), torch.from_numpy(status)
 
 
 def sample(logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int) -> tuple[Tensor, Tensor]:
     """Independent samples int64 [n_samples, batch, n_addends, n_digits] from the posterior, and status."""
     from emnesy_gpu.kernels.cpu.carry_chain_sampling import sample_rows
 
-    drawn = torch.empty((n_samples, *logits.shape[:-1]), dtype=torch.int64)
+    drawn = np.empty((n_samples, *logits.shape[:-1]), np.int64)
     _, status = _row_results(logits)
-    key = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
+    labels, key = label.numpy(), np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
     for rows, converted in _in_dtype(logits, torch.float64):
-        arrays = label[rows].numpy(), drawn[:, rows].numpy(), status[rows].numpy()
+        arrays = labels[rows], drawn[:, rows], status[rows]
 
         def work(first: int, last: int, converted=converted, arrays=arrays, row=first_row + rows.start) -> None:
             sample_rows(converted, arrays[0], first, last, key, np.int64(row), *arrays[1:])
 
         for_rows(work, len(converted), 1, (1000.0 + 300.0 * n_samples) * logits.shape[2])
-    return drawn, status
+    return torch.from_numpy(drawn), torch.from_numpy(status)
 
 
 def _sum_product(logits: Tensor, label: Tensor, prior_share: float, factor: float) -> tuple[Tensor, Tensor, Tensor]:
     """float32 rows in linear arithmetic; what that leaves, and float64 rows, with wide exponents."""
     log_evidence, status = _row_results(logits)
-    marginals = torch.empty_like(logits, dtype=log_evidence.dtype)
-    arrays = [tensor.numpy() for tensor in (label, marginals, log_evidence, status)]
-    rows_work: Callable[..., None] = _wide_rows if log_evidence.dtype == torch.float64 else _linear_rows
-    nanoseconds = 12.0 if rows_work is _wide_rows else 2.0
-    for rows, converted in _in_dtype(logits, log_evidence.dtype):
+    marginals = np.empty(logits.shape, log_evidence.dtype)
+    arrays = label.numpy(), marginals, log_evidence, status
+    wide = logits.dtype == torch.float64
+    rows_work: Callable[..., None] = _wide_rows if wide else _linear_rows
+    for rows, converted in _in_dtype(logits, torch.float64 if wide else torch.float32):
 
         def work(first: int, last: int, converted=converted, offset=rows.start) -> None:
             some = slice(offset + first, offset + last)
             rows_work(converted[first:last], *(array[some] for array in arrays), prior_share, factor)
 
-        for_rows(work, len(converted), FLOAT32_LANES, nanoseconds * converted[0].size)
-    return marginals, log_evidence, status
+        for_rows(work, len(converted), FLOAT32_LANES, (12.0 if wide else 2.0) * converted[0].size)
+    return torch.from_numpy(marginals), torch.from_numpy(log_evidence), torch.from_numpy(status)
 
 
 def _linear_rows(logits, label, marginals, log_evidence, status, prior_share: float, factor: float) -> None:
-    from emnesy_gpu.kernels.cpu import carry_chain_linear
-
     left = carry_chain_linear.run(logits, label, marginals, log_evidence, status, prior_share, factor)
     if left == 0:
         return
@@ -102,11 +101,10 @@ def _wide_rows(logits, label, marginals, log_evidence, status, prior_share: floa
     carry_chain_wide.run(logits, label, marginals, log_evidence, status, prior_share, factor)
 
 
-def _row_results(logits: Tensor) -> tuple[Tensor, Tensor]:
+def _row_results(logits: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Uninitialised: one float of the result dtype per row, and the status of each row."""
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     batch = logits.shape[0]
-    return torch.empty(batch, dtype=dtype), torch.empty(batch, dtype=torch.uint8)
+    return np.empty(batch, np.float64 if logits.dtype == torch.float64 else np.float32), np.empty(batch, np.uint8)
 
 
 def _in_dtype(logits: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, np.ndarray]]:

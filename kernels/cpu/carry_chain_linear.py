@@ -20,12 +20,12 @@ from emnesy_gpu.kernels.cpu.lanes import (
     exp_nonpositive,
     exponent_of,
     filled,
+    lane_rows,
     load,
     maximum,
     minimum,
     multiply_add,
     power_of_two,
-    scratch,
     store,
     where_equal,
     where_less,
@@ -101,8 +101,7 @@ def run(logits, label, marginals, log_evidence, status, prior_share, factor) -> 
     batch, k, n, base = logits.shape
     at = layout(k, n, base)
     flat_logits, flat_marginals = logits.reshape(batch, -1), marginals.reshape(batch, -1)
-    work = scratch(at.total, np.float32)
-    return sum_product(flat_logits, label, flat_marginals, log_evidence, status, prior_share, factor, work, at)
+    return sum_product(flat_logits, label, flat_marginals, log_evidence, status, prior_share, factor, at)
 
 
 @lane_function
@@ -363,9 +362,10 @@ def backward(work, at, marginals, first, last, prior_share, factor):
 
 
 @kernel
-def sum_product(logits, label, marginals, log_evidence, status, prior_share, factor, work, at):
+def sum_product(logits, label, marginals, log_evidence, status, prior_share, factor, at):
     """FLOAT32_LANES rows at a time; returns how many are left to recompute."""
     k, n, base = at.n_addends, at.n_digits, at.base
+    work = lane_rows(at.total, FLOAT32_LANES, np.float32)
     recompute = 0
     for row in range(at.padded, at.padded + BLOCK):
         store(work, row, 0.0)

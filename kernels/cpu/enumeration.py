@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from emnesy_gpu.kernels.cpu import enumeration_circuit
 from emnesy_gpu.kernels.cpu.lanes import FLOAT64_LANES
 from emnesy_gpu.kernels.cpu.parallel import for_rows
 from torch import Tensor
@@ -21,12 +22,8 @@ CONVERTED_LOGITS = 1 << 18
 
 def posterior(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Marginals [like logits], log evidence [batch] and status [batch]."""
-    from emnesy_gpu.kernels.cpu import enumeration_circuit
-
-    dtype = _result_dtype(logits)
-    marginals, log_evidence = torch.empty(logits.shape, dtype=dtype), torch.empty(len(logits), dtype=dtype)
-    status = torch.empty(len(logits), dtype=torch.uint8)
-    results = marginals.numpy(), log_evidence.numpy(), status.numpy()
+    shape, dtype = logits.shape, _result_dtype(logits)
+    results = np.empty(shape, dtype), np.empty(shape[0], dtype), np.empty(shape[0], np.uint8)
     valid = assignments.numpy()
 
     def work(rows: slice, logits: np.ndarray, label: np.ndarray) -> None:
@@ -34,6 +31,7 @@ def posterior(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[Tenso
         enumeration_circuit.run(logits, label, valid, *some)
 
     _for_rows(work, logits, label, 0.5 * assignments.numel())
+    marginals, log_evidence, status = map(torch.from_numpy, results)
     return marginals, log_evidence, status
 
 
@@ -41,10 +39,8 @@ def map_assignment(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[
     """The most probable assignment int64 [batch, N], its log probability [batch], and status [batch]."""
     from emnesy_gpu.kernels.cpu import enumeration_map
 
-    chosen = torch.empty(logits.shape[:2], dtype=torch.int64)
-    log_joint = torch.empty(len(logits), dtype=_result_dtype(logits))
-    status = torch.empty(len(logits), dtype=torch.uint8)
-    results = chosen.numpy(), log_joint.numpy(), status.numpy()
+    batch, n, _ = logits.shape
+    results = np.empty((batch, n), np.int64), np.empty(batch, _result_dtype(logits)), np.empty(batch, np.uint8)
     valid = assignments.numpy()
 
     def work(rows: slice, logits: np.ndarray, label: np.ndarray) -> None:
@@ -52,6 +48,7 @@ def map_assignment(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[
         enumeration_map.run(logits, label, valid, *some)
 
     _for_rows(work, logits, label, 0.1 * assignments.numel())
+    chosen, log_joint, status = map(torch.from_numpy, results)
     return chosen, log_joint, status
 
 
@@ -61,22 +58,20 @@ def sample(
     """Independent samples int64 [n_samples, batch, N] from the posterior, and status [batch]."""
     from emnesy_gpu.kernels.cpu.enumeration_rows import sample_rows
 
-    drawn = torch.empty((n_samples, *logits.shape[:2]), dtype=torch.int64)
-    status = torch.empty(len(logits), dtype=torch.uint8)
-    arrays = assignments.numpy(), drawn.numpy(), status.numpy()
-    key = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
+    drawn = np.empty((n_samples, *logits.shape[:2]), np.int64)
+    status = np.empty(logits.shape[0], np.uint8)
+    valid, key = assignments.numpy(), np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
 
     def work(rows: slice, logits: np.ndarray, label: np.ndarray) -> None:
-        valid, samples, statuses = arrays
         row = np.int64(first_row + rows.start)
-        sample_rows(logits, label, valid, key, row, samples[:, rows], statuses[rows])
+        sample_rows(logits, label, valid, key, row, drawn[:, rows], status[rows])
 
     _for_rows(work, logits, label, 1.0 * assignments.numel() + 100.0 * n_samples)
-    return drawn, status
+    return torch.from_numpy(drawn), torch.from_numpy(status)
 
 
-def _result_dtype(logits: Tensor) -> torch.dtype:
-    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+def _result_dtype(logits: Tensor) -> type[np.floating]:
+    return np.float64 if logits.dtype == torch.float64 else np.float32
 
 
 def _for_rows(
@@ -84,7 +79,7 @@ def _for_rows(
 ) -> None:
     """Call work(rows, their logits, their labels) until all rows are done; half precision becomes float32."""
     logits, labels = logits.detach(), label.numpy()
-    batch = len(logits)
+    batch = logits.shape[0]
     if batch == 0:
         return
     if logits.dtype in (torch.float32, torch.float64):

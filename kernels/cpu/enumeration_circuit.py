@@ -20,7 +20,7 @@ import numpy as np
 from emnesy_gpu.kernels.cpu.carry_chain_rows import POSSIBLE
 from emnesy_gpu.kernels.cpu.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.enumeration_rows import posterior_row
-from emnesy_gpu.kernels.cpu.lanes import FLOAT64_LANES, filled, load, multiply_add, scratch, store
+from emnesy_gpu.kernels.cpu.lanes import FLOAT64_LANES, filled, lane_rows, load, multiply_add, store
 from emnesy_gpu.kernels.cpu.symbol_rows import exponentials, read_row, row_status
 
 LOG_2 = math.log(2.0)
@@ -91,10 +91,7 @@ def _uses(one: int, inner: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, n
 def run(logits, label, assignments, marginals, log_evidence, status) -> None:
     """NumPy arrays; logits float32 or float64, marginals and log_evidence of one float type, [batch, N, K]."""
     circuit = circuit_of(assignments, logits.shape[2])
-    rows = circuit.n_leaves + 1 + len(circuit.inner)
-    lanes = scratch(2 * rows + 3, np.float64)
-    scratches = lanes[:rows], lanes[rows : 2 * rows], lanes[2 * rows :]
-    posterior(logits, label, assignments, marginals, log_evidence, status, circuit, *scratches)
+    posterior(logits, label, assignments, marginals, log_evidence, status, circuit)
 
 
 @lane_function
@@ -123,9 +120,13 @@ def differentiate(circuit, values, derivatives):
 
 
 @kernel
-def posterior(logits, label, assignments, marginals, log_evidence, status, circuit, values, derivatives, evidence):
+def posterior(logits, label, assignments, marginals, log_evidence, status, circuit):
     """FLOAT64_LANES rows at a time; lanes to spare repeat the last row."""
     batch, n, k = logits.shape
+    rows = circuit.n_leaves + 1 + len(circuit.inner)
+    values = lane_rows(rows, FLOAT64_LANES, np.float64)
+    derivatives = lane_rows(rows, FLOAT64_LANES, np.float64)
+    evidence = lane_rows(3, FLOAT64_LANES, np.float64)
     table, weights = np.empty(n * k), np.empty(len(assignments))
     for start in range(0, batch, FLOAT64_LANES):
         for lane in range(FLOAT64_LANES):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from emnesy_gpu.kernels.cpu.compile import lane_function
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -20,6 +21,7 @@ from numba.extending import intrinsic, models, overload, register_model
 
 FLOAT32_LANES = 32
 FLOAT64_LANES = 16
+CACHE_LINE = 64
 LOG2_E = math.log2(math.e)
 LOG_2_PARTS = {
     types.float32: (0.693145751953125, 1.4286068203094173e-06),
@@ -279,3 +281,11 @@ def scratch(rows: int, dtype: type) -> np.ndarray:
     if dtype is np.float32:
         return torch.empty((rows, FLOAT32_LANES), dtype=torch.float32).numpy()
     return torch.empty((rows, FLOAT64_LANES), dtype=torch.float64).numpy()
+
+
+@lane_function
+def lane_rows(rows, lanes, dtype):
+    """The same inside a kernel, where it costs less."""
+    numbers = np.empty(rows * lanes + CACHE_LINE, dtype)
+    first = (-numbers.ctypes.data % CACHE_LINE) // numbers.itemsize
+    return numbers[first : first + rows * lanes].reshape(rows, lanes)

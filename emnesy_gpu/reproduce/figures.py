@@ -1,0 +1,272 @@
+"""Records of finished cells as figures; a figure without records is left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from emnesy_gpu.reproduce import summaries
+from emnesy_gpu.reproduce.methods import METHODS, default_method
+from emnesy_gpu.reproduce.protocol import m_steps
+from emnesy_gpu.reproduce.summaries import Record, Variant, done, mean, numbers
+from emnesy_gpu.reproduce.tables import outcome
+from emnesy_gpu.tasks.extras import require
+from emnesy_gpu.tasks.run_directory import replace_file
+
+MIB = 2.0**20
+WIDTH = 8.0
+DPI = 200
+"""Twice the pixels of a README column of 800."""
+
+STYLE = {
+    "font.size": 9.5,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "legend.handlelength": 3.2,
+}
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+FAINT = 0.25
+
+Groups = dict[Variant, list[Record]]
+
+
+def write(records: list[Record], folder: Path) -> list[Path]:
+    """PNG files for what the records hold; their paths.
+
+    time_and_memory: one E-step over the number of digits. accuracy_against_minutes: learning curves over CPU time.
+    e_step_share: seconds of the two steps per epoch. multi_m: learning curves by the number of M-steps.
+    """
+    drawings: dict[str, Callable[[list[Record]], Any]] = {
+        "time_and_memory": _time_and_memory,
+        "accuracy_against_minutes": _accuracy_against_minutes,
+        "e_step_share": _e_step_share,
+        "multi_m": _multi_m,
+    }
+    paths = []
+    with require("matplotlib").rc_context(STYLE):
+        for name, draw in drawings.items():
+            figure = draw(records)
+            if figure is not None:
+                paths.append(folder / f"{name}.png")
+                _save(figure, paths[-1])
+    return paths
+
+
+def _save(figure: Any, path: Path) -> None:
+    replace_file(path, lambda partial: figure.savefig(partial, format="png", dpi=DPI))
+
+
+def _time_and_memory(records: list[Record]) -> Any | None:
+    """At the largest batch that fused was measured at, with the ratio of BP-std to fused at every size."""
+    cells = {cell: found for cell, found in summaries.e_steps(records).items() if cell.task == "addition"}
+    fused = [cell.batch for cell, found in cells.items() if found.get("exact", {}).get("status") == "done"]
+    if not fused:
+        return None
+    batch = max(fused)
+    by_size = {cell.size: found for cell, found in cells.items() if cell.batch == batch}
+    figure = _figure(3.9)
+    facts = next(iter(found["exact"] for found in by_size.values() if "exact" in found)).get("machine") or {}
+    panels = (("seconds", 1e3, "time of one E-step, ms"), ("peak_bytes", 1 / MIB, "peak memory of one E-step, MiB"))
+    for axes, (field, scale, name) in zip(figure.subplots(1, 2), panels, strict=True):
+        curves = {method: _points(by_size, method, field, scale) for method in ("bp-std", "torch", "exact")}
+        for method, points in curves.items():
+            if points:
+                style = METHODS[method]
+                axes.plot(*zip(*points.items(), strict=True), color=style.colour, marker=style.marker, label=style.name)
+                _explain_end(axes, method, points, by_size)
+        axes.set(xscale="log", yscale="log", xlabel="digits per number", title=name)
+        _label_sizes(axes, sorted(by_size))
+        _label_ratios(axes, curves["bp-std"], curves["exact"])
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    where = facts.get("gpu") or facts.get("cpu")
+    title = f"Addition, batch {batch}{f', {where}' if where else ''}; figures in blue: BP-std / fused"
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _points(by_size: dict[int, dict[str, Record]], method: str, field: str, scale: float) -> dict[int, float]:
+    """Size -> value; zeros have no place on a logarithmic axis."""
+    found = {size: done([methods[method]]) for size, methods in sorted(by_size.items()) if method in methods}
+    return {size: scale * record[field] for size, records in found.items() for record in records if record.get(field)}
+
+
+def _explain_end(axes: Any, method: str, points: dict[int, float], by_size: dict[int, dict[str, Record]]) -> None:
+    """Says why a curve ends before the last size."""
+    last = max(points)
+    later = [(size, methods.get(method, methods.get(""))) for size, methods in sorted(by_size.items()) if size > last]
+    reasons = [f"{size}: {outcome(record)}" for size, record in later if record and outcome(record)]
+    if reasons:
+        text = reasons[0].partition(" (")[0]
+        style = {"color": METHODS[method].colour, "fontsize": 8, "ha": "right"}
+        axes.annotate(text, (last, points[last]), (-6, 6), textcoords="offset points", **style)
+
+
+def _label_ratios(axes: Any, slow: dict[int, float], fast: dict[int, float]) -> None:
+    """How many times less fused takes than BP-std, under its points."""
+    for size in slow.keys() & fast.keys():
+        text = f"{slow[size] / fast[size]:.0f}x" if slow[size] > 10 * fast[size] else f"{slow[size] / fast[size]:.1f}x"
+        style = {"color": METHODS["exact"].colour, "fontsize": 8.5, "ha": "center", "va": "top"}
+        axes.annotate(text, (size, fast[size]), (0, -6), textcoords="offset points", **style)
+    axes.margins(y=0.12)
+
+
+def _label_sizes(axes: Any, sizes: Sequence[int]) -> None:
+    axes.set_xlim(sizes[0] / 1.4, sizes[-1] * 1.4)
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.minorticks_off()
+
+
+def _accuracy_against_minutes(records: list[Record]) -> Any | None:
+    curves = {variant: _histories(seeds) for variant, seeds in summaries.trainings(records).items()}
+    curves = {variant: histories for variant, histories in curves.items() if histories}
+    cells = summaries.sizes(curves)
+    if not cells:
+        return None
+    columns = min(len(cells), 2 if len(cells) <= 4 else 3)
+    rows, dashes = math.ceil(len(cells) / columns), _dashes(curves)
+    labels = list(dict.fromkeys(variant.label for variant in sorted(curves, key=lambda variant: variant.order[2:])))
+    figure = _figure((2.4 if columns == 3 else 3.2) * rows + 0.2 * math.ceil(len(labels) / 3) + 0.3)
+    for axes, cell in zip(_grid(figure, rows, columns, len(cells)), cells, strict=True):
+        for variant, histories in curves.items():
+            if variant[:2] == cell:
+                _draw_curve(axes, histories, "cpu_minutes", variant, variant.label, dashes[variant])
+        _logarithmic(axes)
+        axes.set_title(summaries.title(*cell), loc="left")
+    for axes in figure.axes[::columns]:
+        axes.set_ylabel("test accuracy, %")
+    for axes in figure.axes[-columns:]:
+        axes.set_xlabel("CPU minutes")
+    _legend(figure, labels)
+    return figure
+
+
+def _grid(figure: Any, rows: int, columns: int, count: int, **options: Any) -> list[Any]:
+    """The first axes of a grid; the others are taken away."""
+    grid = list(figure.subplots(rows, columns, squeeze=False, **options).flatten())
+    for axes in grid[count:]:
+        axes.remove()
+    return grid[:count]
+
+
+def _legend(figure: Any, labels: Sequence[str]) -> None:
+    """One entry for each label of all panels."""
+    found = {text: line for axes in figure.axes for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+    lines = [found[label] for label in labels]
+    figure.legend(lines, labels, loc="outside lower center", ncols=min(3, len(labels)))
+
+
+def _dashes(variants: Iterable[Variant]) -> dict[Variant, Any]:
+    """The recipe solid, its variations by the same method dashed, alike in all panels."""
+    kinds: dict[str, list[str]] = {}
+    for variant in sorted(variants, key=lambda variant: variant.order[2:]):
+        names = kinds.setdefault(variant.method, [METHODS[variant.method].name])
+        if variant.label not in names:
+            names.append(variant.label)
+    return {v: DASHES[kinds[v.method].index(v.label) % len(DASHES)] for v in variants}
+
+
+def _histories(seeds: list[Record]) -> list[list[Record]]:
+    """The evaluated epochs of every seed that was finished."""
+    return [record["history"] for record in done(seeds) if record.get("history")]
+
+
+def _draw_curve(
+    axes: Any, histories: list[list[Record]], field: str, variant: Variant, label: str, dash: Any = "-"
+) -> None:
+    """The mean over seeds at the evaluations that all seeds have, and the seeds themselves, thin."""
+    colour = METHODS[variant.method].colour
+    lines = [[(point[field], 100 * point["accuracy"]) for point in history] for history in histories]
+    if len(lines) > 1:
+        for line in lines:
+            axes.plot(*zip(*line, strict=True), color=colour, linewidth=0.7, alpha=FAINT)
+    common = list(zip(*lines, strict=False))
+    centre = [[sum(values) / len(values) for values in zip(*points, strict=True)] for points in common]
+    style = {"color": colour, "linestyle": dash, "linewidth": 1.6, "marker": METHODS[variant.method].marker}
+    axes.plot(*zip(*centre, strict=True), markevery=[-1], markersize=5, label=label, **style)
+
+
+def _logarithmic(axes: Any) -> None:
+    """Minutes, with numbers such as 0.3 for ticks."""
+    ticker = require("matplotlib.ticker")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 3.0)))
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+
+
+def _e_step_share(records: list[Record]) -> Any | None:
+    """Of the recipe; its variations are in the tables."""
+    trained = {variant: done(seeds) for variant, seeds in summaries.trainings(records).items() if variant.is_recipe}
+    trained = {variant: seeds for variant, seeds in trained.items() if numbers(seeds, "seconds_e_per_epoch")}
+    cells = summaries.sizes(trained)
+    if not cells:
+        return None
+    columns = min(2, len(cells))
+    bars = [sum(variant[:2] == cell for variant in trained) for cell in cells]
+    most = [max(bars[row : row + columns]) for row in range(0, len(bars), columns)]
+    figure = _figure(0.4 + sum(0.2 * count + 0.4 for count in most))
+    panels = _grid(figure, len(most), columns, len(cells), height_ratios=[count + 1 for count in most])
+    for place, (axes, cell) in enumerate(zip(panels, cells, strict=True)):
+        part = {variant: seeds for variant, seeds in trained.items() if variant[:2] == cell}
+        _draw_shares(axes, part, most[place // columns])
+        axes.set_title(summaries.title(*cell), loc="left")
+    figure.supxlabel("seconds per epoch: E-step in full colour, M-step light; share of the E-step in %", fontsize=9.5)
+    return figure
+
+
+def _draw_shares(axes: Any, part: Groups, room: int) -> None:
+    """Horizontal bars in a panel that has room for so many; the numbers stand beside them."""
+    longest = 0.0
+    for place, (variant, seeds) in enumerate(part.items()):
+        e_step, m_step = (mean(numbers(seeds, f"seconds_{step}_per_epoch")) or 0.0 for step in "em")
+        whole, colour = e_step + m_step, METHODS[variant.method].colour
+        longest = max(longest, whole)
+        axes.barh(place, e_step, color=colour, height=0.75)
+        axes.barh(place, m_step, left=e_step, color=colour, alpha=FAINT, height=0.75)
+        share = f", {100 * e_step / whole:.0f} %" if whole else ""
+        axes.annotate(f"{whole:.3g} s{share}", (whole, place), (3, 0), textcoords="offset points", va="center", size=8)
+    axes.set_yticks(range(len(part)), [variant.label for variant in part], size=8.5)
+    axes.set(ylim=(room - 0.5, -0.5), xlim=(0, 1.5 * longest or 1.0), xticks=[])
+    axes.tick_params(left=False)
+    axes.grid(visible=False)
+    axes.spines["bottom"].set_visible(False)
+    axes.spines["left"].set_visible(False)
+
+
+def _multi_m(records: list[Record]) -> Any | None:
+    """Of the recipe, where there is more than one number of M-steps."""
+    curves = {v: _histories(seeds) for v, seeds in summaries.trainings(records).items() if v.is_recipe}
+    curves = {v: found for v, found in curves.items() if found and (m_steps(v.method) > 1 or _is_default(v))}
+    several = {v[:2] for v in curves if m_steps(v.method) > 1}
+    curves = {v: found for v, found in curves.items() if v[:2] in several}
+    cells = summaries.sizes(curves)
+    if not cells:
+        return None
+    figure = _figure(2.0 * len(cells) + 0.9)
+    grid = figure.subplots(len(cells), 2, squeeze=False, sharey="row")
+    names = {v: v.label if m_steps(v.method) > 1 else f"{v.label}: 1 step" for v in curves}
+    for (by_epoch, by_minutes), cell in zip(grid, cells, strict=True):
+        for variant in (variant for variant in curves if variant[:2] == cell):
+            _draw_curve(by_epoch, curves[variant], "epoch", variant, names[variant])
+            _draw_curve(by_minutes, curves[variant], "cpu_minutes", variant, names[variant])
+        by_epoch.set_title(summaries.title(*cell), loc="left")
+        by_epoch.set_ylabel("test accuracy, %")
+    for axes, name in zip(grid[-1], ("epochs", "CPU minutes"), strict=True):
+        axes.set_xlabel(name)
+    _legend(figure, list(dict.fromkeys(names[v] for v in sorted(curves, key=lambda v: v.order[2:]))))
+    return figure
+
+
+def _is_default(variant: Variant) -> bool:
+    return variant.method == default_method(variant.task, variant.size)
+
+
+def _figure(height: float) -> Any:
+    return require("matplotlib.figure").Figure(figsize=(WIDTH, height), layout="constrained")

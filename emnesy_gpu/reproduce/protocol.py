@@ -1,0 +1,185 @@
+"""What is run: cells of method, size and seed, as the train commands that they stand for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from emnesy_gpu.tasks import recipes, sudoku_recipes, warcraft_recipes
+
+TASKS = ("addition", "sudoku", "warcraft")
+SEEDS, VARIANT_SEEDS = 5, 2
+"""Runs of the methods that the claim is about, and of all others."""
+
+SAMPLING_EPOCHS = 6
+"""Of addition by sampling engines, which learn one and two digits in so many, and more digits not at all."""
+
+ENGINES = {"torch": "torch", "bp-std": "bp-std", "bp": "bp", "abc": "abc", "gibbs": "gibbs", "rejection": "rejection"}
+"""Method -> engine of the train commands, where it is another one than the default."""
+
+EPOCHS_OF_QUICK = {"addition": 2, "sudoku": 20, "warcraft": 4}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: ``kind`` is "training", or "e_step" for time and memory of single E-steps, all methods side by side.
+
+    method, seed, augment and epochs are those of a training; batch None is that of the recipe, as are epochs None.
+    maps: training maps, for Warcraft. data: as for the train command.
+    """
+
+    kind: str
+    task: str
+    size: int
+    method: str = ""
+    seed: int = 0
+    augment: bool = True
+    batch: int | None = None
+    epochs: int | None = None
+    maps: int | None = None
+    data: str = "auto"
+
+    @property
+    def key(self) -> str:
+        """A name for files, and for finding the cell among the records of finished ones."""
+        parts = [self.kind, self.task, str(self.size), self.method, f"batch{self.batch}" * bool(self.batch)]
+        if self.kind == "training":
+            parts += [f"epochs{self.epochs}" * bool(self.epochs), "" if self.augment else "plain", f"seed{self.seed}"]
+        return "-".join(filter(None, parts))
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def arguments(self) -> list[str]:
+        """Of ``python -m emnesy_gpu train``: ``[task, --option, value, ...]``."""
+        options: dict[str, Any] = {"epochs": self.epochs or self._epochs(), "batch": self.batch, "data": self.data}
+        options |= _SIZES[self.task](self)
+        flags = []
+        if self.method.startswith("multi-m-"):
+            options["m-steps"] = m_steps(self.method)
+            if self.task == "warcraft":
+                options["rao-blackwell-epochs"] = self._shortened("rao_blackwell_epochs")
+        elif self.method == "hard":
+            flags.append("--hard")
+        elif self.method == "supervised":
+            flags.append("--supervised")
+        elif self.task != "warcraft":
+            options["engine"] = ENGINES.get(self.method)
+        if not self.augment:
+            flags.append("--no-augment")
+        given = [(f"--{name}", str(value)) for name, value in options.items() if value is not None]
+        return [self.task, *(word for option in given for word in option), *flags]
+
+    def _epochs(self) -> int | None:
+        """With several M-steps as many gradient steps as with one; None where the recipe says it."""
+        if self.task == "addition" and self.method in ("abc", "gibbs", "rejection"):
+            return SAMPLING_EPOCHS
+        if self.method.startswith("multi-m-"):
+            return self._shortened("epochs")
+        return None
+
+    def _shortened(self, name: str) -> int:
+        return math.ceil(recipe_of(self)[name] / m_steps(self.method))
+
+
+_SIZES = {
+    "addition": lambda cell: {"digits": cell.size, "seed": cell.seed},
+    "sudoku": lambda cell: {"size": cell.size, "split": cell.seed + 1},
+    "warcraft": lambda cell: {"size": cell.size, "seed": cell.seed, "maps": cell.maps},
+}
+
+
+def m_steps(method: str) -> int:
+    """The k of multi-m-k, else 1."""
+    return int(method.removeprefix("multi-m-")) if method.startswith("multi-m-") else 1
+
+
+def recipe_of(cell: Cell) -> dict[str, Any]:
+    """The recipe on the full data."""
+    if cell.task == "addition":
+        return recipes.recipe(cell.size, cell.augment, "mnist")
+    if cell.task == "sudoku":
+        return sudoku_recipes.recipe(cell.size, "mnist")
+    return warcraft_recipes.recipe(cell.size)
+
+
+def protocol(task: str, quick: bool = False, seeds: int = SEEDS) -> list[Cell]:
+    """The cells of a task: time and memory of single E-steps first, then trainings, seed after seed."""
+    if quick:
+        return list(_quick(task))
+    return [*_e_steps(task), *(cell for seed in range(seeds) for cell in _trainings(task, seed))]
+
+
+def _quick(task: str) -> Iterator[Cell]:
+    epochs = EPOCHS_OF_QUICK[task]
+    if task == "warcraft":
+        for method in ("abc", "supervised"):
+            yield Cell("training", task, 12, method, epochs=epochs, maps=500)
+        return
+    size, exact = (15, "exact") if task == "addition" else (4, "exact")
+    yield Cell("e_step", task, size, batch=64)
+    for method in ("bp-std", "torch", exact, "hard", "multi-m-2"):
+        yield Cell("training", task, size, method, epochs=epochs)
+
+
+def _e_steps(task: str) -> Iterator[Cell]:
+    sizes = {"addition": (4, 15, 100, 200, 500, 1000), "sudoku": (4, 9), "warcraft": ()}[task]
+    for batch in (64, 256):
+        for size in sizes:
+            yield Cell("e_step", task, size, batch=batch)
+
+
+def _trainings(task: str, seed: int) -> Iterator[Cell]:
+    data = "auto" if task == "warcraft" else "mnist"
+    for size, methods in _METHODS[task].items():
+        for method in methods:
+            if seed < VARIANT_SEEDS or method in HEADLINE_METHODS:
+                yield Cell("training", task, size, method, seed, data=data)
+    if task == "addition":
+        for size in (4, 15, 100):
+            yield Cell("training", task, size, "exact", seed, augment=False, data=data)
+        for batch in (4, 240):
+            if seed < VARIANT_SEEDS:
+                yield Cell("training", task, 4, "exact", seed, batch=batch, data=data)
+
+
+HEADLINE_METHODS = ("exact", "bp", "bp-std", "hard", "abc", "supervised")
+_MULTI_M = ("multi-m-2", "multi-m-5", "multi-m-10")
+_METHODS: dict[str, dict[int, tuple[str, ...]]] = {
+    "addition": {
+        4: ("exact", "bp-std", "torch", "hard", *_MULTI_M, "abc", "gibbs", "rejection"),
+        15: ("exact", "bp-std", "torch", "hard", *_MULTI_M),
+        100: ("exact", "bp-std", "torch", "hard", *_MULTI_M),
+        1: ("exact", "abc", "gibbs", "rejection"),
+        2: ("exact", "abc", "gibbs", "rejection"),
+        200: ("exact",),
+        500: ("exact",),
+    },
+    "sudoku": {
+        4: ("exact", "bp", "bp-std", "torch", "hard", *_MULTI_M, "abc", "gibbs", "rejection"),
+        9: ("bp", "bp-std", "torch", "hard", *_MULTI_M, "abc", "gibbs", "rejection"),
+    },
+    "warcraft": {12: ("abc", "supervised", "multi-m-2", "multi-m-5"), 30: ("abc", "supervised", "multi-m-2")},
+}
+
+_MINUTES = {
+    "addition": {
+        True: {1: 3.0, 2: 3.0, 4: 3.0, 15: 2.5, 100: 4.5, 200: 4.5, 500: 4.5},
+        False: {4: 1.2, 15: 1.0, 100: 1.0},
+    },
+    "sudoku": {True: {4: 0.6, 9: 1.3}},
+    "warcraft": {True: {12: 1.0, 30: 2.3}},
+}
+
+
+def estimate(cell: Cell) -> float:
+    """Minutes of one core, roughly: what the recipe takes on a server CPU, by the share of its epochs."""
+    if cell.kind == "e_step":
+        return 0.2 + cell.size * (cell.batch or 1) / 1e5 * 0.5
+    whole = _MINUTES[cell.task][cell.augment].get(cell.size, 4.5)
+    planned = cell.epochs or cell._epochs()
+    share = 1.0 if planned is None else planned * m_steps(cell.method) / recipe_of(cell)["epochs"]
+    slower = {"bp-std": 1.4, "torch": 1.2, "rejection": 2.0, "abc": 1.4, "gibbs": 1.4}
+    return whole * share * (slower.get(cell.method, 1.0) if cell.task != "warcraft" else 1.0)

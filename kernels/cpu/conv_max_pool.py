@@ -1,0 +1,342 @@
+"""A convolution under a 2 x 2 max pool on CPU tensors: of every pool only the winner passes a gradient on.
+
+So the gradients cost a quarter of those of the convolution alone, or less where a rectifier follows. A winner is the
+index of the largest of four outputs, in the order top left, top right, bottom left, bottom right; of equal ones the
+first. NO_WINNER stands for a pool that the rectifier sets to 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from emnesy_gpu.kernels.cpu.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.lanes import FLOAT32_LANES, Lanes, filled, load, multiply_add, store
+from emnesy_gpu.kernels.cpu.parallel import for_rows
+from numba import types
+from numba.extending import intrinsic
+from torch import Tensor
+
+POOL = 2
+NO_WINNER = POOL * POOL
+# Images whose gradients are summed together.
+IMAGES = 8
+# An addition to numbers that were just written waits for them: winners so far apart are mostly of different images.
+STEP = 8
+HALF = FLOAT32_LANES // 2
+NANOSECONDS_PER_POOL, NANOSECONDS_PER_CONVOLUTION, NANOSECONDS_PER_GRADIENT = 0.5, 5.0, 5.0
+
+
+def pooled_convolution(images: Tensor, weight: Tensor, bias: Tensor, rectify: bool) -> tuple[Tensor, Tensor]:
+    """Maxima over 2 x 2 pools of a convolution, with ``rectify`` at least 0, and the winners.
+
+    Args:
+        images: float32 [n, channels, height, width].
+        weight, bias: float32 [out_channels, channels, size, size], [out_channels]; no padding.
+
+    Returns float32 and uint8 [n, out_channels, pooled_height, pooled_width]. NaN wins.
+    """
+    n, channels, height, width = images.shape
+    out_channels, _, size, _ = weight.shape
+    shape = n, out_channels, (height - size + 1) // POOL, (width - size + 1) // POOL
+    pooled, winners = images.new_empty(shape), torch.empty(shape, dtype=torch.uint8)
+    floor = np.float32(0.0 if rectify else -np.inf)
+    # oneDNN leaves most of the machine idle where there is one channel.
+    if channels == 1 and width <= FLOAT32_LANES:
+        rows, cost = convolve_rows, NANOSECONDS_PER_CONVOLUTION
+        tensors = images, weight, bias, pooled, winners
+    else:
+        rows, cost = pool_rows, NANOSECONDS_PER_POOL
+        tensors = _outputs_under_pools(images, weight, bias).flatten(2), pooled.flatten(1), winners.flatten(1)
+    arrays = [tensor.contiguous().numpy() for tensor in tensors]
+
+    def work(first: int, last: int) -> None:
+        rows(*arrays, floor, first, last)
+
+    for_rows(work, n, 1, cost * shape[1] * shape[2] * shape[3])
+    return pooled, winners
+
+
+def _outputs_under_pools(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """[n, 4, out_channels, pooled_height, pooled_width].
+
+    They are channels of a convolution with stride 2, whose kernels are the given one shifted by 0 or 1 pixels in y
+    and in x.
+    """
+    out_channels, channels, size, _ = weight.shape
+    shifted = weight.new_zeros(POOL, POOL, out_channels, channels, size + 1, size + 1)
+    for y in range(POOL):
+        for x in range(POOL):
+            shifted[y, x, :, :, y : y + size, x : x + size] = weight
+    outputs = F.conv2d(images, shifted.flatten(0, 2), bias.repeat(POOL * POOL), stride=POOL)
+    return outputs.unflatten(1, (POOL * POOL, out_channels))
+
+
+def gradients(
+    images: Tensor, weight: Tensor, winners: Tensor, grad: Tensor, of_images: bool
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Gradients of the sum of ``grad * pooled``: of the images (None unless asked for), the weight and the bias.
+
+    Args:
+        images: float32 [n, channels, height, width].
+        weight: float32 [out_channels, channels, size, size], of a convolution without padding;
+            size * channels <= FLOAT32_LANES.
+        winners, grad: uint8 and float32 [n, out_channels, pooled_height, pooled_width].
+
+    The sums over images are taken in one order whatever the number of threads.
+    """
+    n, channels, *_ = images.shape
+    out_channels, _, size, _ = weight.shape
+    fold = size if size * size * channels <= FLOAT32_LANES else 1
+    by_row = (out_channels, size // fold, size, fold, channels)
+    weight_rows = weight.new_zeros(out_channels * (size // fold), FLOAT32_LANES)
+    n_weights = size * fold * channels
+    split = weight.unflatten(2, (size // fold, fold)).permute(0, 2, 4, 3, 1)
+    weight_rows[:, :n_weights] = split.reshape(len(weight_rows), n_weights)
+    blocks = -(-n // IMAGES)
+    grad_rows = weight.new_zeros(blocks, *weight_rows.shape)
+    grad_bias = weight.new_zeros(blocks, out_channels, FLOAT32_LANES)
+    grad_images = torch.empty_like(images, memory_format=torch.contiguous_format) if of_images else images[:0]
+    tensors = images, weight_rows, winners.flatten(2), grad.flatten(2), grad_images, grad_rows, grad_bias
+    arrays = [tensor.contiguous().numpy() for tensor in tensors]
+
+    def work(first: int, last: int) -> None:
+        gradient_rows(*arrays, (size, fold, grad.shape[3]), of_images, first, last)
+
+    for_rows(work, n, IMAGES, winners[0].numel() * NANOSECONDS_PER_GRADIENT if n else 0.0)
+    grad_weight = grad_rows.sum(0)[:, :n_weights].reshape(by_row).permute(0, 4, 1, 3, 2).reshape(weight.shape)
+    return grad_images if of_images else None, grad_weight, grad_bias.sum((0, 2))
+
+
+@kernel
+def pool_rows(outputs, pooled, winners, floor, first, last):
+    """Images first .. last - 1."""
+    for image in range(first, last):
+        for i in range(pooled.shape[1]):
+            pooled[image, i], winners[image, i] = best_of_four(
+                outputs[image, 0, i], outputs[image, 1, i], outputs[image, 2, i], outputs[image, 3, i], floor
+            )
+
+
+@lane_function
+def best_of_four(top_left, top_right, bottom_left, bottom_right, floor):
+    best, winner = better(top_left, 0, floor, np.uint8(NO_WINNER))
+    best, winner = better(top_right, 1, best, winner)
+    best, winner = better(bottom_left, 2, best, winner)
+    return better(bottom_right, 3, best, winner)
+
+
+@lane_function
+def better(value, corner, best, winner):
+    larger = (value > best) | (value != value)
+    return value if larger else best, np.uint8(corner) if larger else winner
+
+
+@kernel
+def convolve_rows(images, weight, bias, pooled, winners, floor, first, last):
+    """Images first .. last - 1 of one channel, at most FLOAT32_LANES wide; two output channels at a time.
+
+    The even columns of a row fill half the lanes, and those of the next row the other half; so do the odd columns.
+    So the four outputs under a pool are two numbers of two lanes.
+    """
+    height = images.shape[2]
+    out_channels = len(weight)
+    _, _, pooled_height, pooled_width = pooled.shape
+    even, odd = np.zeros((2, height * HALF + FLOAT32_LANES), np.float32)
+    outputs = np.empty((4, FLOAT32_LANES), np.float32)
+    # Results of whole lanes, since LLVM does not vectorise loops as short as a row of pools.
+    best, winner = np.empty((2, HALF), np.float32), np.empty((2, HALF), np.uint8)
+    for image in range(first, last):
+        split_columns(images[image, 0], even, odd)
+        for y in range(pooled_height):
+            for channel in range(0, out_channels, 2):
+                other = min(channel + 1, out_channels - 1)
+                convolve(even, odd, y, weight[channel, 0], weight[other, 0], bias[channel], bias[other], outputs)
+                for c in range(2):
+                    left, right = outputs[2 * c], outputs[2 * c + 1]
+                    for x in range(HALF):
+                        best[c, x], winner[c, x] = best_of_four(
+                            left[x], right[x], left[HALF + x], right[HALF + x], floor
+                        )
+                for x in range(pooled_width):
+                    pooled[image, channel, y, x], winners[image, channel, y, x] = best[0, x], winner[0, x]
+                    pooled[image, other, y, x], winners[image, other, y, x] = best[1, x], winner[1, x]
+
+
+@lane_function
+def split_columns(image, even, odd):
+    height, width = image.shape
+    for y in range(height):
+        for x in range(width // 2):
+            even[y * HALF + x] = image[y, 2 * x]
+            odd[y * HALF + x] = image[y, 2 * x + 1]
+        if width % 2:
+            even[y * HALF + width // 2] = image[y, width - 1]
+
+
+@lane_function
+def convolve(even, odd, y, weight, other_weight, bias, other_bias, outputs):
+    """Rows of outputs: left and right under the pools of row y for one weight, then for the other."""
+    left, right = filled(even, bias), filled(even, bias)
+    other_left, other_right = filled(even, other_bias), filled(even, other_bias)
+    size = len(weight)
+    for k in range(size):
+        row = (POOL * y + k) * HALF
+        for x in range(size):
+            under_left = load_at(odd if x % 2 else even, row + x // 2)
+            under_right = load_at(even if x % 2 else odd, row + (x + 1) // 2)
+            left = multiply_add(under_left, weight[k, x], left)
+            right = multiply_add(under_right, weight[k, x], right)
+            other_left = multiply_add(under_left, other_weight[k, x], other_left)
+            other_right = multiply_add(under_right, other_weight[k, x], other_right)
+    store(outputs, 0, left)
+    store(outputs, 1, right)
+    store(outputs, 2, other_left)
+    store(outputs, 3, other_right)
+
+
+@kernel
+def gradient_rows(
+    images, weight_rows, winners, grad, grad_images, grad_rows, grad_bias, shape, of_images, first, last
+):  # fmt: skip
+    """Images first .. last - 1, IMAGES at a time; ``fold`` rows of a kernel lie in one row of weights.
+
+    A packed image [height - fold + 1, width, fold, channels] has at every pixel also those below it, so that
+    what a row of weights meets is contiguous.
+    """
+    _, channels, height, width = images.shape
+    _, out_channels, n_pools = grad.shape
+    size, fold, pooled_width = shape
+    kernel_rows, packed_row = size // fold, width * fold * channels
+    packed_shape = (height - fold + 1, width, fold, channels)
+    packed_size = packed_shape[0] * packed_row
+    stride = packed_size + FLOAT32_LANES
+    packed, packed_grad = np.zeros(IMAGES * stride, np.float32), np.empty(IMAGES * stride, np.float32)
+    starts, values = np.empty(IMAGES * n_pools + 1, np.int64), np.empty(IMAGES * n_pools + FLOAT32_LANES, np.float32)
+    corners = corners_of_pools(n_pools, pooled_width, fold * channels, packed_row)
+    for block in range(first // IMAGES, -(-last // IMAGES)):
+        begin = block * IMAGES
+        end = min(begin + IMAGES, last)
+        for image in range(begin, end):
+            start = (image - begin) * stride
+            pack(images[image], packed[start : start + packed_size].reshape(packed_shape))
+        if of_images:
+            packed_grad[:] = 0
+        for channel in range(out_channels):
+            active = 0
+            for image in range(begin, end):
+                start, won = (image - begin) * stride, winners[image, channel]
+                active = add_winners(won, grad[image, channel], corners, start, starts, values, active)
+            add_values(values, active, grad_bias[block], channel)
+            for k in range(kernel_rows):
+                row = channel * kernel_rows + k
+                add_patches(packed, starts, values, active, k * packed_row, grad_rows[block], row)
+                if of_images:
+                    add_weights(weight_rows, row, starts, values, active, k * packed_row, packed_grad)
+        if of_images:
+            for image in range(begin, end):
+                start = (image - begin) * stride
+                unpack(packed_grad[start : start + packed_size].reshape(packed_shape), grad_images[image])
+
+
+@lane_function
+def corners_of_pools(n_pools, pooled_width, pixel, packed_row):
+    """Where the four patches of every pool begin in a packed image: [n_pools, 5], the last column for NO_WINNER."""
+    corners = np.zeros((n_pools, NO_WINNER + 1), np.int64)
+    for i in range(n_pools):
+        y = i // pooled_width
+        for winner in range(NO_WINNER):
+            row, column = POOL * y + winner // POOL, POOL * (i - y * pooled_width) + winner % POOL
+            corners[i, winner] = row * packed_row + column * pixel
+    return corners
+
+
+@lane_function
+def pack(image, packed):
+    height, width, fold, channels = packed.shape
+    for y in range(height):
+        for k in range(fold):
+            for channel in range(channels):
+                for x in range(width):
+                    packed[y, x, k, channel] = image[channel, y + k, x]
+
+
+@lane_function
+def unpack(packed, image):
+    height, width, fold, channels = packed.shape
+    image[:] = 0
+    for y in range(height):
+        for k in range(fold):
+            for channel in range(channels):
+                for x in range(width):
+                    image[channel, y + k, x] += packed[y, x, k, channel]
+
+
+@lane_function
+def add_winners(winners, grad, corners, start, starts, values, active):
+    """Append where the patches of the winners begin, and their gradients; the new number of them."""
+    for i in range(len(winners)):
+        winner = winners[i]
+        starts[active] = start + corners[i, winner]
+        values[active] = grad[i]
+        active += winner != NO_WINNER
+    return active
+
+
+@lane_function
+def add_values(values, active, grad_bias, channel):
+    """Gradient of a bias, spread over lanes."""
+    values[active : active + FLOAT32_LANES] = 0
+    total = load(grad_bias, channel)
+    for i in range(0, active, FLOAT32_LANES):
+        total += load_at(values, i)
+    store(grad_bias, channel, total)
+
+
+@lane_function
+def add_patches(packed, starts, values, active, shift, grad_rows, row):
+    """Gradient of one row of weights: the sum of value times what it met."""
+    total = load(grad_rows, row)
+    for i in range(active):
+        total = multiply_add(load_at(packed, starts[i] + shift), values[i], total)
+    store(grad_rows, row, total)
+
+
+@lane_function
+def add_weights(weight_rows, row, starts, values, active, shift, packed_grad):
+    """Gradient of the images: value times a row of weights, added where the row was."""
+    weights = load(weight_rows, row)
+    for begin in range(STEP):
+        for i in range(begin, active, STEP):
+            start = starts[i] + shift
+            store_at(packed_grad, start, multiply_add(weights, values[i], load_at(packed_grad, start)))
+
+
+def _pointer(context, builder, array_type, array, start):
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [start]), Lanes(array_type.dtype).floats.as_pointer())
+
+
+@intrinsic
+def load_at(typingctx, array, start):
+    """The lanes array[start], array[start + 1], ..."""
+    lanes = Lanes(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        pointer = _pointer(context, builder, signature.args[0], *args)
+        return builder.load(pointer, align=lanes.dtype.bitwidth // 8, typ=lanes.floats)
+
+    return lanes(array, types.intp), codegen
+
+
+@intrinsic
+def store_at(typingctx, array, start, value):
+    """Write lanes to array[start], array[start + 1], ..."""
+    lanes = Lanes(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        pointer = _pointer(context, builder, signature.args[0], *args[:2])
+        builder.store(args[2], pointer, align=lanes.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), codegen

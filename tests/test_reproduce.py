@@ -1,0 +1,140 @@
+"""Campaigns of cells: what is run, each in a process of its own, and that nothing is run twice or lost."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+
+from emnesy_gpu.cli import main
+from emnesy_gpu.reproduce import campaign as campaigns
+from emnesy_gpu.reproduce.campaign import Campaign
+from emnesy_gpu.reproduce.methods import METHODS
+from emnesy_gpu.reproduce.protocol import TASKS, Cell, estimate, protocol, recipe_of
+from emnesy_gpu.tasks.commands import train
+
+ONE_DIGIT = Cell("training", "addition", 1, "exact", epochs=1, augment=False, data="digits")
+
+
+def of(cells: list[Cell], out, minutes: float = 5.0) -> Campaign:
+    return Campaign(cells, out, minutes)
+
+
+def only(cell: Cell, out, **limits) -> dict:
+    """The record of a campaign of one cell with one record."""
+    ((_, (record,)),) = of([cell], out, **limits).run()
+    return record
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("task", TASKS)
+def test_every_cell_of_the_protocol_is_a_train_command_that_parses(task, quick):
+    cells = protocol(task, quick)
+    assert len({cell.key for cell in cells}) == len(cells)
+    for cell in cells:
+        assert estimate(cell) > 0
+        if cell.kind == "training":
+            assert cell.method in METHODS
+            name, *arguments = cell.arguments()
+            options = train.commands[name].make_context(name, arguments).params
+            assert options["size" if "size" in options else "digits"] == cell.size
+
+
+def test_several_m_steps_take_as_many_gradient_steps_as_one():
+    for k in (2, 5, 10):
+        arguments = Cell("training", "addition", 4, f"multi-m-{k}").arguments()
+        options = train.commands["addition"].make_context("addition", arguments[1:]).params
+        whole = recipe_of(Cell("training", "addition", 4, "exact"))["epochs"]
+        assert options["m_steps"] == k
+        assert whole <= k * options["epochs"] < whole + k
+
+
+def test_a_cell_is_run_once_and_its_record_holds_accuracy_time_and_memory(tmp_path):
+    record = only(ONE_DIGIT, tmp_path)
+    assert record["status"] == "done", record
+    assert record["key"] == ONE_DIGIT.key
+    assert 0 <= record["figures"]["accuracy"] == record["figures"]["sum_accuracy"] <= 1
+    assert record["epochs"] == record["epochs_planned"] == len(record["history"]) == 1
+    assert record["minutes"] > 0
+    assert record["seconds_m_per_epoch"] > record["seconds_e_per_epoch"] > 0
+    assert record["peak_process_bytes"] > 0
+    assert record["command"].startswith("python -m emnesy_gpu train addition")
+    assert of([ONE_DIGIT], tmp_path).records() == [record]
+    assert of([ONE_DIGIT], tmp_path).remaining() == []
+    assert list(of([ONE_DIGIT], tmp_path).run()) == []
+
+
+def test_e_steps_are_measured_side_by_side(tmp_path):
+    ((_, records),) = of([Cell("e_step", "addition", 2, batch=8)], tmp_path).run()
+    assert [record["method"] for record in records] == ["exact", "torch", "bp-std"]
+    for record in records:
+        assert record["status"] == "done"
+        assert record["seconds"] > 0
+        assert record["deviation"] < 1e-4
+
+
+def test_an_interrupted_run_continues_to_the_same_result(tmp_path, monkeypatch):
+    cell = Cell("training", "addition", 1, "exact", epochs=3, augment=False, data="digits")
+    metrics = tmp_path / "two" / "runs" / cell.key / "run" / "metrics.jsonl"
+    whole = only(cell, tmp_path / "one")
+
+    class Interrupting(campaigns._Children):
+        def run(self, *arguments):
+            threading.Thread(target=self.interrupt, daemon=True).start()
+            return super().run(*arguments)
+
+        def interrupt(self):
+            while not metrics.exists():
+                time.sleep(0.01)
+            for child in list(self.alive):
+                child.kill()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(campaigns, "_Children", Interrupting)
+        assert only(cell, tmp_path / "two")["status"] == "out_of_memory"  # killed, and not by the campaign
+    (tmp_path / "two" / "results.jsonl").unlink()
+    epochs = len(metrics.read_text().splitlines())
+    record = only(cell, tmp_path / "two")
+    assert f"after epoch {epochs}" in (metrics.parent.parent / "log.txt").read_text()
+    assert record["figures"] == whole["figures"]
+    assert [point["loss"] for point in record["history"]] == [point["loss"] for point in whole["history"]]
+
+
+def test_a_cell_that_takes_too_long_is_a_time_out_and_not_run_again(tmp_path):
+    record = only(ONE_DIGIT, tmp_path, minutes=0.01)
+    assert record["status"] == "timeout"
+    assert record["limit_minutes"] == 0.01
+    assert of([ONE_DIGIT], tmp_path).remaining() == []
+
+
+def test_a_failure_names_its_cause_and_is_run_again(tmp_path):
+    cell = Cell("training", "addition", 100_000, "exact", epochs=1, data="digits")
+    record = only(cell, tmp_path)
+    assert record["status"] == "failed"
+    assert "needs 200000 images" in record["error"]
+    assert of([cell], tmp_path).remaining() == [cell]
+
+
+def test_a_line_that_a_crash_cut_off_is_run_again(tmp_path):
+    record = {"key": ONE_DIGIT.key, "status": "done"}
+    campaign = of([ONE_DIGIT], tmp_path)
+    campaign.results.write_text(json.dumps(record)[:-3])
+    assert campaign.remaining() == [ONE_DIGIT]
+    campaign.append([record])
+    assert campaign.records() == [record]
+    assert campaign.remaining() == []
+
+
+def test_the_dry_run_lists_cells_and_runs_none(tmp_path, capsys):
+    assert main(["reproduce", "addition", "--dry-run", "--out", str(tmp_path / "new")]) == 0
+    text = capsys.readouterr().out
+    assert "training-addition-100-bp-std-seed0" in text
+    assert f"{len(protocol('addition'))} cells left, 0 done" in text
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_command_refuses_what_the_protocol_does_not_hold(capsys):
+    assert main(["reproduce", "sudoku", "--size", "7"]) == 2
+    assert "no cell of the protocol" in capsys.readouterr().err
