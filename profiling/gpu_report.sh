@@ -3,9 +3,10 @@
 #
 #   profiling/gpu_report.sh
 #   PYTHON=python3 profiling/gpu_report.sh          which Python runs (default: that of .venv, else python3)
+#   RESULTS=/tmp/results profiling/gpu_report.sh    where the folder of the results goes (default: profiling/results)
 #
 # Environment, tests marked cuda (the long ones too), benchmarks on the GPU, and every script of this folder. Results
-# lie in profiling/results/<gpu>-<date>/: report.md and report.json, and the records and logs of each step beside them.
+# lie in $RESULTS/<gpu>-<date>/: report.md and report.json, and the records and logs of each step beside them.
 # Each step ends as ok, skipped (with the reason) or failed; a step that fails does not stop the others.
 # Exit code 1 if a step failed. Without a GPU it runs to the end too, and says what was skipped.
 set -euo pipefail
@@ -13,7 +14,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if [ -z "${PYTHON:-}" ] && [ -x .venv/bin/python ]; then PYTHON=.venv/bin/python; fi
 export PYTHON="${PYTHON:-python3}"
-out="profiling/results/$("$PYTHON" -m profiling.report folder)"
+out="${RESULTS:-profiling/results}/$("$PYTHON" -m profiling.report folder)"
 rm -rf "$out"
 mkdir -p "$out"
 echo "results: $out"
@@ -44,6 +45,8 @@ step benchmarks "$PYTHON" -m pytest tests/test_bench_*.py --benchmark-only -m cu
 junit=()
 step roofline "$PYTHON" -m profiling.roofline \
     --json "$out/roofline.json" --markdown "$out/roofline.md" --plot "$out/roofline.png"
+step roofline-kernels "$PYTHON" -m profiling.roofline --stems \
+    --json "$out/roofline-kernels.json" --markdown "$out/roofline-kernels.md"
 step memory "$PYTHON" -m profiling.memory --json "$out/memory.json" --markdown "$out/memory.md"
 OUT="$out/nsys-op" step nsys-op profiling/nsys.sh posterior --digits 15 --batch 1024
 OUT="$out/nsys-step" step nsys-step profiling/nsys.sh step --digits 15 --batch 64

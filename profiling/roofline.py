@@ -3,7 +3,8 @@
     python -m profiling.roofline --digits 4 15 100 --json roofline.json --markdown roofline.md --plot roofline.png
     python -m profiling.roofline --stems all_different enumeration
 
-The first is addition of any length, the second every launch of these stems in tests/kernel_registry that is not slow.
+The first is addition of any length, the second every launch of these stems in tests/kernel_registry that is not slow;
+of all stems where none is named.
 
 The kernels are compiled for each GPU and their PTX runs in tests/gpu_simulator, which counts what every warp does.
 Bytes and instructions per instance are then set against the fewest bytes that the op must move and against the peak
@@ -143,7 +144,7 @@ def simulate_entry(entry: Any, arch: int) -> Counts:
 def entries_of(stems: Sequence[str]) -> list[Any]:
     from tests.kernel_registry import ENTRIES
 
-    entries = [entry for entry in ENTRIES if entry.stem in stems and not entry.slow]
+    entries = [entry for entry in ENTRIES if entry.stem in (stems or {entry.stem}) and not entry.slow]
     if not entries:
         raise SystemExit(f"no launches of {stems}; stems: {sorted({entry.stem for entry in ENTRIES})}")
     return entries
@@ -225,14 +226,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="roofline", description=__doc__.partition("\n")[0])
     parser.add_argument("--digits", type=int, nargs="+", default=[4, 15, 100])
     parser.add_argument("--op", nargs="+", choices=OPS, default=["posterior"])
-    parser.add_argument("--stems", nargs="+", metavar="STEM", help="the launches of the kernel registry instead")
+    parser.add_argument("--stems", nargs="*", metavar="STEM", help="launches of the kernel registry instead")
     parser.add_argument("--gpu", nargs="+", choices=list(peaks.GPUS), default=list(peaks.GPUS))
     parser.add_argument("--batch", type=int, help="instances to simulate (default: enough to fill some blocks)")
     for name in ("json", "markdown", "plot"):
         parser.add_argument(f"--{name}", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
     gpus = [peaks.GPUS[name] for name in options.gpu]
-    if options.stems:
+    if options.stems is not None:
         points = [(simulate_entry(entry, gpu.arch), gpu) for entry in entries_of(options.stems) for gpu in gpus]
     else:
         cases = [(op, n, gpu) for op in options.op for n in options.digits for gpu in gpus]

@@ -49,10 +49,10 @@ def compiled_only() -> Iterator[list[CompiledLaunch]]:
 
 
 @contextlib.contextmanager
-def not_launched() -> Iterator[list[Any]]:
-    """Neither compile nor run; the list fills with the jit functions that would have been launched."""
-    found: list[Any] = []
-    with _patched_run(lambda run, kernel, *arguments, **keywords: found.append(kernel)):
+def not_launched() -> Iterator[list[tuple[Any, dict[str, Any]]]]:
+    """Neither compile nor run; the list fills with the jit functions that would have been launched, with options."""
+    found: list[tuple[Any, dict[str, Any]]] = []
+    with _patched_run(lambda run, kernel, *arguments, **keywords: found.append((kernel, keywords))):
         yield found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from .. import launch_config
+from ._scalars import signed
 from .abc_sampling_kernels import draw_kernel, weigh_kernel
 
 
@@ -19,8 +20,8 @@ def draw(thresholds: torch.Tensor, n_samples: int, seed: int, first_row: int, fi
     if z.numel() > 0:
         with torch.cuda.device_of(thresholds):
             draw_kernel[(batch * tiles,)](
-                thresholds, z, batch, n, n_samples, tiles, _signed(seed), first_row, first_sample,
-                STEPS=steps, TILE=tile, num_warps=1,
+                thresholds, z, batch, n, n_samples, tiles, signed(seed), first_row, first_sample,
+                STEPS=steps, TILE=tile, num_warps=1, enable_fp_fusion=False,
             )  # fmt: skip
     return z
 
@@ -48,14 +49,10 @@ def weigh(
             weigh_kernel[(config.programs,)](
                 thresholds, weights, work, constraints, incident if local else constraints, counts, sums, scratch,
                 batch, n, len(constraints), weights.shape[2], n_samples, config.splits, config.scratch,
-                _signed(seed), first_row, first_sample,
+                signed(seed), first_row, first_sample,
                 STEPS=steps, SIZE=constraints.shape[1], DEGREE=incident.shape[1], LANES=config.lanes,
-                WIDTH=launch_config.next_power_of_two(steps + 1), num_warps=1,
+                WIDTH=launch_config.next_power_of_two(steps + 1), num_warps=1, enable_fp_fusion=False,
             )  # fmt: skip
     histogram = sums.clone()
     histogram[..., :-1] -= sums[..., 1:]
     return counts.long(), histogram
-
-
-def _signed(seed: int) -> int:
-    return seed - (1 << 64) if seed >= 1 << 63 else seed

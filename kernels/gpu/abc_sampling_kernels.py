@@ -8,18 +8,9 @@ a multiprocessor. Every thread reads back what it wrote itself.
 import triton
 import triton.language as tl
 
+from ._philox import positive_words
+
 SKIP, WEIGH = tl.constexpr(0), tl.constexpr(2)
-
-
-@triton.jit
-def _words(seed, block, t, row):
-    """Four words without their lowest bit, for every sample: Philox-4x32-10 of counter (block, t, row), key seed."""
-    zero = tl.zeros(t.shape, tl.int32)
-    r0, r1, r2, r3 = tl.philox(
-        seed, (zero + block).to(tl.uint32), t.to(tl.uint32), zero.to(tl.uint32) + row.to(tl.uint32),
-        zero.to(tl.uint32) + (row >> 32).to(tl.uint32),
-    )  # fmt: skip
-    return (r0 >> 1).to(tl.int32), (r1 >> 1).to(tl.int32), (r2 >> 1).to(tl.int32), (r3 >> 1).to(tl.int32)
 
 
 @triton.jit
@@ -35,8 +26,8 @@ def _bit(word, thresholds_ptr, STEPS: tl.constexpr):
 def _draw_bits(thresholds_ptr, bits_ptr, n, seed, t, row, STEPS: tl.constexpr, LANES: tl.constexpr):
     """Bits of samples t and t + LANES to bits_ptr, a pointer for each lane to the first of n rows, rounded up to 4."""
     for block in range(tl.cdiv(n, 4)):
-        low = _words(seed, block, t, row)
-        high = _words(seed, block, t + LANES, row)
+        low = positive_words(seed, block, t, row)
+        high = positive_words(seed, block, t + LANES, row)
         for j in tl.static_range(4):
             i = block * 4 + j
             own_ptr = thresholds_ptr + tl.minimum(i, n - 1) * STEPS
@@ -175,7 +166,7 @@ def draw_kernel(
     z_ptr += (lanes.to(tl.int64) * batch + row) * n
     thresholds_ptr += row * (n * STEPS)
     for block in range(tl.cdiv(n, 4)):
-        words = _words(seed, block, first_sample + lanes, first_row.to(tl.int64) + row)
+        words = positive_words(seed, block, first_sample + lanes, first_row.to(tl.int64) + row)
         for j in tl.static_range(4):
             i = block * 4 + j
             value = tl.zeros((TILE,), tl.int64)

@@ -7,7 +7,6 @@ not grow with the batch.
 
 from __future__ import annotations
 
-import struct
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ import torch
 
 from .. import launch_config
 from ..cuda import loader
+from ._scalars import high_and_low
 from .all_different_board import belief_propagation_kernel, graph_kernel
 
 MAX_VALUES = 12
@@ -97,7 +97,7 @@ def _launch_triton(
     subsets = _subsets(n_values, logits.device)
     belief_propagation_kernel[(config.programs,)](
         logits, label, *tables, subsets, scratch, *results, redo, batch, n_variables, n_groups, width,
-        parameters.iterations, *_high_and_low(parameters.damping), parameters.tolerance,
+        parameters.iterations, *high_and_low(parameters.damping), parameters.tolerance,
         ROWS=config.rows, K=n_values, LANES=config.lanes, MAX=parameters.maximise, **_options(config.num_warps),
     )  # fmt: skip
 
@@ -178,9 +178,3 @@ def _dealt(level: list[int]) -> list[int]:
 def _options(num_warps: int) -> dict[str, int | bool | None]:
     """As for the carry chain: rounding a * b + c once changes results, and a limit keeps the assembler from spilling."""
     return {"num_warps": num_warps, "maxnreg": launch_config.max_registers(num_warps), "enable_fp_fusion": True}
-
-
-def _high_and_low(number: float) -> tuple[float, float]:
-    """As the sum of two float32: a kernel's scalar arguments have no more bits."""
-    (high,) = struct.unpack("f", struct.pack("f", number))
-    return high, number - high

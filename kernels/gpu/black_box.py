@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from .. import launch_config
+from ._scalars import signed
 from .black_box_kernels import histogram_kernel
 
 
@@ -26,7 +27,8 @@ def histogram(
     if batch * tiles > 0:
         with torch.cuda.device_of(thresholds):
             histogram_kernel[(batch * tiles,)](
-                thresholds, label, result, n_constraints, n_samples, tiles, seed, first_row,
+                thresholds, label, result, n_constraints, n_samples, tiles, signed(seed), first_row,
                 SCORE=score, N=n, ENTRIES=label.shape[1], STEPS=steps, TILE=launch_config.BLACK_BOX_TILE, num_warps=4,
+                enable_fp_fusion=False,
             )  # fmt: skip
     return result

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .abc_sampling_kernels import _words
+from ._philox import positive_words
 
 
 @triton.jit
@@ -34,7 +34,7 @@ def histogram_kernel(
     z = ()
     for i in tl.static_range(N):
         if i % 4 == 0:
-            words = _words(seed, i // 4, t, first_row.to(tl.int64) + row)
+            words = positive_words(seed, i // 4, t, first_row.to(tl.int64) + row)
         z = z + (_value(words[i % 4], thresholds_ptr + i * STEPS, STEPS),)
     score = tl.zeros((TILE,), tl.int32) + SCORE(z, y)
     score = tl.minimum(tl.maximum(score, 0), n_constraints).to(tl.int64)

@@ -6,12 +6,11 @@ Two addends: one launch, 160 bytes a position at base 10 (logits in, marginals o
 
 from __future__ import annotations
 
-import struct
-
 import torch
 import triton
 
 from .. import launch_config
+from ._scalars import high_and_low, signed
 from .carry_chain_general import general_kernel
 from .carry_chain_map import map_kernel
 from .carry_chain_pair import CHUNK_VALUES, pair_chunk_kernel, pair_kernel
@@ -62,16 +61,11 @@ def sample(
         config = launch_config.carry_chain_general(n_addends, base)
         with torch.cuda.device_of(logits):
             sample_kernel[(batch,)](
-                logits, label, digits, status, batch, n_digits, base, n_samples, _signed(seed), first_row,
+                logits, label, digits, status, batch, n_digits, base, n_samples, signed(seed), first_row,
                 ADDENDS=n_addends, N_EXTRA=label.shape[1] - n_digits, WIDTH=config.width,
                 SUMS=config.sums, LANES=launch_config.carry_chain_sample_lanes(n_samples), **_options(1),
             )  # fmt: skip
     return digits, status
-
-
-def _signed(seed: int) -> int:
-    """The low 64 bits of the seed as an int64."""
-    return (seed + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _marginals(
@@ -115,7 +109,7 @@ def _launch_pair(
         status,
         batch,
         n_digits,
-        *_high_and_low(1.0 if scale is None else scale),
+        *high_and_low(1.0 if scale is None else scale),
         SAMPLES=config.samples,
         GRADIENT=scale is not None,
         CHUNKED=n_chunks > 1,
@@ -142,7 +136,7 @@ def _launch_general(
         batch,
         n_digits,
         base,
-        *_high_and_low(1.0 if scale is None else scale),
+        *high_and_low(1.0 if scale is None else scale),
         ADDENDS=n_addends,
         N_EXTRA=label.shape[1] - n_digits,
         SAMPLES=config.samples,
@@ -155,9 +149,3 @@ def _launch_general(
 
 def _float_dtype(logits: torch.Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
-
-
-def _high_and_low(scale: float) -> tuple[float, float]:
-    """scale as the sum of two float32: a kernel's scalar arguments have no more bits."""
-    (high,) = struct.unpack("f", struct.pack("f", scale))
-    return high, scale - high

@@ -8,6 +8,7 @@ import triton.language as tl
 
 from ._label import checked_digit, top_carry
 from ._log2_semiring import POSSIBLE, ZERO, exp2, log2
+from ._philox import uniforms_float64
 from ._sum_tables import append_digit, entry, relative_logit, softmax_row
 
 
@@ -120,22 +121,6 @@ def _draw_digit(pointers, high, table, remainder, uniform, CONDITIONED: tl.const
     return tl.where(chosen < 0, last, chosen)
 
 
-@triton.jit
-def _unit(word):
-    return (word.to(tl.float64) + 0.5) * 2.3283064365386963e-10
-
-
-@triton.jit
-def _uniforms(seed, i, t, row):
-    """Four float64 in (0, 1): Philox-4x32-10 of counter (i, t, row), key seed."""
-    zero = tl.zeros(t.shape, tl.int32)
-    r0, r1, r2, r3 = tl.philox(
-        seed, (zero + i).to(tl.uint32), t.to(tl.uint32), zero.to(tl.uint32) + row.to(tl.uint32),
-        zero.to(tl.uint32) + (row >> 32).to(tl.uint32),
-    )  # fmt: skip
-    return _unit(r0), _unit(r1), _unit(r2), _unit(r3)
-
-
 @triton.jit(do_not_specialize=["batch", "n_digits", "base", "n_samples", "seed", "first_row"])
 def sample_kernel(
     logits_ptr, label_ptr, digits_ptr, status_ptr, batch, n_digits, base, n_samples, seed, first_row,
@@ -168,7 +153,7 @@ def sample_kernel(
         out_ptr = digits_ptr + t.to(tl.int64) * (batch.to(tl.int64) * ADDENDS * n_digits)
         carry = tl.zeros((1, LANES), tl.int32) + top
         for i in range(n_digits):
-            u = _uniforms(seed, i, t, first_row.to(tl.int64) + row)
+            u = uniforms_float64(seed, i, t, first_row.to(tl.int64) + row)
             tables, highs, totals = _suffix_tables(logits_ptr + i * base, step, ADDENDS, base, WIDTH, SUMS)
             digit, digit_code = checked_digit(label_ptr + i, one == 0, base)
             total = digit + base * carry

@@ -9,6 +9,7 @@ import torch
 import triton.language as tl
 
 from .. import launch_config
+from ._scalars import signed
 from .enumeration_kernels import map_kernel, posterior_kernel, sample_kernel
 
 
@@ -51,7 +52,7 @@ def sample(
         with torch.cuda.device_of(logits):
             sample_kernel[(batch,)](
                 logits, label, assignments, drawn, status, batch, *_sizes(logits, assignments), n_samples,
-                _signed(seed), first_row, SAMPLES=launch_config.ENUMERATION_SAMPLES, COMPUTE=compute,
+                signed(seed), first_row, SAMPLES=launch_config.ENUMERATION_SAMPLES, COMPUTE=compute,
                 **_constants(logits, assignments, launch_config.ENUMERATION_SAMPLE_BLOCK),
             )  # fmt: skip
     return drawn, status
@@ -75,8 +76,3 @@ def _constants(logits: torch.Tensor, assignments: torch.Tensor, largest_block: i
     config = launch_config.enumeration(*_sizes(logits, assignments), largest_block)
     constants = {"BLOCK": config.block, "ROWS": config.rows, "WIDTH": config.width, "num_warps": config.num_warps}
     return constants | {"maxnreg": launch_config.max_registers(config.num_warps), "enable_fp_fusion": True}
-
-
-def _signed(seed: int) -> int:
-    """The low 64 bits of the seed as an int64."""
-    return (seed + (1 << 63)) % (1 << 64) - (1 << 63)

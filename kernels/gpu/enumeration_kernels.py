@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from ._log2_semiring import LN_2, LOG2_E, exp2, log2
-from .carry_chain_sampling import _uniforms
+from ._philox import uniforms_float64
 
 NEG_INF = tl.constexpr(float("-inf"))
 # Values whose marginals are summed together.
@@ -268,7 +268,7 @@ def sample_kernel(
     if code == 0:
         for start in range(0, n_samples, SAMPLES):
             t = start + tl.arange(0, SAMPLES)
-            uniform = _uniforms(seed, 0, t, first_row.to(tl.int64) + row)[0]
+            uniform = uniforms_float64(seed, 0, t, first_row.to(tl.int64) + row)[0]
             m = _draw_listed(
                 logits_ptr, assignments_ptr, uniform * total, high, n_assignments, n, k, COMPUTE, BLOCK
             )  # fmt: skip
@@ -281,6 +281,6 @@ def sample_kernel(
             t = start + tl.arange(0, SAMPLES)
             out_ptr = drawn_ptr + (t.to(tl.int64) * batch + row) * n
             for i in range(n):
-                uniform = _uniforms(seed, i, t, first_row.to(tl.int64) + row)[0]
+                uniform = uniforms_float64(seed, i, t, first_row.to(tl.int64) + row)[0]
                 z = _draw_prior(logits_ptr + i * k, uniform, k, COMPUTE)
                 tl.store(out_ptr + i, z.to(tl.int64), mask=t < n_samples)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from .. import launch_config
+from ._scalars import signed
 from .gibbs_kernels import run_kernel
 
 
@@ -31,12 +32,8 @@ def run(
         with torch.cuda.device_of(prior):
             run_kernel[(config.programs,)](
                 prior, factors, memberships, marginals, annealing, final, scratch, batch, n, n_groups, chains,
-                len(factors) - 1, recorded, factors.shape[1], config.scratch, _signed(seed), first_row, K=k,
+                len(factors) - 1, recorded, factors.shape[1], config.scratch, signed(seed), first_row, K=k,
                 DEGREE=memberships.shape[1], ROWS=config.rows, CHAINS=config.chains, num_warps=1,
                 enable_fp_fusion=False,
             )  # fmt: skip
     return marginals / (chains * recorded), annealing, final
-
-
-def _signed(seed: int) -> int:
-    return seed - (1 << 64) if seed >= 1 << 63 else seed

@@ -7,22 +7,7 @@ LANES = ROWS * CHAINS entries each. Every thread reads back what it wrote itself
 import triton
 import triton.language as tl
 
-
-@triton.jit
-def _uniforms(seed, block, t, row):
-    """Four float32 in [0, 1) for every chain, the upper 23 bits of the words of counter (block, t, row), key seed."""
-    zero = tl.zeros(t.shape, tl.int32) + tl.zeros(row.shape, tl.int32)
-    r0, r1, r2, r3 = tl.philox(
-        seed, (zero + block).to(tl.uint32), (zero + t).to(tl.uint32), zero.to(tl.uint32) + row.to(tl.uint32),
-        zero.to(tl.uint32) + (row >> 32).to(tl.uint32),
-    )  # fmt: skip
-    scale = 1.1920928955078125e-07
-    return (
-        (r0 >> 9).to(tl.int32).to(tl.float32) * scale,
-        (r1 >> 9).to(tl.int32).to(tl.float32) * scale,
-        (r2 >> 9).to(tl.int32).to(tl.float32) * scale,
-        (r3 >> 9).to(tl.int32).to(tl.float32) * scale,
-    )
+from ._philox import uniforms_float32
 
 
 @triton.jit
@@ -94,7 +79,7 @@ def _sweep(
 ):  # fmt: skip
     """Draw every symbol once; if recording, add the conditionals to the marginals of each row."""
     for block in range(tl.cdiv(n, 4)):
-        uniforms = _uniforms(seed, block, t, row)
+        uniforms = uniforms_float32(seed, block, t, row)
         for j in tl.static_range(4):
             i = block * 4 + j
             if i < n:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from .. import launch_config
+from ._scalars import signed
 from .grid_paths_kernels import histogram_kernel, path_kernel, score_kernel
 
 
@@ -18,7 +19,7 @@ def shortest_path(costs: torch.Tensor, start: torch.Tensor, goal: torch.Tensor) 
         with torch.cuda.device_of(costs):
             path_kernel[(config.programs,)](
                 costs, start, goal, mask, total, scratch, batch, height, width,
-                TILE=launch_config.GRID_TILE, num_warps=1,
+                TILE=launch_config.GRID_TILE, num_warps=1, enable_fp_fusion=False,
             )  # fmt: skip
     return mask, total
 
@@ -43,8 +44,8 @@ def score(
         with torch.cuda.device_of(thresholds):
             score_kernel[(config.programs,)](
                 thresholds, costs, mask, start, goal, scores, scratch, batch, height, width, n_samples, tiles,
-                _signed(seed), first_row, first_sample,
-                STEPS=thresholds.shape[2], TILE=launch_config.GRID_TILE, num_warps=1,
+                signed(seed), first_row, first_sample,
+                STEPS=thresholds.shape[2], TILE=launch_config.GRID_TILE, num_warps=1, enable_fp_fusion=False,
             )  # fmt: skip
     return scores
 
@@ -57,8 +58,8 @@ def histogram(
     if batch > 0:
         with torch.cuda.device_of(thresholds):
             histogram_kernel[(batch * -(-n // 4),)](
-                thresholds, weights, total, batch, n, weights.shape[1], _signed(seed), first_row, first_sample,
-                STEPS=steps, TILE=launch_config.GRID_TILE, num_warps=1,
+                thresholds, weights, total, batch, n, weights.shape[1], signed(seed), first_row, first_sample,
+                STEPS=steps, TILE=launch_config.GRID_TILE, num_warps=1, enable_fp_fusion=False,
             )  # fmt: skip
     return total
 
@@ -80,7 +81,3 @@ def histogram_of_changes(
 
     tensors = [tensor.cpu() for tensor in (thresholds, costs, mask, start, goal, weights)]
     return cpu.histogram_of_changes(*tensors, n_samples, seed, first_row, first_sample).to(mask.device)
-
-
-def _signed(seed: int) -> int:
-    return seed - (1 << 64) if seed >= 1 << 63 else seed

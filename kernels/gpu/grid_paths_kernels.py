@@ -7,7 +7,7 @@ scratch memory that a program uses again for every tile. Cells are named by thei
 import triton
 import triton.language as tl
 
-from .abc_sampling_kernels import _words
+from ._philox import positive_words
 
 UNREACHABLE = tl.constexpr(1 << 30)
 
@@ -110,7 +110,7 @@ def _draw(
     for v in tl.static_range(STEPS + 1):
         table = table + (tl.load(table_ptr + v),)
     for block in range(tl.cdiv(n, 4)):
-        words = _words(seed, block, t, row)
+        words = positive_words(seed, block, t, row)
         for j in tl.static_range(4):
             i = tl.minimum(block * 4 + j, n - 1)
             cost = tl.zeros(t.shape, tl.int32) + table[0]
@@ -228,7 +228,7 @@ def histogram_kernel(
         t = sample + tl.arange(0, TILE)
         weight = tl.load(weights_ptr + row * n_samples + t, mask=t < n_samples, other=0)
         if tl.max(weight, 0) > 0:
-            words = _words(seed, block, first_sample + t, first_row.to(tl.int64) + row)
+            words = positive_words(seed, block, first_sample + t, first_row.to(tl.int64) + row)
             for j in tl.static_range(4):
                 i = block * 4 + j
                 left = weight

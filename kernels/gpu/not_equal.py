@@ -6,11 +6,10 @@ any, with float64 logarithms. Scratch memory does not grow with the batch.
 
 from __future__ import annotations
 
-import struct
-
 import torch
 
 from .. import launch_config
+from ._scalars import high_and_low
 from .not_equal_board import pairwise_kernel
 
 
@@ -34,7 +33,7 @@ def belief_propagation(
     log_evidence, change = logits.new_empty(batch, dtype=dtype), logits.new_empty(batch, dtype=dtype)
     results = (marginals, log_evidence, status, sweeps, change)
     if batch > 0:
-        parameters = (iterations, *_high_and_low(damping), tolerance)
+        parameters = (iterations, *high_and_low(damping), tolerance)
         with torch.cuda.device_of(logits):
             tables = (neighbours, reverse, *_order_tables(order, phases))
             redo = torch.ones_like(status)
@@ -76,9 +75,3 @@ def _launch(
         K=n_values, PADDED=config.padded, TILE=config.tile, MAX=maximise, num_warps=config.num_warps,
         maxnreg=launch_config.max_registers(config.num_warps), enable_fp_fusion=True,
     )  # fmt: skip
-
-
-def _high_and_low(number: float) -> tuple[float, float]:
-    """As the sum of two float32: a kernel's scalar arguments have no more bits."""
-    (high,) = struct.unpack("f", struct.pack("f", number))
-    return high, number - high

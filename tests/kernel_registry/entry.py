@@ -20,7 +20,8 @@ class Entry:
     atol, rtol: of the comparison with the float64 reference; results that are not floating point must be equal.
     num_warps: what `variants` tries; 1 and 8 without --slow.
     slow: compiled and simulated under --slow only. variants: other num_warps, offset views and other batch sizes are
-    tried too; for the entry of every kernel that is cheapest to simulate. many_rows: 65,537 rows are affordable.
+    tried too; for the entry of every kernel that is cheapest to simulate. every_target: compiled for every architecture
+    without --slow, as those with variants are. many_rows: 65,537 rows are affordable.
     interpreted: run in Triton's interpreter; False where other tests do the same.
     """
 
@@ -32,6 +33,7 @@ class Entry:
     rtol: float = 2e-5
     slow: bool = False
     variants: bool = False
+    every_target: bool = False
     many_rows: bool = False
     interpreted: bool = True
     n_row_arguments: int = 2

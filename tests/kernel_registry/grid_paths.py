@@ -1,6 +1,6 @@
 """Cheapest paths, and samples of them, on maps of three and five classes. All results are integers.
 
-The kernels of the first two hold a map in a thread and are made for one warp: no variants of them.
+The kernels of the first two hold a map in a thread and are made for one warp: no variants of them, but every target.
 """
 
 from __future__ import annotations
@@ -55,8 +55,10 @@ def _histogram(n: int, n_samples: int, batch: int) -> tuple[Any, ...]:
 
 
 ENTRIES = [
-    Entry("grid_paths", "shortest_path", "3x4", partial(_shortest_path, 3, 4, 37), n_row_arguments=3),
-    Entry("grid_paths", "score", "3x4", partial(_score, 3, 4, 35, 2), n_row_arguments=1),
+    Entry(
+        "grid_paths", "shortest_path", "3x4", partial(_shortest_path, 3, 4, 37), n_row_arguments=3, every_target=True
+    ),
+    Entry("grid_paths", "score", "3x4", partial(_score, 3, 4, 35, 2), n_row_arguments=1, every_target=True),
     Entry("grid_paths", "histogram", "n=6", partial(_histogram, 6, 70, 3), variants=True),
     Entry("grid_paths", "score", "12x12", partial(_score, 12, 12, 32, 1), slow=True, interpreted=False),
     Entry("grid_paths", "score", "30x30", partial(_score, 30, 30, 32, 1), slow=True, interpreted=False),
