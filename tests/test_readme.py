@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 from emnesy_gpu.ops import NAMES
@@ -12,15 +13,35 @@ from tests.readme_matrix import matrix
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+
+def blocks(text: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
 def test_code_runs(capsys) -> None:
     torch.manual_seed(0)
     namespace: dict[str, object] = {}
-    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+    for block in blocks(README):
         exec(compile(block, "README.md", "exec"), namespace)
-    accuracy = float(re.search(r"tensor\((.*?)\)", capsys.readouterr().out)[1])
-    assert accuracy > 0.9
+    printed = capsys.readouterr().out
+    assert float(re.search(r"tensor\((.*?)\)", printed)[1]) > 0.9
+    assert float(re.search(r"differ by tensor\((.*?)\)", printed)[1]) < 0.1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_of_the_pages_runs(page: Path) -> None:
+    torch.manual_seed(0)
+    namespace: dict[str, object] = {}
+    for block in blocks(page.read_text()):
+        exec(compile(block, page.name, "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+        assert (page.parent / link).is_file(), link
 
 
 def rows_of_the_op_table() -> list[list[str]]:

@@ -277,3 +277,14 @@ def test_every_number_of_digits_has_a_recipe(digits, augment, data_name):
     assert settings.epochs >= 1
     assert settings.batch >= 1
     assert 0 < settings.lr < 0.1
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 10])
+def test_the_shortest_runs_have_a_schedule(data, epochs):
+    """One step, two, and as many as make the rise of the schedule exactly one step."""
+    settings = replace(SMALL, digits=40, batch=1000, epochs=epochs, warm_up=0.1, augment=False)
+    training = Training(settings, data)
+    assert training.n_batches == 1
+    while not training.finished:
+        training.run_epoch()
+    assert 0 < training.scheduler.get_last_lr()[0] <= settings.lr

@@ -16,7 +16,9 @@ from emnesy_gpu.tasks.nets import ImageReader, lenet, running_average
 from emnesy_gpu.tasks.sampling import Reseeded
 
 BatchMetrics = dict[str, float]
-START_DIVISOR = 25
+START_DIVISOR, LEAST_STEPS = 25, 4
+"""The schedule divides by the steps of the rise and of the fall, less one each."""
+
 EVALUATION_BATCH = 1000
 VIEW_SEED = 16
 VIEW_STRENGTH = 0.6
@@ -52,11 +54,12 @@ class EMTraining:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
+        total_steps = max(LEAST_STEPS, settings.epochs * self.n_batches * settings.m_steps)
         self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
             max_lr=settings.lr,
-            total_steps=settings.epochs * self.n_batches * settings.m_steps,
-            pct_start=settings.warm_up,
+            total_steps=total_steps,
+            pct_start=max(settings.warm_up, 2 / total_steps),
             div_factor=START_DIVISOR,
             final_div_factor=1 / (START_DIVISOR * settings.final_lr),
         )
