@@ -29,7 +29,7 @@ class Campaign:
     """Cells to run, and what they share.
 
     out: folder of ``results.jsonl`` and of the runs. limit_minutes: wall time of a cell, kept across interruptions.
-    options: of every train command, as words. jobs: cells at a time.
+    data_dir: of MNIST, None for the places where the train commands look. jobs: cells at a time.
     """
 
     cells: Sequence[Cell]
@@ -38,7 +38,7 @@ class Campaign:
     device: str = "cpu"
     threads: int = 1
     jobs: int = 1
-    options: Sequence[str] = ()
+    data_dir: str | None = None
     commit: str = field(default_factory=lambda: _commit())
 
     @property
@@ -102,7 +102,8 @@ class Campaign:
         """Of the train command; empty for single E-steps."""
         if cell.kind == "e_step":
             return []
-        return [*cell.arguments(), "--threads", str(self.threads), "--device", self.device, *self.options]
+        folder = ["--data-dir", self.data_dir] if self.data_dir and cell.task != "warcraft" else []
+        return [*cell.arguments(), "--threads", str(self.threads), "--device", self.device, *folder]
 
     def _common(self, cell: Cell, arguments: list[str]) -> dict[str, Any]:
         command = f"python -m emnesy_gpu train {' '.join(arguments)}"

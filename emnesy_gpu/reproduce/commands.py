@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,8 +67,7 @@ def reproduce(
     cells = [cell for cell in cells if not methods or cell.method in methods]
     if not cells:
         raise click.UsageError("no cell of the protocol has these methods and sizes")
-    options = ("--data-dir", data_dir) if data_dir else ()
-    campaign = Campaign(cells, out, options=options, **shared)
+    campaign = Campaign(cells, out, data_dir=data_dir, **shared)
     if dry_run:
         _list(campaign)
         return
@@ -93,6 +93,7 @@ def _run(campaign: Campaign) -> int:
     from emnesy_gpu.reproduce.live import Progress
 
     failed = 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops the children too
     with Progress(campaign, sys.stdout) as progress:
         for cell, records in campaign.run():
             failed += any(record["status"] == "failed" for record in records)

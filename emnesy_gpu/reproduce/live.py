@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from emnesy_gpu.reproduce.campaign import Campaign
 
 SHOWN = 20
-COLUMNS = ("cell", "accuracy", "minutes of CPU", "E-step s/epoch", "M-step s/epoch", "MiB")
+COLUMNS = ("cell", "accuracy", "minutes of CPU", "E-step", "M-step", "MiB")
 MIB = 2**20
 
 
@@ -78,8 +78,8 @@ def row(record: dict[str, Any]) -> tuple[str, ...]:
         name,
         f"{100 * record['figures']['accuracy']:.2f} %",
         f"{record['cpu_minutes']:.2f}",
-        f"{record['seconds_e_per_epoch']:.2f}",
-        f"{record['seconds_m_per_epoch']:.2f}",
+        f"{record['seconds_e_per_epoch']:.2f} s an epoch",
+        f"{record['seconds_m_per_epoch']:.2f} s an epoch",
         _mib(record["peak_process_bytes"]),
     )
 

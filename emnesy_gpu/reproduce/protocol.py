@@ -166,11 +166,11 @@ _METHODS: dict[str, dict[int, tuple[str, ...]]] = {
 
 _MINUTES = {
     "addition": {
-        True: {1: 3.0, 2: 3.0, 4: 3.0, 15: 2.5, 100: 4.5, 200: 4.5, 500: 4.5},
-        False: {4: 1.2, 15: 1.0, 100: 1.0},
+        True: {1: 1.6, 2: 1.6, 4: 1.5, 15: 1.3, 100: 2.3, 200: 2.3, 500: 2.3},
+        False: {4: 0.5, 15: 0.5, 100: 0.5},
     },
-    "sudoku": {True: {4: 0.6, 9: 1.3}},
-    "warcraft": {True: {12: 1.0, 30: 2.3}},
+    "sudoku": {True: {4: 0.3, 9: 0.7}},
+    "warcraft": {True: {12: 0.8, 30: 2.4}},
 }
 
 
@@ -178,8 +178,8 @@ def estimate(cell: Cell) -> float:
     """Minutes of one core, roughly: what the recipe takes on a server CPU, by the share of its epochs."""
     if cell.kind == "e_step":
         return 0.2 + cell.size * (cell.batch or 1) / 1e5 * 0.5
-    whole = _MINUTES[cell.task][cell.augment].get(cell.size, 4.5)
+    whole = _MINUTES[cell.task][cell.augment][cell.size]
     planned = cell.epochs or cell._epochs()
     share = 1.0 if planned is None else planned * m_steps(cell.method) / recipe_of(cell)["epochs"]
-    slower = {"bp-std": 1.4, "torch": 1.2, "rejection": 2.0, "abc": 1.4, "gibbs": 1.4}
+    slower = {"bp-std": 1.8, "torch": 1.2, "rejection": 3.0, "abc": 1.6, "gibbs": 1.8}
     return whole * share * (slower.get(cell.method, 1.0) if cell.task != "warcraft" else 1.0)

@@ -105,8 +105,8 @@ def _e_step(training: EMTraining) -> Callable[[], em.Posterior]:
 
 
 def _figures(summary: dict[str, Any]) -> dict[str, Any]:
-    """What a reader of the tables wants of a summary: shares, evidence and where the data are from."""
-    kept = ("accuracy", "auroc", "evidence", "within", "boards", "maps", "data", "source", "test_", "merged", "starts")
+    """What a reader of the tables wants of a summary: shares, evidence and what the data are."""
+    kept = ("accuracy", "auroc", "evidence", "within", "boards", "maps", "data", "test_", "merged", "starts")
     return {name: value for name, value in summary.items() if any(part in name for part in kept)}
 
 
