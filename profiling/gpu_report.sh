@@ -3,7 +3,7 @@
 #
 #   profiling/gpu_report.sh
 #   PYTHON=python3 profiling/gpu_report.sh          which Python runs (default: that of .venv, else python3)
-#   RESULTS=/tmp/results profiling/gpu_report.sh    where the folder of the results goes (default: profiling/results)
+#   RESULTS=folder profiling/gpu_report.sh          where the folder of the results goes (default: profiling/results)
 #
 # Environment, tests marked cuda (the long ones too), benchmarks on the GPU, and every script of this folder. Results
 # lie in $RESULTS/<gpu>-<date>/: report.md and report.json, and the records and logs of each step beside them.

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import emnesy_gpu as em
+from emnesy_gpu.memory import PeakMemory
 from emnesy_gpu.tasks.comparison import NAMES, comparison_engine
-from emnesy_gpu.tasks.memory import PeakMemory
 
 MIB = 2**20
 

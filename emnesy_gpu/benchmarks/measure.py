@@ -18,6 +18,8 @@ from typing import Any
 import numpy
 import torch
 
+from emnesy_gpu.memory import PeakMemory, size_of
+
 M_MMAP_THRESHOLD = -3
 SMALL_ALLOCATION = 64 * 1024
 
@@ -50,23 +52,16 @@ def peak_bytes(function: Callable[[], object], device: torch.device) -> int | No
     once, so that the difference counts every buffer, whoever allocated it.
     """
     function()
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
+    if device.type == "cpu":
+        if platform.system() != "Linux":
+            return None
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, SMALL_ALLOCATION)
         function()
-        return torch.cuda.max_memory_allocated(device) - before
-    if platform.system() != "Linux":
-        return None
-    libc = ctypes.CDLL(None)
-    libc.mallopt(M_MMAP_THRESHOLD, SMALL_ALLOCATION)
+        libc.malloc_trim(0)
+    memory = PeakMemory(device)
     function()
-    libc.malloc_trim(0)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-        before = _resident("VmRSS")
-        function()
-        return max(_resident("VmHWM") - before, 0)
-    return None
+    return memory.bytes()
 
 
 def free_bytes(device: torch.device) -> float:
@@ -74,7 +69,7 @@ def free_bytes(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     with contextlib.suppress(OSError):
-        return _kibibytes("/proc/meminfo", "MemAvailable")
+        return size_of("MemAvailable", "/proc/meminfo")
     return float("inf")
 
 
@@ -91,18 +86,6 @@ def in_child(function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], los
             yield result
     finally:
         pool.shutdown()
-
-
-def _resident(field: str) -> int:
-    return _kibibytes("/proc/self/status", field)
-
-
-def _kibibytes(path: str, field: str) -> int:
-    """The bytes that a line "field: n kB" of a file speaks of."""
-    for line in Path(path).read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"no {field} in {path}")
 
 
 def machine(device: torch.device) -> dict[str, object]:

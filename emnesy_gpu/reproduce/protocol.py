@@ -16,8 +16,8 @@ SEEDS, VARIANT_SEEDS = 5, 2
 SAMPLING_EPOCHS = 6
 """Of addition by sampling engines, which learn one and two digits in so many, and more digits not at all."""
 
-ENGINES = {"torch": "torch", "bp-std": "bp-std", "bp": "bp", "abc": "abc", "gibbs": "gibbs", "rejection": "rejection"}
-"""Method -> engine of the train commands, where it is another one than the default."""
+ENGINES = ("torch", "bp-std", "bp", "abc", "gibbs", "rejection")
+"""Methods that are engines of the train commands, other than the default."""
 
 EPOCHS_OF_QUICK = {"addition": 2, "sudoku": 20, "warcraft": 4}
 
@@ -54,7 +54,7 @@ class Cell:
 
     def arguments(self) -> list[str]:
         """Of ``python -m emnesy_gpu train``: ``[task, --option, value, ...]``."""
-        options: dict[str, Any] = {"epochs": self.epochs or self._epochs(), "batch": self.batch, "data": self.data}
+        options: dict[str, Any] = {"epochs": self.planned_epochs, "batch": self.batch, "data": self.data}
         options |= _SIZES[self.task](self)
         flags = []
         if self.method.startswith("multi-m-"):
@@ -65,15 +65,18 @@ class Cell:
             flags.append("--hard")
         elif self.method == "supervised":
             flags.append("--supervised")
-        elif self.task != "warcraft":
-            options["engine"] = ENGINES.get(self.method)
+        elif self.task != "warcraft" and self.method in ENGINES:
+            options["engine"] = self.method
         if not self.augment:
             flags.append("--no-augment")
         given = [(f"--{name}", str(value)) for name, value in options.items() if value is not None]
         return [self.task, *(word for option in given for word in option), *flags]
 
-    def _epochs(self) -> int | None:
+    @property
+    def planned_epochs(self) -> int | None:
         """With several M-steps as many gradient steps as with one; None where the recipe says it."""
+        if self.epochs is not None:
+            return self.epochs
         if self.task == "addition" and self.method in ("abc", "gibbs", "rejection"):
             return SAMPLING_EPOCHS
         if self.method.startswith("multi-m-"):
@@ -118,9 +121,9 @@ def _quick(task: str) -> Iterator[Cell]:
         for method in ("abc", "supervised"):
             yield Cell("training", task, 12, method, epochs=epochs, maps=500)
         return
-    size, exact = (15, "exact") if task == "addition" else (4, "exact")
+    size = 15 if task == "addition" else 4
     yield Cell("e_step", task, size, batch=64)
-    for method in ("bp-std", "torch", exact, "hard", "multi-m-2"):
+    for method in ("bp-std", "torch", "exact", "hard", "multi-m-2"):
         yield Cell("training", task, size, method, epochs=epochs)
 
 
@@ -179,7 +182,7 @@ def estimate(cell: Cell) -> float:
     if cell.kind == "e_step":
         return 0.2 + cell.size * (cell.batch or 1) / 1e5 * 0.5
     whole = _MINUTES[cell.task][cell.augment][cell.size]
-    planned = cell.epochs or cell._epochs()
+    planned = cell.planned_epochs
     share = 1.0 if planned is None else planned * m_steps(cell.method) / recipe_of(cell)["epochs"]
     slower = {"bp-std": 1.8, "torch": 1.2, "rejection": 3.0, "abc": 1.6, "gibbs": 1.8}
     return whole * share * (slower.get(cell.method, 1.0) if cell.task != "warcraft" else 1.0)

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import torch
 
+from emnesy_gpu.memory import PeakMemory
 from emnesy_gpu.tasks.images import DataError
-from emnesy_gpu.tasks.memory import PeakMemory
 from emnesy_gpu.tasks.progress import PlainReporter, reporter
 from emnesy_gpu.tasks.run_directory import RunDirectory
 from emnesy_gpu.tasks.training import EMTraining

@@ -10,9 +10,9 @@ import torch
 
 from emnesy_gpu.tasks import images
 from emnesy_gpu.tasks.images import DataError
+from emnesy_gpu.tasks.provenance import GENERATOR, generator
 from emnesy_gpu.tasks.visudo_boards import PARTS, SIDE, VALID_BOARDS, Boards, Split, regenerate
 
-GENERATOR = "emnesy_gpu"
 VARIANT = ("datasets::mnist", "strategy::simple", "corruptChance::0.50", "overlap::0.00")
 VALID_ROW, INVALID_ROW = (1, 0), (0, 1)
 DECIMALS = 4
@@ -55,19 +55,9 @@ def _fits(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
 
 def read(folder: Path, size: int, number: int) -> Split:
     """Read the files of one split; DataError names the file and what is wrong with it."""
-    origin = "regenerated" if _generator(folder) == GENERATOR else "original"
+    origin = "regenerated" if generator(folder) == GENERATOR else "original"
     parts = {part: _read_part(folder, part, size) for part in PARTS}
     return Split(size, number, "files", origin, f"ViSudo-PC, {origin} files in {folder}", **parts)
-
-
-def _generator(folder: Path) -> object:
-    try:
-        options = json.loads((folder / "options.json").read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder / 'options.json'} cannot be read: {error}") from error
-    return options.get("generator") if isinstance(options, dict) else None
 
 
 def _read_part(folder: Path, part: str, size: int) -> Boards:

@@ -17,9 +17,9 @@ from torch import Tensor
 from emnesy_gpu.problems.shortest_path import TERRAIN
 from emnesy_gpu.tasks.images import DataError
 from emnesy_gpu.tasks.mnist_data import cache_dir
+from emnesy_gpu.tasks.provenance import GENERATOR, generator
 
 FOLDER = "warcraft_shortest_path_oneskin"
-GENERATOR = "emnesy_gpu"
 SIZES = (12, 18, 24, 30)
 TILE = 8
 """Pixels along a side of a cell."""
@@ -128,7 +128,7 @@ def read(folder: Path, size: int, n_maps: int | None = None) -> MapData:
     Published checksums are verified where there are any: a file that differs makes the origin "unverified".
     """
     parts = [_read_part(folder, part, size, n_maps if part == "train" else None) for part in PARTS]
-    origin = "synthetic" if _generator(folder) == GENERATOR else "original"
+    origin = "synthetic" if generator(folder) == GENERATOR else "original"
     if origin == "original" and not _published(folder, size):
         origin = "unverified"
     return MapData(size, "files", origin, f"Warcraft maps {size}x{size}, {origin} files in {folder}", *parts)
@@ -191,16 +191,6 @@ def _classes(weights: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if wrong.any():
         raise DataError(f"{name} must hold the costs {TERRAIN}, got {float(weights[wrong][0])}")
     return classes
-
-
-def _generator(folder: Path) -> object:
-    try:
-        options = json.loads((folder / "options.json").read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder / 'options.json'} cannot be read: {error}") from error
-    return options.get("generator") if isinstance(options, dict) else None
 
 
 def _published(folder: Path, size: int) -> bool:
