@@ -12,6 +12,7 @@ import emnesy_gpu
 from emnesy_gpu.engines import UnsupportedEngineError
 from emnesy_gpu.tasks.extras import MissingExtraError
 from emnesy_gpu.tasks.images import DataError
+from emnesy_gpu.tasks.training import DivergedError
 
 COMMANDS = {
     "bench": "emnesy_gpu.benchmarks.commands:bench",
@@ -22,7 +23,7 @@ COMMANDS = {
 }
 """Name -> "module:attribute" of a click command, imported when it is run or listed."""
 
-USER_ERRORS = (DataError, MissingExtraError, UnsupportedEngineError, ValueError, OSError)
+USER_ERRORS = (DataError, DivergedError, MissingExtraError, UnsupportedEngineError, ValueError, OSError)
 
 
 class LazyGroup(click.Group):

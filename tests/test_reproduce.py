@@ -10,10 +10,12 @@ import pytest
 
 from emnesy_gpu.cli import main
 from emnesy_gpu.reproduce import campaign as campaigns
+from emnesy_gpu.reproduce import worker
 from emnesy_gpu.reproduce.campaign import Campaign
 from emnesy_gpu.reproduce.methods import METHODS
 from emnesy_gpu.reproduce.protocol import TASKS, Cell, estimate, protocol, recipe_of
 from emnesy_gpu.tasks.commands import train
+from emnesy_gpu.tasks.training import DivergedError
 
 ONE_DIGIT = Cell("training", "addition", 1, "exact", epochs=1, augment=False, data="digits")
 
@@ -115,6 +117,18 @@ def test_a_failure_names_its_cause_and_is_run_again(tmp_path):
     assert record["status"] == "failed"
     assert "needs 200000 images" in record["error"]
     assert of([cell], tmp_path).remaining() == [cell]
+
+
+def test_a_net_that_diverged_is_a_result(tmp_path, monkeypatch):
+    def diverge(cell, job):
+        raise DivergedError("diverged: in epoch 3")
+
+    monkeypatch.setattr(worker, "trained", diverge)
+    (record,) = worker.run({"cell": ONE_DIGIT.to_dict()})
+    assert record == {"status": "diverged", "error": "diverged: in epoch 3"}
+    campaign = of([ONE_DIGIT], tmp_path)
+    campaign.append([{**record, "key": ONE_DIGIT.key}])
+    assert campaign.remaining() == []
 
 
 def test_a_line_that_a_crash_cut_off_is_run_again(tmp_path):

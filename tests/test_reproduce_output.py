@@ -100,6 +100,7 @@ def test_a_cell_that_was_run_again_counts_once() -> None:
     [
         ("timeout", None, "T/O (limit 30 min)"),
         ("out_of_memory", "killed", "out of memory"),
+        ("diverged", "diverged: in epoch 3", "diverged"),
         ("failed", "Traceback\n  somewhere\nValueError: odd", "failed: ValueError: odd"),
         ("failed", None, "failed: no reason given"),
     ],

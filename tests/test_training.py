@@ -18,7 +18,7 @@ from emnesy_gpu.tasks.mnist_addition import Training
 from emnesy_gpu.tasks.nets import ConvMaxPool, ImageReader, lenet, running_average
 from emnesy_gpu.tasks.recipes import Settings, recipe
 from emnesy_gpu.tasks.run_directory import RunDirectory, replace_file
-from emnesy_gpu.tasks.training import VIEW_SEED
+from emnesy_gpu.tasks.training import VIEW_SEED, DivergedError
 
 SMALL = Settings(digits=2, data="digits", epochs=2, batch=60, lr=4e-3, seed=1)
 
@@ -50,6 +50,22 @@ def test_learns_digits_from_sums_alone(data, hard, epochs, floor):
     assert record["digit_accuracy"] > floor
     assert record["sum_accuracy"] > floor - 0.2
     assert record["log_evidence"] > training.history[0]["log_evidence"]
+
+
+def test_weights_that_are_no_numbers_end_the_training(data):
+    training = Training(SMALL, data)
+    training.run_epoch()
+    torch.nn.init.constant_(next(training.model.parameters()), float("nan"))
+    with pytest.raises(DivergedError, match="in epoch 2"):
+        training.run_epoch()
+
+
+def test_an_error_with_sound_weights_stays_what_it_is(data, monkeypatch):
+    training = Training(SMALL, data)
+    pixels, label = training.rows(torch.arange(4))
+    monkeypatch.setattr(training, "rows", lambda index: (pixels, label[:2]))
+    with pytest.raises(ValueError, match="label"):
+        training.run_epoch()
 
 
 def test_a_record_holds_the_figures_of_an_epoch(data):

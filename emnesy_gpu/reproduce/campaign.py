@@ -17,7 +17,7 @@ from typing import Any
 
 from emnesy_gpu.reproduce.protocol import Cell
 
-FINISHED = ("done", "timeout", "out_of_memory")
+FINISHED = ("done", "timeout", "out_of_memory", "diverged")
 """What is not run again; failures are."""
 
 GRACE = 20.0

@@ -70,6 +70,8 @@ def row(record: dict[str, Any]) -> tuple[str, ...]:
     name = record["key"] if record["kind"] == "training" else f"{record['key']}, {record.get('method', '')}"
     if record["status"] == "timeout":
         return name, f"T/O after {record['limit_minutes']:g} min", "", "", "", ""
+    if record["status"] == "diverged":
+        return name, record["error"], "", "", "", ""
     if record["status"] != "done":
         return name, f"{record['status'].replace('_', ' ')}: {record['error']}", "", "", "", ""
     if record["kind"] == "e_step":

@@ -167,6 +167,8 @@ def outcome(record: Record) -> str:
         return f"T/O (limit {record['limit_minutes']:g} min)"
     if record["status"] == "out_of_memory":
         return "out of memory"
+    if record["status"] == "diverged":
+        return "diverged"
     lines = (record.get("error") or "no reason given").strip().splitlines()
     reason = lines[-1] if len(lines[-1]) <= LONGEST_REASON else lines[-1][: LONGEST_REASON - 1] + "…"
     return f"failed: {reason}"

@@ -21,7 +21,7 @@ from emnesy_gpu.reproduce.protocol import Cell
 from emnesy_gpu.tasks.commands import run_of, train
 from emnesy_gpu.tasks.run_directory import RunDirectory, replace_file
 from emnesy_gpu.tasks.runner import INTERRUPTED, Runner
-from emnesy_gpu.tasks.training import EMTraining
+from emnesy_gpu.tasks.training import DivergedError, EMTraining
 
 HEADLINES = {"addition": "sum_accuracy", "sudoku": "board_accuracy", "warcraft": "cost_accuracy"}
 """The figure of a summary, and of the record of an epoch, that counts as the accuracy of a task."""
@@ -126,6 +126,8 @@ def run(job: dict[str, Any]) -> list[dict[str, Any]]:
     cell = Cell(**job["cell"])
     try:
         return measured_e_steps(cell, job) if cell.kind == "e_step" else trained(cell, job)
+    except DivergedError as error:
+        return [{"status": "diverged", "error": str(error)}]
     except (RuntimeError, MemoryError, ArithmeticError, ValueError, OSError) as error:
         full = isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
         return [{"status": "out_of_memory" if full else "failed", "error": f"{type(error).__name__}: {error}"}]

@@ -25,6 +25,10 @@ VIEW_STRENGTH = 0.6
 """Of the warp of a view, against that of training: a view should keep the symbol as legible as it was."""
 
 
+class DivergedError(ArithmeticError):
+    """Training cannot go on: the net has weights that are NaN or infinite."""
+
+
 class EMTraining:
     """One run of LeNet under EM, with a state that continues it to the bit.
 
@@ -122,7 +126,7 @@ class EMTraining:
         totals = dict.fromkeys(("loss", "log_evidence", "possible"), 0.0)
         seconds = dict.fromkeys(("seconds_e", "seconds_m"), 0.0)
         for index in self._batches():
-            metrics = self.trainer.step(*self.rows(index))
+            metrics = self._step(*self.rows(index))
             self.averaged_net.update_parameters(self.model.net)
             for name in totals:
                 totals[name] += metrics[name] * len(index) / self.n_rows
@@ -130,6 +134,14 @@ class EMTraining:
                 seconds[name] += metrics[name]
             on_batch(metrics)
         return {**totals, **seconds}
+
+    def _step(self, pixels: Tensor, label: Tensor) -> BatchMetrics:
+        try:
+            return self.trainer.step(pixels, label)
+        except ValueError as error:
+            if all(weight.isfinite().all() for weight in self.model.parameters()):
+                raise
+            raise DivergedError(f"diverged: the net has weights that are not finite, in epoch {self.epoch}") from error
 
     def _batches(self) -> Iterator[Tensor]:
         order = torch.randperm(self.n_rows, generator=self.generator)
