@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from emnesy_gpu.kernels.cpu import carry_chain, carry_chain_linear, carry_chain_wide, compile, parallel
-from emnesy_gpu.kernels.cpu.lanes import FLOAT32_LANES, exp_nonpositive, load, scratch, store
+from emnesy_gpu.kernels.cpu.lanes import FLOAT32_LANES, KEPT_BYTES, exp_nonpositive, kept_scratch, load, scratch, store
 from emnesy_gpu.kernels.cpu.philox import philox
 from emnesy_gpu.kernels.cpu.transpose import TILE, read_columns, write_columns
 from numba import njit
@@ -84,6 +84,18 @@ def test_exp_of_lanes(dtype, tolerance):
     assert np.isnan(rows.flat[2])
     assert (rows.flat[[1, 3, 4]] == 0.0).all()
     assert np.abs(rows.ravel()[5:] / expected.ravel()[5:] - 1.0).max() < tolerance
+
+
+def test_small_scratch_is_kept_by_its_thread_alone():
+    kept = kept_scratch(100)
+    assert kept_scratch(50) is kept_scratch(100) is kept
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(kept_scratch, 100).result()
+    assert not np.shares_memory(other, kept)
+    large = KEPT_BYTES // kept[0].nbytes + 1
+    assert len(kept_scratch(large)) == large
+    assert not np.shares_memory(kept_scratch(large), kept_scratch(large - 1))
+    assert kept_scratch(100) is kept_scratch(large - 1)
 
 
 @njit

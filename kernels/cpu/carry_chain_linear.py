@@ -12,7 +12,6 @@ import math
 from functools import cache
 from typing import NamedTuple
 
-import numpy as np
 from emnesy_gpu.kernels.cpu.carry_chain_rows import POSSIBLE, carry_out
 from emnesy_gpu.kernels.cpu.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.lanes import (
@@ -20,7 +19,7 @@ from emnesy_gpu.kernels.cpu.lanes import (
     exp_nonpositive,
     exponent_of,
     filled,
-    lane_rows,
+    kept_scratch,
     load,
     maximum,
     minimum,
@@ -101,7 +100,8 @@ def run(logits, label, marginals, log_evidence, status, prior_share, factor) -> 
     batch, k, n, base = logits.shape
     at = layout(k, n, base)
     flat_logits, flat_marginals = logits.reshape(batch, -1), marginals.reshape(batch, -1)
-    return sum_product(flat_logits, label, flat_marginals, log_evidence, status, prior_share, factor, at)
+    work = kept_scratch(at.total)
+    return sum_product(flat_logits, label, flat_marginals, log_evidence, status, prior_share, factor, at, work)
 
 
 @lane_function
@@ -362,10 +362,9 @@ def backward(work, at, marginals, first, last, prior_share, factor):
 
 
 @kernel
-def sum_product(logits, label, marginals, log_evidence, status, prior_share, factor, at):
-    """FLOAT32_LANES rows at a time; returns how many are left to recompute."""
+def sum_product(logits, label, marginals, log_evidence, status, prior_share, factor, at, work):
+    """FLOAT32_LANES rows at a time, in at.total rows of work; returns how many are left to recompute."""
     k, n, base = at.n_addends, at.n_digits, at.base
-    work = lane_rows(at.total, FLOAT32_LANES, np.float32)
     recompute = 0
     for row in range(at.padded, at.padded + BLOCK):
         store(work, row, 0.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -22,6 +23,7 @@ from numba.extending import intrinsic, models, overload, register_model
 FLOAT32_LANES = 32
 FLOAT64_LANES = 16
 CACHE_LINE = 64
+KEPT_BYTES = 1 << 19
 LOG2_E = math.log2(math.e)
 LOG_2_PARTS = {
     types.float32: (0.693145751953125, 1.4286068203094173e-06),
@@ -281,6 +283,27 @@ def scratch(rows: int, dtype: type) -> np.ndarray:
     if dtype is np.float32:
         return torch.empty((rows, FLOAT32_LANES), dtype=torch.float32).numpy()
     return torch.empty((rows, FLOAT64_LANES), dtype=torch.float64).numpy()
+
+
+class _Kept(threading.local):
+    def __init__(self) -> None:
+        self.rows = scratch(0, np.float32)
+
+
+_kept = _Kept()
+
+
+def kept_scratch(rows: int) -> np.ndarray:
+    """float32 scratch of at least that many rows, which the thread keeps for its next call up to KEPT_BYTES.
+
+    One can be in use at a time. A small batch then takes no memory but its results.
+    """
+    if len(_kept.rows) >= rows:
+        return _kept.rows
+    fresh = scratch(rows, np.float32)
+    if fresh.nbytes <= KEPT_BYTES:
+        _kept.rows = fresh
+    return fresh
 
 
 @lane_function
