@@ -198,7 +198,7 @@ def test_run_directory_keeps_settings_and_rejects_foreign_files(tmp_path):
     directory.create(SMALL)
     assert directory.read_settings() == SMALL
     with pytest.raises(DataError, match="holds a run already"):
-        directory.check_unused()
+        RunDirectory.unused(directory.path)
     for text in ("", "{}", '{"settings": {"digits": 1}}', '{"settings": {"colour": 1}}', "[]"):
         directory.config.write_text(text)
         with pytest.raises(DataError, match="is not the config of a run"):

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from emnesy_gpu.tasks import images
-from emnesy_gpu.tasks.extras import require
 from emnesy_gpu.tasks.mnist_addition import Training
 from emnesy_gpu.tasks.plots import save_learning_curve
 from emnesy_gpu.tasks.progress import ADDITION_ACCURACIES, PlainReporter
@@ -32,10 +31,7 @@ def begun(
     **others: Any,
 ) -> AdditionRunner:
     """A new run; settings that are None come from the recipe."""
-    directory = None if out is None else RunDirectory(out)
-    if directory is not None:
-        directory.check_unused()
-        require("matplotlib.figure")
+    directory = RunDirectory.unused(out)
     data_set = images.load(data, data_dir)
     chosen = {"epochs": epochs, "batch": batch, "lr": lr, "views": views}
     chosen = {name: value for name, value in chosen.items() if value is not None}
@@ -52,8 +48,7 @@ def begun(
 
 def continued(path: Path, data_dir: Path | None) -> AdditionRunner:
     """The run in a directory, after its last finished epoch."""
-    require("matplotlib.figure")
-    directory = RunDirectory(path)
+    directory = RunDirectory.used(path)
     settings = directory.read_settings()
     return _runner(settings, images.load(settings.data, data_dir), directory, resumed=True)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from emnesy_gpu.tasks.extras import require
 from emnesy_gpu.tasks.images import DataError
 from emnesy_gpu.tasks.recipes import RunSettings, Settings
 from emnesy_gpu.version import __version__
@@ -36,10 +37,22 @@ class RunDirectory:
         self.checkpoint, self.summary = path / "checkpoint.pt", path / "summary.json"
         self.curve = path / "curve.png"
 
-    def check_unused(self) -> None:
-        """DataError where the directory holds a run already."""
-        if self.config.exists():
-            raise DataError(f"{self.path} holds a run already: continue it with --resume, or choose another --out")
+    @classmethod
+    def unused(cls, path: Path | None, settings_type: type[RunSettings] = Settings) -> RunDirectory | None:
+        """For a new run, None without a path; DataError where there is a run already."""
+        if path is None:
+            return None
+        require("matplotlib.figure")
+        directory = cls(path, settings_type)
+        if directory.config.exists():
+            raise DataError(f"{path} holds a run already: continue it with --resume, or choose another --out")
+        return directory
+
+    @classmethod
+    def used(cls, path: Path, settings_type: type[RunSettings] = Settings) -> RunDirectory:
+        """Of a run that is to be continued."""
+        require("matplotlib.figure")
+        return cls(path, settings_type)
 
     def create(self, settings: RunSettings) -> None:
         """Make the directory and write the settings."""

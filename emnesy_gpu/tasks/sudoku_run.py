@@ -30,10 +30,7 @@ def begun(
     out: Path | None, data_dir: Path | None, visudo_dir: Path | None, *, threads: int | None, **options: Any
 ) -> SudokuRunner:
     """A new run; settings that are None come from the recipe."""
-    directory = None if out is None else RunDirectory(out, SudokuSettings)
-    if directory is not None:
-        directory.check_unused()
-        require("matplotlib.figure")
+    directory = RunDirectory.unused(out, SudokuSettings)
     require("scipy.optimize")
     split = visudo_data.load(options["size"], options["split"], options["data"], data_dir, visudo_dir)
     given = {name: value for name, value in options.items() if value is not None or name not in CHOSEN_BY_RECIPE}
@@ -44,9 +41,8 @@ def begun(
 
 def continued(path: Path, data_dir: Path | None, visudo_dir: Path | None) -> SudokuRunner:
     """The run in a directory, after its last finished epoch."""
-    require("matplotlib.figure")
     require("scipy.optimize")
-    directory = RunDirectory(path, SudokuSettings)
+    directory = RunDirectory.used(path, SudokuSettings)
     settings = directory.read_settings()
     split = visudo_data.load(settings.size, settings.split, settings.data, data_dir, visudo_dir)
     return _runner(settings, split, directory, resumed=True)

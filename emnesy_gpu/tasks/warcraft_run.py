@@ -10,7 +10,6 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.tasks import warcraft_data
-from emnesy_gpu.tasks.extras import require
 from emnesy_gpu.tasks.map_plots import CLASS_NAMES, MapView, save_maps
 from emnesy_gpu.tasks.plots import save_learning_curve
 from emnesy_gpu.tasks.progress import PlainReporter
@@ -28,10 +27,7 @@ def begun(
     out: Path | None, data_dir: Path | None, *, threads: int | None, maps: int | None, **options: Any
 ) -> WarcraftRunner:
     """A new run; settings that are None come from the recipe."""
-    directory = None if out is None else RunDirectory(out, WarcraftSettings)
-    if directory is not None:
-        directory.check_unused()
-        require("matplotlib.figure")
+    directory = RunDirectory.unused(out, WarcraftSettings)
     data = warcraft_data.load(options["size"], options["data"], data_dir, maps)
     given = {name: value for name, value in options.items() if value is not None or name not in CHOSEN_BY_RECIPE}
     values = {**recipe(data.size), **given, "data": data.data, "origin": data.origin}
@@ -43,8 +39,7 @@ def begun(
 
 def continued(path: Path, data_dir: Path | None) -> WarcraftRunner:
     """The run in a directory, after its last finished epoch."""
-    require("matplotlib.figure")
-    directory = RunDirectory(path, WarcraftSettings)
+    directory = RunDirectory.used(path, WarcraftSettings)
     settings = directory.read_settings()
     data = warcraft_data.load(settings.size, settings.data, data_dir, settings.maps)
     return _runner(settings, data, directory, resumed=True)
