@@ -115,8 +115,9 @@ def summary(samples: Sampler, calls: int, elapsed: float) -> Row:
     }
 
 
-def on_cpu(call: Callable[[], object], device: torch.device) -> Row:
-    return {"peak MiB above inputs": _mib(peak_bytes(call, device)), "process peak MiB": _mib(process_peak_bytes())}
+def on_cpu(call: Callable[[], object], device: torch.device, plain_torch: bool) -> Row:
+    peak = peak_bytes(call, device, plain_torch)
+    return {"peak MiB above inputs": _mib(peak), "process peak MiB": _mib(process_peak_bytes())}
 
 
 def process_peak_bytes() -> int | None:
@@ -141,7 +142,10 @@ def measure(names: Sequence[str], n_digits: int, batch: int, seconds: float, dev
     nvml = open_nvml(device) if device.type == "cuda" else None
     for name in names:
         row: Row = {"method": name, "digits": float(n_digits), "batch": float(batch)}
-        row |= on_cpu(calls[name], device) if nvml is None else on_gpu(calls[name], device, seconds, *nvml)
+        if nvml is None:
+            row |= on_cpu(calls[name], device, name in addition.SUITE.plain_torch)
+        else:
+            row |= on_gpu(calls[name], device, seconds, *nvml)
         rows.append(row)
     return rows
 

@@ -8,28 +8,46 @@ import math
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from emnesy_gpu.benchmarks import addition, measure, startup, sudoku, suite
 
 CPU = torch.device("cpu")
 
 
-def allocate() -> None:
-    first = torch.ones(4 * 2**20)
+def hold(n_bytes: int) -> tuple[Tensor, Tensor]:
+    return torch.ones(n_bytes // 8), torch.ones(n_bytes // 8)
+
+
+def take_turns(n_bytes: int) -> None:
+    first = torch.ones(n_bytes // 4)
     del first
-    torch.ones(2 * 2**20)
+    torch.ones(n_bytes // 8)
 
 
-def test_peak_bytes_counts_what_a_call_allocates() -> None:
-    """In a new process, as the benchmarks do: holes in the heap of an old one would be counted or used."""
+@pytest.mark.parametrize(("function", "plain_torch"), [(hold, False), (hold, True), (take_turns, True)])
+@pytest.mark.parametrize("n_bytes", [20 * 2**10, 300 * 2**10, 50 * 2**20])
+def test_peak_bytes_counts_what_a_call_allocates(n_bytes: int, function: Callable, plain_torch: bool) -> None:
+    """In a new process, as the benchmarks do: an old one has holes in its heap."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        peak = pool.apply(measure.peak_bytes, (allocate, CPU))
+        peak = pool.apply(measure.peak_bytes, (partial(function, n_bytes), CPU, plain_torch))
     assert peak is not None
-    assert 15 * 2**20 < peak < 18 * 2**20
+    assert abs(peak - n_bytes) <= (0 if plain_torch else 16 * 2**10)
+
+
+def test_a_small_batch_takes_no_memory_but_its_results() -> None:
+    """4 digits, 256 sums: 80 KiB of marginals, and less than 2 of evidence and status."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        peak = pool.apply(suite.measure_peak, ("addition", 4, 256, "fused", "cpu", 1))
+        baseline = pool.apply(suite.measure_peak, ("addition", 4, 256, "BP-std", "cpu", 1))
+    assert abs(peak - 82 * 2**10) <= 16 * 2**10
+    assert baseline > 10 * 82 * 2**10
 
 
 def kill_this_process(number: int) -> int:

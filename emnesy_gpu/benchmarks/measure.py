@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import multiprocessing
+import os
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +25,9 @@ import torch
 
 from emnesy_gpu.memory import PeakMemory, size_of
 
-M_MMAP_THRESHOLD = -3
-SMALL_ALLOCATION = 64 * 1024
+M_TRIM_THRESHOLD, M_MMAP_MAX, NEVER = -1, -4, -1
+PR_SET_THP_DISABLE = 41
+SMAPS = "/proc/self/smaps_rollup"
 
 
 def median_seconds(
@@ -45,23 +51,59 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def peak_bytes(function: Callable[[], object], device: torch.device) -> int | None:
+def peak_bytes(function: Callable[[], object], device: torch.device, plain_torch: bool = False) -> int | None:
     """The most memory in use during a call beyond what was in use before it; None where it cannot be read.
 
-    On a CPU: the peak resident size of this process (Linux), with allocations above 64 KiB returned to the system at
-    once, so that the difference counts every buffer, whoever allocated it.
+    On CUDA by the allocator of PyTorch. On a CPU too where the call is ``plain_torch``, whose tensors are all there
+    is. Else (Linux) by the pages that a call touches while nothing that is freed returns to the system: exact for a
+    few large buffers, while the holes that many small ones leave would count as well. The peak of the resident size
+    that the system keeps is off by up to 128 KiB a core.
     """
     function()
-    if device.type == "cpu":
-        if platform.system() != "Linux":
-            return None
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, SMALL_ALLOCATION)
+    if device.type == "cuda":
+        memory = PeakMemory(device)
         function()
-        libc.malloc_trim(0)
-    memory = PeakMemory(device)
+        return memory.bytes()
+    return _peak_of_tensors(function) if plain_torch else _touched_bytes(function)
+
+
+def _touched_bytes(function: Callable[[], object]) -> int | None:
+    if platform.system() != "Linux":
+        return None
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_MMAP_MAX, 0)
+    libc.mallopt(M_TRIM_THRESHOLD, NEVER)
+    libc.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
     function()
-    return memory.bytes()
+    libc.malloc_trim(0)
+    before = size_of("Rss", SMAPS)
+    function()
+    return size_of("Rss", SMAPS) - before
+
+
+def _peak_of_tensors(function: Callable[[], object]) -> int:
+    cpu = [torch.profiler.ProfilerActivity.CPU]
+    with tempfile.TemporaryDirectory() as folder, _no_standard_error():
+        with torch.profiler.profile(activities=cpu, profile_memory=True) as profile:
+            function()
+        trace = Path(folder, "trace.json")
+        profile.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text())["traceEvents"]
+    steps = sorted((event for event in events if event["name"] == "[memory]"), key=itemgetter("ts"))
+    return max(accumulate((step["args"]["Bytes"] for step in steps), initial=0))
+
+
+@contextlib.contextmanager
+def _no_standard_error() -> Iterator[None]:
+    """The profiler reports its start and its end there, past Python."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def free_bytes(device: torch.device) -> float:

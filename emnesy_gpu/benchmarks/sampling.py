@@ -91,4 +91,5 @@ SUITE = Suite(
     unit="sample",
     work=lambda samples: samples,
     baseline="torch one-hot",
+    plain_torch=("torch one-hot", "torch bits", "copy"),
 )

@@ -127,4 +127,5 @@ SUITE = Suite(
     unit="sample",
     work=lambda size: SAMPLES,
     baseline="torch ABC",
+    plain_torch=("torch ABC", "torch min-plus", "copy"),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, inf
 from typing import Any
@@ -26,7 +26,8 @@ class Suite:
 
     name: of the module in this package that holds it as ``SUITE``. methods: name -> what it computes, in the order of
     the table; the last is a copy. inputs(size, batch, device) -> what the other two functions take. errors: the largest
-    error of the methods that infer something. work: what one row costs, in ``unit``s, for the plot.
+    error of the methods that infer something. work: what one row costs, in ``unit``s, for the plot. plain_torch: the
+    methods whose memory is tensors alone.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Suite:
     work: Callable[[int], float]
     baseline: str = "BP-std"
     copy: str = "copy"
+    plain_torch: Collection[str] = ("torch EM", "BP-std", "softmax", "copy")
 
 
 @dataclass
@@ -101,7 +103,7 @@ def measure_peak(name: str, size: int, batch: int, method: str, device: str, thr
 
     def peak(rows: int) -> float | None:
         call = suite.calls(*suite.inputs(size, rows, where)).get(method)
-        return None if call is None else peak_bytes(call, where)
+        return None if call is None else peak_bytes(call, where, method in suite.plain_torch)
 
     estimate = TRIAL_SHARE * (peak(ceil(batch / TRIAL_SHARE)) or 0)
     return inf if estimate > free_bytes(where) else peak(batch)

@@ -32,6 +32,7 @@ E_STEP_METHODS = {
 }
 """Method of the benchmarks -> method here; the others play no part."""
 
+PLAIN_TORCH = ("torch", "bp-std")
 E_STEP_SECONDS = 0.3
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory")
 
@@ -76,7 +77,7 @@ def trained(cell: Cell, job: dict[str, Any]) -> list[dict[str, Any]]:
         "seconds_per_epoch": sum(seconds.values()),
         "seconds_e_per_epoch": seconds["e"],
         "seconds_m_per_epoch": seconds["m"],
-        "peak_e_step_bytes": measure.peak_bytes(_e_step(training), training.device),
+        "peak_e_step_bytes": measure.peak_bytes(_e_step(training), training.device, cell.method in PLAIN_TORCH),
         "peak_process_bytes": runner.peak_bytes,
         "history": curve(history, HEADLINES[cell.task]),
         "machine": measure.machine(training.device),
