@@ -55,9 +55,9 @@ def peak_bytes(function: Callable[[], object], device: torch.device, plain_torch
     """The most memory in use during a call beyond what was in use before it; None where it cannot be read.
 
     On CUDA by the allocator of PyTorch. On a CPU too where the call is ``plain_torch``, whose tensors are all there
-    is. Else (Linux) by the pages that a call touches while nothing that is freed returns to the system: exact for a
-    few large buffers, while the holes that many small ones leave would count as well. The peak of the resident size
-    that the system keeps is off by up to 128 KiB a core.
+    is. Else (glibc on Linux) by the pages that a call touches while nothing that is freed returns to the system: exact
+    for a few large buffers, while the holes that many small ones leave would count as well. The peak of the resident
+    size that the system keeps is off by up to 128 KiB a core.
     """
     function()
     if device.type == "cuda":
@@ -68,7 +68,7 @@ def peak_bytes(function: Callable[[], object], device: torch.device, plain_torch
 
 
 def _touched_bytes(function: Callable[[], object]) -> int | None:
-    if platform.system() != "Linux":
+    if not Path(SMAPS).exists():
         return None
     libc = ctypes.CDLL(None)
     libc.mallopt(M_MMAP_MAX, 0)
