@@ -60,6 +60,14 @@ def test_weights_that_are_no_numbers_end_the_training(data):
         training.run_epoch()
 
 
+def test_a_loss_that_is_no_number_ends_the_training(data):
+    """Plain torch engines do not look at their inputs."""
+    training = Training(replace(SMALL, engine="bp-std"), data)
+    torch.nn.init.constant_(next(training.model.parameters()), float("nan"))
+    with pytest.raises(DivergedError, match="the loss is nan, in epoch 1"):
+        training.run_epoch()
+
+
 def test_an_error_with_sound_weights_stays_what_it_is(data, monkeypatch):
     training = Training(SMALL, data)
     pixels, label = training.rows(torch.arange(4))

@@ -26,7 +26,7 @@ VIEW_STRENGTH = 0.6
 
 
 class DivergedError(ArithmeticError):
-    """Training cannot go on: the net has weights that are NaN or infinite."""
+    """Training cannot go on: the loss or weights of the net are NaN or infinite."""
 
 
 class EMTraining:
@@ -137,11 +137,14 @@ class EMTraining:
 
     def _step(self, pixels: Tensor, label: Tensor) -> BatchMetrics:
         try:
-            return self.trainer.step(pixels, label)
+            metrics = self.trainer.step(pixels, label)
         except ValueError as error:
             if all(weight.isfinite().all() for weight in self.model.parameters()):
                 raise
             raise DivergedError(f"diverged: the net has weights that are not finite, in epoch {self.epoch}") from error
+        if not math.isfinite(metrics["loss"]):
+            raise DivergedError(f"diverged: the loss is {metrics['loss']}, in epoch {self.epoch}")
+        return metrics
 
     def _batches(self) -> Iterator[Tensor]:
         order = torch.randperm(self.n_rows, generator=self.generator)
