@@ -18,6 +18,7 @@ import torch
 import emnesy_gpu as em
 from emnesy_gpu.benchmarks import measure, suite
 from emnesy_gpu.reproduce.protocol import Cell
+from emnesy_gpu.tasks import comparison
 from emnesy_gpu.tasks.commands import run_of, train
 from emnesy_gpu.tasks.run_directory import RunDirectory, replace_file
 from emnesy_gpu.tasks.runner import INTERRUPTED, Runner
@@ -32,7 +33,6 @@ E_STEP_METHODS = {
 }
 """Method of the benchmarks -> method here; the others play no part."""
 
-PLAIN_TORCH = ("torch", "bp-std")
 E_STEP_SECONDS = 0.3
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory")
 
@@ -77,7 +77,7 @@ def trained(cell: Cell, job: dict[str, Any]) -> list[dict[str, Any]]:
         "seconds_per_epoch": sum(seconds.values()),
         "seconds_e_per_epoch": seconds["e"],
         "seconds_m_per_epoch": seconds["m"],
-        "peak_e_step_bytes": measure.peak_bytes(_e_step(training), training.device, cell.method in PLAIN_TORCH),
+        "peak_e_step_bytes": measure.peak_bytes(_e_step(training), training.device, cell.method in comparison.NAMES),
         "peak_process_bytes": runner.peak_bytes,
         "history": curve(history, HEADLINES[cell.task]),
         "machine": measure.machine(training.device),

@@ -42,10 +42,10 @@ class RunDirectory:
         """For a new run, None without a path; DataError where there is a run already."""
         if path is None:
             return None
-        require("matplotlib.figure")
         directory = cls(path, settings_type)
         if directory.config.exists():
             raise DataError(f"{path} holds a run already: continue it with --resume, or choose another --out")
+        require("matplotlib.figure")
         return directory
 
     @classmethod

@@ -285,6 +285,14 @@ def scratch(rows: int, dtype: type) -> np.ndarray:
     return torch.empty((rows, FLOAT64_LANES), dtype=torch.float64).numpy()
 
 
+@lane_function
+def lane_rows(rows, lanes, dtype):
+    """The same inside a kernel, where it costs less."""
+    numbers = np.empty(rows * lanes + CACHE_LINE, dtype)
+    first = (-numbers.ctypes.data % CACHE_LINE) // numbers.itemsize
+    return numbers[first : first + rows * lanes].reshape(rows, lanes)
+
+
 class _Kept(threading.local):
     def __init__(self) -> None:
         self.rows = scratch(0, np.float32)
@@ -304,11 +312,3 @@ def kept_scratch(rows: int) -> np.ndarray:
     if fresh.nbytes <= KEPT_BYTES:
         _kept.rows = fresh
     return fresh
-
-
-@lane_function
-def lane_rows(rows, lanes, dtype):
-    """The same inside a kernel, where it costs less."""
-    numbers = np.empty(rows * lanes + CACHE_LINE, dtype)
-    first = (-numbers.ctypes.data % CACHE_LINE) // numbers.itemsize
-    return numbers[first : first + rows * lanes].reshape(rows, lanes)
