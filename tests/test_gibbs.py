@@ -188,8 +188,6 @@ def test_inputs_without_a_posterior() -> None:
     alone = em.posterior(small_problem(), logits[:1], torch.tensor([1]), em.Gibbs(2, 4))
     assert post.possible.tolist() == [True, False]
     assert torch.equal(post.marginals[0], alone.marginals[0])
-    with pytest.raises(em.UnsupportedEngineError, match=r"em\.Rejection"):
-        em.posterior(em.ShortestPath(2), torch.zeros(1, 2, 2, 5), torch.ones(1, 2, 2).long(), em.Gibbs())
 
 
 def test_an_empty_batch() -> None:

@@ -1,4 +1,4 @@
-"""Gibbs chains on scores: addition and black boxes, against enumeration of the tempered distribution."""
+"""Gibbs chains on scores: addition, paths and black boxes, against enumeration of the tempered distribution."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
-from emnesy_gpu.problems import sampled
+from emnesy_gpu.problems import sampled, shortest_path
 from tests.black_boxes import ADDITION, SHAPE, equal_digits
 from tests.test_abc import draw_logits
 
@@ -33,14 +33,19 @@ CASES = [
     (SMALL, torch.tensor([2, 2, 2])),
     (em.Addition(1, base=4, n_addends=3), torch.tensor([1, 3])),
     (scored(), torch.tensor(1)),
+    (em.ShortestPath(2, 3, costs=(0.1, 0.2, 2.0)), torch.tensor([[1, 0, 0], [0, 1, 1]])),
+    (em.ShortestPath(3, 2, costs=(0.0, 0.1)), torch.tensor([[0, 3], [1, 0], [5, 0]])),
 ]
-"""Problems and a label of each; the second one is that of no sum."""
+"""Problems and a label of each; the second one is that of no sum, the last one has marked ends."""
 
 
 def count_satisfied(problem: em.Problem, z: Tensor, label: Tensor) -> tuple[Tensor, int]:
     """Of z [M, *latent_shape], and how many constraints there are."""
     if isinstance(problem, em.Addition):
         return (problem.label(z) == label).sum(-1), problem.n_label_digits
+    if isinstance(problem, em.ShortestPath):
+        (start,), (goal,) = ((label & bit).nonzero() if (label & bit).any() else (None,) for bit in (2, 4))
+        return ((problem.label(z, start, goal) & 1) == (label & 1)).flatten(1).sum(-1), label.numel()
     return different_and_even(z, label), 3
 
 
@@ -126,8 +131,51 @@ def test_black_boxes_have_the_chains_of_addition(form: dict) -> None:
     assert torch.equal(post.info["satisfied"], expected.info["satisfied"])
 
 
+@pytest.mark.parametrize(
+    "problem",
+    [
+        em.ShortestPath(6, 5),
+        em.ShortestPath(3, 4, costs=(0.0, 0.1, 0.1, 3.0)),
+        em.ShortestPath(4, costs=[0.1 * (v + 1) for v in range(32)]),
+        em.ShortestPath(3, costs=(0.1, 9000.0)),
+    ],
+    ids=lambda problem: f"{problem.height}x{problem.width}-{problem.cardinality}",
+)
+@pytest.mark.parametrize(
+    "engine",
+    [em.Gibbs(3, 4, 1.0, first_row=2**32 - 3), em.Gibbs(1, 1, 0.0), em.Gibbs(7, 5, 0.3, seed=2**62 + 5)],
+    ids=["annealed", "prior", "weak"],
+)
+def test_the_kernel_for_paths_has_the_chains_of_plain_torch(monkeypatch, problem, engine: em.Gibbs) -> None:
+    """Five classes leave lanes without a chain, 32 one chain a block, and large costs do not fit 16 bits."""
+    logits = draw_logits(problem, batch=5, sd=2.0)
+    label = problem.label(logits.argmax(-1), start=(1, 0), goal=torch.tensor([[2, 2], [0, 1], [2, 1], [1, 0], [2, 2]]))
+    logits[0, 0, 0, 1:] = NEG_INF
+    fused = em.posterior(problem, logits, label, engine)
+    monkeypatch.setattr(shortest_path, "backend_for", lambda device: "triton")
+    plain = em.posterior(problem, logits, label, engine)
+    assert torch.equal(fused.marginals, plain.marginals)
+    assert torch.equal(fused.log_evidence, plain.log_evidence)
+    assert torch.equal(fused.info["satisfied"], plain.info["satisfied"])
+
+
+def test_threads_change_no_chain_of_paths() -> None:
+    problem, threads = em.ShortestPath(8), torch.get_num_threads()
+    logits = draw_logits(problem, batch=41)
+    label, engine = problem.label(logits.argmax(-1)), em.Gibbs(chains=2, sweeps=3)
+    try:
+        torch.set_num_threads(1)
+        one = em.posterior(problem, logits, label, engine)
+        torch.set_num_threads(3)
+        three = em.posterior(problem, logits, label, engine)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(one.marginals, three.marginals)
+    assert torch.equal(one.log_evidence, three.log_evidence)
+
+
 @pytest.mark.parametrize("chunk", [10, 70, 1000])
-@pytest.mark.parametrize("problem", [SMALL, scored()], ids=str)
+@pytest.mark.parametrize("problem", [SMALL, scored(), em.ShortestPath(3)], ids=str)
 def test_neither_chunks_nor_the_batch_change_a_bit(monkeypatch, problem: em.Problem, chunk: int) -> None:
     logits = draw_logits(problem, batch=7)
     label = torch.ones(7, *problem.label_shape, dtype=torch.int64)
@@ -210,7 +258,14 @@ def test_scores_that_count_no_constraints(score, error: type[Exception]) -> None
         em.posterior(problem, draw_logits(problem), torch.tensor([1]), em.Gibbs(1, 2))
 
 
-@pytest.mark.parametrize("problem", [SMALL, scored()], ids=str)
+def test_labels_that_are_no_masks_of_paths_are_refused_by_chains_too() -> None:
+    problem = em.ShortestPath(2)
+    label = torch.tensor([[[1, 0], [0, 1]], [[1, 2], [0, 1]]])
+    with pytest.raises(ValueError, match=r"label\[1\] must be a mask"):
+        em.posterior(problem, draw_logits(problem, batch=2), label, em.Gibbs(1, 2))
+
+
+@pytest.mark.parametrize("problem", [SMALL, scored(), em.ShortestPath(2)], ids=str)
 def test_an_empty_batch(problem: em.Problem) -> None:
     label = torch.zeros(0, *problem.label_shape, dtype=torch.int64)
     logits = draw_logits(problem)[:0]

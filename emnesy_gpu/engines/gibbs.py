@@ -19,11 +19,12 @@ class Gibbs(Engine):
     """Annealed, Rao-Blackwellised Gibbs sampling from p(z) ~ prior(z) exp(-penalty * conflicts(z)).
 
     Conflicts are pairs of equal symbols in a group, counted in every group, for ``em.Sudoku`` and ``em.AllDifferent``;
-    wrong digits of the sum for ``em.Addition``, and violated constraints for ``em.BlackBox``, as ``em.ABC`` counts
-    them. A chain starts with a draw from the prior; a sweep draws each symbol in turn from p(z_i = v | rest) ~
-    prior_i(v) exp(-c * conflicts of z with z_i = v), where c grows linearly to ``penalty`` over the first half of the
-    sweeps. The marginals are the mean of these conditionals over the second half and the chains. Where the net is
-    uncertain this is worth more than weighted samples from the prior by far.
+    wrong digits of the sum for ``em.Addition``, cells on one only of two paths for ``em.ShortestPath``, and violated
+    constraints for ``em.BlackBox``, as ``em.ABC`` counts them. A chain starts with a draw from the prior; a sweep draws
+    each symbol in turn from p(z_i = v | rest) ~ prior_i(v) exp(-c * conflicts of z with z_i = v), where c grows
+    linearly to ``penalty`` over the first half of the sweeps. The marginals are the mean of these conditionals over the
+    second half and the chains. Where the net is uncertain this is worth more than weighted samples from the prior by
+    far.
 
     Chains move one symbol at a time, so that large penalties freeze them once no conflict is left. On addition every
     way from one pair of numbers to another leads through wrong sums: a penalty of 3 comes closest to the exact
@@ -48,9 +49,10 @@ class Gibbs(Engine):
     Random words: Philox-4x32-10, counter (symbol // 4, chain * 2**16 + sweep, row), key ``seed``; float32 or integers
     in a fixed order, so that the chains are the same on every back end, whatever the batch split. Prior odds and
     penalties of groups below exp(-40) are cut off there, and conditionals given scores are rounded to 2**-24 of the
-    largest. Cost per row: O(chains * sweeps * N * K * groups per symbol) with
-    groups, else the score of chains * sweeps * N * K assignments, by torch on the device of the logits; memory
-    constant in chains and sweeps but for a few integers a chain.
+    largest. Cost per row: O(chains * sweeps * N * K * groups per symbol) with groups, else the score of chains * sweeps
+    * N * K assignments, in one kernel for paths on the CPU, and by torch on the device of the logits for all else.
+    Memory constant in chains and sweeps but for a few integers a chain; the kernel for paths takes 4 bytes * sweeps * N
+    of factors.
 
     >>> import torch, emnesy_gpu as em
     >>> problem = em.Sudoku(4)

@@ -46,6 +46,11 @@ def ends(label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return first.to(int32), last.to(int32), fine
 
 
+def check_rows(logits: Tensor, label: Tensor) -> None:
+    """Raises ValueError for the first row with logits or a label that are not allowed."""
+    _checked_status(logits, label, ends(label)[2], True)
+
+
 def _checked_status(logits: Tensor, label: Tensor, fine: Tensor, check: bool) -> Tensor:
     status = torch.where(fine, checks.row_status(logits, label, None), checks.INVALID_LABEL).to(torch.uint8)
     if check and status.numel() and int(status.max()) == checks.INVALID_LABEL:
@@ -208,6 +213,11 @@ def _exponents(score: str, kernel: str, n_cells: int, device: torch.device) -> T
     if score == "cells":
         return torch.arange(-2.0 * n_cells, 1.0, dtype=float64, device=device)
     return torch.arange(-float(LEVELS), 1.0, dtype=float64, device=device) / 10.0
+
+
+def gibbs_chains(prior: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """See ``emnesy_gpu.kernels.cpu.grid_paths_gibbs``: CPU tensors only, and no operator for that."""
+    return kernels_for("grid_paths_gibbs", prior.device).run_chains(prior, *others)  # type: ignore[no-any-return]
 
 
 def _posterior_fake(logits: Tensor, *_: object) -> Weighted:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.ops.grid_paths import GOAL, ON_PATH, START
-from emnesy_gpu.problems.problem import Marginals, Problem, SamplingSettings, Weighted
+from emnesy_gpu.backends import backend_for
+from emnesy_gpu.ops.grid_paths import GOAL, ON_PATH, START, check_rows, ends, gibbs_chains
+from emnesy_gpu.problems import single_site
+from emnesy_gpu.problems.problem import Chains, GibbsSettings, Marginals, Problem, SamplingSettings, Weighted
 
 TERRAIN = (0.8, 1.2, 5.3, 7.7, 9.2)
 """Costs of the Warcraft maps: grass, earth, forest, water, rock."""
@@ -29,8 +32,8 @@ class ShortestPath(Problem):
     at the least distance from the start. (Cells of cost 0 count as a cost below everything else.) The rule is the same
     on every back end, and that of the Warcraft maps (Vlastelica et al., ICLR 2020) in exact arithmetic.
 
-    p(y | x) has no closed form: inference is by samples, ``em.ABC`` or ``em.Rejection``. A sampled map is weighed by
-    its own cheapest path p against the label y:
+    p(y | x) has no closed form: inference is by samples, ``em.ABC``, ``em.Rejection`` or ``em.Gibbs``. A sampled map is
+    weighed by its own cheapest path p against the label y:
 
         exponential (the default)    w = exp(-sharpness |p xor y|), the cells that are on one of them only
         fraction                     w = (|p and y| / |p or y|) ** sharpness
@@ -39,7 +42,8 @@ class ShortestPath(Problem):
     ``em.ABC(target_ess=8)`` learns well. With score="cost" the kernels see costs under the sampled map instead,
     exp(-sharpness (cost(y) - cost(p))) and (cost(p) / cost(y)) ** sharpness, clamped at 1 for a y that is no path;
     their limit is "y is one of the cheapest paths", which favours maps with many of them: training on it merges
-    classes. (Fractions are rounded down to multiples of 2^-14, gaps are at most 1638.4.)
+    classes. (Fractions are rounded down to multiples of 2^-14, gaps are at most 1638.4.) ``em.Gibbs`` counts the cells
+    of p xor y as conflicts, with either score, and solves a map for each class of each cell in every sweep.
 
     Args:
         height, width: cells, 2..40.
@@ -162,6 +166,34 @@ class ShortestPath(Problem):
         )
         acceptance = matches.to(ess.dtype) / settings.n_samples
         return Weighted(Marginals(marginals, log_evidence, status == 0), ess, sharpness, acceptance)
+
+    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: GibbsSettings, check: bool) -> Chains:
+        if check:
+            check_rows(logits, label)
+        start, goal, _ = ends(label)
+        facts = torch.cat([(label & ON_PATH).flatten(1), start[:, None], goal[:, None]], 1)
+        fused = self._fused_chains if backend_for(logits.device) == "cpu" else None
+        return single_site.gibbs_marginals(
+            logits, facts, settings, self._agreeing_cells, prod(self.latent_shape), fused
+        )
+
+    def _fused_chains(self, prior: Tensor, facts: Tensor, factors: Tensor, settings: GibbsSettings) -> single_site.Sums:
+        mask, start, goal = self._parts(facts)
+        maps = self._integer_costs(prior.device), mask.view(-1, *self.latent_shape), start, goal
+        numbers = settings.chains, settings.sweeps, settings.seed, settings.first_row
+        return gibbs_chains(prior, factors, *maps, settings.penalty > 0, *numbers)
+
+    @staticmethod
+    def _parts(facts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The mask uint8 [batch, N], start and goal int32 [batch]."""
+        return facts[:, :-2].to(torch.uint8), facts[:, -2].to(torch.int32), facts[:, -1].to(torch.int32)
+
+    def _agreeing_cells(self, z: Tensor, facts: Tensor) -> Tensor:
+        """On both of path and label or on none: from z [samples, batch, height, width], facts of batch labels."""
+        mask, start, goal = self._parts(facts)
+        maps = self._integer_costs(z.device)[z].flatten(0, 1)
+        paths, _ = torch.ops.emnesy_gpu.grid_paths_shortest_path(maps, start.repeat(len(z)), goal.repeat(len(z)))
+        return (paths.view(*z.shape[:2], -1) == mask).sum(-1)
 
     def _integer_costs(self, device: torch.device) -> Tensor:
         if device not in self._keys:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import prod
 
 import torch
@@ -20,27 +20,37 @@ UNIFORM_BITS = 23
 LARGEST_EXPONENT = 600.0
 """Violations count up to this log weight: a product with a relative prior does not underflow in float64."""
 
+Sums = tuple[Tensor, Tensor, Tensor]
+"""Of conditionals int64 [rows, N, K], of violations over annealing, and violations at the end [rows, chains]."""
+
+Fused = Callable[[Tensor, Tensor, Tensor, GibbsSettings], Sums]
+"""(relative prior float32 [rows, N, K], label, factors float64 [annealing + 1, n_constraints + 1], settings)."""
+
 Scored = tuple[tuple[int, ...], sampled.Satisfied, int]
 """Latent shape, what counts satisfied constraints, and how many there are."""
 
 
 def gibbs_marginals(
-    logits: Tensor, label: Tensor, settings: GibbsSettings, satisfied: sampled.Satisfied, n_constraints: int
+    logits: Tensor,
+    label: Tensor,
+    settings: GibbsSettings,
+    satisfied: sampled.Satisfied,
+    n_constraints: int,
+    fused: Fused | None = None,
 ) -> Chains:
     """Single-site Gibbs chains on p(z) ~ prior(z) exp(-penalty * violated constraints): see ``em.Gibbs``.
 
     A move scores all assignments that differ in one symbol alone. Weights, their running sums and the sums of
     conditionals are integers, so that neither the order of additions nor the split into chunks matters. Memory: that
-    of a few CHUNKs of symbols and weights, of the sums [batch, N, K], and of two integers per chain.
+    of a few CHUNKs of symbols and weights, of the sums [batch, N, K], and of two integers per chain. fused: what runs
+    all sweeps in one kernel, if there is one.
     """
     prior = relative_prior(logits.flatten(1, -2))
-    problem = logits.shape[1:-1], satisfied, n_constraints
-    step = max(1, sampled.CHUNK // (max(prior.shape[1:]) * settings.chains))
-    parts = [
-        _some_rows(prior[row : row + step], label[row : row + step], row, settings, problem)
-        for row in range(0, max(len(prior), 1), step)
-    ]
-    total, annealing, final = (torch.cat(column) for column in zip(*parts, strict=True))
+    if fused is not None:
+        factors = torch.stack([_factors(sweep, settings, n_constraints) for sweep in range(_annealing(settings) + 1)])
+        total, annealing, final = fused(prior, label, factors, settings)
+    else:
+        total, annealing, final = _by_chunks(prior, label, settings, (logits.shape[1:-1], satisfied, n_constraints))
     dtype = torch.promote_types(logits.dtype, float32)
     marginals = (total.double() / total.sum(-1, keepdim=True)).to(dtype).view(logits.shape)
     log_evidence = annealed_evidence(annealing, settings.penalty, settings.sweeps).to(dtype)
@@ -48,10 +58,29 @@ def gibbs_marginals(
     return Chains(Marginals(marginals, log_evidence, possible), (final == 0).to(dtype).mean(1))
 
 
-def _some_rows(
-    prior: Tensor, label: Tensor, row: int, settings: GibbsSettings, problem: Scored
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums of conditionals int64 [rows, N, K], violations summed over annealing and at the end [rows, chains]."""
+def _annealing(settings: GibbsSettings) -> int:
+    """The sweeps over which the penalty grows."""
+    return max(settings.sweeps // 2, 1)
+
+
+def _factors(sweep: int, settings: GibbsSettings, n_constraints: int) -> Tensor:
+    """Of 0 .. n_constraints violations, float64."""
+    penalty = settings.penalty * min(sweep / _annealing(settings), 1.0)
+    violations = torch.arange(n_constraints + 1, dtype=float64)
+    return (violations * -penalty).clamp_(min=-LARGEST_EXPONENT).exp_()
+
+
+def _by_chunks(prior: Tensor, label: Tensor, settings: GibbsSettings, problem: Scored) -> Sums:
+    step = max(1, sampled.CHUNK // (max(prior.shape[1:]) * settings.chains))
+    parts = [
+        _some_rows(prior[row : row + step], label[row : row + step], row, settings, problem)
+        for row in range(0, max(len(prior), 1), step)
+    ]
+    total, annealing, final = (torch.cat(column) for column in zip(*parts, strict=True))
+    return total, annealing, final
+
+
+def _some_rows(prior: Tensor, label: Tensor, row: int, settings: GibbsSettings, problem: Scored) -> Sums:
     total = torch.zeros_like(prior, dtype=torch.int64)
     step, violations = max(1, sampled.CHUNK // max(prior.shape[1:])), []
     for chain in range(0, settings.chains, step):
@@ -72,8 +101,7 @@ class _Block:
         rows, n, k = prior.shape
         self.prior, self.label = prior.permute(1, 2, 0)[:, :, None].contiguous(), label
         self.latent_shape, self.satisfied, self.n_constraints = problem
-        self.settings, self.burn_in = settings, settings.sweeps // 2
-        self.annealing = max(self.burn_in, 1)
+        self.settings, self.burn_in, self.annealing = settings, settings.sweeps // 2, _annealing(settings)
         self.values = torch.arange(k, device=prior.device)
         self.chains = torch.tensor(chains, device=prior.device)[:, None]
         self.rows = torch.arange(rows, device=prior.device) + (settings.first_row + row)
@@ -86,7 +114,9 @@ class _Block:
         for sweep, uniforms in enumerate(self._uniforms()):
             if 0 < sweep <= self.annealing:
                 before += self._violated(self.z)
-            factors = self._factors(sweep)
+            factors = None
+            if sweep > 0 and self.settings.penalty > 0:
+                factors = _factors(sweep, self.settings, self.n_constraints).to(self.z.device)
             for i in range(len(self.prior)):
                 weights = self._weights(i, factors)
                 running = weights.cumsum(0)
@@ -95,12 +125,6 @@ class _Block:
                 if sweep > self.burn_in:
                     total[i] += (weights * (2.0**WORD_BITS / running[-1])).round_().long().sum(1)
         return total.permute(2, 0, 1), before.T, self._violated(self.z).T
-
-    def _factors(self, sweep: int) -> Tensor | None:
-        """Of 0 .. n_constraints violations; None where they are all 1."""
-        penalty = self.settings.penalty * min(sweep / self.annealing, 1.0)
-        violations = torch.arange(self.n_constraints + 1, dtype=float64, device=self.z.device)
-        return (violations * -penalty).clamp_(min=-LARGEST_EXPONENT).exp_() if penalty > 0 else None
 
     def _weights(self, i: int, factors: Tensor | None) -> Tensor:
         """Of the values of symbol i given all others, in units of 1 / ONE of the largest: int64 [K, chains, rows]."""

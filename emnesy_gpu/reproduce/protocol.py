@@ -13,7 +13,10 @@ TASKS = ("addition", "sudoku", "warcraft")
 SEEDS = 5
 
 SAMPLING_EPOCHS = 6
-"""Of addition by sampling engines, which learn one and two digits in so many, and more digits not at all."""
+"""Of addition by sampling engines, which learn one and two digits in so many, and more digits hardly."""
+
+PATH_EPOCHS = 10
+"""Of Warcraft by Gibbs chains, whose E-step is the dearest, and by rejection, which learns nothing."""
 
 ENGINES = ("torch", "bp-std", "bp", "abc", "gibbs", "rejection")
 """Methods that are engines of the train commands, other than the default."""
@@ -64,7 +67,7 @@ class Cell:
             flags.append("--hard")
         elif self.method == "supervised":
             flags.append("--supervised")
-        elif self.task != "warcraft" and self.method in ENGINES:
+        elif self.method in ENGINES:
             options["engine"] = self.method
         if not self.augment:
             flags.append("--no-augment")
@@ -78,6 +81,8 @@ class Cell:
             return self.epochs
         if self.task == "addition" and self.method in ("abc", "gibbs", "rejection"):
             return SAMPLING_EPOCHS
+        if self.task == "warcraft" and self.method in ("gibbs", "rejection"):
+            return PATH_EPOCHS
         if self.method.startswith("multi-m-"):
             return self._shortened("epochs")
         return None
@@ -141,9 +146,13 @@ def _trainings(task: str, seed: int) -> Iterator[Cell]:
     if task == "addition":
         for size in (4, 15, 100):
             yield Cell("training", task, size, "exact", seed, augment=False, data=data)
-        for batch in (4, 240):
-            yield Cell("training", task, 4, "exact", seed, batch=batch, data=data)
+    size, method, batches = _BATCHES[task]
+    for batch in batches:
+        yield Cell("training", task, size, method, seed, batch=batch, data=data)
 
+
+_BATCHES = {"addition": (4, "exact", (4, 240)), "sudoku": (9, "bp", (1, 25)), "warcraft": (12, "abc", (5, 80))}
+"""Smaller and larger ones than that of the recipe."""
 
 _MULTI_M = ("multi-m-2", "multi-m-5", "multi-m-10")
 _METHODS: dict[str, dict[int, tuple[str, ...]]] = {
@@ -160,7 +169,7 @@ _METHODS: dict[str, dict[int, tuple[str, ...]]] = {
         4: ("exact", "bp", "bp-std", "torch", "hard", *_MULTI_M, "abc", "gibbs", "rejection"),
         9: ("bp", "bp-std", "torch", "hard", *_MULTI_M, "abc", "gibbs", "rejection"),
     },
-    "warcraft": {12: ("abc", "supervised", "multi-m-2", "multi-m-5"), 30: ("abc", "supervised", "multi-m-2")},
+    "warcraft": dict.fromkeys((12, 30), ("abc", "supervised", "hard", *_MULTI_M, "gibbs", "rejection")),
 }
 
 _MINUTES = {
@@ -172,6 +181,9 @@ _MINUTES = {
     "warcraft": {True: {12: 0.8, 30: 2.4}},
 }
 
+_IMAGES = {"bp-std": 1.8, "torch": 1.2, "rejection": 3.0, "abc": 1.6, "gibbs": 1.8}
+_SLOWER = {"addition": _IMAGES, "sudoku": _IMAGES, "warcraft": {"gibbs": 3.0}}
+
 
 def estimate(cell: Cell) -> float:
     """Minutes of one core, roughly: what the recipe takes on a server CPU, by the share of its epochs."""
@@ -180,5 +192,4 @@ def estimate(cell: Cell) -> float:
     whole = _MINUTES[cell.task][cell.augment][cell.size]
     planned = cell.planned_epochs
     share = 1.0 if planned is None else planned * m_steps(cell.method) / recipe_of(cell)["epochs"]
-    slower = {"bp-std": 1.8, "torch": 1.2, "rejection": 3.0, "abc": 1.6, "gibbs": 1.8}
-    return whole * share * (slower.get(cell.method, 1.0) if cell.task != "warcraft" else 1.0)
+    return whole * share * _SLOWER[cell.task].get(cell.method, 1.0)

@@ -198,11 +198,19 @@ def sudoku(ctx: click.Context, **options: Any) -> None:
     type=click.IntRange(min=0, max=40),
     help="Cells along a side of windows to train on, 0 for whole maps.  [default: by size]",
 )
-@click.option("--samples", type=POSITIVE, help="Sampled maps per map and E-step.  [default: by size]")
+@click.option(
+    "--engine",
+    type=click.Choice(["abc", "gibbs", "rejection"]),
+    default="abc",
+    show_default=True,
+    help="E-step. gibbs takes many times as long; rejection needs a net that reads nearly all cells.",
+)
+@click.option("--hard", is_flag=True, help="Hard EM: the sampled map that explains the path best as target.")
+@click.option("--samples", type=POSITIVE, help="Sampled maps per map and E-step, but for gibbs.  [default: by size]")
 @click.option(
     "--rao-blackwell-epochs", type=click.IntRange(min=0), help="First epochs with such samples.  [default: by size]"
 )
-@click.option("--supervised", is_flag=True, help="Train on the true classes of cells, for comparison.")
+@click.option("--supervised", is_flag=True, help="Train on the true classes, without an E-step, for comparison.")
 @_with(LEARNING[:2])
 @click.option("--restarts", type=POSITIVE, help="Seeds to try while classes merge.  [default: by size]")
 @click.option(

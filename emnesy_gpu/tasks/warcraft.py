@@ -26,24 +26,33 @@ EVALUATION_CELLS = 7_200
 RELATIVE_TOLERANCES = (0.001, 0.01)
 
 
+PATH_PENALTY, GIBBS_SWEEPS = 1.0, 4
+"""Of the single Gibbs chain of a map."""
+
+
 class PathSampling(Reseeded):
-    """``em.ABC`` with new samples at every step, and a ``floor`` that the training sets.
+    """A sampling engine with new samples at every step, and a ``floor`` that the training sets.
 
     A class that the net has given up gets hardly any gradient, however well it would explain the paths: p (q / p - 1)
     for a prior p and a posterior q. The floor puts (1 - floor) p + floor / K in place of p in the posterior, not in the
     samples.
 
     The evidence of ``em.ABC`` depends on the sharpness that its target sets for each map. The one here does not: log of
-    the share of samples whose path is the label, with one such sample added.
+    the share of samples, or of ends of chains, whose path is the label, with one such sample added.
     """
 
     floor = 0.0
 
     def infer(self, problem: em.Problem, logits: Tensor, label: Tensor, check: bool) -> em.Posterior:
         post = super().infer(problem, logits, label, check)
-        n_samples = self.engine.samples
-        evidence = ((post.info["acceptance"] * n_samples + 1) / (n_samples + 1)).log()
-        return replace(post, marginals=self._floored(logits, post.marginals), log_evidence=evidence)
+        floored = self._floored(logits, post.marginals)
+        marginals = torch.where(post.possible.view(-1, 1, 1, 1), floored, post.marginals)
+        return replace(post, marginals=marginals, log_evidence=self._evidence(post.info))
+
+    def _evidence(self, info: dict[str, Tensor]) -> Tensor:
+        chains = isinstance(self.engine, em.Gibbs)
+        n_samples = self.engine.chains if chains else self.engine.samples
+        return ((info["satisfied" if chains else "acceptance"] * n_samples + 1) / (n_samples + 1)).log()
 
     def _floored(self, logits: Tensor, marginals: Tensor) -> Tensor:
         if self.floor == 0:
@@ -79,17 +88,32 @@ class WarcraftTraining(EMTraining):
     """
 
     def __init__(self, settings: WarcraftSettings, data: MapData) -> None:
-        self.data = data
+        self.settings, self.data = settings, data
         self.start_seed = settings.seed
         self.tried: list[dict[str, Any]] = []
         self.map_problem = em.ShortestPath(data.size)
         self.windows = Windows(data.train, settings.window) if settings.window else None
         problem = self.path_problem = em.ShortestPath(settings.window) if settings.window else self.map_problem
-        self.sampling = PathSampling(em.ABC(settings.samples, target_ess=settings.target_ess), settings.seed)
+        self.sampling = PathSampling(self.sampler(first=False), settings.seed)
         self.known = TrueClasses()
         engine: em.Engine = self.known if settings.supervised else self.sampling
         n_rows = len(data.train) * (settings.windows if settings.window else 1)
         super().__init__(settings, problem, engine, n_rows, data.moments())
+
+    def sampler(self, first: bool) -> em.Engine:
+        """first: one of the epochs whose samples ``em.ABC`` Rao-Blackwellises."""
+        settings = self.settings
+        if settings.engine == "gibbs":
+            return em.Gibbs(chains=1, sweeps=GIBBS_SWEEPS, penalty=PATH_PENALTY)
+        if settings.engine == "rejection":
+            return em.Rejection(settings.samples)
+        if settings.hard:
+            return em.ABC(settings.samples, target_ess=1.0)
+        return em.ABC(
+            settings.rao_blackwell_samples if first else settings.samples,
+            target_ess=settings.rao_blackwell_ess if first else settings.target_ess,
+            rao_blackwell=first,
+        )
 
     def build_models(self, moments: tuple[Tensor, Tensor]) -> None:
         net = NETS[self.settings.net](self.problem.cardinality)
@@ -99,13 +123,8 @@ class WarcraftTraining(EMTraining):
 
     def train_epoch(self, *arguments: Any) -> dict[str, float]:
         settings = self.settings
-        first = self.epoch <= settings.rao_blackwell_epochs
         self.sampling.floor = settings.floor * max(0.0, 1 - (self.epoch - 1) / max(1, settings.rao_blackwell_epochs))
-        self.sampling.engine = em.ABC(
-            settings.rao_blackwell_samples if first else settings.samples,
-            target_ess=settings.rao_blackwell_ess if first else settings.target_ess,
-            rao_blackwell=first,
-        )
+        self.sampling.engine = self.sampler(first=self.epoch <= settings.rao_blackwell_epochs)
         return super().train_epoch(*arguments)
 
     def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,8 @@ class WarcraftSettings(RunSettings):
     """Cells along a side of the windows to train on; 0 trains on whole maps."""
     windows: int = 1
     """Windows per map and epoch."""
+    engine: str = "abc"
+    hard: bool = False
     samples: int = 256
     target_ess: float = 8.0
     rao_blackwell_epochs: int = 0
@@ -42,7 +44,7 @@ class WarcraftSettings(RunSettings):
     floor: float = 0.0
     """Of the prior in the first posterior, falling to 0 over the Rao-Blackwellised epochs."""
     supervised: bool = False
-    """Train on the true classes, for comparison."""
+    """Train on the true classes in place of an E-step, for comparison."""
     m_steps: int = 1
     restarts: int = 1
     """Seeds to try at most."""

@@ -62,7 +62,8 @@ class WarcraftRunner(Runner):
         shown = f"{settings.windows} new windows of {settings.window}x{settings.window} cells of each of " * bool(
             settings.window
         )
-        mode = "supervised by the true classes" if settings.supervised else "EM"
+        em_mode = f"{'hard ' * settings.hard}EM by {settings.engine}"
+        mode = "supervised by the true classes" if settings.supervised else em_mode
         return [
             f"data: {data.source}",
             f"{data.size}x{data.size} {data.origin}: {shown}{len(data.train)} maps to train on, {len(data.valid)} for "
@@ -123,6 +124,8 @@ class WarcraftRunner(Runner):
             "source": data.source,
             "net": training.settings.net,
             "supervised": training.settings.supervised,
+            "engine": training.settings.engine,
+            "hard": training.settings.hard,
             "seed": training.settings.seed,
             "start_seed": training.start_seed,
             "starts": 1 + len({record["seed"] for record in training.tried}),
