@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import email.message
 import gzip
 import hashlib
+import io
+import json
+import urllib.request
+import urllib.response
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,19 +135,90 @@ def test_damaged_compression_is_reported(arrays, tmp_path, damage):
         images.load("mnist", folder)
 
 
-def test_fetch_converts_openml_and_keeps_the_files(arrays, monkeypatch):
-    import sklearn.datasets
+def openml_answers(pixels: np.ndarray, classes: np.ndarray) -> dict[str, bytes]:
+    """What OpenML answers about mnist_784 and its file, by the ends of the addresses."""
+    names = [f"pixel{i + 1}" for i in range(pixels[0].size)]
+    features = [{"name": name, "data_type": "numeric", "is_target": "false"} for name in names]
+    digits = [str(digit) for digit in range(10)]
+    features.append({"name": "class", "data_type": "nominal", "is_target": "true", "nominal_value": digits})
+    for index, feature in enumerate(features):
+        feature |= {
+            "index": str(index),
+            "is_ignore": "false",
+            "is_row_identifier": "false",
+            "number_of_missing_values": "0",
+        }
+    head = ["@RELATION mnist_784", *(f"@ATTRIBUTE {name} real" for name in names)]
+    rows = [
+        ",".join(map(str, [*image, digit]))
+        for image, digit in zip(pixels.reshape(len(pixels), -1), classes, strict=True)
+    ]
+    file = "\n".join([*head, "@ATTRIBUTE class {" + ",".join(digits) + "}", "@DATA", *rows, ""]).encode()
+    description = {
+        "id": "554",
+        "name": "mnist_784",
+        "version": "1",
+        "status": "active",
+        "format": "ARFF",
+        "description": "",
+        "md5_checksum": hashlib.md5(file).hexdigest(),
+        "url": "https://openml.example/data/v1/download/52667/mnist_784.arff",
+    }
+    answers = {
+        "data/list/data_name/mnist_784/limit/2/data_version/1": {"data": {"dataset": [{"did": 554}]}},
+        "data/554": {"data_set_description": description},
+        "data/features/554": {"data_features": {"feature": features}},
+        "data/qualities/554": {
+            "data_qualities": {"quality": [{"name": "NumberOfInstances", "value": f"{len(rows)}.0"}]}
+        },
+    }
+    return {end: json.dumps(answer).encode() for end, answer in answers.items()} | {"mnist_784.arff": file}
 
-    pixels = np.concatenate([arrays["train-images-idx3-ubyte"], arrays["t10k-images-idx3-ubyte"]])
-    classes = np.concatenate([arrays["train-labels-idx1-ubyte"], arrays["t10k-labels-idx1-ubyte"]])
-    bunch = SimpleNamespace(data=pixels.reshape(len(pixels), -1).astype(np.float64), target=classes.astype(str))
-    monkeypatch.setattr(sklearn.datasets, "fetch_openml", lambda *args, **options: bunch)
+
+@pytest.fixture
+def openml(arrays, tmp_path, monkeypatch) -> dict[str, bytes]:
+    """scikit-learn's own loader in front of recorded answers, in place of the network."""
+    loader = pytest.importorskip("sklearn.datasets._openml")
+    pixels, classes = (
+        np.concatenate([arrays[f"{part}-{kind}-ubyte"] for part in ("train", "t10k")])
+        for kind in ("images-idx3", "labels-idx1")
+    )
+    answers = openml_answers(pixels, classes)
+
+    def answer(request: urllib.request.Request) -> urllib.response.addinfourl:
+        end = next(end for end in answers if request.full_url.endswith(end))
+        return urllib.response.addinfourl(io.BytesIO(answers[end]), email.message.Message(), request.full_url, 200)
+
+    monkeypatch.setattr(loader, "urlopen", answer)
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "scikit_learn"))
+    return answers
+
+
+def test_fetch_converts_openml_and_keeps_the_files(arrays, openml):
     fetched = images.load("mnist")
-    monkeypatch.setattr(sklearn.datasets, "fetch_openml", None)
+    openml.clear()
     kept = images.load("mnist")
     for data in (fetched, kept):
         np.testing.assert_array_equal(data.train.pixels.numpy(), arrays["train-images-idx3-ubyte"])
+        np.testing.assert_array_equal(data.train.classes.numpy(), arrays["train-labels-idx1-ubyte"])
+        np.testing.assert_array_equal(data.test.pixels.numpy(), arrays["t10k-images-idx3-ubyte"])
         np.testing.assert_array_equal(data.test.classes.numpy(), arrays["t10k-labels-idx1-ubyte"])
+
+
+@pytest.mark.filterwarnings("ignore:Invalid cache")
+def test_a_file_of_openml_that_is_not_what_it_promises_is_reported(openml):
+    openml["mnist_784.arff"] = flip_last(openml["mnist_784.arff"][:-1])
+    with pytest.raises(DataError, match=r"could not be fetched from OpenML.*md5 checksum"):
+        images.load("mnist")
+
+
+def test_images_of_openml_in_another_order_are_reported(arrays, openml):
+    pixels = np.concatenate([arrays["t10k-images-idx3-ubyte"], arrays["train-images-idx3-ubyte"]])
+    classes = np.concatenate([arrays["t10k-labels-idx1-ubyte"], arrays["train-labels-idx1-ubyte"]])
+    openml |= openml_answers(pixels, classes)
+    with pytest.raises(DataError, match=r"OpenML sent something else than MNIST.*is corrupt: md5"):
+        images.load("mnist")
+    assert mnist_data.find() is None, "the next call fetches again"
 
 
 def test_a_failed_fetch_says_what_to_do(arrays, monkeypatch):

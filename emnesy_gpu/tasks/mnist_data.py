@@ -117,8 +117,8 @@ def _parse_idx(path: Path, content: bytes) -> NDArray[np.uint8]:
 def fetch(cache: Path) -> DataSet:
     """Download OpenML's mnist_784, keep it in ``cache`` as IDX files, and read them back verified.
 
-    OpenML keeps the images in their original order, the 60,000 training images before the 10,000 test images; the md5
-    check on reading back would fail otherwise.
+    OpenML keeps the images in their original order, the 60,000 training images before the 10,000 test images. Were it
+    otherwise, the md5 check on reading back would fail, and nothing be kept.
     """
     datasets = require("sklearn.datasets")
     try:
@@ -138,7 +138,12 @@ def fetch(cache: Path) -> DataSet:
     for part, rows in (("train", slice(None, N_TRAIN)), ("t10k", slice(N_TRAIN, None))):
         write_idx(folder / f"{part}-images-idx3-ubyte", pixels[rows])
         write_idx(folder / f"{part}-labels-idx1-ubyte", classes[rows])
-    return read(folder)
+    try:
+        return read(folder)
+    except DataError as error:
+        for stem in MD5:
+            (folder / stem).unlink()
+        raise DataError(f"OpenML sent something else than MNIST: {error}") from error
 
 
 def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
