@@ -21,6 +21,7 @@ METHODS = {
     "fused": f"{SAMPLES} samples: draw, path, cells in common with the label, histogram; no sample in memory",
     "fused ESS 8": "the same, the sharpness of every map set by its effective sample size",
     "changes": f"{SAMPLES // 8} samples that vote for every value of every cell (rao_blackwell)",
+    "Gibbs 1x4": "one annealed chain of 4 sweeps, which tries every class of every cell, whatever the number of samples",
     "torch ABC": f"{SAMPLES} samples: multinomial, distances by max-pooling, costs as score (no paths), scatter",
     "paths": f"the cheapest paths of {SAMPLES} given maps per row, and their costs",
     "torch min-plus": "their costs alone, by max-pooling until nothing changes",
@@ -47,7 +48,7 @@ def sampled_maps(problem: em.ShortestPath, logits: Tensor) -> Tensor:
 
 
 def methods(problem: em.ShortestPath, logits: Tensor, label: Tensor) -> dict[str, Callable[[], Tensor]]:
-    """Each method as a call without arguments; the first four return marginals."""
+    """Each method as a call without arguments; the first five return marginals."""
     target, costs = torch.empty_like(logits), torch.tensor(problem.costs, device=logits.device)
     maps = costs[sampled_maps(problem, logits)]
     tenths = (10 * maps).round().to(torch.int32)
@@ -56,6 +57,7 @@ def methods(problem: em.ShortestPath, logits: Tensor, label: Tensor) -> dict[str
         "fused": em.ABC(SAMPLES, sharpness=0.25),
         "fused ESS 8": em.ABC(SAMPLES, target_ess=8),
         "changes": em.ABC(SAMPLES // 8, target_ess=4, rao_blackwell=True),
+        "Gibbs 1x4": em.Gibbs(chains=1, sweeps=4, penalty=1.0),
     }
 
     def posterior(engine: em.Engine) -> Callable[[], Tensor]:
@@ -102,6 +104,7 @@ def errors(problem: em.ShortestPath, logits: Tensor, label: Tensor) -> dict[str,
     engines: dict[str, em.Engine] = {
         "fused": em.ABC(CHECKED, sharpness=0.25),
         "fused ESS 8": em.ABC(CHECKED, target_ess=4),
+        "Gibbs 1x4": em.Gibbs(chains=1, sweeps=1),
     }
     found = {
         name: largest_error(em.posterior(*case, engine).marginals, *case, engine) for name, engine in engines.items()

@@ -56,13 +56,23 @@ def run_chains(
 
 
 @lane_function
-def count_differing(costs, d, side, ends, mask, signs, path):
-    """Cells that are on one only of the mask and the path of a lane (costs, d are [cells])."""
-    length = walk_back(costs, d, side, ends[0], ends[1], path)
-    differing = signs
-    for cell in path[:length]:
-        differing += 1 - 2 * np.int64(mask[cell // side - 1, cell % side - 1])
-    return differing
+def count_differing(scratch_arrays, starts, goals, rows, mask, path, differing):
+    """Cells that are on one only of a row's mask and the path of a lane: differing [chains, values]."""
+    costs, d, cap, limit, cells = scratch_arrays
+    n_chains, k = differing.shape
+    height, width = mask.shape[1:]
+    side = width + 2
+    measure(costs, d, height, width, starts, goals, cap, limit, cells)
+    for chain in range(n_chains):
+        label = mask[rows[chain]]
+        on_label = label.sum()
+        for v in range(k):
+            lane = chain * k + v
+            count = np.int64(on_label)
+            length = walk_back(costs[:, lane], d[:, lane], side, starts[lane], goals[lane], path)
+            for cell in path[:length]:
+                count += 1 - 2 * np.int64(label[cell // side - 1, cell % side - 1])
+            differing[chain, v] = count
 
 
 @lane_function
@@ -94,74 +104,70 @@ def draw_value(weights, total, word):
     return drawn
 
 
+@lane_function
+def draw_words(position, sweep, first_chain, chains, rows, first_row, seed, words):
+    """Four words for every chain of a block: counter (position, chain of its row and sweep, row)."""
+    for chain in range(len(rows)):
+        row = U64(first_row + rows[chain])
+        counter = U64((first_chain + chain) % chains << 16 | sweep)
+        words[chain] = philox(U64(position), counter, row & MASK, row >> U64(32), seed)
+
+
+@lane_function
+def add_conditional(weights, weight, total):
+    """In units of 2^-31; float32, as PyTorch computes it."""
+    scale = WORD * (F32(1.0) / F32(weight))
+    for v in range(len(weights)):
+        total[v] += np.int64(np.rint(F32(weights[v]) * scale))
+
+
+@lane_function
+def add_counts(differing, first_chain, rows, sums):
+    for chain in range(len(rows)):
+        sums[rows[chain], (first_chain + chain) % sums.shape[1]] += differing[chain, 0]
+
+
 @kernel
 def chain_rows(
     numbers, prior, factors, table, mask, start, goal, total, annealing, final, first, last, sweeps, tempered, seed,
     first_row,
 ):  # fmt: skip
-    """Chains of rows first .. last - 1; lanes without a chain of their own repeat the last one."""
+    """Chains of rows first .. last - 1, as many at a time as there are lanes for their values."""
     _, height, width = mask.shape
     n, k = prior.shape[1:]
-    chains, side, burn_in = annealing.shape[1], width + 2, sweeps // 2
-    costs, d, cap, limit, cells = scratch(numbers, height, width)
-    n_units = DISTANCE_LANES // k
-    rows, words = np.empty(n_units, np.int64), np.empty((n_units, 4), U64)
+    chains, burn_in, block = annealing.shape[1], sweeps // 2, DISTANCE_LANES // k
+    arrays = scratch(numbers, height, width)
+    costs = arrays[0]
     starts, goals = np.empty(DISTANCE_LANES, np.int64), np.empty(DISTANCE_LANES, np.int64)
-    path, differing, weights = np.empty(n, np.int64), np.empty(k, np.int64), np.empty(k, np.int64)
-    signs = np.empty(n_units, np.int64)
-    for block in range(first * chains, last * chains, n_units):
-        used = min(n_units, last * chains - block)
-        for unit in range(n_units):
-            rows[unit] = (block + min(unit, used - 1)) // chains
-            signs[unit] = mask[rows[unit]].sum()
+    path, weights = np.empty(n, np.int64), np.empty(k, np.int64)
+    words, differing = np.empty((block, 4), U64), np.zeros((block, k), np.int64)
+    for first_chain in range(first * chains, last * chains, block):
+        rows = np.arange(first_chain, min(first_chain + block, last * chains)) // chains
+        maps = starts, goals, rows, mask, path, differing[: len(rows)]
         for lane in range(DISTANCE_LANES):
-            row = rows[min(lane // k, n_units - 1)]
+            # Lanes without a chain solve the map of the last one, for nothing.
+            row = rows[min(lane // k, len(rows) - 1)]
             starts[lane], goals[lane] = bordered(start[row], width), bordered(goal[row], width)
-        for r in range(height):
-            costs[(r + 1) * side + 1 : (r + 1) * side + 1 + width] = table[0]
-        for sweep in range(sweeps + 2):
-            if 0 < sweep <= max(burn_in, 1) or sweep > sweeps:
-                sums = annealing if sweep <= sweeps else final
-                measure(costs, d, height, width, starts, goals, cap, limit, cells)
-                for unit in range(used):
-                    lane, row = unit * k, rows[unit]
-                    ends = starts[lane], goals[lane]
-                    sums[row, (block + unit) % chains] += count_differing(
-                        costs[:, lane], d[:, lane], side, ends, mask[row], signs[unit], path
-                    )
-            if sweep > sweeps:
-                break
+        for i in range(n):
+            costs[bordered(i, width)] = table[0]
+        for sweep in range(sweeps + 1):
+            if 0 < sweep <= max(burn_in, 1):
+                count_differing(arrays, *maps)
+                add_counts(differing, first_chain, rows, annealing)
             weighted = tempered and sweep > 0
             for i in range(n):
-                cell = bordered(i, width)
+                cell = costs[bordered(i, width)]
                 if i % 4 == 0:
-                    for unit in range(used):
-                        counter, row = U64((block + unit) % chains << 16 | sweep), U64(first_row + rows[unit])
-                        words[unit] = philox(U64(i // 4), counter, row & MASK, row >> U64(32), seed)
+                    draw_words(i // 4, sweep, first_chain, chains, rows, first_row, seed, words)
                 if weighted:
                     for lane in range(DISTANCE_LANES):
-                        costs[cell, lane] = table[lane % k]
-                    measure(costs, d, height, width, starts, goals, cap, limit, cells)
-                for unit in range(used):
-                    row = rows[unit]
-                    if weighted:
-                        for v in range(k):
-                            lane = unit * k + v
-                            differing[v] = count_differing(
-                                costs[:, lane],
-                                d[:, lane],
-                                side,
-                                (starts[lane], goals[lane]),
-                                mask[row],
-                                signs[unit],
-                                path,
-                            )
-                    weight = weigh(prior[row, i], factors[min(sweep, len(factors) - 1)], differing, weighted, weights)
-                    drawn = draw_value(weights, weight, words[unit, i % 4])
-                    costs[cell, unit * k : unit * k + k] = table[drawn]
+                        cell[lane] = table[lane % k]
+                    count_differing(arrays, *maps)
+                for chain in range(len(rows)):
+                    row, of_sweep = rows[chain], factors[min(sweep, len(factors) - 1)]
+                    weight = weigh(prior[row, i], of_sweep, differing[chain], weighted, weights)
+                    cell[chain * k : chain * k + k] = table[draw_value(weights, weight, words[chain, i % 4])]
                     if sweep > burn_in:
-                        scale = WORD * (F32(1.0) / F32(weight))
-                        for v in range(k):
-                            total[row, i, v] += np.int64(np.rint(F32(weights[v]) * scale))
-                if weighted:
-                    costs[cell, used * k :] = table[0]
+                        add_conditional(weights, weight, total[row, i])
+        count_differing(arrays, *maps)
+        add_counts(differing, first_chain, rows, final)
