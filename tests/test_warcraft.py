@@ -173,6 +173,52 @@ def test_the_floor_falls_to_nothing_over_the_first_epochs(data):
     assert floors == [0.02, 0.01, 0.0]
 
 
+@pytest.mark.parametrize(
+    ("changes", "engine"),
+    [
+        ({"hard": True}, em.ABC(32, target_ess=1.0)),
+        ({"engine": "gibbs"}, em.Gibbs(chains=1, sweeps=4, penalty=1.0)),
+        ({"engine": "rejection"}, em.Rejection(32)),
+    ],
+)
+def test_other_e_steps_have_their_targets_and_an_evidence_of_shares(data, changes, engine):
+    training, label = WarcraftTraining(replace(SMALL, **changes), data), data.train.paths[:4]
+    logits = 3.0 * torch.nn.functional.one_hot(data.train.classes[:4].long(), 5)
+    training.sampling.start_epoch(1)
+    found = em.posterior(training.problem, logits, label, training.sampling)
+    seed = (SMALL.seed + 1 << 40) + (1 << 24)
+    alone = em.posterior(training.problem, logits, label, replace(engine, seed=seed))
+    assert torch.equal(found.marginals, alone.marginals)
+    n_samples = 1 if changes.get("engine") == "gibbs" else 32
+    share = alone.info["satisfied" if n_samples == 1 else "acceptance"]
+    torch.testing.assert_close(found.log_evidence, ((share * n_samples + 1) / (n_samples + 1)).log())
+    if "hard" in changes:
+        assert (alone.info["sharpness"] == 2**20).all(), "the best samples alone are the target"
+        assert (alone.info["ess"] < 8).all()
+
+
+def test_where_no_sample_has_the_path_the_prior_stays_floor_or_not(data):
+    training = WarcraftTraining(replace(SMALL, engine="rejection"), data)
+    training.sampling.floor = 0.5
+    logits = torch.randn(4, 12, 12, 5, generator=torch.Generator().manual_seed(0))
+    post = em.posterior(training.problem, logits, data.train.paths[:4], training.sampling)
+    assert not post.possible.any()
+    torch.testing.assert_close(post.marginals, logits.softmax(-1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hard": True, "engine": "gibbs"}, "hard=True takes the best sample of engine='abc', got engine='gibbs'"),
+        ({"supervised": True, "engine": "gibbs"}, "supervised=True has no E-step"),
+        ({"supervised": True, "hard": True}, "supervised=True has no E-step"),
+    ],
+)
+def test_e_steps_that_exclude_each_other_are_refused(data, changes, message):
+    with pytest.raises(ValueError, match=message):
+        WarcraftTraining(replace(SMALL, **changes), data)
+
+
 def test_supervised_training_reads_most_cells_after_a_few_epochs(data):
     training = WarcraftTraining(replace(SMALL, supervised=True, epochs=8, batch=4, lr=1e-2), data)
     while not training.finished:

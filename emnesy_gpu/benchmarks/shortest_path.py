@@ -21,7 +21,7 @@ METHODS = {
     "fused": f"{SAMPLES} samples: draw, path, cells in common with the label, histogram; no sample in memory",
     "fused ESS 8": "the same, the sharpness of every map set by its effective sample size",
     "changes": f"{SAMPLES // 8} samples that vote for every value of every cell (rao_blackwell)",
-    "Gibbs 1x4": "one annealed chain of 4 sweeps, which tries every class of every cell, whatever the number of samples",
+    "Gibbs 1x4": "an annealed chain of 4 sweeps, all classes of a cell tried at once, whatever the number of samples",
     "torch ABC": f"{SAMPLES} samples: multinomial, distances by max-pooling, costs as score (no paths), scatter",
     "paths": f"the cheapest paths of {SAMPLES} given maps per row, and their costs",
     "torch min-plus": "their costs alone, by max-pooling until nothing changes",

@@ -205,7 +205,9 @@ def sudoku(ctx: click.Context, **options: Any) -> None:
     show_default=True,
     help="E-step. gibbs takes many times as long; rejection needs a net that reads nearly all cells.",
 )
-@click.option("--hard", is_flag=True, help="Hard EM: the sampled map that explains the path best as target.")
+@click.option(
+    "--hard", is_flag=True, help="Hard EM: the sampled map that explains the path best as target, or all of them."
+)
 @click.option("--samples", type=POSITIVE, help="Sampled maps per map and E-step, but for gibbs.  [default: by size]")
 @click.option(
     "--rao-blackwell-epochs", type=click.IntRange(min=0), help="First epochs with such samples.  [default: by size]"

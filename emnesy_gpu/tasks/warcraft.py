@@ -25,7 +25,6 @@ SCORED_CELLS = 72_000
 EVALUATION_CELLS = 7_200
 RELATIVE_TOLERANCES = (0.001, 0.01)
 
-
 PATH_PENALTY, GIBBS_SWEEPS = 1.0, 4
 """Of the single Gibbs chain of a map."""
 
@@ -88,6 +87,12 @@ class WarcraftTraining(EMTraining):
     """
 
     def __init__(self, settings: WarcraftSettings, data: MapData) -> None:
+        if settings.hard and settings.engine != "abc":
+            raise ValueError(f"hard=True takes the best sample of engine='abc', got engine={settings.engine!r}")
+        if settings.supervised and (settings.hard or settings.engine != "abc"):
+            raise ValueError(
+                f"supervised=True has no E-step: leave out engine={settings.engine!r} and hard={settings.hard}"
+            )
         self.settings, self.data = settings, data
         self.start_seed = settings.seed
         self.tried: list[dict[str, Any]] = []
