@@ -15,9 +15,6 @@ SEEDS = 5
 SAMPLING_EPOCHS = 6
 """Of addition by sampling engines, which learn one and two digits in so many, and more digits hardly."""
 
-PATH_EPOCHS = 10
-"""Of Warcraft by Gibbs chains, whose E-step is the dearest, and by rejection, which learns nothing."""
-
 ENGINES = ("torch", "bp-std", "bp", "abc", "gibbs", "rejection")
 """Methods that are engines of the train commands, other than the default."""
 
@@ -81,8 +78,6 @@ class Cell:
             return self.epochs
         if self.task == "addition" and self.method in ("abc", "gibbs", "rejection"):
             return SAMPLING_EPOCHS
-        if self.task == "warcraft" and self.method in ("gibbs", "rejection"):
-            return PATH_EPOCHS
         if self.method.startswith("multi-m-"):
             return self._shortened("epochs")
         return None
@@ -182,7 +177,7 @@ _MINUTES = {
 }
 
 _IMAGES = {"bp-std": 1.8, "torch": 1.2, "rejection": 3.0, "abc": 1.6, "gibbs": 1.8}
-_SLOWER = {"addition": _IMAGES, "sudoku": _IMAGES, "warcraft": {"gibbs": 3.0}}
+_SLOWER = {"addition": _IMAGES, "sudoku": _IMAGES, "warcraft": {"gibbs": 1.5}}
 
 
 def estimate(cell: Cell) -> float:

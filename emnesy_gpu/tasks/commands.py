@@ -203,7 +203,7 @@ def sudoku(ctx: click.Context, **options: Any) -> None:
     type=click.Choice(["abc", "gibbs", "rejection"]),
     default="abc",
     show_default=True,
-    help="E-step. gibbs takes many times as long; rejection needs a net that reads nearly all cells.",
+    help="E-step. gibbs takes two to three times as long as abc; rejection uses the samples that have the very path.",
 )
 @click.option(
     "--hard", is_flag=True, help="Hard EM: the sampled map that explains the path best as target, or all of them."
