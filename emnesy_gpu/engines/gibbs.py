@@ -30,7 +30,8 @@ class Gibbs(Engine):
     way from one pair of numbers to another leads through wrong sums: a penalty of 3 comes closest to the exact
     posterior. The mean total variation to it is about 0.13 for 1 to 6 digits where the net reads two of three symbols
     (the prior's is 0.4), and 0.01 where it reads nearly all. Where it reads nothing, 8 chains are as far away as the
-    prior, about 0.2, for noise that averages out in training.
+    prior, about 0.2, for noise that averages out in training. On maps one chain of 4 sweeps with a penalty of 1 in
+    every step is enough to train a net.
 
     Args:
         chains: independent chains per row, 1..2**16.
