@@ -46,9 +46,12 @@ def ends(label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return first.to(int32), last.to(int32), fine
 
 
-def check_rows(logits: Tensor, label: Tensor) -> None:
-    """Raises ValueError for the first row with logits or a label that are not allowed."""
-    _checked_status(logits, label, ends(label)[2], True)
+def checked_ends(logits: Tensor, label: Tensor, check: bool) -> tuple[Tensor, Tensor]:
+    """Start and goal of ``ends``; with check, ValueError for the first row whose logits or label are not allowed."""
+    start, goal, fine = ends(label)
+    if check:
+        _checked_status(logits, label, fine, check)
+    return start, goal
 
 
 def _checked_status(logits: Tensor, label: Tensor, fine: Tensor, check: bool) -> Tensor:

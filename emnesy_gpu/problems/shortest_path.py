@@ -10,7 +10,7 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.backends import backend_for
-from emnesy_gpu.ops.grid_paths import GOAL, ON_PATH, START, check_rows, ends, gibbs_chains
+from emnesy_gpu.ops.grid_paths import GOAL, ON_PATH, START, checked_ends, gibbs_chains
 from emnesy_gpu.problems import single_site
 from emnesy_gpu.problems.problem import Chains, GibbsSettings, Marginals, Problem, SamplingSettings, Weighted
 
@@ -168,9 +168,7 @@ class ShortestPath(Problem):
         return Weighted(Marginals(marginals, log_evidence, status == 0), ess, sharpness, acceptance)
 
     def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: GibbsSettings, check: bool) -> Chains:
-        if check:
-            check_rows(logits, label)
-        start, goal, _ = ends(label)
+        start, goal = checked_ends(logits, label, check)
         facts = torch.cat([(label & ON_PATH).flatten(1), start[:, None], goal[:, None]], 1)
         fused = self._fused_chains if backend_for(logits.device) == "cpu" else None
         return single_site.gibbs_marginals(

@@ -13,7 +13,7 @@ TASKS = ("addition", "sudoku", "warcraft")
 SEEDS = 5
 
 SAMPLING_EPOCHS = 6
-"""Of addition by sampling engines, which learn one and two digits in so many, and more digits hardly."""
+"""Of addition by sampling engines, which learn one and two digits in so many; four digits, but for rejection."""
 
 ENGINES = ("torch", "bp-std", "bp", "abc", "gibbs", "rejection")
 """Methods that are engines of the train commands, other than the default."""
