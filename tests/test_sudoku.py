@@ -289,14 +289,15 @@ def test_samples_given_invalid(name: str) -> None:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(seed=st.integers(0, 10**6), gain=st.floats(0, 6), shift=st.floats(-50, 50), label=st.integers(0, 1))
+@given(seed=st.integers(0, 10**6), gain=st.floats(0, 6), shift=st.integers(-50, 50), label=st.integers(0, 1))
 def test_marginals_are_distributions_and_shifts_do_not_matter(seed, gain, shift, label) -> None:
-    logits = soft_logits(filled_board(4)[None], gain, seed)
+    # In steps of 2^-10 the shift is exact: sweeps can make much of a rounding.
+    logits = (1024 * soft_logits(filled_board(4)[None], gain, seed)).round() / 1024
     for engine in (em.Exact(), BP()):
         post = em.posterior(em.Sudoku(4), logits, labels(1, label), engine)
         torch.testing.assert_close(post.marginals.sum(-1), torch.ones(1, 4, 4), atol=1e-5, rtol=0)
         shifted = em.posterior(em.Sudoku(4), logits + shift, labels(1, label), engine)
-        torch.testing.assert_close(shifted.marginals, post.marginals, atol=1e-4, rtol=0)
+        torch.testing.assert_close(shifted.marginals, post.marginals, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("label", [VALID, INVALID])
