@@ -60,7 +60,7 @@ def examine() -> Report:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions, read from metadata: nothing is imported for it."""
+    """Installed versions, read from metadata but for torch: nothing is imported for it."""
     distributions = importlib.metadata.packages_distributions()
     installed = {
         module: ", ".join(importlib.metadata.version(name) for name in sorted(set(distributions[module])))
@@ -72,6 +72,7 @@ def versions() -> dict[str, str]:
         "emnesy_gpu": em.__version__,
         "python": f"{platform.python_version()} on {platform.platform()}",
         **installed,
+        "torch": torch.__version__,  # with its build, which the metadata of CUDA wheels leave out
         "cuda of torch": torch.version.cuda or "none, torch was built without CUDA",
         "nvidia driver": driver_version() or "none found",
     }

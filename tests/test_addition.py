@@ -74,7 +74,7 @@ def test_half_logits_are_computed_in_float32(backend, dtype: torch.dtype) -> Non
     torch.testing.assert_close(post.marginals, expected.marginals, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("case", [Case(3, batch=2), Case(4, 3, 3, batch=2), Case(12, batch=2)], ids=str)
+@pytest.mark.parametrize("case", [Case(3, batch=4), Case(4, 3, 3, batch=4), Case(12, batch=2)], ids=str)
 def test_samples_have_the_label_and_the_marginals(backend, case: Case) -> None:
     logits, label = case.draw()
     n_samples = 400 if backend.name in ("cpu", "cuda") else 2
