@@ -42,13 +42,16 @@ def compile_for_amd(entry: Entry, arch: str = AMD_ARCHITECTURE) -> list[Compiled
 
 def resource_usage(launch: CompiledLaunch) -> ResourceUsage:
     ptx = launch.asm["ptx"]
+    registers, spilled = registers_and_spills(ptx)
+    return ResourceUsage(registers, spilled, launch.shared_bytes, widest_access(ptx, "ld"), widest_access(ptx, "st"))
+
+
+def registers_and_spills(ptx: str) -> tuple[int, int]:
+    """Registers a thread and bytes of spill stores and loads, of a module with one kernel."""
     report = _assemble(ptx)
     (registers,) = re.findall(r"Used (\d+) registers", report)
     ((stores, loads),) = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)
-    spilled = int(stores) + int(loads)
-    return ResourceUsage(
-        int(registers), spilled, launch.shared_bytes, widest_access(ptx, "ld"), widest_access(ptx, "st")
-    )
+    return int(registers), int(stores) + int(loads)
 
 
 def widest_access(ptx: str, instruction: str) -> int:

@@ -26,9 +26,11 @@ from tests.boards import filled_board, soft_logits
 from tests.gpu_simulator import LaunchRecord, Options, launch, simulated_triton
 from tests.gpu_simulator.nvrtc import compile_cuda, find_nvrtc
 from tests.graphs import sudoku_groups
+from tests.static_checks import NVIDIA_ARCHITECTURES, registers_and_spills
 
 NEG_INF = float("-inf")
 POSSIBLE, IMPOSSIBLE, INVALID_LOGITS, INVALID_LABEL = range(4)
+REGISTERS_OF_A_BLOCK = 1 << 16
 RESULTS = "marginals", "log evidence", "status", "sweeps", "change"
 
 needs_nvrtc = pytest.mark.skipif(find_nvrtc() is None, reason="needs libnvrtc: pip install nvidia-cuda-nvrtc")
@@ -183,13 +185,17 @@ def test_triton_instructions() -> None:
 
 
 @needs_nvrtc
-@pytest.mark.parametrize("arch", [80, *(pytest.param(arch, marks=pytest.mark.slow) for arch in (90, 100, 120))])
-def test_cuda_c_compiles_for_every_architecture(arch: int) -> None:
-    """Everything stays in registers: local memory would show as a depot in the PTX."""
-    for n_values in (4, 9, 12):
-        macros = (("VALUES", n_values), ("MAXIMISE", 0))
-        ptx = compile_cuda(loader.source("all_different.cu"), arch, loader.compiler_options(macros))
-        assert "__local_depot" not in ptx
+@pytest.mark.parametrize("arch", NVIDIA_ARCHITECTURES)
+@pytest.mark.parametrize("n_values", [9, 4, 12])
+def test_cuda_c_compiles_for_every_architecture(arch: int, n_values: int) -> None:
+    """Everything stays in registers, where local memory would show as a depot in the PTX, and the block fits."""
+    macros = (("VALUES", n_values), ("MAXIMISE", 0))
+    ptx = compile_cuda(loader.source("all_different.cu"), arch, loader.compiler_options(macros))
+    assert "__local_depot" not in ptx
+    registers, spilled = registers_and_spills(ptx)
+    assert spilled == 0
+    n_warps = launch_config.all_different_block(n_values**2, 3 * n_values, n_values, n_values, n_values).warps
+    assert registers * 32 * n_warps <= REGISTERS_OF_A_BLOCK
 
 
 @pytest.mark.parametrize("n_values", [4, 9, 12])

@@ -34,6 +34,8 @@ INTEGER_CASES = {
     "mul.hi.s32": lambda a, b: signed(a, 32) * signed(b, 32) >> 32,
     "min.s32": lambda a, b: min(signed(a, 32), signed(b, 32)),
     "max.u32": max,
+    "min.relu.s32": lambda a, b: max(min(signed(a, 32), signed(b, 32)), 0),
+    "max.relu.s32": lambda a, b: max(signed(a, 32), signed(b, 32), 0),
     "and.b32": lambda a, b: a & b,
     "xor.b32": lambda a, b: a ^ b,
     "shl.b32": lambda a, b: a << b if b < 32 else 0,

@@ -28,11 +28,11 @@ __device__ constexpr int place_of_bit(int v) {
 
 extern __shared__ float4 memory[];
 
-// F and G of the subset at a place. Every warp has both tables, zero where not known yet; so the sum over v in S of what
-// is at S - v may run over all v: for the others S + v is looked up.
-__device__ float &forward(int place) { return *reinterpret_cast<float *>(reinterpret_cast<char *>(memory) + place); }
+// F of the subset at a place, or G, whose places are BACKWARD higher. Every warp has both tables, zero where not known
+// yet; so the sum over v in S of what is at S - v may run over all v: for the others S + v is looked up.
+__device__ float &table(int place) { return *reinterpret_cast<float *>(reinterpret_cast<char *>(memory) + place); }
 
-__device__ float &backward(int place) { return forward(place + 4 * SUBSETS); }
+constexpr int BACKWARD = 4 * SUBSETS;
 
 struct Graph {
     const int *groups, *incident, *degree, *phase_end, *bounding;
@@ -79,6 +79,14 @@ __device__ float block_max(const Board &board, const Warp &warp, float x) {
 
 __device__ float reciprocal(float x) { return x > 0.0f ? __fdividef(1.0f, x) : 0.0f; }
 
+// Of the row that belongs to the lane.
+__device__ float row_sum(const Warp &warp) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int v = 0; v < K; ++v) sum += warp.incoming[warp.lane * K + v];
+    return sum;
+}
+
 // n of one group, rows summing to 1; messages of the groups before `updated` are one sweep ahead. Members that the
 // group lacks get rows that are constant over the values left to them. Returns false where digits are lost.
 __device__ bool cavity(const Graph &graph, const Board &board, const Warp &warp, int group, int sweep, int updated) {
@@ -103,9 +111,7 @@ __device__ bool cavity(const Graph &graph, const Board &board, const Warp &warp,
     if (warp.lane < K) {
         float *row = warp.incoming + warp.lane * K;
         const bool real = warp.lane < graph.width && graph.groups[group * graph.width + warp.lane] >= 0;
-        float sum = 0.0f;
-#pragma unroll
-        for (int v = 0; v < K; ++v) sum += row[v];
+        const float sum = row_sum(warp);
         kept = !real || (sum >= FLOOR && sum <= CEILING);
         const float scale = real ? reciprocal(sum) : reciprocal(K - warp.lane);
 #pragma unroll
@@ -118,7 +124,7 @@ __device__ void clear_tables(const unsigned short *subsets, const Warp &warp) {
     float4 *tables = memory + warp.tables / 16;
     for (int i = warp.lane; i < SUBSETS / 2; i += 32) tables[i] = float4{0.0f, 0.0f, 0.0f, 0.0f};
     __syncwarp();
-    if (warp.lane == 0) forward(warp.tables + subsets[0]) = backward(warp.tables + subsets[SUBSETS - 1]) = 1.0f;
+    if (warp.lane == 0) table(warp.tables + subsets[0]) = table(warp.tables + BACKWARD + subsets[SUBSETS - 1]) = 1.0f;
     __syncwarp();
 }
 
@@ -138,9 +144,9 @@ __device__ bool forward_pass(const Board &board, const Warp &warp, float &log_pe
                 const int place = warp.tables + board.subsets[first + start + warp.lane];
                 float weight = 0.0f;
 #pragma unroll
-                for (int v = 0; v < K; ++v) weight = plus_product(weight, forward(place ^ place_of_bit(v)), row[v]);
+                for (int v = 0; v < K; ++v) weight = plus_product(weight, table(place ^ place_of_bit(v)), row[v]);
                 weight *= inverse;
-                forward(place) = weight;
+                table(place) = weight;
                 high = fmaxf(high, weight);
             }
         }
@@ -154,10 +160,8 @@ __device__ bool forward_pass(const Board &board, const Warp &warp, float &log_pe
     return smallest >= FLOOR;
 }
 
-// The new messages to one member, from partial sums in all lanes: value v in lane v. Returns the change in that lane.
-__device__ float store_messages(
-    const Graph &graph, const Board &board, const Warp &warp, const float *minors, int group, int member, int sweep,
-    float damping) {
+// Sums over the lanes: value v of this member into its row of `incoming`, which no lane needs any more.
+__device__ void store_minors(const Warp &warp, const float *minors, int member) {
 #pragma unroll
     for (int v = 0; v < K; ++v) warp.partial[v * PADDED + warp.lane] = minors[v];
     __syncwarp();
@@ -167,26 +171,40 @@ __device__ float store_messages(
 #pragma unroll
     for (int i = 0; i < LENGTH; ++i) {
         const int column = part * LENGTH + i;
-        if (part < PARTS && column < 32) sum = plus(sum, warp.partial[value * PADDED + column]);
+        const bool inside = (PARTS - 1) * LENGTH + i < 32 || column < 32;  // the first is known to the compiler
+        if (part < PARTS && inside) sum = plus(sum, warp.partial[value * PADDED + column]);
     }
     float whole = sum;
 #pragma unroll
     for (int p = 1; p < PARTS; ++p) whole = plus(whole, __shfl_down_sync(ALL_LANES, sum, p * K));
-    const bool inside = warp.lane < K;
-    const float mass = warp_sum(inside ? whole : 0.0f);
-    const int slot = group * graph.width + member, step = graph.n_groups * graph.width;
-    if (!inside || member >= graph.width || graph.groups[slot] < 0) return 0.0f;
-    const float old = board.messages[((sweep & 1) * step + slot) * K + value];
-    const float computed = whole * reciprocal(mass) * K;
-    const float renewed = (1.0f - damping) * computed + damping * old;
-    board.messages[((1 - (sweep & 1)) * step + slot) * K + value] = renewed;
-    return fabsf(renewed - old) * (1.0f / K);
+    if (warp.lane < K) warp.incoming[member * K + value] = whole;
+    __syncwarp();
+}
+
+// The new messages to all members, in proportion to the rows of `incoming`. Returns the largest change in any lane.
+__device__ float store_messages(
+    const Graph &graph, const Board &board, const Warp &warp, int group, int sweep, float damping) {
+    if (warp.lane < K) warp.partial[warp.lane] = reciprocal(row_sum(warp));
+    __syncwarp();
+    const int messages = graph.n_groups * graph.width;
+    float change = 0.0f;
+    for (int entry = warp.lane; entry < K * K; entry += 32) {
+        const int member = entry / K, slot = group * graph.width + member;
+        if (member >= graph.width || graph.groups[slot] < 0) continue;
+        const int message = slot * K + entry % K;
+        const float old = board.messages[(sweep & 1) * messages * K + message];
+        const float computed = warp.incoming[entry] * warp.partial[member] * K;
+        const float renewed = (1.0f - damping) * computed + damping * old;
+        board.messages[(1 - (sweep & 1)) * messages * K + message] = renewed;
+        change = fmaxf(change, fabsf(renewed - old));
+    }
+    return change * (1.0f / K);
 }
 
 // Fills G and stores the messages to all members. Returns the largest change in any lane.
 __device__ float backward_pass(
     const Graph &graph, const Board &board, const Warp &warp, int group, int sweep, float damping) {
-    float scale = 1.0f, change = 0.0f;
+    float scale = 1.0f;
     int first = SUBSETS - 1, size = 1;
     LEVELS for (int level = K - 1; level >= 0; --level) {
         size = size * (level + 1) / (K - level);
@@ -201,25 +219,24 @@ __device__ float backward_pass(
 #pragma unroll
         for (int start = 0; start < size; start += 32) {
             if (start + warp.lane < size) {
-                const int place = warp.tables + board.subsets[first + start + warp.lane];
-                const float before = forward(place);
+                const int place = warp.tables + BACKWARD + board.subsets[first + start + warp.lane];
+                const float before = table(place - BACKWARD);
                 float weight = 0.0f;
 #pragma unroll
                 for (int v = 0; v < K; ++v) {
-                    const float larger = backward(place ^ place_of_bit(v));
+                    const float larger = table(place ^ place_of_bit(v));
                     weight = plus_product(weight, larger, row[v]);
                     minors[v] = plus_product(minors[v], larger, before);
                 }
                 weight *= inverse;
-                backward(place) = weight;
+                table(place) = weight;
                 high = fmaxf(high, weight);
             }
         }
         scale = warp_max(high);
-        change = fmaxf(change, store_messages(graph, board, warp, minors, group, level, sweep, damping));
-        __syncwarp();
+        store_minors(warp, minors, level);
     }
-    return change;
+    return store_messages(graph, board, warp, group, sweep, damping);
 }
 
 // Priors of the row; 2 in a thread that met logits that are no prior, else 0.

@@ -82,43 +82,40 @@ def _draw_carry(alpha, table, total, uniform, ADDENDS: tl.constexpr):
     for c in tl.static_range(ADDENDS):
         weight_sum += exp2(alpha[c] + _at(table, total - c) - best)
     running = tl.zeros(total.shape, tl.float64)
-    chosen = tl.full(total.shape, -1, tl.int32)
+    below = tl.zeros(total.shape, tl.int32)
     last = tl.zeros(total.shape, tl.int32)
     for c in tl.static_range(ADDENDS):
         weight = exp2(alpha[c] + _at(table, total - c) - best)
         running += weight
-        chosen = tl.where((chosen < 0) & (running > uniform * weight_sum), c, chosen)
+        below += (running <= uniform * weight_sum).to(tl.int32)
         last = tl.where(weight > 0, c, last)
-    return tl.where(chosen < 0, last, chosen)
+    return tl.minimum(below, last)
 
 
 @triton.jit
-def _digit_term(pointers, high, table, remainder, v, CONDITIONED: tl.constexpr):
+def _digit_term(pointers, high, table, conditioned, remainder, v):
     always = tl.full((1, 1), True, tl.int1)
-    term = relative_logit(pointers + v, high, always, tl.float64) + tl.zeros(remainder.shape, tl.float64)
-    if CONDITIONED:
-        term += _at(table, remainder - v)
-    return term
+    return relative_logit(pointers + v, high, always, tl.float64) + tl.where(conditioned, _at(table, remainder - v), 0.0)
 
 
 @triton.jit
-def _draw_digit(pointers, high, table, remainder, uniform, CONDITIONED: tl.constexpr, base):
+def _draw_digit(pointers, high, table, conditioned, remainder, uniform, base):
     """A digit for every lane, ascending; conditioned on the later digits (table f_{j+1}) adding up to the remainder."""
     best = tl.full(remainder.shape, ZERO, tl.float64)
     for v in range(base):
-        best = tl.maximum(best, _digit_term(pointers, high, table, remainder, v, CONDITIONED))
+        best = tl.maximum(best, _digit_term(pointers, high, table, conditioned, remainder, v))
     weight_sum = tl.zeros(remainder.shape, tl.float64)
     for v in range(base):
-        weight_sum += exp2(_digit_term(pointers, high, table, remainder, v, CONDITIONED) - best)
+        weight_sum += exp2(_digit_term(pointers, high, table, conditioned, remainder, v) - best)
     running = tl.zeros(remainder.shape, tl.float64)
-    chosen = tl.full(remainder.shape, -1, tl.int32)
+    below = tl.zeros(remainder.shape, tl.int32)
     last = tl.zeros(remainder.shape, tl.int32)
     for v in range(base):
-        weight = exp2(_digit_term(pointers, high, table, remainder, v, CONDITIONED) - best)
+        weight = exp2(_digit_term(pointers, high, table, conditioned, remainder, v) - best)
         running += weight
-        chosen = tl.where((chosen < 0) & (running > uniform * weight_sum), v, chosen)
+        below += (running <= uniform * weight_sum).to(tl.int32)
         last = tl.where(weight > 0, v, last)
-    return tl.where(chosen < 0, last, chosen)
+    return tl.minimum(below, last)
 
 
 @triton.jit(do_not_specialize=["batch", "n_digits", "base", "n_samples", "seed", "first_row"])
@@ -163,16 +160,17 @@ def sample_kernel(
             for c in tl.static_range(ADDENDS):
                 alpha = alpha + (tl.load(digits_ptr + c * n_digits + i).to(tl.float64, bitcast=True),)
             tl.debug_barrier()
-            if conditioned:
-                carry = _draw_carry(alpha, tables[0], total, u[0], ADDENDS)
+            carry = tl.where(conditioned, _draw_carry(alpha, tables[0], total, u[0], ADDENDS), carry)
             remainder = total - carry
             for j in tl.static_range(ADDENDS):
                 pointers = logits_ptr + j * step + i * base
-                chosen = remainder
-                if conditioned:
-                    if j + 1 < ADDENDS:
-                        chosen = _draw_digit(pointers, highs[j], tables[j + 1], remainder, u[j + 1], True, base)
+                if j + 1 < ADDENDS:
+                    uniform = tl.where(conditioned, u[j + 1], u[j])
+                    chosen = _draw_digit(pointers, highs[j], tables[j + 1], conditioned, remainder, uniform, base)
                 else:
-                    chosen = _draw_digit(pointers, highs[j], tables[0], remainder, u[j], False, base)
+                    # The digits before leave one, and only the prior has to be drawn from.
+                    n_values = tl.where(conditioned, 0, base)
+                    drawn = _draw_digit(pointers, highs[j], tables[0], conditioned, remainder, u[j], n_values)
+                    chosen = tl.where(conditioned, remainder, drawn)
                 remainder -= chosen
                 tl.store(out_ptr + j * n_digits + i, chosen.to(tl.int64), mask=t < n_samples)

@@ -29,7 +29,7 @@ def compile_cuda(source: str, arch: int = 80, options: Sequence[str] = ()) -> st
     path = find_nvrtc()
     if path is None:
         raise RuntimeError("libnvrtc is not installed")
-    nvrtc = ctypes.CDLL(path)
+    nvrtc = _load(path)
     program = ctypes.c_void_p()
     _check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None))
     try:
@@ -40,6 +40,13 @@ def compile_cuda(source: str, arch: int = 80, options: Sequence[str] = ()) -> st
         return _text(nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX, program)
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def _load(path: str) -> ctypes.CDLL:
+    """NVRTC opens its builtins by name, which outside a search path works only once they are loaded."""
+    for builtins in Path(path).parent.glob("libnvrtc-builtins.so.*"):
+        ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)
+    return ctypes.CDLL(path)
 
 
 def _text(get_size: ctypes._NamedFuncPointer, get: ctypes._NamedFuncPointer, program: ctypes.c_void_p) -> str:

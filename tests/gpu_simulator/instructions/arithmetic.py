@@ -195,7 +195,10 @@ def decode_extremum(decoding: Decoding) -> Action:
         return decode_half(decoding, ptx_type)
     least = decoding.name == "min"
     if ptx_type not in ("f32", "f64"):
-        return decoding.assign_typed(np.minimum if least else np.maximum, 2, ptx_type)
+        extremum = np.minimum if least else np.maximum
+        if ptx_type == "s32" and decoding.flag("relu"):
+            return decoding.assign_typed(lambda a, b: np.maximum(extremum(a, b), np.int32(0)), 2, ptx_type)
+        return decoding.assign_typed(extremum, 2, ptx_type)
     function: Function = floats.minimum if least else floats.maximum
     if ptx_type == "f32" and decoding.flag("NaN"):
         function = np.minimum if least else np.maximum
