@@ -22,7 +22,7 @@ lint: $(READY)
 
 $(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch --editable ".[train,profile,test]"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt torch --editable ".[train,profile,test]"
 	touch $@
 
 clean:

@@ -27,14 +27,15 @@ class PairConfig(NamedTuple):
 def carry_chain_pair(n_digits: int, base: int, compute_bytes: int) -> PairConfig:
     """A thread keeps 2 * run * base values in registers; longer chains than 256 threads hold are cut into chunks.
 
-    Longer runs would spill: with chunks, runs of four at three values a row and runs of two at sixteen. Nothing here
-    depends on the batch size, so a row's result does not either.
+    Longer runs would spill: with chunks, runs of four at three values a row and runs of two at sixteen. Larger blocks
+    would rearrange tiles between their warps more often. Nothing here depends on the batch size, so a row's result does
+    not either.
     """
     row_bytes = base * compute_bytes
     positions = next_power_of_two(n_digits)
     run = min(positions, 4 if row_bytes <= 8 else 2 if row_bytes <= 40 else 1)
     lanes = min(positions // run, 256)
-    samples = max(1, 128 // lanes)
+    samples = max(1, 64 // lanes)
     return PairConfig(samples, lanes, run, num_warps=samples * lanes // 32)
 
 

@@ -10,7 +10,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -91,6 +91,7 @@ def serve(connection: Connection) -> None:
     """Answer calls until the other side hangs up."""
     torch.set_num_threads(1)
     patch_language_once()
+    leave_out_overflow_checks()
     with em.backend("triton"):
         while True:
             try:
@@ -116,6 +117,14 @@ def patch_language_once() -> None:
         return interpreter._LangPatchScope()
 
     interpreter._patch_lang = patch_once
+
+
+def leave_out_overflow_checks() -> None:
+    """Up to a third of the interpreter's time: it computes them, but heeds them only in its debug mode."""
+    from triton.runtime import interpreter
+
+    builder = interpreter.interpreter_builder
+    builder.options = replace(builder.options, sanitize_overflow=False)
 
 
 def outcome(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Exception | None, Any]:

@@ -22,6 +22,7 @@ from emnesy_gpu.kernels.cuda import loader
 from emnesy_gpu.kernels.gpu import all_different
 
 from emnesy_gpu.reference import all_different as reference
+from profiling import peaks, roofline
 from tests.boards import filled_board, soft_logits
 from tests.gpu_simulator import LaunchRecord, Options, launch, simulated_triton
 from tests.gpu_simulator.nvrtc import compile_cuda, find_nvrtc
@@ -163,15 +164,18 @@ def test_cuda_c_instructions_and_bank_conflicts(cuda_c: list[LaunchRecord], monk
     """2304 transitions, three times, are 6,900 multiply-adds; the rest finds operands and sums over lanes."""
     monkeypatch.setattr(all_different, "_launch_triton", lambda *_: None)
 
-    def run(sweeps: int) -> tuple[int, int, int]:
+    def run(sweeps: int) -> tuple[float, ...]:
         simulated(*board(9, 2), sudoku_groups(9), [9, 9, 9], sweeps, 0.0, 0.0, False)
         counters = cuda_c[-1].counters
-        return counters.thread_instructions, counters.shared.wavefronts, counters.shared.bank_conflicts
+        limits = roofline.bounds(roofline.count("", "", 80, 0, 1, [counters]), peaks.GPUS["H100"])
+        shared = counters.shared
+        return counters.thread_instructions, shared.wavefronts, shared.bank_conflicts, *limits.values()
 
-    instructions, wavefronts, conflicts = per_factor(run)
+    instructions, wavefronts, conflicts, *seconds = per_factor(run)
     assert instructions <= 100_000
     assert wavefronts <= 1_050
     assert conflicts <= 240
+    assert 27 * max(seconds) <= 125e-9  # of a sweep over a board, modelled
 
 
 @pytest.mark.slow

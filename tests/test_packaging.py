@@ -74,6 +74,15 @@ def install(python: Path, *arguments: object) -> None:
     run(sys.executable, "-m", "pip", "--python", python, "install", *options, *arguments, cwd=python.parent)
 
 
+@pytest.fixture(scope="module")
+def compiled(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another copy, in which the kernel of the posterior has been compiled; Numba's cache is good for copies of it."""
+    folder = tmp_path_factory.mktemp("compiled")
+    shutil.copytree(source, folder / "checkout")
+    check_posterior(fresh_environment(folder / "environment"), folder / "checkout")
+    return folder / "checkout"
+
+
 def check_posterior(python: Path | str, cwd: Path) -> dict[str, str]:
     result = json.loads(run(python, "-c", POSTERIOR, cwd=cwd))
     assert result["marginals"][:3] == pytest.approx([0.5, 0.5, 0.0], abs=1e-6)
@@ -101,18 +110,18 @@ def test_wheel_and_sdist_hold_every_source_file(distributions: dict[str, Path]) 
 
 
 @pytest.mark.parametrize("mode", ["lenient", "strict", "compat"])
-def test_editable_installs(source: Path, mode: str, tmp_path: Path) -> None:
+def test_editable_installs(compiled: Path, mode: str, tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
-    shutil.copytree(source, checkout)
+    shutil.copytree(compiled, checkout)
     python = fresh_environment(tmp_path / "environment")
     install(python, "--config-settings", f"editable_mode={mode}", "--editable", checkout)
     check_posterior(python, tmp_path)
     check_posterior(python, checkout)
 
 
-def test_uninstalled_checkout(source: Path, tmp_path: Path) -> None:
+def test_uninstalled_checkout(compiled: Path, tmp_path: Path) -> None:
     python = fresh_environment(tmp_path / "environment")
-    assert Path(check_posterior(python, source)["package"]) == source / "emnesy_gpu" / "__init__.py"
+    assert Path(check_posterior(python, compiled)["package"]) == compiled / "emnesy_gpu" / "__init__.py"
 
 
 def test_bare_import_of_kernels_is_refused() -> None:

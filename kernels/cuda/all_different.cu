@@ -160,8 +160,8 @@ __device__ bool forward_pass(const Board &board, const Warp &warp, float &log_pe
     return smallest >= FLOOR;
 }
 
-// Sums over the lanes: value v of this member into its row of `incoming`, which no lane needs any more.
-__device__ void store_minors(const Warp &warp, const float *minors, int member) {
+// Sums over the first lanes: value v of this member into its row of `incoming`, which no lane needs any more.
+__device__ void store_minors(const Warp &warp, const float *minors, int member, int n_lanes) {
 #pragma unroll
     for (int v = 0; v < K; ++v) warp.partial[v * PADDED + warp.lane] = minors[v];
     __syncwarp();
@@ -171,7 +171,7 @@ __device__ void store_minors(const Warp &warp, const float *minors, int member) 
 #pragma unroll
     for (int i = 0; i < LENGTH; ++i) {
         const int column = part * LENGTH + i;
-        const bool inside = (PARTS - 1) * LENGTH + i < 32 || column < 32;  // the first is known to the compiler
+        const bool inside = (PARTS - 1) * LENGTH + i < n_lanes || column < n_lanes;  // the first is mostly a constant
         if (part < PARTS && inside) sum = plus(sum, warp.partial[value * PADDED + column]);
     }
     float whole = sum;
@@ -234,7 +234,7 @@ __device__ float backward_pass(
             }
         }
         scale = warp_max(high);
-        store_minors(warp, minors, level);
+        store_minors(warp, minors, level, min(size, 32));
     }
     return store_messages(graph, board, warp, group, sweep, damping);
 }

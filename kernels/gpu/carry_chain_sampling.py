@@ -95,7 +95,9 @@ def _draw_carry(alpha, table, total, uniform, ADDENDS: tl.constexpr):
 @triton.jit
 def _digit_term(pointers, high, table, conditioned, remainder, v):
     always = tl.full((1, 1), True, tl.int1)
-    return relative_logit(pointers + v, high, always, tl.float64) + tl.where(conditioned, _at(table, remainder - v), 0.0)
+    return relative_logit(pointers + v, high, always, tl.float64) + tl.where(
+        conditioned, _at(table, remainder - v), 0.0
+    )
 
 
 @triton.jit
