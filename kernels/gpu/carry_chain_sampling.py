@@ -170,7 +170,7 @@ def sample_kernel(
                     uniform = tl.where(conditioned, u[j + 1], u[j])
                     chosen = _draw_digit(pointers, highs[j], tables[j + 1], conditioned, remainder, uniform, base)
                 else:
-                    # The digits before leave one, and only the prior has to be drawn from.
+                    # Conditioned, the digits before leave one: nothing is drawn.
                     n_values = tl.where(conditioned, 0, base)
                     drawn = _draw_digit(pointers, highs[j], tables[0], conditioned, remainder, u[j], n_values)
                     chosen = tl.where(conditioned, remainder, drawn)
