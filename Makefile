@@ -9,8 +9,8 @@ READY = $(VENV)/.ready
 demo: $(READY)  ## Train a net on MNIST addition, 4 digits (scikit-learn's digits where MNIST is not at hand).
 	$(BIN)/python -m emnesy_gpu train addition --digits 4 --out runs/demo
 
-test: $(READY)  ## Run the tests, on up to four cores.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4
+test: $(READY)  ## Run the tests, on up to four cores; those of a file on one, so that kernels are compiled once.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 bench: $(READY)  ## Run the benchmarks.
 	$(BIN)/python -m pytest --benchmark-only
