@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
+# The installation leaves bytecode to the first import, which has to write it.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test bench lint clean
 
 demo: $(READY)  ## Train a net on MNIST addition, 4 digits (scikit-learn's digits where MNIST is not at hand).
 	$(BIN)/python -m emnesy_gpu train addition --digits 4 --out runs/demo
 
-test: $(READY)  ## Run the tests, on up to four cores; those of a file on one, so that kernels are compiled once.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+test: $(READY)  ## Run the tests, on up to four cores.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4
 
 bench: $(READY)  ## Run the benchmarks.
 	$(BIN)/python -m pytest --benchmark-only

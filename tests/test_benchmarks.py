@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.benchmarks import addition, measure, startup, sudoku, suite
+from emnesy_gpu.memory import PeakMemory
 
 CPU = torch.device("cpu")
 
@@ -48,6 +49,15 @@ def test_a_small_batch_takes_no_memory_but_its_results() -> None:
         baseline = pool.apply(suite.measure_peak, ("addition", 4, 256, "BP-std", "cpu", 1))
     assert abs(peak - 82 * 2**10) <= 16 * 2**10
     assert baseline > 10 * 82 * 2**10
+
+
+def test_a_measured_peak_hides_no_later_one() -> None:
+    measure.peak_bytes(partial(hold, 80 * 2**20), CPU)
+    memory = PeakMemory(CPU)
+    torch.ones(40 * 2**20, dtype=torch.uint8)
+    peak = memory.bytes()
+    assert peak is not None
+    assert peak > 36 * 2**20
 
 
 def kill_this_process(number: int) -> int:

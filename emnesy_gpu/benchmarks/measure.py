@@ -26,6 +26,7 @@ import torch
 from emnesy_gpu.memory import PeakMemory, size_of
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, NEVER = -1, -4, -1
+GLIBC_TRIM_THRESHOLD, GLIBC_MMAP_MAX = 128 * 1024, 65536
 PR_SET_THP_DISABLE = 41
 SMAPS = "/proc/self/smaps_rollup"
 
@@ -71,14 +72,27 @@ def _touched_bytes(function: Callable[[], object]) -> int | None:
     if not Path(SMAPS).exists():
         return None
     libc = ctypes.CDLL(None)
+    with _freed_memory_kept(libc):
+        function()
+        libc.malloc_trim(0)
+        before = size_of("Rss", SMAPS)
+        function()
+        return size_of("Rss", SMAPS) - before
+
+
+@contextlib.contextmanager
+def _freed_memory_kept(libc: ctypes.CDLL) -> Iterator[None]:
+    """Nothing that is freed returns to the system; afterwards glibc's defaults hold, or no later peak would be seen."""
     libc.mallopt(M_MMAP_MAX, 0)
     libc.mallopt(M_TRIM_THRESHOLD, NEVER)
     libc.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
-    function()
-    libc.malloc_trim(0)
-    before = size_of("Rss", SMAPS)
-    function()
-    return size_of("Rss", SMAPS) - before
+    try:
+        yield
+    finally:
+        libc.mallopt(M_MMAP_MAX, GLIBC_MMAP_MAX)
+        libc.mallopt(M_TRIM_THRESHOLD, GLIBC_TRIM_THRESHOLD)
+        libc.prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0)
+        libc.malloc_trim(0)
 
 
 def _peak_of_tensors(function: Callable[[], object]) -> int:
