@@ -4,9 +4,6 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-# The installation leaves bytecode to the first import, which has to write it.
-unexport PYTHONDONTWRITEBYTECODE
-
 .PHONY: demo test bench lint clean
 
 demo: $(READY)  ## Train a net on MNIST addition, 4 digits (scikit-learn's digits where MNIST is not at hand).
@@ -25,7 +22,7 @@ lint: $(READY)
 
 $(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt torch --editable ".[train,profile,test]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch --editable ".[train,profile,test]"
 	touch $@
 
 clean:
