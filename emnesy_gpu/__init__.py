@@ -14,7 +14,9 @@ if not (Path(__file__).parent / "kernels").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
 from emnesy_gpu.backends import backend
-from emnesy_gpu.baselines import blackbox_loss, bp_std_loss, imle_loss
+from emnesy_gpu.baselines.blackbox import blackbox_loss
+from emnesy_gpu.baselines.bp_std import bp_std_loss
+from emnesy_gpu.baselines.imle import imle_loss
 from emnesy_gpu.e_step import Posterior, posterior, sample_posterior
 from emnesy_gpu.em import EM
 from emnesy_gpu.engines import ABC, MAP, BeliefPropagation, Engine, Exact, Gibbs, Rejection, UnsupportedEngineError

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 import emnesy_gpu as em
 from emnesy_gpu.reference import carry_chain as reference
-from emnesy_gpu.tasks import digits_data
-from emnesy_gpu.tasks.extras import require
-from emnesy_gpu.tasks.pairing import group
+from emnesy_gpu.tasks.addition.sums import group
+from emnesy_gpu.tasks.core.extras import require
+from emnesy_gpu.tasks.mnist import sklearn_digits
 
 THEOREM_DIGITS = (1, 2, 4, 8, 15, 32, 64, 100, 200, 500, 1000)
 THEOREM_BATCH = 64
@@ -83,7 +83,7 @@ class SmallTask:
     """Sums of n-digit numbers from 8x8 images, and a perceptron with one hidden layer to read them."""
 
     def __init__(self, n_digits: int, seed: int) -> None:
-        data = digits_data.load()
+        data = sklearn_digits.load()
         self.generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
         self.problem = em.Addition(n_digits)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emnesy_gpu.tasks.nets import lenet
+from emnesy_gpu.tasks.mnist.nets import lenet
 
 ROUNDS = 60
 

@@ -6,7 +6,7 @@
 The first is addition of any length, the second every launch of these stems in tests/kernel_registry that is not slow;
 of all stems where none is named.
 
-The kernels are compiled for each GPU and their PTX runs in tests/gpu_simulator, which counts what every warp does.
+The kernels are compiled for each GPU and their PTX runs in profiling/gpu_simulator, which counts what every warp does.
 Bytes and instructions per instance are then set against the fewest bytes that the op must move and against the peak
 rates in peaks.py. The modelled time is the largest of these lower bounds, as if all of them overlapped perfectly:
 
@@ -112,7 +112,7 @@ def model(counts: Counts, gpu: peaks.Gpu) -> dict[str, Any]:
 
 def simulate(op: str, n_digits: int, arch: int, batch: int | None = None) -> Counts:
     """Run one op in the simulator on random logits, and count."""
-    from tests.gpu_simulator import Options, simulated_gpu
+    from profiling.gpu_simulator import Options, simulated_gpu
 
     # A power of two, so that every block is full whatever its number of rows.
     batch = batch or max(16, 1 << (SIMULATED_POSITIONS // n_digits).bit_length() - 1)
@@ -132,7 +132,7 @@ def simulate(op: str, n_digits: int, arch: int, batch: int | None = None) -> Cou
 
 def simulate_entry(entry: Any, arch: int) -> Counts:
     """Run one launch of the kernel registry in the simulator, and count. Few rows leave blocks half empty."""
-    from tests.gpu_simulator import Options, simulated_triton
+    from profiling.gpu_simulator import Options, simulated_triton
 
     arguments = entry.draw()
     with simulated_triton(arch, Options(checks=False)) as gpu:

@@ -22,7 +22,7 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.benchmarks import addition
-from emnesy_gpu.tasks.nets import lenet
+from emnesy_gpu.tasks.mnist.nets import lenet
 from profiling.exports import Export, columns, markdown, read
 from profiling.requirements import leave, missing_gpu
 

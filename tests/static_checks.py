@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.gpu_simulator import simulated_triton
+from profiling.gpu_simulator import simulated_triton
 from tests.kernel_registry import Entry
 from tests.triton_launches import CompiledLaunch, amd_compiler, compiled_only
 

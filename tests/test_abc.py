@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
-from emnesy_gpu import importance
 from emnesy_gpu.benchmarks.measure import peak_bytes
+from emnesy_gpu.inference import importance
 from tests.backends import Backend
 
 NEG_INF = float("-inf")

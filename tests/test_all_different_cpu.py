@@ -9,9 +9,11 @@ from itertools import pairwise, permutations
 import numpy as np
 import pytest
 import torch
-from emnesy_gpu.kernels.cpu import all_different_linear, parallel
+from torch import Tensor
+
 from emnesy_gpu.kernels.cpu.all_different import belief_propagation
-from emnesy_gpu.kernels.cpu.all_different_graph import (
+from emnesy_gpu.kernels.cpu.all_different import linear as all_different_linear
+from emnesy_gpu.kernels.cpu.all_different.graph import (
     IMPOSSIBLE,
     INVALID_LABEL,
     INVALID_LOGITS,
@@ -22,8 +24,8 @@ from emnesy_gpu.kernels.cpu.all_different_graph import (
     Rows,
     build_graph,
 )
-from emnesy_gpu.kernels.cpu.lanes import FLOAT32_LANES
-from torch import Tensor
+from emnesy_gpu.kernels.cpu.common import parallel
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 
 NEG_INF = float("-inf")
 
@@ -186,7 +188,7 @@ def test_uniform_priors_count_the_assignments(k, width):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_types_are_computed_in_float32(dtype, monkeypatch):
-    monkeypatch.setattr("emnesy_gpu.kernels.cpu.all_different.CONVERTED_LOGITS", 100)
+    monkeypatch.setattr("emnesy_gpu.kernels.cpu.all_different.launch.CONVERTED_LOGITS", 100)
     graph = latin_square(4)
     logits, label = draw(graph, 4, batch=9, dtype=dtype)
     options = graph[1], graph[2], 2, 0.0, 0.0, False

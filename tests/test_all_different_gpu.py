@@ -19,13 +19,12 @@ pytest.importorskip("triton", reason="needs triton")
 
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.cuda import loader
-from emnesy_gpu.kernels.gpu import all_different
-
+from emnesy_gpu.kernels.gpu.all_different import launch as all_different
 from emnesy_gpu.reference import all_different as reference
 from profiling import peaks, roofline
+from profiling.gpu_simulator import LaunchRecord, Options, launch, simulated_triton
+from profiling.gpu_simulator.nvrtc import compile_cuda, find_nvrtc
 from tests.boards import filled_board, soft_logits
-from tests.gpu_simulator import LaunchRecord, Options, launch, simulated_triton
-from tests.gpu_simulator.nvrtc import compile_cuda, find_nvrtc
 from tests.graphs import sudoku_groups
 from tests.static_checks import NVIDIA_ARCHITECTURES, registers_and_spills
 

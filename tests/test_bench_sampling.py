@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from emnesy_gpu.benchmarks.sampling import BATCHES, METHODS, SAMPLES, SUITE, inputs, methods
-from emnesy_gpu.importance import thresholds
+from emnesy_gpu.inference.importance import thresholds
 from emnesy_gpu.reference import abc_sampling
 from tests.benchmarking import DEVICES, measure
 

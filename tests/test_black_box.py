@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
+from emnesy_gpu.inference import weighted_samples
 from emnesy_gpu.ops.black_box import histogram
-from emnesy_gpu.problems import UnsupportedInference, sampled
+from emnesy_gpu.problems import UnsupportedInference
 from tests.backends import Backend
 from tests.black_boxes import ADDITION, SHAPE, compiled_posterior, equal_digits, numba_equal_digits
 from tests.test_abc import draw_logits
@@ -84,8 +85,8 @@ def test_specification_of_compiled_scores() -> None:
 def test_chunks_change_no_bit(monkeypatch: pytest.MonkeyPatch, engine: em.Engine) -> None:
     logits, label = inputs(5)
     expected = em.posterior(addition_as_black_box(), logits, label, engine)
-    monkeypatch.setattr(sampled, "CHUNK", 40)
-    monkeypatch.setattr(sampled, "HISTOGRAM", 130)
+    monkeypatch.setattr(weighted_samples, "CHUNK", 40)
+    monkeypatch.setattr(weighted_samples, "HISTOGRAM", 130)
     monkeypatch.setattr("emnesy_gpu.problems.black_box.ENUMERATED", 300)
     post = em.posterior(addition_as_black_box(), logits, label, engine)
     assert torch.equal(post.marginals, expected.marginals)

@@ -9,13 +9,24 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from emnesy_gpu.kernels.cpu import carry_chain, carry_chain_linear, carry_chain_wide, compile, parallel
-from emnesy_gpu.kernels.cpu.lanes import FLOAT32_LANES, KEPT_BYTES, exp_nonpositive, kept_scratch, load, scratch, store
-from emnesy_gpu.kernels.cpu.philox import philox
-from emnesy_gpu.kernels.cpu.transpose import TILE, read_columns, write_columns
 from numba import njit
 from torch import Tensor
 
+from emnesy_gpu.kernels.cpu.carry_chain import launch as carry_chain
+from emnesy_gpu.kernels.cpu.carry_chain import linear as carry_chain_linear
+from emnesy_gpu.kernels.cpu.carry_chain import wide as carry_chain_wide
+from emnesy_gpu.kernels.cpu.common import compile, parallel
+from emnesy_gpu.kernels.cpu.common.lanes import (
+    FLOAT32_LANES,
+    KEPT_BYTES,
+    exp_nonpositive,
+    kept_scratch,
+    load,
+    scratch,
+    store,
+)
+from emnesy_gpu.kernels.cpu.common.philox import philox
+from emnesy_gpu.kernels.cpu.common.transpose import TILE, read_columns, write_columns
 from emnesy_gpu.reference import carry_chain as reference
 from tests.cases import Case
 
@@ -262,4 +273,4 @@ def test_forked_child_computes_too(threads):
 @pytest.mark.parametrize("module", [carry_chain_linear, carry_chain_wide])
 def test_cached_code_depends_on_every_file_of_the_folder(module):
     stamp = module.sum_product._cache._cache_file._source_stamp
-    assert stamp[1] == compile.folder_stamp()
+    assert stamp[1] == compile.sources_stamp()

@@ -15,8 +15,10 @@ import pytest
 import torch
 
 from emnesy_gpu.cli import main
-from emnesy_gpu.tasks import addition_run, mnist_data, progress
-from emnesy_gpu.tasks.extras import MissingExtraError, require
+from emnesy_gpu.tasks.addition import run as addition_run
+from emnesy_gpu.tasks.core import progress
+from emnesy_gpu.tasks.core.extras import MissingExtraError, require
+from emnesy_gpu.tasks.mnist import idx_files
 
 QUICK = ["train", "addition", "--data", "digits", "--digits", "2", "--epochs", "2", "--batch", "60", "--threads", "1"]
 RECORD = {
@@ -195,7 +197,7 @@ def test_a_used_folder_is_not_overwritten(tmp_path, capsys):
 
 
 def test_corrupt_mnist_is_one_line(tmp_path, capsys):
-    for stem in mnist_data.MD5:
+    for stem in idx_files.MD5:
         (tmp_path / stem).write_bytes(b"junk")
     text = error_line(["train", "addition", "--data-dir", str(tmp_path)], capsys)
     assert "train-images-idx3-ubyte is not an IDX file" in text

@@ -7,7 +7,7 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.memory import PeakMemory
-from emnesy_gpu.tasks.comparison import NAMES, comparison_engine
+from emnesy_gpu.tasks.core.plain_torch_engines import NAMES, comparison_engine
 
 MIB = 2**20
 

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from emnesy_gpu.kernels.cpu import conv_max_pool, parallel
-from emnesy_gpu.kernels.cpu.lanes import FLOAT32_LANES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from emnesy_gpu.tasks import nets
-from emnesy_gpu.tasks.nets import ConvMaxPool, lenet
+from emnesy_gpu.kernels.cpu import conv_max_pool
+from emnesy_gpu.kernels.cpu.common import parallel
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
+from emnesy_gpu.tasks.mnist import nets
+from emnesy_gpu.tasks.mnist.nets import ConvMaxPool, lenet
 
 # Sums of a few hundred products of normal numbers in float32.
 ATOL = 2e-4

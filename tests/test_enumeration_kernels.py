@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from emnesy_gpu.kernels.cpu import enumeration as cpu
-from emnesy_gpu.kernels.cpu import enumeration_circuit
 from torch import Tensor
 
 from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.kernels.cpu.enumeration import circuit as enumeration_circuit
+from emnesy_gpu.kernels.cpu.enumeration import launch as cpu
 from emnesy_gpu.reference import enumeration as reference
 from emnesy_gpu.reference.symbols import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from tests.backends import Backend

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
-from emnesy_gpu.problems import sampled, shortest_path
+from emnesy_gpu.inference import weighted_samples
+from emnesy_gpu.problems import shortest_path
 from tests.black_boxes import ADDITION, SHAPE, equal_digits
 from tests.test_abc import draw_logits
 
@@ -180,7 +181,7 @@ def test_neither_chunks_nor_the_batch_change_a_bit(monkeypatch, problem: em.Prob
     logits = draw_logits(problem, batch=7)
     label = torch.ones(7, *problem.label_shape, dtype=torch.int64)
     together = em.posterior(problem, logits, label, em.Gibbs(chains=5, sweeps=6, seed=9))
-    monkeypatch.setattr(sampled, "CHUNK", chunk)
+    monkeypatch.setattr(weighted_samples, "CHUNK", chunk)
     parts = [
         em.posterior(problem, logits[rows], label[rows], em.Gibbs(5, 6, seed=9, first_row=rows.start))
         for rows in (slice(0, 1), slice(1, 7))
@@ -201,7 +202,7 @@ def test_memory_is_bounded_in_rows_chains_and_values() -> None:
     problem = em.BlackBox(score, latent_shape=(5,), cardinality=2000)
     logits, label = draw_logits(problem, batch=3), torch.tensor([1, 2, 3])
     em.posterior(problem, logits, label, em.Gibbs(chains=100, sweeps=1))
-    assert sampled.CHUNK / 2 < max(sizes) <= sampled.CHUNK
+    assert weighted_samples.CHUNK / 2 < max(sizes) <= weighted_samples.CHUNK
 
 
 @pytest.mark.parametrize("penalty", [0.0, 2.0])

@@ -9,10 +9,10 @@ import torch
 pytest.importorskip("triton", reason="needs triton")
 
 from emnesy_gpu.reference import carry_chain as reference
+from profiling.gpu_simulator.decoder import load_program
+from profiling.gpu_simulator.launch import Options, run_program
+from profiling.gpu_simulator.memory import GlobalMemory
 from tests.cases import Case
-from tests.gpu_simulator.decoder import load_program
-from tests.gpu_simulator.launch import Options, run_program
-from tests.gpu_simulator.memory import GlobalMemory
 from tests.kernel_registry import ENTRIES
 from tests.static_checks import compile_for_nvidia
 

@@ -9,8 +9,8 @@ from torch.library import opcheck
 pytest.importorskip("triton", reason="needs triton")
 
 import emnesy_gpu as em
+from profiling.gpu_simulator import simulated_gpu
 from tests.cases import Case
-from tests.gpu_simulator import simulated_gpu
 
 OPS = torch.ops.emnesy_gpu
 ARGUMENTS = {

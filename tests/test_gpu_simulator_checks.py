@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.gpu_simulator import (
+from profiling.gpu_simulator import (
     BarrierDeadlock,
     DataRace,
     DivergentCollective,
@@ -16,7 +16,7 @@ from tests.gpu_simulator import (
     OutOfBounds,
     UninitialisedRead,
 )
-from tests.gpu_simulator.snippets import run
+from profiling.gpu_simulator.snippets import run
 
 ADDRESS = "mad.wide.u32 %rd1, %r30, 4, %rd10;"
 SHARED_ADDRESS = "mul.lo.u32 %r1, %r30, 4;"

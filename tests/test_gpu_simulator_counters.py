@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.gpu_simulator import Options
-from tests.gpu_simulator.snippets import run
+from profiling.gpu_simulator import Options
+from profiling.gpu_simulator.snippets import run
 
 
 def copy_kernel(stride: int) -> str:

@@ -13,7 +13,7 @@ from torch.library import opcheck, triton_op, wrap_triton
 from triton import knobs
 from triton.runtime import driver
 
-from tests.gpu_simulator import Options, OutOfBounds, SimulationError, UnsupportedPtx, simulated_triton
+from profiling.gpu_simulator import Options, OutOfBounds, SimulationError, UnsupportedPtx, simulated_triton
 
 
 @triton.jit

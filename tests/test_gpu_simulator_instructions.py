@@ -7,9 +7,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tests.gpu_simulator import UnsupportedPtx
-from tests.gpu_simulator.floats import fma_f32, fma_f64
-from tests.gpu_simulator.snippets import evaluate, run
+from profiling.gpu_simulator import UnsupportedPtx
+from profiling.gpu_simulator.floats import fma_f32, fma_f64
+from profiling.gpu_simulator.snippets import evaluate, run
 
 U32, U64 = (1 << 32) - 1, (1 << 64) - 1
 WORDS = [0, 1, 2, 31, 32, 33, 0x7FFFFFFF, 0x80000000, 0xDEADBEEF, 0xFFFFFFFF]

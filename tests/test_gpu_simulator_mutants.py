@@ -18,7 +18,7 @@ pytest.importorskip("triton", reason="needs triton")
 import triton
 import triton.language as tl
 
-from tests.gpu_simulator import (
+from profiling.gpu_simulator import (
     BarrierDeadlock,
     DataRace,
     Misaligned,
@@ -27,8 +27,8 @@ from tests.gpu_simulator import (
     launch,
     simulated_triton,
 )
-from tests.gpu_simulator.monitor import Access, MemoryMonitor
-from tests.gpu_simulator.zoo import ZOO, Example
+from profiling.gpu_simulator.monitor import Access, MemoryMonitor
+from profiling.gpu_simulator.zoo import ZOO, Example
 
 ARCH = 80
 
@@ -273,9 +273,9 @@ def test_misaligned_view_given_to_a_vectorised_kernel() -> None:
     """The kernel was compiled for 16-byte aligned pointers; the buffer starts 4 bytes off."""
     example, compiled = compile_example("cumulative_sums")
     assert "ld.global.v4" in compiled.asm["ptx"]
-    from tests.gpu_simulator.decoder import load_program
-    from tests.gpu_simulator.launch import DEFAULT_OPTIONS, run_program
-    from tests.gpu_simulator.memory import GlobalMemory
+    from profiling.gpu_simulator.decoder import load_program
+    from profiling.gpu_simulator.launch import DEFAULT_OPTIONS, run_program
+    from profiling.gpu_simulator.memory import GlobalMemory
 
     memory = GlobalMemory()
     raw = [example.arguments[name].view(torch.uint8).numpy() for name in ("x_ptr", "y_ptr", "z_ptr")]

@@ -5,8 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.gpu_simulator import BarrierDeadlock, DataRace, DivergentCollective, OutOfBounds, UninitialisedRead, launch
-from tests.gpu_simulator.nvrtc import compile_cuda, find_nvrtc
+from profiling.gpu_simulator import (
+    BarrierDeadlock,
+    DataRace,
+    DivergentCollective,
+    OutOfBounds,
+    UninitialisedRead,
+    launch,
+)
+from profiling.gpu_simulator.nvrtc import compile_cuda, find_nvrtc
 
 pytestmark = pytest.mark.skipif(find_nvrtc() is None, reason="needs libnvrtc: pip install nvidia-cuda-nvrtc")
 

@@ -7,8 +7,8 @@ import torch
 
 pytest.importorskip("triton", reason="needs triton")
 
-from tests.gpu_simulator import UnsupportedPtx, simulated_triton
-from tests.gpu_simulator.zoo import ZOO, matmul_example
+from profiling.gpu_simulator import UnsupportedPtx, simulated_triton
+from profiling.gpu_simulator.zoo import ZOO, matmul_example
 
 
 @pytest.mark.parametrize("name", ZOO)

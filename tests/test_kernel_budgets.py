@@ -14,7 +14,6 @@ if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("kernels are interpreted, not compiled", allow_module_level=True)
 
 import emnesy_gpu.kernels.gpu
-
 from tests import kernel_budgets
 from tests.kernel_registry import ENTRIES, Entry
 from tests.static_checks import NVIDIA_ARCHITECTURES, compile_for_amd, widest_access
@@ -110,6 +109,7 @@ def called_by(function: Any) -> set[Any]:
 
 def jit_functions() -> set[Any]:
     """Every jit function of every module of kernels/gpu."""
-    modules = [module.name for module in pkgutil.iter_modules(emnesy_gpu.kernels.gpu.__path__)]
-    spaces = [vars(importlib.import_module(f"emnesy_gpu.kernels.gpu.{name}")) for name in modules]
+    package = emnesy_gpu.kernels.gpu
+    modules = [module.name for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
+    spaces = [vars(importlib.import_module(name)) for name in modules]
     return {value for space in spaces for value in space.values() if hasattr(value, "arg_names")}

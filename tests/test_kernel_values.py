@@ -13,7 +13,7 @@ import torch
 
 pytest.importorskip("triton", reason="needs triton")
 
-from tests.gpu_simulator import Options, simulated_triton
+from profiling.gpu_simulator import Options, simulated_triton
 from tests.kernel_registry import ENTRIES, Entry
 from tests.triton_launches import launches_with
 

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 import emnesy_gpu as em
-from emnesy_gpu.tasks import digits_data, images, mnist_data
-from emnesy_gpu.tasks.images import DataError
-from emnesy_gpu.tasks.pairing import group, mean_sum_accuracy, sum_accuracy
+from emnesy_gpu.tasks.addition.sums import group, mean_sum_accuracy, sum_accuracy
+from emnesy_gpu.tasks.mnist import idx_files, images, sklearn_digits
+from emnesy_gpu.tasks.mnist.images import DataError
 
 N_TRAIN, N_TEST = 6, 4
 
@@ -32,11 +32,11 @@ def arrays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, np.ndar
     made |= {f"{part}-labels-idx1-ubyte": draw.integers(0, 10, n, np.uint8) for part, n in sizes.items()}
     digests = {}
     for stem, array in made.items():
-        mnist_data.write_idx(tmp_path / stem, array)
+        idx_files.write_idx(tmp_path / stem, array)
         digests[stem] = hashlib.md5((tmp_path / stem).read_bytes()).hexdigest()
         (tmp_path / stem).unlink()
-    monkeypatch.setattr(mnist_data, "MD5", digests)
-    monkeypatch.setattr(mnist_data, "N_TRAIN", N_TRAIN)
+    monkeypatch.setattr(idx_files, "MD5", digests)
+    monkeypatch.setattr(idx_files, "N_TRAIN", N_TRAIN)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("EMNESY_DATA", raising=False)
     return made
@@ -45,7 +45,7 @@ def arrays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, np.ndar
 def write_all(folder: Path, arrays: dict[str, np.ndarray], compressed: bool = False) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for stem, array in arrays.items():
-        mnist_data.write_idx(folder / stem, array)
+        idx_files.write_idx(folder / stem, array)
         if compressed:
             (folder / f"{stem}.gz").write_bytes(gzip.compress((folder / stem).read_bytes()))
             (folder / stem).unlink()
@@ -66,14 +66,14 @@ def test_reads_plain_and_gzip_files_in_every_layout(arrays, tmp_path, compressed
 
 
 def test_environment_and_cache_are_searched_in_this_order(arrays, tmp_path, monkeypatch):
-    assert mnist_data.find() is None
+    assert idx_files.find() is None
     cached = write_all(tmp_path / "cache" / "emnesy_gpu" / "MNIST" / "raw", arrays)
-    assert mnist_data.find() == cached
+    assert idx_files.find() == cached
     named = write_all(tmp_path / "named", arrays)
     monkeypatch.setenv("EMNESY_DATA", str(named))
-    assert mnist_data.find() == named
+    assert idx_files.find() == named
     given = write_all(tmp_path / "given", arrays)
-    assert mnist_data.find(given) == given
+    assert idx_files.find(given) == given
 
 
 def test_auto_takes_mnist_where_it_is_at_hand_else_digits(arrays, tmp_path):
@@ -218,7 +218,7 @@ def test_images_of_openml_in_another_order_are_reported(arrays, openml):
     openml |= openml_answers(pixels, classes)
     with pytest.raises(DataError, match=r"OpenML sent something else than MNIST.*is corrupt: md5"):
         images.load("mnist")
-    assert mnist_data.find() is None, "the next call fetches again"
+    assert idx_files.find() is None, "the next call fetches again"
 
 
 def test_a_failed_fetch_says_what_to_do(arrays, monkeypatch):
@@ -233,7 +233,7 @@ def test_a_failed_fetch_says_what_to_do(arrays, monkeypatch):
 
 
 def test_digits_split_and_layout():
-    data = digits_data.load()
+    data = sklearn_digits.load()
     assert (len(data.train), len(data.test)) == (1440, 357)
     assert data.train.pixels.shape == (1440, 28, 28)
     assert data.train.pixels.dtype == torch.uint8
@@ -245,7 +245,7 @@ def test_digits_split_and_layout():
 
 
 def test_holdout_takes_the_last_training_images_and_leaves_the_test_images_alone():
-    data = digits_data.load()
+    data = sklearn_digits.load()
     held = data.hold_out(40)
     assert torch.equal(held.train.pixels, data.train.pixels[:1400])
     assert torch.equal(held.test.pixels, data.train.pixels[1400:])
@@ -254,7 +254,7 @@ def test_holdout_takes_the_last_training_images_and_leaves_the_test_images_alone
 
 
 def test_moments_are_those_of_the_training_pixels():
-    data = digits_data.load()
+    data = sklearn_digits.load()
     scaled = data.train.pixels.double() / 255
     mean, deviation = data.moments()
     assert mean == pytest.approx(float(scaled.mean()), rel=1e-9)

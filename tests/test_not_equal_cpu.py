@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from emnesy_gpu.kernels.cpu import not_equal, not_equal_linear, parallel
-from emnesy_gpu.kernels.cpu.lanes import FLOAT32_LANES
-from emnesy_gpu.kernels.cpu.not_equal_graph import RECOMPUTE, build_graph
 from torch import Tensor
 
+from emnesy_gpu.kernels.cpu.common import parallel
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
+from emnesy_gpu.kernels.cpu.not_equal import launch as not_equal
+from emnesy_gpu.kernels.cpu.not_equal import linear as not_equal_linear
+from emnesy_gpu.kernels.cpu.not_equal.graph import RECOMPUTE, build_graph
 from emnesy_gpu.reference import enumeration
 from emnesy_gpu.reference import not_equal as reference
 from emnesy_gpu.reference.symbols import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE

@@ -15,7 +15,7 @@ from emnesy_gpu.reproduce.campaign import Campaign
 from emnesy_gpu.reproduce.methods import METHODS
 from emnesy_gpu.reproduce.protocol import TASKS, Cell, estimate, protocol, recipe_of
 from emnesy_gpu.tasks.commands import train
-from emnesy_gpu.tasks.training import DivergedError
+from emnesy_gpu.tasks.core.training import DivergedError
 
 ONE_DIGIT = Cell("training", "addition", 1, "exact", epochs=1, augment=False, data="digits")
 

@@ -6,11 +6,11 @@ from itertools import product
 
 import pytest
 import torch
-from emnesy_gpu.kernels.cpu import grid_paths as cpu
 from torch import Tensor
 
 import emnesy_gpu as em
-from emnesy_gpu.importance import thresholds
+from emnesy_gpu.inference.importance import thresholds
+from emnesy_gpu.kernels.cpu.grid_paths import launch as cpu
 from emnesy_gpu.ops import grid_paths as ops
 from emnesy_gpu.reference import grid_paths as reference
 from tests.maps import EARTH, FOREST, GRASS, ROCK, WATER, random_maps, soft_logits

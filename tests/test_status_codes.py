@@ -6,10 +6,10 @@ import importlib
 import pkgutil
 from types import ModuleType
 
-import emnesy_gpu.kernels.cpu
 import pytest
 import torch
 
+import emnesy_gpu.kernels.cpu
 import emnesy_gpu.reference
 from emnesy_gpu import checks
 from emnesy_gpu.backends import kernels_for
@@ -20,8 +20,8 @@ CODES = {"POSSIBLE": 0, "IMPOSSIBLE": 1, "INVALID_LOGITS": 2, "INVALID_LABEL": 3
 
 
 def modules(package: ModuleType) -> list[ModuleType]:
-    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    return [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+    names = [module.name for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
+    return [importlib.import_module(name) for name in names]
 
 
 def test_every_name_has_the_same_code() -> None:

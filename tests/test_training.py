@@ -11,21 +11,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from emnesy_gpu.tasks import digits_data
-from emnesy_gpu.tasks.augmentation import Warp
-from emnesy_gpu.tasks.images import DataError, DataSet
-from emnesy_gpu.tasks.mnist_addition import Training
-from emnesy_gpu.tasks.nets import ConvMaxPool, ImageReader, lenet, running_average
-from emnesy_gpu.tasks.recipes import Settings, recipe
-from emnesy_gpu.tasks.run_directory import RunDirectory, replace_file
-from emnesy_gpu.tasks.training import VIEW_SEED, DivergedError
+from emnesy_gpu.tasks.addition.settings import Settings, recipe
+from emnesy_gpu.tasks.addition.training import Training
+from emnesy_gpu.tasks.core.run_directory import RunDirectory, replace_file
+from emnesy_gpu.tasks.core.training import VIEW_SEED, DivergedError
+from emnesy_gpu.tasks.mnist import sklearn_digits
+from emnesy_gpu.tasks.mnist.augmentation import Warp
+from emnesy_gpu.tasks.mnist.images import DataError, DataSet
+from emnesy_gpu.tasks.mnist.nets import ConvMaxPool, ImageReader, lenet, running_average
 
 SMALL = Settings(digits=2, data="digits", epochs=2, batch=60, lr=4e-3, seed=1)
 
 
 @pytest.fixture(scope="module")
 def data() -> DataSet:
-    return digits_data.load()
+    return sklearn_digits.load()
 
 
 def same_state(left: Training, right: Training) -> bool:
@@ -254,7 +254,7 @@ def test_running_average_weighs_recent_steps():
 
 
 def test_reader_warps_in_training_mode_only():
-    pixels = digits_data.load().train.pixels[:8].view(2, 2, 2, 28, 28)
+    pixels = sklearn_digits.load().train.pixels[:8].view(2, 2, 2, 28, 28)
     reader = ImageReader(lenet(), 0.1, 0.3, Warp(), torch.Generator().manual_seed(0))
     assert reader(pixels).shape == (2, 2, 2, 10)
     assert not torch.equal(reader(pixels), reader(pixels))
@@ -284,7 +284,7 @@ def test_a_shift_moves_the_image_and_fills_with_zeros():
 
 
 def test_each_image_has_its_own_elastic_warp_fixed_by_the_generator():
-    image = digits_data.load().train.pixels[:1].float().view(1, 1, 28, 28).expand(3, -1, -1, -1) / 255
+    image = sklearn_digits.load().train.pixels[:1].float().view(1, 1, 28, 28).expand(3, -1, -1, -1) / 255
     elastic = Warp(rotation=0, scale=0, shear=0, shift=0, elastic=0.1)
     first, second = (elastic(image, torch.Generator().manual_seed(4)) for _ in range(2))
     assert torch.equal(first, second)

@@ -11,19 +11,16 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.cli import main
-from emnesy_gpu.tasks import board_plots, digits_data, progress, sudoku_run
-from emnesy_gpu.tasks.decision_rules import (
-    auroc,
-    best_renaming,
-    best_threshold,
-    matched_accuracy,
-    threshold_accuracy,
-)
-from emnesy_gpu.tasks.extras import require
-from emnesy_gpu.tasks.run_directory import RunDirectory
-from emnesy_gpu.tasks.sudoku_recipes import SudokuSettings, recipe
-from emnesy_gpu.tasks.visual_sudoku import Sharpened, SudokuTraining
-from emnesy_gpu.tasks.visudo_boards import Split, regenerate
+from emnesy_gpu.tasks.core import progress
+from emnesy_gpu.tasks.core.extras import require
+from emnesy_gpu.tasks.core.run_directory import RunDirectory
+from emnesy_gpu.tasks.mnist import sklearn_digits
+from emnesy_gpu.tasks.sudoku import pictures
+from emnesy_gpu.tasks.sudoku import run as sudoku_run
+from emnesy_gpu.tasks.sudoku.boards import Split, regenerate
+from emnesy_gpu.tasks.sudoku.metrics import auroc, best_renaming, best_threshold, matched_accuracy, threshold_accuracy
+from emnesy_gpu.tasks.sudoku.settings import SudokuSettings, recipe
+from emnesy_gpu.tasks.sudoku.training import Sharpened, SudokuTraining
 
 SMALL = SudokuSettings(size=4, split=1, data="digits", boards="regenerated", epochs=2, batch=5, lr=4e-3, seed=1)
 QUICK = ["train", "sudoku", "--data", "digits", "--epochs", "2", "--batch", "5", "--threads", "1"]
@@ -41,12 +38,12 @@ def no_mnist_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return regenerate(digits_data.load(), 4, 1)
+    return regenerate(sklearn_digits.load(), 4, 1)
 
 
 @pytest.fixture(scope="module")
 def large_boards() -> Split:
-    return regenerate(digits_data.load(), 9, 1)
+    return regenerate(sklearn_digits.load(), 9, 1)
 
 
 def figures(history: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -356,7 +353,7 @@ def test_the_run_of_another_task_is_not_continued(tmp_path, capsys):
 
 def test_a_mosaic_shows_the_symbols_of_a_cell_as_a_square():
     belief = torch.arange(4 * 4 * 4).view(4, 4, 4)
-    mosaic = board_plots.mosaic(belief)
+    mosaic = pictures.mosaic(belief)
     assert mosaic.shape == (8, 8)
     for row in range(4):
         for column in range(4):

@@ -12,14 +12,15 @@ import pytest
 import torch
 
 from emnesy_gpu.cli import main
-from emnesy_gpu.tasks import digits_data, visudo_data
-from emnesy_gpu.tasks.images import DataError, DataSet, Images
-from emnesy_gpu.tasks.visudo_boards import PARTS, Boards, Split, is_valid, random_grids, regenerate
+from emnesy_gpu.tasks.mnist import sklearn_digits
+from emnesy_gpu.tasks.mnist.images import DataError, DataSet, Images
+from emnesy_gpu.tasks.sudoku import files as visudo_data
+from emnesy_gpu.tasks.sudoku.boards import PARTS, Boards, Split, is_valid, random_grids, regenerate
 
 
 @pytest.fixture(scope="module")
 def digits() -> DataSet:
-    return digits_data.load()
+    return sklearn_digits.load()
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,15 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.cli import main
-from emnesy_gpu.tasks import progress, warcraft_maps, warcraft_run
-from emnesy_gpu.tasks.map_nets import NETS, MapReader
-from emnesy_gpu.tasks.map_plots import MapView, changed_cells, save_maps
-from emnesy_gpu.tasks.run_directory import RunDirectory
-from emnesy_gpu.tasks.warcraft import SMALLEST_SHARE, WarcraftTraining, confusion
-from emnesy_gpu.tasks.warcraft_data import MapData
-from emnesy_gpu.tasks.warcraft_recipes import WarcraftSettings, recipe
+from emnesy_gpu.tasks.core import progress
+from emnesy_gpu.tasks.core.run_directory import RunDirectory
+from emnesy_gpu.tasks.warcraft import run as warcraft_run
+from emnesy_gpu.tasks.warcraft import synthetic
+from emnesy_gpu.tasks.warcraft.files import MapData
+from emnesy_gpu.tasks.warcraft.nets import NETS, MapReader
+from emnesy_gpu.tasks.warcraft.pictures import MapView, changed_cells, save_maps
+from emnesy_gpu.tasks.warcraft.settings import WarcraftSettings, recipe
+from emnesy_gpu.tasks.warcraft.training import SMALLEST_SHARE, WarcraftTraining, confusion
 
 SMALL = WarcraftSettings(
     size=12, data="synthetic", origin="synthetic", maps=40, epochs=2, batch=10, lr=4e-3, samples=32, seed=1
@@ -47,7 +49,7 @@ def own_threads():
 
 @pytest.fixture(scope="module")
 def data() -> MapData:
-    return warcraft_maps.generate(12, n_maps=40)
+    return synthetic.generate(12, n_maps=40)
 
 
 def figures(history):
@@ -229,7 +231,7 @@ def test_supervised_training_reads_most_cells_after_a_few_epochs(data):
 
 def test_em_comes_nearer_to_the_paths():
     """Grass from rock, at first, is what a few maps can teach: better than the straight way that all grass gives."""
-    data = warcraft_maps.generate(12, n_maps=200)
+    data = synthetic.generate(12, n_maps=200)
     settings = replace(SMALL, maps=200, epochs=4, batch=5, lr=1e-2, samples=128)
     training = WarcraftTraining(settings, data)
     all_grass = torch.zeros_like(data.valid.classes, dtype=torch.long)

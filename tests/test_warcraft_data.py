@@ -11,17 +11,18 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.cli import main
-from emnesy_gpu.tasks import warcraft_data, warcraft_maps
-from emnesy_gpu.tasks.images import DataError
-from emnesy_gpu.tasks.map_windows import MARGIN, Windows, places
-from emnesy_gpu.tasks.warcraft_data import FOLDER, PARTS, MapData, Maps
+from emnesy_gpu.tasks.mnist.images import DataError
+from emnesy_gpu.tasks.warcraft import files as warcraft_data
+from emnesy_gpu.tasks.warcraft import synthetic
+from emnesy_gpu.tasks.warcraft.files import FOLDER, PARTS, MapData, Maps
+from emnesy_gpu.tasks.warcraft.windows import MARGIN, Windows, places
 
 SIZE = 12
 
 
 @pytest.fixture(scope="module")
 def data() -> MapData:
-    return warcraft_maps.generate(SIZE, n_maps=12)
+    return synthetic.generate(SIZE, n_maps=12)
 
 
 @pytest.fixture
@@ -58,12 +59,12 @@ def test_synthetic_maps_have_the_published_layout(data):
 
 
 def test_synthetic_maps_follow_their_seed(data):
-    assert same_maps(data.train, warcraft_maps.generate(SIZE, n_maps=12).train)
-    assert not torch.equal(data.train.classes, warcraft_maps.generate(SIZE, n_maps=12, seed=1).train.classes)
+    assert same_maps(data.train, synthetic.generate(SIZE, n_maps=12).train)
+    assert not torch.equal(data.train.classes, synthetic.generate(SIZE, n_maps=12, seed=1).train.classes)
 
 
 def test_a_synthetic_map_does_not_depend_on_the_number_of_maps(data):
-    fewer = warcraft_maps.generate(SIZE, n_maps=3)
+    fewer = synthetic.generate(SIZE, n_maps=3)
     for some, all_of_them in zip(parts(fewer), parts(data), strict=True):
         assert same_maps(some, Maps(*(tensor[:3] for tensor in vars(all_of_them).values())))
 
@@ -74,7 +75,7 @@ def test_the_parts_are_disjoint(data):
 
 
 def test_every_class_is_frequent_and_distinguishable_by_colour():
-    maps = warcraft_maps.generate(SIZE, n_maps=40).train
+    maps = synthetic.generate(SIZE, n_maps=40).train
     shares = torch.bincount(maps.classes.flatten().long(), minlength=5) / maps.classes.numel()
     assert float(shares.min()) > 0.08
     tiles = maps.pixels.unflatten(2, (SIZE, 8)).unflatten(1, (SIZE, 8)).movedim(2, 3).flatten(3, 4).float().mean(3)
@@ -237,7 +238,7 @@ def test_maps_are_written_by_a_command(tmp_path, capsys):
     assert main(["data", "warcraft", "--maps", "2", "--seed", "3", "--to", str(tmp_path)]) == 0
     assert "synthetic" in capsys.readouterr().out
     found = warcraft_data.load(SIZE, "files", tmp_path)
-    assert same_maps(found.train, warcraft_maps.generate(SIZE, 2, 3).train)
+    assert same_maps(found.train, synthetic.generate(SIZE, 2, 3).train)
 
 
 def _position_of(whole, window):

@@ -74,7 +74,7 @@ def amd_compiler(arch: str) -> Iterator[None]:
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
 
-    from tests.gpu_simulator.triton_driver import SimulatorDriver
+    from profiling.gpu_simulator.triton_driver import SimulatorDriver
 
     class Driver(SimulatorDriver):
         def get_current_target(self) -> GPUTarget:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
+from emnesy_gpu.baselines.carry_chain_torch import bp_em_posterior
 from emnesy_gpu.benchmarks.suite import Suite
 from emnesy_gpu.reference import carry_chain as reference
-from emnesy_gpu.reference.carry_chain_torch import bp_em_posterior
 
 DIGITS = (1, 4, 15, 100, 1000)
 BATCHES = (64, 256, 1024)

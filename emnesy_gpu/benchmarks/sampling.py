@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
+from emnesy_gpu.baselines import abc_sampling_torch
 from emnesy_gpu.benchmarks.suite import Suite, largest_error
-from emnesy_gpu.reference import abc_sampling_torch
 
 SAMPLES = (256, 1024)
 BATCHES = (4, 32)

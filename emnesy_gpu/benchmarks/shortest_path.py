@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
+from emnesy_gpu.baselines import grid_paths_torch
 from emnesy_gpu.benchmarks.suite import Suite, largest_error
-from emnesy_gpu.reference import grid_paths_torch
 
 SIZES = (12, 30)
 BATCHES = (1, 4, 16)

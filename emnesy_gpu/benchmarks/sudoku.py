@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
+from emnesy_gpu.baselines import all_different_autograd
 from emnesy_gpu.benchmarks.suite import Suite, largest_error
-from emnesy_gpu.reference import all_different_autograd
 
 SIZES = (4, 9)
 BATCHES = (64, 256, 1024)
@@ -42,7 +42,7 @@ def inputs(size: int, batch: int, device: torch.device) -> tuple[em.Sudoku, Tens
 def methods(problem: em.Sudoku, logits: Tensor, label: Tensor) -> dict[str, Callable[[], Tensor]]:
     """Each method as a call without arguments; all but the copy return what it takes to train."""
     leaf, target = logits.clone().requires_grad_(), torch.empty_like(logits)
-    symbols, factors = logits.flatten(1, -2), problem.serial_factors(logits.device)
+    symbols, factors = logits.flatten(1, -2), all_different_autograd.serial_factors_of(problem, logits.device)
     fused, pairwise = em.BeliefPropagation(SWEEPS), em.BeliefPropagation(SWEEPS, factors="pairwise")
 
     def torch_em() -> Tensor:

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, float64, int32, int64, uint8
 
-from emnesy_gpu import checks, importance
+from emnesy_gpu import checks
 from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.inference import importance
+from emnesy_gpu.inference.given_label import IMPOSSIBLE, POSSIBLE, raise_for_status
 from emnesy_gpu.ops.registry import register, result_dtype, row_results
-from emnesy_gpu.ops.validity import IMPOSSIBLE, POSSIBLE, raise_for_status
 
 COUNT, WEIGH = 1, 2
 PILOT = 256

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.backends import kernels_for
-from emnesy_gpu.ops.decimation import decimate
+from emnesy_gpu.inference.decimation import decimate
+from emnesy_gpu.inference.given_label import POSSIBLE, Beliefs, loopy_posterior, map_given_label, raise_for_status
 from emnesy_gpu.ops.registry import loopy_results, map_results, register, result_dtype
-from emnesy_gpu.ops.validity import POSSIBLE, Beliefs, loopy_posterior, map_given_label, raise_for_status
 
 
 def _belief_propagation(

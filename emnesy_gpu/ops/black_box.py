@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from emnesy_gpu import importance
 from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.inference import importance
 
 
 def histogram(

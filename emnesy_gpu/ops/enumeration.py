@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, int64, uint8
 
 from emnesy_gpu.backends import kernels_for
-from emnesy_gpu.ops.ancestral import sample_invalid
+from emnesy_gpu.inference.ancestral import sample_invalid
+from emnesy_gpu.inference.given_label import given_label, map_given_label, raise_for_status, surely_valid
 from emnesy_gpu.ops.registry import map_results, register, row_results
-from emnesy_gpu.ops.validity import given_label, map_given_label, raise_for_status, surely_valid
 
 
 def _kernels(logits: Tensor) -> ModuleType:

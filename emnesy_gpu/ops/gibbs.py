@@ -10,8 +10,8 @@ from torch import Tensor, float32, float64
 
 from emnesy_gpu import checks
 from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.inference.given_label import POSSIBLE, given_label, raise_for_status
 from emnesy_gpu.ops.registry import register, result_dtype, row_results
-from emnesy_gpu.ops.validity import POSSIBLE, given_label, raise_for_status
 
 LARGEST_EXPONENT = 40.0
 """Priors and penalties below exp(-40) of the largest are cut off, so that no product of the two underflows."""

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, float64, int32, int64
 
-from emnesy_gpu import checks, importance
+from emnesy_gpu import checks
 from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.inference import importance
+from emnesy_gpu.inference.given_label import IMPOSSIBLE, POSSIBLE
 from emnesy_gpu.ops.registry import register, result_dtype, row_results
-from emnesy_gpu.ops.validity import IMPOSSIBLE, POSSIBLE
 
 Weighted = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -218,8 +219,8 @@ def _exponents(score: str, kernel: str, n_cells: int, device: torch.device) -> T
     return torch.arange(-float(LEVELS), 1.0, dtype=float64, device=device) / 10.0
 
 
-def gibbs_chains(prior: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """See ``emnesy_gpu.kernels.cpu.grid_paths_gibbs``: CPU tensors only, and no operator for that."""
+def run_gibbs_chains(prior: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """See ``emnesy_gpu.kernels.cpu.grid_paths.gibbs``: CPU tensors only, and no operator for that."""
     return kernels_for("grid_paths_gibbs", prior.device).run_chains(prior, *others)  # type: ignore[no-any-return]
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from emnesy_gpu.inference.given_label import Beliefs, loopy_posterior
 from emnesy_gpu.ops.registry import loopy_results, register
-from emnesy_gpu.ops.validity import Beliefs, loopy_posterior
 
 
 def _belief_propagation(

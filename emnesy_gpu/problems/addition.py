@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
-from emnesy_gpu.problems import sampled, single_site
+from emnesy_gpu.inference import gibbs_chains, weighted_samples
 from emnesy_gpu.problems.problem import (
     Chains,
     GibbsSettings,
@@ -100,15 +100,15 @@ class Addition(Problem):
             raise ValueError('addition takes samples with scope "global" only: every digit touches several of the sum')
         if check:
             self._check_values(logits, label)
-        return sampled.weighted_marginals(logits, label, settings, self._equal_digits, self.n_label_digits)
+        return weighted_samples.weighted_marginals(logits, label, settings, self._equal_digits, self.n_label_digits)
 
     def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: GibbsSettings, check: bool) -> Chains:
         if check:
             self._check_values(logits, label)
-        return single_site.gibbs_marginals(logits, label, settings, self._equal_digits, self.n_label_digits)
+        return gibbs_chains.gibbs_marginals(logits, label, settings, self._equal_digits, self.n_label_digits)
 
     def _check_values(self, logits: Tensor, label: Tensor) -> None:
-        sampled.check_values(logits, label, self.base, f"a digit in 0..{self.base - 1}")
+        weighted_samples.check_values(logits, label, self.base, f"a digit in 0..{self.base - 1}")
 
     def _equal_digits(self, z: Tensor, label: Tensor) -> Tensor:
         """How many digits of the sum of z [samples, batch, *latent_shape] are those of the label."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
-from emnesy_gpu.problems import constraint_scores
-from emnesy_gpu.problems.group_tables import GroupTables, checked_groups, make_tables
+from emnesy_gpu.problems import all_different_scores
+from emnesy_gpu.problems.all_different_tables import GroupTables, checked_groups, make_tables
 from emnesy_gpu.problems.problem import (
     Beliefs,
     Chains,
@@ -21,7 +21,6 @@ from emnesy_gpu.problems.problem import (
     SamplingSettings,
     Weighted,
 )
-from emnesy_gpu.reference.all_different_autograd import SerialFactors, serial_factors
 
 MAX_CARDINALITY = 64
 MAX_FACTOR_CARDINALITY = 16
@@ -66,13 +65,12 @@ class AllDifferent(Problem):
         self.latent_shape: tuple[int, ...] = (n_variables,)
         tables, self._phases = make_tables(self.groups, n_variables, cardinality)
         self._tables = {torch.device("cpu"): tables}
-        self._serial_factors: dict[torch.device, SerialFactors] = {}
         self.enumerable = tables.assignments is not None
-        if constraints not in constraint_scores.CONSTRAINTS:
-            raise ValueError(f"constraints must be one of {constraint_scores.CONSTRAINTS}, got {constraints!r}")
+        if constraints not in all_different_scores.CONSTRAINTS:
+            raise ValueError(f"constraints must be one of {all_different_scores.CONSTRAINTS}, got {constraints!r}")
         self.constraints = constraints
         members = tables.pairs.T if constraints == "pairs" else tables.groups
-        self._score_tables = {torch.device("cpu"): constraint_scores.ScoreTables(members, self.groups, n_variables)}
+        self._score_tables = {torch.device("cpu"): all_different_scores.ScoreTables(members, self.groups, n_variables)}
 
     def __repr__(self) -> str:
         n, k = self.n_variables, self.cardinality
@@ -132,13 +130,13 @@ class AllDifferent(Problem):
 
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
         tables = self._score_tables_on(logits.device)
-        return constraint_scores.weighted_marginals(logits, label, tables, settings, check)
+        return all_different_scores.weighted_marginals(logits, label, tables, settings, check)
 
     def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: GibbsSettings, check: bool) -> Chains:
         tables = self._score_tables_on(logits.device)
-        return constraint_scores.gibbs_marginals(logits, label, tables, settings, check)
+        return all_different_scores.gibbs_marginals(logits, label, tables, settings, check)
 
-    def _score_tables_on(self, device: torch.device) -> constraint_scores.ScoreTables:
+    def _score_tables_on(self, device: torch.device) -> all_different_scores.ScoreTables:
         if device not in self._score_tables:
             self._score_tables[device] = self._score_tables[torch.device("cpu")].to(device)
         return self._score_tables[device]
@@ -147,13 +145,6 @@ class AllDifferent(Problem):
     def serial_phases(self) -> list[int]:
         """Sizes of the runs of disjoint groups in ``tables(device).groups``."""
         return self._phases.groups
-
-    def serial_factors(self, device: torch.device) -> SerialFactors:
-        """The same runs for messages in plain torch, made once per device."""
-        if device not in self._serial_factors:
-            groups = self.tables(device).groups
-            self._serial_factors[device] = serial_factors(groups, self.serial_phases, self.n_variables)
-        return self._serial_factors[device]
 
     def _check_factors(self) -> None:
         if self.cardinality > MAX_FACTOR_CARDINALITY:

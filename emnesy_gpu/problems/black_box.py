@@ -11,8 +11,8 @@ from torch import Tensor
 
 from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
 from emnesy_gpu.backends import backend_for
+from emnesy_gpu.inference import gibbs_chains, weighted_samples
 from emnesy_gpu.ops.black_box import histogram
-from emnesy_gpu.problems import sampled, single_site
 from emnesy_gpu.problems.problem import (
     Chains,
     GibbsSettings,
@@ -134,7 +134,7 @@ class BlackBox(Problem):
         """How many constraints hold in z [samples, batch, *latent_shape] given label [batch, *label_shape]."""
         if self._label is None:
             assert self._score is not None
-            return sampled.checked_score(self._score(z, label), z, self.n_constraints)
+            return weighted_samples.checked_score(self._score(z, label), z, self.n_constraints)
         found = self._label(z)
         checks.is_tensor("label(z)", found)
         checks.has_dtype("label(z)", found, (torch.bool, *checks.INTEGER_DTYPES))
@@ -146,15 +146,17 @@ class BlackBox(Problem):
         if settings.scope == "local":
             raise ValueError('a black box takes samples with scope "global" only: nothing tells what touches a symbol')
         if check:
-            sampled.check_values(logits, label, None, "an integer")
+            weighted_samples.check_values(logits, label, None, "an integer")
         compiled = self._compiled.get(backend_for(logits.device))
         fused = None if compiled is None else functools.partial(self._count, compiled)
-        return sampled.weighted_marginals(logits, label, settings, self.satisfied, self.n_constraints, fused=fused)
+        return weighted_samples.weighted_marginals(
+            logits, label, settings, self.satisfied, self.n_constraints, fused=fused
+        )
 
     def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: GibbsSettings, check: bool) -> Chains:
         if check:
-            sampled.check_values(logits, label, None, "an integer")
-        return single_site.gibbs_marginals(logits, label, settings, self.satisfied, self.n_constraints)
+            weighted_samples.check_values(logits, label, None, "an integer")
+        return gibbs_chains.gibbs_marginals(logits, label, settings, self.satisfied, self.n_constraints)
 
     def _count(self, score: Callable, logits: Tensor, label: Tensor, samples: int, seed: int, first_row: int) -> Tensor:
         return histogram(logits, label, score, self.n_constraints, samples, seed, first_row)
@@ -190,7 +192,7 @@ class BlackBox(Problem):
     def _joint(self, logits: Tensor, label: Tensor, check: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """For some rows at a time: all assignments [N, M], log p(z, y) [rows, M], the rows' logits [rows, N, K]."""
         if check:
-            sampled.check_values(logits, label, None, "an integer")
+            weighted_samples.check_values(logits, label, None, "an integer")
         n, symbols = prod(self.latent_shape), logits.double().flatten(1, -2)
         z = _assignments(n, self.cardinality, logits.device)
         step = max(1, ENUMERATED // z.shape[1])
@@ -204,7 +206,7 @@ class BlackBox(Problem):
 
     def _has_label(self, z: Tensor, label: Tensor) -> Tensor:
         """bool [batch, M], evaluated in chunks of samples."""
-        batch, step = len(label), max(1, sampled.CHUNK // max(1, len(label) * len(z)))
+        batch, step = len(label), max(1, weighted_samples.CHUNK // max(1, len(label) * len(z)))
         parts = []
         for columns in z.T.split(step):
             samples = columns.reshape(-1, 1, *self.latent_shape).expand(-1, batch, *self.latent_shape)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.backends import backend_for
-from emnesy_gpu.ops.grid_paths import GOAL, ON_PATH, START, checked_ends, gibbs_chains
-from emnesy_gpu.problems import single_site
+from emnesy_gpu.inference import gibbs_chains
+from emnesy_gpu.ops.grid_paths import GOAL, ON_PATH, START, checked_ends, run_gibbs_chains
 from emnesy_gpu.problems.problem import Chains, GibbsSettings, Marginals, Problem, SamplingSettings, Weighted
 
 TERRAIN = (0.8, 1.2, 5.3, 7.7, 9.2)
@@ -171,15 +171,17 @@ class ShortestPath(Problem):
         start, goal = checked_ends(logits, label, check)
         facts = torch.cat([(label & ON_PATH).flatten(1), start[:, None], goal[:, None]], 1)
         fused = self._fused_chains if backend_for(logits.device) == "cpu" else None
-        return single_site.gibbs_marginals(
+        return gibbs_chains.gibbs_marginals(
             logits, facts, settings, self._agreeing_cells, prod(self.latent_shape), fused
         )
 
-    def _fused_chains(self, prior: Tensor, facts: Tensor, factors: Tensor, settings: GibbsSettings) -> single_site.Sums:
+    def _fused_chains(
+        self, prior: Tensor, facts: Tensor, factors: Tensor, settings: GibbsSettings
+    ) -> gibbs_chains.Sums:
         mask, start, goal = self._parts(facts)
         maps = self._integer_costs(prior.device), mask.view(-1, *self.latent_shape), start, goal
         numbers = settings.chains, settings.sweeps, settings.seed, settings.first_row
-        return gibbs_chains(prior, factors, *maps, settings.penalty > 0, *numbers)
+        return run_gibbs_chains(prior, factors, *maps, settings.penalty > 0, *numbers)
 
     @staticmethod
     def _parts(facts: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,1 +1,1 @@
-"""The specification: plain float64 torch with short loops, and the differentiable baselines."""
+"""The specification: plain float64 torch with short loops."""

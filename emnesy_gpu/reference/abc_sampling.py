@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from emnesy_gpu.reference.philox import MASK, philox_words
+from emnesy_gpu.philox import MASK, philox_words
 
 SKIP, COUNT, WEIGH = range(3)
 

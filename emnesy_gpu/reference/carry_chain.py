@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from emnesy_gpu.reference.philox import philox_uniforms
+from emnesy_gpu.philox import philox_uniforms
 from emnesy_gpu.reference.symbols import IMPOSSIBLE, NEG_INF, POSSIBLE, draw, log_softmax, result_dtype, row_status
 
 

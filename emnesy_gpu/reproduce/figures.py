@@ -12,8 +12,8 @@ from emnesy_gpu.reproduce.methods import METHODS, default_method
 from emnesy_gpu.reproduce.protocol import m_steps
 from emnesy_gpu.reproduce.summaries import Record, Variant, done, mean, numbers
 from emnesy_gpu.reproduce.tables import outcome
-from emnesy_gpu.tasks.extras import require
-from emnesy_gpu.tasks.run_directory import replace_file
+from emnesy_gpu.tasks.core.extras import require
+from emnesy_gpu.tasks.core.run_directory import replace_file
 
 MIB = 2.0**20
 WIDTH = 8.0

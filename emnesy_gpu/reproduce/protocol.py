@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from emnesy_gpu.tasks import recipes, sudoku_recipes, warcraft_recipes
+from emnesy_gpu.tasks.addition import settings as addition_settings
+from emnesy_gpu.tasks.sudoku import settings as sudoku_settings
+from emnesy_gpu.tasks.warcraft import settings as warcraft_settings
 
 TASKS = ("addition", "sudoku", "warcraft")
 SEEDS = 5
@@ -101,10 +103,10 @@ def m_steps(method: str) -> int:
 def recipe_of(cell: Cell) -> dict[str, Any]:
     """The recipe on the full data."""
     if cell.task == "addition":
-        return recipes.recipe(cell.size, cell.augment, "mnist")
+        return addition_settings.recipe(cell.size, cell.augment, "mnist")
     if cell.task == "sudoku":
-        return sudoku_recipes.recipe(cell.size, "mnist")
-    return warcraft_recipes.recipe(cell.size)
+        return sudoku_settings.recipe(cell.size, "mnist")
+    return warcraft_settings.recipe(cell.size)
 
 
 def protocol(task: str, quick: bool = False, seeds: int = SEEDS) -> list[Cell]:

@@ -18,11 +18,11 @@ import torch
 import emnesy_gpu as em
 from emnesy_gpu.benchmarks import measure, suite
 from emnesy_gpu.reproduce.protocol import Cell
-from emnesy_gpu.tasks import comparison
 from emnesy_gpu.tasks.commands import run_of, train
-from emnesy_gpu.tasks.run_directory import RunDirectory, replace_file
-from emnesy_gpu.tasks.runner import INTERRUPTED, Runner
-from emnesy_gpu.tasks.training import DivergedError, EMTraining
+from emnesy_gpu.tasks.core import plain_torch_engines
+from emnesy_gpu.tasks.core.run_directory import RunDirectory, replace_file
+from emnesy_gpu.tasks.core.runner import INTERRUPTED, Runner
+from emnesy_gpu.tasks.core.training import DivergedError, EMTraining
 
 HEADLINES = {"addition": "sum_accuracy", "sudoku": "board_accuracy", "warcraft": "cost_accuracy"}
 """The figure of a summary, and of the record of an epoch, that counts as the accuracy of a task."""
@@ -77,7 +77,9 @@ def trained(cell: Cell, job: dict[str, Any]) -> list[dict[str, Any]]:
         "seconds_per_epoch": sum(seconds.values()),
         "seconds_e_per_epoch": seconds["e"],
         "seconds_m_per_epoch": seconds["m"],
-        "peak_e_step_bytes": measure.peak_bytes(_e_step(training), training.device, cell.method in comparison.NAMES),
+        "peak_e_step_bytes": measure.peak_bytes(
+            _e_step(training), training.device, cell.method in plain_torch_engines.NAMES
+        ),
         "peak_process_bytes": runner.peak_bytes,
         "history": curve(history, HEADLINES[cell.task]),
         "machine": measure.machine(training.device),

@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
-    from emnesy_gpu.tasks.runner import Runner
+    from emnesy_gpu.tasks.core.runner import Runner
 
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 POSITIVE = click.IntRange(min=1)
@@ -245,7 +245,7 @@ def data() -> None:
 @click.option("--to", "root", type=DIRECTORY, required=True, help="Folder to write to.")
 def visudo(size: int, split: int, data: str, data_dir: Path | None, root: Path) -> None:
     """Write regenerated boards of visual Sudoku in the text files of ViSudo-PC."""
-    from emnesy_gpu.tasks import visudo_data
+    from emnesy_gpu.tasks.sudoku import files as visudo_data
 
     boards = visudo_data.load(size, split, data, data_dir)
     click.echo(f"{boards.source}: written to {visudo_data.write(boards, root)}")
@@ -258,15 +258,15 @@ def visudo(size: int, split: int, data: str, data_dir: Path | None, root: Path) 
 @click.option("--to", "root", type=DIRECTORY, required=True, help="Folder to write to.")
 def warcraft_data(size: int, maps: int | None, seed: int, root: Path) -> None:
     """Write synthetic maps of terrain in the files of the Warcraft maps."""
-    from emnesy_gpu.tasks import warcraft_data, warcraft_maps
+    from emnesy_gpu.tasks.warcraft import files, synthetic
 
-    found = warcraft_maps.generate(size, maps, seed)
-    click.echo(f"{found.source}: written to {warcraft_data.write(found, root)}")
+    found = synthetic.generate(size, maps, seed)
+    click.echo(f"{found.source}: written to {files.write(found, root)}")
 
 
 def run_of(task: str, options: dict[str, Any]) -> Runner:
     """The run that the options of a train command ask for, ready to go: a new one, or one to continue."""
-    run_module = import_module(f"emnesy_gpu.tasks.{task}_run")
+    run_module = import_module(f"emnesy_gpu.tasks.{task}.run")
     others = {name: value for name, value in options.items() if name not in ("out", "resume", *FOLDERS)}
     folders = {name: options[name] for name in FOLDERS if name in options}
     if options["resume"] is not None:

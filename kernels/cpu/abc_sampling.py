@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from emnesy_gpu.kernels.cpu.compile import kernel, lane_function
-from emnesy_gpu.kernels.cpu.integer_lanes import (
+from torch import Tensor
+
+from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.integer_lanes import (
     INTEGER_LANES,
     add_where_bit,
     add_where_equal,
@@ -20,9 +22,8 @@ from emnesy_gpu.kernels.cpu.integer_lanes import (
     where_equal,
     where_greater,
 )
-from emnesy_gpu.kernels.cpu.parallel import for_rows
-from emnesy_gpu.kernels.cpu.philox import philox
-from torch import Tensor
+from emnesy_gpu.kernels.cpu.common.parallel import for_rows
+from emnesy_gpu.kernels.cpu.common.philox import philox
 
 BLOCK = 256
 COUNT, WEIGH = 1, 2

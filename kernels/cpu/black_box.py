@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from emnesy_gpu.kernels.cpu.abc_sampling import BLOCK, draw_values
-from emnesy_gpu.kernels.cpu.parallel import for_rows
 from numba import njit
 from torch import Tensor
+
+from emnesy_gpu.kernels.cpu.abc_sampling import BLOCK, draw_values
+from emnesy_gpu.kernels.cpu.common.parallel import for_rows
 
 U64 = np.uint64
 

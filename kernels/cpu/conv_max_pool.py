@@ -10,12 +10,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from emnesy_gpu.kernels.cpu.compile import kernel, lane_function
-from emnesy_gpu.kernels.cpu.lanes import FLOAT32_LANES, Lanes, filled, load, multiply_add, store
-from emnesy_gpu.kernels.cpu.parallel import for_rows
 from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
+
+from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES, Lanes, filled, load, multiply_add, store
+from emnesy_gpu.kernels.cpu.common.parallel import for_rows
 
 POOL = 2
 NO_WINNER = POOL * POOL

@@ -10,13 +10,14 @@ import math
 
 import numpy as np
 import torch
-from emnesy_gpu.kernels.cpu import integer_lanes as integers
-from emnesy_gpu.kernels.cpu import lanes as floats
-from emnesy_gpu.kernels.cpu.compile import kernel, lane_function
-from emnesy_gpu.kernels.cpu.integer_lanes import INTEGER_LANES
-from emnesy_gpu.kernels.cpu.parallel import for_rows
-from emnesy_gpu.kernels.cpu.philox import philox
 from torch import Tensor
+
+from emnesy_gpu.kernels.cpu.common import integer_lanes as integers
+from emnesy_gpu.kernels.cpu.common import lanes as floats
+from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.integer_lanes import INTEGER_LANES
+from emnesy_gpu.kernels.cpu.common.parallel import for_rows
+from emnesy_gpu.kernels.cpu.common.philox import philox
 
 LANES = INTEGER_LANES
 F32, U64, MASK = np.float32, np.uint64, np.uint64(0xFFFFFFFF)

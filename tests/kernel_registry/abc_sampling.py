@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 import emnesy_gpu as em
-from emnesy_gpu.importance import thresholds
+from emnesy_gpu.inference.importance import thresholds
 
 from .entry import Entry
 

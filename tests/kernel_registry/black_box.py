@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from emnesy_gpu.importance import thresholds
+from emnesy_gpu.inference.importance import thresholds
 from tests.black_boxes import ADDITION, triton_equal_digits
 
 from .entry import Entry

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from emnesy_gpu.importance import thresholds
+from emnesy_gpu.inference.importance import thresholds
 
 from .entry import Entry
 

@@ -1,0 +1,55 @@
+"""The Hamming loss between the cheapest path of predicted costs and a label, with an interpolated gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from emnesy_gpu import checks
+from emnesy_gpu.ops.grid_paths import ON_PATH, ends
+from emnesy_gpu.problems import ShortestPath
+from emnesy_gpu.problems.shortest_path import rounded_costs
+from emnesy_gpu.reduction import reduce
+
+
+def differing_cells(
+    problem: ShortestPath, costs: Tensor, label: Tensor, reduction: str, noise: Tensor, interpolation: float
+) -> Tensor:
+    """Cells that are on one only of label and path, mean over the noise [draws, batch, height, width] on the costs.
+
+    With path(c) the mask of the cheapest path, the gradient in the costs c is the mean over the draws e of
+    (path(c + e + interpolation * (1 - 2 label)) - path(c + e)) / interpolation.
+
+    Raises TypeError for another problem, ValueError for a wrong shape or an unknown reduction.
+    """
+    if not isinstance(problem, ShortestPath):
+        raise TypeError(f"problem must be a ShortestPath, got {problem!r}")
+    checks.has_trailing_shape("costs", costs, problem.latent_shape)
+    checks.has_trailing_shape("label", label, problem.label_shape)
+    return reduce(_PathLoss.apply(costs, label, noise.to(costs), interpolation), reduction)
+
+
+class _PathLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, costs: Tensor, label: Tensor, noise: Tensor, interpolation: float) -> Tensor:
+        mask, (start, goal, _) = label & ON_PATH, ends(label)
+
+        def path(maps: Tensor) -> Tensor:
+            cells = start.repeat(len(noise)), goal.repeat(len(noise))
+            found, _ = torch.ops.emnesy_gpu.grid_paths_shortest_path(rounded_costs(maps).flatten(0, 1), *cells)
+            return found.view(maps.shape)
+
+        noisy = costs.detach() + noise
+        found = path(noisy)
+        moved = path(noisy + interpolation * (1 - 2 * mask.to(costs.dtype)))
+        ctx.save_for_backward((moved.to(costs.dtype) - found).mean(0) / interpolation)
+        return (found != mask).flatten(2).sum(2).to(costs.dtype).mean(0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return upstream[:, None, None] * gradient, None, None, None

@@ -1,0 +1,1 @@
+"""What the posteriors of several problems share: results, weights, samples, chains, labels."""

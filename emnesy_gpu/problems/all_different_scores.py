@@ -1,0 +1,129 @@
+"""Scores of samples by sets of symbols that must all differ, and the posteriors that follow from them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from emnesy_gpu.inference import importance, weighted_samples
+from emnesy_gpu.problems.problem import Chains, GibbsSettings, Marginals, SamplingSettings, Weighted
+
+CONSTRAINTS = ("groups", "pairs")
+FUSED_CARDINALITY, FUSED_CONSTRAINTS = 16, (1 << 16) - 1
+"""Values are bits, and counts of constraints numbers, of 16-bit words in the fused kernels."""
+
+
+class Exponents(NamedTuple):
+    """float64 [R, width]: log weights at sharpness 1, -inf for weight 0, and how far the finite ones lie apart."""
+
+    values: Tensor
+    span: float
+
+
+class ScoreTables:
+    """Constraints on one device, and the groups that Gibbs chains count conflicts in.
+
+    members int32 [C, W]: the symbols of each constraint, padded with -1. incident int32 [N, D]: the constraints that
+    touch each symbol. memberships int32 [N, D]: the groups of each symbol, of n_groups; a symbol has at most
+    ``most_conflicts`` fellow members in them. exponents: by kernel, and by whether every symbol has its own score.
+    """
+
+    def __init__(self, members: Tensor, groups: list[tuple[int, ...]], n_variables: int) -> None:
+        self.members = members.to(torch.int32).contiguous()
+        constraints = [[i for i in row if i >= 0] for row in members.tolist()]
+        self.incident, self.memberships = (_containing(sets, n_variables) for sets in (constraints, groups))
+        self.n_groups = len(groups)
+        self.most_conflicts = max(sum(len(groups[g]) - 1 for g in row if g >= 0) for row in self.memberships.tolist())
+        self.exponents = {
+            (kernel, local): self._make_exponents(kernel, local)
+            for kernel in importance.KERNELS
+            for local in (False, True)
+        }
+
+    def to(self, device: torch.device) -> ScoreTables:
+        moved = copy.copy(self)
+        moved.exponents = {key: Exponents(values.to(device), span) for key, (values, span) in self.exponents.items()}
+        for name in ("members", "incident", "memberships"):
+            setattr(moved, name, getattr(self, name).to(device))
+        return moved
+
+    def _make_exponents(self, kernel: str, local: bool) -> Exponents:
+        touching = (self.incident >= 0).sum(1)
+        totals = touching if local else touching.new_full((1,), len(self.members))
+        width = self.incident.shape[1] + 2 if local else len(self.members) + 1
+        values = importance.exponents(kernel, totals, width)
+        finite = values[values.isfinite()]
+        return Exponents(values, float(finite.max() - finite.min()))
+
+
+def _containing(sets: Sequence[Sequence[int]], n_variables: int) -> Tensor:
+    """The sets that each variable is in: int32 [N, D], padded with -1."""
+    inside: list[list[int]] = [[] for _ in range(n_variables)]
+    for index, members in enumerate(sets):
+        for i in members:
+            inside[i].append(index)
+    width = max(map(len, inside))
+    return torch.tensor([[*row, *[-1] * (width - len(row))] for row in inside], dtype=torch.int32)
+
+
+def gibbs_marginals(logits: Tensor, label: Tensor, tables: ScoreTables, settings: GibbsSettings, check: bool) -> Chains:
+    marginals, log_evidence, status, satisfied = torch.ops.emnesy_gpu.gibbs_marginals(
+        logits, label, tables.memberships, tables.n_groups, tables.most_conflicts, *settings, check
+    )
+    return Chains(Marginals(marginals, log_evidence, status == 0), satisfied)
+
+
+def weighted_marginals(
+    logits: Tensor, label: Tensor, tables: ScoreTables, settings: SamplingSettings, check: bool
+) -> Weighted:
+    if logits.shape[-1] > FUSED_CARDINALITY or len(tables.members) > FUSED_CONSTRAINTS:
+        return _by_chunks(logits, label, tables, settings, check)
+    local = settings.scope == "local"
+    marginals, log_evidence, status, ess, sharpness, matches = torch.ops.emnesy_gpu.abc_sampling_posterior(
+        logits,
+        label,
+        tables.members,
+        tables.incident if local else tables.incident[:1, :0],
+        *tables.exponents[settings.kernel, local],
+        settings.sharpness,
+        settings.target_ess or 0.0,
+        settings.n_samples,
+        settings.seed,
+        settings.first_row,
+        check,
+    )
+    acceptance = matches.to(ess.dtype) / settings.n_samples
+    return Weighted(Marginals(marginals, log_evidence, status == 0), ess, sharpness, acceptance)
+
+
+def _by_chunks(logits: Tensor, label: Tensor, tables: ScoreTables, settings: SamplingSettings, check: bool) -> Weighted:
+    """More values or constraints than the fused kernels take."""
+    if settings.scope == "local":
+        limits = f"{FUSED_CARDINALITY} values and {FUSED_CONSTRAINTS} constraints"
+        got = f"{logits.shape[-1]} and {len(tables.members)}"
+        raise ValueError(f'scope "local" takes at most {limits}, got {got}: use "global"')
+    if check:
+        weighted_samples.check_values(logits, label, 2, "1 (valid) or 0 (invalid)")
+    n_constraints = len(tables.members)
+
+    def satisfied(z: Tensor, label: Tensor) -> Tensor:
+        """Given label 0 all that counts is whether some constraint is violated."""
+        count = count_satisfied(z.flatten(2), tables.members)
+        other = torch.where(count == n_constraints, 0, n_constraints)
+        return torch.where(label == 0, other, count)
+
+    return weighted_samples.weighted_marginals(logits, label, settings, satisfied, n_constraints, label == 0)
+
+
+def count_satisfied(z: Tensor, members: Tensor) -> Tensor:
+    """How many of the constraints hold: int64 [..., N] -> [...]."""
+    padding = -1 - torch.arange(members.shape[1], device=z.device)
+    total = torch.zeros(z.shape[:-1], dtype=torch.int64, device=z.device)
+    for row in members.long():
+        values = torch.where(row >= 0, z[..., row.clamp_min(0)], padding).sort(-1).values
+        total += (values[..., 1:] != values[..., :-1]).all(-1)
+    return total

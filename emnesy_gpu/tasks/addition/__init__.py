@@ -1,0 +1,1 @@
+"""MNIST addition: digits learned from the sums of two numbers."""

@@ -1,0 +1,44 @@
+"""The learning curve of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from emnesy_gpu.tasks.core.extras import require
+from emnesy_gpu.tasks.core.run_directory import replace_file
+
+ADDITION_ACCURACIES = {
+    "digits": "digit_accuracy",
+    "whole sums": "sum_accuracy",
+    "whole sums, 20 groupings": "sum_accuracy_20",
+}
+
+
+def save_learning_curve(
+    path: Path,
+    history: list[dict[str, Any]],
+    title: str,
+    accuracies: Mapping[str, str] = ADDITION_ACCURACIES,
+    unit: str = "sum",
+    part: str = "test",
+) -> None:
+    """A PNG file with what an epoch has of accuracies on a part of the data, loss and log evidence per unit."""
+    figure = require("matplotlib.figure").Figure(figsize=(10, 4), layout="constrained")
+    accuracy, objective = figure.subplots(1, 2)
+
+    def draw(axes: Any, name: str, label: str, scale: float = 1.0) -> None:
+        points = [(record["epoch"], scale * record[name]) for record in history if name in record]
+        axes.plot(*zip(*points, strict=True), label=label)
+
+    for label, name in accuracies.items():
+        draw(accuracy, name, label, 100)
+    accuracy.set(xlabel="epoch", ylabel=f"{part} accuracy, %", title=title)
+    draw(objective, "loss", "M-step loss")
+    draw(objective, "log_evidence", "log evidence")
+    objective.set(xlabel="epoch", ylabel=f"nats per {unit}", title="training")
+    for axes in (accuracy, objective):
+        axes.legend()
+        axes.grid(alpha=0.3)
+    replace_file(path, lambda partial: figure.savefig(partial, format="png", dpi=120))

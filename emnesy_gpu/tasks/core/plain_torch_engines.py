@@ -1,0 +1,67 @@
+"""What the fused engines are compared with in training: the same posteriors, computed in plain torch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import emnesy_gpu as em
+from emnesy_gpu.baselines import all_different_autograd
+from emnesy_gpu.baselines.carry_chain_torch import bp_em_posterior
+
+NAMES = ("torch", "bp-std")
+
+
+class Unfused(em.Engine):
+    """The messages of ``engine`` in plain torch, without autograd: what EM takes where nothing is fused.
+
+    engine: ``em.Exact()`` for ``em.Addition``, ``em.BeliefPropagation`` for ``em.AllDifferent`` and ``em.Sudoku``;
+    serial sweeps of all-different factors, for boards that are known to be valid.
+    """
+
+    def __init__(self, engine: em.Engine) -> None:
+        self.engine = engine
+        self.inference = engine.inference  # type: ignore[misc]
+
+    def infer(self, problem: em.Problem, logits: Tensor, label: Tensor, check: bool) -> em.Posterior:
+        with torch.no_grad():
+            if isinstance(problem, em.Addition):
+                marginals, log_evidence = bp_em_posterior(problem, logits, label)
+            else:
+                assert isinstance(problem, em.AllDifferent)
+                if not bool((label == 1).all()):
+                    raise ValueError("plain torch messages take valid boards only, got a label 0")
+                log_evidence, beliefs = all_different_autograd.belief_propagation(
+                    logits.flatten(1, -2),
+                    all_different_autograd.serial_factors_of(problem, logits.device),
+                    sweeps(self.engine),
+                )
+                marginals = beliefs.view_as(logits)
+        return em.Posterior(marginals, log_evidence, log_evidence > float("-inf"))
+
+
+class BPStd(Unfused):
+    """The gradient of ``em.bp_std_loss`` in the form of a posterior: softmax(logits) - d(-log p(y | x)) / d logits.
+
+    By Theorem 3.1 of EM-NeSy (arXiv 2606.14463) this is the posterior where the messages are exact; with loopy messages
+    it need not be a distribution. In both cases the M-step against it has the very gradient that autograd through the
+    messages gives.
+    """
+
+    def infer(self, problem: em.Problem, logits: Tensor, label: Tensor, check: bool) -> em.Posterior:
+        with torch.enable_grad():
+            leaf = logits.detach().requires_grad_()
+            loss = em.bp_std_loss(problem, leaf, label, "none", sweeps(self.engine))
+            (gradient,) = torch.autograd.grad(loss.sum(), leaf)
+        log_evidence = -loss.detach()
+        return em.Posterior(torch.softmax(leaf.detach(), -1) - gradient, log_evidence, log_evidence > float("-inf"))
+
+
+def sweeps(engine: em.Engine) -> int:
+    """Of belief propagation; for exact engines, which ignore it, 1."""
+    return engine.iterations if isinstance(engine, em.BeliefPropagation) else 1
+
+
+def comparison_engine(name: str, engine: em.Engine) -> em.Engine:
+    """ "torch" or "bp-std" in place of ``engine``."""
+    return {"torch": Unfused, "bp-std": BPStd}[name](engine)

@@ -1,0 +1,126 @@
+"""How a training run reports itself: plain lines, or a live bar on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, TextIO
+
+from emnesy_gpu.tasks.core.extras import require
+
+ADDITION_ACCURACIES = {"sums": "sum_accuracy", "digits": "digit_accuracy"}
+"""Name in a report -> name in a record."""
+
+
+def reporter(
+    epochs: int,
+    n_batches: int,
+    stream: TextIO | None = None,
+    accuracies: Mapping[str, str] = ADDITION_ACCURACIES,
+) -> PlainReporter:
+    """A live bar where ``stream`` (standard output) is a terminal, else one plain line per epoch.
+
+    Only epochs with the accuracies that are to be shown get a line.
+    """
+    stream = sys.stdout if stream is None else stream
+    kind = LiveReporter if stream.isatty() else PlainReporter
+    return kind(epochs, n_batches, stream, accuracies)
+
+
+class PlainReporter:
+    """One line per finished epoch. A context manager."""
+
+    def __init__(self, epochs: int, n_batches: int, stream: TextIO, accuracies: Mapping[str, str]) -> None:
+        self.epochs, self.n_batches, self.stream, self.accuracies = epochs, n_batches, stream, accuracies
+
+    def __enter__(self) -> PlainReporter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def epoch_begins(self, epoch: int) -> None:
+        """``epoch`` counts from 1."""
+
+    def batch(self, metrics: dict[str, float]) -> None:
+        """Called with the metrics of every batch."""
+
+    def epoch_ends(self, record: dict[str, Any]) -> None:
+        if accuracy := accuracy_words(record, self.accuracies):
+            self.message(epoch_line(record, self.epochs, accuracy))
+
+    def message(self, text: str) -> None:
+        print(text, file=self.stream, flush=True)
+
+
+class LiveReporter(PlainReporter):
+    """A bar over the batches of an epoch with the current figures, and the finished epochs above it."""
+
+    def __init__(self, epochs: int, n_batches: int, stream: TextIO, accuracies: Mapping[str, str]) -> None:
+        super().__init__(epochs, n_batches, stream, accuracies)
+        progress = require("rich.progress")
+        console = require("rich.console").Console(file=stream, highlight=False)
+        self.bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[figures]}"),
+            progress.TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self.task = self.bar.add_task("", total=n_batches, figures="")
+        self.accuracy = ""
+        self.seconds_e = self.seconds_m = 0.0
+
+    def __enter__(self) -> LiveReporter:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+
+    def epoch_begins(self, epoch: int) -> None:
+        self.seconds_e = self.seconds_m = 0.0
+        self.bar.reset(self.task, description=f"epoch {epoch}/{self.epochs}", figures=self.accuracy)
+
+    def batch(self, metrics: dict[str, float]) -> None:
+        self.seconds_e += metrics["seconds_e"]
+        self.seconds_m += metrics["seconds_m"]
+        figures = (
+            f"loss {metrics['loss']:.3f}  evidence {metrics['log_evidence']:.3f}  {self.accuracy}"
+            f"E {self.seconds_e:.1f} s  M {self.seconds_m:.1f} s"
+        )
+        self.bar.update(self.task, advance=1, figures=figures)
+
+    def epoch_ends(self, record: dict[str, Any]) -> None:
+        first = dict(list(self.accuracies.items())[:1])
+        self.accuracy = accuracy_words(record, first) or self.accuracy
+        super().epoch_ends(record)
+
+    def message(self, text: str) -> None:
+        self.bar.console.print(text, markup=False, soft_wrap=True)
+
+
+def epoch_line(record: dict[str, Any], epochs: int, accuracy: str) -> str:
+    return (
+        f"epoch {record['epoch']:{len(str(epochs))}d}/{epochs}  loss {record['loss']:.4f}  "
+        f"evidence {record['log_evidence']:.4f}  {accuracy}"
+        f"E {record['seconds_e']:.2f} s  M {record['seconds_m']:.2f} s"
+    )
+
+
+def accuracy_words(record: dict[str, Any], accuracies: Mapping[str, str]) -> str:
+    """The accuracies that a record has, each with its name and two spaces behind it."""
+    return "".join(f"{name} {100 * record[key]:.2f} %  " for name, key in accuracies.items() if key in record)

@@ -1,0 +1,1 @@
+"""Handwritten digits: images, augmentation and the net that reads them."""

@@ -1,0 +1,154 @@
+"""MNIST from IDX files, found locally or fetched once through scikit-learn's OpenML loader."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from emnesy_gpu.tasks.core.extras import require
+from emnesy_gpu.tasks.mnist.images import DataError, DataSet, Images
+
+N_TRAIN = 60_000
+MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+"""Of the uncompressed files, so that either form can be checked."""
+
+UNSIGNED_BYTE = 0x08
+
+
+def load(data_dir: Path | None = None) -> DataSet:
+    """MNIST from ``data_dir``, ``$EMNESY_DATA`` or the cache, else fetched from OpenML into the cache.
+
+    Raises DataError naming the file and the cause where a file is missing or corrupt, or the download fails.
+    """
+    folder = find(data_dir)
+    return fetch(cache_dir()) if folder is None else read(folder)
+
+
+def cache_dir() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "emnesy_gpu"
+
+
+def find(data_dir: Path | None = None) -> Path | None:
+    """The folder with MNIST files, None where there is none.
+
+    A folder that the caller names, as ``data_dir`` or in ``$EMNESY_DATA``, must hold them: DataError otherwise.
+    """
+    for origin, named in (("--data-dir", data_dir), ("EMNESY_DATA", os.environ.get("EMNESY_DATA"))):
+        if named:
+            folder = _folder_within(Path(named))
+            if folder is None:
+                raise DataError(f"{origin}={named} has no MNIST file such as MNIST/raw/{next(iter(MD5))}[.gz]")
+            return folder
+    return _folder_within(cache_dir())
+
+
+def _folder_within(root: Path) -> Path | None:
+    """``root`` itself or torchvision's MNIST/raw below it, whichever holds any of the four files."""
+    for folder in (root / "MNIST" / "raw", root / "raw", root):
+        if any(_existing(folder, stem) for stem in MD5):
+            return folder
+    return None
+
+
+def _existing(folder: Path, stem: str) -> Path | None:
+    candidates = (folder / stem, folder / f"{stem}.gz")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def read(folder: Path) -> DataSet:
+    """Read and verify the four files of a folder, each plain or gzip-compressed."""
+    train, test = (
+        Images(
+            torch.from_numpy(read_idx(folder, f"{part}-images-idx3-ubyte")),
+            torch.from_numpy(read_idx(folder, f"{part}-labels-idx1-ubyte")).long(),
+        )
+        for part in ("train", "t10k")
+    )
+    return DataSet("mnist", f"MNIST files in {folder}", train, test)
+
+
+def read_idx(folder: Path, stem: str) -> NDArray[np.uint8]:
+    """The array in ``stem`` or ``stem.gz``, verified by its md5; DataError names the file and what is wrong."""
+    path = _existing(folder, stem)
+    if path is None:
+        raise DataError(f"{folder / stem}[.gz] is missing")
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    array = _parse_idx(path, content)
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if digest != MD5[stem]:
+        raise DataError(f"{path} is corrupt: md5 of the content is {digest}, expected {MD5[stem]}")
+    return array
+
+
+def _parse_idx(path: Path, content: bytes) -> NDArray[np.uint8]:
+    """IDX: two zero bytes, the type, the number of dimensions, their sizes as big-endian int32, the values."""
+    if len(content) < 4 or content[:3] != bytes([0, 0, UNSIGNED_BYTE]):
+        raise DataError(f"{path} is not an IDX file of unsigned bytes: it begins with {content[:4].hex(' ')!r}")
+    header = 4 + 4 * content[3]
+    if len(content) < header:
+        raise DataError(f"{path} is too short: {len(content)} bytes, its header alone has {header}")
+    shape = struct.unpack(f">{content[3]}I", content[4:header])
+    expected = header + int(np.prod(shape, dtype=np.int64))
+    if len(content) != expected:
+        raise DataError(f"{path} has {len(content)} bytes, its header promises {expected}")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
+
+
+def fetch(cache: Path) -> DataSet:
+    """Download OpenML's mnist_784, keep it in ``cache`` as IDX files, and read them back verified.
+
+    OpenML keeps the images in their original order, the 60,000 training images before the 10,000 test images. Were it
+    otherwise, the md5 check on reading back would fail, and nothing be kept.
+    """
+    datasets = require("sklearn.datasets")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the loader warns before each of its own retries
+            bunch = datasets.fetch_openml("mnist_784", version=1, as_frame=False, parser="liac-arff")
+    except Exception as error:  # urllib, http, socket and scikit-learn errors have no common base
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(
+            f"MNIST is not at hand and could not be fetched from OpenML ({reason}): "
+            "give --data-dir or EMNESY_DATA, or use --data digits"
+        ) from error
+    pixels = np.asarray(bunch.data).astype(np.uint8).reshape(-1, 28, 28)
+    classes = np.asarray(bunch.target).astype(np.uint8)
+    folder = cache / "MNIST" / "raw"
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, rows in (("train", slice(None, N_TRAIN)), ("t10k", slice(N_TRAIN, None))):
+        write_idx(folder / f"{part}-images-idx3-ubyte", pixels[rows])
+        write_idx(folder / f"{part}-labels-idx1-ubyte", classes[rows])
+    try:
+        return read(folder)
+    except DataError as error:
+        for stem in MD5:
+            (folder / stem).unlink()
+        raise DataError(f"OpenML sent something else than MNIST: {error}") from error
+
+
+def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
+    """Write unsigned bytes as an IDX file; a crash leaves no partial file under the final name."""
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, UNSIGNED_BYTE, array.ndim, *array.shape)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(header + array.tobytes())
+    os.replace(partial, path)

@@ -1,0 +1,116 @@
+"""The perception net of the MNIST benchmarks."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.optim.swa_utils import AveragedModel
+
+from emnesy_gpu.tasks.mnist.augmentation import Warp
+
+AVERAGING_POWER = 4
+WEIGHTS_IN_A_ROW = 32
+"""Of a kernel of all input channels, at most: what the CPU kernel holds."""
+
+
+class ConvMaxPool(nn.Conv2d):
+    """``Conv2d``, ``MaxPool2d(2)`` and, with ``relu``, ``ReLU`` at once: about twice as fast on a CPU.
+
+    float32 on a CPU takes a kernel that computes gradients at the winners of the pools alone (of equal outputs the
+    first wins), and sums them in an order that does not depend on the number of threads. Anything else takes the three
+    operations of torch.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, relu: bool = False) -> None:
+        super().__init__(in_channels, out_channels, kernel_size)
+        self.relu = relu
+        self.fits_kernel = in_channels * kernel_size <= WEIGHTS_IN_A_ROW
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float [n, in_channels, height, width] -> [n, out_channels, pooled_height, pooled_width]."""
+        single = images.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if self.fits_kernel and single and images.device.type == "cpu":
+            return _ConvMaxPool.apply(images, self.weight, self.bias, self.relu)  # type: ignore[no-any-return]
+        pooled = F.max_pool2d(super().forward(images), 2)
+        return pooled.relu() if self.relu else pooled
+
+
+class _ConvMaxPool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
+        from emnesy_gpu.kernels.cpu import conv_max_pool
+
+        pooled, winners = conv_max_pool.pooled_convolution(images, weight, bias, relu)
+        ctx.save_for_backward(images, weight, winners)
+        return pooled
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        from emnesy_gpu.kernels.cpu import conv_max_pool
+
+        return *conv_max_pool.gradients(*ctx.saved_tensors, grad, ctx.needs_input_grad[0]), None
+
+
+def lenet(n_classes: int = 10) -> nn.Sequential:
+    """The LeNet that every published system on MNIST addition uses: 44,426 weights for 10 classes.
+
+    Float [n, 1, 28, 28] -> logits [n, n_classes].
+    """
+    layers = {
+        "0": ConvMaxPool(1, 6, kernel_size=5, relu=True),
+        "2": ConvMaxPool(6, 16, kernel_size=5, relu=True),
+        "5": nn.Flatten(),
+        "6": nn.Linear(256, 120),
+        "7": nn.ReLU(),
+        "8": nn.Linear(120, 84),
+        "9": nn.ReLU(),
+        "10": nn.Linear(84, n_classes),
+    }
+    # The names of the layers are those of checkpoints, from when pools and rectifiers were layers of their own.
+    return nn.Sequential(OrderedDict(layers)).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def running_average(net: nn.Module) -> AveragedModel:
+    """A copy of ``net`` whose weights follow the mean of the net's recent weights; call ``update_parameters``.
+
+    Polynomial-decay averaging (Shamir and Zhang 2013): step t enters with weight 4 / (t + 4), so that the average
+    always looks back over about a quarter of the steps so far.
+    """
+
+    def average(averaged: Tensor, current: Tensor, n_averaged: Tensor | int) -> Tensor:
+        return averaged.lerp(current, AVERAGING_POWER / (n_averaged + AVERAGING_POWER))
+
+    return AveragedModel(net, avg_fn=average)
+
+
+class ImageReader(nn.Module):
+    """Symbol logits from raw images: uint8 [..., 28, 28] -> [..., n_classes], the net applied to every image.
+
+    In training mode every call warps the images anew.
+
+    Args:
+        net: logits from normalised images.
+        mean, deviation: of the training pixels, in units of 255.
+        warp: the augmentation of training images, or None.
+        generator: CPU randomness for the warp.
+    """
+
+    def __init__(
+        self, net: nn.Module, mean: float, deviation: float, warp: Warp | None, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.net, self.mean, self.deviation = net, mean, deviation
+        self.warp, self.generator = warp, generator
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        images = pixels.reshape(-1, 1, *pixels.shape[-2:]).float() / 255
+        if self.training and self.warp is not None:
+            images = self.warp(images, self.generator)
+        images = ((images - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
+        return self.net(images).unflatten(0, pixels.shape[:-2])

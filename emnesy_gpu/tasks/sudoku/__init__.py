@@ -1,0 +1,1 @@
+"""Visual Sudoku: digits learned from boards that are known to be valid."""

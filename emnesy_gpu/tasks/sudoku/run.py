@@ -1,0 +1,162 @@
+"""A training run on visual Sudoku from start to summary, with its files and its reports."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+import emnesy_gpu as em
+from emnesy_gpu.tasks.core.extras import require
+from emnesy_gpu.tasks.core.learning_curve import save_learning_curve
+from emnesy_gpu.tasks.core.progress import PlainReporter
+from emnesy_gpu.tasks.core.run_directory import RunDirectory
+from emnesy_gpu.tasks.core.runner import Runner, durations, prepare_torch
+from emnesy_gpu.tasks.sudoku import files
+from emnesy_gpu.tasks.sudoku.boards import Split
+from emnesy_gpu.tasks.sudoku.metrics import best_renaming
+from emnesy_gpu.tasks.sudoku.pictures import BoardView, save_boards
+from emnesy_gpu.tasks.sudoku.settings import SudokuSettings, recipe
+from emnesy_gpu.tasks.sudoku.training import SudokuTraining
+
+TRIAL_SHARE = 0.1
+CHOSEN_BY_RECIPE = ("epochs", "batch", "lr", "restarts", "views")
+
+
+def begun(
+    out: Path | None, data_dir: Path | None, visudo_dir: Path | None, *, threads: int | None, **options: Any
+) -> SudokuRunner:
+    """A new run; settings that are None come from the recipe."""
+    directory = RunDirectory.unused(out, SudokuSettings)
+    require("scipy.optimize")
+    split = files.load(options["size"], options["split"], options["data"], data_dir, visudo_dir)
+    given = {name: value for name, value in options.items() if value is not None or name not in CHOSEN_BY_RECIPE}
+    values = {**recipe(split.size, split.data), **given}
+    values |= {"data": split.data, "boards": split.origin, "threads": threads or torch.get_num_threads()}
+    return _runner(SudokuSettings(**values), split, directory, resumed=False)
+
+
+def continued(path: Path, data_dir: Path | None, visudo_dir: Path | None) -> SudokuRunner:
+    """The run in a directory, after its last finished epoch."""
+    require("scipy.optimize")
+    directory = RunDirectory.used(path, SudokuSettings)
+    settings = directory.read_settings()
+    split = files.load(settings.size, settings.split, settings.data, data_dir, visudo_dir)
+    return _runner(settings, split, directory, resumed=True)
+
+
+def _runner(settings: SudokuSettings, split: Split, directory: RunDirectory | None, resumed: bool) -> SudokuRunner:
+    prepare_torch(settings)
+    return SudokuRunner(SudokuTraining(settings, split), directory, resumed)
+
+
+class SudokuRunner(Runner):
+    """Words, figures and pictures of a run on visual Sudoku."""
+
+    command = "sudoku"
+    accuracies: ClassVar = {"boards": "board_accuracy", "calibrated": "calibrated_accuracy", "cells": "cell_accuracy"}
+    training: SudokuTraining
+
+    def introduction(self) -> list[str]:
+        settings, split = self.training.settings, self.training.split
+        kind = "valid and invalid" if settings.with_invalid else "valid"
+        mode = "hard" if settings.hard else "soft"
+        return [
+            f"data: {split.source}",
+            f"{split.size}x{split.size}: {self.training.n_rows} {kind} boards to train on, "
+            f"{len(split.test)} to test on; {mode} EM, {settings.epochs} epochs, {settings.batch} boards a batch, "
+            f"lr {settings.lr:g}, {'augmented' if settings.augment else 'not augmented'}, seed {settings.seed}, "
+            f"{settings.device}",
+            f"calibrated: by log evidence above a threshold from {len(split.valid)} labelled validation boards; "
+            "boards: by the most probable symbol of every cell, no label of a cell or threshold; cells: best renaming",
+        ]
+
+    def prepare(self, report: PlainReporter) -> None:
+        """Short trials with consecutive seeds; the run starts from the net with the highest training evidence."""
+        settings = self.training.settings
+        if settings.restarts == 1:
+            return
+        epochs = max(1, round(TRIAL_SHARE * settings.epochs))
+        best, best_evidence = self.training, -math.inf
+        for seed in range(settings.seed, settings.seed + settings.restarts):
+            trial = SudokuTraining(replace(settings, seed=seed, epochs=epochs, trial=True), self.training.split)
+            while not trial.finished:
+                record = trial.run_epoch()
+            report.message(f"trial with seed {seed}: log evidence {record['log_evidence']:.3f} after {epochs} epochs")
+            self.training.trials += trial.history
+            if record["log_evidence"] > best_evidence:
+                best, best_evidence = trial, record["log_evidence"]
+        self.training.start_from(best.model.net)
+
+    def conclude(self, report: PlainReporter) -> None:
+        summary = self.summarise()
+        report.message(_verdict(summary, ""))
+        if self.training.settings.views:
+            report.message(f"mean of {self.training.settings.views} warped views: {_verdict(summary, '_views')}")
+        if self.directory is None:
+            return
+        training, split = self.training, self.training.split
+        title = f"{split.size}x{split.size} Sudoku, split {split.number}, {split.origin}"
+        accuracies = {"cells": "cell_accuracy", "boards, calibrated": "calibrated_accuracy", "boards": "board_accuracy"}
+        self.directory.save_summary(summary)
+        save_learning_curve(self.directory.curve, training.history, title, accuracies, "board")
+        save_boards(self.directory.path / "boards.png", examples(training), title)
+        report.message(f"written to {self.directory.path}")
+
+    def summarise(self) -> dict[str, Any]:
+        """The figures of the last epoch, and the minutes of all epochs, those of the trials included."""
+        settings, split, history = self.training.settings, self.training.split, self.training.history
+        times = ("epoch", "loss", "possible", "seconds", "seconds_e", "seconds_m", "cpu_seconds")
+        return {
+            "size": settings.size,
+            "split": settings.split,
+            "boards": split.origin,
+            "source": split.source,
+            "seed": settings.seed,
+            "epochs": len(history),
+            "test_boards": len(split.test),
+            "calibration_boards": len(split.valid),
+            **{name: value for name, value in history[-1].items() if name not in times},
+            **durations(self.training.trials + history),
+        }
+
+
+def _verdict(summary: dict[str, Any], kind: str) -> str:
+    names = ("board_accuracy", "calibrated_accuracy", "auroc", "cell_accuracy")
+    boards, calibrated, auroc, cells = (f"{100 * summary[name + kind]:.2f} %" for name in names)
+    words = (
+        f"boards {boards} of {summary['test_boards']} {summary['boards']}  "
+        f"calibrated on {summary['calibration_boards']} labelled boards {calibrated}  AUROC {auroc}  cells {cells}"
+    )
+    return words if kind else f"{words}  {summary['minutes']:.2f} min"
+
+
+def examples(training: SudokuTraining) -> list[BoardView]:
+    """The first test board and its invalid copy, then the valid board that looks least valid and the other way round.
+
+    Symbols go by their true names.
+    """
+    boards, size = training.split.test, training.split.size
+    logits = training.read(boards.pixels)
+    scores, valid = training.score(logits), boards.labels == 1
+    rows = [
+        0,
+        1,
+        int(scores.masked_fill(~valid, torch.inf).argmin()),
+        int(scores.masked_fill(valid, -torch.inf).argmax()),
+    ]
+    renaming = best_renaming(logits[valid].argmax(-1), boards.cells[valid], size)
+    posterior = em.posterior(training.problem, logits[rows].float(), torch.ones(len(rows), dtype=torch.long)).marginals
+    order = renaming.argsort()
+    return [
+        BoardView(
+            f"{'valid' if valid[row] else boards.notes[row]}: log evidence {scores[row]:.2f}",
+            boards.pixels[row],
+            logits[row].exp()[..., order],
+            q[..., order],
+        )
+        for row, q in zip(rows, posterior, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Warcraft maps: terrain learned from cheapest paths."""

@@ -1,0 +1,193 @@
+"""A training run on Warcraft maps from start to summary, with its files and its reports."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+import emnesy_gpu as em
+from emnesy_gpu.tasks.core.learning_curve import save_learning_curve
+from emnesy_gpu.tasks.core.progress import PlainReporter
+from emnesy_gpu.tasks.core.run_directory import RunDirectory
+from emnesy_gpu.tasks.core.runner import Runner, durations, prepare_torch
+from emnesy_gpu.tasks.warcraft import files
+from emnesy_gpu.tasks.warcraft.files import MapData
+from emnesy_gpu.tasks.warcraft.pictures import CLASS_NAMES, MapView, save_maps
+from emnesy_gpu.tasks.warcraft.settings import WarcraftSettings, recipe
+from emnesy_gpu.tasks.warcraft.training import RELATIVE_TOLERANCES, WarcraftTraining, confusion
+
+EXAMPLE_SAMPLES, EXAMPLE_ESS = 4096, 64.0
+CHOSEN_BY_RECIPE = ("epochs", "batch", "lr", "restarts", "window", "rao_blackwell_epochs", "samples")
+
+
+def begun(
+    out: Path | None, data_dir: Path | None, *, threads: int | None, maps: int | None, **options: Any
+) -> WarcraftRunner:
+    """A new run; settings that are None come from the recipe."""
+    directory = RunDirectory.unused(out, WarcraftSettings)
+    data = files.load(options["size"], options["data"], data_dir, maps)
+    given = {name: value for name, value in options.items() if value is not None or name not in CHOSEN_BY_RECIPE}
+    values = {**recipe(data.size), **given, "data": data.data, "origin": data.origin}
+    values |= {"maps": len(data.train), "threads": threads or torch.get_num_threads()}
+    if values["supervised"]:
+        values["restarts"] = 1
+    return _runner(WarcraftSettings(**values), data, directory, resumed=False)
+
+
+def continued(path: Path, data_dir: Path | None) -> WarcraftRunner:
+    """The run in a directory, after its last finished epoch."""
+    directory = RunDirectory.used(path, WarcraftSettings)
+    settings = directory.read_settings()
+    data = files.load(settings.size, settings.data, data_dir, settings.maps)
+    return _runner(settings, data, directory, resumed=True)
+
+
+def _runner(settings: WarcraftSettings, data: MapData, directory: RunDirectory | None, resumed: bool) -> WarcraftRunner:
+    prepare_torch(settings)
+    return WarcraftRunner(WarcraftTraining(settings, data), directory, resumed)
+
+
+class WarcraftRunner(Runner):
+    """Words, figures and pictures of a run on Warcraft maps."""
+
+    command = "warcraft"
+    accuracies: ClassVar = {"cost": "cost_accuracy", "path": "path_accuracy", "cells": "cell_accuracy"}
+    training: WarcraftTraining
+
+    def introduction(self) -> list[str]:
+        settings, data = self.training.settings, self.training.data
+        shown = f"{settings.windows} new windows of {settings.window}x{settings.window} cells of each of " * bool(
+            settings.window
+        )
+        em_mode = f"{'hard ' * settings.hard}EM by {settings.engine}"
+        mode = "supervised by the true classes" if settings.supervised else em_mode
+        return [
+            f"data: {data.source}",
+            f"{data.size}x{data.size} {data.origin}: {shown}{len(data.train)} maps to train on, {len(data.valid)} for "
+            f"validation, {len(data.test)} to test on",
+            f"{mode}, {settings.net} net, {settings.epochs} epochs, {settings.batch} a batch, lr {settings.lr:g}, "
+            f"seed {settings.seed}, {settings.device}",
+            f"on {data.origin} validation maps: cost, predicted paths that cost exactly as much as the label; path, "
+            "those that are the label; cells, classes that are right",
+        ]
+
+    def prepare(self, report: PlainReporter) -> None:
+        """Give up starts that merge classes: they show it early, by a class that is hardly ever read.
+
+        Takes seed after seed until one has kept its classes for some epochs, and goes on with that one; where none has,
+        with the one whose predicted paths are nearest to the training labels.
+        """
+        settings = self.training.settings
+        trials: list[WarcraftTraining] = []
+        while settings.restarts > 1 and len(trials) < settings.restarts and (not trials or trials[-1].merged):
+            trial = WarcraftTraining(replace(settings, seed=settings.seed + len(trials)), self.training.data)
+            while not trial.finished and trial.epoch <= settings.trial_epochs:
+                report.epoch_begins(trial.epoch)
+                report.epoch_ends(trial.run_epoch(report.batch))
+            report.message(f"start with seed {trial.start_seed}: {_state_in_words(trial)}")
+            trials.append(trial)
+        if trials:
+            best = min(trials, key=lambda trial: (trial.merged, trial.path_distance))
+            self.training.continue_from(best, [trial for trial in trials if trial is not best])
+
+    def _open(self, report: PlainReporter) -> None:
+        super()._open(report)
+        if self.directory is not None:
+            self.directory.rewrite_metrics(self.training.history)
+
+    def conclude(self, report: PlainReporter) -> None:
+        training = self.training
+        summary = self.summarise()
+        report.message(_verdict(summary, len(training.data.test)))
+        if training.merged:
+            report.message("classes have merged: try another --seed, more --restarts or more --maps")
+        if self.directory is None:
+            return
+        data = training.data
+        title = f"{data.size}x{data.size} {data.origin} Warcraft maps"
+        accuracies = {"cells": "cell_accuracy", "cost-optimal paths": "cost_accuracy", "exact paths": "path_accuracy"}
+        self.directory.save_summary(summary)
+        save_learning_curve(self.directory.curve, training.history, title, accuracies, "map", "validation")
+        save_maps(self.directory.path / "maps.png", examples(training), f"{title}, test")
+        report.message(f"written to {self.directory.path}")
+
+    def summarise(self) -> dict[str, Any]:
+        """Figures on the test maps, validation figures of the last epoch, and minutes, those of given-up starts too."""
+        training, data, last = self.training, self.training.data, self.training.history[-1]
+        validation = {f"validation_{name}": last[name] for name in self.accuracies.values()}
+        return {
+            "size": data.size,
+            "maps": data.origin,
+            "source": data.source,
+            "net": training.settings.net,
+            "supervised": training.settings.supervised,
+            "engine": training.settings.engine,
+            "hard": training.settings.hard,
+            "seed": training.settings.seed,
+            "start_seed": training.start_seed,
+            "starts": 1 + len({record["seed"] for record in training.tried}),
+            "training_maps": len(data.train),
+            "test_maps": len(data.test),
+            "epochs": len(training.history),
+            **training.judge(data.test),
+            **validation,
+            "path_distance": training.path_distance,
+            "merged": training.merged,
+            "confusion": confusion(training.predict(data.test.pixels), data.test.classes, len(CLASS_NAMES)).tolist(),
+            **durations(training.tried + training.history),
+        }
+
+
+def _state_in_words(training: WarcraftTraining) -> str:
+    shares = "  ".join(
+        f"{name} {100 * share:.0f} %"
+        for name, share in zip(CLASS_NAMES, training.history[-1]["class_shares"], strict=True)
+    )
+    state = "classes have merged" if training.merged else "all classes in use"
+    return f"{state} ({shares} of cells), {training.path_distance:.2f} cells of a path differ from its training label"
+
+
+def _verdict(summary: dict[str, Any], n_maps: int) -> str:
+    near = "  ".join(
+        f"within {level:g} {100 * summary[f'cost_within_{level:g}']:.2f} %" for level in RELATIVE_TOLERANCES
+    )
+    return (
+        f"{n_maps} {summary['maps']} test maps: cost-optimal paths {100 * summary['cost_accuracy']:.2f} %  "
+        f"(at most a tenth more {100 * summary['cost_within_tenth']:.2f} %  relative: {near})  "
+        f"exact paths {100 * summary['path_accuracy']:.2f} %  cells {100 * summary['cell_accuracy']:.2f} %  "
+        f"{summary['minutes']:.2f} min"
+    )
+
+
+def examples(training: WarcraftTraining) -> list[MapView]:
+    """Two test maps, and the two whose predicted paths cost most beyond the true ones.
+
+    The posterior of whole maps is sampled.
+    """
+    maps, problem = training.data.test, training.map_problem
+    logits = training.logits(maps.pixels)
+    predicted = logits.argmax(-1)
+    paths, true = problem.label(predicted), maps.classes.long()
+    excess = problem.path_cost(paths, true) - problem.path_cost(maps.paths, true)
+    worst = excess.topk(min(2, len(maps))).indices
+    first = torch.tensor([row for row in range(min(4, len(maps))) if row not in worst.tolist()][:2], dtype=torch.long)
+    rows = torch.cat([first, worst])
+    engine = em.ABC(EXAMPLE_SAMPLES, target_ess=EXAMPLE_ESS)
+    posterior = em.posterior(problem, logits[rows], maps.paths[rows], engine).marginals
+    belief = logits[rows].softmax(-1)
+    return [
+        MapView(
+            f"test map {row}: path costs {excess[row] / 10:.1f} too much",
+            maps.pixels[row],
+            predicted[row],
+            maps.paths[row],
+            paths[row],
+            belief[place],
+            posterior[place],
+            true[row],
+        )
+        for place, row in enumerate(rows.tolist())
+    ]

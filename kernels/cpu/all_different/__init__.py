@@ -1,0 +1,5 @@
+"""Loopy belief propagation with all-different factors, on CPU tensors."""
+
+from emnesy_gpu.kernels.cpu.all_different.launch import belief_propagation
+
+__all__ = ["belief_propagation"]

@@ -1,0 +1,113 @@
+"""What the all-different kernels are given: the factors, the rows of the batch, and a layout of their numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from emnesy_gpu.kernels.cpu.all_different.blocks import LOW
+
+POSSIBLE, IMPOSSIBLE, INVALID_LOGITS, INVALID_LABEL = range(4)
+# The status of a row that is left to another arithmetic.
+RECOMPUTE = 255
+# Rows with label 0 and a log probability of validity below this are done: float32 cannot tell 1 - Z from 1.
+NEGLIGIBLE = -17.0
+
+
+class Graph(NamedTuple):
+    """Edge g * width + slot joins factor g and the variable in that slot."""
+
+    groups: np.ndarray  # int64 [n_groups, width]: variables, -1 behind the last
+    sizes: np.ndarray  # int64 [n_groups]
+    first_edge: np.ndarray  # int64 [n_variables + 1]: of every variable in ``edges``
+    edges: np.ndarray  # int64: edges sorted by variable
+    phases: np.ndarray  # int64 [n_phases + 1]: first group of every phase
+    overlapping: np.ndarray  # bool [n_phases]: groups of the phase share variables
+    disjoint: np.ndarray  # bool [n_groups]: groups of the first phase, less those that overlap earlier ones
+
+
+class Rows(NamedTuple):
+    """Input and results of a batch."""
+
+    chosen: np.ndarray  # int64: the rows to work on
+    logits: np.ndarray  # [batch, n_variables * n_values]
+    label: np.ndarray
+    marginals: np.ndarray  # [batch, n_variables * n_values]
+    log_evidence: np.ndarray
+    status: np.ndarray
+    sweeps: np.ndarray
+    change: np.ndarray
+
+
+class Options(NamedTuple):
+    iterations: int
+    damping: float
+    tolerance: float
+    maximise: bool
+
+
+class Layout(NamedTuple):
+    """Sizes of the problem, and the first rows of what a scratch array holds."""
+
+    n_variables: int
+    n_values: int
+    side: int  # of the square matrix of a factor, padded with members that take any value
+    width: int
+    priors: int  # [n_variables, n_values], the largest of a variable 1; later marginals
+    prior_sums: int  # [n_variables]
+    messages: int  # [n_edges, n_values]: from factors
+    fresh: int  # [width * largest overlapping phase, n_values]: messages of the phase under way
+    matrix: int  # [side, side]: messages to one factor
+    minors: int  # [side, side]
+    permanent: int
+    valid: int  # 1 where the logits are, else 0
+    wanted: int  # 1 where the result is a posterior, 0 where it is the prior
+    active: int  # 1 while the sweeps of a row go on
+    good: int  # 1 while no number of a row has come close to underflow
+    change: int  # of the last sweep
+    changing: int  # of the sweep under way
+    sweeps: int
+    bound: int  # of log p(all different)
+    total: int
+
+
+def build_graph(groups: np.ndarray, phases: list[int], n_variables: int) -> Graph:
+    variables = groups.ravel()
+    edges = np.flatnonzero(variables >= 0)
+    edges = edges[np.argsort(variables[edges], kind="stable")]
+    first_edge = np.searchsorted(variables[edges], np.arange(n_variables + 1))
+    bounds = np.cumsum([0, *phases])
+    counts = [np.bincount(part[part >= 0], minlength=1) for part in np.split(groups, bounds[1:-1])]
+    overlapping = np.array([count.max() > 1 for count in counts[: len(phases)]], dtype=bool)
+    disjoint, seen = np.zeros(len(groups), bool), np.zeros(n_variables, bool)
+    for g in range(phases[0] if phases else 0):
+        members = groups[g, groups[g] >= 0]
+        disjoint[g] = not seen[members].any()
+        seen[members] |= disjoint[g]
+    return Graph(groups.astype(np.int64), (groups >= 0).sum(1), first_edge, edges, bounds, overlapping, disjoint)
+
+
+def layout(graph: Graph, n_variables: int, n_values: int) -> Layout:
+    n_groups, width = graph.groups.shape
+    side = max(n_values, LOW)
+    largest_phase = int(np.diff(graph.phases)[graph.overlapping].max(initial=0))
+    sizes = {
+        "priors": n_variables * n_values,
+        "prior_sums": n_variables,
+        "messages": n_groups * width * n_values,
+        "fresh": max(1, width * largest_phase) * n_values,
+        "matrix": side * side,
+        "minors": side * side,
+    }
+    rows, total = {}, 0
+    for name in Layout._fields[4:-1]:
+        rows[name] = total
+        total += sizes.get(name, 1)
+    return Layout(n_variables, n_values, side, width, **rows, total=total)
+
+
+def log_free(graph: Graph, side: int) -> float:
+    """Log of the number of ways in which the members that pad the factors can be placed."""
+    return sum(math.lgamma(side - int(size) + 1) for size in graph.sizes)

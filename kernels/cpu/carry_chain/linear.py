@@ -1,0 +1,395 @@
+"""Sum-product on the carry chain in float32 probabilities, with a bound of its own error.
+
+The formulas and the notation of ``carry_chain_wide``; samples lie in lanes, numbers in the rows of one scratch
+array (``Layout``). Probabilities below 2^-126 count as zero, so paths that matter may be missed when a label
+contradicts confident logits. A bound of what was missed is carried along with the messages, and rows where it
+is not negligible are handed back (``RECOMPUTE``) to be computed by ``carry_chain_wide``.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import NamedTuple
+
+from emnesy_gpu.kernels.cpu.carry_chain.rows import POSSIBLE, carry_out
+from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.lanes import (
+    FLOAT32_LANES,
+    exp_nonpositive,
+    exponent_of,
+    filled,
+    kept_scratch,
+    load,
+    maximum,
+    minimum,
+    multiply_add,
+    power_of_two,
+    store,
+    where_equal,
+    where_less,
+)
+from emnesy_gpu.kernels.cpu.common.transpose import TILE, prefetch_columns, read_columns, write_columns
+
+RECOMPUTE = 255
+
+LOG_2 = math.log(2.0)
+SMALLEST_NORMAL = 2.0**-126
+# The share of the evidence that may be missing from a row.
+TOLERANCE = 1e-6
+# Positions that are transposed together: their columns fill whole tiles whatever the base.
+CHUNK = TILE
+# Outputs of sliding_products: half the usual base.
+BLOCK = 5
+
+
+class Layout(NamedTuple):
+    """Sizes of the problem, and the first rows of what the scratch array holds (from row 0 on: exponentials of
+    the logits, later marginals, [n_addends, n_digits, base] with each addend padded to whole tiles)."""
+
+    n_addends: int
+    n_digits: int
+    base: int
+    addend: int  # rows per addend
+    table: int  # rows per table: a pmf or weights of sums of digits
+    scales: int  # [n_digits, n_addends]: one over the sums of the exponentials
+    digits: int  # [n_digits]: digits of the label
+    alpha: int  # [n_digits + 1, n_addends]: message over the carry into position i at index i + 1
+    transfers: int  # [n_digits, n_addends, n_addends]
+    pmfs: int  # f_j of one position for j < n_addends - 1, a table each
+    padded: int  # a table with BLOCK rows of zeros before and behind it
+    weights: int  # g_j, a table each
+    terms: int  # a table
+    beta: int  # [2, n_addends]: message over the carry out of a position, and the next one
+    products: int  # [n_addends, n_addends]
+    missed: int  # [2, n_addends]: a bound of what alpha lacks, and the next one
+    results: int  # [3]
+    total: int
+
+
+@cache
+def layout(k: int, n: int, base: int) -> Layout:
+    addend, table = -(-n * base // TILE) * TILE, k * base + BLOCK
+    sizes = {
+        "scales": n * k,
+        "digits": n,
+        "alpha": (n + 1) * k,
+        "transfers": n * k * k,
+        "pmfs": (k - 1) * table,
+        "padded": table + 2 * BLOCK,
+        "weights": k * table,
+        "terms": table,
+        "beta": 2 * k,
+        "products": k * k,
+        "missed": 2 * k,
+        "results": 3,
+    }
+    rows, total = {}, k * addend
+    for name, size in sizes.items():
+        rows[name] = total
+        total += size
+    return Layout(k, n, base, addend, table, **rows, total=total)
+
+
+def run(logits, label, marginals, log_evidence, status, prior_share, factor) -> int:
+    """(posterior - prior_share * prior) * factor and log evidence of every row.
+
+    status becomes POSSIBLE, or RECOMPUTE where neither the other results nor the status are known; returns the
+    number of those rows. NumPy arrays, logits and marginals float32 [batch, n_addends, n_digits, base].
+    """
+    batch, k, n, base = logits.shape
+    at = layout(k, n, base)
+    flat_logits, flat_marginals = logits.reshape(batch, -1), marginals.reshape(batch, -1)
+    work = kept_scratch(at.total)
+    return sum_product(flat_logits, label, flat_marginals, log_evidence, status, prior_share, factor, at, work)
+
+
+@lane_function
+def inner_product(work, left, left_step, right, right_step, size):
+    """Sum over i of row left + i left_step times row right + i right_step."""
+    total = load(work, left) * load(work, right)
+    for i in range(1, size):
+        total = multiply_add(load(work, left + i * left_step), load(work, right + i * right_step), total)
+    return total
+
+
+@lane_function
+def sliding_products(work, out, window, taps, tap_step, size):
+    """Row out + t = sum over i of row window + t + i times row taps + i tap_step, for t < BLOCK."""
+    total_0 = total_1 = total_2 = total_3 = total_4 = filled(work, 0.0)
+    row_0, row_1 = load(work, window), load(work, window + 1)
+    row_2, row_3 = load(work, window + 2), load(work, window + 3)
+    for i in range(size):
+        tap = load(work, taps + i * tap_step)
+        row_4 = load(work, window + 4 + i)
+        total_0 = multiply_add(row_0, tap, total_0)
+        total_1 = multiply_add(row_1, tap, total_1)
+        total_2 = multiply_add(row_2, tap, total_2)
+        total_3 = multiply_add(row_3, tap, total_3)
+        total_4 = multiply_add(row_4, tap, total_4)
+        row_0, row_1, row_2, row_3 = row_1, row_2, row_3, row_4
+    store(work, out, total_0)
+    store(work, out + 1, total_1)
+    store(work, out + 2, total_2)
+    store(work, out + 3, total_3)
+    store(work, out + 4, total_4)
+
+
+@lane_function
+def convolve(work, out, left, left_size, right, right_size):
+    """Needs zeros in BLOCK - 1 rows before and behind right; overwrites as many rows behind out."""
+    for u in range(0, left_size + right_size - 1, BLOCK):
+        first, last = max(0, u - right_size + 1), min(u + BLOCK - 1, left_size - 1)
+        sliding_products(work, out + u, right + u - last, left + last, -1, last - first + 1)
+
+
+@lane_function
+def correlate(work, out, out_size, left, right, right_size):
+    """Reads BLOCK - 1 rows behind left, whatever they hold, and overwrites as many behind out."""
+    for u in range(0, out_size, BLOCK):
+        sliding_products(work, out + u, left + u, right, 1, right_size)
+
+
+@lane_function
+def exponentiate(work, first, size):
+    """exp of the logits less the largest one, in place; returns one over their sum."""
+    largest = load(work, first)
+    for row in range(first + 1, first + size):
+        largest = maximum(load(work, row), largest)
+    total = filled(work, 0.0)
+    for row in range(first, first + size):
+        value = exp_nonpositive(load(work, row) - largest)
+        total += value
+        store(work, row, value)
+    return 1.0 / total
+
+
+@lane_function
+def symbol(at, j, i):
+    """First row of digit j of position i."""
+    return j * at.addend + i * at.base
+
+
+@lane_function
+def suffix_pmf(at, j, i):
+    """First row of f_j of position i; that of the last addend is its own distribution."""
+    return symbol(at, j, i) if j == at.n_addends - 1 else at.pmfs + j * at.table
+
+
+@lane_function
+def suffix_pmfs(work, at, i, first):
+    """f_j of position i for first <= j < k - 1, not normalised."""
+    base, padded = at.base, at.padded + BLOCK
+    for j in range(at.n_addends - 2, first - 1, -1):
+        size = (at.n_addends - j - 1) * (base - 1) + 1
+        after = suffix_pmf(at, j + 1, i)
+        for row in range(size):
+            store(work, padded + row, load(work, after + row))
+        for row in range(size, size + BLOCK):
+            store(work, padded + row, 0.0)
+        convolve(work, suffix_pmf(at, j, i), symbol(at, j, i), base, padded, size)
+
+
+@lane_function
+def pick_transfer(work, at, i, digit):
+    """T[c, c'] = f_0(digit + base c' - c), normalised."""
+    k, base = at.n_addends, at.base
+    scale = load(work, at.scales + i * k)
+    for j in range(1, k):
+        scale *= load(work, at.scales + i * k + j)
+    for c in range(k):
+        for c_out in range(k):
+            value = filled(work, 0.0)
+            offset = base * c_out - c
+            for s in range(max(0, -offset), min(base, k * (base - 1) + 1 - offset)):
+                value = where_equal(digit, s, load(work, at.pmfs + s + offset), value)
+            store(work, at.transfers + (i * k + c) * k + c_out, value * scale)
+
+
+@lane_function
+def step_forward(work, at, i):
+    """alpha(c') = sum over c of alpha(c) T[c, c'], scaled to sum 1; returns what it summed to.
+
+    Every transfer lacks at most a few times the smallest normal number, of the weight that alpha has and of
+    the weight that it lacks itself.
+    """
+    k, alpha, transfer, missed = (
+        at.n_addends,
+        at.alpha + i * at.n_addends,
+        at.transfers + i * at.n_addends**2,
+        at.missed,
+    )
+    lacking = filled(work, 1.0)
+    for c in range(k):
+        lacking += load(work, missed + c)
+    lacking *= 4.0 * k * at.base * SMALLEST_NORMAL
+    total = filled(work, 0.0)
+    for c in range(k):
+        value = inner_product(work, alpha + k, 1, transfer + c, k, k)
+        total += value
+        store(work, alpha + c, value)
+        store(work, missed + k + c, inner_product(work, missed, 1, transfer + c, k, k) + lacking)
+    scale = 1.0 / maximum(total, SMALLEST_NORMAL)
+    for c in range(k):
+        store(work, alpha + c, load(work, alpha + c) * scale)
+        store(work, missed + c, load(work, missed + k + c) * scale)
+    return total
+
+
+@lane_function
+def step_backward(work, at, i):
+    """The next beta(c) = sum over c' of T[c, c'] beta(c'), scaled to sum 1; returns alpha T beta."""
+    k, alpha = at.n_addends, at.alpha + (i + 1) * at.n_addends
+    total, evidence = filled(work, 0.0), filled(work, 0.0)
+    for c in range(k):
+        value = inner_product(work, at.transfers + (i * k + c) * k, 1, at.beta, 1, k)
+        total += value
+        evidence = multiply_add(load(work, alpha + c), value, evidence)
+        store(work, at.beta + k + c, value)
+    scale = 1.0 / maximum(total, SMALLEST_NORMAL)
+    for c in range(k):
+        store(work, at.beta + k + c, load(work, at.beta + k + c) * scale)
+    return evidence
+
+
+@lane_function
+def sum_weights(work, at, i):
+    """g_0(u) = sum of alpha(c) beta(c') over the carries with u = digit + base c' - c."""
+    k, base, alpha, digit = (
+        at.n_addends,
+        at.base,
+        at.alpha + (i + 1) * at.n_addends,
+        load(work, at.digits + i),
+    )
+    for c in range(k):
+        for c_out in range(k):
+            store(work, at.products + c * k + c_out, load(work, alpha + c) * load(work, at.beta + c_out))
+    for u in range(k * (base - 1) + 1):
+        total = filled(work, 0.0)
+        for c_out in range(k):
+            for c in range(k):
+                s = u - base * c_out + c
+                if 0 <= s < base:
+                    total += where_equal(digit, s, load(work, at.products + c * k + c_out), 0.0)
+        store(work, at.weights + u, total)
+
+
+@lane_function
+def write_marginals(work, at, i, scale, prior_share, factor):
+    """(posterior - prior_share * prior) * factor of position i, in place of its exponentials.
+
+    scale: factor over alpha T beta of the position.
+    """
+    k, base = at.n_addends, at.base
+    for j in range(k):
+        scale *= load(work, at.scales + i * k + j)
+    for j in range(k):
+        values, rest = symbol(at, j, i), at.weights + j * at.table
+        if j < k - 1:
+            size = (k - j - 1) * (base - 1) + 1
+            correlate(work, at.terms, base, rest, suffix_pmf(at, j + 1, i), size)
+            correlate(work, rest + at.table, size, rest, values, base)
+            rest = at.terms
+        prior_scale = load(work, at.scales + i * k + j) * (-prior_share * factor)
+        for v in range(base):
+            ratio = multiply_add(load(work, rest + v), scale, prior_scale)
+            store(work, values + v, load(work, values + v) * ratio)
+
+
+@lane_function
+def prefetch_chunk(matrix, at, row, chunk, part, parts, to_write):
+    columns = (min(at.n_digits, chunk + CHUNK) - chunk) * at.base
+    for j in range(at.n_addends):
+        column = (j * at.n_digits + chunk) * at.base
+        prefetch_columns(matrix, row, len(matrix) - 1, column, columns, part, parts, to_write)
+
+
+@lane_function
+def forward(work, at, logits, label, first, last):
+    """Everything up to alpha, least significant digit first.
+
+    Returns the product of the scales of alpha as mantissa and exponent.
+    """
+    k, n, base = at.n_addends, at.n_digits, at.base
+    for c in range(k):
+        store(work, at.alpha + n * k + c, 1.0 if c == 0 else 0.0)
+        store(work, at.missed + c, 0.0)
+    product, exponent = filled(work, 1.0), filled(work, 0.0)
+    last_chunk = (n - 1) // CHUNK * CHUNK
+    for chunk in range(last_chunk, -1, -CHUNK):
+        end = min(n, chunk + CHUNK)
+        for j in range(k):
+            column, columns = (j * n + chunk) * base, (end - chunk) * base
+            read_columns(logits, first, last - 1, column, columns, work, symbol(at, j, chunk))
+        for i in range(end - 1, chunk - 1, -1):
+            if chunk > 0:
+                prefetch_chunk(logits, at, first, chunk - CHUNK, i - chunk, end - chunk, False)
+            else:
+                prefetch_chunk(logits, at, first + FLOAT32_LANES, last_chunk, i, end, False)
+            for j in range(k):
+                store(work, at.scales + i * k + j, exponentiate(work, symbol(at, j, i), base))
+            suffix_pmfs(work, at, i, 0)
+            for lane in range(FLOAT32_LANES):
+                work[at.digits + i, lane] = label[min(first + lane, last - 1), label.shape[1] - n + i]
+            pick_transfer(work, at, i, load(work, at.digits + i))
+            product *= step_forward(work, at, i)
+            shift = exponent_of(product)
+            product *= power_of_two(shift * -1.0)
+            exponent += shift
+    return product, exponent
+
+
+@lane_function
+def backward(work, at, marginals, first, last, prior_share, factor):
+    """Marginals, most significant digit first; returns the smallest alpha T beta met."""
+    k, n, base = at.n_addends, at.n_digits, at.base
+    smallest = filled(work, 1.0)
+    for chunk in range(0, n, CHUNK):
+        end = min(n, chunk + CHUNK)
+        for i in range(chunk, end):
+            prefetch_chunk(marginals, at, first, chunk, i - chunk, end - chunk, True)
+            suffix_pmfs(work, at, i, 1)
+            sum_weights(work, at, i)
+            evidence = step_backward(work, at, i)
+            smallest = minimum(evidence, smallest)
+            write_marginals(work, at, i, factor / maximum(evidence, SMALLEST_NORMAL), prior_share, factor)
+            for c in range(k):
+                store(work, at.beta + c, load(work, at.beta + k + c))
+        for j in range(k):
+            column, columns = (j * n + chunk) * base, (end - chunk) * base
+            write_columns(marginals, first, last - 1, column, columns, work, symbol(at, j, chunk))
+    return smallest
+
+
+@kernel
+def sum_product(logits, label, marginals, log_evidence, status, prior_share, factor, at, work):
+    """FLOAT32_LANES rows at a time, in at.total rows of work; returns how many are left to recompute."""
+    k, n, base = at.n_addends, at.n_digits, at.base
+    recompute = 0
+    for row in range(at.padded, at.padded + BLOCK):
+        store(work, row, 0.0)
+    for start in range(0, len(logits), FLOAT32_LANES):
+        stop = min(start + FLOAT32_LANES, len(logits))
+        product, exponent = forward(work, at, logits, label, start, stop)
+        for lane in range(FLOAT32_LANES):
+            work[at.results, lane] = carry_out(label[min(start + lane, stop - 1)], n, base)
+        carry = load(work, at.results)
+        for c in range(k):
+            store(work, at.beta + c, where_equal(carry, c, 1.0, 0.0))
+        found = inner_product(work, at.alpha, 1, at.beta, 1, k)
+        lacking = inner_product(work, at.missed, 1, at.beta, 1, k)
+        smallest = backward(work, at, marginals, start, stop, prior_share, factor)
+        certain = where_less(lacking, found * TOLERANCE, 1.0, 0.0)
+        certain = where_less(4.0 * n * k * base * SMALLEST_NORMAL, smallest * TOLERANCE, certain, 0.0)
+        store(work, at.results, product * found)
+        store(work, at.results + 1, exponent)
+        store(work, at.results + 2, certain)
+        for lane in range(stop - start):
+            if work[at.results + 2, lane] == 1.0:
+                status[start + lane] = POSSIBLE
+                evidence = math.log(work[at.results, lane]) + work[at.results + 1, lane] * LOG_2
+                log_evidence[start + lane] = evidence
+            else:
+                status[start + lane] = RECOMPUTE
+                recompute += 1
+    return recompute

@@ -1,0 +1,40 @@
+"""What every carry-chain kernel asks of a row first: is its input valid, and what is its top carry?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from emnesy_gpu.kernels.cpu.common.compile import lane_function
+
+POSSIBLE, IMPOSSIBLE, INVALID_LOGITS, INVALID_LABEL = range(4)
+
+
+@lane_function
+def row_status(logits, digits, base):
+    """INVALID_LABEL, INVALID_LOGITS or POSSIBLE (so far), for one row."""
+    for digit in digits:
+        if digit < 0 or digit >= base:
+            return INVALID_LABEL
+    k, n, _ = logits.shape
+    for j in range(k):
+        for i in range(n):
+            largest = -np.inf
+            for v in range(base):
+                value = logits[j, i, v]
+                if not value < np.inf:
+                    return INVALID_LOGITS
+                largest = max(largest, value)
+            if largest == -np.inf:
+                return INVALID_LOGITS
+    return POSSIBLE
+
+
+@lane_function
+def carry_out(digits, n_digits, base):
+    """Value of the leading digits; -1 if one of them is out of range."""
+    value = 0
+    for digit in digits[: len(digits) - n_digits]:
+        if digit < 0 or digit >= base:
+            return -1
+        value = value * base + digit
+    return value

@@ -1,0 +1,1 @@
+"""What several CPU kernels share: compilation, threads, SIMD lanes, random numbers."""

@@ -1,0 +1,189 @@
+"""Explicit SIMD for Numba on integers: a value of type IntegerLanes holds one int32 of each of several samples.
+
+Rows of C-contiguous arrays hold a block of samples; ``load`` and the like take the lanes that start at a column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, models, register_model
+
+from emnesy_gpu.kernels.cpu.common import lanes as floats
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES, Lanes
+
+INTEGER_LANES = FLOAT32_LANES
+
+
+class IntegerLanes(types.Type):
+    """The Numba type of a vector of INTEGER_LANES int32."""
+
+    vector = ir.VectorType(ir.IntType(32), INTEGER_LANES)
+
+    def __init__(self) -> None:
+        super().__init__(name="IntegerLanes")
+
+
+integer_lanes = IntegerLanes()
+
+
+@register_model(IntegerLanes)
+class IntegerLanesModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type: IntegerLanes) -> None:
+        super().__init__(dmm, fe_type, fe_type.vector)
+
+
+def _pointer(context, builder, array_type, array, row, column):
+    """Address of INTEGER_LANES numbers of the array's type that start at array[row, column]."""
+    structure = context.make_array(array_type)(context, builder, array)
+    width = builder.extract_value(structure.shape, 1)
+    first = builder.gep(structure.data, [builder.add(builder.mul(row, width), column)])
+    element = ir.IntType(array_type.dtype.bitwidth)
+    return builder.bitcast(first, ir.VectorType(element, INTEGER_LANES).as_pointer())
+
+
+def _spread(context, builder, value_type, value):
+    """Lanes as they are; a number as the same int32 in every lane."""
+    if isinstance(value_type, IntegerLanes):
+        return value
+    undefined = ir.Constant(IntegerLanes.vector, ir.Undefined)
+    number = context.cast(builder, value, value_type, types.int32)
+    first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+    order = ir.Constant(IntegerLanes.vector, [0] * INTEGER_LANES)
+    return builder.shuffle_vector(first, undefined, order)
+
+
+@intrinsic
+def load(typingctx, array, row, column):
+    """Lanes from an array of int32, or of uint16, which are extended."""
+
+    def codegen(context, builder, signature, args):
+        array_type = signature.args[0]
+        pointer = _pointer(context, builder, array_type, *args)
+        value = builder.load(pointer, align=array_type.dtype.bitwidth // 8)
+        return value if array_type.dtype.bitwidth == 32 else builder.zext(value, IntegerLanes.vector)
+
+    return integer_lanes(array, types.intp, types.intp), codegen
+
+
+@intrinsic
+def store(typingctx, array, row, column, value):
+    """Write lanes to an array of int32, or their low halves to one of uint16."""
+
+    def codegen(context, builder, signature, args):
+        array_type = signature.args[0]
+        pointer = _pointer(context, builder, array_type, *args[:3])
+        value = args[3]
+        if array_type.dtype.bitwidth == 16:
+            value = builder.trunc(value, ir.VectorType(ir.IntType(16), INTEGER_LANES))
+        builder.store(value, pointer, align=array_type.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, integer_lanes), codegen
+
+
+@intrinsic
+def filled(typingctx, value):
+    def codegen(context, builder, signature, args):
+        return _spread(context, builder, signature.args[0], args[0])
+
+    return integer_lanes(value), codegen
+
+
+def _elementwise(emit: Callable, *argument_types):
+    """Signature and code of an intrinsic on vectors of INTEGER_LANES int32; plain integers stand for all lanes."""
+
+    def codegen(context, builder, signature, args):
+        typed = zip(signature.args, args, strict=True)
+        return emit(builder, *(_spread(context, builder, kind, value) for kind, value in typed))
+
+    return integer_lanes(*argument_types), codegen
+
+
+@intrinsic
+def add(typingctx, x, y):
+    return _elementwise(lambda builder, x, y: builder.add(x, y), x, y)
+
+
+@intrinsic
+def where_greater(typingctx, x, y, then, otherwise):
+    """then where x > y (signed), otherwise elsewhere."""
+
+    def emit(builder, x, y, then, otherwise):
+        return builder.select(builder.icmp_signed(">", x, y), then, otherwise)
+
+    return _elementwise(emit, x, y, then, otherwise)
+
+
+@intrinsic
+def where_equal(typingctx, x, y, then, otherwise):
+    """then where x == y, otherwise elsewhere."""
+
+    def emit(builder, x, y, then, otherwise):
+        return builder.select(builder.icmp_signed("==", x, y), then, otherwise)
+
+    return _elementwise(emit, x, y, then, otherwise)
+
+
+@intrinsic
+def add_where_equal(typingctx, total, x, y, addend):
+    """total + addend where x == y, total elsewhere."""
+
+    def emit(builder, total, x, y, addend):
+        return builder.select(builder.icmp_signed("==", x, y), builder.add(total, addend), total)
+
+    return _elementwise(emit, total, x, y, addend)
+
+
+@intrinsic
+def add_where_bit(typingctx, total, lanes, bit, addend):
+    """total + addend where the lanes have a bit of ``bit`` set, total elsewhere."""
+
+    def emit(builder, total, lanes, bit, addend):
+        zero = ir.Constant(IntegerLanes.vector, [0] * INTEGER_LANES)
+        chosen = builder.icmp_unsigned("!=", builder.and_(lanes, bit), zero)
+        return builder.select(chosen, builder.add(total, addend), total)
+
+    return _elementwise(emit, total, lanes, bit, addend)
+
+
+@intrinsic
+def count_at_most(typingctx, count, x, y):
+    """count + 1 where x <= y, count elsewhere; x and y are float32 Lanes, of which there are as many."""
+
+    def codegen(context, builder, signature, args):
+        count, x, y = args
+        return builder.add(count, builder.zext(builder.fcmp_ordered("<=", x, y), IntegerLanes.vector))
+
+    return integer_lanes(integer_lanes, x, y), codegen
+
+
+@intrinsic
+def multiply_where_bit(typingctx, value, lanes, bit, factor):
+    """value * factor where the integer lanes have a bit of ``bit`` set, value elsewhere; value: float32 Lanes."""
+    result = Lanes(types.float32)
+
+    def codegen(context, builder, signature, args):
+        value, lanes, bit, factor = args
+        bit = _spread(context, builder, signature.args[2], bit)
+        factor = floats._spread(context, builder, result, signature.args[3], factor)
+        zero = ir.Constant(IntegerLanes.vector, [0] * INTEGER_LANES)
+        chosen = builder.icmp_unsigned("!=", builder.and_(lanes, bit), zero)
+        return builder.select(chosen, builder.fmul(value, factor), value)
+
+    return result(value, lanes, bit, factor), codegen
+
+
+@intrinsic
+def sum_lanes(typingctx, lanes):
+    """The sum of all lanes as int64; it must be less than 2^32."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.IntType(32), [IntegerLanes.vector])
+        name = f"llvm.vector.reduce.add.v{INTEGER_LANES}i32"
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        return builder.zext(builder.call(function, [args[0]]), ir.IntType(64))
+
+    return types.int64(integer_lanes), codegen

@@ -1,0 +1,315 @@
+"""Explicit SIMD for Numba: a value of type Lanes holds one number of each of several samples.
+
+A kernel that computes on Lanes treats every sample alike, whatever its neighbours are, so a row has the same
+bits in any batch. LLVM maps the vectors on the registers of the machine at hand. Lanes live in local variables
+and in the rows of C-contiguous arrays with one column per lane (``load``, ``store``); plain numbers mix with them.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, overload, register_model
+
+from emnesy_gpu.kernels.cpu.common.compile import lane_function
+
+FLOAT32_LANES = 32
+FLOAT64_LANES = 16
+CACHE_LINE = 64
+KEPT_BYTES = 1 << 19
+LOG2_E = math.log2(math.e)
+LOG_2_PARTS = {
+    types.float32: (0.693145751953125, 1.4286068203094173e-06),
+    types.float64: (0.6931471803691238, 1.9082149292705877e-10),
+}
+
+
+class Lanes(types.Type):
+    """The Numba type of a vector of floats of one precision."""
+
+    def __init__(self, dtype: types.Float) -> None:
+        self.dtype = dtype
+        single = dtype == types.float32
+        self.count = FLOAT32_LANES if single else FLOAT64_LANES
+        self.mantissa_bits, self.exponent_bias = (23, 127) if single else (52, 1023)
+        super().__init__(name=f"Lanes({dtype})")
+
+    @property
+    def floats(self) -> ir.VectorType:
+        return ir.VectorType(ir.FloatType() if self.dtype == types.float32 else ir.DoubleType(), self.count)
+
+    @property
+    def bits(self) -> ir.VectorType:
+        return ir.VectorType(ir.IntType(self.dtype.bitwidth), self.count)
+
+    def float_constant(self, value: float) -> ir.Constant:
+        return ir.Constant(self.floats, [value] * self.count)
+
+    def bits_constant(self, value: int) -> ir.Constant:
+        return ir.Constant(self.bits, [value] * self.count)
+
+
+@register_model(Lanes)
+class LanesModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type: Lanes) -> None:
+        super().__init__(dmm, fe_type, fe_type.floats)
+
+
+def _row_pointer(context, builder, array_type, array, row):
+    lanes = Lanes(array_type.dtype)
+    data = context.make_array(array_type)(context, builder, array).data
+    first = builder.gep(data, [builder.mul(row, ir.Constant(row.type, lanes.count))])
+    return builder.bitcast(first, lanes.floats.as_pointer())
+
+
+@intrinsic
+def load(typingctx, array, row):
+    """The lanes in one row of an array."""
+    lanes = Lanes(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        pointer = _row_pointer(context, builder, signature.args[0], *args)
+        return builder.load(pointer, align=lanes.dtype.bitwidth // 8, typ=lanes.floats)
+
+    return lanes(array, types.intp), codegen
+
+
+@intrinsic
+def store(typingctx, array, row, value):
+    """Write lanes, or one number for all of them, into one row of an array."""
+    lanes = Lanes(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        pointer = _row_pointer(context, builder, signature.args[0], *args[:2])
+        spread = _spread(context, builder, lanes, signature.args[2], args[2])
+        builder.store(spread, pointer, align=lanes.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), codegen
+
+
+def _spread(context, builder, lanes: Lanes, value_type, value):
+    """Lanes as they are; a number as the same float in every lane."""
+    if isinstance(value_type, Lanes):
+        return value
+    index = ir.IntType(32)
+    undefined = ir.Constant(lanes.floats, ir.Undefined)
+    number = context.cast(builder, value, value_type, lanes.dtype)
+    first = builder.insert_element(undefined, number, ir.Constant(index, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(index, lanes.count), [0] * lanes.count))
+
+
+@intrinsic
+def filled(typingctx, array, value):
+    """Lanes of the float type of an array that all hold one number."""
+    lanes = Lanes(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        return _spread(context, builder, lanes, signature.args[1], args[1])
+
+    return lanes(array, value), codegen
+
+
+def _elementwise(emit: Callable, *argument_types):
+    """Signature and code of an intrinsic that emits instructions on vectors of one Lanes type."""
+    found = {t for t in argument_types if isinstance(t, Lanes)}
+    if len(found) != 1 or not all(isinstance(t, (Lanes, types.Number)) for t in argument_types):
+        return None
+    lanes = found.pop()
+
+    def codegen(context, builder, signature, args):
+        typed = zip(signature.args, args, strict=True)
+        return emit(builder, lanes, *(_spread(context, builder, lanes, t, value) for t, value in typed))
+
+    return lanes(*argument_types), codegen
+
+
+def _define_operator(function: Callable, instruction: str) -> None:
+    @intrinsic
+    def emit(typingctx, left, right):
+        return _elementwise(lambda builder, lanes, x, y: getattr(builder, instruction)(x, y), left, right)
+
+    @overload(function)
+    def on_lanes(left, right):
+        if isinstance(left, Lanes) or isinstance(right, Lanes):
+            return lambda left, right: emit(left, right)
+        return None
+
+
+for _instruction, _functions in {
+    "fadd": (operator.add, operator.iadd),
+    "fsub": (operator.sub, operator.isub),
+    "fmul": (operator.mul, operator.imul),
+    "fdiv": (operator.truediv, operator.itruediv),
+}.items():
+    for _function in _functions:
+        _define_operator(_function, _instruction)
+
+
+def _emit_multiply_add(builder, lanes: Lanes, x, y, z):
+    name = f"llvm.fmuladd.v{lanes.count}f{lanes.dtype.bitwidth}"
+    signature = ir.FunctionType(lanes.floats, [lanes.floats] * 3)
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), [x, y, z])
+
+
+@intrinsic
+def multiply_add(typingctx, x, y, z):
+    """x * y + z, fused where the machine can."""
+    return _elementwise(_emit_multiply_add, x, y, z)
+
+
+@intrinsic
+def maximum(typingctx, x, y):
+    """The larger one; y if either is NaN."""
+
+    def emit(builder, lanes, x, y):
+        return builder.select(builder.fcmp_ordered(">", x, y), x, y)
+
+    return _elementwise(emit, x, y)
+
+
+@intrinsic
+def minimum(typingctx, x, y):
+    """The smaller one; y if either is NaN."""
+
+    def emit(builder, lanes, x, y):
+        return builder.select(builder.fcmp_ordered("<", x, y), x, y)
+
+    return _elementwise(emit, x, y)
+
+
+@intrinsic
+def where_less(typingctx, x, y, then, otherwise):
+    """then where x < y, otherwise elsewhere (also where x or y is NaN)."""
+
+    def emit(builder, lanes, x, y, then, otherwise):
+        return builder.select(builder.fcmp_ordered("<", x, y), then, otherwise)
+
+    return _elementwise(emit, x, y, then, otherwise)
+
+
+@intrinsic
+def where_equal(typingctx, x, y, then, otherwise):
+    def emit(builder, lanes, x, y, then, otherwise):
+        return builder.select(builder.fcmp_ordered("==", x, y), then, otherwise)
+
+    return _elementwise(emit, x, y, then, otherwise)
+
+
+@intrinsic
+def nearest_integer(typingctx, x):
+    """Round to an integer; for magnitudes below 2^22 (2^51 in double precision)."""
+
+    def emit(builder, lanes, x):
+        magic = lanes.float_constant(1.5 * 2.0**lanes.mantissa_bits)
+        return builder.fsub(builder.fadd(x, magic), magic)
+
+    return _elementwise(emit, x)
+
+
+@intrinsic
+def power_of_two(typingctx, exponent):
+    """2^exponent, for integers in the range of normal numbers."""
+
+    def emit(builder, lanes, exponent):
+        # Adding 1.5 * 2^mantissa_bits leaves the biased exponent in the lowest bits of the sum.
+        magic = lanes.float_constant(1.5 * 2.0**lanes.mantissa_bits + lanes.exponent_bias)
+        biased = builder.bitcast(builder.fadd(exponent, magic), lanes.bits)
+        return builder.bitcast(builder.shl(biased, lanes.bits_constant(lanes.mantissa_bits)), lanes.floats)
+
+    return _elementwise(emit, exponent)
+
+
+@intrinsic
+def exponent_of(typingctx, x):
+    """floor(log2(x)) of positive normal numbers; for 0 one less than the smallest normal exponent."""
+
+    def emit(builder, lanes, x):
+        biased = builder.lshr(builder.bitcast(x, lanes.bits), lanes.bits_constant(lanes.mantissa_bits))
+        # As the low bits of a number in [2^mantissa_bits, 2^(mantissa_bits + 1)) it becomes a float.
+        carrier = (lanes.exponent_bias + lanes.mantissa_bits) << lanes.mantissa_bits
+        raised = builder.bitcast(builder.or_(biased, lanes.bits_constant(carrier)), lanes.floats)
+        offset = lanes.float_constant(2.0**lanes.mantissa_bits + lanes.exponent_bias)
+        return builder.fsub(raised, offset)
+
+    return _elementwise(emit, x)
+
+
+def _emit_exp_mantissa(builder, lanes: Lanes, x, exponent):
+    # log(2) in two parts, the first so short that its product with an integer is exact without fused operations.
+    high, low = LOG_2_PARTS[lanes.dtype]
+    rest = _emit_multiply_add(builder, lanes, exponent, lanes.float_constant(-high), x)
+    rest = _emit_multiply_add(builder, lanes, exponent, lanes.float_constant(-low), rest)
+    degree = 6 if lanes.dtype == types.float32 else 12
+    total = lanes.float_constant(1.0 / math.factorial(degree))
+    for power in reversed(range(degree)):
+        term = lanes.float_constant(1.0 / math.factorial(power))
+        total = _emit_multiply_add(builder, lanes, total, rest, term)
+    return total
+
+
+@intrinsic
+def exp_mantissa(typingctx, x, exponent):
+    """exp(x) / 2^exponent, for exponent = x log2(e) rounded to an integer."""
+    return _elementwise(_emit_exp_mantissa, x, exponent)
+
+
+@intrinsic
+def exp_nonpositive(typingctx, x):
+    """exp(x) for x <= 0; exactly 0 where that is less than about the smallest normal number."""
+
+    def emit(builder, lanes, x):
+        lowest = lanes.float_constant(-lanes.exponent_bias * math.log(2))
+        x = builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
+        # The sum rounds x log2(e) to an integer and holds the biased exponent, at least 0, in its lowest bits.
+        magic = lanes.float_constant(1.5 * 2.0**lanes.mantissa_bits + lanes.exponent_bias)
+        raised = _emit_multiply_add(builder, lanes, x, lanes.float_constant(LOG2_E), magic)
+        biased = builder.bitcast(raised, lanes.bits)
+        power = builder.bitcast(builder.shl(biased, lanes.bits_constant(lanes.mantissa_bits)), lanes.floats)
+        return builder.fmul(_emit_exp_mantissa(builder, lanes, x, builder.fsub(raised, magic)), power)
+
+    return _elementwise(emit, x)
+
+
+def scratch(rows: int, dtype: type) -> np.ndarray:
+    """Uninitialised [rows, lanes] that starts on a cache line, as torch allocates: no load touches two of them."""
+    if dtype is np.float32:
+        return torch.empty((rows, FLOAT32_LANES), dtype=torch.float32).numpy()
+    return torch.empty((rows, FLOAT64_LANES), dtype=torch.float64).numpy()
+
+
+@lane_function
+def lane_rows(rows, lanes, dtype):
+    """The same inside a kernel, where it costs less."""
+    numbers = np.empty(rows * lanes + CACHE_LINE, dtype)
+    first = (-numbers.ctypes.data % CACHE_LINE) // numbers.itemsize
+    return numbers[first : first + rows * lanes].reshape(rows, lanes)
+
+
+class _Kept(threading.local):
+    def __init__(self) -> None:
+        self.rows = scratch(0, np.float32)
+
+
+_kept = _Kept()
+
+
+def kept_scratch(rows: int) -> np.ndarray:
+    """float32 scratch of at least that many rows, which the thread keeps for its next call up to KEPT_BYTES.
+
+    One can be in use at a time. A small batch then takes no memory but its results.
+    """
+    if len(_kept.rows) >= rows:
+        return _kept.rows
+    fresh = scratch(rows, np.float32)
+    if fresh.nbytes <= KEPT_BYTES:
+        _kept.rows = fresh
+    return fresh

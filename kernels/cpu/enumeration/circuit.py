@@ -1,0 +1,152 @@
+"""The posterior over a list of assignments, by a circuit that shares what the assignments have in common.
+
+Halving the symbols again and again, most parts of assignments occur in many of them: the 288 grids of a 4 x 4 Sudoku
+have 96 different upper halves, and these 24 different rows. Each different part is one product of two smaller ones;
+leaves are the probabilities p_i(v), and the sum of the M whole products is the evidence. Its derivatives with respect
+to all parts, from the whole to the leaves, give the marginals p_i(v) * derivative / evidence. For 4 x 4 Sudoku that
+takes 2,000 operations in place of 14,000.
+
+Samples lie in float64 lanes. Rows of logits are scaled to a largest probability of 1; where the evidence is so small
+that products may have underflown, the row is left to log space (``enumeration_rows``).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from emnesy_gpu.kernels.cpu.carry_chain.rows import POSSIBLE
+from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, filled, lane_rows, load, multiply_add, store
+from emnesy_gpu.kernels.cpu.common.symbol_rows import exponentials, read_row, row_status
+from emnesy_gpu.kernels.cpu.enumeration.rows import posterior_row
+
+LOG_2 = math.log(2.0)
+
+
+class Circuit(NamedTuple):
+    """Rows of values: n_leaves probabilities, a constant 1, and the products that are parts of larger ones.
+
+    Row n_leaves + 1 + e is the product of rows inner[e], which come before it; whole[m] are the halves of assignment
+    m. Row r is a factor of the terms uses[r] .. uses[r + 1] - 1: products with sibling[t], named parent[t] (the
+    constant for those that are whole).
+    """
+
+    n_leaves: int
+    inner: np.ndarray
+    whole: np.ndarray
+    uses: np.ndarray
+    parent: np.ndarray
+    sibling: np.ndarray
+    smallest_evidence: float
+
+
+def circuit_of(assignments: np.ndarray, n_values: int) -> Circuit:
+    return _circuit(assignments.tobytes(), assignments.shape, n_values)
+
+
+@lru_cache(maxsize=16)
+def _circuit(content: bytes, shape: tuple[int, int], n_values: int) -> Circuit:
+    assignments = np.frombuffer(content, np.uint8).reshape(shape).astype(np.int64)
+    n_assignments, n = shape
+    if assignments.max() >= n_values:
+        raise ValueError(f"assignments must hold values below {n_values}, got {assignments.max()}")
+    one = n * n_values
+    products: list[np.ndarray] = []
+
+    def parts(first: int, last: int) -> np.ndarray:
+        """The rows that stand for symbols first .. last - 1 of every assignment."""
+        if last - first == 1:
+            return first * n_values + assignments[:, first]
+        different, part = np.unique(halves(first, last), axis=0, return_inverse=True)
+        start = one + 1 + sum(map(len, products))
+        products.append(different)
+        return start + part.reshape(-1)
+
+    def halves(first: int, last: int) -> np.ndarray:
+        middle = (first + last + 1) // 2
+        right = parts(middle, last) if middle < last else np.full(n_assignments, one)
+        return np.stack([parts(first, middle), right], 1)
+
+    whole = halves(0, n)
+    inner = np.concatenate([np.empty((0, 2), np.int64), *products])
+    uses, parent, sibling = _uses(one, inner, whole)
+    # Each of the products of n factors at most 1 may have lost less than n times the smallest normal number.
+    smallest = n_assignments * n * 2.0**-1022 * 2.0**60
+    return Circuit(one, inner, whole, uses, parent, sibling, smallest)
+
+
+def _uses(one: int, inner: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each row is a factor, in the order of the rows: offsets, and the product and the other factor of each."""
+    factors = np.concatenate([inner, whole])
+    names = np.concatenate([one + 1 + np.arange(len(inner)), np.full(len(whole), one)])
+    factor, other = np.concatenate([factors[:, 0], factors[:, 1]]), np.concatenate([factors[:, 1], factors[:, 0]])
+    order = np.argsort(factor, kind="stable")
+    uses = np.searchsorted(factor[order], np.arange(one + 2 + len(inner)))
+    return uses, np.concatenate([names, names])[order], other[order]
+
+
+def run(logits, label, assignments, marginals, log_evidence, status) -> None:
+    """NumPy arrays; logits float32 or float64, marginals and log_evidence of one float type, [batch, N, K]."""
+    circuit = circuit_of(assignments, logits.shape[2])
+    posterior(logits, label, assignments, marginals, log_evidence, status, circuit)
+
+
+@lane_function
+def multiply_parts(circuit, values):
+    """All products; returns the sum of those that are whole."""
+    row = circuit.n_leaves + 1
+    store(values, row - 1, 1.0)
+    for e in range(len(circuit.inner)):
+        store(values, row + e, load(values, circuit.inner[e, 0]) * load(values, circuit.inner[e, 1]))
+    total = filled(values, 0.0)
+    for m in range(len(circuit.whole)):
+        total = multiply_add(load(values, circuit.whole[m, 0]), load(values, circuit.whole[m, 1]), total)
+    return total
+
+
+@lane_function
+def differentiate(circuit, values, derivatives):
+    """Derivatives of the sum of the whole products, and marginals in place of the values of the leaves."""
+    store(derivatives, circuit.n_leaves, 1.0)
+    for row in range(len(values) - 1, -1, -1):
+        if row != circuit.n_leaves:
+            total = filled(values, 0.0)
+            for t in range(circuit.uses[row], circuit.uses[row + 1]):
+                total = multiply_add(load(derivatives, circuit.parent[t]), load(values, circuit.sibling[t]), total)
+            store(derivatives, row, total)
+
+
+@kernel
+def posterior(logits, label, assignments, marginals, log_evidence, status, circuit):
+    """FLOAT64_LANES rows at a time; lanes to spare repeat the last row."""
+    batch, n, k = logits.shape
+    rows = circuit.n_leaves + 1 + len(circuit.inner)
+    values = lane_rows(rows, FLOAT64_LANES, np.float64)
+    derivatives = lane_rows(rows, FLOAT64_LANES, np.float64)
+    evidence = lane_rows(3, FLOAT64_LANES, np.float64)
+    table, weights = np.empty(n * k), np.empty(len(assignments))
+    for start in range(0, batch, FLOAT64_LANES):
+        for lane in range(FLOAT64_LANES):
+            read_row(logits[min(start + lane, batch - 1)], values, lane)
+        exponentials(values, n, k, evidence)
+        total = multiply_parts(circuit, values)
+        store(evidence, 2, total)
+        differentiate(circuit, values, derivatives)
+        for leaf in range(n * k):
+            store(values, leaf, load(values, leaf) * load(derivatives, leaf) / total)
+        for row in range(start, min(start + FLOAT64_LANES, batch)):
+            lane = row - start
+            code = row_status(logits[row], label[row])
+            if code == POSSIBLE and evidence[2, lane] >= circuit.smallest_evidence:
+                for i in range(n):
+                    for v in range(k):
+                        marginals[row, i, v] = values[i * k + v, lane]
+                log_evidence[row] = math.log(evidence[2, lane] / evidence[0, lane]) - evidence[1, lane] * LOG_2
+            else:
+                results = posterior_row(logits[row], code, assignments, table, weights, marginals[row])
+                log_evidence[row], code = results
+            status[row] = code

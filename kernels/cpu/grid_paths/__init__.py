@@ -1,0 +1,5 @@
+"""Cheapest paths on grids and samples of them, on CPU tensors."""
+
+from emnesy_gpu.kernels.cpu.grid_paths.launch import histogram, histogram_of_changes, score, shortest_path
+
+__all__ = ["histogram", "histogram_of_changes", "score", "shortest_path"]

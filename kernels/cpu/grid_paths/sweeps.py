@@ -1,0 +1,91 @@
+"""Cheapest paths on grids, DISTANCE_LANES maps at a time: rows relaxed down and up, and walks back from the goal.
+
+Arrays of cells are [(height + 2) * (width + 2), DISTANCE_LANES], uint16 or uint32, a row per cell of the map with a
+border around it. Cells are named by their rows there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from emnesy_gpu.kernels.cpu.common.compile import lane_function
+from emnesy_gpu.kernels.cpu.common.distance_lanes import (
+    DISTANCE_LANES,
+    add,
+    any_positive,
+    load,
+    maximum,
+    minimum,
+    store,
+    subtract,
+    zeros_like,
+)
+
+
+@lane_function
+def relax_row(costs, d, first, before, width, limit, row):
+    """Relax the cells from ``first`` on from those from ``before`` on, then from the left, then from the right.
+
+    Afterwards no step within the row is worth taking. Returns whether some distance fell to something below the limit
+    [1, lanes]. row: scratch [width, lanes].
+    """
+    behind, beside, left = load(d, before - 1), load(d, before), load(d, first - 1)
+    for q in range(width):
+        ahead, cost = load(d, before + q + 1), load(costs, first + q)
+        nearest = minimum(minimum(behind, beside), ahead)
+        left = minimum(minimum(load(d, first + q), add(nearest, cost)), add(left, cost))
+        store(row, q, left)
+        behind, beside = beside, ahead
+    bound, right = load(limit, 0), load(d, first + width)
+    improved = zeros_like(bound)
+    for q in range(width - 1, -1, -1):
+        right = minimum(load(row, q), add(right, load(costs, first + q)))
+        improved = maximum(improved, subtract(minimum(load(d, first + q), bound), right))
+        store(d, first + q, right)
+    return any_positive(improved)
+
+
+@lane_function
+def measure(costs, d, height, width, start, goal, cap, limit, row):
+    """d = cost of the cheapest path from start [lanes] to each cell: exact for all that matter, or more elsewhere.
+
+    Distances matter up to that of the goal [lanes] and below the cap [lanes]. A goal on the border is never reached,
+    and the largest number is no cap. limit, row: scratch [1, lanes], [width, lanes].
+    """
+    side = width + 2
+    d[:] = d.dtype.type(-1)
+    # Rows that have yet to be relaxed from the row above and from the row below.
+    waiting = np.zeros((2, height + 2), np.bool_)
+    for lane in range(DISTANCE_LANES):
+        d[start[lane], lane] = costs[start[lane], lane]
+        r = start[lane] // side
+        waiting[0, r] = waiting[0, r + 1] = waiting[1, r - 1] = True
+    upwards = 0
+    while waiting[:, 1:-1].any():
+        for lane in range(DISTANCE_LANES):
+            limit[0, lane] = min(d[goal[lane], lane], cap[lane])
+        for step in range(height):
+            r = height - step if upwards else step + 1
+            if waiting[upwards, r]:
+                waiting[upwards, r] = False
+                before = r + 1 if upwards else r - 1
+                if relax_row(costs, d, r * side + 1, before * side + 1, width, limit, row):
+                    waiting[0, r + 1] = waiting[1, r - 1] = True
+        upwards = 1 - upwards
+
+
+@lane_function
+def walk_back(costs, d, side, start, goal, path):
+    """The cells from goal to start, of one lane (costs and d are [cells]), into path; their number."""
+    length, cell = 1, goal
+    path[0] = goal
+    while cell != start:
+        wanted = d[cell] - costs[cell]
+        cell -= side + 1
+        while d[cell] != wanted:
+            # The 8 neighbours in reading order; the cell itself, between the fourth and the fifth, is farther away.
+            offset = cell - path[length - 1]
+            cell += side - 2 if offset == 1 - side or offset == 1 else 1
+        path[length] = cell
+        length += 1
+    return length

@@ -1,0 +1,180 @@
+"""Belief propagation with not-equal factors one board at a time, in float64 and log space: logits of any size.
+
+Notation of ``reference.not_equal``; messages sum to 1, and incoming message s of symbol i starts at entry (i D + s) K.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from emnesy_gpu.kernels.cpu.carry_chain.rows import IMPOSSIBLE, POSSIBLE
+from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.symbol_rows import log_softmax, row_status, write_prior
+from emnesy_gpu.kernels.cpu.not_equal.graph import Graph
+
+
+def run(logits, label, results, graph: Graph, iterations, damping, tolerance, maximise) -> None:
+    propagate(logits, label, *results, graph, iterations, damping, tolerance, maximise)
+
+
+@lane_function
+def log_add(x, y):
+    high, low = max(x, y), min(x, y)
+    return high if low == -np.inf else high + math.log1p(math.exp(low - high))
+
+
+@lane_function
+def normalise(values):
+    """Logs of weights to logs of probabilities; the log of their sum, -inf where nothing is left."""
+    total = -np.inf
+    for value in values:
+        total = log_add(total, value)
+    if total > -np.inf:
+        for v in range(len(values)):
+            values[v] -= total
+    return total
+
+
+@lane_function
+def cavity_of(table, incoming, width, degree, i, without, out):
+    """log q of symbol i without one of its messages, normalised; without = degree: its belief. Returns the log sum."""
+    k = len(out)
+    for v in range(k):
+        total = table[i * k + v]
+        for s in range(degree):
+            if s != without:
+                total += incoming[(i * width + s) * k + v]
+        out[v] = total
+    return normalise(out)
+
+
+@lane_function
+def others_of(cavity, maximise, out):
+    """log of the sum, or the maximum, over the other values; not normalised."""
+    left = -np.inf
+    for v in range(len(cavity)):
+        out[v] = left
+        left = max(left, cavity[v]) if maximise else log_add(left, cavity[v])
+    right = -np.inf
+    for v in range(len(cavity) - 1, -1, -1):
+        out[v] = max(out[v], right) if maximise else log_add(out[v], right)
+        right = max(right, cavity[v]) if maximise else log_add(right, cavity[v])
+
+
+@lane_function
+def update(table, incoming, renewed, graph, i, damping, maximise, cavity, message):
+    """All messages from symbol i; their largest change, and whether they exist."""
+    k, width, degree = len(cavity), graph.neighbours.shape[1], graph.degree[i]
+    largest = 0.0
+    for s in range(degree):
+        if cavity_of(table, incoming, width, degree, i, s, cavity) == -np.inf:
+            return largest, False
+        others_of(cavity, maximise, message)
+        if normalise(message) == -np.inf:
+            return largest, False
+        target = (graph.neighbours[i, s] * width + graph.reverse[i, s]) * k
+        for v in range(k):
+            old, new = incoming[target + v], message[v]
+            if damping > 0.0:
+                new = log_add(new + math.log1p(-damping), old + math.log(damping))
+            renewed[target + v] = new
+            largest = max(largest, abs(math.exp(new) - math.exp(old)))
+    return largest, True
+
+
+@lane_function
+def sweep(table, incoming, renewed, graph, damping, maximise, cavity, message):
+    """The largest change of one update of all symbols, and whether nothing contradicts."""
+    k, width = len(cavity), graph.neighbours.shape[1]
+    largest, first = 0.0, 0
+    for last in graph.ends:
+        for i in graph.order[first:last]:
+            step, exists = update(table, incoming, renewed, graph, i, damping, maximise, cavity, message)
+            if not exists:
+                return largest, False
+            largest = max(largest, step)
+        for i in graph.order[first:last]:
+            for s in range(graph.degree[i]):
+                target = (graph.neighbours[i, s] * width + graph.reverse[i, s]) * k
+                incoming[target : target + k] = renewed[target : target + k]
+        first = last
+    return largest, True
+
+
+@lane_function
+def inner_product(left, right):
+    total = -np.inf
+    for v in range(len(left)):
+        total = log_add(total, left[v] + right[v])
+    return total
+
+
+@lane_function
+def bethe(table, incoming, graph, cavity, other, message):
+    """The Bethe log evidence; -inf where one of its terms has nothing left."""
+    k, width = len(cavity), graph.neighbours.shape[1]
+    total = 0.0
+    for i in range(len(graph.degree)):
+        log_belief = cavity_of(table, incoming, width, graph.degree[i], i, graph.degree[i], cavity)
+        if log_belief == -np.inf:
+            return log_belief
+        total += log_belief
+        for s in range(graph.degree[i]):
+            cavity_of(table, incoming, width, graph.degree[i], i, s, cavity)
+            start = (i * width + s) * k
+            total -= inner_product(cavity, incoming[start : start + k])
+            j = graph.neighbours[i, s]
+            if j > i:
+                cavity_of(table, incoming, width, graph.degree[j], j, graph.reverse[i, s], other)
+                others_of(cavity, False, message)
+                log_edge = inner_product(message, other)
+                if log_edge == -np.inf:
+                    return log_edge
+                total += log_edge
+    return total
+
+
+@lane_function
+def run_board(table, incoming, renewed, graph, iterations, damping, tolerance, maximise, cavity, other, message):
+    """Log evidence (-inf: impossible), sweeps and the last change; beliefs are left in the table."""
+    k, width = len(cavity), graph.neighbours.shape[1]
+    incoming[:] = -math.log(k)
+    sweeps, change = 0, 0.0
+    while sweeps < iterations:
+        change, exists = sweep(table, incoming, renewed, graph, damping, maximise, cavity, message)
+        if not exists:
+            return -np.inf, 0, 0.0
+        sweeps += 1
+        if change < tolerance:
+            break
+    log_evidence = bethe(table, incoming, graph, cavity, other, message)
+    if log_evidence == -np.inf:
+        return log_evidence, 0, 0.0
+    for i in range(len(graph.degree)):
+        cavity_of(table, incoming, width, graph.degree[i], i, graph.degree[i], cavity)
+        table[i * k : (i + 1) * k] = cavity
+    return (0.0 if maximise else log_evidence), sweeps, change
+
+
+@kernel
+def propagate(
+    logits, label, marginals, log_evidence, status, sweeps, change, graph, iterations, damping, tolerance, maximise
+):
+    batch, n, k = logits.shape
+    table, messages = np.empty(n * k), np.empty((2, n * graph.neighbours.shape[1] * k))
+    scratch = np.empty((3, k))
+    options = iterations, damping, tolerance, maximise
+    for row in range(batch):
+        code = row_status(logits[row], label[row])
+        log_softmax(logits[row], table)
+        numbers = -np.inf, 0, 0.0
+        if code == POSSIBLE:
+            numbers = run_board(table, messages[0], messages[1], graph, *options, scratch[0], scratch[1], scratch[2])
+            if numbers[0] == -np.inf:
+                code = IMPOSSIBLE
+                log_softmax(logits[row], table)
+        write_prior(table, marginals[row])
+        log_evidence[row], sweeps[row], change[row] = numbers
+        status[row] = code

@@ -1,0 +1,58 @@
+"""Fused sampling on a GPU; contracts as in emnesy_gpu.reference.abc_sampling.
+
+A thread draws several samples at once, so that it reads every threshold and table entry once for all of them.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels.gpu.abc_sampling.kernels import draw_kernel, weigh_kernel
+from emnesy_gpu.kernels.gpu.common.scalars import signed
+
+
+def draw(thresholds: torch.Tensor, n_samples: int, seed: int, first_row: int, first_sample: int) -> torch.Tensor:
+    batch, n, steps = thresholds.shape
+    z = thresholds.new_empty((n_samples, batch, n), dtype=torch.int64)
+    tile = launch_config.ABC_TILE
+    tiles = -(-n_samples // tile)
+    if z.numel() > 0:
+        with torch.cuda.device_of(thresholds):
+            draw_kernel[(batch * tiles,)](
+                thresholds, z, batch, n, n_samples, tiles, signed(seed), first_row, first_sample,
+                STEPS=steps, TILE=tile, num_warps=1, enable_fp_fusion=False,
+            )  # fmt: skip
+    return z
+
+
+def weigh(
+    thresholds: torch.Tensor,
+    weights: torch.Tensor,
+    work: torch.Tensor,
+    constraints: torch.Tensor,
+    incident: torch.Tensor,
+    n_samples: int,
+    seed: int,
+    first_row: int,
+    first_sample: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every program has scratch for one tile of samples, whatever their number."""
+    batch, n, steps = thresholds.shape
+    counts = torch.zeros_like(weights)
+    sums = thresholds.new_zeros((batch, n, steps + 1), dtype=torch.int64)
+    local = incident.shape[1] > 0
+    config = launch_config.abc_sampling(batch, n, len(constraints), n_samples, local)
+    scratch = thresholds.new_empty(config.programs * config.scratch, dtype=torch.int32)
+    if batch > 0 and n_samples > 0:
+        with torch.cuda.device_of(thresholds):
+            weigh_kernel[(config.programs,)](
+                thresholds, weights, work, constraints, incident if local else constraints, counts, sums, scratch,
+                batch, n, len(constraints), weights.shape[2], n_samples, config.splits, config.scratch,
+                signed(seed), first_row, first_sample,
+                STEPS=steps, SIZE=constraints.shape[1], DEGREE=incident.shape[1], LANES=config.lanes,
+                WIDTH=launch_config.next_power_of_two(steps + 1), num_warps=1, enable_fp_fusion=False,
+            )  # fmt: skip
+    histogram = sums.clone()
+    histogram[..., :-1] -= sums[..., 1:]
+    return counts.long(), histogram

@@ -1,0 +1,225 @@
+"""One all-different factor: messages to it, and from it by dynamic programming over subsets of the values.
+
+ROWS factors at a time; a subset is a lane of a tile [ROWS, LANES], its weight F(S) or G(S) an entry of a table in
+scratch memory. Tables have an entry for every S < 2^K, zero until it is known, and zeros up to 2^(K+1) for the lanes
+that have no subset. A level (all S of one size) is divided by the largest weight of the level before it.
+"""
+
+from typing import NamedTuple
+
+import triton
+import triton.language as tl
+
+from emnesy_gpu.kernels.gpu.common.sum_product import (
+    constant,
+    log2_of,
+    lost,
+    mixture,
+    one,
+    over,
+    plus_product,
+    probability,
+    times,
+    total,
+    zero,
+)
+
+
+class Board(NamedTuple):
+    """Where a program keeps one row of the batch, and the shared tables. Messages are probabilities times K."""
+
+    prior: object  # [N, K]
+    messages: object  # [2, G, W, K], those of sweep t at t % 2
+    incoming: object  # [ROWS, P, P], P = padded(K): n, normalised
+    forward: object  # [ROWS, 2^(K+1)]: F
+    backward: object  # [ROWS, 2^(K+1)]: G
+    groups: object  # [G, W]
+    incident: object  # [N, G]: slots g * W + s of a variable
+    degree: object  # [N]
+    subsets: object  # [2^K], by size
+    n_groups: object
+    width: object
+
+
+@triton.jit
+def padded(K: tl.constexpr):
+    """The power of two that tiles over the values or the members have as their size."""
+    return 4 if K <= 4 else 8 if K <= 8 else 16
+
+
+@triton.jit
+def cavity(board, group, present, sweep, updated, K: tl.constexpr, LOG: tl.constexpr):
+    """n of ROWS groups [ROWS, P, P], P = padded(K), which member exists, its slot, and whether a member's product is lost.
+
+    Messages of the groups before `updated` are one sweep ahead. Members that a group lacks get a row that is constant
+    over the values left to them, and sums to 1 over these: the permanent stays that of the others.
+    """
+    NOTHING: tl.constexpr = zero(LOG)
+    slot = tl.arange(0, padded(K))[None, :, None]
+    value = tl.arange(0, padded(K))[None, None, :]
+    own = group[:, :, None] * board.width + slot
+    variable = tl.load(board.groups + own, mask=present[:, :, None] & (slot < board.width), other=-1)
+    real = variable >= 0
+    inside = real & (value < K)
+    product = tl.load(board.prior + variable * K + value, mask=inside, other=NOTHING)
+    degree = tl.load(board.degree + variable, mask=real, other=0)
+    for i in range(tl.max(tl.max(tl.max(degree, 2), 1), 0)):
+        edge = tl.load(board.incident + variable * board.n_groups + i, mask=i < degree, other=own)
+        turn = (sweep + tl.where(edge < updated * board.width, 1, 0)) & 1
+        pointers = board.messages + (turn * board.n_groups * board.width + edge) * K + value
+        message = tl.load(pointers, mask=inside & (edge != own), other=one(LOG))
+        product = times(product, message, LOG)
+    product = tl.where(inside, product, NOTHING)
+    sums = total(product, 2, LOG, False)
+    failed = tl.max(tl.max(tl.where(real & lost(sums, LOG), 1, 0), 2), 1)
+    product = over(product, sums, LOG)
+    left = over(one(LOG), constant(K - tl.minimum(slot, K - 1), product, LOG), LOG)
+    return tl.where(real, product, tl.where(value < K, left, NOTHING)), real, own, failed[:, None]
+
+
+@triton.jit
+def store_rows(board, n):
+    """To where forward_pass and backward_pass look for them."""
+    PADDED: tl.constexpr = n.shape[2]
+    row = tl.arange(0, n.shape[0])[:, None, None]
+    slot = tl.arange(0, PADDED)[None, :, None]
+    value = tl.arange(0, PADDED)[None, None, :]
+    tl.debug_barrier()
+    tl.store(board.incoming + (row * PADDED + slot) * PADDED + value, n)
+
+
+@triton.jit
+def clear_tables(
+    board, ROWS: tl.constexpr, K: tl.constexpr, LANES: tl.constexpr, ENTRIES: tl.constexpr, LOG: tl.constexpr
+):
+    """Zeros in the first ENTRIES entries of both tables, but for the empty set of F and the full set of G."""
+    NOTHING: tl.constexpr = zero(LOG)
+    row = tl.arange(0, ROWS)[:, None]
+    # Unrolled, a long loop would keep a register for every pointer.
+    STEP: tl.constexpr = LANES * (4 if K <= 9 else 32)
+    for start in range(0, ENTRIES, STEP):
+        entry = start + tl.arange(0, STEP)[None, :]
+        at = (row * (2 << K)) + entry
+        mask = entry < ENTRIES
+        nothing = tl.zeros((ROWS, STEP), board.prior.dtype.element_ty)
+        tl.store(board.forward + at, tl.where(entry == 0, one(LOG), NOTHING) + nothing, mask=mask)
+        tl.store(board.backward + at, tl.where(entry == (1 << K) - 1, one(LOG), NOTHING) + nothing, mask=mask)
+
+
+@triton.jit
+def _values_of_member(board, member, ROWS: tl.constexpr, K: tl.constexpr):
+    """n of one member as K values [ROWS, 1]."""
+    pointers = board.incoming + (tl.arange(0, ROWS)[:, None] * padded(K) + member) * padded(K)
+    values = ()
+    for v in tl.static_range(K):
+        values = values + (tl.load(pointers + v),)
+    return values
+
+
+@triton.jit
+def forward_pass(board, ROWS: tl.constexpr, K: tl.constexpr, LANES: tl.constexpr, LOG: tl.constexpr, MAX: tl.constexpr):
+    """Fills F; log2 of the permanent [ROWS, 1] in float64, and whether digits are lost on the way.
+
+    F(S) n ... n <= 1 for the rest of the assignment, so F at level l may be trusted relative to the permanent if the
+    permanent is no less than FLOOR relative to the largest F(S) of every level.
+    """
+    NOTHING: tl.constexpr = zero(LOG)
+    COMPUTE: tl.constexpr = board.prior.dtype.element_ty
+    lane = tl.arange(0, LANES)[None, :]
+    table = board.forward + tl.arange(0, ROWS)[:, None] * (2 << K)
+    scale = tl.zeros((ROWS, 1), COMPUTE) + one(LOG)
+    smallest = scale
+    log_permanent = tl.zeros((ROWS, 1), tl.float64)
+    first = 1
+    size = K
+    for level in range(1, K + 1):
+        values = _values_of_member(board, level - 1, ROWS, K)
+        high = tl.full((ROWS, LANES), NOTHING, COMPUTE)
+        for start in range(0, size, LANES):
+            subset = tl.load(board.subsets + first + start + lane, mask=start + lane < size, other=1 << K)
+            weight = tl.full((ROWS, LANES), NOTHING, COMPUTE)
+            for v in tl.static_range(K):
+                smaller = tl.load(table + (subset & ~(1 << v)))
+                weight = plus_product(weight, smaller, values[v], LOG, MAX)
+            weight = over(weight, scale, LOG)
+            # With more warps than the tile needs, others still look up this entry as an unknown one.
+            tl.debug_barrier()
+            tl.store(table + subset, weight, mask=subset < (1 << K))
+            high = tl.maximum(high, weight)
+        scale = tl.max(high, 1, keep_dims=True)
+        smallest = times(tl.minimum(smallest, one(LOG)), scale, LOG)
+        log_permanent += log2_of(scale, LOG)
+        first += size
+        size = size * (K - level) // (level + 1)
+        tl.debug_barrier()
+    return log_permanent, lost(smallest, LOG)
+
+
+@triton.jit
+def backward_pass(
+    board, real_group, sweep, damping, ROWS: tl.constexpr, K: tl.constexpr, LANES: tl.constexpr, LOG: tl.constexpr,
+    MAX: tl.constexpr,
+):  # fmt: skip
+    """Fills G, and stores the messages to all members; the largest change of one [ROWS, 1]."""
+    NOTHING: tl.constexpr = zero(LOG)
+    COMPUTE: tl.constexpr = board.prior.dtype.element_ty
+    lane = tl.arange(0, LANES)[None, :]
+    row = tl.arange(0, ROWS)[:, None] * (2 << K)
+    scale = tl.zeros((ROWS, 1), COMPUTE) + one(LOG)
+    change = tl.zeros((ROWS, 1), COMPUTE)
+    first = (1 << K) - 1
+    size = 1
+    for back in range(K):
+        level = K - 1 - back
+        size = size * (level + 1) // (K - level)
+        first -= size
+        values = _values_of_member(board, level, ROWS, K)
+        high = tl.full((ROWS, LANES), NOTHING, COMPUTE)
+        minors = ()
+        for _ in tl.static_range(K):
+            minors = minors + (tl.full((ROWS, LANES), NOTHING, COMPUTE),)
+        for start in range(0, size, LANES):
+            subset = tl.load(board.subsets + first + start + lane, mask=start + lane < size, other=1 << K)
+            before = tl.load(board.forward + row + subset)
+            weight = tl.full((ROWS, LANES), NOTHING, COMPUTE)
+            sums = ()
+            for v in tl.static_range(K):
+                larger = tl.load(board.backward + row + (subset | (1 << v)))
+                weight = plus_product(weight, larger, values[v], LOG, MAX)
+                sums = sums + (plus_product(minors[v], larger, before, LOG, MAX),)
+            weight = over(weight, scale, LOG)
+            minors = sums
+            tl.debug_barrier()
+            tl.store(board.backward + row + subset, weight, mask=subset < (1 << K))
+            high = tl.maximum(high, weight)
+        scale = tl.max(high, 1, keep_dims=True)
+        difference = _store_messages(board, minors, real_group, level, sweep, damping, ROWS, K, LOG, MAX)
+        change = tl.maximum(change, difference)
+        tl.debug_barrier()
+    return change
+
+
+@triton.jit
+def _store_messages(
+    board, minors, group, member, sweep, damping, ROWS: tl.constexpr, K: tl.constexpr, LOG: tl.constexpr,
+    MAX: tl.constexpr,
+):  # fmt: skip
+    """The new messages to one member of each group (-1: no group); the largest change, as of messages of sum 1."""
+    value = tl.arange(0, padded(K))[None, :]
+    new = tl.full((ROWS, padded(K)), zero(LOG), board.prior.dtype.element_ty)
+    for v in tl.static_range(K):
+        new = tl.where(value == v, total(minors[v], 1, LOG, MAX), new)
+    new = over(new, total(new, 1, LOG, False), LOG)
+    new = times(new, constant(tl.full((1, 1), K, tl.int32), new, LOG), LOG)
+    member += tl.zeros((1, 1), tl.int32)
+    slot = group * board.width + member
+    exists = (group >= 0) & (member < board.width)
+    exists &= tl.load(board.groups + slot, mask=exists, other=-1) >= 0
+    exists &= value < K
+    step = board.n_groups * board.width * K
+    pointers = board.messages + slot * K + value
+    old = tl.load(pointers + (sweep & 1) * step, mask=exists, other=one(LOG))
+    new = mixture(new, old, damping, LOG)
+    tl.store(pointers + (1 - (sweep & 1)) * step, new, mask=exists)
+    difference = tl.abs(probability(new, LOG) - probability(old, LOG)) * (1.0 / K)
+    return tl.max(tl.where(exists, difference, 0.0), 1, keep_dims=True)

@@ -1,0 +1,43 @@
+"""Kernel of black_box. A lane is a sample; its symbols are a tuple of N tensors, which the user's function takes."""
+
+import triton
+import triton.language as tl
+
+from emnesy_gpu.kernels.gpu.common.philox import positive_words
+
+
+@triton.jit
+def _value(word, thresholds_ptr, STEPS: tl.constexpr):
+    """The number of thresholds that the word exceeds."""
+    value = tl.zeros(word.shape, tl.int32)
+    for v in range(STEPS):
+        value = tl.where(word > tl.load(thresholds_ptr + v), v + 1, value)
+    return value
+
+
+@triton.jit(do_not_specialize=["n_constraints", "n_samples", "tiles", "seed", "first_row"])
+def histogram_kernel(
+    thresholds_ptr, label_ptr, result_ptr, n_constraints, n_samples, tiles, seed, first_row,
+    SCORE: tl.constexpr, N: tl.constexpr, ENTRIES: tl.constexpr, STEPS: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """Counts TILE samples of one row by their score and values.
+
+    Grid (batch * tiles,). thresholds [batch, N, STEPS], label [batch, ENTRIES], result [batch, scores, N, STEPS + 1].
+    """
+    row = (tl.program_id(0) // tiles).to(tl.int64)
+    t = tl.program_id(0) % tiles * TILE + tl.arange(0, TILE)
+    thresholds_ptr += row * (N * STEPS)
+    result_ptr += row * (n_constraints + 1) * (N * (STEPS + 1))
+    y = ()
+    for j in tl.static_range(ENTRIES):
+        y = y + (tl.load(label_ptr + row * ENTRIES + j),)
+    z = ()
+    for i in tl.static_range(N):
+        if i % 4 == 0:
+            words = positive_words(seed, i // 4, t, first_row.to(tl.int64) + row)
+        z = z + (_value(words[i % 4], thresholds_ptr + i * STEPS, STEPS),)
+    score = tl.zeros((TILE,), tl.int32) + SCORE(z, y)
+    score = tl.minimum(tl.maximum(score, 0), n_constraints).to(tl.int64)
+    for i in tl.static_range(N):
+        entry = (score * N + i) * (STEPS + 1) + z[i]
+        tl.atomic_add(result_ptr + entry, 1, mask=t < n_samples, sem="relaxed")

@@ -1,0 +1,34 @@
+"""Samples of a problem whose score is a Triton function of the user, compiled into the kernel that draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels.gpu.black_box.kernels import histogram_kernel
+from emnesy_gpu.kernels.gpu.common.scalars import signed
+
+
+def histogram(
+    thresholds: torch.Tensor,
+    label: torch.Tensor,
+    score: Callable,
+    n_constraints: int,
+    n_samples: int,
+    seed: int,
+    first_row: int,
+) -> torch.Tensor:
+    """int64 [batch, n_constraints + 1, N, K]: see emnesy_gpu.reference.black_box."""
+    batch, n, steps = thresholds.shape
+    result = thresholds.new_zeros((batch, n_constraints + 1, n, steps + 1), dtype=torch.int64)
+    tiles = -(-n_samples // launch_config.BLACK_BOX_TILE)
+    if batch * tiles > 0:
+        with torch.cuda.device_of(thresholds):
+            histogram_kernel[(batch * tiles,)](
+                thresholds, label, result, n_constraints, n_samples, tiles, signed(seed), first_row,
+                SCORE=score, N=n, ENTRIES=label.shape[1], STEPS=steps, TILE=launch_config.BLACK_BOX_TILE, num_warps=4,
+                enable_fp_fusion=False,
+            )  # fmt: skip
+    return result

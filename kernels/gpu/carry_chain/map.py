@@ -1,0 +1,149 @@
+"""The most probable digits given the label: max-product over the carry chain in float64, two or more addends.
+
+Suffix tables h_j(r) = max_d l_j(d) + h_{j+1}(r - d) take the place of convolutions; ties go to the smallest carry-in, then
+to the smallest d_1, d_2, ... of the position nearest the top.
+"""
+
+import triton
+import triton.language as tl
+
+from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, top_carry
+from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import entry, shifted
+from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, LOG2_E, exp2, log2
+
+NEVER = tl.constexpr(float("-inf"))
+
+
+@triton.jit
+def _scores(pointers, present, base, WIDTH: tl.constexpr):
+    """Logits of one symbol as float64 [S, WIDTH], -inf beyond base, 0 for absent samples."""
+    value = tl.arange(0, WIDTH)[None, :]
+    scores = tl.load(pointers + value, mask=present & (value < base), other=0.0).to(tl.float64)
+    return tl.where(value < base, scores, NEVER)
+
+
+@triton.jit
+def _first_argmax(scores):
+    value = tl.arange(0, scores.shape[1])[None, :]
+    best = scores == tl.max(scores, 1, keep_dims=True)
+    return tl.min(tl.where(best, value, scores.shape[1] - 1), 1, keep_dims=True)
+
+
+@triton.jit
+def _prepend(after, pointers, present, base):
+    """h_j from h_{j+1}."""
+    best = tl.full(after.shape, NEVER, tl.float64)
+    for v in range(base):
+        score = tl.load(pointers + v, mask=present, other=0.0).to(tl.float64) + shifted(after, -v, NEVER)
+        best = tl.where(score > best, score, best)
+    return best
+
+
+@triton.jit
+def _suffix_tables(pointers, step, present, ADDENDS: tl.constexpr, base, SUMS: tl.constexpr):
+    """h_1 .. h_k of one position."""
+    sums = tl.zeros(present.shape, tl.int32) + tl.arange(0, SUMS)[None, :]
+    table = tl.where(sums == 0, 0.0, NEVER).to(tl.float64)
+    tables = ()
+    for j in tl.static_range(ADDENDS - 1, -1, -1):
+        table = _prepend(table, pointers + j * step, present, base)
+        tables = (table,) + tables
+    return tables
+
+
+@triton.jit
+def _log_normaliser(pointers, present, base, WIDTH: tl.constexpr):
+    scores = _scores(pointers, present, base, WIDTH)
+    high = tl.max(scores, 1, keep_dims=True)
+    total = tl.sum(exp2((scores - high) * LOG2_E), 1, keep_dims=True)
+    return tl.where(total == total, high + log2(total) * LN_2, total)
+
+
+@triton.jit
+def _forward(
+    logits_ptr, label_ptr, digits_ptr, present, n_digits, ADDENDS: tl.constexpr, base,
+    SUMS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """Leaves the best score of every carry into every position in the output, as bits; returns those of the top."""
+    step = n_digits * base
+    sums = tl.zeros(present.shape, tl.int32) + tl.arange(0, SUMS)[None, :]
+    best = tl.where(sums == 0, 0.0, NEVER).to(tl.float64)
+    normaliser = tl.zeros(present.shape, tl.float64)
+    code = tl.zeros(present.shape, tl.int32)
+    for back in range(n_digits):
+        i = n_digits - 1 - back
+        for c in tl.static_range(ADDENDS):
+            tl.store(digits_ptr + c * n_digits + i, entry(best, c).to(tl.int64, bitcast=True), mask=present)
+        digit, digit_code = checked_digit(label_ptr + i, present, base)
+        code = tl.maximum(code, digit_code)
+        for j in tl.static_range(ADDENDS):
+            log_sum = _log_normaliser(logits_ptr + j * step + i * base, present, base, WIDTH)
+            code = tl.maximum(code, tl.where(log_sum == log_sum, 0, 2))
+            normaliser += log_sum
+        tables = _suffix_tables(logits_ptr + i * base, step, present, ADDENDS, base, SUMS)
+        after = tl.full(best.shape, NEVER, tl.float64)
+        for out in tl.static_range(ADDENDS):
+            for c in tl.static_range(ADDENDS):
+                score = entry(best, c) + entry(tables[0], digit + base * out - c)
+                after = tl.where((sums == out) & (score > after), score, after)
+        best = after
+    return best, normaliser, code
+
+
+@triton.jit(do_not_specialize=["batch", "n_digits", "base"])
+def map_kernel(
+    logits_ptr, label_ptr, digits_ptr, log_joint_ptr, status_ptr, batch, n_digits, base,
+    ADDENDS: tl.constexpr, N_EXTRA: tl.constexpr, SAMPLES: tl.constexpr, WIDTH: tl.constexpr,
+    SUMS: tl.constexpr,
+):  # fmt: skip
+    """SAMPLES samples, a tile [SAMPLES, SUMS] over the partial sums; positions forwards, then backwards to trace the path.
+
+    Grid (ceil(batch / SAMPLES),). logits [batch, ADDENDS, n_digits, base], digits int64 [batch, ADDENDS, n_digits].
+    """
+    row = tl.program_id(0).to(tl.int64) * SAMPLES + tl.arange(0, SAMPLES)[:, None]
+    present = row < batch
+    logits_ptr += row * (ADDENDS * n_digits * base)
+    digits_ptr += row * (ADDENDS * n_digits)
+    label_ptr += row * (N_EXTRA + n_digits)
+    step = n_digits * base
+    value = tl.arange(0, WIDTH)[None, :]
+
+    carry, code = top_carry(label_ptr, present, N_EXTRA, base)
+    label_ptr += N_EXTRA
+    last, normaliser, chain_code = _forward(
+        logits_ptr, label_ptr, digits_ptr, present, n_digits, ADDENDS, base, SUMS, WIDTH
+    )  # fmt: skip
+    code = tl.maximum(code, chain_code)
+    score = entry(last, carry)
+    possible = (score > NEVER) & (carry < ADDENDS) & (code != 3)
+    code = tl.maximum(code, tl.where(possible, 0, 1))
+    log_joint = tl.where(possible, score - normaliser, NEVER)
+    tl.store(log_joint_ptr + row, log_joint.to(log_joint_ptr.dtype.element_ty), mask=present)
+    tl.store(status_ptr + row, code.to(tl.uint8), mask=present)
+
+    for i in range(n_digits):
+        tables = _suffix_tables(logits_ptr + i * base, step, present, ADDENDS, base, SUMS)
+        digit, digit_code = checked_digit(label_ptr + i, present, base)
+        total = digit + base * carry
+        best = tl.full((SAMPLES, 1), NEVER, tl.float64)
+        # The scores were stored by other threads, and are about to be overwritten.
+        tl.debug_barrier()
+        for c in tl.static_range(ADDENDS):
+            before = tl.load(digits_ptr + c * n_digits + i, mask=present, other=0).to(tl.float64, bitcast=True)
+            score = before + entry(tables[0], total - c)
+            carry = tl.where((score > best) | (c == 0), c, carry)
+            best = tl.where(score > best, score, best)
+        tl.debug_barrier()
+        remainder = total - carry
+        for j in tl.static_range(ADDENDS):
+            scores = _scores(logits_ptr + j * step + i * base, present, base, WIDTH)
+            chosen = remainder
+            if j + 1 < ADDENDS:
+                left = remainder - value
+                inside = (left >= 0) & (left < SUMS)
+                chosen = _first_argmax(
+                    tl.where(inside, scores + tl.gather(tables[j + 1], tl.where(inside, left, 0), 1), NEVER)
+                )
+            remainder -= chosen
+            chosen = tl.where(possible, chosen, _first_argmax(scores))
+            tl.store(digits_ptr + j * n_digits + i, chosen.to(tl.int64), mask=present)

@@ -1,0 +1,140 @@
+"""Messages of the carry chain: every thread multiplies the matrices of its run of positions, a scan joins the threads."""
+
+import triton
+import triton.language as tl
+
+from emnesy_gpu.kernels.gpu.common.log2_semiring import (
+    add,
+    compose,
+    compose_reversed,
+    from_log_ratio,
+    normalise,
+    vector_times_matrix,
+)
+
+
+@triton.jit
+def _spread(tile, RUN: tl.constexpr):
+    """[S, L * RUN] -> RUN tensors [S, L]: neighbouring positions come to one thread."""
+    if RUN == 1:
+        return (tile,)
+    else:
+        even, odd = tl.split(tl.reshape(tile, (tile.shape[0], tile.shape[1] // 2, 2)))
+        evens = _spread(even, RUN // 2)
+        odds = _spread(odd, RUN // 2)
+        tiles = ()
+        for i in tl.static_range(RUN // 2):
+            tiles = tiles + (evens[i], odds[i])
+        return tiles
+
+
+@triton.jit
+def _collect(tiles, FIRST: tl.constexpr, STEP: tl.constexpr, COUNT: tl.constexpr):
+    """The inverse of _spread for COUNT tiles from the FIRST in steps of STEP."""
+    if COUNT == 1:
+        return tiles[FIRST]
+    else:
+        even = _collect(tiles, FIRST, 2 * STEP, COUNT // 2)
+        odd = _collect(tiles, FIRST + STEP, 2 * STEP, COUNT // 2)
+        return tl.reshape(tl.join(even, odd), (even.shape[0], even.shape[1] * 2))
+
+
+@triton.jit
+def _multiply_run(entries):
+    """The normalised product of matrices (m00, m01, m10, m11) given one after another."""
+    m00, m01, m10, m11, scale = normalise(entries[0], entries[1], entries[2], entries[3], 0.0)
+    for e in tl.static_range(4, len(entries), 4):
+        m00, m01, m10, m11, scale = compose(
+            m00, m01, m10, m11, scale, entries[e], entries[e + 1], entries[e + 2], entries[e + 3], 0.0
+        )  # fmt: skip
+    return m00, m01, m10, m11, scale
+
+
+@triton.jit
+def _run_messages(alpha0, alpha1, beta0, beta1, entries):
+    """log2 ratios of the messages into and out of every position of a run: all alphas, then all betas."""
+    alphas = (alpha1 - alpha0,)
+    betas = (beta1 - beta0,)
+    LAST: tl.constexpr = len(entries) - 4
+    for e in tl.static_range(0, LAST, 4):
+        alpha0, alpha1, shift = vector_times_matrix(
+            alpha0, alpha1, entries[e], entries[e + 1], entries[e + 2], entries[e + 3]
+        )  # fmt: skip
+        alphas = alphas + (alpha1 - alpha0,)
+        beta0, beta1, shift = vector_times_matrix(
+            beta0, beta1, entries[LAST - e], entries[LAST - e + 2], entries[LAST - e + 1], entries[LAST - e + 3]
+        )  # fmt: skip
+        betas = (beta1 - beta0,) + betas
+    return alphas + betas
+
+
+@triton.jit
+def _thread_messages(product, start0, start1, end0, end1, LANES: tl.constexpr):
+    """Messages into and out of every thread's run; log2 of start * chain * end in lane 0."""
+    m00, m01, m10, m11, scale = product
+    if LANES == 1:
+        alpha0, alpha1 = start0, start1
+        beta0, beta1 = end0, end1
+    else:
+        f00, f01, f10, f11, f_scale = tl.associative_scan((m00, m01, m10, m11, scale), 1, compose)
+        m00, m01, m10, m11, scale = tl.associative_scan((m00, m01, m10, m11, scale), 1, compose_reversed, reverse=True)
+        lane = tl.broadcast_to(tl.arange(0, LANES)[None, :], m00.shape)
+        alpha = add(start0 + f01, start1 + f11) - add(start0 + f00, start1 + f10)
+        alpha = tl.gather(alpha, tl.maximum(lane - 1, 0), 1)
+        alpha0, alpha1 = from_log_ratio(tl.where(lane == 0, start1 - start0, alpha))
+        beta = add(m10 + end0, m11 + end1) - add(m00 + end0, m01 + end1)
+        beta = tl.gather(beta, tl.minimum(lane + 1, LANES - 1), 1)
+        beta0, beta1 = from_log_ratio(tl.where(lane == LANES - 1, end1 - end0, beta))
+    evidence = add(start0 + add(m00 + end0, m01 + end1), start1 + add(m10 + end0, m11 + end1)) + scale
+    return alpha0, alpha1, beta0, beta1, evidence
+
+
+@triton.jit
+def _in_place(tile):
+    """The tile itself, through a gather inside rows of a warp's width.
+
+    It pins the layout in which the logits were loaded: the compiler would carry that of the runs on to all that follows.
+    """
+    WIDTH: tl.constexpr = min(tile.shape[1], 32)
+    rows = tl.reshape(tile, (tile.shape[0], tile.shape[1] // WIDTH, WIDTH))
+    position = tl.broadcast_to(tl.arange(0, WIDTH)[None, None, :], rows.shape)
+    return tl.reshape(tl.gather(rows, position, 2), tile.shape)
+
+
+@triton.jit
+def spread_matrices(m00, m01, m10, m11, RUN: tl.constexpr):
+    """Four tiles [S, L * RUN] -> RUN times four tensors [S, L], position by position, and their product with its scale."""
+    s00 = _spread(m00, RUN)
+    s01 = _spread(m01, RUN)
+    s10 = _spread(m10, RUN)
+    s11 = _spread(m11, RUN)
+    matrices = ()
+    for e in tl.static_range(RUN):
+        matrices = matrices + (s00[e], s01[e], s10[e], s11[e])
+    return matrices, _multiply_run(matrices)
+
+
+@triton.jit
+def chain_product(m00, m01, m10, m11, LANES: tl.constexpr, RUN: tl.constexpr):
+    """The product of all matrices of a tile with its scale; only the first lane of [S, LANES] holds it."""
+    matrices, product = spread_matrices(m00, m01, m10, m11, RUN)
+    if LANES == 1:
+        return product
+    else:
+        return tl.associative_scan(product, 1, compose_reversed, reverse=True)
+
+
+@triton.jit
+def chain_messages(m00, m01, m10, m11, start0, start1, end0, end1, LANES: tl.constexpr, RUN: tl.constexpr):
+    """log2 ratios of the messages into and out of every position, [S, LANES * RUN]; log2 of start * chain * end, [S, 1]."""
+    matrices, product = spread_matrices(m00, m01, m10, m11, RUN)
+    alpha0, alpha1, beta0, beta1, evidence = _thread_messages(product, start0, start1, end0, end1, LANES)
+    messages = _run_messages(alpha0, alpha1, beta0, beta1, matrices)
+    first = tl.arange(0, LANES)[None, :] == 0
+    evidence = tl.sum(tl.where(first, evidence, 0.0), 1, keep_dims=True)
+    alpha = _collect(messages, 0, 1, RUN)
+    beta = _collect(messages, RUN, 1, RUN)
+    if RUN > 1:
+        alpha = _in_place(alpha)
+        beta = _in_place(beta)
+    return alpha, beta, evidence

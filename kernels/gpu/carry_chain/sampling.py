@@ -1,0 +1,178 @@
+"""Exact samples of the digits given the label: forward filter, backward sample, float64, two or more addends.
+
+Tables and messages are log2 and relative to their largest logits; a lane draws for one sample, from its own Philox words.
+"""
+
+import triton
+import triton.language as tl
+
+from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, top_carry
+from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import append_digit, entry, relative_logit, softmax_row
+from emnesy_gpu.kernels.gpu.common.log2_semiring import POSSIBLE, ZERO, exp2, log2
+from emnesy_gpu.kernels.gpu.common.philox import uniforms_float64
+
+
+@triton.jit
+def _suffix_tables(pointers, step, ADDENDS: tl.constexpr, base, WIDTH: tl.constexpr, SUMS: tl.constexpr):
+    """log2 pmf of d_j + ... + d_k for j = 1 .. k, [1, SUMS] each; largest logits; NaN if a softmax does not exist."""
+    always = tl.full((1, 1), True, tl.int1)
+    table = tl.where(tl.arange(0, SUMS)[None, :] == 0, 0.0, ZERO).to(tl.float64)
+    tables = ()
+    highs = ()
+    totals = tl.zeros((1, 1), tl.float64)
+    for j in tl.static_range(ADDENDS - 1, -1, -1):
+        relative, high, total = softmax_row(pointers + j * step, always, tl.float64, base, WIDTH)
+        table = append_digit(table, pointers + j * step, high, always, tl.float64, base)
+        tables = (table,) + tables
+        highs = (high,) + highs
+        totals += total
+    return tables, highs, totals
+
+
+@triton.jit
+def _forward(
+    logits_ptr, label_ptr, stash_ptr, n_digits, ADDENDS: tl.constexpr, base, WIDTH: tl.constexpr,
+    SUMS: tl.constexpr,
+):  # fmt: skip
+    """Leaves the message into every position in the output of the first sample, as bits; returns the last one."""
+    sums = tl.arange(0, SUMS)[None, :]
+    alpha = tl.where(sums == 0, 0.0, ZERO).to(tl.float64)
+    one = tl.zeros((1, 1), tl.int32)
+    scale = one.to(tl.float64)
+    code = one
+    for back in range(n_digits):
+        i = n_digits - 1 - back
+        for c in tl.static_range(ADDENDS):
+            tl.store(stash_ptr + c * n_digits + i, entry(alpha, c).to(tl.int64, bitcast=True))
+        digit, digit_code = checked_digit(label_ptr + i, one == 0, base)
+        tables, highs, totals = _suffix_tables(logits_ptr + i * base, n_digits * base, ADDENDS, base, WIDTH, SUMS)
+        code = tl.maximum(code, tl.maximum(digit_code, tl.where(totals == totals, 0, 2)))
+        after = tl.full((1, SUMS), ZERO, tl.float64)
+        for out in tl.static_range(ADDENDS):
+            terms = ()
+            high = tl.full((1, 1), ZERO, tl.float64)
+            for c in tl.static_range(ADDENDS):
+                term = tl.maximum(entry(alpha, c) + entry(tables[0], digit + base * out - c), ZERO)
+                high = tl.maximum(high, term)
+                terms = terms + (term,)
+            total = tl.zeros((1, 1), tl.float64)
+            for c in tl.static_range(ADDENDS):
+                total += exp2(terms[c] - high)
+            after = tl.where(sums == out, high + log2(total), after)
+        high = tl.max(after, 1, keep_dims=True)
+        alpha = after - high
+        scale += high
+    return alpha, scale, code
+
+
+@triton.jit
+def _at(table, index):
+    """table[index] of [1, SUMS] for every lane [1, T], ZERO outside."""
+    inside = (index >= 0) & (index < table.shape[1])
+    return tl.where(inside, tl.gather(table, tl.where(inside, index, 0), 1), ZERO)
+
+
+@triton.jit
+def _draw_carry(alpha, table, total, uniform, ADDENDS: tl.constexpr):
+    """A carry-in for every lane, ascending; alpha: ADDENDS scalars [1, 1], table: f_1."""
+    best = tl.full(total.shape, ZERO, tl.float64)
+    for c in tl.static_range(ADDENDS):
+        best = tl.maximum(best, alpha[c] + _at(table, total - c))
+    weight_sum = tl.zeros(total.shape, tl.float64)
+    for c in tl.static_range(ADDENDS):
+        weight_sum += exp2(alpha[c] + _at(table, total - c) - best)
+    running = tl.zeros(total.shape, tl.float64)
+    below = tl.zeros(total.shape, tl.int32)
+    last = tl.zeros(total.shape, tl.int32)
+    for c in tl.static_range(ADDENDS):
+        weight = exp2(alpha[c] + _at(table, total - c) - best)
+        running += weight
+        below += (running <= uniform * weight_sum).to(tl.int32)
+        last = tl.where(weight > 0, c, last)
+    return tl.minimum(below, last)
+
+
+@triton.jit
+def _digit_term(pointers, high, table, conditioned, remainder, v):
+    always = tl.full((1, 1), True, tl.int1)
+    return relative_logit(pointers + v, high, always, tl.float64) + tl.where(
+        conditioned, _at(table, remainder - v), 0.0
+    )
+
+
+@triton.jit
+def _draw_digit(pointers, high, table, conditioned, remainder, uniform, base):
+    """A digit for every lane, ascending; conditioned on the later digits (table f_{j+1}) adding up to the remainder."""
+    best = tl.full(remainder.shape, ZERO, tl.float64)
+    for v in range(base):
+        best = tl.maximum(best, _digit_term(pointers, high, table, conditioned, remainder, v))
+    weight_sum = tl.zeros(remainder.shape, tl.float64)
+    for v in range(base):
+        weight_sum += exp2(_digit_term(pointers, high, table, conditioned, remainder, v) - best)
+    running = tl.zeros(remainder.shape, tl.float64)
+    below = tl.zeros(remainder.shape, tl.int32)
+    last = tl.zeros(remainder.shape, tl.int32)
+    for v in range(base):
+        weight = exp2(_digit_term(pointers, high, table, conditioned, remainder, v) - best)
+        running += weight
+        below += (running <= uniform * weight_sum).to(tl.int32)
+        last = tl.where(weight > 0, v, last)
+    return tl.minimum(below, last)
+
+
+@triton.jit(do_not_specialize=["batch", "n_digits", "base", "n_samples", "seed", "first_row"])
+def sample_kernel(
+    logits_ptr, label_ptr, digits_ptr, status_ptr, batch, n_digits, base, n_samples, seed, first_row,
+    ADDENDS: tl.constexpr, N_EXTRA: tl.constexpr, WIDTH: tl.constexpr, SUMS: tl.constexpr,
+    LANES: tl.constexpr,
+):  # fmt: skip
+    """All samples of one row, LANES at a time; the tile with sample 0 last, for it overwrites the messages.
+
+    Grid (batch,). logits [batch, ADDENDS, n_digits, base], digits int64 [n_samples, batch, ADDENDS, n_digits].
+    """
+    one = tl.zeros((1, 1), tl.int32)
+    row = tl.program_id(0).to(tl.int64) + one
+    logits_ptr += row * (ADDENDS * n_digits * base)
+    digits_ptr += row * (ADDENDS * n_digits)
+    label_ptr += row * (N_EXTRA + n_digits)
+    step = n_digits * base
+
+    top, code = top_carry(label_ptr, one == 0, N_EXTRA, base)
+    label_ptr += N_EXTRA
+    last, scale, chain_code = _forward(logits_ptr, label_ptr, digits_ptr, n_digits, ADDENDS, base, WIDTH, SUMS)
+    code = tl.maximum(code, chain_code)
+    possible = (entry(last, top) + scale > POSSIBLE) & (top < ADDENDS) & (code != 3)
+    code = tl.maximum(code, tl.where(possible, 0, 1))
+    tl.store(status_ptr + row, code.to(tl.uint8))
+    conditioned = tl.max(possible.to(tl.int32)) > 0
+
+    n_tiles = tl.cdiv(n_samples, LANES)
+    for back in range(n_tiles):
+        t = (n_tiles - 1 - back) * LANES + tl.arange(0, LANES)[None, :]
+        out_ptr = digits_ptr + t.to(tl.int64) * (batch.to(tl.int64) * ADDENDS * n_digits)
+        carry = tl.zeros((1, LANES), tl.int32) + top
+        for i in range(n_digits):
+            u = uniforms_float64(seed, i, t, first_row.to(tl.int64) + row)
+            tables, highs, totals = _suffix_tables(logits_ptr + i * base, step, ADDENDS, base, WIDTH, SUMS)
+            digit, digit_code = checked_digit(label_ptr + i, one == 0, base)
+            total = digit + base * carry
+            alpha = ()
+            # The messages were stored by other threads, and are about to be overwritten.
+            tl.debug_barrier()
+            for c in tl.static_range(ADDENDS):
+                alpha = alpha + (tl.load(digits_ptr + c * n_digits + i).to(tl.float64, bitcast=True),)
+            tl.debug_barrier()
+            carry = tl.where(conditioned, _draw_carry(alpha, tables[0], total, u[0], ADDENDS), carry)
+            remainder = total - carry
+            for j in tl.static_range(ADDENDS):
+                pointers = logits_ptr + j * step + i * base
+                if j + 1 < ADDENDS:
+                    uniform = tl.where(conditioned, u[j + 1], u[j])
+                    chosen = _draw_digit(pointers, highs[j], tables[j + 1], conditioned, remainder, uniform, base)
+                else:
+                    # Conditioned, the digits before leave one: nothing is drawn.
+                    n_values = tl.where(conditioned, 0, base)
+                    drawn = _draw_digit(pointers, highs[j], tables[0], conditioned, remainder, u[j], n_values)
+                    chosen = tl.where(conditioned, remainder, drawn)
+                remainder -= chosen
+                tl.store(out_ptr + j * n_digits + i, chosen.to(tl.int64), mask=t < n_samples)

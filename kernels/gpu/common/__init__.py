@@ -1,0 +1,1 @@
+"""What several Triton kernels share: semirings, random numbers, scalars."""

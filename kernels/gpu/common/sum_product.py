@@ -1,0 +1,184 @@
+"""Sum-product and max-product, by the constants LOG and MAX, on float32 probabilities or on their float64 log2.
+
+LOG 0: probabilities. LOG 1: log2, as precise as float32 probabilities are. What needs float64 are large logarithms, not
+the exponentials of their differences. LOG 2: log2, exact to float64. The zero of logarithms is finite: differences of
+two zeros must not be NaN. What is not between FLOOR and CEILING counts as lost: of probabilities the digits have
+drowned, a logarithm stands for zero.
+"""
+
+import triton
+import triton.language as tl
+
+from emnesy_gpu.kernels.gpu.common.log2_semiring import LOG2_E, add, exp2, log2, log2_1p
+from emnesy_gpu.kernels.gpu.common.log2_semiring import ZERO as LOG_ZERO
+
+LOG_FLOOR = tl.constexpr(-5.0e29)
+# What float32 drops, 1e-38, is 1e-26 of a permanent at the floor, and 1e-14 of a product that a message then enters.
+LINEAR_FLOOR = tl.constexpr(1.0e-12)
+LINEAR_CEILING = tl.constexpr(1.0e35)
+
+
+@triton.jit
+def zero(LOG: tl.constexpr):
+    return LOG_ZERO if LOG else 0.0
+
+
+@triton.jit
+def one(LOG: tl.constexpr):
+    return 0.0 if LOG else 1.0
+
+
+@triton.jit
+def lost(x, LOG: tl.constexpr):
+    return ~(x > LOG_FLOOR) if LOG else ~((x >= LINEAR_FLOOR) & (x <= LINEAR_CEILING))
+
+
+@triton.jit
+def times(x, y, LOG: tl.constexpr):
+    return x + y if LOG else x * y
+
+
+@triton.jit
+def over(x, y, LOG: tl.constexpr):
+    """x / y; x unchanged where y is zero."""
+    if LOG:
+        return tl.where(y > LOG_FLOOR, x - y, x)
+    else:
+        return x / tl.where(y > 0.0, y, 1.0)
+
+
+@triton.jit
+def _exp2(x, LOG: tl.constexpr):
+    return exp2(x) if LOG == 2 else tl.exp2(x.to(tl.float32)).to(x.dtype)
+
+
+@triton.jit
+def _log2(x, LOG: tl.constexpr):
+    return log2(x) if LOG == 2 else log2(x.to(tl.float32)).to(x.dtype)
+
+
+@triton.jit
+def _add(x, y, LOG: tl.constexpr):
+    if LOG == 2:
+        return add(x, y)
+    else:
+        high = tl.maximum(x, y)
+        return high + log2_1p(tl.exp2((tl.minimum(x, y) - high).to(tl.float32))).to(x.dtype)
+
+
+@triton.jit
+def plus_product(total, x, y, LOG: tl.constexpr, MAX: tl.constexpr):
+    """total + x y."""
+    if MAX:
+        return tl.maximum(total, x + y if LOG else x * y)
+    elif LOG:
+        return _add(total, x + y, LOG)
+    else:
+        return total + x * y
+
+
+@triton.jit
+def total(x, AXIS: tl.constexpr, LOG: tl.constexpr, MAX: tl.constexpr):
+    """The sum (or maximum) over one axis, which stays with size 1."""
+    if MAX:
+        return tl.max(x, AXIS, keep_dims=True)
+    elif LOG:
+        high = tl.max(x, AXIS, keep_dims=True)
+        return high + _log2(tl.sum(_exp2(x - high, LOG), AXIS, keep_dims=True), LOG)
+    else:
+        return tl.sum(x, AXIS, keep_dims=True)
+
+
+@triton.jit
+def log2_of(x, LOG: tl.constexpr):
+    """log2 in float64, whatever x stands for; finite for 0."""
+    return x if LOG else log2(x).to(tl.float64)
+
+
+@triton.jit
+def probability(x, LOG: tl.constexpr):
+    return _exp2(x, LOG) if LOG else x
+
+
+@triton.jit
+def mixture(new, old, damping, LOG: tl.constexpr):
+    """(1 - damping) * new + damping * old."""
+    if LOG:
+        high = tl.maximum(new, old)
+        mixed = (1.0 - damping) * _exp2(new - high, LOG) + damping * _exp2(old - high, LOG)
+        return tl.where(damping > 0.0, tl.maximum(high + _log2(mixed, LOG), LOG_ZERO), new)
+    else:
+        return (1.0 - damping) * new + damping * old
+
+
+@triton.jit
+def constant(n, like, LOG: tl.constexpr):
+    """Positive integers as numbers of the kind of `like`."""
+    return _log2(n.to(like.dtype), LOG) if LOG else n.to(like.dtype)
+
+
+@triton.jit
+def softmax(logits, LOG: tl.constexpr):
+    """Over the last axis of [R, P]; and the sums [R, 1], NaN where logits are no prior."""
+    relative = (logits - tl.max(logits, 1, keep_dims=True)) * LOG2_E
+    weights = _exp2(relative, LOG) if LOG else exp2(relative)
+    sums = tl.sum(weights, 1, keep_dims=True)
+    return tl.maximum(relative - _log2(sums, LOG), LOG_ZERO) if LOG else weights / sums, sums
+
+
+@triton.jit
+def complement(q, LOG: tl.constexpr, MAX: tl.constexpr):
+    """sum_{u != v} q(u) (or the maximum) for every v of rows [R, P] of sum 1.
+
+    1 - q(v) loses no digits but at the largest q, where the others are summed.
+    """
+    value = tl.arange(0, q.shape[1])[None, :]
+    top = value == tl.argmax(q, 1, keep_dims=True)
+    others = total(tl.where(top, zero(LOG), q), 1, LOG, MAX)
+    if MAX:
+        return tl.where(top, others, tl.max(q, 1, keep_dims=True))
+    elif LOG:
+        return tl.where(top, others, _log2(1.0 - _exp2(tl.where(top, LOG_ZERO, q), LOG), LOG))
+    else:
+        return tl.where(top, others, 1.0 - q)
+
+
+@triton.jit
+def store_prior(
+    logits_ptr, prior_ptr, n_variables, K: tl.constexpr, PADDED: tl.constexpr, TILE: tl.constexpr, LOG: tl.constexpr
+):
+    """The prior [N, K] of one row of the batch; 2 where its logits are no prior, else 0.
+
+    Such a symbol gets ones: the interpreter refuses the maximum of nothing but NaN.
+    """
+    value = tl.arange(0, PADDED)[None, :]
+    code = 0
+    for start in range(0, n_variables, TILE):
+        variable = start + tl.arange(0, TILE)[:, None]
+        inside = (variable < n_variables) & (value < K)
+        at = variable * K + value
+        logits = tl.load(logits_ptr + at, mask=inside, other=float("-inf")).to(prior_ptr.dtype.element_ty)
+        prior, sums = softmax(tl.where(variable < n_variables, logits, 0.0), LOG)
+        code = tl.maximum(code, tl.max(tl.max(tl.where(sums == sums, 0, 2), 1), 0))
+        tl.store(prior_ptr + at, tl.where(sums == sums, prior, one(LOG)), mask=inside)
+    return code
+
+
+@triton.jit
+def store_ones(pointers, count, LOG: tl.constexpr):
+    for start in range(0, count, 128):
+        entry = start + tl.arange(0, 128)
+        tl.store(pointers + entry, tl.zeros((128,), pointers.dtype.element_ty) + one(LOG), mask=entry < count)
+
+
+@triton.jit
+def store_outcome(
+    evidence_ptr, status_ptr, sweeps_ptr, change_ptr, redo_ptr, code, failed, certain, evidence, sweep, change
+):
+    """The results of one row but for the marginals. failed: no digits left, or impossible; certain: label 0 is."""
+    possible = (code == 0) & ((failed | certain) == 0)
+    tl.store(evidence_ptr, tl.where(possible, evidence, float("-inf")))
+    tl.store(status_ptr, tl.where(code == 0, failed, code).to(tl.uint8))
+    tl.store(sweeps_ptr, tl.where(possible, sweep, 0))
+    tl.store(change_ptr, tl.where(possible, change, 0.0))
+    tl.store(redo_ptr, tl.where(code == 0, failed, 0).to(tl.uint8))

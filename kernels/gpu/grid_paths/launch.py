@@ -1,0 +1,83 @@
+"""Cheapest paths and samples of them on a GPU; contracts as in emnesy_gpu.reference.grid_paths."""
+
+from __future__ import annotations
+
+import torch
+
+from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels.gpu.common.scalars import signed
+from emnesy_gpu.kernels.gpu.grid_paths.kernels import histogram_kernel, path_kernel, score_kernel
+
+
+def shortest_path(costs: torch.Tensor, start: torch.Tensor, goal: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sums of costs must be less than 2^30."""
+    batch, height, width = costs.shape
+    mask, total = torch.zeros_like(costs, dtype=torch.uint8), torch.empty_like(start)
+    config = launch_config.grid_paths(-(-batch // launch_config.GRID_TILE), height, width)
+    scratch = costs.new_empty(config.programs * config.scratch)
+    if batch > 0:
+        with torch.cuda.device_of(costs):
+            path_kernel[(config.programs,)](
+                costs, start, goal, mask, total, scratch, batch, height, width,
+                TILE=launch_config.GRID_TILE, num_warps=1, enable_fp_fusion=False,
+            )  # fmt: skip
+    return mask, total
+
+
+def score(
+    thresholds: torch.Tensor,
+    costs: torch.Tensor,
+    mask: torch.Tensor,
+    start: torch.Tensor,
+    goal: torch.Tensor,
+    n_samples: int,
+    seed: int,
+    first_row: int,
+    first_sample: int,
+) -> torch.Tensor:
+    batch, height, width = mask.shape
+    scores = costs.new_empty((4, batch, n_samples))
+    tiles = -(-n_samples // launch_config.GRID_TILE)
+    config = launch_config.grid_paths(batch * tiles, height, width)
+    scratch = costs.new_empty(config.programs * config.scratch)
+    if scores.numel() > 0:
+        with torch.cuda.device_of(thresholds):
+            score_kernel[(config.programs,)](
+                thresholds, costs, mask, start, goal, scores, scratch, batch, height, width, n_samples, tiles,
+                signed(seed), first_row, first_sample,
+                STEPS=thresholds.shape[2], TILE=launch_config.GRID_TILE, num_warps=1, enable_fp_fusion=False,
+            )  # fmt: skip
+    return scores
+
+
+def histogram(
+    thresholds: torch.Tensor, weights: torch.Tensor, seed: int, first_row: int, first_sample: int
+) -> torch.Tensor:
+    batch, n, steps = thresholds.shape
+    total = thresholds.new_zeros((batch, n, steps + 1), dtype=torch.int64)
+    if batch > 0:
+        with torch.cuda.device_of(thresholds):
+            histogram_kernel[(batch * -(-n // 4),)](
+                thresholds, weights, total, batch, n, weights.shape[1], signed(seed), first_row, first_sample,
+                STEPS=steps, TILE=launch_config.GRID_TILE, num_warps=1, enable_fp_fusion=False,
+            )  # fmt: skip
+    return total
+
+
+def histogram_of_changes(
+    thresholds: torch.Tensor,
+    costs: torch.Tensor,
+    mask: torch.Tensor,
+    start: torch.Tensor,
+    goal: torch.Tensor,
+    weights: torch.Tensor,
+    n_samples: int,
+    seed: int,
+    first_row: int,
+    first_sample: int,
+) -> torch.Tensor:
+    """Runs on the CPU: the paths around blocked cells leave nothing to share between the threads of a GPU."""
+    from emnesy_gpu.kernels.cpu.grid_paths import launch as cpu
+
+    tensors = [tensor.cpu() for tensor in (thresholds, costs, mask, start, goal, weights)]
+    return cpu.histogram_of_changes(*tensors, n_samples, seed, first_row, first_sample).to(mask.device)
