@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
+
 FLOAT_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-
-INVALID_LOGITS, INVALID_LABEL = 2, 3
 
 
 def is_tensor(name: str, value: object) -> None:
@@ -46,10 +46,10 @@ def belong_together(logits: Tensor, label: Tensor) -> None:
 
 
 def row_status(logits: Tensor, label: Tensor, n_values: int | None) -> Tensor:
-    """uint8 [batch]: 0, or why a row has no posterior. Label entries must lie in 0..n_values-1, if that is given."""
+    """uint8 [batch]: POSSIBLE, or why a row has no posterior. Label entries must lie in 0..n_values-1, if given."""
     # The largest logit of a symbol is NaN, +inf or -inf exactly where its logits are no prior.
     no_prior = logits.amax(-1).isfinite().logical_not()
-    status = no_prior.flatten(1).any(1) * INVALID_LOGITS
+    status = torch.where(no_prior.flatten(1).any(1), INVALID_LOGITS, POSSIBLE)
     if n_values is not None:
         outside = (label < 0) | (label >= n_values)
         status = torch.where(outside.unsqueeze(1).flatten(1).any(1), INVALID_LABEL, status)
@@ -67,6 +67,11 @@ def raise_for_status(status: Tensor, logits: Tensor, label: Tensor, expected: st
     if int(status[row]) == INVALID_LABEL:
         _raise_for_label(label[row], row, expected, n_values)
     _raise_for_logits(logits[row], row)
+
+
+def raise_for_validity(status: Tensor, logits: Tensor, label: Tensor) -> None:
+    """The same for labels that say whether all constraints hold."""
+    raise_for_status(status, logits, label, "1 (valid) or 0 (invalid)", 2)
 
 
 def _raise_for_label(values: Tensor, row: int, expected: str, n_values: int) -> None:

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol, cast, runtime_checkable
+
 from torch import Tensor
 
 from emnesy_gpu.engines import Engine, Posterior, choose_engine
+from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.problems import Problem
 
 __all__ = ["Posterior", "posterior", "sample_posterior"]
 
 
+@runtime_checkable
+class SampledProblem(Protocol):
+    """What ``em.sample_posterior`` asks of a problem. ``Problem.tractable`` says whether it can at its size."""
+
+    def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
+        """Exact joint samples.
+
+        Args:
+            logits: float [batch, *latent_shape, cardinality], detached; -inf is a hard zero.
+            label: int64 [batch, *label_shape].
+            n_samples: samples per row, at least 0.
+            seed, first_row: of the random words, which depend on neither the batch split nor the launch geometry.
+            check: raise ValueError for values of logits and label that are not allowed.
+
+        Returns:
+            int64 [n_samples, batch, *latent_shape]; draws from the prior in rows whose label is impossible.
+        """
+        ...
+
+
 def posterior(
-    problem: Problem, logits: Tensor, label: Tensor, engine: Engine | None = None, check: bool = True
+    problem: Problem, logits: Tensor, label: Tensor, engine: Engine[Any] | None = None, check: bool = True
 ) -> Posterior:
     """Posterior marginals of every hidden symbol, q_i(v) = p(z_i = v | y, x) under p(z | x) = prod_i softmax(logits_i).
 
@@ -75,6 +98,8 @@ def sample_posterior(
         seed: an integer in 0..2**63-1.
         first_row: the global index of row 0, for batches that are parts of a larger one.
 
+    Raises UnsupportedInference (a NotImplementedError) for problems without exact samples.
+
     >>> import torch, emnesy_gpu as em
     >>> problem = em.Addition(n_digits=3)
     >>> label = torch.tensor([[1, 2, 3, 4]])
@@ -89,4 +114,6 @@ def sample_posterior(
     if first_row < 0:
         raise ValueError(f"first_row must be at least 0, got {first_row}")
     logits, label = problem.checked(logits, label)
-    return problem.sample(logits, label, n_samples, seed, first_row, check)
+    if not (issubclass(type(problem), SampledProblem) and problem.tractable):
+        raise UnsupportedInference(f"{problem!r} has no exact samples: take the marginals of an engine")
+    return cast(SampledProblem, problem).sample(logits, label, n_samples, seed, first_row, check)

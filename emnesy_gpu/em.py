@@ -56,7 +56,7 @@ class EM:
         model: Callable[[Any], Tensor],
         problem: Problem,
         optimizer: Optimizer,
-        engine: Engine | None = None,
+        engine: Engine[Any] | None = None,
         m_steps: int = 1,
         hard: bool = False,
         scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,

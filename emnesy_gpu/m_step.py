@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from emnesy_gpu.engines import Posterior
+from emnesy_gpu.errors import UnsupportedInference
+from emnesy_gpu.inference.results import per_row
 from emnesy_gpu.problems import Problem
 from emnesy_gpu.reduction import reduce
+
+
+@runtime_checkable
+class FusedProblem(Protocol):
+    """What ``em.fused_em_loss`` asks of a problem. ``Problem.tractable`` says whether it can at its size."""
+
+    def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
+        """The EM gradient and the evidence, exactly.
+
+        Args:
+            logits: float [batch, *latent_shape, cardinality], detached; -inf is a hard zero.
+            label: int64 [batch, *label_shape].
+            scale: factor of the gradient.
+            check: raise ValueError for values of logits and label that are not allowed.
+
+        Returns:
+            (softmax(logits) - posterior) * scale, like the logits, 0 where the label is impossible; and
+            log p(y | x) [batch], -inf there.
+        """
+        ...
 
 
 def em_loss(logits: Tensor, post: Posterior, reduction: str = "mean") -> Tensor:
@@ -68,6 +90,8 @@ def fused_em_loss(
     (3.912, -0.4)
     """
     _, label = problem.checked(logits, label)
+    if not (issubclass(type(problem), FusedProblem) and problem.tractable):
+        raise UnsupportedInference(f"{problem!r} has no exact EM gradient: take em.posterior with em.em_loss")
     scale = 1.0 / max(len(logits), 1) if reduction == "mean" else 1.0
     negative_log_evidence = _FusedEMLoss.apply(logits, label, problem, scale, check)
     return reduce(negative_log_evidence, reduction)
@@ -75,7 +99,7 @@ def fused_em_loss(
 
 class _FusedEMLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, label: Tensor, problem: Problem, scale: float, check: bool) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, label: Tensor, problem: FusedProblem, scale: float, check: bool) -> Tensor:
         gradient, log_evidence = problem.em_gradient(logits.detach(), label, scale, check)
         ctx.save_for_backward(gradient)
         ctx.scale, ctx.dtype = scale, logits.dtype
@@ -85,5 +109,5 @@ class _FusedEMLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        row_scale = (upstream / ctx.scale).view(-1, *[1] * (gradient.dim() - 1))
+        row_scale = per_row(upstream / ctx.scale, gradient)
         return gradient.mul_(row_scale).to(ctx.dtype), None, None, None, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -48,7 +49,7 @@ def weights_of_all(problem: em.AllDifferent, engine: em.ABC, z: Tensor, label: i
         return (~holds.all(1)).double()[:, None].expand(len(z), z.shape[1])
     touches = torch.tensor([[engine.scope == "global" or i in group for group in groups] for i in range(z.shape[1])])
     satisfied, every = holds.double() @ touches.double().T, touches.sum(1).double()
-    if engine.kernel == "exponential":
+    if engine.weighting == "exponential":
         return torch.exp(-engine.sharpness * (every - satisfied))
     return torch.where(every > 0, satisfied / every, 1.0) ** engine.sharpness
 
@@ -67,8 +68,8 @@ def limit(problem: em.AllDifferent, engine: em.ABC, logits: Tensor, label: int) 
 
 
 ENGINES = [
-    em.ABC(samples=20_000, kernel=kernel, sharpness=sharpness, scope=scope, seed=3)
-    for kernel, sharpness in (("fraction", 1.0), ("fraction", 3.0), ("exponential", 1.5), ("exponential", 0.0))
+    em.ABC(samples=20_000, weighting=weighting, sharpness=sharpness, scope=scope, seed=3)
+    for weighting, sharpness in (("fraction", 1.0), ("fraction", 3.0), ("exponential", 1.5), ("exponential", 0.0))
     for scope in ("global", "local")
 ]
 
@@ -86,11 +87,11 @@ def test_converges_to_the_weighted_average_over_all_assignments(engine: em.ABC, 
     assert abs(post.log_evidence.item() - log_mean.mean().item()) < 0.1
 
 
-@pytest.mark.parametrize("kernel", ["fraction", "exponential"])
-def test_mean_weight_estimates_its_expectation(kernel: str) -> None:
+@pytest.mark.parametrize("weighting", ["fraction", "exponential"])
+def test_mean_weight_estimates_its_expectation(weighting: str) -> None:
     """Unbiased, so the average over many rows is within five of its own standard errors."""
     problem, rows = small_problem(), 400
-    engine = em.ABC(samples=50, kernel=kernel, sharpness=2.0)
+    engine = em.ABC(samples=50, weighting=weighting, sharpness=2.0)
     logits = draw_logits(problem)
     post = em.posterior(problem, logits.expand(rows, -1, -1), VALID.expand(rows), engine)
     estimates = post.log_evidence.double().exp()
@@ -167,9 +168,9 @@ def test_variance_falls_as_one_over_the_number_of_samples() -> None:
         (em.Sudoku(4), em.ABC(samples=37, sharpness=2.0, seed=2**62 + 5)),
         (
             em.Sudoku(4, constraints="pairs"),
-            em.ABC(samples=40, kernel="exponential", scope="local", first_row=2**32 - 1),
+            em.ABC(samples=40, weighting="exponential", scope="local", first_row=2**32 - 1),
         ),
-        (small_problem(), em.ABC(samples=130, kernel="exponential", sharpness=1e3)),
+        (small_problem(), em.ABC(samples=130, weighting="exponential", sharpness=1e3)),
         (small_problem(), em.ABC(samples=33, target_ess=9.0, scope="local")),
         (small_problem(), em.Rejection(samples=65)),
         (em.Addition(2), em.ABC(samples=50, sharpness=3.0)),
@@ -228,7 +229,7 @@ def test_hard_zeros_and_certain_values_are_never_missed(value: int, size: float)
 def test_one_sample_is_its_own_posterior() -> None:
     problem = em.Sudoku(9)
     logits = draw_logits(problem, sd=0.1)
-    post = em.posterior(problem, logits, VALID, em.ABC(1, kernel="exponential", seed=8))
+    post = em.posterior(problem, logits, VALID, em.ABC(1, weighting="exponential", seed=8))
     assert torch.equal(post.marginals.argmax(-1), drawn(logits, 1, 8)[0])
     assert torch.equal(post.marginals.amax(-1), torch.ones(1, 9, 9))
     assert post.info["ess"].item() == 1.0
@@ -238,7 +239,7 @@ def test_one_sample_is_its_own_posterior() -> None:
 def test_weights_that_underflow_are_relative_to_the_best_sample(sharpness: float) -> None:
     problem = em.Sudoku(9, constraints="pairs")
     logits = draw_logits(problem)
-    post = em.posterior(problem, logits, VALID, em.ABC(500, kernel="exponential", sharpness=sharpness))
+    post = em.posterior(problem, logits, VALID, em.ABC(500, weighting="exponential", sharpness=sharpness))
     z = drawn(logits, 500, 0).flatten(1)
     first, second = problem.tables(torch.device("cpu")).pairs
     violated = (z[:, first] == z[:, second]).sum(1)
@@ -277,15 +278,15 @@ def test_rejection_is_reinforce_divided_by_the_evidence() -> None:
     torch.testing.assert_close(reinforce, -post.info["acceptance"].double() * em_gradient, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("kernel", ["fraction", "exponential"])
+@pytest.mark.parametrize("weighting", ["fraction", "exponential"])
 @pytest.mark.parametrize("scope", ["global", "local"])
-def test_sharpness_for_a_target_effective_sample_size(kernel: str, scope: str) -> None:
+def test_sharpness_for_a_target_effective_sample_size(weighting: str, scope: str) -> None:
     problem = em.Sudoku(9, constraints="pairs")
     logits = draw_logits(problem, batch=4) * torch.tensor([0.5, 1.0, 2.0, 3.0]).view(4, 1, 1, 1)
-    post = em.posterior(problem, logits, VALID.expand(4), em.ABC(1000, kernel, scope=scope, target_ess=100.0))
+    post = em.posterior(problem, logits, VALID.expand(4), em.ABC(1000, weighting, scope=scope, target_ess=100.0))
     torch.testing.assert_close(post.info["ess"], torch.full((4,), 100.0), rtol=1e-3, atol=0)
     assert len(set(post.info["sharpness"].tolist())) == 4
-    one = em.ABC(1000, kernel, post.info["sharpness"][2].item(), scope, first_row=2)
+    one = em.ABC(1000, weighting, post.info["sharpness"][2].item(), scope, first_row=2)
     again = em.posterior(problem, logits[2:3], VALID, one)
     torch.testing.assert_close(again.marginals[0], post.marginals[2], rtol=1e-3, atol=1e-5)
 
@@ -305,7 +306,7 @@ def test_more_values_than_the_fused_kernels_take() -> None:
     problem = em.AllDifferent([(0, 1), (1, 2)], n_variables=3, cardinality=20)
     logits = draw_logits(problem, batch=2)
     label = torch.tensor([1, 0])
-    engine = em.ABC(4000, kernel="exponential", sharpness=3.0)
+    engine = em.ABC(4000, weighting="exponential", sharpness=3.0)
     post = em.posterior(problem, logits, label, engine)
     z = drawn(logits, 4000, 0)
     violated = (z[..., 0] == z[..., 1]).double() + (z[..., 1] == z[..., 2])
@@ -341,7 +342,7 @@ def test_memory_does_not_grow_with_the_samples() -> None:
     ("arguments", "message"),
     [
         ({"samples": 0}, "samples"),
-        ({"kernel": "gaussian"}, "kernel"),
+        ({"weighting": "gaussian"}, "weighting"),
         ({"scope": "row"}, "scope"),
         ({"sharpness": -1.0}, "sharpness"),
         ({"sharpness": float("inf")}, "sharpness"),
@@ -397,3 +398,12 @@ def test_inside_a_compiled_graph(engine: em.Engine) -> None:
 
     compiled = torch.compile(marginals, backend="aot_eager", fullgraph=True)
     assert torch.equal(compiled(logits, label), marginals(logits, label))
+
+
+def test_the_earlier_name_of_the_weighting_still_works() -> None:
+    engine = em.ABC(kernel="exponential", seed=3)
+    assert engine == em.ABC(weighting="exponential", seed=3)
+    assert engine.kernel == "exponential"
+    assert replace(engine, seed=4) == em.ABC(weighting="exponential", seed=4)
+    with pytest.raises(TypeError, match="kernel is the earlier name of weighting"):
+        em.ABC(weighting="fraction", kernel="exponential")

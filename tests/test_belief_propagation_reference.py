@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.reference import all_different, enumeration, not_equal
-from emnesy_gpu.reference.symbols import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from tests.graphs import adjacency, sudoku_groups
 from tests.lists_of_assignments import every, grids
 

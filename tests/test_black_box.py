@@ -85,9 +85,9 @@ def test_specification_of_compiled_scores() -> None:
 def test_chunks_change_no_bit(monkeypatch: pytest.MonkeyPatch, engine: em.Engine) -> None:
     logits, label = inputs(5)
     expected = em.posterior(addition_as_black_box(), logits, label, engine)
-    monkeypatch.setattr(weighted_samples, "CHUNK", 40)
-    monkeypatch.setattr(weighted_samples, "HISTOGRAM", 130)
-    monkeypatch.setattr("emnesy_gpu.problems.black_box.ENUMERATED", 300)
+    monkeypatch.setattr(weighted_samples, "SYMBOLS_AT_A_TIME", 40)
+    monkeypatch.setattr(weighted_samples, "COUNTS_AT_A_TIME", 130)
+    monkeypatch.setattr("emnesy_gpu.problems.black_box.JOINTS_AT_A_TIME", 300)
     post = em.posterior(addition_as_black_box(), logits, label, engine)
     assert torch.equal(post.marginals, expected.marginals)
     assert torch.equal(post.log_evidence, expected.log_evidence)

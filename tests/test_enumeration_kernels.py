@@ -15,8 +15,8 @@ from torch import Tensor
 from emnesy_gpu.backends import kernels_for
 from emnesy_gpu.kernels.cpu.enumeration import circuit as enumeration_circuit
 from emnesy_gpu.kernels.cpu.enumeration import launch as cpu
+from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.reference import enumeration as reference
-from emnesy_gpu.reference.symbols import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from tests.backends import Backend
 from tests.lists_of_assignments import every, grids, random_list
 

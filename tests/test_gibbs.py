@@ -11,7 +11,7 @@ from torch import Tensor
 
 import emnesy_gpu as em
 from emnesy_gpu.backends import kernels_for
-from emnesy_gpu.ops.gibbs import annealed_factors, relative_prior
+from emnesy_gpu.inference.annealing import annealed_factors, relative_prior
 from tests.backends import Backend
 from tests.test_abc import draw_logits, small_problem
 

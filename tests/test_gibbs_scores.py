@@ -181,7 +181,7 @@ def test_neither_chunks_nor_the_batch_change_a_bit(monkeypatch, problem: em.Prob
     logits = draw_logits(problem, batch=7)
     label = torch.ones(7, *problem.label_shape, dtype=torch.int64)
     together = em.posterior(problem, logits, label, em.Gibbs(chains=5, sweeps=6, seed=9))
-    monkeypatch.setattr(weighted_samples, "CHUNK", chunk)
+    monkeypatch.setattr(weighted_samples, "SYMBOLS_AT_A_TIME", chunk)
     parts = [
         em.posterior(problem, logits[rows], label[rows], em.Gibbs(5, 6, seed=9, first_row=rows.start))
         for rows in (slice(0, 1), slice(1, 7))
@@ -202,7 +202,7 @@ def test_memory_is_bounded_in_rows_chains_and_values() -> None:
     problem = em.BlackBox(score, latent_shape=(5,), cardinality=2000)
     logits, label = draw_logits(problem, batch=3), torch.tensor([1, 2, 3])
     em.posterior(problem, logits, label, em.Gibbs(chains=100, sweeps=1))
-    assert weighted_samples.CHUNK / 2 < max(sizes) <= weighted_samples.CHUNK
+    assert weighted_samples.SYMBOLS_AT_A_TIME / 2 < max(sizes) <= weighted_samples.SYMBOLS_AT_A_TIME
 
 
 @pytest.mark.parametrize("penalty", [0.0, 2.0])

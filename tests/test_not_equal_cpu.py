@@ -12,9 +12,9 @@ from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.not_equal import launch as not_equal
 from emnesy_gpu.kernels.cpu.not_equal import linear as not_equal_linear
 from emnesy_gpu.kernels.cpu.not_equal.graph import RECOMPUTE, build_graph
+from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.reference import enumeration
 from emnesy_gpu.reference import not_equal as reference
-from emnesy_gpu.reference.symbols import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from tests.graphs import adjacency, greedy_phases, sudoku_pairs
 from tests.lists_of_assignments import every
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import pytest
 import torch
 
@@ -292,15 +294,18 @@ def test_wrong_problem(arguments, error, message) -> None:
 
 
 def test_wrong_engine() -> None:
-    class Odd(em.Engine):
-        inference = "no_such_inference"
+    @runtime_checkable
+    class OddProblem(Protocol):
+        def no_such_inference(self) -> None: ...
 
-    em.Problem.no_such_inference = lambda self: None
-    try:
-        with pytest.raises(em.UnsupportedEngineError, match=r"engines that do: em.Exact\(\), .*em.MAP\(\)"):
-            em.posterior(em.Addition(1), torch.zeros(1, 2, 1, 10), torch.zeros(1, 2, dtype=torch.int64), Odd())
-    finally:
-        del em.Problem.no_such_inference
+    class Odd(em.Engine):
+        asks = OddProblem
+
+        def infer(self, problem, logits, label, check):
+            raise AssertionError("no problem supports this engine")
+
+    with pytest.raises(em.UnsupportedEngineError, match=r"engines that do: em.Exact\(\), .*em.MAP\(\)"):
+        em.posterior(em.Addition(1), torch.zeros(1, 2, 1, 10), torch.zeros(1, 2, dtype=torch.int64), Odd())
     with pytest.raises(TypeError, match="engine must be an Engine"):
         em.posterior(em.Addition(1), torch.zeros(1, 2, 1, 10), torch.zeros(1, 2, dtype=torch.int64), "exact")
 

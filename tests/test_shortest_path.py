@@ -182,9 +182,9 @@ MISTAKES = [
         'scope "global" only',
     ),
     (
-        lambda: em.posterior(P, torch.zeros(2, 3, 4, 5), LABEL, em.ABC(kernel="fraction", rao_blackwell=True)),
+        lambda: em.posterior(P, torch.zeros(2, 3, 4, 5), LABEL, em.ABC(weighting="fraction", rao_blackwell=True)),
         em.UnsupportedEngineError,
-        'rao_blackwell works for em.ShortestPath with kernel "exponential"',
+        'rao_blackwell works for em.ShortestPath with weighting "exponential"',
     ),
     (
         lambda: em.posterior(em.Sudoku(4), torch.zeros(1, 4, 4, 4), torch.ones(1).long(), em.ABC(rao_blackwell=True)),

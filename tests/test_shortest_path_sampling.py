@@ -51,10 +51,10 @@ def enumerated(
 
 SAMPLERS = {
     "exponential": (em.ABC(samples=20000, sharpness=0.7, seed=1), "exponential", 0.7, "cells"),
-    "fraction": (em.ABC(samples=20000, kernel="fraction", sharpness=3.0, seed=2), "fraction", 3.0, "cells"),
+    "fraction": (em.ABC(samples=20000, weighting="fraction", sharpness=3.0, seed=2), "fraction", 3.0, "cells"),
     "rejection": (em.Rejection(samples=20000, seed=3), "exact", 1.0, "cells"),
     "cost": (em.ABC(samples=20000, sharpness=0.5, seed=4), "exponential", 0.5, "cost"),
-    "cost fraction": (em.ABC(samples=20000, kernel="fraction", seed=5), "fraction", 1.0, "cost"),
+    "cost fraction": (em.ABC(samples=20000, weighting="fraction", seed=5), "fraction", 1.0, "cost"),
     "changes": (em.ABC(samples=20000, sharpness=0.7, seed=6, rao_blackwell=True), "exponential", 0.7, "cells"),
 }
 
@@ -124,7 +124,7 @@ def test_changes_on_a_large_map_of_ties_equal_measuring_again() -> None:
 ENGINES = {
     "fixed": em.ABC(samples=40, sharpness=0.4, seed=3),
     "target": em.ABC(samples=40, target_ess=6, seed=4),
-    "fraction": em.ABC(samples=40, kernel="fraction", sharpness=2.0),
+    "fraction": em.ABC(samples=40, weighting="fraction", sharpness=2.0),
     "rejection": em.Rejection(samples=40, seed=5),
     "changes": em.ABC(samples=10, sharpness=0.5, seed=6, rao_blackwell=True),
 }
@@ -170,8 +170,8 @@ def test_results_do_not_depend_on_how_much_is_held_at_a_time(monkeypatch, name: 
     z = random_maps(problem, 5, seed=17)
     logits, label = soft_logits(z, 5, seed=18), problem.label(z)
     whole = em.posterior(problem, logits, label, ENGINES[name])
-    monkeypatch.setattr(ops, "CHUNK", 20)
-    monkeypatch.setattr(ops, "HISTOGRAM", 70)
+    monkeypatch.setattr(ops, "SCORES_AT_A_TIME", 20)
+    monkeypatch.setattr(ops, "COUNTS_AT_A_TIME", 70)
     parts = em.posterior(problem, logits, label, ENGINES[name])
     assert torch.equal(parts.marginals, whole.marginals)
     assert torch.equal(parts.log_evidence, whole.log_evidence)
@@ -295,7 +295,7 @@ def test_the_default_engine_weighs_by_the_cells_that_differ() -> None:
     z = random_maps(problem, 1, seed=28)
     logits, label = soft_logits(z, 5), problem.label(z)
     default = em.posterior(problem, logits, label)
-    expected = em.posterior(problem, logits, label, em.ABC(kernel="exponential", sharpness=1.0))
+    expected = em.posterior(problem, logits, label, em.ABC(weighting="exponential", sharpness=1.0))
     assert torch.equal(default.marginals, expected.marginals)
 
 

@@ -13,7 +13,7 @@ import emnesy_gpu.kernels.cpu
 import emnesy_gpu.reference
 from emnesy_gpu import checks
 from emnesy_gpu.backends import kernels_for
-from emnesy_gpu.reference import symbols
+from emnesy_gpu.kernels import status
 from tests.cases import Case
 
 CODES = {"POSSIBLE": 0, "IMPOSSIBLE": 1, "INVALID_LOGITS": 2, "INVALID_LABEL": 3}
@@ -25,7 +25,7 @@ def modules(package: ModuleType) -> list[ModuleType]:
 
 
 def test_every_name_has_the_same_code() -> None:
-    assert {name: getattr(symbols, name) for name in CODES} == CODES
+    assert {name: getattr(status, name) for name in CODES} == CODES
     spaces = [vars(module) for module in (checks, *modules(emnesy_gpu.reference), *modules(emnesy_gpu.kernels.cpu))]
     found = {(name, space[name]) for space in spaces for name in CODES if name in space}
     assert found == set(CODES.items())

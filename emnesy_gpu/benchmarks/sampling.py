@@ -39,12 +39,12 @@ def inputs(samples: int, batch: int, device: torch.device) -> tuple[em.Sudoku, T
 
 def engines(samples: int) -> dict[str, tuple[str, em.Engine]]:
     """What counts as a constraint, and the engine, of every method of the package."""
-    kernel = "exponential"
+    weighting = "exponential"
     return {
-        "fused": ("groups", em.ABC(samples, kernel, SHARPNESS)),
-        "fused pairs": ("pairs", em.ABC(samples, kernel, SHARPNESS)),
-        "fused local": ("groups", em.ABC(samples, kernel, SHARPNESS, scope="local")),
-        "fused ESS": ("groups", em.ABC(samples, kernel, target_ess=samples / 8)),
+        "fused": ("groups", em.ABC(samples, weighting, SHARPNESS)),
+        "fused pairs": ("pairs", em.ABC(samples, weighting, SHARPNESS)),
+        "fused local": ("groups", em.ABC(samples, weighting, SHARPNESS, scope="local")),
+        "fused ESS": ("groups", em.ABC(samples, weighting, target_ess=samples / 8)),
         "Gibbs 1x20": ("groups", em.Gibbs(chains=1, sweeps=20)),
         "Gibbs 8x20": ("groups", em.Gibbs(chains=8, sweeps=20)),
     }

@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.engines.engine import Engine, Posterior, UnsupportedEngineError
-from emnesy_gpu.problems import Problem, SamplingSettings
+from emnesy_gpu.engines.engine import Engine, Posterior
+from emnesy_gpu.errors import UnsupportedEngineError
+from emnesy_gpu.inference.results import Weighted
+from emnesy_gpu.inference.settings import SamplingSettings
 
-KERNELS = ("fraction", "exponential")
+WEIGHTINGS = ("fraction", "exponential")
 SCOPES = ("global", "local")
 
 
+@runtime_checkable
+class WeightedProblem(Protocol):
+    """What ``em.ABC`` and ``em.Rejection`` ask of a problem."""
+
+    def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
+        """Marginals from samples of the prior, weighted by the constraints that they satisfy.
+
+        Args:
+            logits: float [batch, *latent_shape, cardinality], detached; -inf is a hard zero.
+            label: int64 [batch, *label_shape].
+            settings: samples, weighting (None is the problem's own), sharpness, scope, target_ess, seed and first_row:
+                the engine.
+            check: raise ValueError for values of logits and label that are not allowed.
+
+        Returns:
+            ``Weighted``: marginals with the log of the mean weight as evidence, effective sample size, sharpness and
+            the share of the samples that have the label.
+
+        Raises ValueError for settings that the problem does not know.
+        """
+        ...
+
+
+@runtime_checkable
+class RaoBlackwellProblem(Protocol):
+    """What ``em.ABC(rao_blackwell=True)`` asks of a problem."""
+
+    def rao_blackwell_marginals(
+        self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool
+    ) -> Weighted:
+        """The same as ``weighted_marginals``, where every sample votes for all values of every symbol."""
+        ...
+
+
 @dataclass(frozen=True)
-class ABC(Engine):
+class ABC(Engine[WeightedProblem]):
     """Self-normalised importance sampling from the prior: q_i(v) = sum_t w(z_t) [z_ti = v] / sum_t w(z_t).
 
     A sample that satisfies s of the problem's C constraints has the weight
@@ -30,7 +67,7 @@ class ABC(Engine):
 
     Args:
         samples: S, per row, at least 1.
-        kernel: "fraction" or "exponential"; None takes the one that suits the problem: "exponential" for
+        weighting: "fraction" or "exponential"; None takes the one that suits the problem: "exponential" for
             ``em.ShortestPath``, "fraction" for all others.
         sharpness: at least 0; how much a violated constraint counts.
         scope: "global" weighs a sample by all constraints; "local" weighs every symbol by the constraints that touch
@@ -41,9 +78,10 @@ class ABC(Engine):
         first_row: the global index of row 0, for batches that are parts of a larger one.
         rao_blackwell: let every sample vote for all values of every symbol, each with the weight that the sample would
             have after that single change: q_i(v) ~ p_i(v) sum_t w(z_t with z_i = v). Less variance for the same
-            samples, and no value that none of them holds is lost. For ``em.ShortestPath`` with kernel "exponential", at
-            about the cost of a sample per cell of its path; for CUDA tensors too the work is done on the CPU. ``ess``
-            is that of the samples as drawn.
+            samples, and no value that none of them holds is lost. For ``em.ShortestPath`` with weighting
+            "exponential", at about the cost of a sample per cell of its path; the work is done on the CPU, for CUDA
+            tensors too. ``ess`` is that of the samples as drawn.
+        kernel: the earlier name of ``weighting``.
 
     ``log_evidence`` is the log of the mean weight, an estimate of log E[w(z)]; that is at least log p(y | x) and tends
     to it as the sharpness grows. With scope "local" it is the mean over the symbols of that log, of local weights.
@@ -66,22 +104,26 @@ class ABC(Engine):
     """
 
     samples: int = 1024
-    kernel: str | None = None
+    weighting: str | None = None
     sharpness: float = 1.0
     scope: str = "global"
     target_ess: float | None = None
     seed: int = 0
     first_row: int = 0
     rao_blackwell: bool = False
+    kernel: InitVar[str | None] = field(default=None, kw_only=True)
 
-    inference = "weighted_marginals"
+    asks = WeightedProblem
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, kernel: str | None) -> None:
+        if kernel is not None and self.weighting not in (None, kernel):
+            raise TypeError(f"kernel is the earlier name of weighting: give one, got {kernel!r} and {self.weighting!r}")
+        object.__setattr__(self, "weighting", self.weighting or kernel)
         checks.is_integer("samples", self.samples, 1, None)
         checks.is_integer("seed", self.seed, 0, 2**63 - 1)
         checks.is_integer("first_row", self.first_row, 0, None)
-        if self.kernel is not None and self.kernel not in KERNELS:
-            raise ValueError(f"kernel must be one of {KERNELS} or None, got {self.kernel!r}")
+        if self.weighting is not None and self.weighting not in WEIGHTINGS:
+            raise ValueError(f"weighting must be one of {WEIGHTINGS} or None, got {self.weighting!r}")
         if self.scope not in SCOPES:
             raise ValueError(f"scope must be one of {SCOPES}, got {self.scope!r}")
         if not 0.0 <= self.sharpness < float("inf"):
@@ -89,16 +131,17 @@ class ABC(Engine):
         if self.target_ess is not None and not 0.0 < self.target_ess <= self.samples:
             raise ValueError(f"target_ess must lie in (0, samples], got {self.target_ess!r}")
 
-    def infer(self, problem: Problem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
-        kernel = problem.kernel if self.kernel is None else self.kernel
-        if self.rao_blackwell and not (problem.rao_blackwell and kernel == "exponential"):
-            raise UnsupportedEngineError(
-                f'rao_blackwell works for em.ShortestPath with kernel "exponential", got {problem!r} and {kernel!r}'
-            )
-        settings = SamplingSettings(
-            self.samples, kernel, float(self.sharpness), self.scope, self.target_ess, self.seed, self.first_row,
-            self.rao_blackwell,
-        )  # fmt: skip
-        weighted = problem.weighted_marginals(logits, label, settings, check)
+    def infer(self, problem: WeightedProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
+        weighted = self._weighted(problem, logits, label, check)
         info = {"ess": weighted.ess, "sharpness": weighted.sharpness, "acceptance": weighted.acceptance}
         return Posterior(*weighted.marginals, info)
+
+    def _weighted(self, problem: WeightedProblem, logits: Tensor, label: Tensor, check: bool) -> Weighted:
+        if not self.rao_blackwell:
+            return problem.weighted_marginals(logits, label, self, check)
+        if not isinstance(problem, RaoBlackwellProblem):
+            raise UnsupportedEngineError(f"rao_blackwell works for em.ShortestPath, got {problem!r}")
+        return problem.rao_blackwell_marginals(logits, label, self, check)
+
+
+ABC.kernel = property(lambda self: self.weighting, doc="The earlier name of ``weighting``.")  # type: ignore[assignment, attr-defined]

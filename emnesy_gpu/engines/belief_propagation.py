@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.engines.engine import Engine, Posterior
-from emnesy_gpu.problems import LoopySettings, Problem
+from emnesy_gpu.inference.results import Beliefs
+from emnesy_gpu.inference.settings import LoopySettings
 
 SCHEDULES = ("serial", "flooding")
 FACTORS = ("all_different", "pairwise")
@@ -16,8 +18,29 @@ CONVERGED = 1e-4
 """The change of a message below which it counts as settled, where no tolerance is given."""
 
 
+@runtime_checkable
+class LoopyProblem(Protocol):
+    """What ``em.BeliefPropagation`` asks of a problem."""
+
+    def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
+        """Beliefs after some sweeps of messages.
+
+        Args:
+            logits: float [batch, *latent_shape, cardinality], detached; -inf is a hard zero.
+            label: int64 [batch, *label_shape].
+            settings: iterations, damping, schedule, factors and tolerance: the engine.
+            check: raise ValueError for values of logits and label that are not allowed.
+
+        Returns:
+            ``Beliefs``: marginals with the Bethe estimate of the evidence, sweeps done and the last change.
+
+        Raises ValueError for settings that the problem does not know.
+        """
+        ...
+
+
 @dataclass(frozen=True)
-class BeliefPropagation(Engine):
+class BeliefPropagation(Engine[LoopyProblem]):
     """Sum-product messages on a graph with cycles: approximate marginals, and the Bethe estimate of the evidence.
 
     Every sweep updates the messages of all factors, m_{f->i}(v) = sum over the other members of f of the product of
@@ -56,7 +79,7 @@ class BeliefPropagation(Engine):
     factors: str = "all_different"
     tolerance: float = 0.0
 
-    inference = "loopy_marginals"
+    asks = LoopyProblem
 
     def __post_init__(self) -> None:
         checks.is_integer("iterations", self.iterations, 0, None)
@@ -69,8 +92,7 @@ class BeliefPropagation(Engine):
         if not self.tolerance >= 0.0:
             raise ValueError(f"tolerance must be at least 0, got {self.tolerance!r}")
 
-    def infer(self, problem: Problem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
-        settings = LoopySettings(self.iterations, self.damping, self.schedule, self.factors, self.tolerance)
-        marginals, sweeps, change = problem.loopy_marginals(logits, label, settings, check)
+    def infer(self, problem: LoopyProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
+        marginals, sweeps, change = problem.loopy_marginals(logits, label, self, check)
         converged = change < (self.tolerance or CONVERGED)
         return Posterior(*marginals, {"iterations": sweeps, "change": change, "converged": converged})

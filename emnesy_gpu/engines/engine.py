@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
 from emnesy_gpu.problems import Problem
 
-
-class UnsupportedEngineError(ValueError):
-    """This engine cannot be used for this problem; the message names the engines that can."""
+P = TypeVar("P")
+"""What an engine asks of a problem: a protocol that the file of the engine defines."""
 
 
 @dataclass
@@ -33,13 +33,49 @@ class Posterior:
     info: dict[str, Any] = field(default_factory=dict)
 
 
-class Engine:
-    """An E-step strategy. ``inference`` names the method of ``Problem`` that it builds on."""
+class Engine(ABC, Generic[P]):
+    """An E-step strategy.
 
-    inference: ClassVar[str]
+    A subclass names what it asks of a problem, as a protocol of methods, and turns what they return into a posterior.
 
-    def infer(self, problem: Problem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
-        raise NotImplementedError
+    Attributes:
+        asks: a protocol without attributes, decorated with ``typing.runtime_checkable``. The engine works for the
+            problems whose class has its methods.
+    """
+
+    asks: ClassVar[type]
+
+    def supports(self, problem: Problem) -> bool:
+        """Whether the engine works for this problem."""
+        return issubclass(type(problem), self.asks)
+
+    @abstractmethod
+    def infer(self, problem: P, logits: Tensor, label: Tensor, check: bool) -> Posterior:
+        """The posterior of every row.
+
+        Args:
+            problem: one that ``supports`` accepts.
+            logits: float [batch, *latent_shape, cardinality], detached, of the right shape, any strides.
+            label: int64 [batch, *label_shape] on the same device.
+            check: raise ValueError for values that are not allowed: NaN and +inf logits, symbols without a finite
+                logit, labels out of range. Without it memory stays safe, and such rows are unspecified.
+        """
 
     def __repr__(self) -> str:
         return f"em.{type(self).__name__}()"
+
+
+class WrappedEngine(Engine[Any]):
+    """An engine that changes what another one is given or returns; it works for the same problems."""
+
+    def __init__(self, engine: Engine[Any]) -> None:
+        self.engine = engine
+
+    def supports(self, problem: Problem) -> bool:
+        return self.engine.supports(problem)
+
+    def infer(self, problem: Any, logits: Tensor, label: Tensor, check: bool) -> Posterior:
+        return self.engine.infer(problem, logits, label, check)
+
+    def __repr__(self) -> str:
+        return repr(self.engine)

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.engines.engine import Engine, Posterior
-from emnesy_gpu.problems import GibbsSettings, Problem
+from emnesy_gpu.inference.results import Chains
+from emnesy_gpu.inference.settings import ChainSettings
 
 MAX_SWEEPS = (1 << 16) - 1
 MAX_CHAINS = 1 << 16
 
 
+@runtime_checkable
+class GibbsProblem(Protocol):
+    """What ``em.Gibbs`` asks of a problem."""
+
+    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
+        """Marginals from annealed chains.
+
+        Args:
+            logits: float [batch, *latent_shape, cardinality], detached; -inf is a hard zero.
+            label: int64 [batch, *label_shape].
+            settings: chains, sweeps, penalty, seed and first_row: the engine.
+            check: raise ValueError for values of logits and label that are not allowed.
+
+        Returns:
+            ``Chains``: marginals with an estimate of the evidence, and the share of chains without a conflict.
+        """
+        ...
+
+
 @dataclass(frozen=True)
-class Gibbs(Engine):
+class Gibbs(Engine[GibbsProblem]):
     """Annealed, Rao-Blackwellised Gibbs sampling from p(z) ~ prior(z) exp(-penalty * conflicts(z)).
 
     Conflicts are pairs of equal symbols in a group, counted in every group, for ``em.Sudoku`` and ``em.AllDifferent``;
@@ -71,7 +92,7 @@ class Gibbs(Engine):
     seed: int = 0
     first_row: int = 0
 
-    inference = "gibbs_marginals"
+    asks = GibbsProblem
 
     def __post_init__(self) -> None:
         checks.is_integer("chains", self.chains, 1, MAX_CHAINS)
@@ -81,7 +102,6 @@ class Gibbs(Engine):
         if not 0.0 <= self.penalty < float("inf"):
             raise ValueError(f"penalty must be a finite number >= 0, got {self.penalty!r}")
 
-    def infer(self, problem: Problem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
-        settings = GibbsSettings(self.chains, self.sweeps, float(self.penalty), self.seed, self.first_row)
-        found = problem.gibbs_marginals(logits, label, settings, check)
+    def infer(self, problem: GibbsProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
+        found = problem.gibbs_marginals(logits, label, self, check)
         return Posterior(*found.marginals, {"satisfied": found.satisfied})

@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import Tensor
 
 from emnesy_gpu.engines.engine import Engine, Posterior
+from emnesy_gpu.inference.results import MapAssignment, per_row
 from emnesy_gpu.problems import Problem
 
 
-class MAP(Engine):
+@runtime_checkable
+class MapProblem(Protocol):
+    """What ``em.MAP`` asks of a problem. ``Problem.map_tractable`` says whether it can at its size."""
+
+    def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
+        """The jointly most probable assignment with the label, or what a search arrives at.
+
+        Args:
+            logits: float [batch, *latent_shape, cardinality], detached; -inf is a hard zero.
+            label: int64 [batch, *label_shape].
+            check: raise ValueError for values of logits and label that are not allowed.
+
+        Returns:
+            ``MapAssignment``. In rows that are not possible the assignment is any, with values in range.
+        """
+        ...
+
+
+class MAP(Engine[MapProblem]):
     """One-hot marginals at z* = argmax_z p(z | y, x), the jointly most probable assignment.
 
     ``log_evidence`` is log p(z* | x), a lower bound of log p(y | x). ``info["assignment"]`` holds z*, int64
     [batch, *latent_shape], and ``info["valid"]`` [batch] whether z* has the label: always, where the search is exact
     and the label possible. Deterministic, ties included: see the problem. Impossible labels give the prior.
+
+    >>> import torch, emnesy_gpu as em
+    >>> problem, logits = em.Addition(n_digits=1), torch.zeros(1, 2, 1, 10)
+    >>> logits[0, 0, 0, 3] = 1.0
+    >>> em.posterior(problem, logits, torch.tensor([[0, 7]]), em.MAP()).info["assignment"].flatten().tolist()
+    [3, 4]
     """
 
-    inference = "map_assignment"
+    asks = MapProblem
 
-    def infer(self, problem: Problem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
+    def supports(self, problem: Problem) -> bool:
+        return super().supports(problem) and problem.map_tractable
+
+    def infer(self, problem: MapProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         assignment, log_joint, possible, valid = problem.map_assignment(logits, label, check)
-        one_hot = torch.nn.functional.one_hot(assignment, problem.cardinality).to(log_joint.dtype)
+        one_hot = torch.nn.functional.one_hot(assignment, logits.shape[-1]).to(log_joint.dtype)
         prior = torch.softmax(logits.to(log_joint.dtype), -1)
-        where = possible.view(-1, *[1] * (logits.dim() - 1))
-        marginals = torch.where(where, one_hot, prior)
-        return Posterior(
-            marginals, log_joint, possible, {"assignment": assignment, "valid": possible if valid is None else valid}
-        )
+        marginals = torch.where(per_row(possible, logits), one_hot, prior)
+        info = {"assignment": assignment, "valid": possible if valid is None else valid}
+        return Posterior(marginals, log_joint, possible, info)

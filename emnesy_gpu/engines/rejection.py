@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from emnesy_gpu import checks
+from emnesy_gpu.engines.abc import WeightedProblem
 from emnesy_gpu.engines.engine import Engine, Posterior
-from emnesy_gpu.problems import Problem, SamplingSettings
 
 
 @dataclass(frozen=True)
-class Rejection(Engine):
+class Rejection(Engine[WeightedProblem]):
     """Marginals of the samples from the prior that have the label: q_i(v) = sum_t [label(z_t) = y, z_ti = v] / hits.
 
     Unbiased given the number of hits, and exact in the limit; useful where p(y | x) * samples is well above 1. The EM
@@ -40,14 +41,19 @@ class Rejection(Engine):
     seed: int = 0
     first_row: int = 0
 
-    inference = "weighted_marginals"
+    asks = WeightedProblem
+
+    # The other settings of weighted samples: only samples that have the label count, all of them alike.
+    weighting: ClassVar[str] = "exact"
+    sharpness: ClassVar[float] = 1.0
+    scope: ClassVar[str] = "global"
+    target_ess: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
         checks.is_integer("samples", self.samples, 1, None)
         checks.is_integer("seed", self.seed, 0, 2**63 - 1)
         checks.is_integer("first_row", self.first_row, 0, None)
 
-    def infer(self, problem: Problem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
-        settings = SamplingSettings(self.samples, "exact", 1.0, "global", None, self.seed, self.first_row)
-        weighted = problem.weighted_marginals(logits, label, settings, check)
+    def infer(self, problem: WeightedProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
+        weighted = problem.weighted_marginals(logits, label, self, check)
         return Posterior(*weighted.marginals, {"acceptance": weighted.acceptance})

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from emnesy_gpu.philox import MASK, philox_words
 
-CHUNK = 1 << 22
-"""Booleans held at a time, one per sample and listed assignment."""
+LISTED_AT_A_TIME = 1 << 22
+"""Booleans that are held at a time, one for each sample and listed assignment."""
 
 
 def sample_invalid(logits: Tensor, assignments: Tensor, n_samples: int, seed: int, rows: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def sample_invalid(logits: Tensor, assignments: Tensor, n_samples: int, seed: in
     complete (z_<i, v) to one of the assignments. The draw of symbol i takes the first word of the Philox counter
     (i, sample, row). Where nothing but valid assignments has positive probability, the symbols follow their prior.
     """
-    step = max(1, CHUNK // max(1, len(assignments) * len(logits)))
+    step = max(1, LISTED_AT_A_TIME // max(1, len(assignments) * len(logits)))
     parts = [
         _some_samples(logits, assignments, torch.arange(first, min(n_samples, first + step)), seed, rows)
         for first in range(0, n_samples, step)

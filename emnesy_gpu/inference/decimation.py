@@ -7,9 +7,16 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from emnesy_gpu.kernels.status import INVALID_LABEL
+
 SWEEPS = 10
+"""Of max-product belief propagation in a round."""
+
 CERTAIN = 0.999
+"""The belief above which a symbol is fixed."""
+
 TOLERANCE = 1e-3
+"""The change of a message (a probability) below which a round stops its sweeps."""
 
 
 def decimate(
@@ -41,4 +48,4 @@ def decimate(
         if symbols.device.type == "cpu" and not bool(open_symbols.any()):
             break
     broken = (label < 0) | (label > 1)
-    return symbols.argmax(-1), torch.where(broken, 3, first_status).to(torch.uint8)
+    return symbols.argmax(-1), torch.where(broken, INVALID_LABEL, first_status).to(torch.uint8)

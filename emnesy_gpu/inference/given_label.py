@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from emnesy_gpu import checks
-from emnesy_gpu.backends import kernels_for
-
-POSSIBLE, IMPOSSIBLE = 0, 1
-
-Beliefs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-"""Marginals, log evidence, status, sweeps and change."""
-
-
-def raise_for_status(status: Tensor, logits: Tensor, label: Tensor) -> None:
-    checks.raise_for_status(status, logits, label, "1 (valid) or 0 (invalid)", 2)
+from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 
 def surely_valid(label: Tensor) -> bool:
@@ -54,20 +42,6 @@ def given_label(
         torch.where(invalid, log_evidence, log_valid),
         torch.where(invalid, new_status, status),
     )
-
-
-def loopy_posterior(
-    stem: str, logits: Tensor, label: Tensor, graph: tuple[Any, ...], settings: tuple[Any, ...], check: bool
-) -> Beliefs:
-    """Loopy belief propagation by the kernels of a stem, given the label; logits [batch, *symbols, K]."""
-    kernels = kernels_for(stem, logits.device)
-    symbols = logits.flatten(1, -2).contiguous()
-    results = kernels.belief_propagation(symbols, label.contiguous(), *graph, *settings)
-    valid, log_valid, status, sweeps, change = results
-    if check:
-        raise_for_status(status, logits, label)
-    marginals, log_evidence, status = given_label(symbols, label, valid, log_valid, status)
-    return marginals.view_as(logits), log_evidence, status, sweeps, change
 
 
 def map_given_label(

@@ -1,4 +1,4 @@
-"""Weights of samples from the number of constraints that they satisfy: thresholds, kernels, effective sample sizes.
+"""Weights of samples from the number of constraints that they satisfy: thresholds, weightings, effective sample sizes.
 
 A score row r counts the samples by how many of its ``totals[r]`` constraints they satisfy. There is one row for all
 symbols, or one per symbol with the constraints that touch it. The last of its ``width`` columns is for the samples in
@@ -13,7 +13,12 @@ import math
 import torch
 from torch import Tensor
 
-KERNELS = ("fraction", "exponential", "exact")
+from emnesy_gpu.inference.results import result_dtype
+from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
+
+WEIGHTINGS = ("fraction", "exponential", "exact")
+"""The last one keeps the samples that satisfy all constraints, and is what ``em.Rejection`` takes."""
+
 WORD_BITS = 31
 ONE = (1 << 24) - 1
 """The largest integer weight. A block of 256 samples adds up to less than 2^32."""
@@ -36,14 +41,14 @@ def thresholds(logits: Tensor) -> Tensor:
     return (cumulative[..., :-1] * scale).nan_to_num_(0.0).round_().sub_(1.0).to(torch.int32)
 
 
-def exponents(kernel: str, totals: Tensor, width: int) -> Tensor:
+def exponents(weighting: str, totals: Tensor, width: int) -> Tensor:
     """[rows, width]: the log weight at sharpness 1, to be multiplied by the sharpness; -inf for weight 0."""
     satisfied = torch.arange(width, dtype=torch.float64, device=totals.device).repeat(len(totals), 1)
     satisfied[:, -1] = totals
-    if kernel == "exact":
+    if weighting == "exact":
         return torch.where(torch.arange(width, device=totals.device) == width - 1, 0.0, NEG_INF).expand(satisfied.shape)
     every = totals.double()[:, None]
-    if kernel == "exponential":
+    if weighting == "exponential":
         return (satisfied - every).clamp(max=0.0)
     return torch.where(every > 0, (satisfied / every.clamp_min(1.0)).clamp(max=1.0).log(), 0.0)
 
@@ -123,3 +128,23 @@ def sharpness_for(exponents: Tensor, counts: Tensor, target_ess: float) -> Tenso
         found.add_(enough(found + step), alpha=step)
     found = found.exp2_().masked_fill_(all_of_them, 2.0**highest).masked_fill_(none, 0.0)
     return found[:, 0, 0]
+
+
+def weighted_posterior(
+    logits: Tensor, histogram: Tensor, log_evidence: Tensor, status: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Marginals like the logits, log evidence and status from samples added up by the value of each symbol.
+
+    histogram: weights [batch, N, K], integers or float64. A row without any weight is IMPOSSIBLE; rows that are not
+    POSSIBLE get the prior and -inf.
+    """
+    dtype = result_dtype(logits)
+    total = histogram.sum(-1, keepdim=True)
+    marginals = (histogram.double() / total).to(dtype)
+    none = (total == 0).flatten(1).any(1) | (status > POSSIBLE)
+    if none.device.type != "cpu" or bool(none.any()):
+        status = torch.where(none & (status == POSSIBLE), IMPOSSIBLE, status).to(status.dtype)
+        prior = torch.softmax(logits.flatten(1, -2).to(dtype), -1)
+        marginals = torch.where(none[:, None, None], prior, marginals)
+        log_evidence = torch.where(none, NEG_INF, log_evidence)
+    return marginals.view(logits.shape), log_evidence.to(dtype), status

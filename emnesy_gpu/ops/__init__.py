@@ -1,19 +1,16 @@
-"""Every operator of the package: schema, implementation and shape function, a module per stem.
+"""Every operator of the package: schema, implementation and shapes, a module per stem. Importing registers them all.
 
 The operators are opaque to torch.compile and carry no autograd formula: the public functions detach their
 inputs. Value checks run inside the operators, where they do not break a compiled graph; ``check=False``
 leaves them out, and with them the only synchronisation with a GPU.
 """
 
-from emnesy_gpu.ops import (  # noqa: F401 - importing registers
-    abc_sampling,
-    all_different,
-    carry_chain,
-    enumeration,
-    gibbs,
-    grid_paths,
-    not_equal,
-)
+import importlib
+import pkgutil
+
 from emnesy_gpu.ops.registry import NAMES
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
 
 __all__ = ["NAMES"]

@@ -9,21 +9,23 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, float64, int32, int64, uint8
+from torch import Tensor, float64, int32, uint8
 
 from emnesy_gpu import checks
 from emnesy_gpu.backends import kernels_for
 from emnesy_gpu.inference import importance
-from emnesy_gpu.inference.given_label import IMPOSSIBLE, POSSIBLE, raise_for_status
-from emnesy_gpu.ops.registry import register, result_dtype, row_results
+from emnesy_gpu.ops.registry import operator
+from emnesy_gpu.ops.results import WeightedResults, drawn_results, weighted_results
 
 COUNT, WEIGH = 1, 2
-PILOT = 256
+"""What a pass does with a row: count its samples by score, or add up their weights too."""
 
-Weighted = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+PILOT_SAMPLES = 256
+"""Samples of a row that the guess of its best weight comes from."""
 
 
-def _posterior(
+@operator(weighted_results)
+def abc_sampling_posterior(
     logits: Tensor,
     label: Tensor,
     constraints: Tensor,
@@ -36,8 +38,8 @@ def _posterior(
     seed: int,
     first_row: int,
     check: bool,
-) -> Weighted:
-    """Marginals, log evidence, status; effective sample size, sharpness and how many samples have the label [batch].
+) -> WeightedResults:
+    """``constraints`` and ``incident`` are those of ``emnesy_gpu.reference.abc_sampling``.
 
     exponents: float64 [R, width], the log weight at sharpness 1 for each score given label 1; span: the range of the
     finite ones.
@@ -45,7 +47,7 @@ def _posterior(
     symbols = logits.flatten(1, -2)
     status = checks.row_status(symbols, label, 2)
     if check:
-        raise_for_status(status, logits, label)
+        checks.raise_for_validity(status, logits, label)
     invalid = label == 0
     exponents = torch.where(invalid[:, None, None], importance.invalid_exponents(exponents), exponents)
     samples = _Samples(importance.thresholds(symbols), constraints, incident, n_samples, seed, first_row)
@@ -58,7 +60,7 @@ def _posterior(
     ess, log_evidence = importance.evidence(log_weights, counts)
     all_hold = counts[:, 0, -1]
     matches = torch.where(invalid, n_samples - all_hold, all_hold)
-    marginals, log_evidence, status = _normalised(logits, histogram, log_evidence, status)
+    marginals, log_evidence, status = importance.weighted_posterior(logits, histogram, log_evidence, status)
     return marginals, log_evidence, status, ess.to(log_evidence.dtype), levels.to(log_evidence.dtype), matches
 
 
@@ -97,7 +99,9 @@ class _Samples(NamedTuple):
         """
         guess = log_weights.new_zeros((*log_weights.shape[:2], 1))
         if wide:
-            guess = importance.guess_best(log_weights, self.count_scores(log_weights, min(self.n_samples, PILOT)))
+            guess = importance.guess_best(
+                log_weights, self.count_scores(log_weights, min(self.n_samples, PILOT_SAMPLES))
+            )
         weights = importance.integer_weights(log_weights, guess)
         work = torch.full(log_weights.shape[:1], WEIGH, dtype=uint8, device=log_weights.device)
         counts, histogram = self.weigh(weights, work)
@@ -109,49 +113,10 @@ class _Samples(NamedTuple):
         return counts, histogram
 
 
-def _normalised(
-    logits: Tensor, histogram: Tensor, log_evidence: Tensor, status: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    dtype = result_dtype(logits)
-    total = histogram.sum(-1, keepdim=True)
-    marginals = (histogram.double() / total).to(dtype)
-    none = (total == 0).flatten(1).any(1) | (status > POSSIBLE)
-    if none.device.type != "cpu" or bool(none.any()):
-        status = torch.where(none & (status == POSSIBLE), IMPOSSIBLE, status).to(status.dtype)
-        prior = torch.softmax(logits.flatten(1, -2).to(dtype), -1)
-        marginals = torch.where(none[:, None, None], prior, marginals)
-        log_evidence = torch.where(none, importance.NEG_INF, log_evidence)
-    return marginals.view(logits.shape), log_evidence.to(dtype), status
-
-
-def _posterior_fake(logits: Tensor, *_others: object) -> Weighted:
-    marginals, log_evidence, status = row_results(logits)
-    like = torch.empty_like
-    matches = logits.new_empty(len(logits), dtype=int64)
-    return marginals, log_evidence, status, like(log_evidence), like(log_evidence), matches
-
-
-def _draw(logits: Tensor, n_samples: int, seed: int, first_row: int, first_sample: int) -> Tensor:
+@operator(drawn_results)
+def abc_sampling_draw(logits: Tensor, n_samples: int, seed: int, first_row: int, first_sample: int) -> Tensor:
     """int64 [n_samples, batch, *symbols], independent draws from the prior."""
     thresholds = importance.thresholds(logits.flatten(1, -2))
     kernels = kernels_for("abc_sampling", logits.device)
-    z = kernels.draw(thresholds, n_samples, seed, first_row, first_sample)
+    z: Tensor = kernels.draw(thresholds, n_samples, seed, first_row, first_sample)
     return z.view(n_samples, *logits.shape[:-1])
-
-
-def _draw_fake(logits: Tensor, n_samples: int, seed: int, first_row: int, first_sample: int) -> Tensor:
-    return logits.new_empty((n_samples, *logits.shape[:-1]), dtype=int64)
-
-
-register(
-    "abc_sampling_posterior(Tensor logits, Tensor label, Tensor constraints, Tensor incident, Tensor exponents,"
-    " float span, float sharpness, float target_ess, SymInt n_samples, int seed, int first_row, bool check)"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-    _posterior,
-    _posterior_fake,
-)
-register(
-    "abc_sampling_draw(Tensor logits, SymInt n_samples, int seed, int first_row, int first_sample) -> Tensor",
-    _draw,
-    _draw_fake,
-)

@@ -7,7 +7,7 @@ from the counts. A second pass draws those samples again that have a weight, wit
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, float64, int32, int64
@@ -15,10 +15,9 @@ from torch import Tensor, float64, int32, int64
 from emnesy_gpu import checks
 from emnesy_gpu.backends import kernels_for
 from emnesy_gpu.inference import importance
-from emnesy_gpu.inference.given_label import IMPOSSIBLE, POSSIBLE
-from emnesy_gpu.ops.registry import register, result_dtype, row_results
-
-Weighted = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+from emnesy_gpu.kernels.status import INVALID_LABEL
+from emnesy_gpu.ops.registry import operator
+from emnesy_gpu.ops.results import WeightedResults, path_results, weighted_results
 
 ON_PATH, START, GOAL = 1, 2, 4
 """Bits of a label's cells."""
@@ -26,10 +25,10 @@ ON_PATH, START, GOAL = 1, 2, 4
 LEVELS = 1 << 14
 """Fractions are rounded down to multiples of 1 / LEVELS; cost gaps of more than LEVELS tenths count as that."""
 
-CHUNK = 1 << 15
+SCORES_AT_A_TIME = 1 << 15
 """Samples whose scores are held at a time."""
 
-HISTOGRAM = 1 << 19
+COUNTS_AT_A_TIME = 1 << 19
 """Counts of scores that are held at a time."""
 
 LARGEST_GAIN = 600.0
@@ -56,9 +55,9 @@ def checked_ends(logits: Tensor, label: Tensor, check: bool) -> tuple[Tensor, Te
 
 
 def _checked_status(logits: Tensor, label: Tensor, fine: Tensor, check: bool) -> Tensor:
-    status = torch.where(fine, checks.row_status(logits, label, None), checks.INVALID_LABEL).to(torch.uint8)
-    if check and status.numel() and int(status.max()) == checks.INVALID_LABEL:
-        row = int((status == checks.INVALID_LABEL).nonzero()[0])
+    status = torch.where(fine, checks.row_status(logits, label, None), INVALID_LABEL).to(torch.uint8)
+    if check and status.numel() and int(status.max()) == INVALID_LABEL:
+        row = int((status == INVALID_LABEL).nonzero()[0])
         raise ValueError(
             f"label[{row}] must be a mask of 0 and 1, with either no ends marked or one start (+2) and one goal (+4),"
             f" got values {label[row].unique().tolist()}"
@@ -68,13 +67,32 @@ def _checked_status(logits: Tensor, label: Tensor, fine: Tensor, check: bool) ->
     return status
 
 
-def _posterior(
+class _Maps(NamedTuple):
+    """What samples of maps are scored by: int32 costs [K] of the values; masks, starts and goals of the labels."""
+
+    costs: Tensor
+    mask: Tensor
+    start: Tensor
+    goal: Tensor
+
+
+class _Weighting(NamedTuple):
+    """How a sampled path is scored, and what its score weighs: see ``_columns``."""
+
+    score: str
+    weighting: str
+    sharpness: float
+    target_ess: float
+
+
+@operator(weighted_results)
+def grid_paths_posterior(
     logits: Tensor,
     label: Tensor,
     costs: Tensor,
     unit: int,
     score: str,
-    kernel: str,
+    weighting: str,
     sharpness: float,
     target_ess: float,
     n_samples: int,
@@ -82,65 +100,48 @@ def _posterior(
     first_row: int,
     rao_blackwell: bool,
     check: bool,
-) -> Weighted:
-    """Marginals, log evidence, status; effective sample size, sharpness and how many samples have the label [batch].
-
-    costs: int32 [K], positive; unit: what a tenth is in them; score and kernel: see ``_columns``.
-    """
+) -> WeightedResults:
+    """costs: int32 [K], positive; unit: what a tenth is in them; score and weighting: see ``_columns``."""
     start, goal, fine = ends(label)
     status = _checked_status(logits, label, fine, check)
     mask = (label & ON_PATH).to(torch.uint8).contiguous()
-    exponents = _exponents(score, kernel, mask.shape[1] * mask.shape[2], logits.device)
-    step = max(1, min(CHUNK // n_samples, HISTOGRAM // len(exponents)))
+    how = _Weighting(score, weighting, sharpness, target_ess)
+    exponents = _exponents(score, weighting, mask.shape[1] * mask.shape[2], logits.device)
+    step = max(1, min(SCORES_AT_A_TIME // n_samples, COUNTS_AT_A_TIME // len(exponents)))
     parts = []
     for row in range(0, max(len(logits), 1), step):
         some = slice(row, row + step)
-        maps = costs, mask[some], start[some], goal[some]
-        samples = _Samples(logits[some], maps, unit, score, kernel, n_samples, seed, first_row + row)
-        parts.append(_weigh(samples, exponents, sharpness, target_ess, rao_blackwell))
+        maps = _Maps(costs, mask[some], start[some], goal[some])
+        samples = _Samples(logits[some], maps, unit, how, n_samples, seed, first_row + row)
+        parts.append(_weigh(samples, exponents, how, rao_blackwell))
     histogram, log_evidence, ess, levels, matches = (torch.cat(column) for column in zip(*parts, strict=True))
-    total = histogram.sum(-1, keepdim=True)
-    none = (total == 0).flatten(1).any(1) | (status > POSSIBLE)
-    status = torch.where(none & (status == POSSIBLE), IMPOSSIBLE, status).to(status.dtype)
-    dtype = result_dtype(logits)
-    marginals = (histogram / total).to(dtype).view(logits.shape)
-    marginals = torch.where(none.view(-1, 1, 1, 1), torch.softmax(logits.to(dtype), -1), marginals)
-    log_evidence = torch.where(none, importance.NEG_INF, log_evidence)
-    return marginals, log_evidence.to(dtype), status, ess.to(dtype), levels.to(dtype), matches
+    marginals, log_evidence, status = importance.weighted_posterior(logits, histogram, log_evidence, status)
+    dtype = log_evidence.dtype
+    return marginals, log_evidence, status, ess.to(dtype), levels.to(dtype), matches
 
 
 class _Samples:
-    """The samples of some rows: scores and weighted histograms, CHUNK of them at a time."""
+    """The samples of some rows: scores and weighted histograms, SCORES_AT_A_TIME of them at a time."""
 
     def __init__(
-        self,
-        logits: Tensor,
-        maps: tuple[Tensor, Tensor, Tensor, Tensor],
-        unit: int,
-        score: str,
-        kernel: str,
-        n_samples: int,
-        seed: int,
-        first_row: int,
+        self, logits: Tensor, maps: _Maps, unit: int, how: _Weighting, n_samples: int, seed: int, first_row: int
     ) -> None:
-        """maps: costs of the classes; label masks, starts and goals."""
         self.kernels: Any = kernels_for("grid_paths", logits.device)
-        self.logits, self.mask = logits, maps[1]
-        self.unit, self.score, self.kernel = unit, score, kernel
+        self.logits, self.mask, self.unit, self.how = logits, maps.mask, unit, how
         self.n_samples, self.seed, self.first_row = n_samples, seed, first_row
         self.thresholds = importance.thresholds(logits.flatten(1, -2))
         self.maps = self.thresholds, *maps
-        self.step = max(1, CHUNK // max(len(logits), 1))
+        self.step = max(1, SCORES_AT_A_TIME // max(len(logits), 1))
         self._only: tuple[Tensor, Tensor] | None = None
 
-    def chunks(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """First sample, column of each sample by score [batch, chunk], and whether its path is the label."""
+    def parts(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """First sample, column of each sample by score [batch, count], and whether its path is the label."""
         for first in range(0, self.n_samples, self.step):
             count = min(self.step, self.n_samples - first)
             found = self._only
             if found is None:
                 facts = self.kernels.score(*self.maps, count, self.seed, self.first_row, first)
-                found = _columns(self.score, self.kernel, facts, self.mask, self.unit)
+                found = _columns(self.how, facts, self.mask, self.unit)
             if count == self.n_samples:
                 self._only = found
             yield first, *found
@@ -148,7 +149,7 @@ class _Samples:
     def histogram(self, weights: Tensor) -> Tensor:
         """float64 [batch, N, K] from int32 weights [batch, columns]."""
         total = torch.zeros(self.logits.flatten(1, -2).shape, dtype=int64, device=weights.device)
-        for first, columns, _ in self.chunks():
+        for first, columns, _ in self.parts():
             of_samples = weights.gather(1, columns)
             total += self.kernels.histogram(self.thresholds, of_samples, self.seed, self.first_row, first)
         return total.double()
@@ -161,21 +162,21 @@ class _Samples:
 
 
 def _weigh(
-    samples: _Samples, exponents: Tensor, sharpness: float, target_ess: float, rao_blackwell: bool
+    samples: _Samples, exponents: Tensor, how: _Weighting, rao_blackwell: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Histogram float64 [batch, N, K], log evidence, effective sample size, sharpness, matches [batch]."""
+    """Histogram [batch, N, K], log evidence, effective sample size, sharpness, matches [batch]."""
     batch, device = len(samples.mask), exponents.device
     counts = torch.zeros(batch, len(exponents), dtype=int64, device=device)
     matches = torch.zeros(batch, dtype=int64, device=device)
-    for _, columns, equal in samples.chunks():
+    for _, columns, equal in samples.parts():
         counts.scatter_add_(1, columns, torch.ones_like(columns))
         matches += equal.sum(1)
     counts, every = counts[:, None], exponents.expand(batch, 1, -1)
-    levels = torch.full((batch,), sharpness, dtype=float64, device=device)
-    if target_ess > 0:
+    levels = torch.full((batch,), how.sharpness, dtype=float64, device=device)
+    if how.target_ess > 0:
         # Most columns are empty; finding out which are would synchronise a GPU.
         used = (counts > 0).flatten(0, 1).any(0) if device.type == "cpu" and batch > 0 else slice(None)
-        levels = importance.sharpness_for(every[..., used], counts[..., used], target_ess)
+        levels = importance.sharpness_for(every[..., used], counts[..., used], how.target_ess)
     log_weights = importance.log_weights(every, levels)
     best = importance.best_seen(log_weights, counts)
     if rao_blackwell:
@@ -187,7 +188,7 @@ def _weigh(
     return histogram, log_evidence, ess, levels, matches
 
 
-def _columns(score: str, kernel: str, facts: Tensor, mask: Tensor, unit: int) -> tuple[Tensor, Tensor]:
+def _columns(how: _Weighting, facts: Tensor, mask: Tensor, unit: int) -> tuple[Tensor, Tensor]:
     """The column that counts each sample, the last one for the best score; and whether its path is the label.
 
     facts: int32 [4, batch, samples] of the kernels. Scores: "cells", how many are on path and label or on one only;
@@ -196,23 +197,23 @@ def _columns(score: str, kernel: str, facts: Tensor, mask: Tensor, unit: int) ->
     shared, length, path_cost, label_cost = facts.long()
     union = mask.flatten(1).sum(1)[:, None] + length - shared
     differing, equal = union - shared, union == shared
-    if kernel == "exact":
+    if how.weighting == "exact":
         return equal.long(), equal
-    if score == "cells":
+    if how.score == "cells":
         fraction = (shared * LEVELS) // union
-        return (fraction if kernel == "fraction" else 2 * mask.shape[1] * mask.shape[2] - differing), equal
+        return (fraction if how.weighting == "fraction" else 2 * mask.shape[1] * mask.shape[2] - differing), equal
     path_cost, label_cost = path_cost // unit, label_cost // unit
-    if kernel == "fraction":
+    if how.weighting == "fraction":
         fraction = torch.where(label_cost > path_cost, path_cost * LEVELS // label_cost.clamp_min(1), LEVELS)
         return fraction, equal
     return LEVELS - (label_cost - path_cost).clamp(0, LEVELS), equal
 
 
-def _exponents(score: str, kernel: str, n_cells: int, device: torch.device) -> Tensor:
+def _exponents(score: str, weighting: str, n_cells: int, device: torch.device) -> Tensor:
     """float64 [columns]: the log weight at sharpness 1."""
-    if kernel == "exact":
+    if weighting == "exact":
         return torch.tensor([importance.NEG_INF, 0.0], dtype=float64, device=device)
-    if kernel == "fraction":
+    if weighting == "fraction":
         return (torch.arange(LEVELS + 1, dtype=float64, device=device) / LEVELS).log()
     if score == "cells":
         return torch.arange(-2.0 * n_cells, 1.0, dtype=float64, device=device)
@@ -221,34 +222,14 @@ def _exponents(score: str, kernel: str, n_cells: int, device: torch.device) -> T
 
 def run_gibbs_chains(prior: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
     """See ``emnesy_gpu.kernels.cpu.grid_paths.gibbs``: CPU tensors only, and no operator for that."""
-    return kernels_for("grid_paths_gibbs", prior.device).run_chains(prior, *others)  # type: ignore[no-any-return]
+    from emnesy_gpu.kernels.cpu.grid_paths.gibbs import run_chains
+
+    return run_chains(prior, *others)
 
 
-def _posterior_fake(logits: Tensor, *_: object) -> Weighted:
-    marginals, log_evidence, status = row_results(logits)
-    like = torch.empty_like
-    return marginals, log_evidence, status, like(log_evidence), like(log_evidence), like(status, dtype=int64)
-
-
-def _shortest_path(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+@operator(path_results)
+def grid_paths_shortest_path(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
     """Cells on the cheapest path, uint8 [batch, H, W], and its cost; int32 costs >= 1, start and goal [batch]."""
     tensors = (tensor.contiguous() for tensor in (costs, start, goal))
-    return kernels_for("grid_paths", costs.device).shortest_path(*tensors)
-
-
-def _shortest_path_fake(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
-    return costs.new_empty(costs.shape, dtype=torch.uint8), costs.new_empty(len(costs))
-
-
-register(
-    "grid_paths_posterior(Tensor logits, Tensor label, Tensor costs, int unit, str score, str kernel, float sharpness,"
-    " float target_ess, SymInt n_samples, int seed, int first_row, bool rao_blackwell, bool check)"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-    _posterior,
-    _posterior_fake,
-)
-register(
-    "grid_paths_shortest_path(Tensor costs, Tensor start, Tensor goal) -> (Tensor, Tensor)",
-    _shortest_path,
-    _shortest_path_fake,
-)
+    mask, total = kernels_for("grid_paths", costs.device).shortest_path(*tensors)
+    return mask, total

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from emnesy_gpu.inference.given_label import Beliefs, loopy_posterior
-from emnesy_gpu.ops.registry import loopy_results, register
+from emnesy_gpu.ops.loopy import loopy_posterior
+from emnesy_gpu.ops.registry import operator
+from emnesy_gpu.ops.results import LoopyResults, loopy_results
 
 
-def _belief_propagation(
+@operator(loopy_results)
+def not_equal_belief_propagation(
     logits: Tensor,
     label: Tensor,
     neighbours: Tensor,
@@ -22,19 +24,6 @@ def _belief_propagation(
     tolerance: float,
     maximise: bool,
     check: bool,
-) -> Beliefs:
+) -> LoopyResults:
     graph, settings = (neighbours, reverse, order, list(phases)), (iterations, damping, tolerance, maximise)
     return loopy_posterior("not_equal", logits, label, graph, settings, check)
-
-
-def _belief_propagation_fake(logits: Tensor, *_others: object) -> Beliefs:
-    return loopy_results(logits)
-
-
-register(
-    "not_equal_belief_propagation(Tensor logits, Tensor label, Tensor neighbours, Tensor reverse, Tensor order,"
-    " int[] phases, int iterations, float damping, float tolerance, bool maximise, bool check)"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
-    _belief_propagation,
-    _belief_propagation_fake,
-)

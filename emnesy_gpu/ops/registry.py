@@ -1,52 +1,45 @@
-"""How an operator is registered, for CPU and CUDA tensors alike."""
+"""How an operator is registered: schema, implementation and shapes of its results, from one annotated function."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 NAMESPACE = "emnesy_gpu"
 _library = torch.library.Library(NAMESPACE, "DEF")
 NAMES: list[str] = []
 """Every registered operator, without the namespace."""
 
-
-def register(schema: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> None:
-    """Define an operator that takes the back end of its tensors' device when it is called."""
-    name = schema.partition("(")[0]
-    NAMES.append(name)
-    _library.define(schema)
-    for key in ("CPU", "CUDA"):
-        _library.impl(name, implementation, key)
-    torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_library)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def result_dtype(logits: Tensor) -> torch.dtype:
-    """float64 for float64 logits, float32 for every other dtype."""
-    return torch.promote_types(logits.dtype, torch.float32)
+def operator(results: Callable[..., Any]) -> Callable[[F], F]:
+    """Register a function as the operator of its name, for CPU and CUDA tensors alike.
+
+    The schema comes from the annotations. The function takes the back end of its tensors' device when it is called.
+
+    Args:
+        results: makes uninitialised results of the right shapes and dtypes from those arguments of the operator that
+            it names: see ``emnesy_gpu.ops.results``.
+    """
+
+    def register(function: F) -> F:
+        name = function.__name__
+        NAMES.append(name)
+        _library.define(name + torch.library.infer_schema(function, mutates_args=()))
+        for key in ("CPU", "CUDA"):
+            _library.impl(name, function, key)
+        torch.library.register_fake(f"{NAMESPACE}::{name}", _fake(function, results), lib=_library)
+        return function
+
+    return register
 
 
-def row_results(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Uninitialised (values like the logits, log evidence [batch], status [batch])."""
-    dtype, batch = result_dtype(logits), logits.shape[0]
-    return (
-        logits.new_empty(logits.shape, dtype=dtype),
-        logits.new_empty(batch, dtype=dtype),
-        logits.new_empty(batch, dtype=torch.uint8),
-    )
-
-
-def map_results(logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Uninitialised (assignment int64 [batch, *symbols], log joint [batch], status [batch], valid bool [batch])."""
-    _, log_joint, status = row_results(logits)
-    z = logits.new_empty(logits.shape[:-1], dtype=torch.int64)
-    return z, log_joint, status, logits.new_empty(logits.shape[0], dtype=torch.bool)
-
-
-def loopy_results(logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Uninitialised (values like the logits, log evidence, status, sweeps int32, change), all but the first [batch]."""
-    values, log_evidence, status = row_results(logits)
-    return values, log_evidence, status, torch.empty_like(status, dtype=torch.int32), torch.empty_like(log_evidence)
+def _fake(function: Callable[..., Any], results: Callable[..., Any]) -> Callable[..., Any]:
+    """What tells torch.compile the shapes of the results."""
+    names = list(inspect.signature(function).parameters)
+    wanted = [names.index(name) for name in inspect.signature(results).parameters]
+    return lambda *arguments: results(*(arguments[index] for index in wanted))

@@ -1,20 +1,11 @@
 """Symbolic components: what the hidden symbols are and how a label depends on them."""
 
+from emnesy_gpu.errors import UnsupportedInference
+from emnesy_gpu.inference.results import Beliefs, Chains, MapAssignment, Marginals, Weighted
 from emnesy_gpu.problems.addition import Addition
 from emnesy_gpu.problems.all_different import AllDifferent
 from emnesy_gpu.problems.black_box import BlackBox
-from emnesy_gpu.problems.problem import (
-    Beliefs,
-    Chains,
-    GibbsSettings,
-    LoopySettings,
-    MapAssignment,
-    Marginals,
-    Problem,
-    SamplingSettings,
-    UnsupportedInference,
-    Weighted,
-)
+from emnesy_gpu.problems.problem import Problem
 from emnesy_gpu.problems.shortest_path import ShortestPath
 from emnesy_gpu.problems.sudoku import Sudoku
 
@@ -24,12 +15,9 @@ __all__ = [
     "Beliefs",
     "BlackBox",
     "Chains",
-    "GibbsSettings",
-    "LoopySettings",
     "MapAssignment",
     "Marginals",
     "Problem",
-    "SamplingSettings",
     "ShortestPath",
     "Sudoku",
     "UnsupportedInference",

@@ -9,15 +9,11 @@ from torch import Tensor
 
 from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
 from emnesy_gpu.inference import gibbs_chains, weighted_samples
-from emnesy_gpu.problems.problem import (
-    Chains,
-    GibbsSettings,
-    MapAssignment,
-    Marginals,
-    Problem,
-    SamplingSettings,
-    Weighted,
-)
+from emnesy_gpu.inference.results import Chains, MapAssignment, Marginals, Weighted
+from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
+from emnesy_gpu.inference.weighted_samples import Score
+from emnesy_gpu.kernels.status import POSSIBLE
+from emnesy_gpu.problems.problem import Problem
 
 MAX_BASE = 32
 MAX_ADDENDS = 4
@@ -87,12 +83,11 @@ class Addition(Problem):
             yield total - carry * self.base
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
-        marginals, log_evidence, status = torch.ops.emnesy_gpu.carry_chain_posterior(logits, label, check)
-        return Marginals(marginals, log_evidence, status.logical_not())
+        return Marginals.from_operator(torch.ops.emnesy_gpu.carry_chain_posterior(logits, label, check))
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         digits, log_joint, status = torch.ops.emnesy_gpu.carry_chain_map(logits, label, check)
-        return MapAssignment(digits, log_joint, status.logical_not())
+        return MapAssignment(digits, log_joint, status == POSSIBLE)
 
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
         """Constraints are the digits of the sum: samples score how many of them they get right."""
@@ -100,15 +95,19 @@ class Addition(Problem):
             raise ValueError('addition takes samples with scope "global" only: every digit touches several of the sum')
         if check:
             self._check_values(logits, label)
-        return weighted_samples.weighted_marginals(logits, label, settings, self._equal_digits, self.n_label_digits)
+        return weighted_samples.weighted_marginals(logits, label, settings, self._score)
 
-    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: GibbsSettings, check: bool) -> Chains:
+    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
         if check:
             self._check_values(logits, label)
-        return gibbs_chains.gibbs_marginals(logits, label, settings, self._equal_digits, self.n_label_digits)
+        return gibbs_chains.gibbs_marginals(logits, label, settings, self._score)
 
     def _check_values(self, logits: Tensor, label: Tensor) -> None:
         weighted_samples.check_values(logits, label, self.base, f"a digit in 0..{self.base - 1}")
+
+    @property
+    def _score(self) -> Score:
+        return Score(self._equal_digits, self.n_label_digits)
 
     def _equal_digits(self, z: Tensor, label: Tensor) -> Tensor:
         """How many digits of the sum of z [samples, batch, *latent_shape] are those of the label."""

@@ -8,19 +8,12 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
+from emnesy_gpu.inference.results import Beliefs, Chains, MapAssignment, Marginals, Weighted, em_gradient_of
+from emnesy_gpu.inference.settings import ChainSettings, LoopySettings, SamplingSettings
+from emnesy_gpu.kernels.status import POSSIBLE
 from emnesy_gpu.problems import all_different_scores
 from emnesy_gpu.problems.all_different_tables import GroupTables, checked_groups, make_tables
-from emnesy_gpu.problems.problem import (
-    Beliefs,
-    Chains,
-    GibbsSettings,
-    LoopySettings,
-    MapAssignment,
-    Marginals,
-    Problem,
-    SamplingSettings,
-    Weighted,
-)
+from emnesy_gpu.problems.problem import Problem
 
 MAX_CARDINALITY = 64
 MAX_FACTOR_CARDINALITY = 16
@@ -44,7 +37,7 @@ class AllDifferent(Problem):
     Attributes:
         latent_shape: ``(n_variables,)``.
         label_shape: ``()``: one integer per row, 1 for valid and 0 for not.
-        enumerable: whether the valid assignments are few enough to be listed, so that inference is exact.
+        tractable: whether the valid assignments are few enough to be listed, so that inference is exact.
 
     >>> import torch, emnesy_gpu as em
     >>> problem = AllDifferent([(0, 1, 2)], n_variables=3, cardinality=3)      # a permutation
@@ -65,7 +58,7 @@ class AllDifferent(Problem):
         self.latent_shape: tuple[int, ...] = (n_variables,)
         tables, self._phases = make_tables(self.groups, n_variables, cardinality)
         self._tables = {torch.device("cpu"): tables}
-        self.enumerable = tables.assignments is not None
+        self.tractable = tables.assignments is not None
         if constraints not in all_different_scores.CONSTRAINTS:
             raise ValueError(f"constraints must be one of {all_different_scores.CONSTRAINTS}, got {constraints!r}")
         self.constraints = constraints
@@ -99,23 +92,23 @@ class AllDifferent(Problem):
         first, second = self.tables(z.device).pairs
         return (symbols[..., first] != symbols[..., second]).all(-1).long()
 
-    def supports(self, inference: str) -> bool:
-        if inference in ("exact_marginals", "sample", "em_gradient"):
-            return self.enumerable
-        return super().supports(inference)
+    @property
+    def enumerable(self) -> bool:
+        """Whether the valid assignments are listed: the same as ``tractable``."""
+        return self.tractable
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         assignments = self.tables(logits.device).assignments
-        marginals, log_evidence, status = torch.ops.emnesy_gpu.enumeration_posterior(logits, label, assignments, check)
-        return Marginals(marginals, log_evidence, status.logical_not())
+        results = torch.ops.emnesy_gpu.enumeration_posterior(logits, label, assignments, check)
+        return Marginals.from_operator(results)
 
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
-        marginals, log_evidence, _ = self.exact_marginals(logits, label, check)
-        return (torch.softmax(logits.to(marginals.dtype), -1) - marginals) * scale, log_evidence
+        exact = self.exact_marginals(logits, label, check)
+        return em_gradient_of(exact, logits, scale), exact.log_evidence
 
     def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
         tables, serial = self.tables(logits.device), settings.schedule == "serial"
-        numbers = settings.iterations, settings.damping, settings.tolerance, False, check
+        numbers = settings.iterations, settings.damping, settings.tolerance, False, check  # sums, not maxima
         operators = torch.ops.emnesy_gpu
         if settings.factors == "pairwise":
             phases = self._phases.variables if serial else [self.n_variables]
@@ -125,14 +118,14 @@ class AllDifferent(Problem):
             self._check_factors()
             phases = self._phases.groups if serial else [len(self.groups)]
             results = operators.all_different_belief_propagation(logits, label, tables.groups, phases, *numbers)
-        marginals, log_evidence, status, sweeps, change = results
-        return Beliefs(Marginals(marginals, log_evidence, status.logical_not()), sweeps, change)
+        *row_results, sweeps, change = results
+        return Beliefs(Marginals.from_operator(row_results), sweeps, change)
 
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
         tables = self._score_tables_on(logits.device)
         return all_different_scores.weighted_marginals(logits, label, tables, settings, check)
 
-    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: GibbsSettings, check: bool) -> Chains:
+    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
         tables = self._score_tables_on(logits.device)
         return all_different_scores.gibbs_marginals(logits, label, tables, settings, check)
 
@@ -161,14 +154,14 @@ class AllDifferent(Problem):
         """
         tables = self.tables(logits.device)
         operators = torch.ops.emnesy_gpu
-        if self.enumerable:
+        if self.tractable:
             results = operators.enumeration_map(logits, label, tables.assignments, tables.pairs, check)
         else:
             self._check_factors()
             phases = self._phases.groups
             results = operators.all_different_map(logits, label, tables.groups, phases, tables.pairs, check)
         z, log_joint, status, valid = results
-        return MapAssignment(z, log_joint, status.logical_not(), valid)
+        return MapAssignment(z, log_joint, status == POSSIBLE, valid)
 
     def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
         assignments = self.tables(logits.device).assignments

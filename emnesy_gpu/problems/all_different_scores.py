@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.inference import importance, weighted_samples
-from emnesy_gpu.problems.problem import Chains, GibbsSettings, Marginals, SamplingSettings, Weighted
+from emnesy_gpu.inference.results import Chains, Marginals, Weighted
+from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
+from emnesy_gpu.inference.weighted_samples import Score
 
 CONSTRAINTS = ("groups", "pairs")
 FUSED_CARDINALITY, FUSED_CONSTRAINTS = 16, (1 << 16) - 1
@@ -29,7 +31,7 @@ class ScoreTables:
 
     members int32 [C, W]: the symbols of each constraint, padded with -1. incident int32 [N, D]: the constraints that
     touch each symbol. memberships int32 [N, D]: the groups of each symbol, of n_groups; a symbol has at most
-    ``most_conflicts`` fellow members in them. exponents: by kernel, and by whether every symbol has its own score.
+    ``most_conflicts`` fellow members in them. exponents: by weighting, and by whether every symbol has its own score.
     """
 
     def __init__(self, members: Tensor, groups: list[tuple[int, ...]], n_variables: int) -> None:
@@ -39,8 +41,8 @@ class ScoreTables:
         self.n_groups = len(groups)
         self.most_conflicts = max(sum(len(groups[g]) - 1 for g in row if g >= 0) for row in self.memberships.tolist())
         self.exponents = {
-            (kernel, local): self._make_exponents(kernel, local)
-            for kernel in importance.KERNELS
+            (weighting, local): self._make_exponents(weighting, local)
+            for weighting in importance.WEIGHTINGS
             for local in (False, True)
         }
 
@@ -51,11 +53,11 @@ class ScoreTables:
             setattr(moved, name, getattr(self, name).to(device))
         return moved
 
-    def _make_exponents(self, kernel: str, local: bool) -> Exponents:
+    def _make_exponents(self, weighting: str, local: bool) -> Exponents:
         touching = (self.incident >= 0).sum(1)
         totals = touching if local else touching.new_full((1,), len(self.members))
         width = self.incident.shape[1] + 2 if local else len(self.members) + 1
-        values = importance.exponents(kernel, totals, width)
+        values = importance.exponents(weighting, totals, width)
         finite = values[values.isfinite()]
         return Exponents(values, float(finite.max() - finite.min()))
 
@@ -70,37 +72,36 @@ def _containing(sets: Sequence[Sequence[int]], n_variables: int) -> Tensor:
     return torch.tensor([[*row, *[-1] * (width - len(row))] for row in inside], dtype=torch.int32)
 
 
-def gibbs_marginals(logits: Tensor, label: Tensor, tables: ScoreTables, settings: GibbsSettings, check: bool) -> Chains:
-    marginals, log_evidence, status, satisfied = torch.ops.emnesy_gpu.gibbs_marginals(
-        logits, label, tables.memberships, tables.n_groups, tables.most_conflicts, *settings, check
-    )
-    return Chains(Marginals(marginals, log_evidence, status == 0), satisfied)
+def gibbs_marginals(logits: Tensor, label: Tensor, tables: ScoreTables, settings: ChainSettings, check: bool) -> Chains:
+    groups = tables.memberships, tables.n_groups, tables.most_conflicts
+    numbers = settings.chains, settings.sweeps, float(settings.penalty), settings.seed, settings.first_row
+    *row_results, satisfied = torch.ops.emnesy_gpu.gibbs_marginals(logits, label, *groups, *numbers, check)
+    return Chains(Marginals.from_operator(row_results), satisfied)
 
 
 def weighted_marginals(
     logits: Tensor, label: Tensor, tables: ScoreTables, settings: SamplingSettings, check: bool
 ) -> Weighted:
     if logits.shape[-1] > FUSED_CARDINALITY or len(tables.members) > FUSED_CONSTRAINTS:
-        return _by_chunks(logits, label, tables, settings, check)
+        return _unfused(logits, label, tables, settings, check)
     local = settings.scope == "local"
-    marginals, log_evidence, status, ess, sharpness, matches = torch.ops.emnesy_gpu.abc_sampling_posterior(
+    results = torch.ops.emnesy_gpu.abc_sampling_posterior(
         logits,
         label,
         tables.members,
         tables.incident if local else tables.incident[:1, :0],
-        *tables.exponents[settings.kernel, local],
-        settings.sharpness,
+        *tables.exponents[settings.weighting or "fraction", local],
+        float(settings.sharpness),
         settings.target_ess or 0.0,
-        settings.n_samples,
+        settings.samples,
         settings.seed,
         settings.first_row,
         check,
     )
-    acceptance = matches.to(ess.dtype) / settings.n_samples
-    return Weighted(Marginals(marginals, log_evidence, status == 0), ess, sharpness, acceptance)
+    return Weighted.from_operator(results, settings.samples)
 
 
-def _by_chunks(logits: Tensor, label: Tensor, tables: ScoreTables, settings: SamplingSettings, check: bool) -> Weighted:
+def _unfused(logits: Tensor, label: Tensor, tables: ScoreTables, settings: SamplingSettings, check: bool) -> Weighted:
     """More values or constraints than the fused kernels take."""
     if settings.scope == "local":
         limits = f"{FUSED_CARDINALITY} values and {FUSED_CONSTRAINTS} constraints"
@@ -116,7 +117,7 @@ def _by_chunks(logits: Tensor, label: Tensor, tables: ScoreTables, settings: Sam
         other = torch.where(count == n_constraints, 0, n_constraints)
         return torch.where(label == 0, other, count)
 
-    return weighted_samples.weighted_marginals(logits, label, settings, satisfied, n_constraints, label == 0)
+    return weighted_samples.weighted_marginals(logits, label, settings, Score(satisfied, n_constraints), label == 0)
 
 
 def count_satisfied(z: Tensor, members: Tensor) -> Tensor:

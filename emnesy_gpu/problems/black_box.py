@@ -11,22 +11,17 @@ from torch import Tensor
 
 from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
 from emnesy_gpu.backends import backend_for
+from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.inference import gibbs_chains, weighted_samples
+from emnesy_gpu.inference.results import Chains, MapAssignment, Marginals, Weighted, em_gradient_of, result_dtype
+from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
+from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.ops.black_box import histogram
-from emnesy_gpu.problems.problem import (
-    Chains,
-    GibbsSettings,
-    MapAssignment,
-    Marginals,
-    Problem,
-    SamplingSettings,
-    UnsupportedInference,
-    Weighted,
-)
+from emnesy_gpu.problems.problem import Problem
 
 MAX_ASSIGNMENTS = 1 << 16
 MAX_CARDINALITY = 1 << 15
-ENUMERATED = 1 << 20
+JOINTS_AT_A_TIME = 1 << 20
 """Log joint probabilities that exact inference holds at a time."""
 
 
@@ -109,6 +104,7 @@ class BlackBox(Problem):
         self._compiled = {"cpu": numba_score, "triton": triton_score}
         self.latent_shape, self.cardinality = tuple(latent_shape), cardinality
         self.label_shape = tuple(label_shape)
+        self.tractable = self.map_tractable = self.enumerable
 
     def __repr__(self) -> str:
         function = self._label or self._score
@@ -124,11 +120,6 @@ class BlackBox(Problem):
     def enumerable(self) -> bool:
         """Whether the assignments are few enough to try them all."""
         return self.cardinality ** prod(self.latent_shape) <= MAX_ASSIGNMENTS
-
-    def supports(self, inference: str) -> bool:
-        if inference in ("exact_marginals", "map_assignment", "em_gradient"):
-            return self.enumerable
-        return super().supports(inference)
 
     def satisfied(self, z: Tensor, label: Tensor) -> Tensor:
         """How many constraints hold in z [samples, batch, *latent_shape] given label [batch, *label_shape]."""
@@ -148,15 +139,15 @@ class BlackBox(Problem):
         if check:
             weighted_samples.check_values(logits, label, None, "an integer")
         compiled = self._compiled.get(backend_for(logits.device))
-        fused = None if compiled is None else functools.partial(self._count, compiled)
+        count = None if compiled is None else functools.partial(self._count, compiled)
         return weighted_samples.weighted_marginals(
-            logits, label, settings, self.satisfied, self.n_constraints, fused=fused
+            logits, label, settings, Score(self.satisfied, self.n_constraints, count)
         )
 
-    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: GibbsSettings, check: bool) -> Chains:
+    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
         if check:
             weighted_samples.check_values(logits, label, None, "an integer")
-        return gibbs_chains.gibbs_marginals(logits, label, settings, self.satisfied, self.n_constraints)
+        return gibbs_chains.gibbs_marginals(logits, label, settings, Score(self.satisfied, self.n_constraints))
 
     def _count(self, score: Callable, logits: Tensor, label: Tensor, samples: int, seed: int, first_row: int) -> Tensor:
         return histogram(logits, label, score, self.n_constraints, samples, seed, first_row)
@@ -171,7 +162,7 @@ class BlackBox(Problem):
             possible = log_evidence > -torch.inf
             parts.append((torch.where(possible[:, None, None], torch.stack(columns, 1), prior), log_evidence, possible))
         marginals, log_evidence, possible = (torch.cat(column) for column in zip(*parts, strict=True))
-        dtype = torch.promote_types(logits.dtype, torch.float32)
+        dtype = result_dtype(logits)
         return Marginals(marginals.to(dtype).view(logits.shape), log_evidence.to(dtype), possible)
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
@@ -182,12 +173,12 @@ class BlackBox(Problem):
             possible = best > -torch.inf
             parts.append((torch.where(possible[:, None], z[:, index].T, row_logits.argmax(-1)), best, possible))
         z, log_joint, possible = (torch.cat(column) for column in zip(*parts, strict=True))
-        dtype = torch.promote_types(logits.dtype, torch.float32)
+        dtype = result_dtype(logits)
         return MapAssignment(z.view(logits.shape[:-1]), log_joint.to(dtype), possible)
 
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
-        marginals, log_evidence, _ = self.exact_marginals(logits, label, check)
-        return (torch.softmax(logits.to(marginals.dtype), -1) - marginals) * scale, log_evidence
+        exact = self.exact_marginals(logits, label, check)
+        return em_gradient_of(exact, logits, scale), exact.log_evidence
 
     def _joint(self, logits: Tensor, label: Tensor, check: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """For some rows at a time: all assignments [N, M], log p(z, y) [rows, M], the rows' logits [rows, N, K]."""
@@ -195,7 +186,7 @@ class BlackBox(Problem):
             weighted_samples.check_values(logits, label, None, "an integer")
         n, symbols = prod(self.latent_shape), logits.double().flatten(1, -2)
         z = _assignments(n, self.cardinality, logits.device)
-        step = max(1, ENUMERATED // z.shape[1])
+        step = max(1, JOINTS_AT_A_TIME // z.shape[1])
         for first in range(0, max(len(logits), 1), step):
             part, part_label = symbols[first : first + step], label[first : first + step]
             log_prior = torch.log_softmax(part, -1)
@@ -205,8 +196,8 @@ class BlackBox(Problem):
             yield z, log_joint.masked_fill(~self._has_label(z, part_label), -torch.inf), part
 
     def _has_label(self, z: Tensor, label: Tensor) -> Tensor:
-        """bool [batch, M], evaluated in chunks of samples."""
-        batch, step = len(label), max(1, weighted_samples.CHUNK // max(1, len(label) * len(z)))
+        """bool [batch, M], evaluated on some samples at a time."""
+        batch, step = len(label), max(1, weighted_samples.SYMBOLS_AT_A_TIME // max(1, len(label) * len(z)))
         parts = []
         for columns in z.T.split(step):
             samples = columns.reshape(-1, 1, *self.latent_shape).expand(-1, batch, *self.latent_shape)

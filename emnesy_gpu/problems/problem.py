@@ -2,139 +2,58 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from torch import Tensor
 
 from emnesy_gpu import checks
 
 
-class UnsupportedInference(NotImplementedError):
-    """The problem has no implementation of this kind of inference."""
-
-
-class Marginals(NamedTuple):
-    """Posterior marginals [batch, *latent_shape, cardinality], log evidence [batch], possible [batch]."""
-
-    marginals: Tensor
-    log_evidence: Tensor
-    possible: Tensor
-
-
-class MapAssignment(NamedTuple):
-    """Jointly most probable symbols [batch, *latent_shape], log p(symbols | logits), possible [batch].
-
-    valid [batch]: whether the symbols have the label; None where the search is exact, so that possible says it.
-    """
-
-    assignment: Tensor
-    log_joint: Tensor
-    possible: Tensor
-    valid: Tensor | None = None
-
-
-class LoopySettings(NamedTuple):
-    """How loopy belief propagation is run: see ``em.BeliefPropagation``."""
-
-    iterations: int
-    damping: float
-    schedule: str
-    factors: str
-    tolerance: float
-
-
-class Beliefs(NamedTuple):
-    """What loopy belief propagation arrived at, sweeps done [batch] int32, largest change of the last one [batch]."""
-
-    marginals: Marginals
-    sweeps: Tensor
-    change: Tensor
-
-
-class SamplingSettings(NamedTuple):
-    """How samples are drawn and weighted: see ``em.ABC``; the kernel "exact" keeps those that have the label."""
-
-    n_samples: int
-    kernel: str
-    sharpness: float
-    scope: str
-    target_ess: float | None
-    seed: int
-    first_row: int
-    rao_blackwell: bool = False
-
-
-class Weighted(NamedTuple):
-    """What weighted samples say; effective sample size, sharpness, share of samples with the label, [batch] all."""
-
-    marginals: Marginals
-    ess: Tensor
-    sharpness: Tensor
-    acceptance: Tensor
-
-
-class GibbsSettings(NamedTuple):
-    """How Gibbs chains are run: see ``em.Gibbs``."""
-
-    chains: int
-    sweeps: int
-    penalty: float
-    seed: int
-    first_row: int
-
-
-class Chains(NamedTuple):
-    """What Gibbs chains say, and the share of them that ends in an assignment without conflicts [batch]."""
-
-    marginals: Marginals
-    satisfied: Tensor
-
-
 class Problem:
     """A hidden assignment of ``latent_shape`` symbols with ``cardinality`` values each, and its label.
 
-    A problem implements the kinds of inference that it allows; the others raise ``UnsupportedInference``.
+    A subclass sets the attributes, implements ``label``, and those kinds of inference that it allows, each as the
+    method that an engine asks for. The interfaces say what the method receives, returns and may assume:
+
+        exact_marginals       ``emnesy_gpu.engines.exact.ExactProblem``
+        loopy_marginals       ``emnesy_gpu.engines.belief_propagation.LoopyProblem``
+        weighted_marginals    ``emnesy_gpu.engines.abc.WeightedProblem``
+        gibbs_marginals       ``emnesy_gpu.engines.gibbs.GibbsProblem``
+        map_assignment        ``emnesy_gpu.engines.map.MapProblem``
+        sample                ``emnesy_gpu.e_step.SampledProblem``, for ``em.sample_posterior``
+        em_gradient           ``emnesy_gpu.m_step.FusedProblem``, for ``em.fused_em_loss``
+
+    Attributes:
+        latent_shape: the shape of the hidden symbols of one row.
+        cardinality: how many values a symbol has; they are 0..cardinality-1.
+        label_shape: the shape of the label of one row.
+        tractable: whether exact marginals, exact samples and the EM gradient can be computed at this size, where the
+            class implements them.
+        map_tractable: the same for the most probable assignment.
     """
 
     latent_shape: tuple[int, ...]
     cardinality: int
     label_shape: tuple[int, ...]
-    kernel = "fraction"
-    """What ``em.ABC`` weighs samples with if it is not told."""
-    rao_blackwell = False
-    """Whether ``em.ABC(rao_blackwell=True)`` works."""
+    tractable: bool = True
+    map_tractable: bool = True
 
     def label(self, z: Tensor) -> Tensor:
-        """The symbolic program: int64 [..., *latent_shape] -> label [..., *label_shape]."""
+        """The symbolic program.
+
+        Args:
+            z: int64 [..., *latent_shape], values in 0..cardinality-1, with any number of leading axes.
+
+        Returns:
+            Integers [..., *label_shape], on the device of z.
+
+        Raises TypeError and ValueError for a wrong dtype or shape and for values out of range.
+        """
         raise NotImplementedError
 
-    def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
-        raise UnsupportedInference
-
-    def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
-        raise UnsupportedInference
-
-    def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
-        raise UnsupportedInference
-
-    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: GibbsSettings, check: bool) -> Chains:
-        raise UnsupportedInference
-
-    def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
-        raise UnsupportedInference
-
-    def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
-        raise UnsupportedInference
-
-    def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
-        raise UnsupportedInference
-
-    def supports(self, inference: str) -> bool:
-        """Whether this problem implements the named kind of inference."""
-        return getattr(type(self), inference) is not getattr(Problem, inference)
-
     def checked(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """Detached logits and int64 label after the checks of type, shape, dtype and device."""
+        """Detached logits and int64 label after the checks of type, shape, dtype and device.
+
+        Raises TypeError and ValueError that name the argument, what was got and what was expected.
+        """
         checks.is_tensor("logits", logits)
         checks.is_tensor("label", label)
         checks.has_dtype("logits", logits, checks.FLOAT_DTYPES)

@@ -10,9 +10,13 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.backends import backend_for
+from emnesy_gpu.errors import UnsupportedEngineError
 from emnesy_gpu.inference import gibbs_chains
+from emnesy_gpu.inference.results import Chains, Weighted
+from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
+from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.ops.grid_paths import GOAL, ON_PATH, START, checked_ends, run_gibbs_chains
-from emnesy_gpu.problems.problem import Chains, GibbsSettings, Marginals, Problem, SamplingSettings, Weighted
+from emnesy_gpu.problems.problem import Problem
 
 TERRAIN = (0.8, 1.2, 5.3, 7.7, 9.2)
 """Costs of the Warcraft maps: grass, earth, forest, water, rock."""
@@ -20,6 +24,9 @@ TERRAIN = (0.8, 1.2, 5.3, 7.7, 9.2)
 MAX_SIDE = 40
 MAX_VALUES = 32
 SCORES = ("cells", "cost")
+DEFAULT_WEIGHTING = "exponential"
+"""What ``em.ABC`` weighs samples with if it is not told."""
+
 Cell = tuple[int, int] | Tensor | None
 
 
@@ -39,7 +46,7 @@ class ShortestPath(Problem):
         fraction                     w = (|p and y| / |p or y|) ** sharpness
 
     and both tend to the exact posterior as the sharpness grows, if the samples suffice. A sharpness set by
-    ``em.ABC(target_ess=8)`` learns well. With score="cost" the kernels see costs under the sampled map instead,
+    ``em.ABC(target_ess=8)`` learns well. With score="cost" the weights see costs under the sampled map instead,
     exp(-sharpness (cost(y) - cost(p))) and (cost(p) / cost(y)) ** sharpness, clamped at 1 for a y that is no path;
     their limit is "y is one of the cheapest paths", which favours maps with many of them: training on it merges
     classes. (Fractions are rounded down to multiples of 2^-14, gaps are at most 1638.4.) ``em.Gibbs`` counts the cells
@@ -56,7 +63,7 @@ class ShortestPath(Problem):
         label_shape: ``(height, width)``: a mask of the cells on the path, uint8. Paths between other cells than the
             corners have their ends marked in it: see ``with_ends``.
 
-    Labels that are no path, or no cheapest path of any map, are legal: they have the same kernels. Where every weight
+    Labels that are no path, or no cheapest path of any map, are legal: they have the same weights. Where every weight
     is 0 (for ``em.Rejection`` without a hit) ``possible`` is False and the marginals are the prior.
     Cost: O(height * width) per sample and sweep over the map, about 6 sweeps; memory constant in the samples.
 
@@ -71,8 +78,6 @@ class ShortestPath(Problem):
     True
     """
 
-    kernel = "exponential"
-
     def __init__(
         self, height: int, width: int | None = None, costs: Sequence[float] = TERRAIN, score: str = "cells"
     ) -> None:
@@ -86,7 +91,6 @@ class ShortestPath(Problem):
         self.unit, keys = _integer_costs(self.costs, height * width)
         self.cardinality = len(self.costs)
         self.latent_shape = self.label_shape = (height, width)
-        self.rao_blackwell = score == "cells"
         self._keys = {torch.device("cpu"): torch.tensor(keys, dtype=torch.int32)}
 
     def __repr__(self) -> str:
@@ -147,41 +151,55 @@ class ShortestPath(Problem):
         return (tenths[z.long()] * (label & ON_PATH)).flatten(-2).sum(-1)
 
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
+        return self._weighted(logits, label, settings, check, rao_blackwell=False)
+
+    def rao_blackwell_marginals(
+        self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool
+    ) -> Weighted:
+        weighting = settings.weighting or DEFAULT_WEIGHTING
+        if self.score != "cells" or weighting != "exponential":
+            raise UnsupportedEngineError(
+                'rao_blackwell works for em.ShortestPath with weighting "exponential" and score "cells", got weighting '
+                f"{weighting!r} and score {self.score!r}"
+            )
+        return self._weighted(logits, label, settings, check, rao_blackwell=True)
+
+    def _weighted(
+        self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool, rao_blackwell: bool
+    ) -> Weighted:
         if settings.scope == "local":
             raise ValueError('shortest paths take samples with scope "global" only')
-        marginals, log_evidence, status, ess, sharpness, matches = torch.ops.emnesy_gpu.grid_paths_posterior(
+        results = torch.ops.emnesy_gpu.grid_paths_posterior(
             logits,
             label,
             self._integer_costs(logits.device),
             self.unit,
             self.score,
-            settings.kernel,
-            settings.sharpness,
+            settings.weighting or DEFAULT_WEIGHTING,
+            float(settings.sharpness),
             settings.target_ess or 0.0,
-            settings.n_samples,
+            settings.samples,
             settings.seed,
             settings.first_row,
-            settings.rao_blackwell,
+            rao_blackwell,
             check,
         )
-        acceptance = matches.to(ess.dtype) / settings.n_samples
-        return Weighted(Marginals(marginals, log_evidence, status == 0), ess, sharpness, acceptance)
+        return Weighted.from_operator(results, settings.samples)
 
-    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: GibbsSettings, check: bool) -> Chains:
+    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
         start, goal = checked_ends(logits, label, check)
         facts = torch.cat([(label & ON_PATH).flatten(1), start[:, None], goal[:, None]], 1)
         fused = self._fused_chains if backend_for(logits.device) == "cpu" else None
-        return gibbs_chains.gibbs_marginals(
-            logits, facts, settings, self._agreeing_cells, prod(self.latent_shape), fused
-        )
+        score = Score(self._agreeing_cells, prod(self.latent_shape))
+        return gibbs_chains.gibbs_marginals(logits, facts, settings, score, fused)
 
     def _fused_chains(
-        self, prior: Tensor, facts: Tensor, factors: Tensor, settings: GibbsSettings
+        self, prior: Tensor, facts: Tensor, factors: Tensor, settings: ChainSettings
     ) -> gibbs_chains.Sums:
         mask, start, goal = self._parts(facts)
         maps = self._integer_costs(prior.device), mask.view(-1, *self.latent_shape), start, goal
         numbers = settings.chains, settings.sweeps, settings.seed, settings.first_row
-        return run_gibbs_chains(prior, factors, *maps, settings.penalty > 0, *numbers)
+        return gibbs_chains.Sums(*run_gibbs_chains(prior, factors, *maps, settings.penalty > 0, *numbers))
 
     @staticmethod
     def _parts(facts: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -27,8 +27,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from emnesy_gpu.kernels.status import POSSIBLE
 from emnesy_gpu.reference.message_passing import Update, damped, results, sweep
-from emnesy_gpu.reference.symbols import NEG_INF, POSSIBLE, log_normalise, log_softmax, row_status
+from emnesy_gpu.reference.symbols import NEG_INF, log_normalise, log_softmax, row_status
 
 NEGLIGIBLE = -17.0
 """A label "not all groups are all different" says nothing if log p(they are) is below this: float32 cannot tell."""

@@ -19,8 +19,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 from emnesy_gpu.philox import philox_uniforms
-from emnesy_gpu.reference.symbols import IMPOSSIBLE, NEG_INF, POSSIBLE, draw, log_softmax, result_dtype, row_status
+from emnesy_gpu.reference.symbols import NEG_INF, draw, log_softmax, result_dtype, row_status
 
 
 def posterior(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -27,7 +27,7 @@ def run(
     """Marginals [batch, N, K], conflicts summed over annealing [batch, chains], and at the end [batch, chains].
 
     prior: float32 [batch, N, K], the largest of a symbol 1. factors: float32 [sweeps + 1, largest conflicts + 1], as
-    ``emnesy_gpu.ops.gibbs.annealed_factors`` makes them: entry n is the product of those at powers of two, or exp(-40).
+    ``inference.annealing.annealed_factors`` makes them: entry n is the product of those at powers of two, or exp(-40).
     memberships: int32 [N, D], the groups of each symbol, padded with -1. The last ``recorded`` sweeps are recorded;
     int64 conflicts are summed over the states before the others, or of the first state if all are.
     """

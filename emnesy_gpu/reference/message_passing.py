@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from emnesy_gpu.reference.symbols import IMPOSSIBLE, NEG_INF, POSSIBLE, log_softmax, result_dtype
+from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
+from emnesy_gpu.reference.symbols import NEG_INF, log_softmax, result_dtype
 
 Update = Callable[[Tensor], tuple[Tensor, Tensor]]
 """All messages with those of one phase renewed, and where a contradiction shows: bool [batch]."""

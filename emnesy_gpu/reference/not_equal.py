@@ -18,8 +18,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from emnesy_gpu.kernels.status import POSSIBLE
 from emnesy_gpu.reference.message_passing import damped, results, sweep
-from emnesy_gpu.reference.symbols import NEG_INF, POSSIBLE, log_normalise, log_softmax, row_status
+from emnesy_gpu.reference.symbols import NEG_INF, log_normalise, log_softmax, row_status
 
 
 def belief_propagation(

@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-POSSIBLE, IMPOSSIBLE, INVALID_LOGITS, INVALID_LABEL = range(4)
+from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS
+
 NEG_INF = float("-inf")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 import emnesy_gpu as em
-from emnesy_gpu.ops.gibbs import annealed_factors, relative_prior
+from emnesy_gpu.inference.annealing import annealed_factors, relative_prior
 
 from .entry import Entry
 

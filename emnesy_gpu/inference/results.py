@@ -1,0 +1,99 @@
+"""What each kind of inference returns to its engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from emnesy_gpu.kernels.status import POSSIBLE
+
+
+class Marginals(NamedTuple):
+    """Posterior marginals of all symbols.
+
+    marginals: float [batch, *latent_shape, cardinality], probabilities; the prior where ``possible`` is False.
+    log_evidence: float [batch], log p(y | x) or an estimate of it; -inf where ``possible`` is False.
+    possible: bool [batch].
+    """
+
+    marginals: Tensor
+    log_evidence: Tensor
+    possible: Tensor
+
+    @classmethod
+    def from_operator(cls, results: Sequence[Tensor]) -> Marginals:
+        """From marginals, log evidence and status [batch] of an operator."""
+        marginals, log_evidence, status = results
+        return cls(marginals, log_evidence, status == POSSIBLE)
+
+
+class MapAssignment(NamedTuple):
+    """The jointly most probable symbols.
+
+    assignment: int64 [batch, *latent_shape]. log_joint: float [batch], log p(assignment | x), -inf where ``possible``
+    is False. possible: bool [batch]. valid: bool [batch], whether the assignment has the label; None where the search
+    is exact, so that ``possible`` says it.
+    """
+
+    assignment: Tensor
+    log_joint: Tensor
+    possible: Tensor
+    valid: Tensor | None = None
+
+
+class Beliefs(NamedTuple):
+    """What loopy belief propagation arrived at.
+
+    sweeps: int32 [batch], sweeps done. change: float [batch], the largest change of a message entry in the last one.
+    """
+
+    marginals: Marginals
+    sweeps: Tensor
+    change: Tensor
+
+
+class Weighted(NamedTuple):
+    """What weighted samples say.
+
+    ess: float [batch], the effective sample size. sharpness: float [batch]. acceptance: float [batch], the share of the
+    samples that have the label.
+    """
+
+    marginals: Marginals
+    ess: Tensor
+    sharpness: Tensor
+    acceptance: Tensor
+
+    @classmethod
+    def from_operator(cls, results: tuple[Tensor, ...], n_samples: int) -> Weighted:
+        """From the results of an operator: see ``emnesy_gpu.ops.results.weighted_results``."""
+        *row_results, ess, sharpness, matches = results
+        return cls(Marginals.from_operator(row_results), ess, sharpness, matches.to(ess.dtype) / n_samples)
+
+
+class Chains(NamedTuple):
+    """What Gibbs chains say.
+
+    satisfied: float [batch], the share of the chains that end in an assignment without conflicts.
+    """
+
+    marginals: Marginals
+    satisfied: Tensor
+
+
+def result_dtype(logits: Tensor) -> torch.dtype:
+    """float64 for float64 logits, float32 for every other dtype."""
+    return torch.promote_types(logits.dtype, torch.float32)
+
+
+def per_row(values: Tensor, like: Tensor) -> Tensor:
+    """[batch] -> [batch, 1, ..., 1] with as many axes as ``like``, to be combined with it."""
+    return values.view(-1, *[1] * (like.dim() - 1))
+
+
+def em_gradient_of(exact: Marginals, logits: Tensor, scale: float) -> Tensor:
+    """(softmax(logits) - marginals) * scale, which is scale times the gradient of -log p(y | x) in the logits."""
+    return (torch.softmax(logits.to(exact.marginals.dtype), -1) - exact.marginals) * scale

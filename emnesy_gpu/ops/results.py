@@ -1,0 +1,69 @@
+"""The results of every kind of operator, uninitialised: one function a kind, of the logits [batch, *symbols, K]."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from emnesy_gpu.inference.results import result_dtype
+
+RowResults = tuple[Tensor, Tensor, Tensor]
+MapResults = tuple[Tensor, Tensor, Tensor, Tensor]
+LoopyResults = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+ChainResults = tuple[Tensor, Tensor, Tensor, Tensor]
+WeightedResults = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def row_results(logits: Tensor) -> RowResults:
+    """Values like the logits, log evidence [batch], status uint8 [batch]."""
+    dtype, batch = result_dtype(logits), logits.shape[0]
+    return (
+        logits.new_empty(logits.shape, dtype=dtype),
+        logits.new_empty(batch, dtype=dtype),
+        logits.new_empty(batch, dtype=torch.uint8),
+    )
+
+
+def assignment_results(logits: Tensor) -> RowResults:
+    """Assignment int64 [batch, *symbols], log joint [batch], status [batch]."""
+    _, log_joint, status = row_results(logits)
+    return logits.new_empty(logits.shape[:-1], dtype=torch.int64), log_joint, status
+
+
+def map_results(logits: Tensor) -> MapResults:
+    """Assignment int64 [batch, *symbols], log joint [batch], status [batch], valid bool [batch]."""
+    return *assignment_results(logits), logits.new_empty(logits.shape[0], dtype=torch.bool)
+
+
+def sample_results(logits: Tensor, n_samples: int) -> tuple[Tensor, Tensor]:
+    """Samples int64 [n_samples, batch, *symbols], status [batch]."""
+    return drawn_results(logits, n_samples), logits.new_empty(logits.shape[0], dtype=torch.uint8)
+
+
+def drawn_results(logits: Tensor, n_samples: int) -> Tensor:
+    """Samples int64 [n_samples, batch, *symbols]."""
+    return logits.new_empty((n_samples, *logits.shape[:-1]), dtype=torch.int64)
+
+
+def loopy_results(logits: Tensor) -> LoopyResults:
+    """Marginals, log evidence, status; sweeps int32 and the last change of a message, [batch]."""
+    values, log_evidence, status = row_results(logits)
+    return values, log_evidence, status, torch.empty_like(status, dtype=torch.int32), torch.empty_like(log_evidence)
+
+
+def chain_results(logits: Tensor) -> ChainResults:
+    """Marginals, log evidence, status; the share of chains that end without a conflict [batch]."""
+    marginals, log_evidence, status = row_results(logits)
+    return marginals, log_evidence, status, torch.empty_like(log_evidence)
+
+
+def weighted_results(logits: Tensor) -> WeightedResults:
+    """Marginals, log evidence, status; effective sample size, sharpness, int64 samples that have the label, [batch]."""
+    marginals, log_evidence, status = row_results(logits)
+    like = torch.empty_like
+    return marginals, log_evidence, status, like(log_evidence), like(log_evidence), like(status, dtype=torch.int64)
+
+
+def path_results(costs: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the costs [batch, height, width]: cells on the path, uint8 like the costs, and its cost [batch]."""
+    return costs.new_empty(costs.shape, dtype=torch.uint8), costs.new_empty(len(costs))
