@@ -1,0 +1,82 @@
+"""The op table of docs/layout.md, from the registered operators and the files that carry their stem.
+
+python -m tests.op_table prints it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emnesy_gpu.ops import NAMES
+
+ROOT = Path(__file__).parent.parent
+COLUMNS = {
+    "GPU kernel": "kernels/gpu",
+    "CPU kernel": "kernels/cpu",
+    "operator": "emnesy_gpu/ops",
+    "reference": "emnesy_gpu/reference",
+}
+"""Heading -> the folder that has one file or folder for every stem."""
+
+EXERCISED = {
+    "carry_chain": ("test_addition", "test_bench_addition"),
+    "enumeration": ("test_enumeration_kernels", "test_bench_sudoku"),
+    "all_different": ("test_sudoku", "test_bench_sudoku"),
+    "not_equal": ("test_not_equal_cpu", "test_bench_sudoku"),
+    "abc_sampling": ("test_abc", "test_bench_sampling"),
+    "gibbs": ("test_gibbs", "test_bench_sampling"),
+    "grid_paths": ("test_shortest_path", "test_bench_shortest_path"),
+}
+"""Stem -> its first test, which names the stem, and its benchmark."""
+
+WITHOUT_OPERATOR = {"black_box", "conv_max_pool"}
+"""Stems of kernels without a registered operator: one takes a function of the user, one belongs to a net."""
+
+
+def stem_of(op: str) -> str:
+    """The stem that begins the name of an operator.
+
+    >>> stem_of("carry_chain_posterior")
+    'carry_chain'
+    """
+    found = [stem for stem in EXERCISED if op.startswith(f"{stem}_")]
+    if len(found) != 1:
+        raise LookupError(f"{op!r} must begin with one of the stems {', '.join(EXERCISED)}: add its stem to EXERCISED")
+    return found[0]
+
+
+def path_of(folder: str, stem: str) -> str:
+    """The folder or the file of a stem, relative to the root; raises FileNotFoundError if there is none."""
+    if (ROOT / folder / stem).is_dir():
+        return f"{folder}/{stem}/"
+    if (ROOT / folder / f"{stem}.py").is_file():
+        return f"{folder}/{stem}.py"
+    raise FileNotFoundError(f"{stem!r} needs {folder}/{stem}/ or {folder}/{stem}.py")
+
+
+def kernel_stems() -> set[str]:
+    """The stems that have a kernel on any back end."""
+    found = [path for back_end in ("gpu", "cpu") for path in (ROOT / "kernels" / back_end).iterdir()]
+    return {path.stem for path in found if not path.name.startswith("__")} - {"common"}
+
+
+def rows() -> list[list[str]]:
+    """One row an operator, sorted: its name, then its files."""
+    return [[op, *_files(stem_of(op))] for op in sorted(NAMES)]
+
+
+def _files(stem: str) -> list[str]:
+    tests = [f"tests/{name}.py" for name in EXERCISED[stem]]
+    return [*(path_of(folder, stem) for folder in COLUMNS.values()), *tests]
+
+
+def table() -> str:
+    """The rows as a Markdown table."""
+    headings = ["op", *COLUMNS, "test", "benchmark"]
+    lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
+    lines += ["| " + " | ".join(f"`{cell}`" for cell in row) + " |" for row in rows()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())
