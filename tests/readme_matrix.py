@@ -19,7 +19,7 @@ PROBLEMS: dict[str, em.Problem] = {
     "`em.Addition`": em.Addition(4),
     "`em.Sudoku(4)`": em.Sudoku(4),
     "`em.Sudoku(9)`, `em.Sudoku(16)`": em.Sudoku(9),
-    "`em.AllDifferent`, at most 4096 assignments": em.AllDifferent([(0, 1, 2)], 3, 3),
+    "`em.AllDifferent`, at most 4096 valid assignments": em.AllDifferent([(0, 1, 2)], 3, 3),
     "`em.AllDifferent`, more": em.AllDifferent([(i, i + 1) for i in range(8)], 9, 4),
     "`em.ShortestPath`": em.ShortestPath(3, 3),
     "`em.BlackBox`, at most 65536 assignments": em.BlackBox(label=_sum, latent_shape=(2,), cardinality=3),
