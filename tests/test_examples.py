@@ -1,0 +1,44 @@
+"""The scripts in examples/ run, stay short, and print what they promise."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+LONGEST = 50
+
+
+def output(name: str, capsys: pytest.CaptureFixture[str]) -> str:
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_own_rule_is_exact_and_sampled(capsys) -> None:
+    printed = output("own_rule.py", capsys)
+    assert "cell 1: 1 0.99" in printed
+    assert printed.count(": 2 0.50, 4 0.50") == 2  # 7 = 1 + 2 + 4, and the first cell is a 1
+    assert float(re.search(r"differ by at most (\S+)", printed)[1]) < 0.1
+
+
+def test_train_addition_learns_digits_from_sums(capsys) -> None:
+    printed = output("train_addition.py", capsys)
+    evidence = [float(value) for value in re.findall(r"log evidence of a sum +(\S+)", printed)]
+    assert evidence[-1] > evidence[0]
+    assert float(re.search(r"right: (\S+) %", printed)[1]) > 90
+
+
+def test_sudoku_beliefs_fill_the_unread_box(capsys) -> None:
+    printed = output("sudoku_beliefs.py", capsys)
+    read, filled = (board.splitlines() for board in printed.split("\n\n")[:2])
+    assert [line[:5] for line in read[:3]] == [". . ."] * 3
+    assert all(sorted(line.split()) == list("123456789") for line in filled)
+    assert "all symbols are right" in printed
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_examples_are_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LONGEST
