@@ -1,4 +1,4 @@
-"""The problem x engine matrix of the README, from what the problems say they support.
+"""The problem x engine matrix of the README, from what engines ask of problems.
 
 python -m tests.readme_matrix prints it.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import torch
 
 import emnesy_gpu as em
+from emnesy_gpu.e_step import SampledProblem
 from emnesy_gpu.engines import ENGINES, choose_engine
+from emnesy_gpu.m_step import FusedProblem
 
 
 def _sum(z: torch.Tensor) -> torch.Tensor:
@@ -25,25 +27,30 @@ PROBLEMS: dict[str, em.Problem] = {
     "`em.BlackBox`, at most 65536 assignments": em.BlackBox(label=_sum, latent_shape=(2,), cardinality=3),
     "`em.BlackBox`, more": em.BlackBox(label=_sum, latent_shape=(9,), cardinality=10),
 }
-OTHERS = {"exact samples": "sample", "fused EM loss": "em_gradient"}
+OTHERS: dict[str, type] = {"exact samples": SampledProblem, "fused EM loss": FusedProblem}
+"""Heading -> what the function asks of a problem."""
 
 
 def matrix() -> str:
     """A Markdown table; "default" marks the engine that ``engine=None`` takes."""
-    columns = [f"`em.{engine.__name__}`" for engine in ENGINES] + list(OTHERS)
+    engines = [engine() for engine in ENGINES.values()]
+    columns = [f"`em.{type(engine).__name__}`" for engine in engines] + list(OTHERS)
     lines = ["| problem | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, problem in PROBLEMS.items():
-        default = type(choose_engine(problem, None))
-        cells = [_cell(problem, engine.inference, engine is default) for engine in ENGINES]
-        cells += [_cell(problem, inference, False) for inference in OTHERS.values()]
+        cells = [_cell(problem, engine) for engine in engines]
+        cells += ["yes" if _has(problem, asks) else "-" for asks in OTHERS.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _cell(problem: em.Problem, inference: str, default: bool) -> str:
-    if not problem.supports(inference):
+def _cell(problem: em.Problem, engine: em.Engine) -> str:
+    if not engine.supports(problem):
         return "-"
-    return "default" if default else "yes"
+    return "default" if type(engine) is type(choose_engine(problem, None)) else "yes"
+
+
+def _has(problem: em.Problem, asks: type) -> bool:
+    return issubclass(type(problem), asks) and problem.tractable
 
 
 if __name__ == "__main__":
