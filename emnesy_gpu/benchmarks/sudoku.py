@@ -18,6 +18,7 @@ CHECKED_SCALE = {4: 0.1, 9: 0.25}
 """What logits are multiplied with to check results: as they are, beliefs become 0 and 1, whatever the messages."""
 METHODS = {
     "exact": "posterior over all valid boards (size 4)",
+    "fused loss": "fused_em_loss and its gradient through autograd, as a training step takes it (size 4)",
     "fused": f"{SWEEPS} serial sweeps with all-different factors, softmax and Bethe evidence, one fused kernel",
     "pairwise": f"{SWEEPS} serial sweeps with not-equal factors, one fused kernel",
     "torch EM": "the messages of all-different factors in torch, no autograd",
@@ -53,16 +54,21 @@ def methods(problem: em.Sudoku, logits: Tensor, label: Tensor) -> dict[str, Call
         (gradient,) = torch.autograd.grad(em.bp_std_loss(problem, leaf, label, "sum", iterations=SWEEPS), leaf)
         return gradient
 
+    def fused_loss() -> Tensor:
+        (gradient,) = torch.autograd.grad(em.fused_em_loss(problem, leaf, label, "sum"), leaf)
+        return gradient
+
     calls = {
         "exact": lambda: em.posterior(problem, logits, label, em.Exact()).marginals,
+        "fused loss": fused_loss,
         "fused": lambda: em.posterior(problem, logits, label, fused).marginals,
         "pairwise": lambda: em.posterior(problem, logits, label, pairwise).marginals,
         "torch EM": torch_em,
         "BP-std": bp_std,
         "copy": lambda: target.copy_(logits),
     }
-    if not problem.enumerable:
-        del calls["exact"]
+    if not problem.tractable:
+        del calls["exact"], calls["fused loss"]
     return calls
 
 
@@ -76,7 +82,11 @@ def errors(problem: em.Sudoku, logits: Tensor, label: Tensor, rows: int = 4) -> 
         "pairwise": em.BeliefPropagation(SWEEPS, factors="pairwise"),
         "torch EM": em.BeliefPropagation(SWEEPS),
     }
-    return {name: largest_error(calls[name](), *case, engine) for name, engine in engines.items() if name in calls}
+    found = {name: largest_error(calls[name](), *case, engine) for name, engine in engines.items() if name in calls}
+    if "fused loss" in calls:
+        marginals = torch.softmax(case[1], -1) - calls["fused loss"]()
+        found["fused loss"] = largest_error(marginals, *case, em.Exact())
+    return found
 
 
 SUITE = Suite(
