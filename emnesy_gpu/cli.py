@@ -10,9 +10,7 @@ import click
 
 import emnesy_gpu
 from emnesy_gpu.engines import UnsupportedEngineError
-from emnesy_gpu.tasks.core.extras import MissingExtraError
-from emnesy_gpu.tasks.core.training import DivergedError
-from emnesy_gpu.tasks.mnist.images import DataError
+from emnesy_gpu.tasks.core.errors import DataError, DivergedError, MissingExtraError
 
 COMMANDS = {
     "bench": "emnesy_gpu.benchmarks.commands:bench",

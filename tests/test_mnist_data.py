@@ -17,8 +17,8 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.tasks.addition.sums import group, mean_sum_accuracy, sum_accuracy
-from emnesy_gpu.tasks.mnist import idx_files, images, sklearn_digits
-from emnesy_gpu.tasks.mnist.images import DataError
+from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.mnist import choose, idx_files, sklearn_digits
 
 N_TRAIN, N_TEST = 6, 4
 
@@ -56,7 +56,7 @@ def write_all(folder: Path, arrays: dict[str, np.ndarray], compressed: bool = Fa
 @pytest.mark.parametrize("below", ["", "raw", "MNIST/raw"])
 def test_reads_plain_and_gzip_files_in_every_layout(arrays, tmp_path, compressed, below):
     write_all(tmp_path / "data" / below, arrays, compressed)
-    data = images.load("mnist", tmp_path / "data")
+    data = choose.load("mnist", tmp_path / "data")
     assert data.name == "mnist"
     assert str(tmp_path / "data") in data.source
     np.testing.assert_array_equal(data.train.pixels.numpy(), arrays["train-images-idx3-ubyte"])
@@ -77,24 +77,24 @@ def test_environment_and_cache_are_searched_in_this_order(arrays, tmp_path, monk
 
 
 def test_auto_takes_mnist_where_it_is_at_hand_else_digits(arrays, tmp_path):
-    assert images.load("auto").name == "digits"
+    assert choose.load("auto").name == "digits"
     write_all(tmp_path / "cache" / "emnesy_gpu" / "MNIST" / "raw", arrays)
-    assert images.load("auto").name == "mnist"
+    assert choose.load("auto").name == "mnist"
 
 
 def test_a_named_folder_without_files_is_an_error(arrays, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"--data-dir=.*has no MNIST file"):
-        images.load("auto", tmp_path / "nowhere")
+        choose.load("auto", tmp_path / "nowhere")
     monkeypatch.setenv("EMNESY_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match=r"EMNESY_DATA=.*has no MNIST file"):
-        images.load("auto")
+        choose.load("auto")
 
 
 def test_one_missing_file_is_named(arrays, tmp_path):
     write_all(tmp_path / "data", arrays)
     (tmp_path / "data" / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte\[\.gz\] is missing"):
-        images.load("mnist", tmp_path / "data")
+        choose.load("mnist", tmp_path / "data")
 
 
 def flip_last(content: bytes) -> bytes:
@@ -122,7 +122,7 @@ def test_damage_is_reported_with_file_and_cause(arrays, tmp_path, damage, cause,
     path = path.with_name(path.name + ".gz") if compressed else path
     path.write_bytes(gzip.compress(content) if compressed else content)
     with pytest.raises(DataError, match=cause) as caught:
-        images.load("mnist", folder)
+        choose.load("mnist", folder)
     assert str(path) in str(caught.value)
 
 
@@ -132,7 +132,7 @@ def test_damaged_compression_is_reported(arrays, tmp_path, damage):
     path = folder / "train-images-idx3-ubyte.gz"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz cannot be read"):
-        images.load("mnist", folder)
+        choose.load("mnist", folder)
 
 
 def openml_answers(pixels: np.ndarray, classes: np.ndarray) -> dict[str, bytes]:
@@ -195,9 +195,9 @@ def openml(arrays, tmp_path, monkeypatch) -> dict[str, bytes]:
 
 
 def test_fetch_converts_openml_and_keeps_the_files(arrays, openml):
-    fetched = images.load("mnist")
+    fetched = choose.load("mnist")
     openml.clear()
-    kept = images.load("mnist")
+    kept = choose.load("mnist")
     for data in (fetched, kept):
         np.testing.assert_array_equal(data.train.pixels.numpy(), arrays["train-images-idx3-ubyte"])
         np.testing.assert_array_equal(data.train.classes.numpy(), arrays["train-labels-idx1-ubyte"])
@@ -209,7 +209,7 @@ def test_fetch_converts_openml_and_keeps_the_files(arrays, openml):
 def test_a_file_of_openml_that_is_not_what_it_promises_is_reported(openml):
     openml["mnist_784.arff"] = flip_last(openml["mnist_784.arff"][:-1])
     with pytest.raises(DataError, match=r"could not be fetched from OpenML.*md5 checksum"):
-        images.load("mnist")
+        choose.load("mnist")
 
 
 def test_images_of_openml_in_another_order_are_reported(arrays, openml):
@@ -217,7 +217,7 @@ def test_images_of_openml_in_another_order_are_reported(arrays, openml):
     classes = np.concatenate([arrays["t10k-labels-idx1-ubyte"], arrays["train-labels-idx1-ubyte"]])
     openml |= openml_answers(pixels, classes)
     with pytest.raises(DataError, match=r"OpenML sent something else than MNIST.*is corrupt: md5"):
-        images.load("mnist")
+        choose.load("mnist")
     assert idx_files.find() is None, "the next call fetches again"
 
 
@@ -229,7 +229,7 @@ def test_a_failed_fetch_says_what_to_do(arrays, monkeypatch):
 
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", no_network)
     with pytest.raises(DataError, match=r"no route to host.*--data digits"):
-        images.load("mnist")
+        choose.load("mnist")
 
 
 def test_digits_split_and_layout():

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from emnesy_gpu.cli import main
+from emnesy_gpu.tasks.core.errors import DataError
 from emnesy_gpu.tasks.mnist import sklearn_digits
-from emnesy_gpu.tasks.mnist.images import DataError, DataSet, Images
+from emnesy_gpu.tasks.mnist.images import DataSet, Images
+from emnesy_gpu.tasks.sudoku import choose
 from emnesy_gpu.tasks.sudoku import files as visudo_data
 from emnesy_gpu.tasks.sudoku.boards import PARTS, Boards, Split, is_valid, random_grids, regenerate
 
@@ -167,11 +169,11 @@ def test_original_files_are_found_below_a_prefix_and_called_original(small, tmp_
     place.parent.mkdir(parents=True)
     folder.rename(place)
     (place / "options.json").write_text(json.dumps({"generator": "generate-split.py", "splitId": "01"}))
-    split = visudo_data.load(4, 1, "auto", visudo_dir=tmp_path / "archive")
+    split = choose.load(4, 1, "auto", visudo_dir=tmp_path / "archive")
     assert split.origin == "original"
     assert torch.equal(split.valid.pixels, small.valid.pixels)
     with pytest.raises(DataError, match="has 0 folders such as"):
-        visudo_data.load(4, 2, "auto", visudo_dir=tmp_path / "archive")
+        choose.load(4, 2, "auto", visudo_dir=tmp_path / "archive")
 
 
 @pytest.mark.parametrize(
@@ -214,7 +216,7 @@ def test_sizes_and_data_that_do_not_fit(digits):
     with pytest.raises(DataError, match="too few images"):
         regenerate(numbered_images(20), 9, 1)
     with pytest.raises(DataError, match="--visudo-dir"):
-        visudo_data.load(4, 1, "files")
+        choose.load(4, 1, "files")
 
 
 def test_the_command_writes_the_files(tmp_path, capsys):

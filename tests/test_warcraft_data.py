@@ -11,10 +11,11 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.cli import main
-from emnesy_gpu.tasks.mnist.images import DataError
+from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.warcraft import choose, synthetic
 from emnesy_gpu.tasks.warcraft import files as warcraft_data
-from emnesy_gpu.tasks.warcraft import synthetic
-from emnesy_gpu.tasks.warcraft.files import FOLDER, PARTS, MapData, Maps
+from emnesy_gpu.tasks.warcraft.files import FOLDER, PARTS
+from emnesy_gpu.tasks.warcraft.maps import MapData, Maps
 from emnesy_gpu.tasks.warcraft.windows import MARGIN, Windows, places
 
 SIZE = 12
@@ -92,7 +93,7 @@ def test_moments_are_those_of_the_training_pixels(data):
 
 
 def test_files_give_back_what_was_written(data, folder):
-    found = warcraft_data.load(SIZE, "files", folder.parent.parent)
+    found = choose.load(SIZE, "files", folder.parent.parent)
     assert found.origin == "synthetic"
     assert "synthetic" in found.source
     assert all(same_maps(left, right) for left, right in zip(parts(found), parts(data), strict=True))
@@ -126,7 +127,9 @@ def test_files_that_differ_from_the_published_ones_are_unverified(published):
 
 
 def test_files_with_the_published_checksums_are_original(published, monkeypatch):
-    digests = {(SIZE, path.name): warcraft_data._digest(path) for path in published.iterdir() if path.name[:3] != "val"}
+    digests = {
+        (SIZE, path.name): warcraft_data.file_digest(path) for path in published.iterdir() if path.name[:3] != "val"
+    }
     monkeypatch.setattr(warcraft_data, "MD5", digests)
     assert warcraft_data.read(published, SIZE).origin == "original"
 
@@ -184,18 +187,18 @@ def test_a_foreign_note_is_not_taken_for_ours(folder):
 def test_auto_takes_synthetic_maps_where_there_are_no_files(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("EMNESY_DATA", raising=False)
-    assert warcraft_data.load(SIZE, "auto", n_maps=2).data == "synthetic"
+    assert choose.load(SIZE, "auto", n_maps=2).data == "synthetic"
     with pytest.raises(DataError, match=FOLDER):
-        warcraft_data.load(SIZE, "files")
+        choose.load(SIZE, "files")
     with pytest.raises(DataError, match="--data-dir"):
-        warcraft_data.load(SIZE, "auto", tmp_path)
+        choose.load(SIZE, "auto", tmp_path)
 
 
 def test_unknown_sizes_and_data_are_refused():
     with pytest.raises(DataError, match="size"):
-        warcraft_data.load(13, "auto")
+        choose.load(13, "auto")
     with pytest.raises(DataError, match="choose"):
-        warcraft_data.load(12, "mnist")
+        choose.load(12, "mnist")
 
 
 def test_places_number_the_cells_of_a_path():
@@ -237,7 +240,7 @@ def test_windows_that_do_not_fit_are_refused(data, size):
 def test_maps_are_written_by_a_command(tmp_path, capsys):
     assert main(["data", "warcraft", "--maps", "2", "--seed", "3", "--to", str(tmp_path)]) == 0
     assert "synthetic" in capsys.readouterr().out
-    found = warcraft_data.load(SIZE, "files", tmp_path)
+    found = choose.load(SIZE, "files", tmp_path)
     assert same_maps(found.train, synthetic.generate(SIZE, 2, 3).train)
 
 

@@ -1,21 +1,30 @@
-"""Who wrote a folder of data: this package marks what it made."""
+"""Folders of data: where downloads are kept, and how this package marks the folders that it wrote itself."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
-from emnesy_gpu.tasks.mnist.images import DataError
+from emnesy_gpu.tasks.core.errors import DataError
 
 GENERATOR = "emnesy_gpu"
+"""The generator that ``options.json`` names in folders written by this package."""
 
 
-def generator(folder: Path) -> object:
-    """The name in the ``options.json`` of a folder, GENERATOR for our own; None where there is none."""
+def cache_dir() -> Path:
+    """Return the folder for downloaded data: ``emnesy_gpu`` below ``$XDG_CACHE_HOME``, by default ``~/.cache``."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "emnesy_gpu"
+
+
+def read_generator(folder: Path) -> object:
+    """Return the generator that the ``options.json`` of a folder names, or None where there is no such file."""
+    path = folder / "options.json"
     try:
-        options = json.loads((folder / "options.json").read_text())
+        options = json.loads(path.read_text())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder / 'options.json'} cannot be read: {error}") from error
+        raise DataError(f"{path} cannot be read as JSON: {error}") from error
     return options.get("generator") if isinstance(options, dict) else None

@@ -1,13 +1,11 @@
-"""Optional packages, imported when a task first needs them."""
+"""Optional packages, which are imported when a task first needs them."""
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
 
-
-class MissingExtraError(ImportError):
-    """A package of the ``train`` extra is not installed; the message is the one line to show to a user."""
+from emnesy_gpu.tasks.core.errors import MissingExtraError
 
 
 def require(module: str) -> ModuleType:

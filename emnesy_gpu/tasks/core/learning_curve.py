@@ -9,22 +9,25 @@ from typing import Any
 from emnesy_gpu.tasks.core.extras import require
 from emnesy_gpu.tasks.core.run_directory import replace_file
 
-ADDITION_ACCURACIES = {
-    "digits": "digit_accuracy",
-    "whole sums": "sum_accuracy",
-    "whole sums, 20 groupings": "sum_accuracy_20",
-}
-
 
 def save_learning_curve(
     path: Path,
     history: list[dict[str, Any]],
     title: str,
-    accuracies: Mapping[str, str] = ADDITION_ACCURACIES,
-    unit: str = "sum",
+    accuracies: Mapping[str, str],
+    unit: str,
     part: str = "test",
 ) -> None:
-    """A PNG file with what an epoch has of accuracies on a part of the data, loss and log evidence per unit."""
+    """Write a PNG file with accuracies on the left, and with loss and log evidence on the right.
+
+    Args:
+        path: the file.
+        history: the records of the epochs; those without an accuracy are left out of its curve.
+        title: what was trained.
+        accuracies: name in the legend -> name in the records.
+        unit: what has one label, such as "sum"; loss and log evidence are per unit.
+        part: the part of the data that the accuracies are of.
+    """
     figure = require("matplotlib.figure").Figure(figsize=(10, 4), layout="constrained")
     accuracy, objective = figure.subplots(1, 2)
 

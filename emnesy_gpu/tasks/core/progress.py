@@ -9,19 +9,11 @@ from typing import Any, TextIO
 
 from emnesy_gpu.tasks.core.extras import require
 
-ADDITION_ACCURACIES = {"sums": "sum_accuracy", "digits": "digit_accuracy"}
-"""Name in a report -> name in a record."""
 
+def reporter(epochs: int, n_batches: int, accuracies: Mapping[str, str], stream: TextIO | None = None) -> PlainReporter:
+    """Return a live bar where ``stream`` (by default standard output) is a terminal, else one plain line per epoch.
 
-def reporter(
-    epochs: int,
-    n_batches: int,
-    stream: TextIO | None = None,
-    accuracies: Mapping[str, str] = ADDITION_ACCURACIES,
-) -> PlainReporter:
-    """A live bar where ``stream`` (standard output) is a terminal, else one plain line per epoch.
-
-    Only epochs with the accuracies that are to be shown get a line.
+    accuracies: name in a report -> name in a record. Only epochs that have some of them get a line.
     """
     stream = sys.stdout if stream is None else stream
     kind = LiveReporter if stream.isatty() else PlainReporter
@@ -29,7 +21,7 @@ def reporter(
 
 
 class PlainReporter:
-    """One line per finished epoch. A context manager."""
+    """Prints one line per finished epoch. A context manager."""
 
     def __init__(self, epochs: int, n_batches: int, stream: TextIO, accuracies: Mapping[str, str]) -> None:
         self.epochs, self.n_batches, self.stream, self.accuracies = epochs, n_batches, stream, accuracies
@@ -46,21 +38,23 @@ class PlainReporter:
         return None
 
     def epoch_begins(self, epoch: int) -> None:
-        """``epoch`` counts from 1."""
+        """Called before the first batch of an epoch; ``epoch`` counts from 1."""
 
     def batch(self, metrics: dict[str, float]) -> None:
         """Called with the metrics of every batch."""
 
     def epoch_ends(self, record: dict[str, Any]) -> None:
+        """Called with the record of a finished epoch."""
         if accuracy := accuracy_words(record, self.accuracies):
             self.message(epoch_line(record, self.epochs, accuracy))
 
     def message(self, text: str) -> None:
+        """Show a line of text."""
         print(text, file=self.stream, flush=True)
 
 
 class LiveReporter(PlainReporter):
-    """A bar over the batches of an epoch with the current figures, and the finished epochs above it."""
+    """Shows a bar over the batches of an epoch with the current figures, and the finished epochs above it."""
 
     def __init__(self, epochs: int, n_batches: int, stream: TextIO, accuracies: Mapping[str, str]) -> None:
         super().__init__(epochs, n_batches, stream, accuracies)
@@ -105,7 +99,7 @@ class LiveReporter(PlainReporter):
         self.bar.update(self.task, advance=1, figures=figures)
 
     def epoch_ends(self, record: dict[str, Any]) -> None:
-        first = dict(list(self.accuracies.items())[:1])
+        first = dict(list(self.accuracies.items())[:1])  # the bar has room for one
         self.accuracy = accuracy_words(record, first) or self.accuracy
         super().epoch_ends(record)
 
@@ -114,6 +108,7 @@ class LiveReporter(PlainReporter):
 
 
 def epoch_line(record: dict[str, Any], epochs: int, accuracy: str) -> str:
+    """Return the line of a finished epoch; ``accuracy`` is from ``accuracy_words``."""
     return (
         f"epoch {record['epoch']:{len(str(epochs))}d}/{epochs}  loss {record['loss']:.4f}  "
         f"evidence {record['log_evidence']:.4f}  {accuracy}"
@@ -122,5 +117,5 @@ def epoch_line(record: dict[str, Any], epochs: int, accuracy: str) -> str:
 
 
 def accuracy_words(record: dict[str, Any], accuracies: Mapping[str, str]) -> str:
-    """The accuracies that a record has, each with its name and two spaces behind it."""
+    """Return the accuracies that a record has, each with its name before it and two spaces behind it."""
     return "".join(f"{name} {100 * record[key]:.2f} %  " for name, key in accuracies.items() if key in record)

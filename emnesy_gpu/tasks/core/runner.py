@@ -1,4 +1,4 @@
-"""The course of a training run: reports, files, interruption and resumption, the same for every task."""
+"""A training run from its first line to its summary: reports, files, interruption and resumption."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 import torch
 
 from emnesy_gpu.memory import PeakMemory
+from emnesy_gpu.tasks.core.errors import DataError
 from emnesy_gpu.tasks.core.progress import PlainReporter, reporter
 from emnesy_gpu.tasks.core.run_directory import RunDirectory
 from emnesy_gpu.tasks.core.training import EMTraining
-from emnesy_gpu.tasks.mnist.images import DataError
 
 INTERRUPTED = 130
+"""The exit code of a run that Ctrl-C ended, as shells have it for SIGINT."""
 
 
 class Runner:
@@ -20,33 +21,37 @@ class Runner:
 
     A subclass gives the words of its task.
 
-    command: the train command, for the line that says how to continue.
-    accuracies: name in reports -> name in a record.
-    peak_bytes: the most memory that the epochs took beyond what was in use before them, once they are run.
+    Args:
+        training: the training, with no epoch done.
+        directory: where the files of the run go; None writes no files.
+        resumed: whether the directory holds a state to resume from.
     """
 
     command: ClassVar[str]
+    """The train command, for the line that says how to resume."""
     accuracies: ClassVar[dict[str, str]]
+    """Name in reports -> name in a record."""
     peak_bytes: int | None = None
+    """The most memory that the epochs took beyond what was in use before them; None until they are run."""
 
     def __init__(self, training: EMTraining, directory: RunDirectory | None, resumed: bool = False) -> None:
         self.training, self.directory, self.resumed = training, directory, resumed
 
     def introduction(self) -> list[str]:
-        """Lines about the data and the settings."""
+        """Return lines about the data and the settings."""
         raise NotImplementedError
 
     def prepare(self, report: PlainReporter) -> None:
-        """Whatever comes before the first epoch of a new run."""
+        """Do what comes before the first epoch of a new run; the training may have done epochs after it."""
 
     def conclude(self, report: PlainReporter) -> None:
         """Report the figures of the finished run, and write them into its directory."""
         raise NotImplementedError
 
     def run(self) -> int:
-        """Returns the exit code."""
+        """Train to the end; returns the exit code."""
         training = self.training
-        with reporter(training.settings.epochs, training.n_batches, accuracies=self.accuracies) as report:
+        with reporter(training.settings.epochs, training.n_batches, self.accuracies) as report:
             for line in self.introduction():
                 report.message(line)
             try:
@@ -61,17 +66,19 @@ class Runner:
         return 0
 
     def _open(self, report: PlainReporter) -> None:
-        """Restore the state from a resumed directory, or save the initial state into a new one."""
+        """Restore the state from the directory of a resumed run, or save the first state of a new run there."""
         training, directory = self.training, self.directory
         if self.resumed and directory is not None:
             training.load_state_dict(directory.load_checkpoint())
             directory.rewrite_metrics(training.history)
-            report.message(f"continuing {directory.path} after epoch {len(training.history)}")
+            report.message(f"resuming {directory.path} after epoch {len(training.history)}")
             return
         self.prepare(report)
         if directory is not None:
             directory.create(training.settings)
             directory.save_checkpoint(training.state_dict())
+            if training.history:
+                directory.rewrite_metrics(training.history)
 
     def _train(self, report: PlainReporter) -> None:
         while not self.training.finished:
@@ -86,7 +93,7 @@ class Runner:
         directory, epochs = self.directory, self.training.settings.epochs
         if directory is None:
             done = len(self.training.history)
-            return f"interrupted after {done} of {epochs} epochs; nothing was saved, as there was no --out"
+            return f"interrupted after {done} of {epochs} epochs; nothing was saved: give --out to save a run"
         if not directory.checkpoint.exists():
             return "interrupted before the first epoch; nothing was saved"
         saved = len(directory.load_checkpoint()["history"])
@@ -97,16 +104,16 @@ class Runner:
 
 
 def prepare_torch(settings: Any) -> None:
-    """Threads and determinism; DataError where the device does not exist."""
+    """Set threads and determinism; DataError where the device of the settings does not exist."""
     device = torch.device(settings.device)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DataError(f"--device {device}: PyTorch finds {torch.cuda.device_count()} CUDA devices")
+        raise DataError(f"--device {device}: PyTorch finds {torch.cuda.device_count()} CUDA devices, see emnesy doctor")
     torch.set_num_threads(settings.threads)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
 def durations(history: list[dict[str, Any]]) -> dict[str, float]:
-    """Minutes of all epochs with their evaluations, however often resumed.
+    """Return the minutes of all epochs with their evaluations, however often the run was resumed.
 
     ``minutes`` are by the clock, ``cpu_minutes`` are those of the process alone.
     """

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from emnesy_gpu.tasks.core.data_folders import cache_dir
+from emnesy_gpu.tasks.core.errors import DataError
 from emnesy_gpu.tasks.core.extras import require
-from emnesy_gpu.tasks.mnist.images import DataError, DataSet, Images
+from emnesy_gpu.tasks.mnist.images import DataSet, Images
 
 N_TRAIN = 60_000
 MD5 = {
@@ -36,11 +38,6 @@ def load(data_dir: Path | None = None) -> DataSet:
     """
     folder = find(data_dir)
     return fetch(cache_dir()) if folder is None else read(folder)
-
-
-def cache_dir() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "emnesy_gpu"
 
 
 def find(data_dir: Path | None = None) -> Path | None:

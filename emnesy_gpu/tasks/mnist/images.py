@@ -1,16 +1,13 @@
-"""Labelled images, and the choice between the data sets that hold them."""
+"""Labelled images, and the data sets that hold them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-
-class DataError(Exception):
-    """Data that is missing or corrupt; the message names the file and the cause."""
+from emnesy_gpu.tasks.core.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -53,17 +50,3 @@ class DataSet:
         values, share = torch.arange(256, dtype=torch.float64) / 255, counts / counts.sum()
         mean = (share * values).sum()
         return float(mean), float((share * (values - mean) ** 2).sum().sqrt())
-
-
-def load(name: str, data_dir: Path | None = None) -> DataSet:
-    """Load "mnist", "digits", or "auto": MNIST where its files are at hand, else scikit-learn's bundled digits."""
-    from emnesy_gpu.tasks.mnist import idx_files, sklearn_digits
-
-    if name == "mnist":
-        return idx_files.load(data_dir)
-    if name == "digits":
-        return sklearn_digits.load()
-    if name != "auto":
-        raise DataError(f"unknown data set {name!r}: choose mnist, digits or auto")
-    folder = idx_files.find(data_dir)
-    return sklearn_digits.load() if folder is None else idx_files.read(folder)

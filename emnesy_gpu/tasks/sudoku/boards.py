@@ -11,15 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emnesy_gpu.tasks.mnist.images import DataError, DataSet
+from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.mnist.images import DataSet
 
 PARTS = ("train", "test", "valid")
 SIDE = 28
 SIZES = (4, 9)
 VALID_BOARDS = 100
+"""Valid boards of a part, as published."""
+
 MORE_CHANGES = 0.5
+"""Chance of a further change of an invalid board."""
+
 MOST_CHANGES = 10
-ATTEMPTS = 4096
+GRIDS_AT_A_TIME = 4096
+"""Grids that are filled at once; most of them meet no dead end."""
 
 Ints = NDArray[np.int64]
 
@@ -58,13 +64,13 @@ class Split:
     valid: Boards
 
     def moments(self) -> tuple[float, float]:
-        """Mean and standard deviation of the training pixels in units of 255."""
+        """Return mean and standard deviation of the training pixels, in units of 255."""
         pixels = self.train.pixels.float() / 255
         return float(pixels.mean()), float(pixels.std())
 
 
 def regenerate(data: DataSet, size: int, number: int) -> Split:
-    """A split of ViSudo-PC (linqs/visual-sudoku-puzzle-classification) made anew: same rules, other random numbers.
+    """Make a split of ViSudo-PC (linqs/visual-sudoku-puzzle-classification) anew: same rules, other random numbers.
 
     Strategy "simple" without overlap: the images of the first ``size`` classes, training and test images of ``data``
     together, are shuffled per class and divided between training, test and validation boards. Each part has 100 valid
@@ -90,7 +96,7 @@ def regenerate(data: DataSet, size: int, number: int) -> Split:
 
 
 def _make_part(pool: Ints, pixels: Tensor, rng: np.random.Generator) -> Boards:
-    """Boards from a pool of image indices [size, images per class], which the valid boards use up in order."""
+    """Make boards from a pool of image indices [size, images per class]; the valid boards use them up in order."""
     size = len(pool)
     grids = random_grids(size, pool.shape[1] // size, rng)
     unused = [iter(images) for images in pool]
@@ -111,9 +117,9 @@ def _make_part(pool: Ints, pixels: Tensor, rng: np.random.Generator) -> Boards:
 
 
 def random_grids(size: int, n_grids: int, rng: np.random.Generator) -> Ints:
-    """Valid grids [n_grids, size * size], filled in reading order with a random value that is still allowed.
+    """Return valid grids [n_grids, size * size], filled in reading order with random values that are still allowed.
 
-    A dead end discards the grid, so that the grids are not uniform over all valid ones; such are the rules of
+    A dead end discards the grid, so that the grids are not uniform over all valid ones. These are the rules of
     ViSudo-PC.
     """
     found: list[Ints] = []
@@ -124,8 +130,8 @@ def random_grids(size: int, n_grids: int, rng: np.random.Generator) -> Ints:
 
 def _fill(size: int, rng: np.random.Generator) -> Ints:
     """Fill many grids at once, and return those that met no dead end."""
-    used = np.zeros((ATTEMPTS, 3, size, size), bool)
-    grids = np.zeros((ATTEMPTS, size * size), np.int64)
+    used = np.zeros((GRIDS_AT_A_TIME, 3, size, size), bool)
+    grids = np.zeros((GRIDS_AT_A_TIME, size * size), np.int64)
     for cell, units in enumerate(_units_of_cells(size)):
         free: NDArray[np.bool_] = ~np.any(used[:, np.arange(3), units], axis=1)
         alive = np.any(free, axis=1)
@@ -137,7 +143,7 @@ def _fill(size: int, rng: np.random.Generator) -> Ints:
 
 
 def _units_of_cells(size: int) -> Iterator[tuple[int, int, int]]:
-    """Row, column and box of every cell in reading order."""
+    """Yield row, column and box of every cell in reading order."""
     root = math.isqrt(size)
     for row in range(size):
         for column in range(size):
@@ -145,7 +151,7 @@ def _units_of_cells(size: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _corrupt(grid: Ints, images: Ints, pool: Ints, rng: np.random.Generator) -> tuple[Ints, Ints, str]:
-    """An invalid copy of a board: one change or more, all replacements or all swaps with equal odds."""
+    """Return an invalid copy of a board and how it was made: replacements alone or swaps alone, with equal odds."""
     while True:
         cells, used = grid.copy(), images.copy()
         replacing = rng.random() < 0.5

@@ -1,4 +1,4 @@
-"""Splits of visual Sudoku: regenerated from images, or read from and written to the text files of ViSudo-PC."""
+"""Splits of visual Sudoku in the text files of ViSudo-PC, read and written."""
 
 from __future__ import annotations
 
@@ -8,34 +8,25 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emnesy_gpu.tasks.core.data_folders import GENERATOR, generator
-from emnesy_gpu.tasks.mnist import images
-from emnesy_gpu.tasks.mnist.images import DataError
-from emnesy_gpu.tasks.sudoku.boards import PARTS, SIDE, VALID_BOARDS, Boards, Split, regenerate
+from emnesy_gpu.tasks.core.data_folders import GENERATOR, read_generator
+from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.sudoku.boards import PARTS, SIDE, VALID_BOARDS, Boards, Split
 
 VARIANT = ("datasets::mnist", "strategy::simple", "corruptChance::0.50", "overlap::0.00")
 VALID_ROW, INVALID_ROW = (1, 0), (0, 1)
 DECIMALS = 4
-
-
-def load(size: int, number: int, data: str, data_dir: Path | None = None, visudo_dir: Path | None = None) -> Split:
-    """Split ``number`` from the files under ``visudo_dir``, else regenerated from the images named ``data``."""
-    if visudo_dir is not None:
-        return read(find(visudo_dir, size, number), size, number)
-    if data == "files":
-        raise DataError("the boards of this run came from files: give their folder as --visudo-dir")
-    return regenerate(images.load(data, data_dir), size, number)
+"""Decimals of a pixel in the files, as a share of 255."""
 
 
 def layout(size: int, number: int, n_boards: int) -> Path:
-    """The folder of a split below the root of the data set."""
+    """Return the folder of a split below the root of the data set."""
     counts = [f"num{part.title()}::{n_boards:05d}" for part in PARTS]
     data_set, strategy, chance, overlap = VARIANT
     return Path(f"dimension::{size}", data_set, strategy, *counts, chance, overlap, f"split::{number:02d}")
 
 
 def find(root: Path, size: int, number: int) -> Path:
-    """The folder of a split with 100 valid boards a part: ``root`` itself, or the one below it that its name fits.
+    """Return the folder of a split with 100 valid boards a part: ``root``, or the one below it with a fitting name.
 
     Folder names may carry a prefix, as they do in the published archive. Raises DataError unless exactly one fits.
     """
@@ -55,7 +46,7 @@ def _fits(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
 
 def read(folder: Path, size: int, number: int) -> Split:
     """Read the files of one split; DataError names the file and what is wrong with it."""
-    origin = "regenerated" if generator(folder) == GENERATOR else "original"
+    origin = "regenerated" if read_generator(folder) == GENERATOR else "original"
     parts = {part: _read_part(folder, part, size) for part in PARTS}
     return Split(size, number, "files", origin, f"ViSudo-PC, {origin} files in {folder}", **parts)
 
@@ -87,7 +78,7 @@ def _read_table(path: Path) -> list[list[str]]:
 
 
 def _read_pixels(path: Path, n_boards: int, size: int) -> torch.Tensor:
-    """Rounded shares of 255, which give back the bytes."""
+    """Read rounded shares of 255, and return the bytes that they stand for."""
     try:
         shares = np.loadtxt(path, dtype=np.float32, delimiter="\t", ndmin=2)
     except (OSError, ValueError) as error:

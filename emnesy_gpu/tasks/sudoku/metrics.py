@@ -1,4 +1,4 @@
-"""How boards are judged valid, and how well: thresholds, AUROC, and accuracy up to the names of the symbols."""
+"""Decision rules for boards and their figures: thresholds, AUROC, accuracy up to the names of the symbols."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from emnesy_gpu.tasks.core.extras import require
 
 
 def best_threshold(scores: Tensor, labels: Tensor) -> float:
-    """The t for which ``score > t`` agrees best with the labels (1 valid, 0 not) of calibration boards.
+    """Return the t for which ``score > t`` agrees best with the labels (1 valid, 0 not) of calibration boards.
 
     Candidates lie halfway between neighbouring scores; among equally good ones the median. Scores may be -inf.
     """
@@ -21,20 +21,23 @@ def best_threshold(scores: Tensor, labels: Tensor) -> float:
 
 
 def threshold_accuracy(scores: Tensor, labels: Tensor, threshold: float) -> float:
-    """Share of the boards for which ``score > threshold`` agrees with the label."""
+    """Return the share of the boards for which ``score > threshold`` agrees with the label."""
     return float(((scores.double() > threshold) == labels.bool()).double().mean())
 
 
 def auroc(scores: Tensor, labels: Tensor) -> float:
-    """The probability that a valid board scores above an invalid one, ties counting half; nan without both kinds."""
+    """Return the probability that a valid board scores above an invalid one; ties count half.
+
+    NaN where one kind is missing.
+    """
     positive, negative = scores[labels == 1][:, None], scores[labels == 0]
     return float((positive > negative).double().mean() + (positive == negative).double().mean() / 2)
 
 
 def best_renaming(predicted: Tensor, true: Tensor, n_symbols: int) -> Tensor:
-    """The true name of every predicted symbol, int64 [n_symbols]: one-to-one, with the most symbols right (Hungarian).
+    """Return the true name of every predicted symbol, int64 [n_symbols]: one-to-one, with the most symbols right.
 
-    A board's validity says nothing about which symbol is called what.
+    The validity of a board says nothing about the names of its symbols. The names come from the Hungarian method.
     """
     pairs = predicted.flatten() * n_symbols + true.flatten()
     counts = torch.bincount(pairs, minlength=n_symbols**2).view(n_symbols, n_symbols)
@@ -43,6 +46,6 @@ def best_renaming(predicted: Tensor, true: Tensor, n_symbols: int) -> Tensor:
 
 
 def matched_accuracy(predicted: Tensor, true: Tensor, n_symbols: int) -> float:
-    """Share of the symbols that are right under the best renaming."""
+    """Return the share of the symbols that are right under the best renaming."""
     renamed = best_renaming(predicted, true, n_symbols)[predicted]
     return float((renamed == true).double().mean())

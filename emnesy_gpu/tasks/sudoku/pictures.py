@@ -27,7 +27,7 @@ class BoardView:
 
 
 def save_boards(path: Path, boards: list[BoardView], title: str) -> None:
-    """A PNG file with a row per board.
+    """Write a PNG file with a row per board.
 
     Each cell of a belief is a small square of squares, one per symbol in reading order; the darker, the more probable.
     A red frame marks the cells whose most probable symbol the posterior changes.
@@ -54,7 +54,7 @@ def save_boards(path: Path, boards: list[BoardView], title: str) -> None:
 
 
 def mosaic(belief: Tensor) -> Tensor:
-    """Probabilities [size, size, size] -> [size * root, size * root], the last axis unrolled into a square per cell."""
+    """Unroll the last axis of [size, size, size] into a square per cell: -> [size * root, size * root]."""
     root = math.isqrt(belief.shape[-1])
     return belief.unflatten(-1, (root, root)).movedim(2, 1).flatten(2).flatten(0, 1)
 

@@ -1,29 +1,23 @@
-"""Maps of Warcraft terrain with their cheapest paths: the published files, and files in the same layout."""
+"""Files of Warcraft maps with their cheapest paths: the published ones, and others in the same layout."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from emnesy_gpu.problems.shortest_path import TERRAIN
-from emnesy_gpu.tasks.core.data_folders import GENERATOR, generator
-from emnesy_gpu.tasks.mnist.idx_files import cache_dir
-from emnesy_gpu.tasks.mnist.images import DataError
+from emnesy_gpu.tasks.core.data_folders import GENERATOR, cache_dir, read_generator
+from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.warcraft.maps import TILE, MapData, Maps
 
 FOLDER = "warcraft_shortest_path_oneskin"
-SIZES = (12, 18, 24, 30)
-TILE = 8
-"""Pixels along a side of a cell."""
-
 PARTS = ("train", "val", "test")
 MD5 = {
     (12, "train_maps.npy"): "c31760c5fbd9d034b6e21a6612895e69",
@@ -33,84 +27,16 @@ MD5 = {
     (12, "test_vertex_weights.npy"): "071dbcf2aa9d98fc255abdcb780151b1",
     (12, "test_shortest_paths.npy"): "deae60b10d932e2a37271df4b44e295d",
 }
-"""Of the published files; the others were published without."""
+"""Checksums of published files; the files of other sizes and of validation were published without."""
 
 TENTHS = np.array([round(10 * cost) for cost in TERRAIN])
+"""The cost of every class in tenths."""
 HALF_PRECISION = 0.05
 """Tenths by which a stored cost may be off: float16 is off by 0.031 at most, at 9.2."""
 
-PIXELS_PER_CHUNK = 1 << 24
-
-
-@dataclass(frozen=True)
-class Maps:
-    """Maps of ``size`` x ``size`` cells.
-
-    pixels: uint8 [n, 8 * size, 8 * size, 3], red, green and blue. classes: uint8 [n, size, size], for evaluation alone,
-    indices into the costs 0.8, 1.2, 5.3, 7.7, 9.2. paths: uint8 [n, size, size], 1 on a cheapest path between the first
-    and the last cell.
-    """
-
-    pixels: Tensor
-    classes: Tensor
-    paths: Tensor
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-
-@dataclass(frozen=True)
-class MapData:
-    """Three disjoint sets of maps.
-
-    data: "files" or "synthetic", how to load them again. origin: "original", "unverified" or "synthetic", what the maps
-    are. source: the same in words.
-    """
-
-    size: int
-    data: str
-    origin: str
-    source: str
-    train: Maps
-    valid: Maps
-    test: Maps
-
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each channel of the training pixels, float32 [3], in units of 255."""
-        counts = torch.zeros(3, 256, dtype=torch.float64)
-        for chunk in self.train.pixels.split(max(1, PIXELS_PER_CHUNK // self.train.pixels[0].numel())):
-            for channel in range(3):
-                counts[channel] += torch.bincount(chunk[..., channel].flatten(), minlength=256)
-        shares = counts / counts.sum(1, keepdim=True)
-        values = torch.arange(256, dtype=torch.float64) / 255
-        mean = shares @ values
-        return mean.float(), ((shares @ values**2) - mean**2).sqrt().float()
-
-
-def load(size: int, data: str, data_dir: Path | None = None, n_maps: int | None = None) -> MapData:
-    """Load "files", "synthetic", or "auto": files where they are at hand, else synthetic maps.
-
-    n_maps: of the training part, the first ones; None takes all files, and a number by size for synthetic maps.
-    """
-    from emnesy_gpu.tasks.warcraft import synthetic
-
-    if size not in SIZES:
-        raise DataError(f"Warcraft maps have size {', '.join(map(str, SIZES))}, not {size}")
-    if data not in ("auto", "files", "synthetic"):
-        raise DataError(f"unknown maps {data!r}: choose files, synthetic or auto")
-    folder = None if data == "synthetic" else find(size, data_dir)
-    if folder is not None:
-        return read(folder, size, n_maps)
-    if data == "files":
-        raise DataError(
-            f"no {FOLDER}/{size}x{size}/train_maps.npy below --data-dir, $EMNESY_DATA or {cache_dir()}: unpack "
-            "warcraft_maps.tar.gz (doi 10.17617/3.YJCQ5S) there"
-        )
-    return synthetic.generate(size, n_maps)
-
 
 def find(size: int, data_dir: Path | None = None) -> Path | None:
-    """The folder with the files of a size, None where there is none. One that ``data_dir`` names must hold them."""
+    """Return the folder with the files of a size, or None; a folder that ``data_dir`` names must hold them."""
     roots = [data_dir] if data_dir else [Path(os.environ.get("EMNESY_DATA") or cache_dir()), cache_dir()]
     name = f"{size}x{size}"
     for root in roots:
@@ -125,10 +51,11 @@ def find(size: int, data_dir: Path | None = None) -> Path | None:
 def read(folder: Path, size: int, n_maps: int | None = None) -> MapData:
     """Read the files of one size; DataError names the file and what is wrong with it.
 
-    Published checksums are verified where there are any: a file that differs makes the origin "unverified".
+    n_maps: training maps to read, the first ones; None reads all. Published checksums are verified where there are any:
+    a file that differs makes the origin "unverified".
     """
     parts = [_read_part(folder, part, size, n_maps if part == "train" else None) for part in PARTS]
-    origin = "synthetic" if generator(folder) == GENERATOR else "original"
+    origin = "synthetic" if read_generator(folder) == GENERATOR else "original"
     if origin == "original" and not _published(folder, size):
         origin = "unverified"
     return MapData(size, "files", origin, f"Warcraft maps {size}x{size}, {origin} files in {folder}", *parts)
@@ -167,7 +94,7 @@ def _read_part(folder: Path, part: str, size: int, n_maps: int | None) -> Maps:
 
 
 def _read_array(folder: Path, stem: str, shape: tuple[int, ...], n_maps: int | None) -> NDArray[Any]:
-    """The array in ``stem.npy``, or in its halves ``stem_part0.npy``, ``stem_part1.npy``; the first ``n_maps`` rows."""
+    """Return the first ``n_maps`` rows of ``stem.npy``, or of its halves ``stem_part0.npy`` and ``stem_part1.npy``."""
     parts = sorted(folder.glob(f"{stem}_part*.npy"))
     paths = [folder / f"{stem}.npy"] if (folder / f"{stem}.npy").is_file() or not parts else parts
     arrays, missing = [], n_maps
@@ -184,7 +111,7 @@ def _read_array(folder: Path, stem: str, shape: tuple[int, ...], n_maps: int | N
 
 
 def _classes(weights: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """Classes of stored costs, which half precision has moved a little."""
+    """Return the classes of stored costs, which half precision has moved a little."""
     stored = 10.0 * weights.astype(np.float32)
     classes = np.abs(stored[..., None] - TENTHS.astype(np.float32)).argmin(-1).astype(np.uint8)
     wrong = ~(np.abs(stored - TENTHS[classes]) <= HALF_PRECISION)
@@ -196,13 +123,14 @@ def _classes(weights: NDArray[Any], name: str) -> NDArray[np.uint8]:
 def _published(folder: Path, size: int) -> bool:
     """Whether every file with a published checksum has it."""
     return all(
-        _digest(folder / name) == digest
+        file_digest(folder / name) == digest
         for (of_size, name), digest in MD5.items()
         if of_size == size and (folder / name).is_file()
     )
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the md5 of a file."""
     digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TILE = 8
+from emnesy_gpu.tasks.warcraft.maps import TILE
 
 
 class PerTile(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 import emnesy_gpu as em
-from emnesy_gpu.tasks.warcraft.files import TILE, MapData, Maps
+from emnesy_gpu.tasks.warcraft.maps import TILE, MapData, Maps
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

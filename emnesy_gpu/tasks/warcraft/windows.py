@@ -9,16 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emnesy_gpu.tasks.warcraft.files import TILE, Maps
+from emnesy_gpu.tasks.warcraft.maps import TILE, Maps
 
 MARGIN = 2
-"""Cells that a window has at least beyond the extent of the piece, so that there are ways round."""
+"""Fewest cells of a window beyond the extent of its piece along a side, so that there are ways round."""
 
 SHORTEST_PIECE = 6
+"""Cells of a path that remain at least from where a piece begins, where the path has as many."""
 
 
 def places(paths: Tensor) -> Tensor:
-    """The place of every cell along its path from the first corner, 0, 1, ...; -1 off the path.
+    """Return the place of every cell along its path from the first corner, 0, 1, ...; -1 off the path.
 
     uint8 [n, H, W] -> int64 [n, H, W]. A cheapest path of positive costs never touches itself, so its cells have an
     order.
@@ -51,7 +52,7 @@ class Windows:
         ]
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Pixels, classes, path masks, starts and goals [n, 2] of one window for each of the maps ``rows``."""
+        """Return pixels, classes, path masks, starts and goals [n, 2] of one window for each of the maps ``rows``."""
         found = [self._window(row, generator) for row in rows.tolist()]
         pixels, classes, masks, starts, goals = (torch.stack(column) for column in zip(*found, strict=True))
         return pixels, classes, masks, starts, goals
@@ -71,7 +72,7 @@ class Windows:
         return self.maps.pixels[row][pixels], self.maps.classes[row][cells], mask, inside[0], inside[-1]
 
     def _piece(self, way: Tensor, generator: torch.Generator) -> Tensor:
-        """The path from a random cell on, as far as it fits into a window with its margin."""
+        """Return the path from a random cell on, as far as it fits into a window with its margin."""
         last_start = max(1, len(way) - SHORTEST_PIECE + 1)
         way = way[int(torch.randint(last_start, (), generator=generator)) :]
         extent = way.cummax(0).values - way.cummin(0).values

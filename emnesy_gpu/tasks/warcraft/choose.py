@@ -1,0 +1,35 @@
+"""The choice between the published maps and synthetic ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emnesy_gpu.tasks.core.data_folders import cache_dir
+from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.warcraft import files, synthetic
+from emnesy_gpu.tasks.warcraft.maps import MapData
+
+CHOICES = ("auto", "files", "synthetic")
+SIZES = (12, 18, 24, 30)
+"""Cells along a side of the published maps."""
+
+
+def load(size: int, data: str, data_dir: Path | None = None, n_maps: int | None = None) -> MapData:
+    """Load "files", "synthetic", or "auto": files where they are found, else synthetic maps.
+
+    n_maps: number of training maps, which are the first ones; None takes all files, and as many synthetic maps as suit
+    the size.
+    """
+    if size not in SIZES:
+        raise DataError(f"Warcraft maps have size {', '.join(map(str, SIZES))}, not {size}")
+    if data not in CHOICES:
+        raise DataError(f"unknown maps {data!r}: choose {', '.join(CHOICES)}")
+    folder = None if data == "synthetic" else files.find(size, data_dir)
+    if folder is not None:
+        return files.read(folder, size, n_maps)
+    if data == "files":
+        raise DataError(
+            f"no {files.FOLDER}/{size}x{size}/train_maps.npy below --data-dir, $EMNESY_DATA or {cache_dir()}: unpack "
+            "warcraft_maps.tar.gz (doi 10.17617/3.YJCQ5S) there"
+        )
+    return synthetic.generate(size, n_maps)
