@@ -1,4 +1,4 @@
-"""What the fused engines are compared with in training: the same posteriors, computed in plain torch."""
+"""The engines that the fused ones are compared with in training: the same posteriors, computed in plain torch."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from torch import Tensor
 import emnesy_gpu as em
 from emnesy_gpu.baselines import all_different_autograd
 from emnesy_gpu.baselines.carry_chain_torch import bp_em_posterior
+from emnesy_gpu.tasks.core.wrapped_engine import Wrapped
 
-NAMES = ("torch", "bp-std")
 
+class Unfused(Wrapped):
+    """The messages of another engine in plain torch, without autograd: what EM costs where nothing is fused.
 
-class Unfused(em.Engine):
-    """The messages of ``engine`` in plain torch, without autograd: what EM takes where nothing is fused.
-
-    engine: ``em.Exact()`` for ``em.Addition``, ``em.BeliefPropagation`` for ``em.AllDifferent`` and ``em.Sudoku``;
-    serial sweeps of all-different factors, for boards that are known to be valid.
+    Args:
+        engine: ``em.Exact()`` for ``em.Addition``, ``em.BeliefPropagation`` for ``em.AllDifferent`` and ``em.Sudoku``.
+            Its sweeps are serial over all-different factors, for boards that are known to be valid.
     """
 
-    def __init__(self, engine: em.Engine) -> None:
-        self.engine = engine
-        self.inference = engine.inference  # type: ignore[misc]
-
     def infer(self, problem: em.Problem, logits: Tensor, label: Tensor, check: bool) -> em.Posterior:
+        """Raises ValueError for a board with label 0."""
         with torch.no_grad():
             if isinstance(problem, em.Addition):
                 marginals, log_evidence = bp_em_posterior(problem, logits, label)
             else:
                 assert isinstance(problem, em.AllDifferent)
                 if not bool((label == 1).all()):
-                    raise ValueError("plain torch messages take valid boards only, got a label 0")
+                    raise ValueError(
+                        "plain torch messages take valid boards only, got a label 0: train on valid boards, "
+                        "or choose a fused engine"
+                    )
                 log_evidence, beliefs = all_different_autograd.belief_propagation(
                     logits.flatten(1, -2),
                     all_different_autograd.serial_factors_of(problem, logits.device),
@@ -40,15 +40,19 @@ class Unfused(em.Engine):
         return em.Posterior(marginals, log_evidence, log_evidence > float("-inf"))
 
 
-class BPStd(Unfused):
+class BPStd(Wrapped):
     """The gradient of ``em.bp_std_loss`` in the form of a posterior: softmax(logits) - d(-log p(y | x)) / d logits.
 
     By Theorem 3.1 of EM-NeSy (arXiv 2606.14463) this is the posterior where the messages are exact; with loopy messages
-    it need not be a distribution. In both cases the M-step against it has the very gradient that autograd through the
-    messages gives.
+    it need not be a distribution. In both cases the M-step against it has the same gradient as autograd through the
+    messages.
+
+    Args:
+        engine: as for ``Unfused``.
     """
 
     def infer(self, problem: em.Problem, logits: Tensor, label: Tensor, check: bool) -> em.Posterior:
+        """Differentiate through every message."""
         with torch.enable_grad():
             leaf = logits.detach().requires_grad_()
             loss = em.bp_std_loss(problem, leaf, label, "none", sweeps(self.engine))
@@ -57,11 +61,10 @@ class BPStd(Unfused):
         return em.Posterior(torch.softmax(leaf.detach(), -1) - gradient, log_evidence, log_evidence > float("-inf"))
 
 
+PLAIN_TORCH: dict[str, type[Wrapped]] = {"torch": Unfused, "bp-std": BPStd}
+"""Name on the command line -> engine."""
+
+
 def sweeps(engine: em.Engine) -> int:
-    """Of belief propagation; for exact engines, which ignore it, 1."""
+    """Return the sweeps of belief propagation, or 1 for exact engines, which ignore the number."""
     return engine.iterations if isinstance(engine, em.BeliefPropagation) else 1
-
-
-def comparison_engine(name: str, engine: em.Engine) -> em.Engine:
-    """ "torch" or "bp-std" in place of ``engine``."""
-    return {"torch": Unfused, "bp-std": BPStd}[name](engine)

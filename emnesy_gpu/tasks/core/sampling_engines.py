@@ -1,50 +1,67 @@
-"""Sampling engines in training: new samples at every step, the same ones when a run is continued."""
+"""Sampling engines in training: new samples at every step, and the same ones when a run is resumed."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 import emnesy_gpu as em
+from emnesy_gpu.tasks.core.wrapped_engine import Wrapped
 
 SAMPLES = 1024
 REJECTION_SAMPLES = 4096
 EFFECTIVE_SAMPLES = 64.0
-"""The sharpness of every row is annealed to this effective sample size: as the net learns, it grows by itself."""
+"""The sharpness of every row is set to give this effective sample size, so that it grows as the net learns."""
 
-DIGIT_PENALTY = 3.0
-"""Of Gibbs chains on addition: nearest to the exact posterior, over several priors and one and two digits."""
-
-NAMES = ("abc", "gibbs", "rejection")
+SAMPLERS = ("abc", "gibbs", "rejection")
+"""The names that ``sampling_engine`` knows."""
 
 
-class Reseeded(em.Engine):
+class Reseeded(Wrapped):
     """A sampling engine whose seed is made of the run's seed, the epoch, and the number of the call within it."""
 
-    def __init__(self, engine: Any, run_seed: int) -> None:
-        self.engine, self.run_seed = engine, run_seed
-        self.inference = engine.inference  # type: ignore[misc]
+    def __init__(self, engine: em.Engine, run_seed: int) -> None:
+        super().__init__(engine)
+        self.run_seed = run_seed
         self.start_epoch(1)
 
     def start_epoch(self, epoch: int) -> None:
+        """Begin the seeds of an epoch, counted from 1."""
         self.epoch, self.calls = epoch, 0
 
     def infer(self, problem: em.Problem, logits: Tensor, label: Tensor, check: bool) -> em.Posterior:
+        """Infer with a new seed at every call."""
         seed = ((self.run_seed + 1) << 40) + (self.epoch << 24) + self.calls
         self.calls += 1
         return replace(self.engine, seed=seed % 2**63).infer(problem, logits, label, check)
 
-    def __repr__(self) -> str:
-        return repr(self.engine)
+
+def start_epoch(engine: em.Engine, epoch: int) -> None:
+    """Tell the sampling engine inside ``engine``, if there is one, which epoch begins."""
+    while isinstance(engine, Wrapped):
+        if isinstance(engine, Reseeded):
+            engine.start_epoch(epoch)
+        engine = engine.engine
 
 
-def sampling_engine(name: str, scope: str, run_seed: int, penalty: float = em.Gibbs.penalty) -> Reseeded:
-    """ "abc" (weights exp(-sharpness * violated constraints), global or local), "gibbs" or "rejection"."""
-    engines = {
-        "abc": em.ABC(SAMPLES, kernel="exponential", scope=scope, target_ess=EFFECTIVE_SAMPLES),
-        "gibbs": em.Gibbs(penalty=penalty),
+@dataclass(frozen=True)
+class Sampling:
+    """What a task sets about its sampling engines.
+
+    run_seed: the seed of the run. scope: that of ``em.ABC``. penalty: that of ``em.Gibbs``.
+    """
+
+    run_seed: int
+    scope: str = "global"
+    penalty: float = em.Gibbs.penalty
+
+
+def sampling_engine(name: str, sampling: Sampling) -> Reseeded:
+    """Return the engine "abc" (weights exp(-sharpness * violated constraints)), "gibbs" or "rejection"."""
+    engines: dict[str, em.Engine] = {
+        "abc": em.ABC(SAMPLES, kernel="exponential", scope=sampling.scope, target_ess=EFFECTIVE_SAMPLES),
+        "gibbs": em.Gibbs(penalty=sampling.penalty),
         "rejection": em.Rejection(REJECTION_SAMPLES),
     }
-    return Reseeded(engines[name], run_seed)
+    return Reseeded(engines[name], sampling.run_seed)
