@@ -11,16 +11,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from emnesy_gpu.tasks.addition.settings import Settings, recipe
-from emnesy_gpu.tasks.addition.training import Training
+from emnesy_gpu.tasks.addition.settings import AdditionSettings, recipe
+from emnesy_gpu.tasks.addition.training import AdditionTraining
+from emnesy_gpu.tasks.core.errors import DataError, DivergedError
 from emnesy_gpu.tasks.core.run_directory import RunDirectory, replace_file
-from emnesy_gpu.tasks.core.training import VIEW_SEED, DivergedError
+from emnesy_gpu.tasks.core.training import running_average
 from emnesy_gpu.tasks.mnist import sklearn_digits
 from emnesy_gpu.tasks.mnist.augmentation import Warp
-from emnesy_gpu.tasks.mnist.images import DataError, DataSet
-from emnesy_gpu.tasks.mnist.nets import ConvMaxPool, ImageReader, lenet, running_average
+from emnesy_gpu.tasks.mnist.images import DataSet
+from emnesy_gpu.tasks.mnist.nets import ConvMaxPool, ImageReader, lenet
+from emnesy_gpu.tasks.mnist.training import VIEW_SEED
 
-SMALL = Settings(digits=2, data="digits", epochs=2, batch=60, lr=4e-3, seed=1)
+SMALL = AdditionSettings(digits=2, data="digits", epochs=2, batch=60, lr=4e-3, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def data() -> DataSet:
     return sklearn_digits.load()
 
 
-def same_state(left: Training, right: Training) -> bool:
+def same_state(left: AdditionTraining, right: AdditionTraining) -> bool:
     """Equal weights, optimizer, schedule, random states and accuracies, to the bit."""
     first, second = left.state_dict(), right.state_dict()
     for name in ("net", "averaged_net", "optimizer", "generator", "torch_rng"):
@@ -36,7 +38,7 @@ def same_state(left: Training, right: Training) -> bool:
     return first["scheduler"] == second["scheduler"] and figures(left) == figures(right)
 
 
-def figures(training: Training) -> list[dict[str, float]]:
+def figures(training: AdditionTraining) -> list[dict[str, float]]:
     """The history without its times."""
     return [{name: value for name, value in record.items() if "seconds" not in name} for record in training.history]
 
@@ -44,7 +46,7 @@ def figures(training: Training) -> list[dict[str, float]]:
 @pytest.mark.parametrize(("hard", "epochs", "floor"), [(False, 5, 0.8), (True, 10, 0.5)])
 def test_learns_digits_from_sums_alone(data, hard, epochs, floor):
     """Chance is 0.1 for digits and less for sums."""
-    training = Training(replace(SMALL, digits=1, epochs=epochs, batch=24, hard=hard, augment=False), data)
+    training = AdditionTraining(replace(SMALL, digits=1, epochs=epochs, batch=24, hard=hard, augment=False), data)
     while not training.finished:
         record = training.run_epoch()
     assert record["digit_accuracy"] > floor
@@ -53,7 +55,7 @@ def test_learns_digits_from_sums_alone(data, hard, epochs, floor):
 
 
 def test_weights_that_are_no_numbers_end_the_training(data):
-    training = Training(SMALL, data)
+    training = AdditionTraining(SMALL, data)
     training.run_epoch()
     torch.nn.init.constant_(next(training.model.parameters()), float("nan"))
     with pytest.raises(DivergedError, match="in epoch 2"):
@@ -62,14 +64,14 @@ def test_weights_that_are_no_numbers_end_the_training(data):
 
 def test_a_loss_that_is_no_number_ends_the_training(data):
     """Plain torch engines do not look at their inputs."""
-    training = Training(replace(SMALL, engine="bp-std"), data)
+    training = AdditionTraining(replace(SMALL, engine="bp-std"), data)
     torch.nn.init.constant_(next(training.model.parameters()), float("nan"))
     with pytest.raises(DivergedError, match="the loss is nan, in epoch 1"):
         training.run_epoch()
 
 
 def test_an_error_with_sound_weights_stays_what_it_is(data, monkeypatch):
-    training = Training(SMALL, data)
+    training = AdditionTraining(SMALL, data)
     pixels, label = training.rows(torch.arange(4))
     monkeypatch.setattr(training, "rows", lambda index: (pixels, label[:2]))
     with pytest.raises(ValueError, match="label"):
@@ -78,7 +80,7 @@ def test_an_error_with_sound_weights_stays_what_it_is(data, monkeypatch):
 
 def test_a_record_holds_the_figures_of_an_epoch(data):
     seen = []
-    training = Training(SMALL, data)
+    training = AdditionTraining(SMALL, data)
     record = training.run_epoch(seen.append)
     assert len(seen) == training.n_batches == 6
     assert record["epoch"] == 1
@@ -91,14 +93,14 @@ def test_a_record_holds_the_figures_of_an_epoch(data):
 @pytest.mark.parametrize("m_steps", [1, 2])
 def test_resumes_to_the_bit(data, tmp_path, m_steps):
     settings = replace(SMALL, m_steps=m_steps)
-    whole = Training(settings, data)
-    directory = RunDirectory(tmp_path)
+    whole = AdditionTraining(settings, data)
+    directory = RunDirectory(tmp_path, AdditionSettings)
     whole.run_epoch()
     directory.save_checkpoint(whole.state_dict())
     whole.run_epoch()
 
     torch.manual_seed(99)
-    continued = Training(settings, data)
+    continued = AdditionTraining(settings, data)
     continued.load_state_dict(directory.load_checkpoint())
     assert len(continued.history) == 1
     continued.run_epoch()
@@ -109,21 +111,21 @@ def test_an_epoch_cut_short_is_repeated_to_the_bit(data, tmp_path):
     def interrupt(metrics: dict[str, float]) -> None:
         raise KeyboardInterrupt
 
-    whole = Training(SMALL, data)
-    directory = RunDirectory(tmp_path)
+    whole = AdditionTraining(SMALL, data)
+    directory = RunDirectory(tmp_path, AdditionSettings)
     whole.run_epoch()
     directory.save_checkpoint(whole.state_dict())
     with pytest.raises(KeyboardInterrupt):
         whole.run_epoch(interrupt)
     assert len(whole.history) == 1
-    for training in (whole, again := Training(SMALL, data)):
+    for training in (whole, again := AdditionTraining(SMALL, data)):
         training.load_state_dict(directory.load_checkpoint())
         training.run_epoch()
     assert same_state(whole, again)
 
 
 def test_views_are_read_after_the_last_epoch_and_change_nothing_else(data):
-    plain, viewed = (Training(replace(SMALL, views=views), data) for views in (0, 3))
+    plain, viewed = (AdditionTraining(replace(SMALL, views=views), data) for views in (0, 3))
     for training in (plain, viewed):
         training.run_epoch()
         training.run_epoch()
@@ -136,7 +138,7 @@ def test_views_are_read_after_the_last_epoch_and_change_nothing_else(data):
 
 
 def test_views_average_probabilities_over_warped_copies(data):
-    training = Training(SMALL, data)
+    training = AdditionTraining(SMALL, data)
     pixels = data.test.pixels[:50]
     readings = [training._log_probabilities(training.averaged_model.eval(), pixels).exp()]
     training.view_generator.manual_seed(VIEW_SEED)
@@ -146,7 +148,7 @@ def test_views_average_probabilities_over_warped_copies(data):
 
 
 def test_seed_decides_pairing_and_weights(data):
-    first, same, other = (Training(replace(SMALL, seed=seed), data) for seed in (1, 1, 2))
+    first, same, other = (AdditionTraining(replace(SMALL, seed=seed), data) for seed in (1, 1, 2))
     assert same_state(first, same)
     assert torch.equal(first.train_sums, same.train_sums)
     assert not torch.equal(first.train_sums, other.train_sums)
@@ -155,7 +157,7 @@ def test_seed_decides_pairing_and_weights(data):
 
 
 def test_sums_stay_the_same_in_every_epoch(data):
-    training = Training(SMALL, data)
+    training = AdditionTraining(SMALL, data)
     sums, labels = training.train_sums.clone(), training.train_labels.clone()
     orders = [torch.cat(list(training._batches())) for _ in range(2)]
     assert not torch.equal(*orders)
@@ -168,12 +170,12 @@ def test_sums_stay_the_same_in_every_epoch(data):
 
 def test_too_few_images_for_one_sum(data):
     with pytest.raises(DataError, match="needs 400 images, there are 357 test images"):
-        Training(replace(SMALL, digits=200), data)
+        AdditionTraining(replace(SMALL, digits=200), data)
 
 
 def test_checkpoint_needs_no_trust(data, tmp_path):
-    directory = RunDirectory(tmp_path)
-    training = Training(SMALL, data)
+    directory = RunDirectory(tmp_path, AdditionSettings)
+    training = AdditionTraining(SMALL, data)
     directory.save_checkpoint(training.state_dict())
     assert set(torch.load(directory.checkpoint, weights_only=True)) == set(training.state_dict())
     directory.checkpoint.write_bytes(pickle.dumps(Path("anything"), protocol=2))
@@ -200,13 +202,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, error):
 
 
 def test_run_directory_keeps_settings_and_rejects_foreign_files(tmp_path):
-    directory = RunDirectory(tmp_path / "run")
+    directory = RunDirectory(tmp_path / "run", AdditionSettings)
     with pytest.raises(DataError, match="holds no run"):
         directory.read_settings()
     directory.create(SMALL)
     assert directory.read_settings() == SMALL
     with pytest.raises(DataError, match="holds a run already"):
-        RunDirectory.unused(directory.path)
+        RunDirectory.unused(directory.path, AdditionSettings)
     for text in ("", "{}", '{"settings": {"digits": 1}}', '{"settings": {"colour": 1}}', "[]"):
         directory.config.write_text(text)
         with pytest.raises(DataError, match="is not the config of a run"):
@@ -214,7 +216,7 @@ def test_run_directory_keeps_settings_and_rejects_foreign_files(tmp_path):
 
 
 def test_metrics_follow_the_checkpoint_and_are_plain_json(tmp_path):
-    directory = RunDirectory(tmp_path)
+    directory = RunDirectory(tmp_path, AdditionSettings)
     history = [{"epoch": 1, "log_evidence": float("-inf")}, {"epoch": 2, "log_evidence": -1.5}]
     for record in [*history, {"epoch": 3}]:
         directory.append_metrics(record)
@@ -297,7 +299,7 @@ def test_each_image_has_its_own_elastic_warp_fixed_by_the_generator():
 @pytest.mark.parametrize("digits", [1, 2, 4, 15, 40, 100, 500])
 def test_every_number_of_digits_has_a_recipe(digits, augment, data_name):
     values = recipe(digits, augment, data_name)
-    settings = Settings(digits=digits, data=data_name, augment=augment, **values)
+    settings = AdditionSettings(digits=digits, data=data_name, augment=augment, **values)
     assert settings.epochs >= 1
     assert settings.batch >= 1
     assert 0 < settings.lr < 0.1
@@ -307,7 +309,7 @@ def test_every_number_of_digits_has_a_recipe(digits, augment, data_name):
 def test_the_shortest_runs_have_a_schedule(data, epochs):
     """One step, two, and as many as make the rise of the schedule exactly one step."""
     settings = replace(SMALL, digits=40, batch=1000, epochs=epochs, warm_up=0.1, augment=False)
-    training = Training(settings, data)
+    training = AdditionTraining(settings, data)
     assert training.n_batches == 1
     while not training.finished:
         training.run_epoch()

@@ -18,9 +18,10 @@ from emnesy_gpu.tasks.mnist import sklearn_digits
 from emnesy_gpu.tasks.sudoku import pictures
 from emnesy_gpu.tasks.sudoku import run as sudoku_run
 from emnesy_gpu.tasks.sudoku.boards import Split, regenerate
+from emnesy_gpu.tasks.sudoku.engines import Sharpened
 from emnesy_gpu.tasks.sudoku.metrics import auroc, best_renaming, best_threshold, matched_accuracy, threshold_accuracy
 from emnesy_gpu.tasks.sudoku.settings import SudokuSettings, recipe
-from emnesy_gpu.tasks.sudoku.training import Sharpened, SudokuTraining
+from emnesy_gpu.tasks.sudoku.training import SudokuTraining
 
 SMALL = SudokuSettings(size=4, split=1, data="digits", boards="regenerated", epochs=2, batch=5, lr=4e-3, seed=1)
 QUICK = ["train", "sudoku", "--data", "digits", "--epochs", "2", "--batch", "5", "--threads", "1"]
@@ -254,7 +255,7 @@ def test_the_start_is_the_trial_with_the_highest_evidence(split, monkeypatch):
 
     monkeypatch.setattr(SudokuTraining, "run_epoch", pretend)
     runner = sudoku_run.SudokuRunner(SudokuTraining(settings, split), None)
-    with progress.reporter(1, 1) as report:
+    with progress.reporter(1, 1, runner.accuracies) as report:
         runner.prepare(report)
     best = SudokuTraining(replace(settings, seed=2), split)
     assert torch.equal(runner.training.model.net[0].weight, best.model.net[0].weight)

@@ -15,7 +15,7 @@ from emnesy_gpu.tasks.core import progress
 from emnesy_gpu.tasks.core.run_directory import RunDirectory
 from emnesy_gpu.tasks.warcraft import run as warcraft_run
 from emnesy_gpu.tasks.warcraft import synthetic
-from emnesy_gpu.tasks.warcraft.files import MapData
+from emnesy_gpu.tasks.warcraft.maps import MapData
 from emnesy_gpu.tasks.warcraft.nets import NETS, MapReader
 from emnesy_gpu.tasks.warcraft.pictures import MapView, changed_cells, save_maps
 from emnesy_gpu.tasks.warcraft.settings import WarcraftSettings, recipe

@@ -6,15 +6,19 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
-from emnesy_gpu.tasks.addition.settings import ENGINES, Settings
+from emnesy_gpu.tasks.addition.settings import AdditionSettings
 from emnesy_gpu.tasks.addition.sums import group, mean_sum_accuracy, sum_accuracy
-from emnesy_gpu.tasks.core import plain_torch_engines, sampling_engines
-from emnesy_gpu.tasks.core.sampling_engines import sampling_engine
-from emnesy_gpu.tasks.core.training import EMTraining
-from emnesy_gpu.tasks.mnist.images import DataError, DataSet
+from emnesy_gpu.tasks.core.engines import engine_by_name
+from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.core.sampling_engines import Sampling
+from emnesy_gpu.tasks.mnist.images import DataSet
+from emnesy_gpu.tasks.mnist.training import ImageTraining
+
+GIBBS_PENALTY = 3.0
+"""Comes nearest to the exact posterior, over several priors and one and two digits."""
 
 
-class Training(EMTraining):
+class AdditionTraining(ImageTraining):
     """One run on MNIST addition.
 
     The seed fixes the weights at the start, the pairing of the training images into sums (the same sums in every
@@ -23,13 +27,13 @@ class Training(EMTraining):
 
     problem: em.Addition
 
-    def __init__(self, settings: Settings, data: DataSet) -> None:
+    def __init__(self, settings: AdditionSettings, data: DataSet) -> None:
         images_per_sum = 2 * settings.digits
         for part, images in (("training", data.train), ("test", data.test)):
             if len(images) < images_per_sum:
                 raise DataError(
                     f"a sum of {settings.digits}-digit numbers needs {images_per_sum} images, "
-                    f"there are {len(images)} {part} images"
+                    f"there are {len(images)} {part} images: choose fewer --digits"
                 )
         super().__init__(
             settings,
@@ -47,11 +51,12 @@ class Training(EMTraining):
         self.test = data.test
 
     def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images uint8 [batch, 2, n_digits, 28, 28] and the digits of their sums."""
         pixels = self.train_pixels[self.train_sums[index].to(self.device)]
         return pixels, self.train_labels[index.to(self.device)]
 
     def evaluate(self) -> dict[str, float]:
-        """``judge`` on the test images; after the last epoch also by their views, where the settings ask for views."""
+        """Judge the test images; after the last epoch also by their views, where the settings ask for views."""
         figures = self.judge(self.predict(self.test.pixels))
         if self.settings.views and self.epoch == self.settings.epochs:
             by_views = self.judge(self.predict(self.test.pixels, self.settings.views))
@@ -59,7 +64,7 @@ class Training(EMTraining):
         return figures
 
     def judge(self, predicted: Tensor) -> dict[str, float]:
-        """Accuracies of the digits [n] read from the test images.
+        """Return the accuracies of the digits [n] read from the test images.
 
         sum_accuracy: whole sums right, the test images grouped in the order of the file. sum_accuracy_20: the mean
         over 20 random groupings. digit_accuracy: images right.
@@ -72,13 +77,12 @@ class Training(EMTraining):
         }
 
     def predict(self, pixels: Tensor, views: int = 0) -> Tensor:
-        """The most probable digit of every image, int64 [n] on the CPU; images and views as for ``read``."""
+        """Return the most probable digit of every image, int64 [n] on the CPU; images and views as for ``read``."""
         return self.read(pixels, views).argmax(-1)
 
 
-def _engine(settings: Settings) -> em.Engine | None:
-    if settings.engine in sampling_engines.NAMES:
-        return sampling_engine(settings.engine, "global", settings.seed, sampling_engines.DIGIT_PENALTY)
-    if settings.engine in plain_torch_engines.NAMES:
-        return plain_torch_engines.comparison_engine(settings.engine, em.Exact())
-    return ENGINES[settings.engine]() if settings.engine else None
+def _engine(settings: AdditionSettings) -> em.Engine | None:
+    """Return the engine of the settings; None leaves the choice to ``em.EM``."""
+    if settings.engine is None:
+        return None
+    return engine_by_name(settings.engine, em.Exact(), Sampling(settings.seed, "global", GIBBS_PENALTY))

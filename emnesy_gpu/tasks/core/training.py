@@ -1,72 +1,74 @@
-"""What every EM training run has: net, averaged net, optimizer, schedule, history, and a state to continue from."""
+"""What every EM training run has: net, averaged net, optimizer, schedule, history, and a state to resume from."""
 
 from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import AveragedModel
 
 import emnesy_gpu as em
-from emnesy_gpu.tasks.core.sampling_engines import Reseeded
-from emnesy_gpu.tasks.mnist.augmentation import Warp
-from emnesy_gpu.tasks.mnist.nets import ImageReader, lenet, running_average
+from emnesy_gpu.tasks.core.errors import DivergedError
+from emnesy_gpu.tasks.core.sampling_engines import start_epoch
 
 BatchMetrics = dict[str, float]
-START_DIVISOR, LEAST_STEPS = 25, 4
-"""The schedule divides by the steps of the rise and of the fall, less one each."""
+START_DIVISOR = 25
+"""The schedule begins at the peak rate divided by this."""
 
-EVALUATION_BATCH = 1000
-VIEW_SEED = 16
-VIEW_STRENGTH = 0.6
-"""Of the warp of a view, against that of training: a view should keep the symbol as legible as it was."""
+LEAST_STEPS = 4
+"""The schedule divides by the steps of the rise and of the fall, less one each: fewer steps would divide by 0."""
 
-
-class DivergedError(ArithmeticError):
-    """Training cannot go on: the loss or weights of the net are NaN or infinite."""
+AVERAGING_POWER = 4
 
 
-class EMTraining:
-    """One run of LeNet under EM, with a state that continues it to the bit.
+def running_average(net: nn.Module) -> AveragedModel:
+    """Return a copy of ``net`` whose weights follow the mean of the net's recent ones; call ``update_parameters``.
 
-    A subclass says what row i of the training data is (``rows``), and how the averaged net is judged (``evaluate``).
-
-    Args:
-        settings: epochs, batch, lr, final_lr, weight_decay, warm_up, m_steps, augment, seed and device of the run.
-        problem, engine, hard: as for ``em.EM``.
-        n_rows: rows of training data.
-        moments: mean and standard deviation of the training pixels, in units of 255, for ``build_models``.
+    Polynomial-decay averaging (Shamir and Zhang 2013): step t enters with weight 4 / (t + 4), so that the average
+    always looks back over about a quarter of the steps so far.
     """
 
+    def average(averaged: Tensor, current: Tensor, n_averaged: Tensor | int) -> Tensor:
+        return averaged.lerp(current, AVERAGING_POWER / (n_averaged + AVERAGING_POWER))
+
+    return AveragedModel(net, avg_fn=average)
+
+
+class EMTraining(ABC):
+    """One run under EM, with a state that resumes it to the bit.
+
+    A subclass builds the nets, and says what the training rows are and how the averaged net is judged.
+
+    Args:
+        settings: epochs, batch, lr, final_lr, weight_decay, warm_up, m_steps, seed and device of the run.
+        problem, engine, hard: as for ``em.EM``.
+        n_rows: number of training rows.
+    """
+
+    model: Any
+    """Raw inputs of a batch -> logits, with the net that is trained as ``model.net``."""
+    averaged_net: AveragedModel
+    """The running average of that net."""
+    averaged_model: Any
+    """The same as ``model`` with the averaged net, for tests."""
+
     def __init__(
-        self,
-        settings: Any,
-        problem: em.Problem,
-        engine: em.Engine | None,
-        n_rows: int,
-        moments: tuple[Any, Any],
-        hard: bool = False,
+        self, settings: Any, problem: em.Problem, engine: em.Engine | None, n_rows: int, hard: bool = False
     ) -> None:
         self.settings, self.problem, self.n_rows = settings, problem, n_rows
         self.device = torch.device(settings.device)
         self.generator = torch.Generator().manual_seed(settings.seed)
         torch.manual_seed(settings.seed)
-        self.build_models(moments)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
-        )
-        total_steps = max(LEAST_STEPS, settings.epochs * self.n_batches * settings.m_steps)
-        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer,
-            max_lr=settings.lr,
-            total_steps=total_steps,
-            pct_start=max(settings.warm_up, 2 / total_steps),
-            div_factor=START_DIVISOR,
-            final_div_factor=1 / (START_DIVISOR * settings.final_lr),
-        )
+        self.build_models()
+        self.optimizer = AdamW(self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+        self.scheduler = self._one_cycle()
         self.trainer = em.EM(
             self.model,
             problem,
@@ -78,23 +80,40 @@ class EMTraining:
         )
         self.history: list[dict[str, Any]] = []
 
-    def build_models(self, moments: tuple[Any, Any]) -> None:
-        """Set ``model``, ``averaged_net`` and ``averaged_model``: LeNet on grey images, and a model for their views."""
-        net = lenet(self.problem.cardinality)
-        warp = Warp() if self.settings.augment else None
-        self.model: Any = ImageReader(net, *moments, warp, self.generator).to(self.device)
-        self.averaged_net = running_average(net)
-        self.averaged_model: Any = ImageReader(self.averaged_net, *moments, None, self.generator)
-        self.view_generator = torch.Generator()
-        self.view_model = ImageReader(self.averaged_net, *moments, Warp().scaled(VIEW_STRENGTH), self.view_generator)
+    def _one_cycle(self) -> OneCycleLR:
+        settings = self.settings
+        total_steps = max(LEAST_STEPS, settings.epochs * self.n_batches * settings.m_steps)
+        return OneCycleLR(
+            self.optimizer,
+            max_lr=settings.lr,
+            total_steps=total_steps,
+            pct_start=max(settings.warm_up, 2 / total_steps),
+            div_factor=START_DIVISOR,
+            final_div_factor=1 / (START_DIVISOR * settings.final_lr),
+        )
 
+    @abstractmethod
+    def build_models(self) -> None:
+        """Set ``model``, ``averaged_net`` and ``averaged_model``, on ``self.device``.
+
+        Called once, when ``settings``, ``problem``, ``n_rows``, ``device`` and ``generator`` are set and torch has the
+        seed of the run.
+        """
+
+    @abstractmethod
     def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Images and labels of the training rows ``index``, on the device."""
-        raise NotImplementedError
+        """Return the inputs of the model and the labels of training rows, both on the device.
 
-    def evaluate(self) -> dict[str, float]:
-        """Figures on the test data, for the record of the current epoch."""
-        raise NotImplementedError
+        index: int64 [batch], on the CPU.
+        """
+
+    @abstractmethod
+    def evaluate(self) -> dict[str, Any]:
+        """Return the figures of the averaged net for the record of the current epoch; {} in an epoch without any."""
+
+    def begin_epoch(self) -> None:
+        """Prepare the epoch ``self.epoch``, before its first batch: sampling engines begin its seeds."""
+        start_epoch(self.trainer.engine, self.epoch)
 
     @property
     def n_batches(self) -> int:
@@ -108,6 +127,7 @@ class EMTraining:
 
     @property
     def finished(self) -> bool:
+        """Whether all epochs are done."""
         return len(self.history) >= self.settings.epochs
 
     def run_epoch(self, on_batch: Callable[[BatchMetrics], None] = lambda metrics: None) -> dict[str, Any]:
@@ -119,9 +139,8 @@ class EMTraining:
         return record
 
     def train_epoch(self, on_batch: Callable[[BatchMetrics], None] = lambda metrics: None) -> dict[str, float]:
-        """Train on every row once, and return mean loss, log evidence and possible, and seconds of E and of M."""
-        if isinstance(self.trainer.engine, Reseeded):
-            self.trainer.engine.start_epoch(self.epoch)
+        """Train on every row once; returns mean loss, log_evidence and possible, and the seconds of E and of M."""
+        self.begin_epoch()
         self.model.train()
         totals = dict.fromkeys(("loss", "log_evidence", "possible"), 0.0)
         seconds = dict.fromkeys(("seconds_e", "seconds_m"), 0.0)
@@ -135,38 +154,25 @@ class EMTraining:
             on_batch(metrics)
         return {**totals, **seconds}
 
-    def _step(self, pixels: Tensor, label: Tensor) -> BatchMetrics:
+    def _step(self, inputs: Tensor, label: Tensor) -> BatchMetrics:
         try:
-            metrics = self.trainer.step(pixels, label)
+            metrics = self.trainer.step(inputs, label)
         except ValueError as error:
             if all(weight.isfinite().all() for weight in self.model.parameters()):
                 raise
-            raise DivergedError(f"diverged: the net has weights that are not finite, in epoch {self.epoch}") from error
+            raise DivergedError(
+                f"diverged: the net has weights that are not finite, in epoch {self.epoch}; try a smaller --lr"
+            ) from error
         if not math.isfinite(metrics["loss"]):
-            raise DivergedError(f"diverged: the loss is {metrics['loss']}, in epoch {self.epoch}")
+            raise DivergedError(f"diverged: the loss is {metrics['loss']}, in epoch {self.epoch}; try a smaller --lr")
         return metrics
 
     def _batches(self) -> Iterator[Tensor]:
         order = torch.randperm(self.n_rows, generator=self.generator)
         return iter(order.split(self.settings.batch))
 
-    def read(self, pixels: Tensor, views: int = 0) -> Tensor:
-        """Log probabilities under the averaged net: uint8 [..., 28, 28] -> float64 [..., cardinality] on the CPU.
-
-        With views: of the mean probability over the image itself and as many warped copies. Every image is read alone.
-        """
-        self.view_generator.manual_seed(VIEW_SEED)
-        readers = [self.averaged_model.eval()] + [self.view_model.train()] * views
-        with torch.inference_mode():
-            readings = torch.stack([self._log_probabilities(reader, pixels.flatten(0, -3)) for reader in readers])
-        return (readings.logsumexp(0) - math.log(len(readers))).unflatten(0, pixels.shape[:-2])
-
-    def _log_probabilities(self, reader: ImageReader, images: Tensor) -> Tensor:
-        parts = [reader(part.to(self.device)) for part in images.split(EVALUATION_BATCH)]
-        return torch.cat(parts).cpu().double().log_softmax(-1)
-
     def state_dict(self) -> dict[str, Any]:
-        """Net, optimizer, schedule, random states and history: tensors and plain values only."""
+        """Return net, optimizer, schedule, random states and history: tensors and plain values only."""
         return {
             "net": self.model.net.state_dict(),
             "averaged_net": self.averaged_net.state_dict(),
@@ -179,6 +185,7 @@ class EMTraining:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state from ``state_dict``, of a run with the same settings."""
         self.model.net.load_state_dict(state["net"])
         self.averaged_net.load_state_dict(state["averaged_net"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -9,13 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.optim.swa_utils import AveragedModel
 
 from emnesy_gpu.tasks.mnist.augmentation import Warp
 
-AVERAGING_POWER = 4
 WEIGHTS_IN_A_ROW = 32
-"""Of a kernel of all input channels, at most: what the CPU kernel holds."""
+"""Most weights in a row of a kernel over all input channels that the CPU kernel can hold."""
 
 
 class ConvMaxPool(nn.Conv2d):
@@ -74,19 +72,6 @@ def lenet(n_classes: int = 10) -> nn.Sequential:
     }
     # The names of the layers are those of checkpoints, from when pools and rectifiers were layers of their own.
     return nn.Sequential(OrderedDict(layers)).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def running_average(net: nn.Module) -> AveragedModel:
-    """A copy of ``net`` whose weights follow the mean of the net's recent weights; call ``update_parameters``.
-
-    Polynomial-decay averaging (Shamir and Zhang 2013): step t enters with weight 4 / (t + 4), so that the average
-    always looks back over about a quarter of the steps so far.
-    """
-
-    def average(averaged: Tensor, current: Tensor, n_averaged: Tensor | int) -> Tensor:
-        return averaged.lerp(current, AVERAGING_POWER / (n_averaged + AVERAGING_POWER))
-
-    return AveragedModel(net, avg_fn=average)
 
 
 class ImageReader(nn.Module):

@@ -8,36 +8,20 @@ import torch
 from torch import Tensor, nn
 
 import emnesy_gpu as em
-from emnesy_gpu.tasks.core import plain_torch_engines, sampling_engines
-from emnesy_gpu.tasks.core.sampling_engines import Reseeded
-from emnesy_gpu.tasks.core.training import EMTraining
+from emnesy_gpu.tasks.mnist.training import ImageTraining
 from emnesy_gpu.tasks.sudoku.boards import Boards, Split
+from emnesy_gpu.tasks.sudoku.engines import Sharpened, engine_of
 from emnesy_gpu.tasks.sudoku.metrics import auroc, best_threshold, matched_accuracy, threshold_accuracy
 from emnesy_gpu.tasks.sudoku.settings import SudokuSettings
 
 EVALUATIONS = 5
+"""Evaluations in a run, spread over its epochs, beside that of the last epoch."""
+
 SCORING_SWEEPS = 20
+"""Sweeps of belief propagation that judge a test board of size 9."""
 
 
-class Sharpened(em.Engine):
-    """Another engine on the prior raised to a power: a greater power makes every belief more certain.
-
-    A net that has just been initialised believes nearly the same of every symbol, and the uniform belief is a fixed
-    point of EM; sharpening leaves it sooner.
-    """
-
-    def __init__(self, engine: em.Engine) -> None:
-        self.engine, self.power = engine, 1.0
-        self.inference = engine.inference  # type: ignore[misc]
-
-    def infer(self, problem: em.Problem, logits: Tensor, label: Tensor, check: bool) -> em.Posterior:
-        return self.engine.infer(problem, self.power * logits, label, check)
-
-    def __repr__(self) -> str:
-        return repr(self.engine)
-
-
-class SudokuTraining(EMTraining):
+class SudokuTraining(ImageTraining):
     """One run on a split of ViSudo-PC.
 
     Trains on the valid boards of the training part alone, unless the settings say otherwise. The seed fixes the
@@ -50,7 +34,7 @@ class SudokuTraining(EMTraining):
         self.trials: list[dict[str, Any]] = []
         rows = torch.arange(len(split.train)) if settings.with_invalid else split.train.labels.nonzero().squeeze(1)
         self.train_pixels, self.train_labels = split.train.pixels[rows], split.train.labels[rows]
-        self.engine = Sharpened(_engine(settings))
+        self.engine = Sharpened(engine_of(settings))
         problem = em.Sudoku(settings.size, constraints="pairs")
         super().__init__(settings, problem, self.engine, len(rows), split.moments())
         self.train_pixels = self.train_pixels.to(self.device)
@@ -60,26 +44,28 @@ class SudokuTraining(EMTraining):
         """Begin with the weights of another net of the same shape."""
         self.model.net.load_state_dict(net.state_dict())
 
-    def train_epoch(self, *arguments: Any) -> dict[str, float]:
+    def begin_epoch(self) -> None:
+        """Set the power of the prior, which falls to 1 over the first epochs."""
         share = min(1.0, (self.epoch - 1) / max(1, self.settings.sharpened_epochs))
         self.engine.power = self.settings.sharpening + (1 - self.settings.sharpening) * share
-        if isinstance(self.engine.engine, Reseeded):
-            self.engine.engine.start_epoch(self.epoch)
-        return super().train_epoch(*arguments)
+        super().begin_epoch()
 
     def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return boards uint8 [batch, size, size, 28, 28] and whether they are valid."""
         index = index.to(self.device)
         return self.train_pixels[index], self.train_labels[index]
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the state of the training, with the records of the trials."""
         return {**super().state_dict(), "trials": self.trials}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state from ``state_dict``."""
         super().load_state_dict(state)
         self.trials = list(state["trials"])
 
     def evaluate(self) -> dict[str, float]:
-        """``judge`` on the test boards, in every fifth of the epochs; with the views too in the last."""
+        """Judge the test boards after every fifth of the epochs, and with the views too after the last epoch."""
         interval = max(1, self.settings.epochs // EVALUATIONS)
         last = self.epoch == self.settings.epochs
         if self.settings.trial or (self.epoch % interval and not last):
@@ -91,7 +77,7 @@ class SudokuTraining(EMTraining):
         return figures
 
     def judge(self, calibration: Boards, test: Boards, views: int = 0) -> dict[str, float]:
-        """Figures on test boards.
+        """Return figures on test boards.
 
         board_accuracy: a board counts as valid where the most probable symbol of every image alone makes a valid grid.
         calibrated_accuracy: where its log evidence exceeds the threshold that suits the labelled calibration boards
@@ -113,21 +99,7 @@ class SudokuTraining(EMTraining):
         }
 
     def score(self, logits: Tensor) -> Tensor:
-        """Log evidence [n] that a board is valid: exact for 4x4, Bethe's approximation for 9x9."""
+        """Return the log evidence [n] that boards are valid: exact for 4x4, Bethe's approximation for 9x9."""
         engine = em.Exact() if self.settings.size == 4 else em.BeliefPropagation(SCORING_SWEEPS)
         ones = torch.ones(len(logits), dtype=torch.long)
         return em.posterior(self.problem, logits.float(), ones, engine).log_evidence
-
-
-def _engine(settings: SudokuSettings) -> em.Engine:
-    if settings.hard and settings.engine is not None:
-        raise ValueError(f"hard=True means engine=em.MAP(): give one of them, got engine={settings.engine!r}")
-    name = "map" if settings.hard else settings.engine or ("exact" if settings.size == 4 else "bp")
-    if name in sampling_engines.NAMES:
-        return sampling_engines.sampling_engine(name, "local", settings.seed)
-    belief_propagation = em.BeliefPropagation(settings.sweeps, factors=settings.factors)
-    if name in plain_torch_engines.NAMES:
-        return plain_torch_engines.comparison_engine(name, belief_propagation)
-    if name == "bp":
-        return belief_propagation
-    return em.MAP() if name == "map" else em.Exact()

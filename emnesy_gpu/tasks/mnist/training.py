@@ -1,0 +1,69 @@
+"""EM training of LeNet on images of handwritten digits."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import emnesy_gpu as em
+from emnesy_gpu.tasks.core.training import EMTraining, running_average
+from emnesy_gpu.tasks.mnist.augmentation import Warp
+from emnesy_gpu.tasks.mnist.nets import ImageReader, lenet
+
+IMAGES_PER_PASS = 1000
+"""Images that are read at a time in tests."""
+
+VIEW_SEED = 16
+VIEW_STRENGTH = 0.6
+"""Strength of the warp of a view, against that of training: a view should keep the symbol as legible as it was."""
+
+
+class ImageTraining(EMTraining):
+    """One run of LeNet, which reads every symbol from a grey image of its own.
+
+    Args:
+        settings, problem, engine, n_rows, hard: as for ``EMTraining``; the settings also have ``augment``.
+        moments: mean and standard deviation of the training pixels, in units of 255.
+    """
+
+    def __init__(
+        self,
+        settings: Any,
+        problem: em.Problem,
+        engine: em.Engine | None,
+        n_rows: int,
+        moments: tuple[float, float],
+        hard: bool = False,
+    ) -> None:
+        self.moments = moments
+        super().__init__(settings, problem, engine, n_rows, hard)
+
+    def build_models(self) -> None:
+        """Build LeNet, and a model beside the averaged one that reads warped views of an image."""
+        net = lenet(self.problem.cardinality)
+        warp = Warp() if self.settings.augment else None
+        self.model = ImageReader(net, *self.moments, warp, self.generator).to(self.device)
+        self.averaged_net = running_average(net)
+        self.averaged_model = ImageReader(self.averaged_net, *self.moments, None, self.generator)
+        self.view_generator = torch.Generator()
+        view = Warp().scaled(VIEW_STRENGTH)
+        self.view_model = ImageReader(self.averaged_net, *self.moments, view, self.view_generator)
+
+    def read(self, pixels: Tensor, views: int = 0) -> Tensor:
+        """Read images with the averaged net: uint8 [..., 28, 28] -> log probabilities [..., cardinality].
+
+        The result is float64 on the CPU. Every image is read alone. With views, the probability is the mean over the
+        image itself and as many warped copies.
+        """
+        self.view_generator.manual_seed(VIEW_SEED)
+        readers = [self.averaged_model.eval()] + [self.view_model.train()] * views
+        with torch.inference_mode():
+            readings = torch.stack([self._log_probabilities(reader, pixels.flatten(0, -3)) for reader in readers])
+        return (readings.logsumexp(0) - math.log(len(readers))).unflatten(0, pixels.shape[:-2])
+
+    def _log_probabilities(self, reader: ImageReader, images: Tensor) -> Tensor:
+        parts = [reader(part.to(self.device)) for part in images.split(IMAGES_PER_PASS)]
+        return torch.cat(parts).cpu().double().log_softmax(-1)
