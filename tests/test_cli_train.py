@@ -17,7 +17,8 @@ import torch
 from emnesy_gpu.cli import main
 from emnesy_gpu.tasks.addition import run as addition_run
 from emnesy_gpu.tasks.core import progress
-from emnesy_gpu.tasks.core.extras import MissingExtraError, require
+from emnesy_gpu.tasks.core.errors import MissingExtraError
+from emnesy_gpu.tasks.core.extras import require
 from emnesy_gpu.tasks.mnist import idx_files
 
 QUICK = ["train", "addition", "--data", "digits", "--digits", "2", "--epochs", "2", "--batch", "60", "--threads", "1"]
@@ -246,7 +247,7 @@ class Terminal(io.StringIO):
 
 def test_a_terminal_gets_a_live_line():
     terminal = Terminal()
-    with progress.reporter(2, 3, terminal) as report:
+    with progress.reporter(2, 3, addition_run.AdditionRunner.accuracies, terminal) as report:
         assert isinstance(report, progress.LiveReporter)
         report.epoch_begins(1)
         report.batch({"loss": 1.25, "log_evidence": -2.5, "seconds_e": 0.5, "seconds_m": 1.5})
@@ -262,7 +263,7 @@ def test_a_terminal_gets_a_live_line():
 
 def test_a_pipe_gets_plain_lines():
     pipe = io.StringIO()
-    with progress.reporter(10, 3, pipe) as report:
+    with progress.reporter(10, 3, addition_run.AdditionRunner.accuracies, pipe) as report:
         report.epoch_begins(1)
         report.batch({})
         report.epoch_ends(RECORD)

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
-import emnesy_gpu as em
-
-S = TypeVar("S", bound="RunSettings")
+from emnesy_gpu.tasks.core.settings import RunSettings
 
 
 @dataclass(frozen=True)
-class RunSettings:
-    """Everything that determines the bits of a run on one machine."""
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls: type[S], values: dict[str, Any]) -> S:
-        """Raises ValueError for a missing or an unknown setting."""
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ValueError(f"settings must be {[field.name for field in fields(cls)]}: {error}") from error
-
-
-@dataclass(frozen=True)
-class Settings(RunSettings):
+class AdditionSettings(RunSettings):
     """The settings of a run on addition."""
 
     digits: int
@@ -47,7 +29,7 @@ class Settings(RunSettings):
     m_steps: int = 1
     augment: bool = True
     views: int = 0
-    """Warped copies of every test image for a second reading, beside the plain one, after the last epoch."""
+    """Warped copies of every test image for a second reading after the last epoch, beside the plain one."""
     seed: int = 0
     holdout: int = 0
     device: str = "cpu"
@@ -56,11 +38,9 @@ class Settings(RunSettings):
 
 IMAGES_PER_BATCH, VIEWS = 240, 16
 
-ENGINES = {"exact": em.Exact, "map": em.MAP}
-
 
 def recipe(digits: int, augment: bool, data: str) -> dict[str, Any]:
-    """Epochs, batch and schedule for a number of digits.
+    """Return epochs, batch and schedule for a number of digits.
 
     A batch holds about 240 images, and at least one sum. The rate ends well above zero, as the running average of the
     weights does the rest better. Without augmentation the net soon learns the images by heart: fewer epochs and more
@@ -70,7 +50,7 @@ def recipe(digits: int, augment: bool, data: str) -> dict[str, Any]:
     batch = max(1, IMAGES_PER_BATCH // (2 * digits))
     if data == "digits":
         return {"epochs": 60, "batch": max(1, batch // 4), "lr": 4e-3}
-    epochs = 32 if digits <= 8 else 26 if digits <= 50 else 48
     if augment:
+        epochs = 32 if digits <= 8 else 26 if digits <= 50 else 48
         return {"epochs": epochs, "batch": batch, "lr": 5e-3 if digits <= 50 else 4e-3, "views": VIEWS}
     return {"epochs": 12, "batch": batch, "lr": 4e-3, "weight_decay": 5e-2}

@@ -15,7 +15,8 @@ from emnesy_gpu.tasks.core.learning_curve import save_learning_curve
 from emnesy_gpu.tasks.core.progress import PlainReporter
 from emnesy_gpu.tasks.core.run_directory import RunDirectory
 from emnesy_gpu.tasks.core.runner import Runner, durations, prepare_torch
-from emnesy_gpu.tasks.sudoku import files
+from emnesy_gpu.tasks.core.settings import fill_in
+from emnesy_gpu.tasks.sudoku import choose
 from emnesy_gpu.tasks.sudoku.boards import Split
 from emnesy_gpu.tasks.sudoku.metrics import best_renaming
 from emnesy_gpu.tasks.sudoku.pictures import BoardView, save_boards
@@ -23,28 +24,31 @@ from emnesy_gpu.tasks.sudoku.settings import SudokuSettings, recipe
 from emnesy_gpu.tasks.sudoku.training import SudokuTraining
 
 TRIAL_SHARE = 0.1
+"""Epochs of a trial as a share of those of the run."""
+
 CHOSEN_BY_RECIPE = ("epochs", "batch", "lr", "restarts", "views")
+CURVES = {"cells": "cell_accuracy", "boards, calibrated": "calibrated_accuracy", "boards": "board_accuracy"}
+"""Name in the learning curve -> name in a record."""
 
 
-def begun(
-    out: Path | None, data_dir: Path | None, visudo_dir: Path | None, *, threads: int | None, **options: Any
+def start(
+    out: Path | None, data_dir: Path | None = None, visudo_dir: Path | None = None, **options: Any
 ) -> SudokuRunner:
-    """A new run; settings that are None come from the recipe."""
+    """Return a new run; options that are None come from the recipe."""
     directory = RunDirectory.unused(out, SudokuSettings)
     require("scipy.optimize")
-    split = files.load(options["size"], options["split"], options["data"], data_dir, visudo_dir)
-    given = {name: value for name, value in options.items() if value is not None or name not in CHOSEN_BY_RECIPE}
-    values = {**recipe(split.size, split.data), **given}
-    values |= {"data": split.data, "boards": split.origin, "threads": threads or torch.get_num_threads()}
-    return _runner(SudokuSettings(**values), split, directory, resumed=False)
+    split = choose.load(options["size"], options["split"], options["data"], data_dir, visudo_dir)
+    values = fill_in(options, recipe(split.size, split.data), CHOSEN_BY_RECIPE)
+    settings = SudokuSettings(**{**values, "data": split.data, "boards": split.origin})
+    return _runner(settings, split, directory, resumed=False)
 
 
-def continued(path: Path, data_dir: Path | None, visudo_dir: Path | None) -> SudokuRunner:
-    """The run in a directory, after its last finished epoch."""
+def resume(path: Path, data_dir: Path | None = None, visudo_dir: Path | None = None) -> SudokuRunner:
+    """Return the run in a directory, after its last finished epoch."""
     require("scipy.optimize")
     directory = RunDirectory.used(path, SudokuSettings)
     settings = directory.read_settings()
-    split = files.load(settings.size, settings.split, settings.data, data_dir, visudo_dir)
+    split = choose.load(settings.size, settings.split, settings.data, data_dir, visudo_dir)
     return _runner(settings, split, directory, resumed=True)
 
 
@@ -54,13 +58,14 @@ def _runner(settings: SudokuSettings, split: Split, directory: RunDirectory | No
 
 
 class SudokuRunner(Runner):
-    """Words, figures and pictures of a run on visual Sudoku."""
+    """Runs a training on visual Sudoku, with its words, figures and pictures."""
 
     command = "sudoku"
     accuracies: ClassVar = {"boards": "board_accuracy", "calibrated": "calibrated_accuracy", "cells": "cell_accuracy"}
     training: SudokuTraining
 
     def introduction(self) -> list[str]:
+        """Return the data, the settings and the decision rules in words."""
         settings, split = self.training.settings, self.training.split
         kind = "valid and invalid" if settings.with_invalid else "valid"
         mode = "hard" if settings.hard else "soft"
@@ -71,11 +76,12 @@ class SudokuRunner(Runner):
             f"lr {settings.lr:g}, {'augmented' if settings.augment else 'not augmented'}, seed {settings.seed}, "
             f"{settings.device}",
             f"calibrated: by log evidence above a threshold from {len(split.valid)} labelled validation boards; "
-            "boards: by the most probable symbol of every cell, no label of a cell or threshold; cells: best renaming",
+            "boards: by the most probable symbol of every cell, without labels of cells and without a threshold; "
+            "cells: under the best renaming",
         ]
 
     def prepare(self, report: PlainReporter) -> None:
-        """Short trials with consecutive seeds; the run starts from the net with the highest training evidence."""
+        """Make short trials with consecutive seeds; the run starts from the net with the highest training evidence."""
         settings = self.training.settings
         if settings.restarts == 1:
             return
@@ -92,6 +98,7 @@ class SudokuRunner(Runner):
         self.training.start_from(best.model.net)
 
     def conclude(self, report: PlainReporter) -> None:
+        """Report and write the accuracies, plainly and by views, and draw example boards."""
         summary = self.summarise()
         report.message(_verdict(summary, ""))
         if self.training.settings.views:
@@ -100,14 +107,13 @@ class SudokuRunner(Runner):
             return
         training, split = self.training, self.training.split
         title = f"{split.size}x{split.size} Sudoku, split {split.number}, {split.origin}"
-        accuracies = {"cells": "cell_accuracy", "boards, calibrated": "calibrated_accuracy", "boards": "board_accuracy"}
         self.directory.save_summary(summary)
-        save_learning_curve(self.directory.curve, training.history, title, accuracies, "board")
+        save_learning_curve(self.directory.curve, training.history, title, CURVES, "board")
         save_boards(self.directory.path / "boards.png", examples(training), title)
         report.message(f"written to {self.directory.path}")
 
     def summarise(self) -> dict[str, Any]:
-        """The figures of the last epoch, and the minutes of all epochs, those of the trials included."""
+        """Return the figures of the last epoch, and the minutes of all epochs, those of the trials included."""
         settings, split, history = self.training.settings, self.training.split, self.training.history
         times = ("epoch", "loss", "possible", "seconds", "seconds_e", "seconds_m", "cpu_seconds")
         return {
@@ -135,9 +141,10 @@ def _verdict(summary: dict[str, Any], kind: str) -> str:
 
 
 def examples(training: SudokuTraining) -> list[BoardView]:
-    """The first test board and its invalid copy, then the valid board that looks least valid and the other way round.
+    """Return the boards to show, whose symbols go by their true names.
 
-    Symbols go by their true names.
+    These are the first test board, its invalid copy, the valid board that looks least valid, and the invalid board
+    that looks most valid.
     """
     boards, size = training.split.test, training.split.size
     logits = training.read(boards.pixels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from emnesy_gpu.tasks.addition.settings import RunSettings
+from emnesy_gpu.tasks.core.settings import RunSettings
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class SudokuSettings(RunSettings):
     split: int
     data: str
     boards: str
-    """Regenerated or original."""
+    """Where the boards are from: "regenerated" or "original"."""
     epochs: int
     batch: int
     """Boards per batch."""
@@ -31,7 +31,7 @@ class SudokuSettings(RunSettings):
     """Power of the prior in the first E-steps, falling to 1 over ``sharpened_epochs``."""
     sharpened_epochs: int = 0
     sweeps: int = 4
-    """Of belief propagation in the E-step."""
+    """Sweeps of belief propagation in the E-step."""
     engine: str | None = None
     factors: str = "all_different"
     hard: bool = False
@@ -41,14 +41,14 @@ class SudokuSettings(RunSettings):
     views: int = 0
     restarts: int = 1
     trial: bool = False
-    """A short run to choose a start from: no evaluation."""
+    """Whether this is a short run to choose a start from, without evaluation."""
     seed: int = 0
     device: str = "cpu"
     threads: int = 1
 
 
 def recipe(size: int, data: str) -> dict[str, Any]:
-    """Epochs, batch, schedule and restarts for a size of boards.
+    """Return epochs, batch, schedule and restarts for a size of boards.
 
     A board of size 9 says so little at first that the net needs many small steps and a sharpened prior to leave the
     uniform belief. A board of size 4 says enough, but a start in about twelve ends in a local optimum, which two trials

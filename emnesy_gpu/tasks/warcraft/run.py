@@ -13,35 +13,37 @@ from emnesy_gpu.tasks.core.learning_curve import save_learning_curve
 from emnesy_gpu.tasks.core.progress import PlainReporter
 from emnesy_gpu.tasks.core.run_directory import RunDirectory
 from emnesy_gpu.tasks.core.runner import Runner, durations, prepare_torch
-from emnesy_gpu.tasks.warcraft import files
-from emnesy_gpu.tasks.warcraft.files import MapData
+from emnesy_gpu.tasks.core.settings import fill_in
+from emnesy_gpu.tasks.warcraft import choose
+from emnesy_gpu.tasks.warcraft.maps import MapData
 from emnesy_gpu.tasks.warcraft.pictures import CLASS_NAMES, MapView, save_maps
 from emnesy_gpu.tasks.warcraft.settings import WarcraftSettings, recipe
 from emnesy_gpu.tasks.warcraft.training import RELATIVE_TOLERANCES, WarcraftTraining, confusion
 
 EXAMPLE_SAMPLES, EXAMPLE_ESS = 4096, 64.0
+"""Settings of ``em.ABC`` for the posterior of the example maps."""
+
 CHOSEN_BY_RECIPE = ("epochs", "batch", "lr", "restarts", "window", "rao_blackwell_epochs", "samples")
+CURVES = {"cells": "cell_accuracy", "cost-optimal paths": "cost_accuracy", "exact paths": "path_accuracy"}
+"""Name in the learning curve -> name in a record."""
 
 
-def begun(
-    out: Path | None, data_dir: Path | None, *, threads: int | None, maps: int | None, **options: Any
-) -> WarcraftRunner:
-    """A new run; settings that are None come from the recipe."""
+def start(out: Path | None, data_dir: Path | None = None, **options: Any) -> WarcraftRunner:
+    """Return a new run; options that are None come from the recipe."""
     directory = RunDirectory.unused(out, WarcraftSettings)
-    data = files.load(options["size"], options["data"], data_dir, maps)
-    given = {name: value for name, value in options.items() if value is not None or name not in CHOSEN_BY_RECIPE}
-    values = {**recipe(data.size), **given, "data": data.data, "origin": data.origin}
-    values |= {"maps": len(data.train), "threads": threads or torch.get_num_threads()}
+    data = choose.load(options["size"], options["data"], data_dir, options["maps"])
+    values = fill_in(options, recipe(data.size), CHOSEN_BY_RECIPE)
+    values |= {"data": data.data, "origin": data.origin, "maps": len(data.train)}
     if values["supervised"]:
         values["restarts"] = 1
     return _runner(WarcraftSettings(**values), data, directory, resumed=False)
 
 
-def continued(path: Path, data_dir: Path | None) -> WarcraftRunner:
-    """The run in a directory, after its last finished epoch."""
+def resume(path: Path, data_dir: Path | None = None) -> WarcraftRunner:
+    """Return the run in a directory, after its last finished epoch."""
     directory = RunDirectory.used(path, WarcraftSettings)
     settings = directory.read_settings()
-    data = files.load(settings.size, settings.data, data_dir, settings.maps)
+    data = choose.load(settings.size, settings.data, data_dir, settings.maps)
     return _runner(settings, data, directory, resumed=True)
 
 
@@ -51,34 +53,30 @@ def _runner(settings: WarcraftSettings, data: MapData, directory: RunDirectory |
 
 
 class WarcraftRunner(Runner):
-    """Words, figures and pictures of a run on Warcraft maps."""
+    """Runs a training on Warcraft maps, with its words, figures and pictures."""
 
     command = "warcraft"
     accuracies: ClassVar = {"cost": "cost_accuracy", "path": "path_accuracy", "cells": "cell_accuracy"}
     training: WarcraftTraining
 
     def introduction(self) -> list[str]:
+        """Return the data, the settings and the meaning of the figures in words."""
         settings, data = self.training.settings, self.training.data
-        shown = f"{settings.windows} new windows of {settings.window}x{settings.window} cells of each of " * bool(
-            settings.window
-        )
-        em_mode = f"{'hard ' * settings.hard}EM by {settings.engine}"
-        mode = "supervised by the true classes" if settings.supervised else em_mode
         return [
             f"data: {data.source}",
-            f"{data.size}x{data.size} {data.origin}: {shown}{len(data.train)} maps to train on, {len(data.valid)} for "
-            f"validation, {len(data.test)} to test on",
-            f"{mode}, {settings.net} net, {settings.epochs} epochs, {settings.batch} a batch, lr {settings.lr:g}, "
-            f"seed {settings.seed}, {settings.device}",
+            f"{data.size}x{data.size} {data.origin}: {_windows_in_words(settings)}{len(data.train)} maps to train on, "
+            f"{len(data.valid)} for validation, {len(data.test)} to test on",
+            f"{_mode_in_words(settings)}, {settings.net} net, {settings.epochs} epochs, {settings.batch} a batch, "
+            f"lr {settings.lr:g}, seed {settings.seed}, {settings.device}",
             f"on {data.origin} validation maps: cost, predicted paths that cost exactly as much as the label; path, "
             "those that are the label; cells, classes that are right",
         ]
 
     def prepare(self, report: PlainReporter) -> None:
-        """Give up starts that merge classes: they show it early, by a class that is hardly ever read.
+        """Give up starts that merge classes, which a class that is hardly ever read shows early.
 
-        Takes seed after seed until one has kept its classes for some epochs, and goes on with that one; where none has,
-        with the one whose predicted paths are nearest to the training labels.
+        Tries seed after seed until one has kept its classes for some epochs, and goes on with that one. Where none
+        has, goes on with the one whose predicted paths are nearest to the training labels.
         """
         settings = self.training.settings
         trials: list[WarcraftTraining] = []
@@ -91,14 +89,10 @@ class WarcraftRunner(Runner):
             trials.append(trial)
         if trials:
             best = min(trials, key=lambda trial: (trial.merged, trial.path_distance))
-            self.training.continue_from(best, [trial for trial in trials if trial is not best])
-
-    def _open(self, report: PlainReporter) -> None:
-        super()._open(report)
-        if self.directory is not None:
-            self.directory.rewrite_metrics(self.training.history)
+            self.training.take_over(best, [trial for trial in trials if trial is not best])
 
     def conclude(self, report: PlainReporter) -> None:
+        """Report and write the figures on the test maps, and draw example maps."""
         training = self.training
         summary = self.summarise()
         report.message(_verdict(summary, len(training.data.test)))
@@ -108,14 +102,13 @@ class WarcraftRunner(Runner):
             return
         data = training.data
         title = f"{data.size}x{data.size} {data.origin} Warcraft maps"
-        accuracies = {"cells": "cell_accuracy", "cost-optimal paths": "cost_accuracy", "exact paths": "path_accuracy"}
         self.directory.save_summary(summary)
-        save_learning_curve(self.directory.curve, training.history, title, accuracies, "map", "validation")
+        save_learning_curve(self.directory.curve, training.history, title, CURVES, "map", "validation")
         save_maps(self.directory.path / "maps.png", examples(training), f"{title}, test")
         report.message(f"written to {self.directory.path}")
 
     def summarise(self) -> dict[str, Any]:
-        """Figures on the test maps, validation figures of the last epoch, and minutes, those of given-up starts too."""
+        """Return test figures, validation figures of the last epoch, and minutes, those of given-up starts included."""
         training, data, last = self.training, self.training.data, self.training.history[-1]
         validation = {f"validation_{name}": last[name] for name in self.accuracies.values()}
         return {
@@ -141,6 +134,18 @@ class WarcraftRunner(Runner):
         }
 
 
+def _windows_in_words(settings: WarcraftSettings) -> str:
+    if not settings.window:
+        return ""
+    return f"{settings.windows} new windows of {settings.window}x{settings.window} cells of each of "
+
+
+def _mode_in_words(settings: WarcraftSettings) -> str:
+    if settings.supervised:
+        return "supervised by the true classes"
+    return f"{'hard EM' if settings.hard else 'EM'} by {settings.engine}"
+
+
 def _state_in_words(training: WarcraftTraining) -> str:
     shares = "  ".join(
         f"{name} {100 * share:.0f} %"
@@ -163,7 +168,7 @@ def _verdict(summary: dict[str, Any], n_maps: int) -> str:
 
 
 def examples(training: WarcraftTraining) -> list[MapView]:
-    """Two test maps, and the two whose predicted paths cost most beyond the true ones.
+    """Return the test maps to show: two of the first, and the two whose predicted paths cost most beyond the true ones.
 
     The posterior of whole maps is sampled.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from emnesy_gpu.tasks.addition.settings import RunSettings
+from emnesy_gpu.tasks.core.settings import RunSettings
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class WarcraftSettings(RunSettings):
     size: int
     data: str
     origin: str
-    """Original, unverified or synthetic."""
+    """What the maps are: "original", "unverified" or "synthetic"."""
     maps: int
     """Training maps."""
     epochs: int
@@ -42,12 +42,12 @@ class WarcraftSettings(RunSettings):
     rao_blackwell_samples: int = 32
     rao_blackwell_ess: float = 4.0
     floor: float = 0.0
-    """Of the prior in the first posterior, falling to 0 over the Rao-Blackwellised epochs."""
+    """Share of the uniform distribution in the prior at first; falls to 0 over the Rao-Blackwellised epochs."""
     supervised: bool = False
     """Train on the true classes in place of an E-step, for comparison."""
     m_steps: int = 1
     restarts: int = 1
-    """Seeds to try at most."""
+    """Most seeds to try."""
     trial_epochs: int = 1
     """Epochs after which a start with merged classes is given up."""
     seed: int = 0
@@ -56,13 +56,13 @@ class WarcraftSettings(RunSettings):
 
 
 def recipe(size: int) -> dict[str, Any]:
-    """Epochs, batch, schedule, E-step and restarts for a size of maps.
+    """Return epochs, batch, schedule, E-step and restarts for a size of maps.
 
     Chosen on synthetic validation maps. Rao-Blackwellised samples find the classes, plain ones are enough once they are
     found. Without a floor most seeds merge classes. Larger maps say too little as a whole: windows of them say as much
     as small maps.
     """
-    values = {"lr": 4e-3, "floor": 0.02, "restarts": 3}
+    values: dict[str, Any] = {"lr": 4e-3, "floor": 0.02, "restarts": 3}
     if size == 12:
         return {**values, "epochs": 20, "batch": 20, "rao_blackwell_epochs": 10, "trial_epochs": 8}
     return {
