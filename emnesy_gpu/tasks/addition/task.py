@@ -1,0 +1,84 @@
+"""The record of the task: MNIST addition."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from emnesy_gpu.tasks.addition.command import addition, runs
+from emnesy_gpu.tasks.addition.settings import AdditionSettings, recipe
+from emnesy_gpu.tasks.task import EStepBenchmark, Origin, Protocol, QuickProtocol, Task
+
+if TYPE_CHECKING:
+    from emnesy_gpu.benchmarks.suite import Suite
+
+SAMPLING_EPOCHS = 6
+"""Epochs in which sampling engines learn one and two digits, and four digits too, except rejection."""
+
+COMPARED = ("exact", "bp-std", "torch", "hard", "multi-m-2", "multi-m-5", "multi-m-10")
+SAMPLED = ("abc", "gibbs", "rejection")
+
+
+def _suite() -> Suite:
+    from emnesy_gpu.benchmarks.addition import SUITE
+
+    return SUITE
+
+
+def _recipe(size: int, augment: bool) -> dict[str, Any]:
+    return recipe(size, augment, "mnist")
+
+
+PROTOCOL = Protocol(
+    methods={
+        4: (*COMPARED, *SAMPLED),
+        15: COMPARED,
+        100: COMPARED,
+        1: ("exact", *SAMPLED),
+        2: ("exact", *SAMPLED),
+        200: ("exact",),
+        500: ("exact",),
+    },
+    data="mnist",
+    batches=(4, "exact", (4, 240)),
+    minutes={
+        (1, True): 1.6,
+        (2, True): 1.6,
+        (4, True): 1.5,
+        (15, True): 1.3,
+        (100, True): 2.3,
+        (200, True): 2.3,
+        (500, True): 2.3,
+        (4, False): 0.5,
+        (15, False): 0.5,
+        (100, False): 0.5,
+    },
+    quick=QuickProtocol(15, 2, ("bp-std", "torch", "exact", "hard", "multi-m-2"), e_step_batch=64),
+    unaugmented=(4, 15, 100),
+    epochs=dict.fromkeys(SAMPLED, SAMPLING_EPOCHS),
+    e_step=EStepBenchmark(
+        suite=_suite,
+        title="addition",
+        size_meaning="digits per number",
+        sizes=(4, 15, 100, 200, 500, 1000),
+        fused="exact",
+        figure_title="Addition",
+    ),
+)
+
+ADDITION = Task(
+    name="addition",
+    title=lambda size: f"{size}-digit addition",
+    headline="sum_accuracy",
+    metric="Accuracy: test sums that are right as a whole, every digit read by argmax and then added; exact "
+    "equality, no tolerance. DeepProofLog trains without augmentation.",
+    readings={"digit_accuracy": "digits", "sum_accuracy_20": "20 groupings", "sum_accuracy_views": "views"},
+    origin=Origin("data", usual="mnist", names={"mnist": "MNIST"}),
+    settings=AdditionSettings,
+    recipe=_recipe,
+    runs=runs,
+    command=addition,
+    size_option="digits",
+    options=lambda size, seed, maps: {"digits": size, "seed": seed},
+    default_method=lambda size: "exact",
+    protocol=PROTOCOL,
+)

@@ -1,0 +1,29 @@
+"""The options of train commands on images of digits."""
+
+from __future__ import annotations
+
+import click
+
+from emnesy_gpu.tasks.core.options import DIRECTORY
+
+DATA = (
+    click.option(
+        "--data",
+        type=click.Choice(["auto", "mnist", "digits"]),
+        default="auto",
+        show_default=True,
+        help="mnist: IDX files from --data-dir, $EMNESY_DATA or the cache; where there are none, OpenML is asked. "
+        "digits: the 8x8 images that scikit-learn brings. auto: mnist where its files are found, else digits.",
+    ),
+    click.option("--data-dir", type=DIRECTORY, help="Folder of the MNIST files, also as MNIST/raw below it."),
+)
+"""The options that choose the images."""
+
+AUGMENT = click.option("--augment/--no-augment", default=True, show_default=True, help="Warp the training images.")
+
+VIEWS = click.option(
+    "--views",
+    type=click.IntRange(min=0),
+    help="At the end, test a second time: on the mean belief over this many warped copies of every image.  "
+    "[default: by recipe]",
+)

@@ -1,0 +1,56 @@
+"""The record of the task: visual Sudoku."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from emnesy_gpu.tasks.sudoku.command import runs, sudoku, visudo
+from emnesy_gpu.tasks.sudoku.settings import SudokuSettings, recipe
+from emnesy_gpu.tasks.task import EStepBenchmark, Origin, Protocol, QuickProtocol, Task
+
+if TYPE_CHECKING:
+    from emnesy_gpu.benchmarks.suite import Suite
+
+COMPARED = (
+    *("bp", "bp-std", "torch", "hard", "multi-m-2", "multi-m-5", "multi-m-10"),
+    *("abc", "gibbs", "rejection"),
+)
+
+
+def _suite() -> Suite:
+    from emnesy_gpu.benchmarks.sudoku import SUITE
+
+    return SUITE
+
+
+def _recipe(size: int, augment: bool) -> dict[str, Any]:
+    return recipe(size, "mnist")
+
+
+PROTOCOL = Protocol(
+    methods={4: ("exact", *COMPARED), 9: COMPARED},
+    data="mnist",
+    batches=(9, "bp", (1, 25)),
+    minutes={(4, True): 0.3, (9, True): 0.7},
+    quick=QuickProtocol(4, 20, ("bp-std", "torch", "exact", "hard", "multi-m-2"), e_step_batch=64),
+    e_step=EStepBenchmark(suite=_suite, title="Sudoku", size_meaning="symbols", sizes=(4, 9), fused="bp"),
+)
+
+SUDOKU = Task(
+    name="sudoku",
+    title=lambda size: f"Sudoku {size}x{size}",
+    headline="board_accuracy",
+    metric="Accuracy: test boards rightly called valid or invalid, the argmax symbols checked against the rules; "
+    "no tolerance, 50 % is chance. Published rows follow the decision rules of their own systems.",
+    readings={"cell_accuracy": "cells", "calibrated_accuracy": "calibrated", "board_accuracy_views": "views"},
+    origin=Origin("boards", usual="regenerated", published="original", noun="boards"),
+    settings=SudokuSettings,
+    recipe=_recipe,
+    runs=runs,
+    command=sudoku,
+    size_option="size",
+    options=lambda size, seed, maps: {"size": size, "split": seed + 1},
+    default_method=lambda size: "exact" if size == 4 else "bp",
+    protocol=PROTOCOL,
+    data_commands=(visudo,),
+)

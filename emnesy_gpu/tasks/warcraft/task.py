@@ -1,0 +1,47 @@
+"""The record of the task: Warcraft maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from emnesy_gpu.tasks.task import Origin, Protocol, QuickProtocol, Task
+from emnesy_gpu.tasks.warcraft.command import runs, warcraft, write_maps
+from emnesy_gpu.tasks.warcraft.settings import WarcraftSettings, recipe
+
+COMPARED = ("abc", "supervised", "hard", "multi-m-2", "multi-m-5", "multi-m-10", "gibbs", "rejection")
+
+
+def _recipe(size: int, augment: bool) -> dict[str, Any]:
+    return recipe(size)
+
+
+PROTOCOL = Protocol(
+    methods={12: COMPARED, 30: COMPARED},
+    data="auto",
+    batches=(12, "abc", (5, 80)),
+    minutes={(12, True): 0.8, (30, True): 2.4},
+    quick=QuickProtocol(12, 4, ("abc", "supervised"), maps=500),
+    counted_in_epochs=("rao_blackwell_epochs",),
+    slowdowns={"abc": 1.0, "gibbs": 1.5, "rejection": 1.0},
+)
+
+WARCRAFT = Task(
+    name="warcraft",
+    title=lambda size: f"Warcraft {size}x{size}",
+    headline="cost_accuracy",
+    metric="Accuracy: test maps where the path that is cheapest by the predicted costs, priced at the true costs "
+    "in integer tenths, costs no more than the label's; tolerance 0. Published rows differ in tolerance: A-NeSI "
+    "accepts 0.1 more, I-MLE a relative 1e-6 of costs in half precision unless said.",
+    readings={"path_accuracy": "exact path", "cell_accuracy": "cells", "cost_within_0.001": "within 0.1 %"},
+    origin=Origin("maps", usual="synthetic", published="original", noun="maps"),
+    settings=WarcraftSettings,
+    recipe=_recipe,
+    runs=runs,
+    command=warcraft,
+    size_option="size",
+    options=lambda size, seed, maps: {"size": size, "seed": seed, "maps": maps},
+    default_method=lambda size: "abc",
+    protocol=PROTOCOL,
+    data_commands=(write_maps,),
+    reads_mnist=False,
+)
