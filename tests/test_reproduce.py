@@ -1,4 +1,4 @@
-"""Campaigns of cells: what is run, each in a process of its own, and that nothing is run twice or lost."""
+"""Campaigns of experiments: what is run, each in a process of its own, and that nothing is run twice or lost."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ import time
 import pytest
 
 from emnesy_gpu.cli import main
-from emnesy_gpu.reproduce import campaign as campaigns
 from emnesy_gpu.reproduce import worker
-from emnesy_gpu.reproduce.campaign import Campaign
+from emnesy_gpu.reproduce.campaign import Campaign, Children
 from emnesy_gpu.reproduce.methods import METHODS
-from emnesy_gpu.reproduce.protocol import TASKS, Cell, estimate, protocol, recipe_of
+from emnesy_gpu.reproduce.protocol import Experiment, estimate, protocol
 from emnesy_gpu.tasks.commands import train
-from emnesy_gpu.tasks.core.training import DivergedError
+from emnesy_gpu.tasks.core.errors import DivergedError
+from emnesy_gpu.tasks.registry import TASKS
 
-ONE_DIGIT = Cell("training", "addition", 1, "exact", epochs=1, augment=False, data="digits")
-
-
-def of(cells: list[Cell], out, minutes: float = 5.0) -> Campaign:
-    return Campaign(cells, out, minutes)
+ONE_DIGIT = Experiment("training", "addition", 1, "exact", epochs=1, augment=False, data="digits")
 
 
-def only(cell: Cell, out, **limits) -> dict:
-    """The record of a campaign of one cell with one record."""
-    ((_, (record,)),) = of([cell], out, **limits).run()
+def of(experiments: list[Experiment], out, minutes: float = 5.0, **others) -> Campaign:
+    return Campaign(experiments, out, minutes, **others)
+
+
+def only(experiment: Experiment, out, **others) -> dict:
+    """The record of a campaign of one experiment with one record."""
+    ((_, (record,)),) = of([experiment], out, **others).run()
     return record
 
 
 @pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("task", TASKS)
-def test_every_cell_of_the_protocol_is_a_train_command_that_parses(task, quick):
-    cells = protocol(task, quick)
-    assert len({cell.key for cell in cells}) == len(cells)
-    for cell in cells:
-        assert estimate(cell) > 0
-        if cell.kind == "training":
-            assert cell.method in METHODS
-            name, *arguments = cell.arguments()
+def test_every_experiment_of_the_protocol_is_a_train_command_that_parses(task, quick):
+    experiments = protocol(task, quick)
+    assert len({experiment.key for experiment in experiments}) == len(experiments)
+    for experiment in experiments:
+        assert estimate(experiment) > 0
+        if experiment.kind == "training":
+            assert experiment.method in METHODS
+            name, *arguments = experiment.arguments()
             options = train.commands[name].make_context(name, arguments).params
-            assert options["size" if "size" in options else "digits"] == cell.size
+            assert options["size" if "size" in options else "digits"] == experiment.size
 
 
 def test_several_m_steps_take_as_many_gradient_steps_as_one():
     for k in (2, 5, 10):
-        arguments = Cell("training", "addition", 4, f"multi-m-{k}").arguments()
+        arguments = Experiment("training", "addition", 4, f"multi-m-{k}").arguments()
         options = train.commands["addition"].make_context("addition", arguments[1:]).params
-        whole = recipe_of(Cell("training", "addition", 4, "exact"))["epochs"]
+        whole = Experiment("training", "addition", 4, "exact").recipe["epochs"]
         assert options["m_steps"] == k
         assert whole <= k * options["epochs"] < whole + k
 
 
-def test_a_cell_is_run_once_and_its_record_holds_accuracy_time_and_memory(tmp_path):
+def test_an_experiment_is_run_once_and_its_record_holds_accuracy_time_and_memory(tmp_path):
     record = only(ONE_DIGIT, tmp_path)
     assert record["status"] == "done", record
     assert record["key"] == ONE_DIGIT.key
@@ -69,7 +69,7 @@ def test_a_cell_is_run_once_and_its_record_holds_accuracy_time_and_memory(tmp_pa
 
 
 def test_e_steps_are_measured_side_by_side(tmp_path):
-    ((_, records),) = of([Cell("e_step", "addition", 2, batch=8)], tmp_path).run()
+    ((_, records),) = of([Experiment("e_step", "addition", 2, batch=8)], tmp_path).run()
     assert [record["method"] for record in records] == ["exact", "torch", "bp-std"]
     for record in records:
         assert record["status"] == "done"
@@ -77,12 +77,12 @@ def test_e_steps_are_measured_side_by_side(tmp_path):
         assert record["deviation"] < 1e-4
 
 
-def test_an_interrupted_run_continues_to_the_same_result(tmp_path, monkeypatch):
-    cell = Cell("training", "addition", 1, "exact", epochs=3, augment=False, data="digits")
-    metrics = tmp_path / "two" / "runs" / cell.key / "run" / "metrics.jsonl"
-    whole = only(cell, tmp_path / "one")
+def test_an_interrupted_run_continues_to_the_same_result(tmp_path):
+    experiment = Experiment("training", "addition", 1, "exact", epochs=3, augment=False, data="digits")
+    metrics = tmp_path / "two" / "runs" / experiment.key / "run" / "metrics.jsonl"
+    whole = only(experiment, tmp_path / "one")
 
-    class Interrupting(campaigns._Children):
+    class Interrupting(Children):
         def run(self, *arguments):
             threading.Thread(target=self.interrupt, daemon=True).start()
             return super().run(*arguments)
@@ -93,18 +93,17 @@ def test_an_interrupted_run_continues_to_the_same_result(tmp_path, monkeypatch):
             for child in list(self.alive):
                 child.kill()
 
-    with monkeypatch.context() as patch:
-        patch.setattr(campaigns, "_Children", Interrupting)
-        assert only(cell, tmp_path / "two")["status"] == "out_of_memory"  # killed, and not by the campaign
+    killed = only(experiment, tmp_path / "two", children=Interrupting)
+    assert killed["status"] == "out_of_memory"  # killed, and not by the campaign
     (tmp_path / "two" / "results.jsonl").unlink()
     epochs = len(metrics.read_text().splitlines())
-    record = only(cell, tmp_path / "two")
+    record = only(experiment, tmp_path / "two")
     assert f"after epoch {epochs}" in (metrics.parent.parent / "log.txt").read_text()
     assert record["figures"] == whole["figures"]
     assert [point["loss"] for point in record["history"]] == [point["loss"] for point in whole["history"]]
 
 
-def test_a_cell_that_takes_too_long_is_a_time_out_and_not_run_again(tmp_path):
+def test_an_experiment_that_takes_too_long_is_a_time_out_and_not_run_again(tmp_path):
     record = only(ONE_DIGIT, tmp_path, minutes=0.01)
     assert record["status"] == "timeout"
     assert record["limit_minutes"] == 0.01
@@ -112,19 +111,19 @@ def test_a_cell_that_takes_too_long_is_a_time_out_and_not_run_again(tmp_path):
 
 
 def test_a_failure_names_its_cause_and_is_run_again(tmp_path):
-    cell = Cell("training", "addition", 100_000, "exact", epochs=1, data="digits")
-    record = only(cell, tmp_path)
+    experiment = Experiment("training", "addition", 100_000, "exact", epochs=1, data="digits")
+    record = only(experiment, tmp_path)
     assert record["status"] == "failed"
     assert "needs 200000 images" in record["error"]
-    assert of([cell], tmp_path).remaining() == [cell]
+    assert of([experiment], tmp_path).remaining() == [experiment]
 
 
 def test_a_net_that_diverged_is_a_result(tmp_path, monkeypatch):
-    def diverge(cell, job):
+    def diverge(experiment, job):
         raise DivergedError("diverged: in epoch 3")
 
-    monkeypatch.setattr(worker, "trained", diverge)
-    (record,) = worker.run({"cell": ONE_DIGIT.to_dict()})
+    monkeypatch.setattr(worker, "train", diverge)
+    (record,) = worker.run({"experiment": ONE_DIGIT.to_dict()})
     assert record == {"status": "diverged", "error": "diverged: in epoch 3"}
     campaign = of([ONE_DIGIT], tmp_path)
     campaign.append([{**record, "key": ONE_DIGIT.key}])
@@ -141,7 +140,7 @@ def test_a_line_that_a_crash_cut_off_is_run_again(tmp_path):
     assert campaign.remaining() == []
 
 
-def test_the_dry_run_lists_cells_and_runs_none(tmp_path, capsys):
+def test_the_dry_run_lists_experiments_and_runs_none(tmp_path, capsys):
     assert main(["reproduce", "addition", "--dry-run", "--out", str(tmp_path / "new")]) == 0
     text = capsys.readouterr().out
     assert "training-addition-100-bp-std-seed0" in text

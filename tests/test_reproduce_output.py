@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from emnesy_gpu.reproduce import figures, summaries, tables
-from emnesy_gpu.reproduce.methods import METHODS, default_method
+from emnesy_gpu.reproduce import figures, rows, summaries, tables
+from emnesy_gpu.reproduce.methods import METHODS
+from emnesy_gpu.tasks.registry import TASKS
 
 MIB = 2**20
 Record = dict[str, Any]
@@ -63,14 +64,14 @@ def e_step(method: str, size: int = 15, task: str = "addition", **changes: Any) 
     return record | {"machine": {"cpu": "Imagined CPU", "threads": 1}} | changes
 
 
-def ours(records: list[Record]) -> list[tables.Row]:
-    return [row for row in tables.rows(records) if not row.source]
+def ours(records: list[Record]) -> list[rows.Row]:
+    return [row for row in rows.rows(records) if not row.source]
 
 
 def test_no_records(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     assert tables.markdown([]) == "No finished cells.\n"
-    assert tables.rows([]) == [] == tables.e_step_rows([])
+    assert rows.rows([]) == [] == rows.e_step_rows([])
     assert figures.write([], tmp_path) == [] == list(tmp_path.iterdir())
 
 
@@ -90,7 +91,7 @@ def test_one_seed_has_no_deviation() -> None:
     assert (row.seeds, row.accuracy) == ("1", "90.00")
 
 
-def test_a_cell_that_was_run_again_counts_once() -> None:
+def test_an_experiment_that_was_run_again_counts_once() -> None:
     (row,) = ours([stopped("exact", "failed", error="boom"), training("exact")])
     assert (row.seeds, row.accuracy) == ("1", "90.00")
 
@@ -105,7 +106,7 @@ def test_a_cell_that_was_run_again_counts_once() -> None:
         ("failed", None, "failed: no reason given"),
     ],
 )
-def test_cells_without_a_result_say_why(status: str, error: str | None, words: str) -> None:
+def test_experiments_without_a_result_say_why(status: str, error: str | None, words: str) -> None:
     (row,) = ours([stopped("torch", status, error=error)])
     assert (row.accuracy, row.seeds, row.minutes, row.e_seconds) == (words, "0 of 1", "-", "-")
     both = [training("torch"), stopped("torch", status, 1, error=error)]
@@ -115,7 +116,7 @@ def test_cells_without_a_result_say_why(status: str, error: str | None, words: s
 
 def test_long_reasons_are_cut_and_keep_the_table_whole() -> None:
     record = stopped("torch", "failed", error="a | b <c> " * 30)
-    assert len(tables.outcome(record)) < 110
+    assert len(rows.outcome(record)) < 110
     line = next(line for line in tables.markdown([record]).splitlines() if "failed:" in line)
     assert "a \\| b &lt;c>" in line
     heading = next(line for line in tables.markdown([record]).splitlines() if line.startswith("| method"))
@@ -159,7 +160,7 @@ def test_tables_of_sizes_with_and_without_published_rows() -> None:
     [("sudoku", 9, "boards", "regenerated", "no tolerance"), ("warcraft", 12, "maps", "synthetic", "tolerance 0")],
 )
 def test_tables_say_where_the_data_are_from(task: str, size: int, name: str, usual: str, tolerance: str) -> None:
-    method = default_method(task, size)
+    method = TASKS[task].default_method(size)
     silent = tables.markdown([training(method, task=task, size=size)])
     assert f"{size}x{size} ({usual} {name})" in silent
     assert "orientation only" in silent
@@ -178,8 +179,8 @@ def test_further_readings() -> None:
 
 
 def test_e_step_ratios() -> None:
-    (row,) = tables.e_step_rows([e_step(method) for method in ("exact", "torch", "bp-std")])
-    assert row.cells == ("15", "64", "12", "6", "1", "12.0", "6.0", "40", "20", "4", "10.0", "2e-07")
+    (row,) = rows.e_step_rows([e_step(method) for method in ("exact", "torch", "bp-std")])
+    assert row.columns == ("15", "64", "12", "6", "1", "12.0", "6.0", "40", "20", "4", "10.0", "2e-07")
     text = tables.markdown([e_step("exact")])
     assert "## One E-step of addition" in text
     assert "Median wall time" in text
@@ -187,25 +188,25 @@ def test_e_step_ratios() -> None:
 
 def test_e_steps_without_a_result() -> None:
     killed = e_step("bp-std", status="out_of_memory", seconds=None, peak_bytes=None)
-    (row,) = tables.e_step_rows([e_step("exact"), killed])
+    (row,) = rows.e_step_rows([e_step("exact"), killed])
     assert (row.bp_std_ms, row.torch_ms, row.bp_std_ratio, row.memory_ratio) == ("out of memory", "-", "-", "-")
-    (row,) = tables.e_step_rows([e_step("exact"), e_step("bp-std", status="timeout") | {"method": ""}])
+    (row,) = rows.e_step_rows([e_step("exact"), e_step("bp-std", status="timeout") | {"method": ""}])
     assert (row.bp_std_ms, row.torch_ms, row.fused_ms) == ("T/O (limit 30 min)", "T/O (limit 30 min)", "1")
-    (row,) = tables.e_step_rows([e_step("exact", peak_bytes=0), e_step("bp-std", peak_bytes=None)])
+    (row,) = rows.e_step_rows([e_step("exact", peak_bytes=0), e_step("bp-std", peak_bytes=None)])
     assert (row.bp_std_mib, row.fused_mib, row.memory_ratio) == ("-", "0", "-")
 
 
 def test_loopy_messages_are_compared_with_autograd_through_them() -> None:
     records = [e_step(method, 4, "sudoku") for method in ("bp-std", "exact", "bp")]
-    (row,) = tables.e_step_rows(records)
+    (row,) = rows.e_step_rows(records)
     assert (row.fused_ms, row.bp_std_ratio) == ("2", "6.0")
 
 
 def test_published_rows() -> None:
-    rows = tables.published()
+    published = rows.published()
     names = {"task", "size", "method", "accuracy", "sd", "minutes", "memory", "runs", "outcome", "source"}
     known = {"addition": {4, 15, 100, 200, 500}, "sudoku": {4, 9}, "warcraft": {12, 30}}
-    for row in rows:
+    for row in published:
         assert set(row) == names
         assert row["size"] in known[row["task"]]
         assert row["source"]
@@ -214,7 +215,7 @@ def test_published_rows() -> None:
         assert row["accuracy"] is None or 0 <= row["accuracy"] <= 100
         for name in ("sd", "minutes", "memory", "runs"):
             assert row[name] is None or row[name] > 0
-    keys = [(row["task"], row["size"], row["method"]) for row in rows]
+    keys = [(row["task"], row["size"], row["method"]) for row in published]
     assert len(set(keys)) == len(keys)
     assert {key[:2] for key in keys} == {(task, size) for task, sizes in known.items() for size in sizes}
 
@@ -223,7 +224,7 @@ def test_methods_are_told_apart() -> None:
     for values in zip(*((method.name, method.colour, method.marker) for method in METHODS.values()), strict=True):
         assert len(set(values)) == len(METHODS)
     for task, size in (("addition", 4), ("sudoku", 4), ("sudoku", 9), ("warcraft", 12)):
-        assert default_method(task, size) in METHODS
+        assert TASKS[task].default_method(size) in METHODS
 
 
 def campaign() -> list[Record]:
@@ -271,7 +272,7 @@ def test_curves_are_means_over_seeds() -> None:
     pytest.importorskip("matplotlib")
     records = [training("exact", seed) for seed in (0, 1)]
     records[1]["history"] = [point | {"cpu_minutes": 2 * point["cpu_minutes"]} for point in records[1]["history"][:2]]
-    figure = figures._accuracy_against_minutes(records)
+    figure = figures.accuracy_against_minutes(records)
     *seeds, centre = figure.axes[0].get_lines()
     assert [len(line.get_xdata()) for line in seeds] == [3, 2]
     assert centre.get_xdata() == pytest.approx([0.75, 1.5])
@@ -281,14 +282,14 @@ def test_curves_are_means_over_seeds() -> None:
 
 def test_figures_show_ratios_and_why_a_curve_ends() -> None:
     pytest.importorskip("matplotlib")
-    time, memory = figures._time_and_memory(campaign()).axes
+    time, memory = figures.time_and_memory(campaign()).axes
     assert {text.get_text() for text in time.texts} == {"12x", "100: out of memory"}
     assert {text.get_text() for text in memory.texts} == {"10.0x", "100: out of memory"}
 
 
 def test_variations_of_a_method_differ_in_dashes() -> None:
     pytest.importorskip("matplotlib")
-    dashes = figures._dashes(summaries.trainings(campaign()))
+    dashes = figures.dashes(summaries.trainings(campaign()))
     exact = {variant.label: dash for variant, dash in dashes.items() if variant.method == "exact"}
     assert exact["EM, exact, fused"] == "-"
     assert len({str(dash) for dash in exact.values()}) == 3

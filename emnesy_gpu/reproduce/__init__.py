@@ -1,1 +1,1 @@
-"""The published experiments again: methods, sizes and seeds in processes of their own, as tables and figures."""
+"""Reproduction of the published tables: methods x sizes x seeds, each in a process of its own, and figures."""

@@ -1,4 +1,4 @@
-"""Runs cells as child processes, one line of ``results.jsonl`` for each finished one, and goes on where it stopped."""
+"""Runs experiments in child processes, keeps their records in ``results.jsonl``, and goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from emnesy_gpu.reproduce.protocol import Cell
+from emnesy_gpu.reproduce.protocol import Experiment
+from emnesy_gpu.tasks.registry import TASKS
 
 FINISHED = ("done", "timeout", "out_of_memory", "diverged")
-"""What is not run again; failures are."""
+"""The states that are final: an experiment that failed is run again."""
 
 GRACE = 20.0
 """Seconds for a child to end after an interruption."""
@@ -26,13 +27,14 @@ GRACE = 20.0
 
 @dataclass
 class Campaign:
-    """Cells to run, and what they share.
+    """Experiments to run, and what they share.
 
-    out: folder of ``results.jsonl`` and of the runs. limit_minutes: wall time of a cell, kept across interruptions.
-    data_dir: of MNIST, None for the places where the train commands look. jobs: cells at a time.
+    out: folder of ``results.jsonl`` and of the runs. limit_minutes: wall time of an experiment, counted across
+    interruptions. jobs: experiments at a time. data_dir: folder of the MNIST files; None takes the places where the
+    train commands look. children: starts child processes and ends them.
     """
 
-    cells: Sequence[Cell]
+    experiments: Sequence[Experiment]
     out: Path
     limit_minutes: float
     device: str = "cpu"
@@ -40,13 +42,15 @@ class Campaign:
     jobs: int = 1
     data_dir: str | None = None
     commit: str = field(default_factory=lambda: _commit())
+    children: Callable[[], Children] = field(default_factory=lambda: Children)
 
     @property
     def results(self) -> Path:
+        """The file with a record a line."""
         return self.out / "results.jsonl"
 
     def records(self) -> list[dict[str, Any]]:
-        """Of all finished cells; a line that a crash cut off counts as not written."""
+        """Return the records of all finished experiments; a line that a crash cut off counts as not written."""
         records = []
         if self.results.exists():
             for line in self.results.read_text().splitlines():
@@ -54,37 +58,38 @@ class Campaign:
                     records.append(json.loads(line))
         return records
 
-    def remaining(self) -> list[Cell]:
+    def remaining(self) -> list[Experiment]:
+        """Return the experiments without a final record."""
         done = {record["key"] for record in self.records() if record["status"] in FINISHED}
-        return [cell for cell in self.cells if cell.key not in done]
+        return [experiment for experiment in self.experiments if experiment.key not in done]
 
-    def run(self) -> Iterator[tuple[Cell, list[dict[str, Any]]]]:
-        """Run what remains; yields each cell with its records, which are in the file by then.
+    def run(self) -> Iterator[tuple[Experiment, list[dict[str, Any]]]]:
+        """Run what remains; yields each experiment with its records, which are in the file by then.
 
         Ctrl-C stops the children, which keep the checkpoints of their last finished epochs.
         """
         self.out.mkdir(parents=True, exist_ok=True)
-        queue, running = self.remaining(), dict[Future[list[dict[str, Any]]], Cell]()
-        with ThreadPoolExecutor(self.jobs) as pool, _Children() as children:
+        queue, running = self.remaining(), dict[Future[list[dict[str, Any]]], Experiment]()
+        with ThreadPoolExecutor(self.jobs) as pool, self.children() as children:
             while queue or running:
                 while queue and len(running) < self.jobs:
-                    cell = queue.pop(0)
-                    running[pool.submit(self._run_cell, cell, children)] = cell
+                    experiment = queue.pop(0)
+                    running[pool.submit(self._run_one, experiment, children)] = experiment
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    cell = running.pop(future)
+                    experiment = running.pop(future)
                     records = future.result()
                     self.append(records)
-                    yield cell, records
+                    yield experiment, records
 
-    def _run_cell(self, cell: Cell, children: _Children) -> list[dict[str, Any]]:
-        folder = self.out / "runs" / cell.key
+    def _run_one(self, experiment: Experiment, children: Children) -> list[dict[str, Any]]:
+        folder = self.out / "runs" / experiment.key
         folder.mkdir(parents=True, exist_ok=True)
         job, result, clock = folder / "job.json", folder / "result.json", Clock(folder / "seconds.json")
-        arguments = self.arguments(cell)
+        arguments = self.arguments(experiment)
         job.write_text(
             json.dumps(
                 {
-                    "cell": cell.to_dict(),
+                    "experiment": experiment.to_dict(),
                     "folder": str(folder / "run"),
                     "arguments": arguments,
                     "device": self.device,
@@ -96,26 +101,26 @@ class Campaign:
             left = 60 * self.limit_minutes - clock.before
             code = children.run([sys.executable, "-m", "emnesy_gpu.reproduce.worker", str(job), str(result)], log, left)
         found = [self._failure(code, folder)] if code != 0 else json.loads(result.read_text())
-        return [{**self._common(cell, arguments), **record} for record in found]
+        return [{**self._common(experiment, arguments), **record} for record in found]
 
-    def arguments(self, cell: Cell) -> list[str]:
-        """Of the train command; empty for single E-steps."""
-        if cell.kind == "e_step":
+    def arguments(self, experiment: Experiment) -> list[str]:
+        """Return the arguments of the train command; none for single E-steps."""
+        if experiment.kind == "e_step":
             return []
-        folder = ["--data-dir", self.data_dir] if self.data_dir and cell.task != "warcraft" else []
-        return [*cell.arguments(), "--threads", str(self.threads), "--device", self.device, *folder]
+        folder = ["--data-dir", self.data_dir] if self.data_dir and TASKS[experiment.task].reads_mnist else []
+        return [*experiment.arguments(), "--threads", str(self.threads), "--device", self.device, *folder]
 
-    def _common(self, cell: Cell, arguments: list[str]) -> dict[str, Any]:
-        command = f"python -m emnesy_gpu train {' '.join(arguments)}"
-        if cell.kind == "e_step":
-            name = {"addition": "digits", "sudoku": "size"}[cell.task]
-            command = f"python -m emnesy_gpu bench {cell.task} --{name} {cell.size} --batch {cell.batch}"
+    def _common(self, experiment: Experiment, arguments: list[str]) -> dict[str, Any]:
+        command = f"train {' '.join(arguments)}"
+        if experiment.kind == "e_step":
+            name = TASKS[experiment.task].size_option
+            command = f"bench {experiment.task} --{name} {experiment.size} --batch {experiment.batch}"
         return {
-            **cell.to_dict(),
-            "key": cell.key,
+            **experiment.to_dict(),
+            "key": experiment.key,
             "limit_minutes": self.limit_minutes,
             "threads": self.threads,
-            "command": command,
+            "command": f"python -m emnesy_gpu {command}",
             "commit": self.commit,
             "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
             "error": None,
@@ -131,14 +136,16 @@ class Campaign:
         return {"status": "failed", "error": f"exit code {code}: {lines[-1]}", "epochs": done, "figures": {}}
 
     def append(self, records: list[dict[str, Any]]) -> None:
-        """Each on a line of its own, whatever the file ends with."""
+        """Write records, each on a line of its own, whatever the file ends with."""
         ends_well = not self.results.exists() or self.results.read_text()[-1:] in ("", "\n")
         with self.results.open("a") as file:
-            file.write("\n" * (not ends_well) + "".join(json.dumps(record) + "\n" for record in records))
+            if not ends_well:
+                file.write("\n")
+            file.writelines(json.dumps(record) + "\n" for record in records)
 
 
 class Clock:
-    """Adds the seconds of a ``with`` block to those in a file, however it ends; ``before`` is what was there."""
+    """Adds the seconds of a ``with`` block to those in a file, however the block ends; ``before`` is what was there."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -151,13 +158,13 @@ class Clock:
         self.path.write_text(json.dumps(self.before + time.monotonic() - self.start))
 
 
-class _Children:
-    """Child processes that end with the ``with`` block."""
+class Children:
+    """Child processes, which end with the ``with`` block."""
 
     def __init__(self) -> None:
         self.alive: set[subprocess.Popen[bytes]] = set()
 
-    def __enter__(self) -> _Children:
+    def __enter__(self) -> Children:
         return self
 
     def __exit__(self, *ignored: object) -> None:
@@ -167,7 +174,7 @@ class _Children:
             _end(child, GRACE)
 
     def run(self, command: list[str], log: Any, seconds: float) -> int | None:
-        """The exit code, or None where the time was over."""
+        """Run a command to its end; returns the exit code, or None where the time was over."""
         child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         self.alive.add(child)
         try:
@@ -192,7 +199,7 @@ def _lines(path: Path) -> int:
 
 
 def _commit() -> str:
-    """Of the checkout that this package runs from, or the version of the package."""
+    """Return the commit of the checkout that this package runs from, or else the version of the package."""
     from emnesy_gpu.version import __version__
 
     with contextlib.suppress(OSError, subprocess.CalledProcessError):

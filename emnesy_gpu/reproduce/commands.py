@@ -9,30 +9,45 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from emnesy_gpu.reproduce.methods import METHODS
+from emnesy_gpu.reproduce.protocol import SEEDS, estimate, protocol
+from emnesy_gpu.tasks.core.options import check_device
+from emnesy_gpu.tasks.registry import TASKS
+
 if TYPE_CHECKING:
     from emnesy_gpu.reproduce.campaign import Campaign
 
 LIMIT_MINUTES = 30.0
 
 
-@click.command()
-@click.argument("task", type=click.Choice(["addition", "sudoku", "warcraft", "all"]))
-@click.option("--quick", "level", flag_value="quick", help="A few minutes: few epochs, one seed, no figure to quote.")
+@click.command(short_help="Reproduce the published tables, with accuracy, time, memory.")
+@click.argument("task", type=click.Choice([*TASKS, "all"]))
+@click.option(
+    "--quick", "level", flag_value="quick", help="A few minutes: few epochs, one seed. Do not quote the figures."
+)
 @click.option("--full", "level", flag_value="full", default="full", help="The protocol.  [default]")
-@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Runs of every method.")
-@click.option("--method", "methods", multiple=True, help="Only this method; repeat it.  [default: all]")
-@click.option("--size", "sizes", type=int, multiple=True, help="Only this size; repeat it.  [default: all]")
-@click.option("--dry-run", is_flag=True, help="List the cells that are left, with an estimate of their minutes.")
+@click.option("--seeds", type=click.IntRange(min=1), default=SEEDS, show_default=True, help="Runs of every method.")
+@click.option(
+    "--method",
+    "methods",
+    type=click.Choice(list(METHODS)),
+    multiple=True,
+    help="Only this method; may be repeated.  [default: all]",
+)
+@click.option("--size", "sizes", type=int, multiple=True, help="Only this size; may be repeated.  [default: all]")
+@click.option("--dry-run", is_flag=True, help="List the experiments that are left, with an estimate of their minutes.")
 @click.option(
     "--limit-minutes",
     type=click.FloatRange(min=0, min_open=True),
     default=LIMIT_MINUTES,
     show_default=True,
-    help="Of wall time for one cell; then it counts as T/O.",
+    help="Wall time of one experiment in minutes; one that takes longer counts as T/O.",
 )
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Cells at a time.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of a cell.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Experiments at a time.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of an experiment."
+)
+@click.option("--device", callback=check_device, default="cpu", show_default=True, help="Device: cpu, cuda or cuda:N.")
 @click.option("--data-dir", type=click.Path(file_okay=False), help="Folder of the MNIST files, as for train.")
 @click.option(
     "--out",
@@ -56,18 +71,21 @@ def reproduce(
 ) -> None:
     """Reproduce the tables of EM-NeSy: methods x sizes x seeds, with accuracy, time and memory.
 
-    Every cell is a run of its own, in a process of its own. What is finished stays in results.jsonl, and is not run
-    again; a run that was interrupted continues from its last epoch. Writes tables.md and figures beside it.
+    Every experiment runs in a process of its own. Finished ones stay in results.jsonl and are not run again; one that
+    was interrupted goes on after its last epoch. The command writes tables.md and figures beside that file.
     """
     from emnesy_gpu.reproduce.campaign import Campaign
-    from emnesy_gpu.reproduce.protocol import TASKS, protocol
 
-    cells = [cell for name in (TASKS if task == "all" else (task,)) for cell in protocol(name, level == "quick", seeds)]
-    cells = [cell for cell in cells if not sizes or cell.size in sizes]
-    cells = [cell for cell in cells if not methods or cell.method in methods]
-    if not cells:
-        raise click.UsageError("no cell of the protocol has these methods and sizes")
-    campaign = Campaign(cells, out, data_dir=data_dir, **shared)
+    tasks = list(TASKS) if task == "all" else [task]
+    experiments = [
+        experiment
+        for name in tasks
+        for experiment in protocol(name, level == "quick", seeds)
+        if (not sizes or experiment.size in sizes) and (not methods or experiment.method in methods)
+    ]
+    if not experiments:
+        raise click.UsageError("no cell of the protocol has these methods and sizes: list them with --dry-run alone.")
+    campaign = Campaign(experiments, out, data_dir=data_dir, **shared)
     if dry_run:
         _list(campaign)
         return
@@ -77,31 +95,32 @@ def reproduce(
 
 
 def _list(campaign: Campaign) -> None:
-    from emnesy_gpu.reproduce.protocol import estimate
-
+    """Print the experiments that are left."""
     remaining = campaign.remaining()
-    for cell in remaining:
-        command = " ".join(campaign.arguments(cell))
-        click.echo(f"{cell.key:48s} {estimate(cell):5.1f} min  {command}")
+    for experiment in remaining:
+        command = " ".join(campaign.arguments(experiment))
+        click.echo(f"{experiment.key:48s} {estimate(experiment):5.1f} min  {command}")
     minutes = sum(map(estimate, remaining))
-    done = len(campaign.cells) - len(remaining)
+    done = len(campaign.experiments) - len(remaining)
     click.echo(f"{len(remaining)} cells left, {done} done; about {minutes:.0f} minutes of one core")
 
 
 def _run(campaign: Campaign) -> int:
-    """Returns how many cells failed."""
+    """Run what is left; returns how many experiments failed."""
     from emnesy_gpu.reproduce.live import Progress
 
     failed = 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops the children too
     with Progress(campaign, sys.stdout) as progress:
-        for cell, records in campaign.run():
-            failed += any(record["status"] == "failed" for record in records)
-            progress.finished(cell, records)
+        for experiment, records in campaign.run():
+            if any(record["status"] == "failed" for record in records):
+                failed += 1
+            progress.finished(experiment, records)
     return failed
 
 
 def _write(campaign: Campaign) -> None:
+    """Write tables and figures of all records."""
     from emnesy_gpu.reproduce import figures, tables
 
     records = campaign.records()

@@ -1,4 +1,4 @@
-"""Records of finished cells as figures; a figure without records is left out."""
+"""Records of finished experiments as figures; a figure without records is left out."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from emnesy_gpu.reproduce import summaries
-from emnesy_gpu.reproduce.methods import METHODS, default_method
-from emnesy_gpu.reproduce.protocol import m_steps
+from emnesy_gpu.reproduce.methods import METHODS
+from emnesy_gpu.reproduce.rows import outcome
 from emnesy_gpu.reproduce.summaries import Record, Variant, done, mean, numbers
-from emnesy_gpu.reproduce.tables import outcome
 from emnesy_gpu.tasks.core.extras import require
 from emnesy_gpu.tasks.core.run_directory import replace_file
+from emnesy_gpu.tasks.registry import TASKS
+from emnesy_gpu.tasks.task import EStepBenchmark
 
 MIB = 2.0**20
 WIDTH = 8.0
@@ -32,21 +33,22 @@ STYLE = {
 }
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 FAINT = 0.25
+"""Opacity of what stands behind the main thing."""
 
 Groups = dict[Variant, list[Record]]
 
 
 def write(records: list[Record], folder: Path) -> list[Path]:
-    """PNG files for what the records hold; their paths.
+    """Write PNG files of what the records hold; returns their paths.
 
     time_and_memory: one E-step over the number of digits. accuracy_against_minutes: learning curves over CPU time.
     e_step_share: seconds of the two steps per epoch. multi_m: learning curves by the number of M-steps.
     """
     drawings: dict[str, Callable[[list[Record]], Any]] = {
-        "time_and_memory": _time_and_memory,
-        "accuracy_against_minutes": _accuracy_against_minutes,
-        "e_step_share": _e_step_share,
-        "multi_m": _multi_m,
+        "time_and_memory": time_and_memory,
+        "accuracy_against_minutes": accuracy_against_minutes,
+        "e_step_share": e_step_share,
+        "multi_m": multi_m,
     }
     paths = []
     with require("matplotlib").rc_context(STYLE):
@@ -62,43 +64,54 @@ def _save(figure: Any, path: Path) -> None:
     replace_file(path, lambda partial: figure.savefig(partial, format="png", dpi=DPI))
 
 
-def _time_and_memory(records: list[Record]) -> Any | None:
-    """At the largest batch that fused was measured at, with the ratio of BP-std to fused at every size."""
-    cells = {cell: found for cell, found in summaries.e_steps(records).items() if cell.task == "addition"}
-    fused = [cell.batch for cell, found in cells.items() if found.get("exact", {}).get("status") == "done"]
-    if not fused:
-        return None
-    batch = max(fused)
-    by_size = {cell.size: found for cell, found in cells.items() if cell.batch == batch}
+def time_and_memory(records: list[Record]) -> Any | None:
+    """Draw single E-steps at the largest batch with a fused measurement, with the ratio of BP-std to fused.
+
+    The first task with a figure title and with measurements is drawn.
+    """
+    measured = summaries.e_steps(records)
+    for task in TASKS.values():
+        benchmark = task.protocol.e_step
+        if benchmark is not None and benchmark.figure_title is not None:
+            ours = {e_step: found for e_step, found in measured.items() if e_step.task == task.name}
+            fused = [one.batch for one, found in ours.items() if done(filter(None, [found.get(benchmark.fused)]))]
+            if fused:
+                by_size = {e_step.size: found for e_step, found in ours.items() if e_step.batch == max(fused)}
+                return _draw_e_steps(benchmark, max(fused), by_size)
+    return None
+
+
+def _draw_e_steps(benchmark: EStepBenchmark, batch: int, by_size: dict[int, dict[str, Record]]) -> Any:
     figure = _figure(3.9)
-    facts = next(iter(found["exact"] for found in by_size.values() if "exact" in found)).get("machine") or {}
     panels = (("seconds", 1e3, "time of one E-step, ms"), ("peak_bytes", 1 / MIB, "peak memory of one E-step, MiB"))
     for axes, (field, scale, name) in zip(figure.subplots(1, 2), panels, strict=True):
-        curves = {method: _points(by_size, method, field, scale) for method in ("bp-std", "torch", "exact")}
+        curves = {method: _points(by_size, method, field, scale) for method in ("bp-std", "torch", benchmark.fused)}
         for method, points in curves.items():
             if points:
                 style = METHODS[method]
                 axes.plot(*zip(*points.items(), strict=True), color=style.colour, marker=style.marker, label=style.name)
                 _explain_end(axes, method, points, by_size)
-        axes.set(xscale="log", yscale="log", xlabel="digits per number", title=name)
+        axes.set(xscale="log", yscale="log", xlabel=benchmark.size_meaning, title=name)
         _label_sizes(axes, sorted(by_size))
-        _label_ratios(axes, curves["bp-std"], curves["exact"])
+        _label_ratios(axes, curves["bp-std"], curves[benchmark.fused], METHODS[benchmark.fused].colour)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    facts = next(found[benchmark.fused] for found in by_size.values() if benchmark.fused in found).get("machine") or {}
     where = facts.get("gpu") or facts.get("cpu")
-    title = f"Addition, batch {batch}{f', {where}' if where else ''}; figures in blue: BP-std / fused"
+    machine = f", {where}" if where else ""
+    title = f"{benchmark.figure_title}, batch {batch}{machine}; figures in blue: BP-std / fused"
     figure.suptitle(title, fontsize=10)
     return figure
 
 
 def _points(by_size: dict[int, dict[str, Record]], method: str, field: str, scale: float) -> dict[int, float]:
-    """Size -> value; zeros have no place on a logarithmic axis."""
+    """Return size -> value, without zeros, which have no place on a logarithmic axis."""
     found = {size: done([methods[method]]) for size, methods in sorted(by_size.items()) if method in methods}
     return {size: scale * record[field] for size, records in found.items() for record in records if record.get(field)}
 
 
 def _explain_end(axes: Any, method: str, points: dict[int, float], by_size: dict[int, dict[str, Record]]) -> None:
-    """Says why a curve ends before the last size."""
+    """Say why a curve ends before the last size."""
     last = max(points)
     later = [(size, methods.get(method, methods.get(""))) for size, methods in sorted(by_size.items()) if size > last]
     reasons = [f"{size}: {outcome(record)}" for size, record in later if record and outcome(record)]
@@ -108,11 +121,11 @@ def _explain_end(axes: Any, method: str, points: dict[int, float], by_size: dict
         axes.annotate(text, (last, points[last]), (-6, 6), textcoords="offset points", **style)
 
 
-def _label_ratios(axes: Any, slow: dict[int, float], fast: dict[int, float]) -> None:
-    """How many times less fused takes than BP-std, under its points."""
+def _label_ratios(axes: Any, slow: dict[int, float], fast: dict[int, float], colour: str) -> None:
+    """Write under the points of ``fast`` how many times less they are than those of ``slow``."""
     for size in slow.keys() & fast.keys():
         text = f"{slow[size] / fast[size]:.0f}x" if slow[size] > 10 * fast[size] else f"{slow[size] / fast[size]:.1f}x"
-        style = {"color": METHODS["exact"].colour, "fontsize": 8.5, "ha": "center", "va": "top"}
+        style = {"color": colour, "fontsize": 8.5, "ha": "center", "va": "top"}
         axes.annotate(text, (size, fast[size]), (0, -6), textcoords="offset points", **style)
     axes.margins(y=0.12)
 
@@ -123,22 +136,23 @@ def _label_sizes(axes: Any, sizes: Sequence[int]) -> None:
     axes.minorticks_off()
 
 
-def _accuracy_against_minutes(records: list[Record]) -> Any | None:
+def accuracy_against_minutes(records: list[Record]) -> Any | None:
+    """Draw the learning curves of every task and size over CPU time."""
     curves = {variant: _histories(seeds) for variant, seeds in summaries.trainings(records).items()}
     curves = {variant: histories for variant, histories in curves.items() if histories}
-    cells = summaries.sizes(curves)
-    if not cells:
+    panels = summaries.sizes(curves)
+    if not panels:
         return None
-    columns = min(len(cells), 2 if len(cells) <= 4 else 3)
-    rows, dashes = math.ceil(len(cells) / columns), _dashes(curves)
+    columns = min(len(panels), 2 if len(panels) <= 4 else 3)
+    rows, styles = math.ceil(len(panels) / columns), dashes(curves)
     labels = list(dict.fromkeys(variant.label for variant in sorted(curves, key=lambda variant: variant.order[2:])))
     figure = _figure((2.4 if columns == 3 else 3.2) * rows + 0.2 * math.ceil(len(labels) / 3) + 0.3)
-    for axes, cell in zip(_grid(figure, rows, columns, len(cells)), cells, strict=True):
+    for axes, panel in zip(_grid(figure, rows, columns, len(panels)), panels, strict=True):
         for variant, histories in curves.items():
-            if variant[:2] == cell:
-                _draw_curve(axes, histories, "cpu_minutes", variant, variant.label, dashes[variant])
+            if variant[:2] == panel:
+                _draw_curve(axes, histories, "cpu_minutes", variant, variant.label, styles[variant])
         _logarithmic(axes)
-        axes.set_title(summaries.title(*cell), loc="left")
+        axes.set_title(_title(*panel), loc="left")
     for axes in figure.axes[::columns]:
         axes.set_ylabel("test accuracy, %")
     for axes in figure.axes[-columns:]:
@@ -148,7 +162,7 @@ def _accuracy_against_minutes(records: list[Record]) -> Any | None:
 
 
 def _grid(figure: Any, rows: int, columns: int, count: int, **options: Any) -> list[Any]:
-    """The first axes of a grid; the others are taken away."""
+    """Return the first axes of a grid, and take the others away."""
     grid = list(figure.subplots(rows, columns, squeeze=False, **options).flatten())
     for axes in grid[count:]:
         axes.remove()
@@ -156,14 +170,14 @@ def _grid(figure: Any, rows: int, columns: int, count: int, **options: Any) -> l
 
 
 def _legend(figure: Any, labels: Sequence[str]) -> None:
-    """One entry for each label of all panels."""
+    """Add a legend with one entry for each label of all panels."""
     found = {text: line for axes in figure.axes for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
     lines = [found[label] for label in labels]
     figure.legend(lines, labels, loc="outside lower center", ncols=min(3, len(labels)))
 
 
-def _dashes(variants: Iterable[Variant]) -> dict[Variant, Any]:
-    """The recipe solid, its variations by the same method dashed, alike in all panels."""
+def dashes(variants: Iterable[Variant]) -> dict[Variant, Any]:
+    """Return the line style of every variant: recipes are solid, their variations dashed, alike in all panels."""
     kinds: dict[str, list[str]] = {}
     for variant in sorted(variants, key=lambda variant: variant.order[2:]):
         names = kinds.setdefault(variant.method, [METHODS[variant.method].name])
@@ -173,14 +187,14 @@ def _dashes(variants: Iterable[Variant]) -> dict[Variant, Any]:
 
 
 def _histories(seeds: list[Record]) -> list[list[Record]]:
-    """The evaluated epochs of every seed that was finished."""
+    """Return the evaluated epochs of every seed that was finished."""
     return [record["history"] for record in done(seeds) if record.get("history")]
 
 
 def _draw_curve(
     axes: Any, histories: list[list[Record]], field: str, variant: Variant, label: str, dash: Any = "-"
 ) -> None:
-    """The mean over seeds at the evaluations that all seeds have, and the seeds themselves, thin."""
+    """Draw the mean over seeds at the evaluations that all seeds have, and the seeds themselves as thin lines."""
     colour = METHODS[variant.method].colour
     lines = [[(point[field], 100 * point["accuracy"]) for point in history] for history in histories]
     if len(lines) > 1:
@@ -193,7 +207,7 @@ def _draw_curve(
 
 
 def _logarithmic(axes: Any) -> None:
-    """Minutes, with numbers such as 0.3 for ticks."""
+    """Make the axis of minutes logarithmic, with ticks such as 0.3."""
     ticker = require("matplotlib.ticker")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 3.0)))
@@ -201,28 +215,28 @@ def _logarithmic(axes: Any) -> None:
     axes.xaxis.set_minor_formatter(ticker.NullFormatter())
 
 
-def _e_step_share(records: list[Record]) -> Any | None:
-    """Of the recipe; its variations are in the tables."""
+def e_step_share(records: list[Record]) -> Any | None:
+    """Draw seconds of E-step and M-step per epoch, of the recipes alone; their variations are in the tables."""
     trained = {variant: done(seeds) for variant, seeds in summaries.trainings(records).items() if variant.is_recipe}
     trained = {variant: seeds for variant, seeds in trained.items() if numbers(seeds, "seconds_e_per_epoch")}
-    cells = summaries.sizes(trained)
-    if not cells:
+    names = summaries.sizes(trained)
+    if not names:
         return None
-    columns = min(2, len(cells))
-    bars = [sum(variant[:2] == cell for variant in trained) for cell in cells]
+    columns = min(2, len(names))
+    bars = [sum(variant[:2] == name for variant in trained) for name in names]
     most = [max(bars[row : row + columns]) for row in range(0, len(bars), columns)]
     figure = _figure(0.4 + sum(0.2 * count + 0.4 for count in most))
-    panels = _grid(figure, len(most), columns, len(cells), height_ratios=[count + 1 for count in most])
-    for place, (axes, cell) in enumerate(zip(panels, cells, strict=True)):
-        part = {variant: seeds for variant, seeds in trained.items() if variant[:2] == cell}
+    panels = _grid(figure, len(most), columns, len(names), height_ratios=[count + 1 for count in most])
+    for place, (axes, name) in enumerate(zip(panels, names, strict=True)):
+        part = {variant: seeds for variant, seeds in trained.items() if variant[:2] == name}
         _draw_shares(axes, part, most[place // columns])
-        axes.set_title(summaries.title(*cell), loc="left")
+        axes.set_title(_title(*name), loc="left")
     figure.supxlabel("seconds per epoch: E-step in full colour, M-step light; share of the E-step in %", fontsize=9.5)
     return figure
 
 
 def _draw_shares(axes: Any, part: Groups, room: int) -> None:
-    """Horizontal bars in a panel that has room for so many; the numbers stand beside them."""
+    """Draw horizontal bars with their numbers in a panel that has room for so many."""
     longest = 0.0
     for place, (variant, seeds) in enumerate(part.items()):
         e_step, m_step = (mean(numbers(seeds, f"seconds_{step}_per_epoch")) or 0.0 for step in "em")
@@ -240,23 +254,23 @@ def _draw_shares(axes: Any, part: Groups, room: int) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def _multi_m(records: list[Record]) -> Any | None:
-    """Of the recipe, where there is more than one number of M-steps."""
+def multi_m(records: list[Record]) -> Any | None:
+    """Draw the learning curves of recipes by the number of M-steps, where there is more than one."""
     curves = {v: _histories(seeds) for v, seeds in summaries.trainings(records).items() if v.is_recipe}
-    curves = {v: found for v, found in curves.items() if found and (m_steps(v.method) > 1 or _is_default(v))}
-    several = {v[:2] for v in curves if m_steps(v.method) > 1}
+    curves = {v: found for v, found in curves.items() if found and (_takes_several(v) or _is_default(v))}
+    several = {v[:2] for v in curves if _takes_several(v)}
     curves = {v: found for v, found in curves.items() if v[:2] in several}
-    cells = summaries.sizes(curves)
-    if not cells:
+    panels = summaries.sizes(curves)
+    if not panels:
         return None
-    figure = _figure(2.0 * len(cells) + 0.9)
-    grid = figure.subplots(len(cells), 2, squeeze=False, sharey="row")
-    names = {v: v.label if m_steps(v.method) > 1 else f"{v.label}: 1 step" for v in curves}
-    for (by_epoch, by_minutes), cell in zip(grid, cells, strict=True):
-        for variant in (variant for variant in curves if variant[:2] == cell):
+    figure = _figure(2.0 * len(panels) + 0.9)
+    grid = figure.subplots(len(panels), 2, squeeze=False, sharey="row")
+    names = {v: v.label if _takes_several(v) else f"{v.label}: 1 step" for v in curves}
+    for (by_epoch, by_minutes), panel in zip(grid, panels, strict=True):
+        for variant in (variant for variant in curves if variant[:2] == panel):
             _draw_curve(by_epoch, curves[variant], "epoch", variant, names[variant])
             _draw_curve(by_minutes, curves[variant], "cpu_minutes", variant, names[variant])
-        by_epoch.set_title(summaries.title(*cell), loc="left")
+        by_epoch.set_title(_title(*panel), loc="left")
         by_epoch.set_ylabel("test accuracy, %")
     for axes, name in zip(grid[-1], ("epochs", "CPU minutes"), strict=True):
         axes.set_xlabel(name)
@@ -264,8 +278,16 @@ def _multi_m(records: list[Record]) -> Any | None:
     return figure
 
 
+def _takes_several(variant: Variant) -> bool:
+    return METHODS[variant.method].m_steps > 1
+
+
 def _is_default(variant: Variant) -> bool:
-    return variant.method == default_method(variant.task, variant.size)
+    return variant.method == TASKS[variant.task].default_method(variant.size)
+
+
+def _title(task: str, size: int) -> str:
+    return TASKS[task].title(size)
 
 
 def _figure(height: float) -> Any:

@@ -1,27 +1,29 @@
-"""How a campaign reports itself: a live table and a bar on a terminal, else one line for each finished cell."""
+"""How a campaign reports itself: a live table and a bar on a terminal, else one line a finished experiment."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from emnesy_gpu.reproduce.protocol import Cell, estimate
+from emnesy_gpu.reproduce.protocol import Experiment, estimate
 from emnesy_gpu.tasks.core.extras import require
 
 if TYPE_CHECKING:
     from emnesy_gpu.reproduce.campaign import Campaign
 
 SHOWN = 20
-COLUMNS = ("cell", "accuracy", "minutes of CPU", "E-step", "M-step", "MiB")
+"""Rows of the live table at most."""
+
+COLUMNS = ("experiment", "accuracy", "minutes of CPU", "E-step", "M-step", "MiB")
 MIB = 2**20
 
 
 class Progress:
-    """A context manager; ``finished`` is called for every cell."""
+    """Shows the progress of a campaign. A context manager; ``finished`` is called for every experiment."""
 
     def __init__(self, campaign: Campaign, stream: TextIO) -> None:
-        self.cells, self.stream = campaign.remaining(), stream
-        self.total, self.done, self.rows = sum(map(estimate, self.cells)), 0.0, list[tuple[str, ...]]()
+        self.experiments, self.stream = campaign.remaining(), stream
+        self.total, self.done, self.rows = sum(map(estimate, self.experiments)), 0.0, list[tuple[str, ...]]()
         self.count = 0
         self.live: Any = None
 
@@ -45,9 +47,10 @@ class Progress:
         if self.live is not None:
             self.live.stop()
 
-    def finished(self, cell: Cell, records: Sequence[dict[str, Any]]) -> None:
+    def finished(self, experiment: Experiment, records: Sequence[dict[str, Any]]) -> None:
+        """Show the records of a finished experiment."""
         self.count += 1
-        self.done += estimate(cell)
+        self.done += estimate(experiment)
         new = [row(record) for record in records]
         self.rows += new
         if self.live is not None:
@@ -55,18 +58,22 @@ class Progress:
             return
         for words in new:
             named = (f"{name} {value}" for name, value in zip(COLUMNS[1:], words[1:], strict=True) if value)
-            print(f"[{self.count}/{len(self.cells)}] {words[0]}: {', '.join(named)}", file=self.stream, flush=True)
+            print(
+                f"[{self.count}/{len(self.experiments)}] {words[0]}: {', '.join(named)}", file=self.stream, flush=True
+            )
 
     def _draw(self) -> None:
         table = require("rich.table").Table(*COLUMNS, box=require("rich.box").SIMPLE_HEAD)
         for words in self.rows[-SHOWN:]:
             table.add_row(*words)
-        self.bar.update(self.task, completed=self.done, description=f"{self.count} of {len(self.cells)} cells")
+        self.bar.update(
+            self.task, completed=self.done, description=f"{self.count} of {len(self.experiments)} experiments"
+        )
         self.live.update(require("rich.console").Group(table, self.bar))
 
 
 def row(record: dict[str, Any]) -> tuple[str, ...]:
-    """The words of one record, in the order of COLUMNS; empty where it has no such figure."""
+    """Return the words of one record, in the order of COLUMNS; empty where it has no such figure."""
     name = record["key"] if record["kind"] == "training" else f"{record['key']}, {record.get('method', '')}"
     if record["status"] == "timeout":
         return name, f"T/O after {record['limit_minutes']:g} min", "", "", "", ""

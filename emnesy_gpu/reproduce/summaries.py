@@ -1,4 +1,4 @@
-"""Records of finished cells, grouped into what makes one row of a table or one line of a figure."""
+"""Records of finished experiments, grouped into what makes one row of a table or one line of a figure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from emnesy_gpu.reproduce.methods import METHODS
-from emnesy_gpu.reproduce.protocol import TASKS
+from emnesy_gpu.tasks.registry import TASKS
 
 Record = dict[str, Any]
 
@@ -23,6 +23,7 @@ class Variant(NamedTuple):
 
     @property
     def label(self) -> str:
+        """The name in tables and legends."""
         words = [METHODS[self.method].name]
         if self.batch is not None:
             words.append(f"batch {self.batch}")
@@ -32,13 +33,14 @@ class Variant(NamedTuple):
 
     @property
     def is_recipe(self) -> bool:
+        """Whether the recipe of the task decides on augmentation and batch."""
         return self.augment and self.batch is None
 
     @property
     def order(self) -> tuple[int, ...]:
-        """Task, size, method; the recipe itself before its variations."""
+        """A key to sort by: task, size, method, and the recipe before its variations."""
         method = list(METHODS).index(self.method)
-        return TASKS.index(self.task), self.size, method, self.batch or 0, int(not self.augment)
+        return list(TASKS).index(self.task), self.size, method, self.batch or 0, int(not self.augment)
 
 
 class EStep(NamedTuple):
@@ -49,14 +51,8 @@ class EStep(NamedTuple):
     batch: int
 
 
-def title(task: str, size: int) -> str:
-    if task == "addition":
-        return f"{size}-digit addition"
-    return f"{task.capitalize()} {size}x{size}"
-
-
 def trainings(records: Iterable[Record]) -> dict[Variant, list[Record]]:
-    """The trainings of every variant by seed, in the order of tables; of a cell that was run again, the last record."""
+    """Group trainings by variant and sort them by seed; of an experiment that was run again, the last record counts."""
     groups: dict[Variant, dict[int, Record]] = {}
     for record in records:
         if record["kind"] == "training":
@@ -68,42 +64,39 @@ def trainings(records: Iterable[Record]) -> dict[Variant, list[Record]]:
 
 
 def sizes(variants: Iterable[Variant]) -> list[tuple[str, int]]:
-    """The tasks and sizes there are, each once, in the order given."""
+    """Return the tasks and sizes there are, each once, in the order given."""
     return list(dict.fromkeys((variant.task, variant.size) for variant in variants))
 
 
 def e_steps(records: Iterable[Record]) -> dict[EStep, dict[str, Record]]:
-    """The E-step measurements of every size and batch by method, the last record of each.
+    """Group E-step measurements by task, size and batch, then by method; the last record of each counts.
 
     A process that broke down leaves one record without a method, which stands for those that it did not come to.
     """
     groups: dict[EStep, dict[str, Record]] = {}
     for record in records:
         if record["kind"] == "e_step":
-            cell = EStep(record["task"], record["size"], record["batch"])
-            groups.setdefault(cell, {})[record.get("method") or ""] = record
-    return {cell: groups[cell] for cell in sorted(groups, key=lambda cell: (TASKS.index(cell.task), *cell[1:]))}
-
-
-def fused_method(methods: Iterable[str]) -> str | None:
-    """The fused method that computes what BP-std differentiates: loopy messages where both kinds were measured."""
-    present = set(methods)
-    return next((method for method in ("bp", "exact") if method in present), None)
+            e_step = EStep(record["task"], record["size"], record["batch"])
+            groups.setdefault(e_step, {})[record.get("method") or ""] = record
+    order = list(TASKS)
+    return {e_step: groups[e_step] for e_step in sorted(groups, key=lambda one: (order.index(one.task), *one[1:]))}
 
 
 def done(records: Iterable[Record]) -> list[Record]:
+    """Return the records with a result."""
     return [record for record in records if record["status"] == "done"]
 
 
 def numbers(records: Iterable[Record], name: str) -> list[float]:
-    """The values of a field where there are any."""
+    """Return the values of a field, of the records that have one."""
     return [record[name] for record in records if record.get(name) is not None]
 
 
 def mean(values: Sequence[float]) -> float | None:
+    """Return the mean, or None for no values."""
     return statistics.fmean(values) if values else None
 
 
 def deviation(values: Sequence[float]) -> float | None:
-    """The sample standard deviation; None for fewer than two values."""
+    """Return the sample standard deviation, or None for fewer than two values."""
     return statistics.stdev(values) if len(values) > 1 else None

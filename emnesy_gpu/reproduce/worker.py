@@ -1,7 +1,7 @@
-"""One cell in a process of its own: ``python -m emnesy_gpu.reproduce.worker JOB RESULT``, both JSON files.
+"""One experiment in a process of its own: ``python -m emnesy_gpu.reproduce.worker JOB RESULT``, both JSON files.
 
-A job: ``cell``, ``folder`` of the run, ``arguments`` of the train command, ``device`` and ``threads``. The result: the
-records of the cell. A run that was killed continues from the checkpoint in its folder.
+A job has the ``experiment``, the ``folder`` of the run, the ``arguments`` of the train command, ``device`` and
+``threads``. The result is the list of records. A run that was killed goes on from the checkpoint in its folder.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +16,31 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.benchmarks import measure, suite
-from emnesy_gpu.reproduce.protocol import Cell
-from emnesy_gpu.tasks.commands import run_of, train
-from emnesy_gpu.tasks.core import plain_torch_engines
+from emnesy_gpu.reproduce.methods import METHODS
+from emnesy_gpu.reproduce.protocol import Experiment
+from emnesy_gpu.tasks.core.errors import DivergedError
+from emnesy_gpu.tasks.core.options import open_run
 from emnesy_gpu.tasks.core.run_directory import RunDirectory, replace_file
 from emnesy_gpu.tasks.core.runner import INTERRUPTED, Runner
-from emnesy_gpu.tasks.core.training import DivergedError, EMTraining
-
-HEADLINES = {"addition": "sum_accuracy", "sudoku": "board_accuracy", "warcraft": "cost_accuracy"}
-"""The figure of a summary, and of the record of an epoch, that counts as the accuracy of a task."""
-
-E_STEP_METHODS = {
-    "addition": {"fused": "exact", "torch EM": "torch", "BP-std": "bp-std"},
-    "sudoku": {"exact": "exact", "fused": "bp", "torch EM": "torch", "BP-std": "bp-std"},
-}
-"""Method of the benchmarks -> method here; the others play no part."""
+from emnesy_gpu.tasks.core.training import EMTraining
+from emnesy_gpu.tasks.registry import TASKS
+from emnesy_gpu.tasks.task import EStepBenchmark
 
 E_STEP_SECONDS = 0.3
+"""Seconds to spend on each measurement of an E-step."""
+
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory")
+"""Words by which errors of torch and of the system say that memory ran out."""
 
 
-def measured_e_steps(cell: Cell, job: dict[str, Any]) -> list[dict[str, Any]]:
-    """Time and peak memory of one E-step by every method, in this process, checked against the reference first."""
+def measure_e_steps(experiment: Experiment, job: dict[str, Any]) -> list[dict[str, Any]]:
+    """Measure time and peak memory of one E-step by every method, after a check against the reference."""
+    benchmark = TASKS[experiment.task].protocol.e_step
+    if benchmark is None:
+        raise ValueError(f"task {experiment.task} has no measurement of E-steps")
     torch.set_num_threads(job["threads"])
-    chosen: suite.Suite = import_module(f"emnesy_gpu.benchmarks.{cell.task}").SUITE
-    found = suite.run(chosen, [cell.size], [cell.batch or 1], job["device"], E_STEP_SECONDS)
-    facts, names = measure.machine(torch.device(job["device"])), E_STEP_METHODS[cell.task]
+    found = suite.run(benchmark.suite(), [experiment.size], [experiment.batch or 1], job["device"], E_STEP_SECONDS)
+    facts, names = measure.machine(torch.device(job["device"])), benchmarked_methods(benchmark)
     return [
         {
             "status": "out_of_memory" if one.seconds is None else "done",
@@ -57,9 +55,15 @@ def measured_e_steps(cell: Cell, job: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def trained(cell: Cell, job: dict[str, Any]) -> list[dict[str, Any]]:
+def benchmarked_methods(benchmark: EStepBenchmark) -> dict[str, str]:
+    """Return name in the benchmark -> key of the method; methods without a key play no part."""
+    keys = {method.benchmark: key for key, method in METHODS.items() if method.benchmark is not None}
+    return {**keys, "fused": benchmark.fused}
+
+
+def train(experiment: Experiment, job: dict[str, Any]) -> list[dict[str, Any]]:
     """Train, and measure time and memory."""
-    runner = _runner(job)
+    runner, headline = open_runner(job), TASKS[experiment.task].headline
     training = runner.training
     _e_step(training)()  # loads its kernels, which are no part of the memory that training takes
     if runner.run() == INTERRUPTED:
@@ -69,7 +73,7 @@ def trained(cell: Cell, job: dict[str, Any]) -> list[dict[str, Any]]:
     seconds = {part: 60 * summary[f"minutes_{part}"] / len(history) for part in "em"}
     record = {
         "status": "done",
-        "figures": {"accuracy": summary[HEADLINES[cell.task]], **_figures(summary)},
+        "figures": {"accuracy": summary[headline], **_figures(summary)},
         "epochs": len(history),
         "epochs_planned": training.settings.epochs,
         "minutes": summary["minutes"],
@@ -78,43 +82,43 @@ def trained(cell: Cell, job: dict[str, Any]) -> list[dict[str, Any]]:
         "seconds_e_per_epoch": seconds["e"],
         "seconds_m_per_epoch": seconds["m"],
         "peak_e_step_bytes": measure.peak_bytes(
-            _e_step(training), training.device, cell.method in plain_torch_engines.NAMES
+            _e_step(training), training.device, METHODS[experiment.method].is_plain_torch
         ),
         "peak_process_bytes": runner.peak_bytes,
-        "history": curve(history, HEADLINES[cell.task]),
+        "history": curve(history, headline),
         "machine": measure.machine(training.device),
     }
     return [record]
 
 
-def _runner(job: dict[str, Any]) -> Runner:
-    """The run in the folder of the cell where there is a checkpoint, else a new one there."""
-    task, *arguments = job["arguments"]
-    command = train.commands[task]
-    options = command.make_context(task, [*arguments, "--out", job["folder"]]).params
-    if RunDirectory(Path(job["folder"])).checkpoint.exists():
+def open_runner(job: dict[str, Any]) -> Runner:
+    """Open the run in the folder of the job where there is a checkpoint, else a new one there."""
+    name, *arguments = job["arguments"]
+    task = TASKS[name]
+    options = task.command.make_context(name, [*arguments, "--out", job["folder"]]).params
+    if RunDirectory(Path(job["folder"]), task.settings).checkpoint.exists():
         options |= {"resume": Path(job["folder"])}
-    return run_of(task, options)
+    return open_run(options, task.runs())
 
 
 def _e_step(training: EMTraining) -> Callable[[], em.Posterior]:
-    """The E-step of one batch, as in training; leaves the random state of the run as it was."""
+    """Return the E-step of one batch, as in training; leaves the random state of the run as it was."""
     state = training.generator.get_state()
-    pixels, label = training.rows(torch.arange(min(training.settings.batch, training.n_rows)))
+    inputs, label = training.rows(torch.arange(min(training.settings.batch, training.n_rows)))
     with torch.no_grad():
-        logits = training.averaged_model.eval()(pixels)
+        logits = training.averaged_model.eval()(inputs)
     training.generator.set_state(state)
     return lambda: em.posterior(training.problem, logits, label, training.trainer.engine)
 
 
 def _figures(summary: dict[str, Any]) -> dict[str, Any]:
-    """What a reader of the tables wants of a summary: shares, evidence and what the data are."""
+    """Return what a reader of the tables wants of a summary: shares, evidence and what the data are."""
     kept = ("accuracy", "auroc", "evidence", "within", "boards", "maps", "data", "test_", "merged", "starts")
     return {name: value for name, value in summary.items() if any(part in name for part in kept)}
 
 
 def curve(history: list[dict[str, Any]], headline: str) -> list[dict[str, Any]]:
-    """The epochs that were evaluated, with the CPU minutes up to each."""
+    """Return the epochs that were evaluated, with the CPU minutes up to each."""
     points, minutes = [], 0.0
     for record in history:
         minutes += record["cpu_seconds"] / 60
@@ -125,10 +129,10 @@ def curve(history: list[dict[str, Any]], headline: str) -> list[dict[str, Any]]:
 
 
 def run(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """The records of a cell; a failure is a record too."""
-    cell = Cell(**job["cell"])
+    """Return the records of an experiment; a failure is a record too."""
+    experiment = Experiment(**job["experiment"])
     try:
-        return measured_e_steps(cell, job) if cell.kind == "e_step" else trained(cell, job)
+        return measure_e_steps(experiment, job) if experiment.kind == "e_step" else train(experiment, job)
     except DivergedError as error:
         return [{"status": "diverged", "error": str(error)}]
     except (RuntimeError, MemoryError, ArithmeticError, ValueError, OSError) as error:
@@ -137,6 +141,7 @@ def run(job: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def main(job: Path, result: Path) -> None:
+    """Run the experiment of a job file, and write its records to the result file."""
     records = run(json.loads(job.read_text()))
     replace_file(result, lambda partial: partial.write_text(json.dumps(records)))
 
