@@ -1,4 +1,4 @@
-"""What is installed, what each op would run on, and whether every back end that can run here computes the same."""
+"""A report of what is installed, what each op would run on, and whether all back ends compute the same here."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import emnesy_gpu as em
 from emnesy_gpu.backends import BY_DEVICE, PACKAGES, backend_for
 from emnesy_gpu.ops import NAMES
 
+SUMMARY = "Show versions and devices, and test every back end."
 MODULES = ("torch", "numpy", "numba", "triton", "cupy")
 NEEDS = {"reference": "torch", "cpu": "numba", "triton": "triton"}
 KERNELS = {"reference": "plain torch", "cpu": "Numba kernels", "triton": "Triton kernels"}
@@ -30,9 +31,9 @@ Report = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """``python -m emnesy_gpu doctor [--json]``; arguments as on the command line, without the command's name."""
-    parser = argparse.ArgumentParser(prog="emnesy doctor", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    """Run ``python -m emnesy_gpu doctor [--json]``; the arguments leave out the name of the command."""
+    parser = argparse.ArgumentParser(prog="emnesy doctor", description=SUMMARY)
+    parser.add_argument("--json", action="store_true", help="Print one JSON object.")
     return run(as_json=parser.parse_args(arguments).json)
 
 
@@ -47,7 +48,7 @@ def run(as_json: bool = False) -> int:
 
 
 def examine() -> Report:
-    """The whole report: versions, devices, ops, checks, and ``healthy``."""
+    """Return the whole report: versions, devices, variables, ops, checks, and ``healthy``."""
     checks = [check_backend(name) for name in PACKAGES]
     return {
         "versions": versions(),
@@ -60,7 +61,7 @@ def examine() -> Report:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions, read from metadata but for torch: nothing is imported for it."""
+    """Return installed versions, which come from metadata, so that nothing is imported for them."""
     distributions = importlib.metadata.packages_distributions()
     installed = {
         module: ", ".join(importlib.metadata.version(name) for name in sorted(set(distributions[module])))
@@ -79,7 +80,7 @@ def versions() -> dict[str, str]:
 
 
 def driver_version() -> str | None:
-    """The version of the NVIDIA driver, as nvidia-smi tells it; None where there is none."""
+    """Return the version of the NVIDIA driver that nvidia-smi reports, or None where there is none."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
@@ -90,6 +91,7 @@ def driver_version() -> str | None:
 
 
 def devices() -> list[str]:
+    """Return a line for the CPU and one for every GPU."""
     processor = platform.processor() or platform.machine()
     cpu = f"cpu: {processor}, {os.cpu_count()} cores, {torch.get_num_threads()} threads in torch"
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
@@ -100,7 +102,7 @@ def devices() -> list[str]:
 
 
 def routes() -> list[dict[str, str]]:
-    """For every op and kind of device: the back end that would run it, and why."""
+    """Return, for every op and kind of device, the back end that would run it, and why."""
     return [
         {"op": name, "tensors": device, **_route(torch.device(device))}
         for name in sorted(NAMES)
@@ -109,13 +111,16 @@ def routes() -> list[dict[str, str]]:
 
 
 def _route(device: torch.device) -> dict[str, str]:
+    """Return the back end, the reason in full, and a remark on what is not as usual."""
     name = backend_for(device)
-    origin = f"the default for {device.type} tensors" if name == BY_DEVICE[device.type] else "chosen with em.backend"
-    chosen = f"{KERNELS[name]}, {origin}"
+    default = name == BY_DEVICE[device.type]
+    origin = f"the default for {device.type} tensors" if default else "chosen with em.backend"
+    obstacle = _missing_package(name)
     if device.type == "cuda" and not torch.cuda.is_available():
-        return {"backend": name, "why": f"{chosen}; there are none here"}
-    missing = _missing_package(name)
-    return {"backend": name, "why": f"{chosen}; {missing}" if missing else chosen}
+        obstacle = "no CUDA device"
+    why = [f"{KERNELS[name]}, {origin}", obstacle]
+    remark = [None if default else origin, obstacle]
+    return {"backend": name, "why": "; ".join(filter(None, why)), "remark": "; ".join(filter(None, remark))}
 
 
 def _missing_package(backend: str) -> str | None:
@@ -124,9 +129,10 @@ def _missing_package(backend: str) -> str | None:
 
 
 def check_backend(name: str) -> dict[str, Any]:
-    """One posterior on a back end against the float64 reference.
+    """Compare a posterior of a back end with the float64 reference.
 
-    ``verdict``: agrees, differs, fails (an exception), or unavailable; ``detail``: the largest errors, or why.
+    ``verdict`` is "agrees", "differs", "fails" (an exception) or "unavailable"; ``detail`` is the largest error, or
+    the reason.
     """
     missing = _missing_package(name)
     if missing or (name == "triton" and not torch.cuda.is_available() and not _interpreting()):
@@ -147,7 +153,7 @@ def _interpreting() -> bool:
 
 
 def posterior_error(name: str, device: torch.device) -> float:
-    """Largest error of marginals and of evidence per symbol, infinite if possible and impossible labels differ."""
+    """Return the largest error of marginals and of evidence per symbol; infinite if ``possible`` differs."""
     return max(_error_of(name, device, *check) for check in (_sums(), *_boards()))
 
 
@@ -174,7 +180,7 @@ Check = tuple[em.Problem, Tensor, Tensor, em.Engine | None]
 
 
 def _sums() -> Check:
-    """Rows of a half-trained net; the last label, 19999, is no sum of two numbers of four digits."""
+    """Return rows of a half-trained net; the last label, 19999, is no sum of two numbers of four digits."""
     problem, generator = em.Addition(n_digits=4), torch.Generator().manual_seed(0)
     z = torch.randint(0, problem.base, (33, *problem.latent_shape), generator=generator)
     logits = 3 * torch.randn(*z.shape, problem.base, generator=generator)
@@ -184,7 +190,7 @@ def _sums() -> Check:
 
 
 def _boards() -> list[Check]:
-    """Boards of 4x4, exactly and with messages; the last one has two equal givens in a row."""
+    """Return boards of 4x4 for the exact engine and for messages; the last board has two equal givens in a row."""
     problem, generator = em.Sudoku(4), torch.Generator().manual_seed(0)
     logits = torch.randn(5, 4, 4, 4, generator=generator)
     logits[-1, 0, :2] = torch.tensor([0.0, *[float("-inf")] * 3])
@@ -197,7 +203,7 @@ def _show(report: Report) -> None:
         ("Versions", [[name, value] for name, value in report["versions"].items()]),
         ("Devices", [[line] for line in report["devices"]]),
         ("Variables", [[name, value] for name, value in report["variables"].items()]),
-        ("Ops", [[row["op"], f"{row['tensors']} tensors", row["backend"], row["why"]] for row in report["ops"]]),
+        ("Ops", _op_rows(report["ops"])),
         ("Self-check", [[row["backend"], row["verdict"], row["detail"]] for row in report["checks"]]),
     ]
     show = _show_rich if importlib.util.find_spec("rich") else _show_plain
@@ -205,12 +211,29 @@ def _show(report: Report) -> None:
     print("All available back ends agree." if report["healthy"] else "A back end does not work: see the self-check.")
 
 
+def _op_rows(routes: list[dict[str, str]]) -> list[list[str]]:
+    """Return a heading, and one row an op: its name, its back end on every kind of device, and remarks."""
+    by_op: dict[str, list[dict[str, str]]] = {}
+    for route in routes:
+        by_op.setdefault(route["op"], []).append(route)
+    heading = ["op", *(f"{device} tensors" for device in BY_DEVICE), ""]
+    rows = [
+        [
+            op,
+            *(route["backend"] for route in found),
+            "; ".join(dict.fromkeys(r["remark"] for r in found if r["remark"])),
+        ]
+        for op, found in by_op.items()
+    ]
+    return [heading, *rows]
+
+
 def _show_plain(sections: Sequence[tuple[str, list[list[str]]]]) -> None:
     for title, rows in sections:
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         print(title)
         for row in rows:
-            print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+            print("  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
         print()
 
 
@@ -224,7 +247,7 @@ def _show_rich(sections: Sequence[tuple[str, list[list[str]]]]) -> None:
     for title, rows in sections:
         view = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
         for row in rows:
-            view.add_row(*[Text(cell, style=colours.get(cell, "")) for cell in row])
+            view.add_row(*[Text(text, style=colours.get(text, "")) for text in row])
         console.print(view)
         console.print()
 
