@@ -1,4 +1,4 @@
-"""The command line: ``python -m emnesy_gpu`` and the console script ``emnesy``."""
+"""The command line: ``python -m emnesy_gpu``, or the console script ``emnesy``."""
 
 from __future__ import annotations
 
@@ -21,16 +21,26 @@ COMMANDS = {
 }
 """Name -> "module:attribute" of a click command, imported when it is run or listed."""
 
-USER_ERRORS = (DataError, DivergedError, MissingExtraError, UnsupportedEngineError, ValueError, OSError)
+USER_ERRORS: tuple[type[Exception], ...] = (
+    DataError,
+    DivergedError,
+    MissingExtraError,
+    UnsupportedEngineError,
+    ValueError,
+    OSError,
+)
+"""Exceptions whose message is meant for the user, as one line."""
 
 
 class LazyGroup(click.Group):
     """A group whose commands are imported on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command, or return None where there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
         module, attribute = COMMANDS[cmd_name].split(":")
@@ -41,7 +51,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, no_args_is_help=False)
 @click.version_option(emnesy_gpu.__version__, prog_name="emnesy_gpu")
 def emnesy() -> None:
-    """EM training of neurosymbolic models with exact, fused posteriors."""
+    """Train neurosymbolic models by EM, with fused posteriors of their hidden symbols."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -31,8 +31,9 @@ LIMIT_MINUTES = 30.0
     "--method",
     "methods",
     type=click.Choice(list(METHODS)),
+    metavar="METHOD",
     multiple=True,
-    help="Only this method; may be repeated.  [default: all]",
+    help=f"Only this method, one of {', '.join(METHODS)}; may be repeated.  [default: all]",
 )
 @click.option("--size", "sizes", type=int, multiple=True, help="Only this size; may be repeated.  [default: all]")
 @click.option("--dry-run", is_flag=True, help="List the experiments that are left, with an estimate of their minutes.")
