@@ -15,7 +15,7 @@ import torch
 import emnesy_gpu as em
 from emnesy_gpu import doctor
 from emnesy_gpu.backends import PACKAGES, kernels_for
-from emnesy_gpu.kernels.cpu.carry_chain import launch as cpu_kernels
+from emnesy_gpu.kernels.cpu import carry_chain as cpu_kernels
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this is about machines without a GPU")
 
