@@ -1,4 +1,4 @@
-"""How images become sums: the protocol of MNIST addition, and its accuracy."""
+"""The protocol of MNIST addition: how images become sums, and how sums are counted as right."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def group(order: Tensor, n_digits: int) -> Tensor:
 
 
 def sum_accuracy(problem: Addition, predicted: Tensor, true: Tensor, sums: Tensor) -> float:
-    """Share of the sums [n_sums, 2, n_digits] whose predicted digits add up to the right number."""
+    """Return the share of the sums [n_sums, 2, n_digits] whose predicted digits add up to the right number."""
     right = (problem.label(predicted[sums]) == problem.label(true[sums])).all(-1)
     return float(right.double().mean())
 
 
 def mean_sum_accuracy(problem: Addition, predicted: Tensor, true: Tensor) -> float:
-    """``sum_accuracy`` averaged over 20 fixed random groupings of the images: less chance where sums are few."""
+    """Average ``sum_accuracy`` over 20 fixed random groupings of the images, which leaves less to chance."""
     generator = torch.Generator().manual_seed(GROUPING_SEED)
     total = 0.0
     for _ in range(N_GROUPINGS):

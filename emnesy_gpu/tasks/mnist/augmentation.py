@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CONTROL_POINTS = 4
+"""Control points of the elastic displacement along a side of the image."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Warp:
     """
 
     rotation: float = 10.0
-    """Degrees."""
+    """Largest angle, in degrees."""
     scale: float = 0.1
     shear: float = 0.15
     shift: float = 0.06
@@ -34,11 +35,11 @@ class Warp:
     """Standard deviation of a control point's displacement."""
 
     def scaled(self, strength: float) -> Warp:
-        """The same kind of warp with every limit multiplied by ``strength``."""
+        """Return the same kind of warp with every limit multiplied by ``strength``."""
         return Warp(**{name: strength * value for name, value in asdict(self).items()})
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Float images [n, 1, height, width] -> warped images of the same shape and dtype."""
+        """Warp float images [n, 1, height, width]; the result has the same shape and dtype."""
         n, _, height, width = images.shape
         coefficients = torch.cat([self._affine(n, generator), self._elastic(n, generator)], dim=-1)
         source = coefficients.to(images.device) @ _basis(height, width, images.device)
@@ -46,7 +47,7 @@ class Warp:
         return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
 
     def _affine(self, n: int, generator: torch.Generator) -> Tensor:
-        """Source x and y of every pixel as coefficients [n, 2, 3] of (x, y, 1)."""
+        """Draw source x and y of every pixel as coefficients [n, 2, 3] of (x, y, 1)."""
         limits = torch.tensor([math.radians(self.rotation), *[self.scale] * 2, self.shear, *[self.shift] * 2])
         draws = (torch.rand(n, 6, generator=generator) * 2 - 1) * limits
         angle, scale_x, scale_y, shear, shift_x, shift_y = draws.unbind(1)
@@ -56,13 +57,13 @@ class Warp:
         return torch.stack([x, y], dim=1)
 
     def _elastic(self, n: int, generator: torch.Generator) -> Tensor:
-        """Displacements of the control points in x and y, [n, 2, 16]."""
+        """Draw displacements of the control points in x and y, [n, 2, 16]."""
         return torch.randn(n, 2, CONTROL_POINTS**2, generator=generator) * self.elastic
 
 
 @lru_cache(maxsize=4)
 def _basis(height: int, width: int, device: torch.device) -> Tensor:
-    """[19, height * width]: x, y and 1 at every pixel centre, and the surface that each control point raises alone."""
+    """Return [19, height * width]: x, y and 1 at every pixel centre, and the surface of each control point alone."""
     x, y = (((torch.arange(size) * 2 + 1) / size - 1) for size in (width, height))
     grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
     units = torch.eye(CONTROL_POINTS**2).view(-1, 1, CONTROL_POINTS, CONTROL_POINTS)

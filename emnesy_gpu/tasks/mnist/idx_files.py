@@ -1,4 +1,4 @@
-"""MNIST from IDX files, found locally or fetched once through scikit-learn's OpenML loader."""
+"""MNIST in IDX files, which are found locally or fetched once through scikit-learn's OpenML loader."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ MD5 = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-"""Of the uncompressed files, so that either form can be checked."""
+"""Checksums of the uncompressed files, so that either form can be checked."""
 
 UNSIGNED_BYTE = 0x08
+"""The code of the type in the header of an IDX file."""
 
 
 def load(data_dir: Path | None = None) -> DataSet:
-    """MNIST from ``data_dir``, ``$EMNESY_DATA`` or the cache, else fetched from OpenML into the cache.
+    """Load MNIST from ``data_dir``, ``$EMNESY_DATA`` or the cache, or else fetch it from OpenML into the cache.
 
     Raises DataError naming the file and the cause where a file is missing or corrupt, or the download fails.
     """
@@ -41,7 +42,7 @@ def load(data_dir: Path | None = None) -> DataSet:
 
 
 def find(data_dir: Path | None = None) -> Path | None:
-    """The folder with MNIST files, None where there is none.
+    """Return the folder with MNIST files, or None where there is none.
 
     A folder that the caller names, as ``data_dir`` or in ``$EMNESY_DATA``, must hold them: DataError otherwise.
     """
@@ -55,7 +56,7 @@ def find(data_dir: Path | None = None) -> Path | None:
 
 
 def _folder_within(root: Path) -> Path | None:
-    """``root`` itself or torchvision's MNIST/raw below it, whichever holds any of the four files."""
+    """Return ``root``, or MNIST/raw or raw below it as torchvision has them, if it holds any of the four files."""
     for folder in (root / "MNIST" / "raw", root / "raw", root):
         if any(_existing(folder, stem) for stem in MD5):
             return folder
@@ -80,10 +81,10 @@ def read(folder: Path) -> DataSet:
 
 
 def read_idx(folder: Path, stem: str) -> NDArray[np.uint8]:
-    """The array in ``stem`` or ``stem.gz``, verified by its md5; DataError names the file and what is wrong."""
+    """Return the array in ``stem`` or ``stem.gz``, verified by its md5; DataError names the file and what is wrong."""
     path = _existing(folder, stem)
     if path is None:
-        raise DataError(f"{folder / stem}[.gz] is missing")
+        raise DataError(f"{folder / stem}[.gz] is missing: MNIST has four files, which belong into one folder")
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":
@@ -98,7 +99,7 @@ def read_idx(folder: Path, stem: str) -> NDArray[np.uint8]:
 
 
 def _parse_idx(path: Path, content: bytes) -> NDArray[np.uint8]:
-    """IDX: two zero bytes, the type, the number of dimensions, their sizes as big-endian int32, the values."""
+    """Parse two zero bytes, the type, the number of dimensions, their sizes as big-endian int32, and the values."""
     if len(content) < 4 or content[:3] != bytes([0, 0, UNSIGNED_BYTE]):
         raise DataError(f"{path} is not an IDX file of unsigned bytes: it begins with {content[:4].hex(' ')!r}")
     header = 4 + 4 * content[3]
@@ -114,8 +115,8 @@ def _parse_idx(path: Path, content: bytes) -> NDArray[np.uint8]:
 def fetch(cache: Path) -> DataSet:
     """Download OpenML's mnist_784, keep it in ``cache`` as IDX files, and read them back verified.
 
-    OpenML keeps the images in their original order, the 60,000 training images before the 10,000 test images. Were it
-    otherwise, the md5 check on reading back would fail, and nothing be kept.
+    OpenML keeps the images in their original order, the 60,000 training images before the 10,000 test images. In any
+    other order the md5 check on reading back fails, and no file is kept.
     """
     datasets = require("sklearn.datasets")
     try:
@@ -125,7 +126,7 @@ def fetch(cache: Path) -> DataSet:
     except Exception as error:  # urllib, http, socket and scikit-learn errors have no common base
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise DataError(
-            f"MNIST is not at hand and could not be fetched from OpenML ({reason}): "
+            f"MNIST was not found and could not be fetched from OpenML ({reason}): "
             "give --data-dir or EMNESY_DATA, or use --data digits"
         ) from error
     pixels = np.asarray(bunch.data).astype(np.uint8).reshape(-1, 28, 28)

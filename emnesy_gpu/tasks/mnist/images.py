@@ -26,7 +26,7 @@ class Images:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Training and test images; ``source`` says in words where they were found."""
+    """Training and test images, with a name and with words on where they were found."""
 
     name: str
     source: str
@@ -34,9 +34,11 @@ class DataSet:
     test: Images
 
     def hold_out(self, n_images: int) -> DataSet:
-        """The last ``n_images`` training images in place of the test images, for the choice of a recipe."""
+        """Return the data with the last ``n_images`` training images in place of the test images, for trials."""
         if not 0 < n_images < len(self.train):
-            raise DataError(f"cannot hold out {n_images} of {len(self.train)} training images")
+            raise DataError(
+                f"cannot hold out {n_images} of {len(self.train)} training images: choose 1..{len(self.train) - 1}"
+            )
         return replace(
             self,
             source=f"{self.source}; tested on the last {n_images} training images",
@@ -45,7 +47,7 @@ class DataSet:
         )
 
     def moments(self) -> tuple[float, float]:
-        """Mean and standard deviation of the training pixels in units of 255 (MNIST: 0.1307 and 0.3081)."""
+        """Return mean and standard deviation of the training pixels in units of 255 (MNIST: 0.1307 and 0.3081)."""
         counts = torch.bincount(self.train.pixels.flatten(), minlength=256).double()
         values, share = torch.arange(256, dtype=torch.float64) / 255, counts / counts.sum()
         mean = (share * values).sum()

@@ -17,7 +17,7 @@ WEIGHTS_IN_A_ROW = 32
 
 
 class ConvMaxPool(nn.Conv2d):
-    """``Conv2d``, ``MaxPool2d(2)`` and, with ``relu``, ``ReLU`` at once: about twice as fast on a CPU.
+    """``Conv2d``, ``MaxPool2d(2)`` and, with ``relu``, ``ReLU`` in one module: about twice as fast on a CPU.
 
     float32 on a CPU takes a kernel that computes gradients at the winners of the pools alone (of equal outputs the
     first wins), and sums them in an order that does not depend on the number of threads. Anything else takes the three
@@ -30,7 +30,7 @@ class ConvMaxPool(nn.Conv2d):
         self.fits_kernel = in_channels * kernel_size <= WEIGHTS_IN_A_ROW
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float [n, in_channels, height, width] -> [n, out_channels, pooled_height, pooled_width]."""
+        """Map float [n, in_channels, height, width] to [n, out_channels, pooled_height, pooled_width]."""
         single = images.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
         if self.fits_kernel and single and images.device.type == "cpu":
             return _ConvMaxPool.apply(images, self.weight, self.bias, self.relu)  # type: ignore[no-any-return]
@@ -56,7 +56,7 @@ class _ConvMaxPool(torch.autograd.Function):
 
 
 def lenet(n_classes: int = 10) -> nn.Sequential:
-    """The LeNet that every published system on MNIST addition uses: 44,426 weights for 10 classes.
+    """Return the LeNet that every published system on MNIST addition uses: 44,426 weights for 10 classes.
 
     Float [n, 1, 28, 28] -> logits [n, n_classes].
     """
@@ -75,7 +75,7 @@ def lenet(n_classes: int = 10) -> nn.Sequential:
 
 
 class ImageReader(nn.Module):
-    """Symbol logits from raw images: uint8 [..., 28, 28] -> [..., n_classes], the net applied to every image.
+    """A model from raw images uint8 [..., 28, 28] to logits [..., n_classes], with the net applied to every image.
 
     In training mode every call warps the images anew.
 

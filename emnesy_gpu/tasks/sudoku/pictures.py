@@ -1,4 +1,4 @@
-"""Boards beside what is believed of them: images, the net's belief and the posterior given that the board is valid."""
+"""Pictures of boards: images, the belief of the net, and the posterior given that the board is valid."""
 
 from __future__ import annotations
 

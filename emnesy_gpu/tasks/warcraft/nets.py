@@ -50,7 +50,7 @@ class ResidualBlock(nn.Module):
 
 
 def tile_net(n_classes: int) -> nn.Module:
-    """The small net of the published systems that read cell by cell: 2,981 weights for 5 classes."""
+    """Return the small net of the published systems that read cell by cell: 2,981 weights for 5 classes."""
     return PerTile(
         nn.Sequential(
             nn.Conv2d(3, 6, kernel_size=5),
@@ -65,7 +65,7 @@ def tile_net(n_classes: int) -> nn.Module:
 
 
 def context_net(n_classes: int) -> nn.Module:
-    """Three strided convolutions that see about a cell and a half beyond the borders of a cell."""
+    """Return three strided convolutions that see about a cell and a half beyond the borders of a cell."""
     return PerCell(
         nn.Sequential(
             nn.Conv2d(3, 16, kernel_size=5, stride=2, padding=2),
@@ -80,9 +80,9 @@ def context_net(n_classes: int) -> nn.Module:
 
 
 def truncated_resnet18(n_classes: int, channels: int = 64) -> nn.Module:
-    """ResNet18 up to its first two blocks, pooled to one vector per cell, then one linear layer for all cells.
+    """Return ResNet18 up to its first two blocks, pooled to a vector per cell, with a linear layer for all cells.
 
-    The net of blackbox backpropagation (Vlastelica et al., ICLR 2020) with class logits in place of costs.
+    This is the net of blackbox backpropagation (Vlastelica et al., ICLR 2020) with class logits in place of costs.
     """
     return PerCell(
         nn.Sequential(
@@ -99,10 +99,11 @@ def truncated_resnet18(n_classes: int, channels: int = 64) -> nn.Module:
 
 
 NETS = {"tile": tile_net, "context": context_net, "resnet18": truncated_resnet18}
+"""Name on the command line -> net for a number of classes."""
 
 
 class MapReader(nn.Module):
-    """Class logits from raw maps: uint8 [batch, 8 * height, 8 * width, 3] -> [batch, height, width, n_classes].
+    """A model from raw maps uint8 [batch, 8 * height, 8 * width, 3] to logits [batch, height, width, n_classes].
 
     Args:
         net: logits from normalised maps [batch, 3, 8 * height, 8 * width].

@@ -1,4 +1,4 @@
-"""Maps with their true and their predicted path, and what is believed of a few cells."""
+"""Pictures of maps with their true and their predicted path, and with the beliefs of a few cells."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ CLASS_NAMES = ("grass", "earth", "forest", "water", "rock")
 CLASS_COLOURS = ("#8fce5a", "#c9924a", "#2f6b2a", "#3f7fbf", "#8a8086")
 TRUE_PATH, PREDICTED_PATH = "white", "tab:red"
 N_CELLS = 4
+"""Cells of a map whose beliefs are shown."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class MapView:
 
 
 def save_maps(path: Path, maps: list[MapView], title: str) -> None:
-    """A PNG file with a row per map: picture with paths, predicted classes with paths, beliefs of ``N_CELLS`` cells.
+    """Write a PNG file with a row per map: picture and paths, predicted classes and paths, beliefs of a few cells.
 
     The cells (row, column) are those that the posterior changes most; their numbers stand on the map. A dot marks the
     true class.
@@ -59,7 +60,7 @@ def save_maps(path: Path, maps: list[MapView], title: str) -> None:
 
 
 def changed_cells(view: MapView) -> list[tuple[int, int]]:
-    """The cells whose belief the path changes most, in reading order."""
+    """Return the ``N_CELLS`` cells whose belief the path changes most, in reading order."""
     change = (view.posterior - view.belief).abs().sum(-1).flatten()
     cells = change.topk(N_CELLS).indices.sort().values
     width = view.belief.shape[1]
@@ -86,7 +87,7 @@ def _draw_map(picture: Any, classes: Any, view: MapView) -> None:
 
 
 def _line(mask: Tensor) -> tuple[Any, Any]:
-    """Rows and columns of the middles of the cells of a path, in their order."""
+    """Return rows and columns of the middles of the cells of a path, in their order."""
     place = places(mask[None])[0]
     cells = (place >= 0).nonzero()
     cells = cells[place[cells[:, 0], cells[:, 1]].argsort()]

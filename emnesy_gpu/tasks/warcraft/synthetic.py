@@ -1,4 +1,4 @@
-"""Synthetic maps of terrain in the layout of the Warcraft maps, for where the published files are not at hand."""
+"""Synthetic maps of terrain in the layout of the Warcraft maps, for machines without the published files."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ BASE_COLOURS = np.array([[66, 98, 40], [98, 86, 42], [48, 80, 34], [46, 72, 78],
 """Grass, earth, forest, water, rock: close together, as in the game."""
 
 VARIANTS = 12
+"""Textures of a class."""
+
 PATTERN, PIXEL_NOISE, BRIGHTNESS, VARIANT_TINT = 11.0, 6.0, 2.5, 6.0
 """Amplitudes in units of a byte."""
 
@@ -39,16 +41,16 @@ KNOT = TILE // 2
 
 
 def generate(size: int, n_maps: int | None = None, seed: int = 0) -> MapData:
-    """Synthetic maps: terrain from smooth random fields, textures with bent borders, labels by ``em.ShortestPath``.
+    """Make maps: terrain from smooth random fields, textures with bent borders, labels by ``em.ShortestPath``.
 
     Map i of a part depends on size, seed, part and i alone, not on how many maps there are. A net that sees one cell at
     a time cannot be perfect, as the textures overlap and cross the borders of cells.
 
     Args:
         size: cells along a side.
-        n_maps: training maps; None takes a number by size. Validation and test maps follow ``N_MAPS``, but are no more
-            than the training maps.
-        seed: of all random numbers, at least 0.
+        n_maps: training maps; None takes those of ``N_MAPS``. There are as many validation and test maps as it says,
+            but no more than training maps.
+        seed: seed of all random numbers, at least 0.
     """
     defaults = N_MAPS.get(size, N_MAPS[30])
     n_train = defaults[0] if n_maps is None else n_maps
@@ -70,7 +72,7 @@ def _part(size: int, n_maps: int, seed: int, part: int) -> Maps:
 
 
 def terrain(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
-    """Classes [size, size]: about a third grass, a fifth earth, a seventh each of forest, water and rock."""
+    """Draw classes [size, size]: about a third grass, a fifth earth, a seventh each of forest, water and rock."""
     obstacle, soil, rocky, wet = (smooth_field(rng, size, width) for width in (1.0, 1.6, 1.6, 1.6))
     walkable = np.where(soil > 0.25, 1, 0)
     blocked = np.where(rocky > 0.35, 4, np.where(wet > 0, 2, 3))
@@ -78,7 +80,7 @@ def terrain(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
 
 
 def smooth_field(rng: np.random.Generator, size: int, width: float) -> Floats:
-    """Normal numbers [size, size] with variance 1, correlated over ``width`` cells."""
+    """Draw normal numbers [size, size] with variance 1, correlated over ``width`` cells."""
     weights = _smoothing(size, width)
     noise = rng.standard_normal((weights.shape[1], weights.shape[1]), dtype=np.float32)
     return np.asarray(weights @ noise @ weights.T, dtype=np.float32)
@@ -86,7 +88,7 @@ def smooth_field(rng: np.random.Generator, size: int, width: float) -> Floats:
 
 @lru_cache(maxsize=16)
 def _smoothing(size: int, width: float) -> Floats:
-    """A Gaussian for each cell over the cells around, [size, size + 2 * reach], squares summing to 1."""
+    """Return a Gaussian for each cell over the cells around, [size, size + 2 * reach], squares summing to 1."""
     reach = int(3 * width + 1)
     bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
     weights = np.zeros((size, size + 2 * reach), dtype=np.float32)
@@ -97,7 +99,7 @@ def _smoothing(size: int, width: float) -> Floats:
 
 @lru_cache(maxsize=1)
 def make_textures() -> Floats:
-    """Variants of every class, [5, VARIANTS, 8, 8, 3]: the same ones for all maps."""
+    """Return variants of every class, [5, VARIANTS, 8, 8, 3]: the same ones for all maps."""
     rng = np.random.default_rng(5)
     textures = np.empty((5, VARIANTS, TILE, TILE, 3), dtype=np.float32)
     for variant in range(VARIANTS):
@@ -109,7 +111,7 @@ def make_textures() -> Floats:
 
 
 def _patterns(rng: np.random.Generator) -> list[NDArray[np.float64]]:
-    """Fine noise, speckle, blobs, waves and cracks, [8, 8]."""
+    """Draw fine noise, speckle, blobs, waves and cracks, [8, 8] each."""
     noise = rng.standard_normal((5, TILE, TILE))
     blobs = np.stack([np.roll(noise, shift, (1, 2)) for shift in ((0, 0), (0, 1), (1, 0), (1, 1))]).sum(0) / 2
     speckle = noise[1] * (rng.random((TILE, TILE)) < 0.5)
@@ -124,7 +126,7 @@ def _patterns(rng: np.random.Generator) -> list[NDArray[np.float64]]:
 
 
 def render(rng: np.random.Generator, classes: NDArray[np.uint8], textures: Floats) -> NDArray[np.uint8]:
-    """A picture [8 * size, 8 * size, 3] of classes [size, size].
+    """Draw a picture [8 * size, 8 * size, 3] of classes [size, size].
 
     Every pixel shows the texture a little off its own place, so that cells run into one another.
     """
@@ -143,7 +145,7 @@ def render(rng: np.random.Generator, classes: NDArray[np.uint8], textures: Float
 
 
 def bend(rng: np.random.Generator, side: int) -> Floats:
-    """A smooth displacement in rows and columns, [2, side, side]: bilinear between random knots."""
+    """Draw a smooth displacement in rows and columns, [2, side, side]: bilinear between random knots."""
     weights = _interpolation(side)
     knots = rng.uniform(-BEND, BEND, (2, weights.shape[1], weights.shape[1])).astype(np.float32)
     return np.asarray(weights @ knots @ weights.T, dtype=np.float32)
@@ -151,7 +153,7 @@ def bend(rng: np.random.Generator, side: int) -> Floats:
 
 @lru_cache(maxsize=4)
 def _interpolation(side: int) -> Floats:
-    """Linear interpolation from knots to pixels, [side, knots]."""
+    """Return the weights of linear interpolation from knots to pixels, [side, knots]."""
     position = np.arange(side) / KNOT
     below = position.astype(np.int64)
     weights = np.zeros((side, side // KNOT + 1), dtype=np.float32)
