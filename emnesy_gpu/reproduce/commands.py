@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from emnesy_gpu.reproduce.methods import METHODS
-from emnesy_gpu.reproduce.protocol import SEEDS, estimate, protocol
+from emnesy_gpu.reproduce.protocol import SEEDS, Experiment, estimate, protocol
 from emnesy_gpu.tasks.core.options import check_device
 from emnesy_gpu.tasks.registry import TASKS
 
@@ -58,18 +59,7 @@ LIMIT_MINUTES = 30.0
     help="Folder of results, tables and figures; a second call continues there.",
 )
 @click.pass_context
-def reproduce(
-    ctx: click.Context,
-    task: str,
-    level: str,
-    seeds: int,
-    methods: tuple[str, ...],
-    sizes: tuple[int, ...],
-    dry_run: bool,
-    data_dir: str | None,
-    out: Path,
-    **shared: Any,
-) -> None:
+def reproduce(ctx: click.Context, task: str, level: str, dry_run: bool, out: Path, **options: Any) -> None:
     """Reproduce the tables of EM-NeSy: methods x sizes x seeds, with accuracy, time and memory.
 
     Every experiment runs in a process of its own. Finished ones stay in results.jsonl and are not run again; one that
@@ -77,22 +67,33 @@ def reproduce(
     """
     from emnesy_gpu.reproduce.campaign import Campaign
 
-    tasks = list(TASKS) if task == "all" else [task]
-    experiments = [
-        experiment
-        for name in tasks
-        for experiment in protocol(name, level == "quick", seeds)
-        if (not sizes or experiment.size in sizes) and (not methods or experiment.method in methods)
-    ]
-    if not experiments:
-        raise click.UsageError("no cell of the protocol has these methods and sizes: list them with --dry-run alone.")
-    campaign = Campaign(experiments, out, data_dir=data_dir, **shared)
+    whole = _protocol(task, level == "quick", options.pop("seeds"))
+    experiments = _choose(whole, options.pop("methods"), options.pop("sizes"))
+    campaign = Campaign(experiments, out, **options)
     if dry_run:
         _list(campaign)
         return
     failed = _run(campaign)
     _write(campaign)
     ctx.exit(1 if failed else 0)
+
+
+def _protocol(task: str, quick: bool, seeds: int) -> list[Experiment]:
+    names = list(TASKS) if task == "all" else [task]
+    return [experiment for name in names for experiment in protocol(name, quick, seeds)]
+
+
+def _choose(experiments: list[Experiment], methods: Sequence[str], sizes: Sequence[int]) -> list[Experiment]:
+    """Return the experiments with some methods and sizes; none given means all."""
+    chosen = [
+        experiment
+        for experiment in experiments
+        if (not sizes or experiment.size in sizes) and (not methods or experiment.method in methods)
+    ]
+    if not chosen:
+        known = ", ".join(map(str, sorted({experiment.size for experiment in experiments})))
+        raise click.UsageError(f"no cell of the protocol has these methods and sizes; its sizes are {known}.")
+    return chosen
 
 
 def _list(campaign: Campaign) -> None:

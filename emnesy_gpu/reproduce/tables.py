@@ -40,9 +40,9 @@ def _training_note(task: str, table: Sequence[Row], ours: list[Record]) -> str:
         "Ours: mean ± sample s.d. over seeds, means of the seconds, the largest peak (of the process: above what it "
         "held before the first step); augmentation and batch of the recipe unless said.",
     ]
-    sums = numbers([record["figures"] for record in done(ours)], "test_sums")
-    if sums:
-        parts.append(f"{min(sums)} test sums: one is {plain(100 / min(sums))} points.")
+    count = TASKS[task].test_count
+    if count is not None and (counts := numbers([record["figures"] for record in done(ours)], count)):
+        parts.append(f"{min(counts)} {count.replace('_', ' ')}: one is {plain(100 / min(counts))} points.")
     if any(row.source for row in table):
         parts.append("*Italics*: as published, on other machines; † total minutes, not of CPU.")
     else:

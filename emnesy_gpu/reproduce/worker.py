@@ -73,7 +73,7 @@ def train(experiment: Experiment, job: dict[str, Any]) -> list[dict[str, Any]]:
     seconds = {part: 60 * summary[f"minutes_{part}"] / len(history) for part in "em"}
     record = {
         "status": "done",
-        "figures": {"accuracy": summary[headline], **_figures(summary)},
+        "figures": {"accuracy": summary[headline], **_figures(summary, experiment.task)},
         "epochs": len(history),
         "epochs_planned": training.settings.epochs,
         "minutes": summary["minutes"],
@@ -111,9 +111,9 @@ def _e_step(training: EMTraining) -> Callable[[], em.Posterior]:
     return lambda: em.posterior(training.problem, logits, label, training.trainer.engine)
 
 
-def _figures(summary: dict[str, Any]) -> dict[str, Any]:
+def _figures(summary: dict[str, Any], task: str) -> dict[str, Any]:
     """Return what a reader of the tables wants of a summary: shares, evidence and what the data are."""
-    kept = ("accuracy", "auroc", "evidence", "within", "boards", "maps", "data", "test_", "merged", "starts")
+    kept = ("accuracy", "evidence", "test_", *TASKS[task].recorded)
     return {name: value for name, value in summary.items() if any(part in name for part in kept)}
 
 

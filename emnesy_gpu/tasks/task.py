@@ -65,7 +65,7 @@ class QuickProtocol:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class TaskProtocol:
     """The experiments that reproduce the tables of a task."""
 
     methods: Mapping[int, Sequence[str]]
@@ -120,9 +120,13 @@ class Task:
     """Size, seed and training maps -> options of the command with their values, None for an option to leave out."""
     default_method: Callable[[int], str]
     """Size -> the key of fused soft EM with one M-step and the engine that the problem takes by default."""
-    protocol: Protocol
+    protocol: TaskProtocol
     """The experiments that reproduce the tables."""
     data_commands: Sequence[click.Command] = ()
     """Commands below ``emnesy data``."""
+    test_count: str | None = None
+    """The figure of a summary that counts what is tested, where there are so few that one of them matters."""
+    recorded: Sequence[str] = ()
+    """Words in the names of further figures that records take from a summary, beside those every task has."""
     reads_mnist: bool = True
     """Whether ``--data-dir`` of the command is the folder of the MNIST files."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from emnesy_gpu.tasks.addition.command import addition, runs
 from emnesy_gpu.tasks.addition.settings import AdditionSettings, recipe
-from emnesy_gpu.tasks.task import EStepBenchmark, Origin, Protocol, QuickProtocol, Task
+from emnesy_gpu.tasks.task import EStepBenchmark, Origin, QuickProtocol, Task, TaskProtocol
 
 if TYPE_CHECKING:
     from emnesy_gpu.benchmarks.suite import Suite
@@ -28,7 +28,7 @@ def _recipe(size: int, augment: bool) -> dict[str, Any]:
     return recipe(size, augment, "mnist")
 
 
-PROTOCOL = Protocol(
+PROTOCOL = TaskProtocol(
     methods={
         4: (*COMPARED, *SAMPLED),
         15: COMPARED,
@@ -81,4 +81,6 @@ ADDITION = Task(
     options=lambda size, seed, maps: {"digits": size, "seed": seed},
     default_method=lambda size: "exact",
     protocol=PROTOCOL,
+    test_count="test_sums",
+    recorded=("data",),
 )

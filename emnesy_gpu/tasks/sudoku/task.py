@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from emnesy_gpu.tasks.sudoku.command import runs, sudoku, visudo
 from emnesy_gpu.tasks.sudoku.settings import SudokuSettings, recipe
-from emnesy_gpu.tasks.task import EStepBenchmark, Origin, Protocol, QuickProtocol, Task
+from emnesy_gpu.tasks.task import EStepBenchmark, Origin, QuickProtocol, Task, TaskProtocol
 
 if TYPE_CHECKING:
     from emnesy_gpu.benchmarks.suite import Suite
@@ -27,7 +27,7 @@ def _recipe(size: int, augment: bool) -> dict[str, Any]:
     return recipe(size, "mnist")
 
 
-PROTOCOL = Protocol(
+PROTOCOL = TaskProtocol(
     methods={4: ("exact", *COMPARED), 9: COMPARED},
     data="mnist",
     batches=(9, "bp", (1, 25)),
@@ -52,5 +52,6 @@ SUDOKU = Task(
     options=lambda size, seed, maps: {"size": size, "split": seed + 1},
     default_method=lambda size: "exact" if size == 4 else "bp",
     protocol=PROTOCOL,
+    recorded=("auroc", "boards"),
     data_commands=(visudo,),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from emnesy_gpu.tasks.task import Origin, Protocol, QuickProtocol, Task
+from emnesy_gpu.tasks.task import Origin, QuickProtocol, Task, TaskProtocol
 from emnesy_gpu.tasks.warcraft.command import runs, warcraft, write_maps
 from emnesy_gpu.tasks.warcraft.settings import WarcraftSettings, recipe
 
@@ -15,7 +15,7 @@ def _recipe(size: int, augment: bool) -> dict[str, Any]:
     return recipe(size)
 
 
-PROTOCOL = Protocol(
+PROTOCOL = TaskProtocol(
     methods={12: COMPARED, 30: COMPARED},
     data="auto",
     batches=(12, "abc", (5, 80)),
@@ -42,6 +42,7 @@ WARCRAFT = Task(
     options=lambda size, seed, maps: {"size": size, "seed": seed, "maps": maps},
     default_method=lambda size: "abc",
     protocol=PROTOCOL,
+    recorded=("within", "maps", "merged", "starts"),
     data_commands=(write_maps,),
     reads_mnist=False,
 )
