@@ -52,7 +52,10 @@ class EStep(NamedTuple):
 
 
 def trainings(records: Iterable[Record]) -> dict[Variant, list[Record]]:
-    """Group trainings by variant and sort them by seed; of an experiment that was run again, the last record counts."""
+    """Group trainings by variant and sort them by seed.
+
+    The last record counts of an experiment that was run again. Variants come in the order of tables.
+    """
     groups: dict[Variant, dict[int, Record]] = {}
     for record in records:
         if record["kind"] == "training":

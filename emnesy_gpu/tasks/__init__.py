@@ -1,1 +1,1 @@
-"""Benchmarks end to end: data, nets, training and metrics. Imported on demand, never by ``import emnesy_gpu``."""
+"""Benchmarks from data to metrics. ``import emnesy_gpu`` does not import them."""

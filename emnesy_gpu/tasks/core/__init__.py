@@ -1,1 +1,1 @@
-"""What every training run has, whatever its task."""
+"""The parts of training runs that depend on no task."""

@@ -20,7 +20,7 @@ class Unfused(Wrapped):
     """
 
     def infer(self, problem: em.Problem, logits: Tensor, label: Tensor, check: bool) -> em.Posterior:
-        """Raises ValueError for a board with label 0."""
+        """Return the posterior by plain messages; raises ValueError for a board with label 0."""
         with torch.no_grad():
             if isinstance(problem, em.Addition):
                 marginals, log_evidence = bp_em_posterior(problem, logits, label)
@@ -52,7 +52,7 @@ class BPStd(Wrapped):
     """
 
     def infer(self, problem: em.Problem, logits: Tensor, label: Tensor, check: bool) -> em.Posterior:
-        """Differentiate through every message."""
+        """Return the gradient through all messages in the form of a posterior."""
         with torch.enable_grad():
             leaf = logits.detach().requires_grad_()
             loss = em.bp_std_loss(problem, leaf, label, "none", sweeps(self.engine))

@@ -1,1 +1,1 @@
-"""Handwritten digits: images, augmentation and the net that reads them."""
+"""Handwritten digits: images, their augmentation, and the training of the net that reads them."""

@@ -73,7 +73,7 @@ class WarcraftRunner(Runner):
         ]
 
     def prepare(self, report: PlainReporter) -> None:
-        """Give up starts that merge classes, which a class that is hardly ever read shows early.
+        """Give up starts that merge classes: such a start soon has a class that is hardly ever read.
 
         Tries seed after seed until one has kept its classes for some epochs, and goes on with that one. Where none
         has, goes on with the one whose predicted paths are nearest to the training labels.
