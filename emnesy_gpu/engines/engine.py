@@ -69,13 +69,14 @@ class WrappedEngine(Engine[Any]):
     """An engine that changes what another one is given or returns; it works for the same problems."""
 
     def __init__(self, engine: Engine[Any]) -> None:
-        self.engine = engine
+        self.engine: Any = engine
 
     def supports(self, problem: Problem) -> bool:
-        return self.engine.supports(problem)
+        return bool(self.engine.supports(problem))
 
     def infer(self, problem: Any, logits: Tensor, label: Tensor, check: bool) -> Posterior:
-        return self.engine.infer(problem, logits, label, check)
+        post: Posterior = self.engine.infer(problem, logits, label, check)
+        return post
 
     def __repr__(self) -> str:
         return repr(self.engine)

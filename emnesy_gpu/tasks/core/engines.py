@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 import emnesy_gpu as em
+from emnesy_gpu.engines import ENGINES
 from emnesy_gpu.tasks.core.plain_torch_engines import PLAIN_TORCH
 from emnesy_gpu.tasks.core.sampling_engines import SAMPLERS, Sampling, sampling_engine
-
-ENGINES: dict[str, type[em.Engine]] = {
-    "exact": em.Exact,
-    "bp": em.BeliefPropagation,
-    "abc": em.ABC,
-    "gibbs": em.Gibbs,
-    "rejection": em.Rejection,
-    "map": em.MAP,
-}
-"""Name on the command line -> fused engine."""
 
 ENGINE_NAMES = (*ENGINES, *PLAIN_TORCH)
 """All engines that a train command can offer: the fused ones, and those in plain torch for comparison."""

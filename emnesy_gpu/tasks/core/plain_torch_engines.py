@@ -8,10 +8,10 @@ from torch import Tensor
 import emnesy_gpu as em
 from emnesy_gpu.baselines import all_different_autograd
 from emnesy_gpu.baselines.carry_chain_torch import bp_em_posterior
-from emnesy_gpu.tasks.core.wrapped_engine import Wrapped
+from emnesy_gpu.engines import WrappedEngine
 
 
-class Unfused(Wrapped):
+class Unfused(WrappedEngine):
     """The messages of another engine in plain torch, without autograd: what EM costs where nothing is fused.
 
     Args:
@@ -40,7 +40,7 @@ class Unfused(Wrapped):
         return em.Posterior(marginals, log_evidence, log_evidence > float("-inf"))
 
 
-class BPStd(Wrapped):
+class BPStd(WrappedEngine):
     """The gradient of ``em.bp_std_loss`` in the form of a posterior: softmax(logits) - d(-log p(y | x)) / d logits.
 
     By Theorem 3.1 of EM-NeSy (arXiv 2606.14463) this is the posterior where the messages are exact; with loopy messages
@@ -61,7 +61,7 @@ class BPStd(Wrapped):
         return em.Posterior(torch.softmax(leaf.detach(), -1) - gradient, log_evidence, log_evidence > float("-inf"))
 
 
-PLAIN_TORCH: dict[str, type[Wrapped]] = {"torch": Unfused, "bp-std": BPStd}
+PLAIN_TORCH: dict[str, type[WrappedEngine]] = {"torch": Unfused, "bp-std": BPStd}
 """Name on the command line -> engine."""
 
 

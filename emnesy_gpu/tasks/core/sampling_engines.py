@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 import emnesy_gpu as em
-from emnesy_gpu.tasks.core.wrapped_engine import Wrapped
+from emnesy_gpu.engines import WrappedEngine
 
 SAMPLES = 1024
 REJECTION_SAMPLES = 4096
@@ -18,7 +18,7 @@ SAMPLERS = ("abc", "gibbs", "rejection")
 """The names that ``sampling_engine`` knows."""
 
 
-class Reseeded(Wrapped):
+class Reseeded(WrappedEngine):
     """A sampling engine whose seed is made of the run's seed, the epoch, and the number of the call within it."""
 
     def __init__(self, engine: em.Engine, run_seed: int) -> None:
@@ -39,7 +39,7 @@ class Reseeded(Wrapped):
 
 def start_epoch(engine: em.Engine, epoch: int) -> None:
     """Tell the sampling engine inside ``engine``, if there is one, which epoch begins."""
-    while isinstance(engine, Wrapped):
+    while isinstance(engine, WrappedEngine):
         if isinstance(engine, Reseeded):
             engine.start_epoch(epoch)
         engine = engine.engine
@@ -60,7 +60,7 @@ class Sampling:
 def sampling_engine(name: str, sampling: Sampling) -> Reseeded:
     """Return the engine "abc" (weights exp(-sharpness * violated constraints)), "gibbs" or "rejection"."""
     engines: dict[str, em.Engine] = {
-        "abc": em.ABC(SAMPLES, kernel="exponential", scope=sampling.scope, target_ess=EFFECTIVE_SAMPLES),
+        "abc": em.ABC(SAMPLES, weighting="exponential", scope=sampling.scope, target_ess=EFFECTIVE_SAMPLES),
         "gibbs": em.Gibbs(penalty=sampling.penalty),
         "rejection": em.Rejection(REJECTION_SAMPLES),
     }

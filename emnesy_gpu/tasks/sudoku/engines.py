@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 import emnesy_gpu as em
+from emnesy_gpu.engines import WrappedEngine
 from emnesy_gpu.tasks.core.engines import engine_by_name
 from emnesy_gpu.tasks.core.sampling_engines import Sampling
-from emnesy_gpu.tasks.core.wrapped_engine import Wrapped
 from emnesy_gpu.tasks.sudoku.settings import SudokuSettings
 
 
-class Sharpened(Wrapped):
+class Sharpened(WrappedEngine):
     """Another engine on the prior raised to a power: a greater power makes every belief more certain.
 
     A net that has just been initialised believes nearly the same of every symbol, and the uniform belief is a fixed

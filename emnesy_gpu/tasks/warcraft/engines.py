@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import emnesy_gpu as em
+from emnesy_gpu.engines import WrappedEngine
 from emnesy_gpu.tasks.core.sampling_engines import Reseeded
-from emnesy_gpu.tasks.core.wrapped_engine import Wrapped
 from emnesy_gpu.tasks.warcraft.settings import WarcraftSettings
 
 PATH_PENALTY, GIBBS_SWEEPS = 1.0, 4
@@ -66,7 +66,7 @@ class PathSampling(Reseeded):
         return posterior / posterior.sum(-1, keepdim=True)
 
 
-class TrueClasses(Wrapped):
+class TrueClasses(WrappedEngine):
     """The true classes of a batch in place of the posterior of another engine: supervised training, for comparison.
 
     The training sets ``classes``, integers [batch, height, width], before every step.
