@@ -10,7 +10,7 @@ loss = em.em_loss(logits, post)                 # M-step: cross-entropy against 
 from pathlib import Path
 
 if not (Path(__file__).parent / "kernels").is_dir():
-    # In a source checkout the kernels lie beside this package; an installed wheel holds them inside it.
+    # A source checkout has the kernels beside this package; an installed wheel has them inside it.
     __path__.append(str(Path(__file__).parent.parent))
 
 from emnesy_gpu.backends import backend

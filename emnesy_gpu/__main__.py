@@ -1,11 +1,12 @@
-"""``python -m emnesy_gpu``; the console script ``emnesy`` calls ``main`` too."""
+"""The entry point of ``python -m emnesy_gpu`` and of the console script ``emnesy``."""
 
 import sys
 
 
 def main() -> int:
+    """Run the command line and return its exit status."""
     if sys.argv[1:2] == ["doctor"]:
-        # The command that tells what is missing must not need the command line's own packages.
+        # ``doctor`` reports missing packages, so it must work without those of the command line.
         from emnesy_gpu import doctor
 
         return doctor.main(sys.argv[2:])

@@ -1,4 +1,4 @@
-"""Which kernels an op runs: chosen by the tensor's device, or by the caller.
+"""Back ends, the implementations of an operator: chosen by the device of its tensors, or by the caller.
 
 reference   plain float64 torch, any device: slow, the specification
 cpu         Numba kernels, CPU tensors
@@ -21,14 +21,25 @@ PACKAGES = {
     "cpu": "emnesy_gpu.kernels.cpu",
     "triton": "emnesy_gpu.kernels.gpu",
 }
+"""Name of a back end -> the package with its modules, one a stem."""
+
 BY_DEVICE = {"cpu": "cpu", "cuda": "triton"}
+"""Type of a device -> the back end of its tensors, where the caller has not chosen one."""
 
 _forced: ContextVar[str | None] = ContextVar("emnesy_gpu_backend", default=None)
 
 
 @contextmanager
 def backend(name: str) -> Iterator[None]:
-    """Make every op in this context run on one back end, whatever the device of its tensors.
+    """Run every operator in this context on one back end, whatever the device of its tensors.
+
+    The back ends agree up to rounding, and draw the same samples for the same seed. The choice holds for the current
+    thread or asyncio task.
+
+    Args:
+        name: "cpu" (Numba, CPU tensors), "triton" (CUDA tensors) or "reference" (plain float64 torch, slow).
+
+    Raises ValueError for another name.
 
     >>> import torch, emnesy_gpu as em
     >>> problem = em.Addition(n_digits=1)
@@ -47,17 +58,17 @@ def backend(name: str) -> Iterator[None]:
 
 
 def backend_for(device: torch.device) -> str:
-    """The name of the back end that runs ops on tensors of this device."""
+    """The name of the back end that runs operators on tensors of a device."""
     forced = _forced.get()
     if forced is not None:
         return forced
     if device.type not in BY_DEVICE:
-        raise NotImplementedError(f"no kernels for device {device.type!r}: use tensors on cpu or cuda")
+        raise NotImplementedError(f"there are no kernels for device {device.type!r}: use tensors on cpu or cuda")
     return BY_DEVICE[device.type]
 
 
 def kernels_for(stem: str, device: torch.device) -> ModuleType:
-    """The module of launch functions that runs the ops of one stem on tensors of this device."""
+    """The module of launch functions of a stem, such as "carry_chain", for tensors of a device."""
     return _module(backend_for(device), stem)
 
 

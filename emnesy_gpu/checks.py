@@ -1,4 +1,4 @@
-"""Checks of user input: every error names the argument, what was got and what was expected."""
+"""Checks of user input; every error names the argument, the expectation and the value."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8
 
 
 def is_tensor(name: str, value: object) -> None:
+    """Raise TypeError unless the value is a tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
 
 
 def has_dtype(name: str, tensor: Tensor, allowed: tuple[torch.dtype, ...]) -> None:
+    """Raise TypeError unless the tensor has one of the allowed dtypes."""
     if tensor.dtype not in allowed:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
         got = str(tensor.dtype).removeprefix("torch.")
@@ -24,13 +26,14 @@ def has_dtype(name: str, tensor: Tensor, allowed: tuple[torch.dtype, ...]) -> No
 
 
 def has_trailing_shape(name: str, tensor: Tensor, trailing: tuple[int, ...]) -> None:
-    """The shape must be [batch, *trailing]."""
+    """Raise ValueError unless the shape is [batch, *trailing]."""
     if tensor.dim() == 0 or tensor.shape[1:] != trailing:
         expected = ", ".join(["batch", *map(str, trailing)])
         raise ValueError(f"{name} must have shape [{expected}], got {list(tensor.shape)}")
 
 
 def is_integer(name: str, value: object, low: int, high: int | None) -> None:
+    """Raise TypeError or ValueError unless the value is an integer in low..high; None stands for no upper bound."""
     expected = f"an integer >= {low}" if high is None else f"an integer in {low}..{high}"
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be {expected}, got {value!r}")
@@ -39,6 +42,7 @@ def is_integer(name: str, value: object, low: int, high: int | None) -> None:
 
 
 def belong_together(logits: Tensor, label: Tensor) -> None:
+    """Raise ValueError unless logits and label have the same device and batch size."""
     if label.device != logits.device:
         raise ValueError(f"label must be on the device of logits: expected {logits.device}, got {label.device}")
     if label.shape[0] != logits.shape[0]:
@@ -46,7 +50,10 @@ def belong_together(logits: Tensor, label: Tensor) -> None:
 
 
 def row_status(logits: Tensor, label: Tensor, n_values: int | None) -> Tensor:
-    """uint8 [batch]: POSSIBLE, or why a row has no posterior. Label entries must lie in 0..n_values-1, if given."""
+    """The status of each row, uint8 [batch]: POSSIBLE, or the reason why the row has no posterior.
+
+    Label entries must lie in 0..n_values-1; None allows any.
+    """
     # The largest logit of a symbol is NaN, +inf or -inf exactly where its logits are no prior.
     no_prior = logits.amax(-1).isfinite().logical_not()
     status = torch.where(no_prior.flatten(1).any(1), INVALID_LOGITS, POSSIBLE)
@@ -57,7 +64,7 @@ def row_status(logits: Tensor, label: Tensor, n_values: int | None) -> Tensor:
 
 
 def raise_for_status(status: Tensor, logits: Tensor, label: Tensor, expected: str, n_values: int) -> None:
-    """Raise for the first row whose logits or label no posterior can be computed from (synchronises a GPU).
+    """Raise ValueError for the first row whose logits or label are not allowed (synchronises a GPU).
 
     expected: what a label must be, in words; every entry of it must lie in 0..n_values-1.
     """
@@ -70,7 +77,7 @@ def raise_for_status(status: Tensor, logits: Tensor, label: Tensor, expected: st
 
 
 def raise_for_validity(status: Tensor, logits: Tensor, label: Tensor) -> None:
-    """The same for labels that say whether all constraints hold."""
+    """Raise ValueError for the first row that is not allowed, where labels say whether all constraints hold."""
     raise_for_status(status, logits, label, "1 (valid) or 0 (invalid)", 2)
 
 

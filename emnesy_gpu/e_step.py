@@ -15,16 +15,17 @@ __all__ = ["Posterior", "posterior", "sample_posterior"]
 
 @runtime_checkable
 class SampledProblem(Protocol):
-    """What ``em.sample_posterior`` asks of a problem. ``Problem.tractable`` says whether it can at its size."""
+    """What ``em.sample_posterior`` asks of a problem; a problem that is not ``tractable`` is never asked."""
 
     def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
-        """Exact joint samples.
+        """Draw independent exact samples z ~ p(z | y, x).
 
         Args:
             logits: float [batch, *latent_shape, cardinality], detached; -inf is a hard zero.
             label: int64 [batch, *label_shape].
             n_samples: samples per row, at least 0.
-            seed, first_row: of the random words, which depend on neither the batch split nor the launch geometry.
+            seed: 0..2**63-1, the key of the random words, which depend on neither batch split nor launch geometry.
+            first_row: the global index of row 0, at least 0.
             check: raise ValueError for values of logits and label that are not allowed.
 
         Returns:
@@ -38,29 +39,31 @@ def posterior(
 ) -> Posterior:
     """Posterior marginals of every hidden symbol, q_i(v) = p(z_i = v | y, x) under p(z | x) = prod_i softmax(logits_i).
 
-    The E-step of EM-NeSy (arXiv 2606.14463). Never differentiable: the logits are detached, and the result is a
-    constant on every back end.
+    This is the E-step of EM-NeSy (arXiv 2606.14463). It is never differentiable: the logits are detached, and the
+    result is a constant on every back end.
 
     Args:
         problem: the symbolic component, e.g. ``em.Addition(n_digits=4)``.
         logits: [batch, *problem.latent_shape, problem.cardinality], float32, float64, bfloat16 or float16, any strides,
             on a CPU or a CUDA device; half types are computed in float32. Any finite value, and -inf for a hard zero.
         label: integers [batch, ...] as ``problem.label`` returns them, on the same device.
-        engine: the strategy; None takes the best one for the problem.
+        engine: the E-step strategy; None takes the first that works for the problem, of exact inference, belief
+            propagation, ABC, Gibbs, rejection and MAP.
         check: verify the values of logits and label. The check costs one synchronisation on a GPU; without it the
-            kernels stay within their memory, but rows with NaN or +inf logits have unspecified values.
+            kernels stay within their memory, but rows with values that are not allowed have unspecified results.
 
     Returns:
-        ``Posterior``: marginals (probabilities), log_evidence (natural log), possible, info. Impossible labels, also
-        those excluded by hard zeros, have log_evidence -inf, possible False and the prior as marginals; never NaN.
+        ``Posterior``: marginals (probabilities), log_evidence (natural log), possible, info. A label that is
+        impossible, also by hard zeros, has log_evidence -inf, possible False and the prior as marginals; nothing is NaN.
 
     Raises:
-        TypeError: an argument of the wrong type or dtype.
+        TypeError: a wrong type or dtype.
         ValueError: a wrong shape or device; with ``check`` also NaN or +inf logits, a symbol without a finite logit,
             or a label out of range.
         UnsupportedEngineError: the engine does not work for the problem.
 
-    The same input gives the same bits, whatever the batch around a row. Memory: the result.
+    The same input gives the same bits, whatever the batch around a row. Cost: see the problem and the engine. Memory:
+    that of the result, and what the engine needs.
 
     >>> import torch, emnesy_gpu as em
     >>> problem = em.Addition(n_digits=1)
@@ -87,18 +90,22 @@ def sample_posterior(
 ) -> Tensor:
     """Independent exact joint samples z ~ p(z | y, x), int64 [n_samples, batch, *latent_shape].
 
-    Chains are sampled by forward filtering and backward sampling in float64, so the label of every sample is y. The
-    random words come from Philox-4x32-10 with counter (position, sample, first_row + row) and key ``seed``: a sample
-    depends on neither the batch split nor the launch geometry. Row r of a batch equals row 0 of a batch that starts
-    at ``first_row=r``. Rows whose label is impossible are drawn from the prior.
+    Chains are sampled by forward filtering and backward sampling in float64, so that every sample has the label y. The
+    random words come from Philox-4x32-10 with counter (position, sample, first_row + row) and key ``seed``: equal seeds
+    give equal samples, and a sample depends on neither the batch split nor the launch geometry. Row r of a batch equals
+    row 0 of a batch that starts at ``first_row=r``. Rows whose label is impossible are drawn from the prior.
 
     Args:
-        problem, logits, label, check: as for ``posterior``; errors too.
+        problem, logits, label, check: as for ``em.posterior``.
         n_samples: samples per row, at least 0.
         seed: an integer in 0..2**63-1.
-        first_row: the global index of row 0, for batches that are parts of a larger one.
+        first_row: the global index of row 0, at least 0, for batches that are parts of a larger one.
 
-    Raises UnsupportedInference (a NotImplementedError) for problems without exact samples.
+    Raises:
+        TypeError, ValueError: as ``em.posterior``; ValueError also for numbers out of range.
+        UnsupportedInference: a problem without exact samples. This is a NotImplementedError.
+
+    Cost: one pass forward per row, and O(samples) backward; see the problem.
 
     >>> import torch, emnesy_gpu as em
     >>> problem = em.Addition(n_digits=3)
@@ -115,5 +122,5 @@ def sample_posterior(
         raise ValueError(f"first_row must be at least 0, got {first_row}")
     logits, label = problem.checked(logits, label)
     if not (issubclass(type(problem), SampledProblem) and problem.tractable):
-        raise UnsupportedInference(f"{problem!r} has no exact samples: take the marginals of an engine")
+        raise UnsupportedInference(f"{problem!r} has no exact samples: use the marginals of em.posterior")
     return cast(SampledProblem, problem).sample(logits, label, n_samples, seed, first_row, check)

@@ -17,7 +17,7 @@ from emnesy_gpu.problems import Problem
 
 
 class EM:
-    """EM training of a net whose outputs are known only through a symbolic label (EM-NeSy, arXiv 2606.14463).
+    """EM training of a net whose outputs are observed only through a symbolic label (EM-NeSy, arXiv 2606.14463).
 
     Each ``step`` takes one batch. The E-step computes the posterior over the hidden symbols under the current net;
     the M-step takes ``m_steps`` gradient steps on the cross-entropy against that constant posterior.
@@ -26,18 +26,26 @@ class EM:
     * hard EM: ``hard=True``; the posterior is one-hot at the jointly most probable assignment.
     * Multi-M: ``m_steps=k`` re-uses one posterior for k gradient steps, each with a fresh forward pass.
     * stochastic (mini-batch) EM: call ``step`` on mini-batches, as any PyTorch loop does.
-    * generalised EM: the M-step improves the objective and need not maximise it; any optimizer and number of steps
-      will do. Batch EM is one ``step`` on the whole data with many M-steps.
+    * generalised EM: the M-step improves the objective and need not maximise it, so that any optimizer and number of
+      steps will do. Batch EM is one ``step`` on the whole data with many M-steps.
 
     Args:
-        model: maps ``x`` to logits [batch, *problem.latent_shape, problem.cardinality]. Random augmentation belongs
-            inside it or before it: it is called once per M-step.
+        model: maps ``x`` to logits [batch, *problem.latent_shape, problem.cardinality]; called once per M-step, so that
+            random augmentation inside it differs between them.
         problem: the symbolic component.
         optimizer: over the parameters of the model.
-        engine: the E-step strategy; None takes the best one for the problem.
+        engine: the E-step strategy; None takes the first that works, as ``em.posterior`` does.
         m_steps: gradient steps per posterior, at least 1.
         hard: use MAP targets; excludes ``engine``.
         scheduler: a learning-rate scheduler, stepped after every optimizer step.
+
+    Raises:
+        ValueError: ``m_steps`` below 1, or ``hard`` together with an engine.
+        TypeError: an engine that is no ``em.Engine``.
+        UnsupportedEngineError: an engine that does not work for the problem.
+
+    Rows whose label is impossible do not move the net. As deterministic as the model, the engine and the optimizer. Cost
+    of a step: one E-step, and ``m_steps`` forward and backward passes.
 
     >>> import torch, emnesy_gpu as em
     >>> _ = torch.manual_seed(0)
@@ -70,10 +78,18 @@ class EM:
         self.m_steps, self.scheduler = m_steps, scheduler
 
     def step(self, x: Any, label: Tensor) -> dict[str, float]:
-        """One E-step and ``m_steps`` gradient steps on a batch; ``x`` is whatever the model takes.
+        """Take one E-step and ``m_steps`` gradient steps on a batch.
 
-        Returns loss (of the last M-step), log_evidence (mean over rows whose label is possible), possible (their
-        share), seconds_e and seconds_m. Reading them synchronises a GPU once per step.
+        Args:
+            x: whatever the model takes.
+            label: integers [batch, *problem.label_shape].
+
+        Returns:
+            loss: mean of the last M-step, nats. log_evidence: mean over the rows whose label is possible, nats; -inf
+            where there are none. possible: the share of these rows. seconds_e, seconds_m: wall time of the E-step, and
+            of the M-steps with all forward passes. The clocks synchronise a GPU.
+
+        Raises TypeError and ValueError as ``em.posterior`` does.
         """
         clock = _Clock(label.device)
         logits = self.model(x)
@@ -105,7 +121,7 @@ class EM:
 
 
 class _Clock:
-    """Seconds between laps, after the work queued on the device has finished."""
+    """A clock of laps, in seconds; each lap ends when the work queued on the device has finished."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

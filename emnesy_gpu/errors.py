@@ -1,11 +1,19 @@
-"""Errors that say what a problem or an engine cannot do."""
+"""Errors for what a problem or an engine does not support."""
 
 from __future__ import annotations
 
 
 class UnsupportedEngineError(ValueError):
-    """This engine cannot be used for this problem; the message names the engines that can."""
+    """The engine does not work for the problem or its settings; the message names what does.
+
+    >>> import torch, emnesy_gpu as em
+    >>> try:
+    ...     em.posterior(em.Sudoku(9), torch.zeros(1, 9, 9, 9), torch.tensor([1]), em.Exact())
+    ... except em.UnsupportedEngineError as error:
+    ...     print(str(error).partition(";")[0])
+    em.Exact() does not work for Sudoku(size=9)
+    """
 
 
 class UnsupportedInference(NotImplementedError):
-    """The problem has no implementation of this kind of inference."""
+    """The problem does not implement this kind of inference, or not at its size."""

@@ -1,4 +1,4 @@
-"""The M-step: from a posterior to a loss that a PyTorch optimizer minimises."""
+"""The M-step: losses that turn a posterior into gradients of a net."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from emnesy_gpu.reduction import reduce
 
 @runtime_checkable
 class FusedProblem(Protocol):
-    """What ``em.fused_em_loss`` asks of a problem. ``Problem.tractable`` says whether it can at its size."""
+    """What ``em.fused_em_loss`` asks of a problem; a problem that is not ``tractable`` is never asked."""
 
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
-        """The EM gradient and the evidence, exactly.
+        """Compute the exact EM gradient and the log evidence.
 
         Args:
             logits: float [batch, *latent_shape, cardinality], detached; -inf is a hard zero.
@@ -29,8 +29,8 @@ class FusedProblem(Protocol):
             check: raise ValueError for values of logits and label that are not allowed.
 
         Returns:
-            (softmax(logits) - posterior) * scale, like the logits, 0 where the label is impossible; and
-            log p(y | x) [batch], -inf there.
+            The gradient (softmax(logits) - posterior) * scale, of the shape of the logits, float32 (float64 for
+            float64 logits), 0 where the label is impossible; and log p(y | x) [batch], -inf there.
         """
         ...
 
@@ -38,16 +38,20 @@ class FusedProblem(Protocol):
 def em_loss(logits: Tensor, post: Posterior, reduction: str = "mean") -> Tensor:
     """Cross-entropy of the net against a constant posterior, - sum_i sum_v q_i(v) log softmax(logits_i)(v).
 
-    Summed over the symbols; ``reduction`` "mean" or "sum" over the batch, "none" gives [batch]. With exact marginals
-    its gradient equals that of -log p(y | x) (EM-NeSy, arXiv 2606.14463, Theorem 3.1). Rows whose label is impossible
-    add a gradient of exactly zero. Hard zeros (-inf logits) add nothing.
+    With exact marginals its gradient, softmax - q, equals that of -log p(y | x) (EM-NeSy, arXiv 2606.14463, Theorem
+    3.1). Rows whose label is impossible add a gradient of exactly zero. Hard zeros (-inf logits) add nothing.
+    Deterministic. Cost: plain torch, a few passes over the logits; ``em.fused_em_loss`` takes one.
 
     Args:
         logits: [batch, *latent_shape, cardinality], natural-log scale, not normalised; differentiable.
-        post: what ``em.posterior`` returned, possibly from other logits (Multi-M steps).
+        post: what ``em.posterior`` returned, possibly from earlier logits (Multi-M steps).
+        reduction: "mean" or "sum" over the batch, "none" for [batch]; symbols are summed over.
+
+    Returns:
+        The loss in nats, in the dtype of the marginals.
 
     Raises:
-        ValueError: shapes differ, or an unknown reduction.
+        ValueError: shapes that differ, or an unknown reduction.
 
     >>> import torch, emnesy_gpu as em
     >>> problem, label = em.Addition(n_digits=1), torch.tensor([[0, 1]])
@@ -71,15 +75,20 @@ def em_loss(logits: Tensor, post: Posterior, reduction: str = "mean") -> Tensor:
 def fused_em_loss(
     problem: Problem, logits: Tensor, label: Tensor, reduction: str = "mean", check: bool = True
 ) -> Tensor:
-    """-log p(y | x) with the EM gradient softmax(logits) - posterior, E-step and M-step in one kernel.
+    """The loss -log p(y | x) with the EM gradient softmax(logits) - posterior: E-step and M-step in one operator.
 
-    One pass over the logits computes the value and the gradient; the only memory is the gradient, which the backward
-    pass scales in place. So it supports one backward pass (a second one raises RuntimeError), and no double backward.
-    The value is exact; for an impossible label it is +inf, and the gradient of that row is exactly zero.
+    The value is exact, in nats; for an impossible label it is +inf, and the gradient of that row is exactly zero
+    (EM-NeSy, arXiv 2606.14463, Theorem 3.1). Deterministic. Cost: for ``em.Addition`` one pass over the logits, in one
+    kernel. The only memory is the gradient, which the backward pass scales in place. So it supports one backward pass
+    (a second one raises RuntimeError), and no double backward.
 
     Args:
-        problem, logits, label, check: as for ``em.posterior``; errors too. The problem must allow exact inference.
-        reduction: "mean" or "sum" over the batch; "none" gives [batch].
+        problem, logits, label, check: as for ``em.posterior``. The problem must allow exact inference.
+        reduction: "mean" or "sum" over the batch, "none" for [batch].
+
+    Raises:
+        TypeError, ValueError: as ``em.posterior``; ValueError also for an unknown reduction.
+        UnsupportedInference: a problem without exact inference. This is a NotImplementedError.
 
     >>> import torch, emnesy_gpu as em
     >>> problem, label = em.Addition(n_digits=1), torch.tensor([[0, 1]])
@@ -91,13 +100,15 @@ def fused_em_loss(
     """
     _, label = problem.checked(logits, label)
     if not (issubclass(type(problem), FusedProblem) and problem.tractable):
-        raise UnsupportedInference(f"{problem!r} has no exact EM gradient: take em.posterior with em.em_loss")
+        raise UnsupportedInference(f"{problem!r} has no exact EM gradient: use em.posterior with em.em_loss")
     scale = 1.0 / max(len(logits), 1) if reduction == "mean" else 1.0
     negative_log_evidence = _FusedEMLoss.apply(logits, label, problem, scale, check)
     return reduce(negative_log_evidence, reduction)
 
 
 class _FusedEMLoss(torch.autograd.Function):
+    """The loss of every row [batch], with the EM gradient as its derivative."""
+
     @staticmethod
     def forward(ctx: Any, logits: Tensor, label: Tensor, problem: FusedProblem, scale: float, check: bool) -> Tensor:
         gradient, log_evidence = problem.em_gradient(logits.detach(), label, scale, check)

@@ -1,4 +1,4 @@
-"""Peak memory of a stretch of work, beyond what was in use when it began."""
+"""Peak memory of a piece of work, beyond what was in use when it began."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 
 STATUS = "/proc/self/status"
+"""Where Linux keeps the resident size of this process (VmRSS) and its peak (VmHWM), in kB."""
 
 
 class PeakMemory:
-    """``bytes()`` is the most memory in use since this was made, less what was in use then; None where unknown.
+    """A meter of the peak memory in use since it was made, less what was in use then.
 
-    The resident size of this process on a CPU (Linux), torch's allocator on CUDA.
+    It reads the resident size of this process on a CPU (Linux), and torch's allocator on CUDA.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -23,10 +24,12 @@ class PeakMemory:
             self.before = torch.cuda.memory_allocated(device)
             return
         with contextlib.suppress(OSError):
+            # "5" resets the peak resident size: see proc(5).
             Path("/proc/self/clear_refs").write_text("5")
             self.before = size_of("VmRSS", STATUS)
 
     def bytes(self) -> int | None:
+        """The peak in bytes; None where the system does not tell it."""
         if self.before is None:
             return None
         if self.device.type == "cuda":
@@ -35,7 +38,7 @@ class PeakMemory:
 
 
 def size_of(field: str, path: str) -> int:
-    """The bytes that a line "field: n kB" of a file speaks of; OSError where there is none."""
+    """The size in bytes that a line "field: n kB" of a file states; raises OSError if there is no such line."""
     for line in Path(path).read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024

@@ -9,9 +9,16 @@ from __future__ import annotations
 from torch import Tensor
 
 MASK = 0xFFFFFFFF
+"""The lowest 32 bits."""
+
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+"""Constants of the paper for 4x32 words: the products whose halves make the next counter."""
+
 WEYL = (0x9E3779B9, 0xBB67AE85)
+"""Constants of the paper that are added to the key after each round: golden ratio and sqrt(3) - 1."""
+
 ROUNDS = 10
+"""Rounds that the paper recommends; fewer pass the statistical tests, with less margin."""
 
 
 def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -31,14 +38,17 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
 
 
 def philox_uniforms(n_positions: int, sample: int, row: int, seed: int) -> list[list[float]]:
-    """Four uniforms in (0, 1) per position: (word + 1/2) / 2^32 with counter (position, sample, row)."""
+    """Four uniform numbers in (0, 1) per position: (word + 1/2) / 2^32 with counter (position, sample, row)."""
     key = (seed & MASK, (seed >> 32) & MASK)
     words = (philox((i, sample, row & MASK, (row >> 32) & MASK), key) for i in range(n_positions))
     return [[(word + 0.5) * 2.0**-32 for word in four] for four in words]
 
 
 def philox_words(counter: tuple[Tensor, Tensor, Tensor, Tensor], seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Four 32-bit words for every counter, as int64; products wrap around at 64 bits, which leaves their bits right."""
+    """Four 32-bit words for every counter, as int64.
+
+    Products wrap around at 64 bits; their 64 bits are right, and the shifts are masked.
+    """
     c0, c1, c2, c3 = counter
     k0, k1 = seed & MASK, (seed >> 32) & MASK
     for _ in range(ROUNDS):

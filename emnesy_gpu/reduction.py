@@ -1,4 +1,4 @@
-"""How a loss per row becomes one number."""
+"""Reduction of a loss per row to one number."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ REDUCTIONS = ("mean", "sum", "none")
 
 
 def reduce(per_row: Tensor, reduction: str) -> Tensor:
-    """The mean (0 for an empty batch), the sum, or the rows themselves."""
+    """Reduce losses [batch] to their "mean" (0 for an empty batch) or "sum", or return them as they are ("none")."""
     if reduction == "mean":
         return per_row.sum() / max(len(per_row), 1)
     if reduction == "sum":
