@@ -54,7 +54,7 @@ def posterior(
 
     Returns:
         ``Posterior``: marginals (probabilities), log_evidence (natural log), possible, info. A label that is
-        impossible, also by hard zeros, has log_evidence -inf, possible False and the prior as marginals; nothing is NaN.
+        impossible, also by hard zeros, has log_evidence -inf, possible False and the prior as marginals, never NaN.
 
     Raises:
         TypeError: a wrong type or dtype.

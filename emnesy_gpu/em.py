@@ -44,8 +44,8 @@ class EM:
         TypeError: an engine that is no ``em.Engine``.
         UnsupportedEngineError: an engine that does not work for the problem.
 
-    Rows whose label is impossible do not move the net. As deterministic as the model, the engine and the optimizer. Cost
-    of a step: one E-step, and ``m_steps`` forward and backward passes.
+    Rows whose label is impossible do not move the net. As deterministic as the model, the engine and the optimizer.
+    Cost of a step: one E-step, and ``m_steps`` forward and backward passes.
 
     >>> import torch, emnesy_gpu as em
     >>> _ = torch.manual_seed(0)
