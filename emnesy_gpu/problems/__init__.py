@@ -1,4 +1,4 @@
-"""Symbolic components: what the hidden symbols are and how a label depends on them."""
+"""Problems, the symbolic components: they define the hidden symbols and how a label depends on them."""
 
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.inference.results import Beliefs, Chains, MapAssignment, Marginals, Weighted

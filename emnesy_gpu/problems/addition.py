@@ -17,15 +17,17 @@ from emnesy_gpu.problems.problem import Problem
 
 MAX_BASE = 32
 MAX_ADDENDS = 4
+"""Largest sizes; the kernels hold tables of ``base`` values and ``n_addends`` carries per position."""
 
 
 class Addition(Problem):
     """The sum of ``n_addends`` numbers of ``n_digits`` base-``base`` digits, observed digit by digit.
 
-    p(y | x) = sum_z prod_i p(z_i | x) [label(z) = y] is a Markov chain over the carries, so every inference
-    is exact: marginals and evidence by sum-product, the most probable digits by max-product, samples by
-    forward filtering and backward sampling. Cost per row: O(n_digits * n_addends^2 * base^2) at most, for two
-    addends O(n_digits * base). Source: EM-NeSy (arXiv 2606.14463), the MNIST addition experiment.
+    p(y | x) = sum_z prod_i p(z_i | x) [label(z) = y] is a Markov chain over the carries, so that exact inference is
+    cheap: marginals and evidence by sum-product, the most probable digits by max-product, samples by forward filtering
+    and backward sampling. Everything is deterministic given the seeds. A label that no digits add up to is impossible.
+    Cost per row: at most O(n_digits * n_addends^2 * base^2), for two addends O(n_digits * base). Source: EM-NeSy (arXiv
+    2606.14463), the MNIST addition experiment.
 
     Args:
         n_digits: digits per number, at least 1.
@@ -35,7 +37,9 @@ class Addition(Problem):
     Attributes:
         latent_shape: ``(n_addends, n_digits)``, most significant digit first.
         cardinality: ``base``.
-        label_shape: ``(n_label_digits,)``: the digits of the largest possible sum; ``n_digits + 1`` for two addends.
+        label_shape: ``(n_label_digits,)``, as many digits as the largest sum has: ``n_digits + 1`` for two addends.
+
+    Raises TypeError and ValueError for sizes that are no integers or out of range.
 
     >>> import torch
     >>> problem = Addition(n_digits=2)
@@ -75,7 +79,7 @@ class Addition(Problem):
         return torch.stack(list(self._digits_of_sum(z.long())), -1).flip(-1)
 
     def _digits_of_sum(self, z: Tensor) -> Iterator[Tensor]:
-        """Least significant first."""
+        """Yield the digits of the sum, the least significant first."""
         carry = torch.zeros_like(z[..., 0, 0])
         for place in range(1, self.n_label_digits + 1):
             total = sum(z[..., -place].unbind(-1), carry) if place <= self.n_digits else carry
@@ -90,9 +94,9 @@ class Addition(Problem):
         return MapAssignment(digits, log_joint, status == POSSIBLE)
 
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
-        """Constraints are the digits of the sum: samples score how many of them they get right."""
+        """See ``WeightedProblem``: every digit of the sum is a constraint."""
         if settings.scope == "local":
-            raise ValueError('addition takes samples with scope "global" only: every digit touches several of the sum')
+            raise ValueError('scope must be "global" for em.Addition, got "local": a digit affects several of the sum')
         if check:
             self._check_values(logits, label)
         return weighted_samples.weighted_marginals(logits, label, settings, self._score)

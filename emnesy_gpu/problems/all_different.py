@@ -1,4 +1,4 @@
-"""Groups of hidden symbols that must all differ: Latin squares, permutations, colourings, and Sudoku on top."""
+"""Groups of hidden symbols that must all differ, as in Latin squares, permutations, colourings and Sudoku."""
 
 from __future__ import annotations
 
@@ -16,28 +16,34 @@ from emnesy_gpu.problems.all_different_tables import GroupTables, checked_groups
 from emnesy_gpu.problems.problem import Problem
 
 MAX_CARDINALITY = 64
+"""Largest number of values of a symbol."""
+
 MAX_FACTOR_CARDINALITY = 16
+"""Largest number of values for all-different factors, whose messages cost O(2^cardinality) per group."""
 
 
 class AllDifferent(Problem):
-    """Symbols of which every group must hold pairwise different values; the label says whether all groups do.
+    """Symbols in groups whose members must all differ; the label says whether they do in every group.
 
-    p(y = 1 | x) = sum_z prod_i p(z_i | x) prod_groups [all different]. Where the groups leave at most 4096
-    assignments, inference is exact, over a list of them; otherwise it is loopy belief propagation, with the exact
-    messages of every group (permanents by dynamic programming over subsets of values) or of every pair.
-    Given label 0 the posterior is p(z_i | y = 0) = (p(z_i) - Z p(z_i | y = 1)) / (1 - Z), with Z = p(y = 1 | x).
+    p(y = 1 | x) = sum_z prod_i p(z_i | x) prod_groups [all different]. Where at most 4096 assignments are valid,
+    inference is exact, over a list of them, in O(assignments * n_variables) per row; otherwise it is loopy belief
+    propagation, with the exact messages of every group (permanents by dynamic programming over subsets of values) or of
+    every pair. Given label 0 the posterior is p(z_i | y = 0) = (p(z_i) - Z p(z_i | y = 1)) / (1 - Z), Z = p(y = 1 | x).
+    Everything is deterministic given the seeds. Source: Visual Sudoku of EM-NeSy (arXiv 2606.14463), generalised.
 
     Args:
         groups: for each group the variables in it, as indices 0..n_variables-1; a variable may be in several groups.
         n_variables: the number of hidden symbols.
         cardinality: the number of values, 2..64; no group may have more members than that. All-different factors
             take at most 16 values (12 on a GPU), at a cost of O(2^cardinality) per group; pairwise factors any number.
-        constraints: what ``em.ABC`` counts as satisfied: "groups", or "pairs" of variables that must differ.
+        constraints: what ``em.ABC`` counts: "groups", or "pairs" of variables that must differ.
 
     Attributes:
         latent_shape: ``(n_variables,)``.
         label_shape: ``()``: one integer per row, 1 for valid and 0 for not.
         tractable: whether the valid assignments are few enough to be listed, so that inference is exact.
+
+    Raises TypeError and ValueError for groups, sizes or constraints that are not allowed.
 
     >>> import torch, emnesy_gpu as em
     >>> problem = AllDifferent([(0, 1, 2)], n_variables=3, cardinality=3)      # a permutation
@@ -70,13 +76,13 @@ class AllDifferent(Problem):
         return f"AllDifferent({len(self.groups)} groups, n_variables={n}, cardinality={k})"
 
     def tables(self, device: torch.device) -> GroupTables:
-        """The groups as tensors on a device, copied there once."""
+        """The groups as integer tables on a device, copied there once."""
         if device not in self._tables:
             self._tables[device] = self._tables[torch.device("cpu")].to(device)
         return self._tables[device]
 
     def label(self, z: Tensor) -> Tensor:
-        """1 where every group is all different, else 0: int64 [..., *latent_shape] -> [...].
+        """Whether every group is all different, 1 or 0: int64 [..., *latent_shape] -> [...].
 
         Raises TypeError and ValueError for a wrong dtype or shape and for values outside 0..cardinality-1.
         """
@@ -94,7 +100,7 @@ class AllDifferent(Problem):
 
     @property
     def enumerable(self) -> bool:
-        """Whether the valid assignments are listed: the same as ``tractable``."""
+        """Whether the valid assignments are listed; equals ``tractable``."""
         return self.tractable
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
@@ -108,7 +114,7 @@ class AllDifferent(Problem):
 
     def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
         tables, serial = self.tables(logits.device), settings.schedule == "serial"
-        numbers = settings.iterations, settings.damping, settings.tolerance, False, check  # sums, not maxima
+        numbers = settings.iterations, settings.damping, settings.tolerance, False, check  # False: sum-product
         operators = torch.ops.emnesy_gpu
         if settings.factors == "pairwise":
             phases = self._phases.variables if serial else [self.n_variables]
@@ -136,21 +142,22 @@ class AllDifferent(Problem):
 
     @property
     def serial_phases(self) -> list[int]:
-        """Sizes of the runs of disjoint groups in ``tables(device).groups``."""
+        """Sizes of the runs of disjoint groups in ``tables(device).groups``, in their order."""
         return self._phases.groups
 
     def _check_factors(self) -> None:
         if self.cardinality > MAX_FACTOR_CARDINALITY:
             raise ValueError(
                 f"all-different factors take at most {MAX_FACTOR_CARDINALITY} values, got {self.cardinality}:"
-                ' use factors="pairwise"'
+                ' use em.BeliefPropagation(factors="pairwise")'
             )
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
-        """Exact where the assignments are listed, and given label 0; otherwise max-product and decimation.
+        """See ``MapProblem``: exact where the assignments are listed or the label is 0, otherwise a search.
 
-        Decimation fixes, round by round, the symbols whose max-product beliefs are most certain. ``valid`` says
-        whether what it arrives at has the label. Ties: the first assignment of the list, the first symbol, value, pair.
+        The search runs max-product belief propagation and fixes the most certain symbols, round by round (decimation).
+        ``valid`` says whether its result has the label. Ties go to the first assignment of the list, or to the first
+        symbol, value or pair.
         """
         tables = self.tables(logits.device)
         operators = torch.ops.emnesy_gpu

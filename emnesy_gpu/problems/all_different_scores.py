@@ -1,4 +1,4 @@
-"""Scores of samples by sets of symbols that must all differ, and the posteriors that follow from them."""
+"""Posteriors from samples that are scored by the sets of symbols that must all differ."""
 
 from __future__ import annotations
 
@@ -15,23 +15,27 @@ from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
 
 CONSTRAINTS = ("groups", "pairs")
+"""What can be counted as a constraint."""
+
 FUSED_CARDINALITY, FUSED_CONSTRAINTS = 16, (1 << 16) - 1
-"""Values are bits, and counts of constraints numbers, of 16-bit words in the fused kernels."""
+"""Limits of the fused kernels: a value is a bit, and a count of constraints a number, in 16-bit words."""
 
 
 class Exponents(NamedTuple):
-    """float64 [R, width]: log weights at sharpness 1, -inf for weight 0, and how far the finite ones lie apart."""
+    """Log weights at sharpness 1, float64 [R, width], -inf for weight 0; and the range of the finite ones."""
 
     values: Tensor
     span: float
 
 
 class ScoreTables:
-    """Constraints on one device, and the groups that Gibbs chains count conflicts in.
+    """The constraints on one device, and the groups in which Gibbs chains count conflicts.
 
-    members int32 [C, W]: the symbols of each constraint, padded with -1. incident int32 [N, D]: the constraints that
-    touch each symbol. memberships int32 [N, D]: the groups of each symbol, of n_groups; a symbol has at most
-    ``most_conflicts`` fellow members in them. exponents: by weighting, and by whether every symbol has its own score.
+    members: int32 [C, W], the symbols of each constraint, padded with -1.
+    incident: int32 [N, D], the constraints that each symbol is in, padded with -1.
+    memberships: int32 [N, D], the groups that each symbol is in, of ``n_groups``, padded with -1.
+    most_conflicts: the most fellow members that a symbol has in its groups.
+    exponents: by weighting, and by whether every symbol has a score of its own.
     """
 
     def __init__(self, members: Tensor, groups: list[tuple[int, ...]], n_variables: int) -> None:
@@ -47,6 +51,7 @@ class ScoreTables:
         }
 
     def to(self, device: torch.device) -> ScoreTables:
+        """The same tables on another device."""
         moved = copy.copy(self)
         moved.exponents = {key: Exponents(values.to(device), span) for key, (values, span) in self.exponents.items()}
         for name in ("members", "incident", "memberships"):
@@ -63,7 +68,7 @@ class ScoreTables:
 
 
 def _containing(sets: Sequence[Sequence[int]], n_variables: int) -> Tensor:
-    """The sets that each variable is in: int32 [N, D], padded with -1."""
+    """The numbers of the sets that each variable is in, int32 [N, D], padded with -1."""
     inside: list[list[int]] = [[] for _ in range(n_variables)]
     for index, members in enumerate(sets):
         for i in members:
@@ -73,6 +78,7 @@ def _containing(sets: Sequence[Sequence[int]], n_variables: int) -> Tensor:
 
 
 def gibbs_marginals(logits: Tensor, label: Tensor, tables: ScoreTables, settings: ChainSettings, check: bool) -> Chains:
+    """Marginals from annealed chains that count conflicts within the groups: see ``GibbsProblem``."""
     groups = tables.memberships, tables.n_groups, tables.most_conflicts
     numbers = settings.chains, settings.sweeps, float(settings.penalty), settings.seed, settings.first_row
     *row_results, satisfied = torch.ops.emnesy_gpu.gibbs_marginals(logits, label, *groups, *numbers, check)
@@ -82,6 +88,7 @@ def gibbs_marginals(logits: Tensor, label: Tensor, tables: ScoreTables, settings
 def weighted_marginals(
     logits: Tensor, label: Tensor, tables: ScoreTables, settings: SamplingSettings, check: bool
 ) -> Weighted:
+    """Marginals from samples weighted by the constraints that they satisfy: see ``WeightedProblem``."""
     if logits.shape[-1] > FUSED_CARDINALITY or len(tables.members) > FUSED_CONSTRAINTS:
         return _unfused(logits, label, tables, settings, check)
     local = settings.scope == "local"
@@ -102,17 +109,17 @@ def weighted_marginals(
 
 
 def _unfused(logits: Tensor, label: Tensor, tables: ScoreTables, settings: SamplingSettings, check: bool) -> Weighted:
-    """More values or constraints than the fused kernels take."""
+    """Weighted marginals in torch, for more values or constraints than the fused kernels take."""
     if settings.scope == "local":
         limits = f"{FUSED_CARDINALITY} values and {FUSED_CONSTRAINTS} constraints"
         got = f"{logits.shape[-1]} and {len(tables.members)}"
-        raise ValueError(f'scope "local" takes at most {limits}, got {got}: use "global"')
+        raise ValueError(f'scope "local" takes at most {limits}, got {got}: use scope="global"')
     if check:
         weighted_samples.check_values(logits, label, 2, "1 (valid) or 0 (invalid)")
     n_constraints = len(tables.members)
 
     def satisfied(z: Tensor, label: Tensor) -> Tensor:
-        """Given label 0 all that counts is whether some constraint is violated."""
+        """Satisfied constraints; given label 0 all of them or none, for whether some constraint is violated."""
         count = count_satisfied(z.flatten(2), tables.members)
         other = torch.where(count == n_constraints, 0, n_constraints)
         return torch.where(label == 0, other, count)
@@ -121,7 +128,7 @@ def _unfused(logits: Tensor, label: Tensor, tables: ScoreTables, settings: Sampl
 
 
 def count_satisfied(z: Tensor, members: Tensor) -> Tensor:
-    """How many of the constraints hold: int64 [..., N] -> [...]."""
+    """The number of constraints that hold: int64 [..., N] -> [...]."""
     padding = -1 - torch.arange(members.shape[1], device=z.device)
     total = torch.zeros(z.shape[:-1], dtype=torch.int64, device=z.device)
     for row in members.long():

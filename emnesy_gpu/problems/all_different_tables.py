@@ -1,4 +1,4 @@
-"""Groups of variables as the integer tables that kernels read."""
+"""Integer tables of the groups of variables, for the kernels."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ import torch
 from torch import Tensor
 
 MAX_ASSIGNMENTS = 4096
+"""Valid assignments that are listed at most; exact inference costs as many products of N probabilities a row."""
+
 MAX_FRONTIER = 1 << 16
 """Partial assignments beyond which the search for all valid ones gives up."""
 
 
 class GroupTables(NamedTuple):
-    """Everything on one device, int32 but for the pairs (int64, to index with) and the assignments (uint8).
+    """The groups as tables on one device.
 
-    pairs [2, P]: variables that must differ. groups [G, W], padded with -1, ordered so that runs of disjoint groups
-    follow each other. neighbours and reverse [N, D], padded with -1: who must differ from i, and at which slot of
-    theirs i stands. order [N]: variables in runs without a common group. assignments [M, N]: all the valid ones, or
-    None where there are more than MAX_ASSIGNMENTS.
+    pairs: int64 [2, P], variables that must differ.
+    groups: int32 [G, W], the variables of each group, padded with -1; runs of disjoint groups follow each other.
+    neighbours: int32 [N, D], the variables that must differ from each variable, padded with -1.
+    reverse: int32 [N, D], the slot of variable i in the row of neighbours[i, s], padded with -1.
+    order: int32 [N], the variables in runs of which no two share a group.
+    assignments: uint8 [M, N], all valid ones, or None where there are none or more than MAX_ASSIGNMENTS.
     """
 
     pairs: Tensor
@@ -32,18 +36,19 @@ class GroupTables(NamedTuple):
     assignments: Tensor | None
 
     def to(self, device: torch.device) -> GroupTables:
+        """The same tables on another device."""
         return GroupTables(*(None if table is None else table.to(device) for table in self))  # type: ignore[arg-type]
 
 
 class Phases(NamedTuple):
-    """Sizes of the runs in ``groups`` and ``order`` that a serial schedule updates at once."""
+    """Sizes of the runs in ``GroupTables.groups`` and ``order`` that a serial schedule updates at once."""
 
     groups: list[int]
     variables: list[int]
 
 
 def checked_groups(groups: Iterable[Sequence[int]], n_variables: int, cardinality: int) -> list[tuple[int, ...]]:
-    """The groups as tuples; raises TypeError and ValueError with the group that makes no sense."""
+    """The groups as tuples; raises TypeError or ValueError for the first group that is not allowed."""
     checked = [tuple(group) for group in groups]
     if not checked:
         raise ValueError("groups must hold at least one group, got none")
@@ -60,6 +65,7 @@ def checked_groups(groups: Iterable[Sequence[int]], n_variables: int, cardinalit
 
 
 def make_tables(groups: list[tuple[int, ...]], n_variables: int, cardinality: int) -> tuple[GroupTables, Phases]:
+    """The tables of checked groups on the CPU, and the sizes of their runs."""
     pairs = sorted({pair for group in groups for pair in combinations(sorted(group), 2)})
     adjacent: list[list[int]] = [[] for _ in range(n_variables)]
     for first, second in pairs:
@@ -80,7 +86,7 @@ def make_tables(groups: list[tuple[int, ...]], n_variables: int, cardinality: in
 
 
 def _colour(conflicts: list[set[int]]) -> list[list[int]]:
-    """Runs of members without conflicts, each member in the first run that takes it."""
+    """Greedy colouring: runs of members without conflicts, each member in the first run that it fits into."""
     runs: list[list[int]] = []
     for member, foes in enumerate(conflicts):
         for run in runs:
@@ -93,12 +99,13 @@ def _colour(conflicts: list[set[int]]) -> list[list[int]]:
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """The rows as one table int32 [rows, longest], padded with -1."""
     width = max(map(len, rows))
     return torch.tensor([[*row, *[-1] * (width - len(row))] for row in rows], dtype=torch.int32)
 
 
 def valid_assignments(adjacent: list[list[int]], cardinality: int) -> np.ndarray | None:
-    """All assignments uint8 [M, N] whose neighbours differ, in lexicographic order; None where they are too many."""
+    """All valid assignments, uint8 [M, N], in lexicographic order; None where there are none or too many."""
     found = np.zeros((1, 0), np.uint8)
     values = np.arange(cardinality, dtype=np.uint8)
     for i, neighbours in enumerate(adjacent):

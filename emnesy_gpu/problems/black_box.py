@@ -1,4 +1,4 @@
-"""Any function of the hidden symbols as a problem."""
+"""Problems that are given as any function of the hidden symbols."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from emnesy_gpu.ops.black_box import histogram
 from emnesy_gpu.problems.problem import Problem
 
 MAX_ASSIGNMENTS = 1 << 16
+"""Assignments that exact inference tries at most."""
+
 MAX_CARDINALITY = 1 << 15
+"""Values of a symbol, so that a sum of 24-bit weights and its product with a uniform number fit into 62 bits."""
+
 JOINTS_AT_A_TIME = 1 << 20
 """Log joint probabilities that exact inference holds at a time."""
 
@@ -28,9 +32,11 @@ JOINTS_AT_A_TIME = 1 << 20
 class BlackBox(Problem):
     """A symbolic component that is given as a function of whole batches of samples.
 
-    Either ``label``, the symbolic program itself, or ``score``, which counts the constraints that a sample satisfies
-    given a label. With ``label`` the constraints are the entries of the label that come out equal. Inference is by
-    samples (``em.ABC``, ``em.Rejection``), and exact where there are at most 2**16 assignments: all of them are tried.
+    The function is either ``label``, the symbolic program itself, or ``score``, which counts the constraints that a
+    sample satisfies given a label. With ``label`` every entry of the label is a constraint, satisfied where it comes
+    out equal. p(y | x) = sum_z prod_i p(z_i | x) [all constraints satisfied] is exact where there are at most 2**16
+    assignments, since all of them are tried; otherwise inference is by samples (``em.ABC``, ``em.Gibbs``,
+    ``em.Rejection``). As deterministic as the function, given the seeds. A label without an assignment is impossible.
 
     Args:
         score: (z int64 [samples, batch, *latent_shape], y int64 [batch, *label_shape]) -> integers or bool
@@ -38,18 +44,22 @@ class BlackBox(Problem):
             constraints are satisfied.
         label: z int64 [..., *latent_shape] -> integers [..., *label_shape].
         latent_shape: the shape of the hidden symbols of one row.
-        cardinality: their number of values, 2..2**15.
+        cardinality: the number of values of a symbol, 2..2**15.
         label_shape: the shape of the label of one row.
-        n_constraints: what ``score`` counts up to; with ``label`` the number of label entries.
-        numba_score: for speed on the CPU, the same as ``score``, or the number of equal label entries, as a
-            ``numba.njit`` function (z, y) of one sample: z[i] is symbol i and y[j] entry j of the label, in row-major
-            order. It is compiled into the loop that draws the samples.
-        triton_score: the same for CUDA tensors as a ``triton.jit`` function, where z[i] is a tensor of samples.
+        n_constraints: the largest score, 1 if left out; with ``label`` the number of label entries.
+        numba_score: a faster form of ``score``, or of the number of equal label entries, for CPU tensors: a
+            ``numba.njit`` function (z, y) of one sample, where z[i] is symbol i and y[j] entry j of the label, in
+            row-major order. It is compiled into the loop that draws the samples.
+        triton_score: the form for CUDA tensors: a ``triton.jit`` function (z, y), where z[i] is a tensor of samples.
 
-    Cost: that of the function, on chunks of about 2**18 symbols, and memory for (n_constraints + 1) counts of every
-    value per row. Raises TypeError and ValueError for a function whose result has a wrong dtype, shape or range.
+    Cost: that of the function, called on about 2**18 symbols at a time, and memory for (n_constraints + 1) counts of
+    every value per row.
 
-    Parity of four digits, and a row of Kakuro: three different digits 1..9 with a given sum.
+    Raises:
+        TypeError: both or neither of score and label; when used, a function whose result is no tensor of integers.
+        ValueError: sizes out of range; when used, a result of the function with a wrong shape or out of range.
+
+    The parity of four digits, and a row of Kakuro, which holds three different digits 1..9 with a given sum:
 
     >>> import torch, emnesy_gpu as em
     >>> parity = BlackBox(label=lambda z: z.sum(-1) % 2, latent_shape=(4,), cardinality=10)
@@ -92,13 +102,16 @@ class BlackBox(Problem):
         triton_score: Callable | None = None,
     ) -> None:
         if (score is None) == (label is None):
-            raise TypeError("BlackBox takes either score or label, and needs one of them")
+            raise TypeError(f"BlackBox takes either score or label, got {'neither' if score is None else 'both'}")
         for index, size in enumerate(latent_shape):
             checks.is_integer(f"latent_shape[{index}]", size, 1, None)
         checks.is_integer("cardinality", cardinality, 2, MAX_CARDINALITY)
-        if label is not None and n_constraints not in (None, prod(label_shape)):
-            raise ValueError(f"n_constraints must be the number of label entries, {prod(label_shape)}, or left out")
-        self.n_constraints = prod(label_shape) if label is not None else 1 if n_constraints is None else n_constraints
+        if label is not None:
+            n_entries = prod(label_shape)
+            if n_constraints not in (None, n_entries):
+                raise ValueError(f"n_constraints must be the number of label entries, {n_entries}, got {n_constraints}")
+            n_constraints = n_entries
+        self.n_constraints = 1 if n_constraints is None else n_constraints
         checks.is_integer("n_constraints", self.n_constraints, 1, None)
         self._score, self._label = score, label
         self._compiled = {"cpu": numba_score, "triton": triton_score}
@@ -113,7 +126,7 @@ class BlackBox(Problem):
 
     def label(self, z: Tensor) -> Tensor:
         if self._label is None:
-            raise UnsupportedInference(f"{self!r} is given by a score: it does not know the label of an assignment")
+            raise UnsupportedInference(f"{self!r} is given by a score, which tells no label: construct it with label=")
         return self._label(z)
 
     @property
@@ -122,11 +135,10 @@ class BlackBox(Problem):
         return self.cardinality ** prod(self.latent_shape) <= MAX_ASSIGNMENTS
 
     def satisfied(self, z: Tensor, label: Tensor) -> Tensor:
-        """How many constraints hold in z [samples, batch, *latent_shape] given label [batch, *label_shape]."""
-        if self._label is None:
-            assert self._score is not None
+        """Number of satisfied constraints [samples, batch], from z [samples, batch, *latent_shape] and the label."""
+        if self._score is not None:
             return weighted_samples.checked_score(self._score(z, label), z, self.n_constraints)
-        found = self._label(z)
+        found = self.label(z)
         checks.is_tensor("label(z)", found)
         checks.has_dtype("label(z)", found, (torch.bool, *checks.INTEGER_DTYPES))
         if found.shape != (*z.shape[:2], *self.label_shape):
@@ -135,7 +147,7 @@ class BlackBox(Problem):
 
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
         if settings.scope == "local":
-            raise ValueError('a black box takes samples with scope "global" only: nothing tells what touches a symbol')
+            raise ValueError('scope must be "global" for em.BlackBox, got "local": its constraints name no symbols')
         if check:
             weighted_samples.check_values(logits, label, None, "an integer")
         compiled = self._compiled.get(backend_for(logits.device))
@@ -166,7 +178,10 @@ class BlackBox(Problem):
         return Marginals(marginals.to(dtype).view(logits.shape), log_evidence.to(dtype), possible)
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
-        """Ties: the first assignment in lexicographic order; impossible rows: the first best value of every symbol."""
+        """See ``MapProblem``: the best of all assignments; ties go to the first in lexicographic order.
+
+        Rows whose label is impossible get the first of the most probable values of every symbol.
+        """
         parts = []
         for z, log_joint, row_logits in self._joint(logits, label, check):
             best, index = log_joint.max(1)
@@ -181,7 +196,7 @@ class BlackBox(Problem):
         return em_gradient_of(exact, logits, scale), exact.log_evidence
 
     def _joint(self, logits: Tensor, label: Tensor, check: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """For some rows at a time: all assignments [N, M], log p(z, y) [rows, M], the rows' logits [rows, N, K]."""
+        """Yield all assignments [N, M], log p(z, y) [rows, M] and logits [rows, N, K], for some rows at a time."""
         if check:
             weighted_samples.check_values(logits, label, None, "an integer")
         n, symbols = prod(self.latent_shape), logits.double().flatten(1, -2)
@@ -196,7 +211,7 @@ class BlackBox(Problem):
             yield z, log_joint.masked_fill(~self._has_label(z, part_label), -torch.inf), part
 
     def _has_label(self, z: Tensor, label: Tensor) -> Tensor:
-        """bool [batch, M], evaluated on some samples at a time."""
+        """Whether each assignment has the label of each row, bool [batch, M]."""
         batch, step = len(label), max(1, weighted_samples.SYMBOLS_AT_A_TIME // max(1, len(label) * len(z)))
         parts = []
         for columns in z.T.split(step):
@@ -206,12 +221,12 @@ class BlackBox(Problem):
 
 
 def _assignments(n: int, cardinality: int, device: torch.device) -> Tensor:
-    """int64 [N, K ** N], lexicographic along the second axis."""
+    """All assignments, int64 [N, K ** N], in lexicographic order along the second axis."""
     index = torch.arange(cardinality**n, device=device)
     return torch.stack([index // cardinality ** (n - 1 - i) % cardinality for i in range(n)])
 
 
 def _by_value(posterior: Tensor, values: Tensor, cardinality: int) -> Tensor:
-    """Sums of posterior [batch, M] over the assignments with each value [M] of one symbol: [batch, K]."""
+    """Marginals of one symbol [batch, K], from posterior [batch, M] and the symbol's value [M] in each assignment."""
     result = posterior.new_zeros(len(posterior), cardinality)
     return result.index_add_(1, values, posterior)

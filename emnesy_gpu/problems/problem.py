@@ -1,4 +1,4 @@
-"""What every symbolic component offers to the engines."""
+"""The base class of all problems."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from emnesy_gpu import checks
 class Problem:
     """A hidden assignment of ``latent_shape`` symbols with ``cardinality`` values each, and its label.
 
-    A subclass sets the attributes, implements ``label``, and those kinds of inference that it allows, each as the
-    method that an engine asks for. The interfaces say what the method receives, returns and may assume:
+    A subclass sets the attributes, and implements ``label`` and the kinds of inference that it allows, each as the
+    method that an engine asks for. These protocols say what the method receives, returns, raises and may assume:
 
         exact_marginals       ``emnesy_gpu.engines.exact.ExactProblem``
         loopy_marginals       ``emnesy_gpu.engines.belief_propagation.LoopyProblem``
@@ -27,7 +27,25 @@ class Problem:
         label_shape: the shape of the label of one row.
         tractable: whether exact marginals, exact samples and the EM gradient can be computed at this size, where the
             class implements them.
-        map_tractable: the same for the most probable assignment.
+        map_tractable: whether the most probable assignment can be found at this size, where the class implements it.
+
+    Two bits of which the label is the logical or, by Bayes' rule:
+
+    >>> import torch, emnesy_gpu as em
+    >>> from emnesy_gpu.inference.results import Marginals
+    >>> class Either(em.Problem):
+    ...     latent_shape, cardinality, label_shape = (2,), 2, ()
+    ...     def label(self, z):
+    ...         return z.amax(-1)
+    ...     def exact_marginals(self, logits, label, check):
+    ...         on = torch.softmax(logits, -1)[..., 1]
+    ...         neither = (1 - on).prod(1)
+    ...         evidence = torch.where(label == 1, 1 - neither, neither)
+    ...         q = torch.where(label[:, None] == 1, on / evidence[:, None], 0.0)
+    ...         return Marginals(torch.stack([1 - q, q], -1), evidence.log(), evidence > 0)
+    >>> post = em.posterior(Either(), torch.zeros(1, 2, 2), torch.tensor([1]))     # em.Exact() is chosen
+    >>> [round(q, 3) for q in post.marginals[0, 0].tolist()]
+    [0.333, 0.667]
     """
 
     latent_shape: tuple[int, ...]
@@ -37,7 +55,7 @@ class Problem:
     map_tractable: bool = True
 
     def label(self, z: Tensor) -> Tensor:
-        """The symbolic program.
+        """The symbolic program: the label of every assignment.
 
         Args:
             z: int64 [..., *latent_shape], values in 0..cardinality-1, with any number of leading axes.
@@ -50,9 +68,9 @@ class Problem:
         raise NotImplementedError
 
     def checked(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """Detached logits and int64 label after the checks of type, shape, dtype and device.
+        """Check type, shape, dtype and device, and return detached logits and an int64 label.
 
-        Raises TypeError and ValueError that name the argument, what was got and what was expected.
+        Raises TypeError and ValueError that name the argument, the expectation and the value.
         """
         checks.is_tensor("logits", logits)
         checks.is_tensor("label", label)

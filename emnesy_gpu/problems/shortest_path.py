@@ -1,4 +1,4 @@
-"""Cheapest paths over maps of terrain: the hidden symbols are the cells' classes, the label is the path."""
+"""Cheapest paths over maps of terrain: the hidden symbols are the classes of the cells, the label is the path."""
 
 from __future__ import annotations
 
@@ -22,10 +22,16 @@ TERRAIN = (0.8, 1.2, 5.3, 7.7, 9.2)
 """Costs of the Warcraft maps: grass, earth, forest, water, rock."""
 
 MAX_SIDE = 40
+"""Largest number of cells along a side of a map."""
+
 MAX_VALUES = 32
+"""Largest number of classes of a cell."""
+
 SCORES = ("cells", "cost")
+"""What the weight of a sample compares: the cells of two paths, or their costs."""
+
 DEFAULT_WEIGHTING = "exponential"
-"""What ``em.ABC`` weighs samples with if it is not told."""
+"""The weighting of ``em.ABC`` for paths where none is given."""
 
 Cell = tuple[int, int] | Tensor | None
 
@@ -34,42 +40,46 @@ class ShortestPath(Problem):
     """A map of height x width cells of unknown classes, known by its cheapest path from one corner to the other.
 
     A path steps to any of the 8 neighbours; its cost is the sum over its cells, both ends included, in exact tenths.
-    Of several cheapest paths the one is meant that Dijkstra's algorithm finds when it takes cells of equal distance in
+    Ties between cheapest paths go to the one that Dijkstra's algorithm finds when it takes cells of equal distance in
     reading order: walking back from the goal, every step goes to the first cell in reading order among the neighbours
-    at the least distance from the start. (Cells of cost 0 count as a cost below everything else.) The rule is the same
-    on every back end, and that of the Warcraft maps (Vlastelica et al., ICLR 2020) in exact arithmetic.
+    at the least distance from the start. (A cell of cost 0 costs less than anything else, but more than nothing.) The
+    rule is the same on every back end. It is that of the Warcraft maps (Vlastelica et al., ICLR 2020), in exact
+    arithmetic.
 
-    p(y | x) has no closed form: inference is by samples, ``em.ABC``, ``em.Rejection`` or ``em.Gibbs``. A sampled map is
-    weighed by its own cheapest path p against the label y:
+    p(y | x) = sum_z prod_i p(z_i | x) [label(z) = y] has no closed form: inference is by samples, with ``em.ABC``,
+    ``em.Rejection`` or ``em.Gibbs``. The weight of a sampled map compares its own cheapest path p with the label y:
 
-        exponential (the default)    w = exp(-sharpness |p xor y|), the cells that are on one of them only
+        exponential (the default)    w = exp(-sharpness |p xor y|), the number of cells on exactly one of them
         fraction                     w = (|p and y| / |p or y|) ** sharpness
 
-    and both tend to the exact posterior as the sharpness grows, if the samples suffice. A sharpness set by
-    ``em.ABC(target_ess=8)`` learns well. With score="cost" the weights see costs under the sampled map instead,
-    exp(-sharpness (cost(y) - cost(p))) and (cost(p) / cost(y)) ** sharpness, clamped at 1 for a y that is no path;
-    their limit is "y is one of the cheapest paths", which favours maps with many of them: training on it merges
-    classes. (Fractions are rounded down to multiples of 2^-14, gaps are at most 1638.4.) ``em.Gibbs`` counts the cells
-    of p xor y as conflicts, with either score, and solves a map for each class of each cell in every sweep.
+    Both tend to the exact posterior as the sharpness grows, if the samples suffice. A sharpness set by
+    ``em.ABC(target_ess=8)`` learns well. With score="cost" the weights compare costs on the sampled map instead,
+    exp(-sharpness (cost(y) - cost(p))) and (cost(p) / cost(y)) ** sharpness, at most 1 for a y that is no path. Their
+    limit is "y is one of the cheapest paths", which favours maps with many of these: training on it merges classes.
+    (Fractions are rounded down to multiples of 2^-14, differences of costs are at most 1638.4.) ``em.Gibbs`` counts the
+    cells of p xor y as conflicts, with either score, and solves a map for each class of each cell in every sweep.
 
     Args:
-        height, width: cells, 2..40.
-        costs: of the classes, multiples of 0.1, at least 0.
-        score: "cells" or "cost".
+        height: rows of cells, 2..40.
+        width: columns of cells, 2..40; None for a square.
+        costs: the cost of each class, a multiple of 0.1, at least 0.
+        score: what the weights compare: "cells" or "cost".
 
     Attributes:
         latent_shape: ``(height, width)``.
         cardinality: ``len(costs)``.
-        label_shape: ``(height, width)``: a mask of the cells on the path, uint8. Paths between other cells than the
-            corners have their ends marked in it: see ``with_ends``.
+        label_shape: ``(height, width)``: a mask of the cells on the path, uint8. Paths that do not lead from the first
+            to the last cell have their ends marked in it: see ``with_ends``.
 
-    Labels that are no path, or no cheapest path of any map, are legal: they have the same weights. Where every weight
-    is 0 (for ``em.Rejection`` without a hit) ``possible`` is False and the marginals are the prior.
-    Cost: O(height * width) per sample and sweep over the map, about 6 sweeps; memory constant in the samples.
+    Labels that are no path, or no cheapest path of any map, are allowed, and have the same weights. Where every weight
+    is 0 (for ``em.Rejection`` without a hit) ``possible`` is False and the marginals are the prior. Deterministic given
+    the seeds. Cost: O(height * width) per sample and sweep over the map, about 6 sweeps. Memory constant in the samples.
+
+    Raises TypeError and ValueError for sizes, costs or a score that are not allowed.
 
     >>> import torch, emnesy_gpu as em
     >>> problem = em.ShortestPath(3, 3)
-    >>> z = torch.tensor([[0, 4, 0], [0, 4, 0], [0, 0, 0]])               # grass round a wall of rock
+    >>> z = torch.tensor([[0, 4, 0], [0, 4, 0], [0, 0, 0]])               # a wall of rock in grass
     >>> problem.label(z).tolist()
     [[1, 0, 0], [1, 0, 0], [0, 1, 1]]
     >>> logits = 2.0 * torch.nn.functional.one_hot(z, 5)[None]
@@ -99,8 +109,10 @@ class ShortestPath(Problem):
     def label(self, z: Tensor, start: Cell = None, goal: Cell = None) -> Tensor:
         """The cheapest path of every map: int64 [..., height, width] -> uint8 mask of the same shape.
 
-        start, goal: (row, column), or integers [..., 2] with one of them for each map; by default the first and the
-        last cell. If either is given, the ends are marked in the mask as by ``with_ends``.
+        Args:
+            z: the class of every cell.
+            start, goal: (row, column) for all maps, or integers [..., 2] with one of them for each map; None for the
+                first and the last cell. If either is given, the mask has marked ends: see ``with_ends``.
 
         Raises TypeError and ValueError for a wrong dtype or shape and for classes or cells that do not exist.
         """
@@ -112,10 +124,10 @@ class ShortestPath(Problem):
         return mask if start is None and goal is None else self.with_ends(mask, start, goal)
 
     def cheapest_path(self, costs: Tensor, start: Cell = None, goal: Cell = None) -> Tensor:
-        """The same for maps of any costs, float [..., height, width], say those that a net predicts.
+        """The cheapest path on maps of any costs, such as a net predicts: float [..., height, width] -> uint8 mask.
 
-        They are rounded to multiples of the largest one of their map divided by about 2^31 / (height * width), and
-        negative ones count as 0.
+        Costs are rounded to multiples of the largest cost of their map divided by about 2^31 / (height * width).
+        Negative costs count as 0. Ends and errors: as for ``label``, but the mask has no marked ends.
         """
         checks.is_tensor("costs", costs)
         checks.has_dtype("costs", costs, checks.FLOAT_DTYPES)
@@ -127,11 +139,17 @@ class ShortestPath(Problem):
         return mask.view(costs.shape)
 
     def with_ends(self, mask: Tensor, start: Cell = None, goal: Cell = None) -> Tensor:
-        """The same paths with marked ends: uint8 [..., height, width], 1 on the path, +2 at its start, +4 at its goal.
+        """Labels with marked ends, uint8 [..., height, width]: 1 on the path, +2 at its start, +4 at its goal.
 
-        For paths between other cells than the corners; every engine takes start and goal of a row from its label. A
-        piece of the path of a map is the path between its own ends, ties included, so that a window of a large map
-        that holds a piece, with its ends marked, is a row of a smaller problem.
+        Every engine reads the start and the goal of a row from its label. A piece of a cheapest path is the cheapest
+        path between its own ends, ties included. So a window of a large map that holds a piece, with marked ends, is a
+        row of a smaller problem.
+
+        Args:
+            mask: integers [..., height, width], 0 and 1.
+            start, goal: as for ``label``.
+
+        Raises TypeError and ValueError for a wrong dtype or shape and for values or cells that do not exist.
         """
         self._check_symbols("mask", mask, n_values=2)
         cells = mask.reshape(-1, self.height * self.width).to(torch.uint8)
@@ -141,9 +159,10 @@ class ShortestPath(Problem):
         return cells.view(mask.shape)
 
     def path_cost(self, label: Tensor, z: Tensor) -> Tensor:
-        """What the cells of a path (a label, with or without marked ends) cost on a map z: int64 [...], in tenths.
+        """The cost of a path, a label with or without marked ends, on a map z: int64 [...], in tenths.
 
-        A path is optimal where this equals the cost of ``label(z)``: the metric "cost optimality".
+        A path is optimal where this equals the cost of ``label(z)``: the metric "cost optimality". Raises TypeError and
+        ValueError for a wrong dtype or shape and for values out of range.
         """
         self._check_symbols("label", label, n_values=8)
         self._check_symbols("z", z)
@@ -168,7 +187,9 @@ class ShortestPath(Problem):
         self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool, rao_blackwell: bool
     ) -> Weighted:
         if settings.scope == "local":
-            raise ValueError('shortest paths take samples with scope "global" only')
+            raise ValueError(
+                'em.ShortestPath takes samples with scope "global" only, got "local": a path depends on all cells'
+            )
         results = torch.ops.emnesy_gpu.grid_paths_posterior(
             logits,
             label,
@@ -203,17 +224,18 @@ class ShortestPath(Problem):
 
     @staticmethod
     def _parts(facts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The mask uint8 [batch, N], start and goal int32 [batch]."""
+        """Split facts [batch, N + 2] into the mask uint8 [batch, N], start and goal int32 [batch]."""
         return facts[:, :-2].to(torch.uint8), facts[:, -2].to(torch.int32), facts[:, -1].to(torch.int32)
 
     def _agreeing_cells(self, z: Tensor, facts: Tensor) -> Tensor:
-        """On both of path and label or on none: from z [samples, batch, height, width], facts of batch labels."""
+        """Number of cells [samples, batch] on both path and label or on neither; z [samples, batch, height, width]."""
         mask, start, goal = self._parts(facts)
         maps = self._integer_costs(z.device)[z].flatten(0, 1)
         paths, _ = torch.ops.emnesy_gpu.grid_paths_shortest_path(maps, start.repeat(len(z)), goal.repeat(len(z)))
         return (paths.view(*z.shape[:2], -1) == mask).sum(-1)
 
     def _integer_costs(self, device: torch.device) -> Tensor:
+        """The cost of each class as the kernels take it, int32 [K] on a device, copied there once."""
         if device not in self._keys:
             self._keys[device] = self._keys[torch.device("cpu")].to(device)
         return self._keys[device]
@@ -229,7 +251,7 @@ class ShortestPath(Problem):
             raise ValueError(f"{name} must hold values in 0..{n_values - 1}, got {got}")
 
     def _cell(self, name: str, cell: Cell, maps: Tensor, default: int) -> Tensor:
-        """Numbers of cells in reading order, int32 [number of maps]."""
+        """The number of the cell in reading order for each map, int32 [maps]; by default the first or last cell."""
         if cell is None:
             cell = (0, 0) if default == 0 else (self.height - 1, self.width - 1)
         cell = torch.as_tensor(cell, device=maps.device)
@@ -243,7 +265,7 @@ class ShortestPath(Problem):
 
 
 def rounded_costs(costs: Tensor) -> Tensor:
-    """Positive integers in proportion to the costs of each map, int32 [..., height, width]; sums stay below 2^31."""
+    """The costs of each map as proportional positive integers, int32 [..., height, width], whose sum is below 2^31."""
     costs = costs.detach().double().clamp_min(0.0)
     largest = costs.amax((-2, -1), keepdim=True)
     levels = (2**31 - 1) // (costs.shape[-2] * costs.shape[-1])
@@ -251,9 +273,9 @@ def rounded_costs(costs: Tensor) -> Tensor:
 
 
 def _integer_costs(costs: tuple[float, ...], n_cells: int) -> tuple[int, list[int]]:
-    """What a tenth is in the integer costs of the kernels, and those of the classes, all of them positive.
+    """The unit, which is a tenth in the integer costs of the kernels, and the positive integer cost of each class.
 
-    Without cells of cost 0 they are tenths. With them a tenth is more than the number of cells and 0 becomes 1.
+    Without classes of cost 0 the unit is 1. With them it exceeds the number of cells, and a cost of 0 becomes 1.
     """
     if not 2 <= len(costs) <= MAX_VALUES:
         raise ValueError(f"costs must have 2..{MAX_VALUES} entries, got {len(costs)}")

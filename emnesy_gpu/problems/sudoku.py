@@ -7,6 +7,7 @@ from math import isqrt
 from emnesy_gpu.problems.all_different import AllDifferent
 
 SIZES = (4, 9, 16)
+"""Squares, for the boxes, of at most as many values as all-different factors take."""
 
 
 class Sudoku(AllDifferent):
@@ -15,11 +16,12 @@ class Sudoku(AllDifferent):
     Size 4 has 288 valid boards: inference is exact by default, and so are samples and the most probable board.
     Sizes 9 and 16 take loopy belief propagation with one all-different factor per row, column and box (see
     ``em.BeliefPropagation``). A printed puzzle is a board whose given cells have hard zeros (-inf logits) for every
-    other symbol. Task: Visual Sudoku of EM-NeSy (arXiv 2606.14463), where a net reads the cells.
+    other symbol. Equations, costs and errors: see ``em.AllDifferent``. Source: Visual Sudoku of EM-NeSy (arXiv
+    2606.14463), where a net reads the cells.
 
     Args:
         size: 4, 9 or 16.
-        constraints: what ``em.ABC`` counts as satisfied: "groups" (27 on 9x9) or "pairs" of cells (810).
+        constraints: what ``em.ABC`` counts: "groups" (27 on 9x9), or "pairs" of cells that must differ (810).
 
     Attributes:
         latent_shape: ``(size, size)``.
@@ -49,7 +51,7 @@ class Sudoku(AllDifferent):
 
 
 def _groups(size: int) -> list[tuple[int, ...]]:
-    """Rows, then columns, then boxes, of cells numbered in reading order."""
+    """The cells of all rows, then columns, then boxes; cells are numbered in reading order."""
     side = isqrt(size)
     rows = [tuple(size * row + column for column in range(size)) for row in range(size)]
     columns = [tuple(size * row + column for row in range(size)) for column in range(size)]
