@@ -1,4 +1,4 @@
-"""E-step strategies: how a posterior is computed for a problem that allows it."""
+"""Engines, the strategies of the E-step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENGINES: dict[str, type[Engine[Any]]] = {
     "rejection": Rejection,
     "map": MAP,
 }
-"""Name on the command line -> engine; best first, the order in which an engine is chosen when the caller names none."""
+"""Name on the command line -> engine, best first: ``choose_engine`` takes the first that supports the problem."""
 
 __all__ = [
     "ABC",
@@ -41,16 +41,18 @@ __all__ = [
 
 
 def choose_engine(problem: Problem, engine: Engine[Any] | None) -> Engine[Any]:
-    """The given engine; or the first of ``ENGINES`` that supports the problem, where none is given.
+    """Return the engine if it supports the problem; for None, the first of ``ENGINES`` that does.
 
-    Raises UnsupportedEngineError where the pair makes no sense, TypeError for what is no engine.
+    Raises UnsupportedEngineError if it does not, and TypeError for what is no engine.
     """
     if engine is None:
         for cls in ENGINES.values():
             candidate = cls()
             if candidate.supports(problem):
                 return candidate
-        raise UnsupportedEngineError(f"no engine works for {problem!r}")
+        raise UnsupportedEngineError(
+            f"no engine works for {problem!r}: its class has no method that an engine asks for"
+        )
     if not isinstance(engine, Engine):
         raise TypeError(f"engine must be an Engine such as em.Exact(), or None, got {engine!r}")
     if not engine.supports(problem):

@@ -1,4 +1,4 @@
-"""Approximate Bayesian computation: samples from the prior, weighted by the constraints that they satisfy."""
+"""The engine of approximate Bayesian computation: it weights samples from the prior by satisfied constraints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from emnesy_gpu.inference.results import Weighted
 from emnesy_gpu.inference.settings import SamplingSettings
 
 WEIGHTINGS = ("fraction", "exponential")
+"""How a weight depends on the number of satisfied constraints."""
+
 SCOPES = ("global", "local")
+"""Which constraints weight a symbol of a sample: all of them, or those that touch it."""
 
 
 @runtime_checkable
@@ -22,13 +25,13 @@ class WeightedProblem(Protocol):
     """What ``em.ABC`` and ``em.Rejection`` ask of a problem."""
 
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
-        """Marginals from samples of the prior, weighted by the constraints that they satisfy.
+        """Estimate marginals from samples of the prior, weighted by the constraints that they satisfy.
 
         Args:
             logits: float [batch, *latent_shape, cardinality], detached; -inf is a hard zero.
             label: int64 [batch, *label_shape].
-            settings: samples, weighting (None is the problem's own), sharpness, scope, target_ess, seed and first_row:
-                the engine.
+            settings: the engine, with samples, weighting (None for the one that suits the problem), sharpness, scope,
+                target_ess, seed and first_row.
             check: raise ValueError for values of logits and label that are not allowed.
 
         Returns:
@@ -47,7 +50,10 @@ class RaoBlackwellProblem(Protocol):
     def rao_blackwell_marginals(
         self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool
     ) -> Weighted:
-        """The same as ``weighted_marginals``, where every sample votes for all values of every symbol."""
+        """Estimate marginals from samples of the prior, each of which counts for all values of every symbol.
+
+        Arguments, result and errors: as for ``WeightedProblem.weighted_marginals``.
+        """
         ...
 
 
@@ -62,37 +68,42 @@ class ABC(Engine[WeightedProblem]):
 
     Constraints are the groups or the pairs of ``em.Sudoku``, the digits of the sum of ``em.Addition``, the cells of two
     paths for ``em.ShortestPath``, and whatever ``em.BlackBox`` counts. Given label 0 ("not all constraints hold") the
-    weight is 1 where that is true and else 0. The bias of q is O(1 / S) and its variance about q (1 - q) / ESS, with
-    ESS = (sum w)^2 / sum w^2. Weights are relative to the best sample, so that none underflows however sharp they are.
+    weight is 1 where that is true, otherwise 0. The bias of q is O(1 / S) and its variance about q (1 - q) / ESS, with
+    the effective sample size ESS = (sum w)^2 / sum w^2. Weights are relative to the best sample, so that the largest
+    never underflows.
 
     Args:
-        samples: S, per row, at least 1.
+        samples: the number of samples S per row, at least 1.
         weighting: "fraction" or "exponential"; None takes the one that suits the problem: "exponential" for
             ``em.ShortestPath``, "fraction" for all others.
-        sharpness: at least 0; how much a violated constraint counts.
-        scope: "global" weighs a sample by all constraints; "local" weighs every symbol by the constraints that touch
-            it alone, which has a much larger ESS and another limit: other symbols are not conditioned on.
-        target_ess: sets the sharpness of every row to the largest one (at most 2**20) with this ESS; 0 where even
-            2**-10 is too sharp. ``sharpness`` is ignored.
+        sharpness: how much a violated constraint counts, at least 0.
+        scope: "global" weights a sample by all constraints. "local" weights each of its symbols by the constraints that
+            touch it, which has a much larger ESS and another limit: a symbol is not conditioned on the constraints of
+            other symbols. For ``em.Sudoku`` and ``em.AllDifferent``.
+        target_ess: an ESS in (0, samples] that replaces ``sharpness``: every row takes the largest sharpness (2**-10 to
+            2**20) with at least this ESS, or 0 where there is none.
         seed: 0..2**63-1. Equal seeds give equal samples: pass another one for every training step.
         first_row: the global index of row 0, for batches that are parts of a larger one.
-        rao_blackwell: let every sample vote for all values of every symbol, each with the weight that the sample would
-            have after that single change: q_i(v) ~ p_i(v) sum_t w(z_t with z_i = v). Less variance for the same
-            samples, and no value that none of them holds is lost. For ``em.ShortestPath`` with weighting
-            "exponential", at about the cost of a sample per cell of its path; the work is done on the CPU, for CUDA
-            tensors too. ``ess`` is that of the samples as drawn.
+        rao_blackwell: let every sample count for all values of every symbol, each with the weight that the sample would
+            have after that single change: q_i(v) ~ p_i(v) sum_t w(z_t with z_i = v). The variance is lower, and values
+            that no sample has are not lost. For ``em.ShortestPath`` with score "cells" and weighting "exponential", at
+            about the cost of one further sample per cell of its path; the work is done on the CPU, for CUDA tensors
+            too. ``ess`` is that of the samples as drawn.
         kernel: the earlier name of ``weighting``.
 
     ``log_evidence`` is the log of the mean weight, an estimate of log E[w(z)]; that is at least log p(y | x) and tends
-    to it as the sharpness grows. With scope "local" it is the mean over the symbols of that log, of local weights.
-    ``possible`` is False where every weight is 0; this says nothing certain about the label. ``info``: ``ess`` (with
-    scope "local" the least over the symbols), ``sharpness``, ``acceptance`` (the share of samples that have the
-    label), all [batch].
+    to it as the sharpness grows. With scope "local" it is the mean over the symbols of the log of their mean weight.
+    ``possible`` is False where every weight is 0; this does not prove that the label is impossible. ``info``, all
+    [batch]: ``ess`` (with scope "local" the least over the symbols), ``sharpness``, ``acceptance`` (the share of
+    samples that have the label).
 
     Random words: Philox-4x32-10 keyed by the seed, one 31-bit word for each (row, sample, symbol), compared with
-    thresholds that are integers too. Probabilities are thereby rounded to multiples of 2**-31, and the samples are the
-    same on every back end, whatever the batch split. Cost: O(S * N * (K + groups per symbol)) per row in one pass over
-    the samples, two where ``target_ess`` is set or the best sample is far from satisfying all; memory constant in S.
+    integer thresholds. So probabilities are rounded to multiples of 2**-31, and the samples are the same on every back
+    end, whatever the batch split. Cost: O(S * N * (K + groups per symbol)) per row in one pass over the samples, two
+    where ``target_ess`` is set or the best sample is far from satisfying all constraints; memory constant in S.
+
+    Raises TypeError and ValueError for settings out of range; ``em.posterior`` raises ValueError or
+    UnsupportedEngineError for a scope or ``rao_blackwell`` that the problem does not support.
 
     >>> import torch, emnesy_gpu as em
     >>> problem = em.AllDifferent([(0, 1, 2)], n_variables=3, cardinality=3)
@@ -129,7 +140,7 @@ class ABC(Engine[WeightedProblem]):
         if not 0.0 <= self.sharpness < float("inf"):
             raise ValueError(f"sharpness must be a finite number >= 0, got {self.sharpness!r}")
         if self.target_ess is not None and not 0.0 < self.target_ess <= self.samples:
-            raise ValueError(f"target_ess must lie in (0, samples], got {self.target_ess!r}")
+            raise ValueError(f"target_ess must lie in (0, samples] = (0, {self.samples}], got {self.target_ess!r}")
 
     def infer(self, problem: WeightedProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         weighted = self._weighted(problem, logits, label, check)

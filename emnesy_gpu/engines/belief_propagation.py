@@ -1,4 +1,4 @@
-"""Loopy belief propagation."""
+"""The engine of loopy belief propagation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from emnesy_gpu.inference.results import Beliefs
 from emnesy_gpu.inference.settings import LoopySettings
 
 SCHEDULES = ("serial", "flooding")
+"""Orders in which the messages of a sweep are renewed."""
+
 FACTORS = ("all_different", "pairwise")
+"""What a factor constrains: a whole group, or a pair of its members."""
+
 CONVERGED = 1e-4
-"""The change of a message below which it counts as settled, where no tolerance is given."""
+"""The change of a message entry (a probability) below which a row counts as converged, where no tolerance is given."""
 
 
 @runtime_checkable
@@ -23,16 +27,16 @@ class LoopyProblem(Protocol):
     """What ``em.BeliefPropagation`` asks of a problem."""
 
     def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
-        """Beliefs after some sweeps of messages.
+        """Approximate marginals by sweeps of messages.
 
         Args:
             logits: float [batch, *latent_shape, cardinality], detached; -inf is a hard zero.
             label: int64 [batch, *label_shape].
-            settings: iterations, damping, schedule, factors and tolerance: the engine.
+            settings: the engine, with iterations, damping, schedule, factors and tolerance.
             check: raise ValueError for values of logits and label that are not allowed.
 
         Returns:
-            ``Beliefs``: marginals with the Bethe estimate of the evidence, sweeps done and the last change.
+            ``Beliefs``: marginals with the Bethe estimate of the evidence, the number of sweeps and the last change.
 
         Raises ValueError for settings that the problem does not know.
         """
@@ -43,24 +47,29 @@ class LoopyProblem(Protocol):
 class BeliefPropagation(Engine[LoopyProblem]):
     """Sum-product messages on a graph with cycles: approximate marginals, and the Bethe estimate of the evidence.
 
-    Every sweep updates the messages of all factors, m_{f->i}(v) = sum over the other members of f of the product of
-    their incoming beliefs, and the marginals are q_i(v) ~ p_i(v) prod_f m_{f->i}(v). Exact where the factors form a
-    tree. On Sudoku 9x9 with a net that is right in 7 of 10 cells, 3 to 5 serial sweeps give the best beliefs; with a
-    net that knows little, beliefs become overconfident with more sweeps. A source of the Bethe estimate: Yedidia,
-    Freeman, Weiss, "Constructing free-energy approximations" (2005).
+    Every sweep updates the messages of all factors, m_{f->i}(v) ~ sum over values of the other members of f, with v at
+    i allowed by f, of prod_j n_{j->f}(z_j), from the messages n_{i->f}(v) ~ p_i(v) prod_{g != f} m_{g->i}(v). The
+    marginals are q_i(v) ~ p_i(v) prod_f m_{f->i}(v), exact where the factors form a tree. On Sudoku 9x9 with a net that
+    is right in 7 of 10 cells, 3 to 5 serial sweeps give the best beliefs; with a net that knows little, beliefs become
+    overconfident with more sweeps. Source: Yedidia, Freeman, Weiss, "Constructing free-energy approximations and
+    generalized belief propagation algorithms" (2005).
 
     Args:
         iterations: sweeps, at least 0.
-        damping: share of the old message that a new one keeps, in [0, 1).
+        damping: the share of the old message in the new one, in [0, 1).
         schedule: "serial" updates runs of disjoint groups one after the other (rows, columns, boxes) and converges
-            where "flooding", all messages at once, may oscillate.
-        factors: "all_different": one factor a group, exact within it; "pairwise": one factor a pair, weaker.
-        tolerance: a row stops when no message entry (a probability) changes by as much; 0 never stops early.
+            where "flooding", which updates all messages at once, may oscillate.
+        factors: "all_different" has one factor per group, exact within it; "pairwise" has one per pair, a weaker
+            approximation.
+        tolerance: a row stops once every message entry (a probability) changes by less; 0 never stops early.
 
-    ``info``: ``iterations`` (sweeps done, [batch]), ``change`` (the largest change of a message entry in the last
-    sweep), ``converged`` (change below the tolerance, or below 1e-4 where that is 0). Deterministic. A contradiction
-    that the messages run into gives possible False; not every impossible row is found. Cost: for a group of k
-    symbols with K values O(K 2^K) a sweep, O(K) for a pair.
+    ``info``, all [batch]: ``iterations`` (sweeps done), ``change`` (the largest change of a message entry in the last
+    sweep), ``converged`` (change below the tolerance, or below 1e-4 where that is 0). Where the messages meet a
+    contradiction, ``possible`` is False; not every impossible label is found. Deterministic. Cost per sweep: O(K 2^K)
+    for a group of symbols with K values, O(K) for a pair.
+
+    Raises TypeError and ValueError for settings out of range; ``em.posterior`` raises ValueError if a problem has too
+    many values for all-different factors.
 
     >>> import torch, emnesy_gpu as em
     >>> board = torch.arange(9).view(3, 3)

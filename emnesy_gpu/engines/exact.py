@@ -1,4 +1,4 @@
-"""Exact posterior marginals."""
+"""The engine of exact inference."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from emnesy_gpu.problems import Problem
 
 @runtime_checkable
 class ExactProblem(Protocol):
-    """What ``em.Exact`` asks of a problem. ``Problem.tractable`` says whether it can at its size."""
+    """What ``em.Exact`` asks of a problem; a problem that is not ``tractable`` is never asked."""
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
-        """Exact marginals and evidence.
+        """Compute exact marginals and evidence.
 
         Args:
             logits: float [batch, *latent_shape, cardinality], detached; -inf is a hard zero.
@@ -24,8 +24,8 @@ class ExactProblem(Protocol):
             check: raise ValueError for values of logits and label that are not allowed.
 
         Returns:
-            ``Marginals``: probabilities like the logits (float32, or float64 for float64 logits), the prior where the
-            label is impossible; log p(y | x) [batch], -inf there; possible [batch].
+            ``Marginals``: probabilities of the shape of the logits, float32 (float64 for float64 logits), the prior
+            where the label is impossible; log p(y | x) [batch], -inf there; possible, bool [batch].
         """
         ...
 
@@ -33,8 +33,10 @@ class ExactProblem(Protocol):
 class Exact(Engine[ExactProblem]):
     """Exact marginals and evidence: q_i(v) = p(z_i = v | y, x), log_evidence = log p(y | x).
 
-    Deterministic. By sum-product on the carry chain for ``em.Addition``; over a list of the assignments for
-    ``em.AllDifferent`` (``em.Sudoku(4)``) and ``em.BlackBox``, where they are few enough.
+    It runs sum-product on the carry chain for ``em.Addition``, and sums over a list of assignments for
+    ``em.AllDifferent`` (``em.Sudoku(4)``) and ``em.BlackBox``, where these are few enough. Impossible labels give the
+    prior. Deterministic. Cost: see the problem. With exact marginals EM follows the gradient of log p(y | x): EM-NeSy
+    (arXiv 2606.14463), Theorem 3.1.
 
     >>> import torch, emnesy_gpu as em
     >>> problem = em.Addition(n_digits=1)

@@ -1,4 +1,4 @@
-"""Hard EM: the posterior collapsed onto the jointly most probable assignment."""
+"""The engine of hard EM, which puts the posterior on the jointly most probable assignment."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from emnesy_gpu.problems import Problem
 
 @runtime_checkable
 class MapProblem(Protocol):
-    """What ``em.MAP`` asks of a problem. ``Problem.map_tractable`` says whether it can at its size."""
+    """What ``em.MAP`` asks of a problem; a problem that is not ``map_tractable`` is never asked."""
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
-        """The jointly most probable assignment with the label, or what a search arrives at.
+        """Find the jointly most probable assignment with the label, exactly or by a search.
 
         Args:
             logits: float [batch, *latent_shape, cardinality], detached; -inf is a hard zero.
@@ -25,7 +25,7 @@ class MapProblem(Protocol):
             check: raise ValueError for values of logits and label that are not allowed.
 
         Returns:
-            ``MapAssignment``. In rows that are not possible the assignment is any, with values in range.
+            ``MapAssignment``. Rows that are not possible may have any assignment, with values in range.
         """
         ...
 
@@ -33,9 +33,11 @@ class MapProblem(Protocol):
 class MAP(Engine[MapProblem]):
     """One-hot marginals at z* = argmax_z p(z | y, x), the jointly most probable assignment.
 
-    ``log_evidence`` is log p(z* | x), a lower bound of log p(y | x). ``info["assignment"]`` holds z*, int64
-    [batch, *latent_shape], and ``info["valid"]`` [batch] whether z* has the label: always, where the search is exact
-    and the label possible. Deterministic, ties included: see the problem. Impossible labels give the prior.
+    ``log_evidence`` is log p(z* | x), a lower bound of log p(y | x) where z* has the label. ``info["assignment"]`` holds
+    z*, int64 [batch, *latent_shape], and ``info["valid"]``, bool [batch], whether z* has the label: always, where the
+    search is exact and the label possible. Exact but for ``em.AllDifferent`` with too many assignments to list, where
+    max-product belief propagation and decimation search. Impossible labels give the prior. Deterministic, ties included:
+    see the problem. Cost: as for the marginals of the problem. This is the hard EM of EM-NeSy (arXiv 2606.14463).
 
     >>> import torch, emnesy_gpu as em
     >>> problem, logits = em.Addition(n_digits=1), torch.zeros(1, 2, 1, 10)

@@ -1,4 +1,4 @@
-"""Rejection sampling: samples from the prior, of which those are kept that have the label."""
+"""The engine of rejection sampling: it keeps the samples from the prior that have the label."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ class Rejection(Engine[WeightedProblem]):
     samples, divided by the estimate of p(y | x).
 
     Args:
-        samples: per row, at least 1.
+        samples: samples per row, at least 1.
         seed: 0..2**63-1. Equal seeds give equal samples: pass another one for every training step.
         first_row: the global index of row 0, for batches that are parts of a larger one.
 
     ``log_evidence`` is log(hits / samples). Without a hit it is -inf, ``possible`` is False and the marginals are the
-    prior. ``info``: ``acceptance`` [batch], hits / samples. Random words, cost and memory: as for ``em.ABC``.
+    prior. ``info``: ``acceptance`` [batch], hits / samples. Random words, cost, memory and errors: as for ``em.ABC``.
+    Source: REINFORCE is Williams, "Simple statistical gradient-following algorithms" (1992).
 
     >>> import torch, emnesy_gpu as em
     >>> problem = em.Addition(n_digits=1)
@@ -43,7 +44,7 @@ class Rejection(Engine[WeightedProblem]):
 
     asks = WeightedProblem
 
-    # The other settings of weighted samples: only samples that have the label count, all of them alike.
+    # The other settings that problems read: samples that have the label have weight 1, all others 0.
     weighting: ClassVar[str] = "exact"
     sharpness: ClassVar[float] = 1.0
     scope: ClassVar[str] = "global"
