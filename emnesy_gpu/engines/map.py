@@ -33,11 +33,11 @@ class MapProblem(Protocol):
 class MAP(Engine[MapProblem]):
     """One-hot marginals at z* = argmax_z p(z | y, x), the jointly most probable assignment.
 
-    ``log_evidence`` is log p(z* | x), a lower bound of log p(y | x) where z* has the label. ``info["assignment"]`` holds
-    z*, int64 [batch, *latent_shape], and ``info["valid"]``, bool [batch], whether z* has the label: always, where the
-    search is exact and the label possible. Exact but for ``em.AllDifferent`` with too many assignments to list, where
-    max-product belief propagation and decimation search. Impossible labels give the prior. Deterministic, ties included:
-    see the problem. Cost: as for the marginals of the problem. This is the hard EM of EM-NeSy (arXiv 2606.14463).
+    ``log_evidence`` is log p(z* | x), a lower bound of log p(y | x) where z* has the label. ``info["assignment"]`` is
+    z*, int64 [batch, *latent_shape], and ``info["valid"]``, bool [batch], says whether z* has the label. The search is
+    exact, except for ``em.AllDifferent`` with too many assignments to list, which takes max-product belief propagation
+    and decimation. Impossible labels give the prior. Deterministic, ties included. Cost: about that of marginals; see
+    the problem. This is the hard EM of EM-NeSy (arXiv 2606.14463).
 
     >>> import torch, emnesy_gpu as em
     >>> problem, logits = em.Addition(n_digits=1), torch.zeros(1, 2, 1, 10)

@@ -73,7 +73,8 @@ class ShortestPath(Problem):
 
     Labels that are no path, or no cheapest path of any map, are allowed, and have the same weights. Where every weight
     is 0 (for ``em.Rejection`` without a hit) ``possible`` is False and the marginals are the prior. Deterministic given
-    the seeds. Cost: O(height * width) per sample and sweep over the map, about 6 sweeps. Memory constant in the samples.
+    the seeds. Cost: O(height * width) per sample and sweep over the map, with about 6 sweeps; memory constant in the
+    samples.
 
     Raises TypeError and ValueError for sizes, costs or a score that are not allowed.
 
