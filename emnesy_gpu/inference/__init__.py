@@ -1,1 +1,1 @@
-"""What the posteriors of several problems share: results, weights, samples, chains, labels."""
+"""Inference that several problems share: results, weighted samples, chains, and posteriors given a label."""

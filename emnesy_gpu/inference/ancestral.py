@@ -8,15 +8,17 @@ from torch import Tensor
 from emnesy_gpu.philox import MASK, philox_words
 
 LISTED_AT_A_TIME = 1 << 22
-"""Booleans that are held at a time, one for each sample and listed assignment."""
+"""Booleans that are held at a time, one for each sample, row and listed assignment."""
 
 
 def sample_invalid(logits: Tensor, assignments: Tensor, n_samples: int, seed: int, rows: Tensor) -> Tensor:
-    """z ~ p(z | not valid), int64 [n_samples, batch, N], symbol by symbol; logits [batch, N, K], rows int64 [batch].
+    """Draw exact samples z ~ p(z | not valid), int64 [n_samples, batch, N], symbol by symbol.
 
-    p(z_i = v | z_<i, not valid) is proportional to p_i(v) (1 - V), with V the probability that the symbols after i
+    p(z_i = v | z_<i, not valid) is proportional to p_i(v) (1 - V), where V is the probability that the symbols after i
     complete (z_<i, v) to one of the assignments. The draw of symbol i takes the first word of the Philox counter
-    (i, sample, row). Where nothing but valid assignments has positive probability, the symbols follow their prior.
+    (i, sample, row). Where only valid assignments have positive probability, the symbols follow their prior.
+
+    logits: [batch, N, K]. assignments: all valid ones, [M, N]. rows: int64 [batch], the global indices of the rows.
     """
     step = max(1, LISTED_AT_A_TIME // max(1, len(assignments) * len(logits)))
     parts = [
@@ -49,7 +51,7 @@ def _some_samples(logits: Tensor, assignments: Tensor, samples: Tensor, seed: in
 
 
 def _first_above(weights: Tensor, uniform: Tensor) -> Tensor:
-    """The first index whose running sum exceeds uniform times the total; never one of weight 0."""
+    """The first index whose running sum of weights exceeds uniform times their total; its weight is not 0."""
     running = weights.cumsum(-1)
     above = (running > uniform[..., None] * running[..., -1:]) & (weights > 0)
     last = weights.shape[-1] - 1 - (weights > 0).flip(-1).int().argmax(-1)

@@ -1,4 +1,4 @@
-"""Annealed Gibbs chains: how the penalty grows, what it multiplies, and the evidence that follows from it."""
+"""Annealing of Gibbs chains: the factors of a growing penalty, and the evidence that follows from them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from torch import Tensor, float32, float64
 from emnesy_gpu.inference.results import result_dtype
 
 LARGEST_LOG_RATIO = 40.0
-"""Priors and penalties below exp(-40) of the largest are cut off, so that no product of the two underflows."""
+"""Log ratio at which priors and factors of penalties are cut off, so that no product of the two underflows."""
 
 
 def annealing_sweeps(sweeps: int) -> int:
-    """The sweeps over which the penalty grows: the first half, and at least one."""
+    """The number of sweeps over which the penalty grows: the first half, and at least one."""
     return max(sweeps // 2, 1)
 
 
 @functools.lru_cache(maxsize=64)
 def annealed_factors(sweeps: int, annealing: int, penalty: float, most_conflicts: int) -> Tensor:
-    """float32 [sweeps + 1, most_conflicts + 1]: exp(-penalty * conflicts), the penalty growing over the annealing.
+    """The factors exp(-penalty * conflicts) of each sweep, float32 [sweeps + 1, most_conflicts + 1].
 
-    The factor of n conflicts is the product, rounded in ascending order, of those of the powers of two that n is a sum
-    of, and at least exp(-40). Shared by all calls: not to be written to.
+    The penalty grows linearly from 0 over the first ``annealing`` sweeps. The factor of n conflicts is the product of
+    the factors of the powers of two in n, multiplied in ascending order, and at least exp(-40). The cache returns the
+    same tensor to all calls: do not write to it.
     """
     ramp = (torch.arange(sweeps + 1, dtype=float64) / annealing).clamp(max=1.0) * penalty
     conflicts = torch.arange(most_conflicts + 1)
@@ -36,16 +37,16 @@ def annealed_factors(sweeps: int, annealing: int, penalty: float, most_conflicts
 
 
 def relative_prior(symbols: Tensor) -> Tensor:
-    """float32 prior of each symbol divided by its largest entry; hard zeros and entries below exp(-40) are 0."""
+    """The prior of each symbol divided by its largest entry, float32; hard zeros and entries below exp(-40) are 0."""
     doubled = symbols.double()
     relative = (doubled - doubled.amax(-1, keepdim=True)).nan_to_num(nan=0.0, neginf=-math.inf)
     return torch.where(relative < -LARGEST_LOG_RATIO, 0.0, relative.exp()).to(float32).contiguous()
 
 
 def mean_conditionals(sums: Tensor, logits: Tensor) -> Tensor:
-    """Marginals [batch, N, K] from sums of conditionals over sweeps and chains: float32, or integers.
+    """Marginals [batch, N, K] from conditionals that are summed over sweeps and chains, float32 or integers.
 
-    Sums of float32 are divided in the dtype of the result, integers exactly to float64.
+    Sums of float32 are divided in the dtype of the result, sums of integers in float64.
     """
     dtype = result_dtype(logits)
     sums = sums.to(dtype) if sums.is_floating_point() else sums.double()
@@ -55,8 +56,8 @@ def mean_conditionals(sums: Tensor, logits: Tensor) -> Tensor:
 def annealed_evidence(conflicts: Tensor, penalty: float, sweeps: int) -> Tensor:
     """Log evidence by annealed importance sampling, float64 [batch].
 
-    conflicts: int64 [batch, chains], summed over annealing. From temperature s to s + 1 the log weight of a chain
-    changes by -penalty / annealing times the conflicts after sweep s.
+    conflicts: int64 [batch, chains], summed over the annealing. When the penalty grows after sweep s, the log weight of
+    a chain changes by -penalty / annealing times its conflicts at that moment.
     """
     step = penalty / annealing_sweeps(sweeps)
     return torch.logsumexp(conflicts.double() * -step, 1) - math.log(conflicts.shape[1])

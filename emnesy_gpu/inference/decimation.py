@@ -1,4 +1,4 @@
-"""The most probable valid assignment by max-product belief propagation and decimation."""
+"""A search for the most probable valid assignment, by max-product belief propagation and decimation."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 from emnesy_gpu.kernels.status import INVALID_LABEL
 
 SWEEPS = 10
-"""Of max-product belief propagation in a round."""
+"""Sweeps of max-product belief propagation in a round, at most."""
 
 CERTAIN = 0.999
-"""The belief above which a symbol is fixed."""
+"""The belief (a probability) above which a symbol is fixed."""
 
 TOLERANCE = 1e-3
 """The change of a message (a probability) below which a round stops its sweeps."""
@@ -22,11 +22,11 @@ TOLERANCE = 1e-3
 def decimate(
     kernels: ModuleType, symbols: Tensor, label: Tensor, groups: Tensor, phases: list[int]
 ) -> tuple[Tensor, Tensor]:
-    """An assignment int64 [batch, N] and the status [batch], whatever the label.
+    """Find an assignment int64 [batch, N] and the status uint8 [batch] of each row, as if all labels were 1.
 
     Each round takes max-product beliefs and fixes the symbols that are certain, and of the others the one with the
-    largest lead of its best value over the second; fixed symbols are hard zeros for the rest. At most N rounds. A row
-    that runs into a contradiction on the way is completed by its beliefs of the moment, and will not be valid.
+    largest lead of its best value over the second. A fixed symbol has hard zeros at all other values from then on.
+    There are at most N rounds. A row that meets a contradiction is completed by its current beliefs, and is not valid.
     """
     batch, n_variables, cardinality = symbols.shape
     open_symbols = torch.ones(batch, n_variables, dtype=torch.bool, device=symbols.device)

@@ -1,4 +1,4 @@
-"""Posteriors by annealed Gibbs chains for any problem that can tell how much of a label an assignment explains."""
+"""Posteriors by annealed Gibbs chains, for any problem that counts the constraints that an assignment satisfies."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.philox import MASK, philox_words
 
 UNIFORM_BITS = 23
-"""Bits of a uniform number: its product with a sum of at most 2^15 weights has 62 bits."""
+"""Bits of a uniform number, so that its product with a sum of at most 2^15 weights of 24 bits has at most 62."""
 
 LARGEST_LOG_PENALTY = 600.0
-"""Violations count up to this log weight: a product with a relative prior does not underflow in float64."""
+"""Largest total log penalty, so that the product of its factor and a relative prior does not underflow in float64."""
 
 
 class Sums(NamedTuple):
-    """What chains add up.
+    """The sums that chains produce.
 
-    conditionals: int64 [rows, N, K]. annealing: int64 [rows, chains], violations summed over the annealing.
-    final: int64 [rows, chains], violations at the end.
+    conditionals: int64 [rows, N, K], summed over the recorded sweeps and the chains.
+    annealing: int64 [rows, chains], violated constraints summed over the annealing.
+    final: int64 [rows, chains], violated constraints at the end.
     """
 
     conditionals: Tensor
@@ -37,18 +38,23 @@ class Sums(NamedTuple):
 
 
 Fused = Callable[[Tensor, Tensor, Tensor, ChainSettings], Sums]
-"""(relative prior float32 [rows, N, K], label, factors float64 [annealing + 1, n_constraints + 1], settings)."""
+"""A function that runs all sweeps in one kernel.
+
+It takes the relative prior float32 [rows, N, K], the label, the factors float64 [annealing + 1, n_constraints + 1] and
+the settings.
+"""
 
 
 def gibbs_marginals(
     logits: Tensor, label: Tensor, settings: ChainSettings, score: Score, fused: Fused | None = None
 ) -> Chains:
-    """Single-site Gibbs chains on p(z) ~ prior(z) exp(-penalty * violated constraints): see ``em.Gibbs``.
+    """Marginals from single-site Gibbs chains on p(z) ~ prior(z) exp(-penalty * violations): see ``em.Gibbs``.
 
-    A move scores all assignments that differ in one symbol alone. Weights, their running sums and the sums of
+    A move scores the assignments with all values of one symbol. Weights, their running sums and the sums of
     conditionals are integers, so that neither the order of additions nor the split into parts matters. Memory: a few
-    times SYMBOLS_AT_A_TIME symbols and weights, the sums [batch, N, K], and two integers per chain. fused: what runs
-    all sweeps in one kernel, if there is one.
+    times SYMBOLS_AT_A_TIME symbols and weights, the sums [batch, N, K], and two integers per chain.
+
+    fused: runs all sweeps in one kernel; None where there is no such kernel.
     """
     prior = relative_prior(logits.flatten(1, -2))
     if fused is not None:
@@ -64,14 +70,14 @@ def gibbs_marginals(
 
 
 def _factors(sweep: int, settings: ChainSettings, n_constraints: int) -> Tensor:
-    """The factors of 0 .. n_constraints violations in a sweep, float64."""
+    """The factors of 0 .. n_constraints violated constraints in a sweep, float64."""
     penalty = settings.penalty * min(sweep / annealing_sweeps(settings.sweeps), 1.0)
     violations = torch.arange(n_constraints + 1, dtype=float64)
     return (violations * -penalty).clamp_(min=-LARGEST_LOG_PENALTY).exp_()
 
 
 def _by_parts(prior: Tensor, label: Tensor, settings: ChainSettings, latent_shape: torch.Size, score: Score) -> Sums:
-    """Some rows at a time, and of these some chains at a time."""
+    """Run the chains in torch, for some rows at a time."""
     step = max(1, weighted_samples.SYMBOLS_AT_A_TIME // (max(prior.shape[1:]) * settings.chains))
     parts = []
     for row in range(0, max(len(prior), 1), step):
@@ -90,6 +96,7 @@ class _Rows(NamedTuple):
 
 
 def _some_rows(rows: _Rows, settings: ChainSettings, score: Score) -> Sums:
+    """Run the chains of some rows, some chains at a time."""
     total = torch.zeros_like(rows.prior, dtype=torch.int64)
     step, violations = max(1, weighted_samples.SYMBOLS_AT_A_TIME // max(rows.prior.shape[1:])), []
     for chain in range(0, settings.chains, step):
@@ -101,7 +108,7 @@ def _some_rows(rows: _Rows, settings: ChainSettings, score: Score) -> Sums:
 
 
 class _Block:
-    """Some chains of some rows; z int64 [chains, rows, N], prior float32 [N, K, 1, rows]."""
+    """The state of some chains of some rows: z int64 [chains, rows, N], prior float32 [N, K, 1, rows]."""
 
     def __init__(self, rows: _Rows, chains: range, settings: ChainSettings, score: Score) -> None:
         n_rows, n, k = rows.prior.shape
@@ -133,7 +140,7 @@ class _Block:
         return Sums(total.permute(2, 0, 1), before.T, self._violated(self.z).T)
 
     def _weights(self, i: int, factors: Tensor | None) -> Tensor:
-        """Weights of the values of symbol i given all others, int64 [K, chains, rows], the largest of them ONE."""
+        """Weights of the values of symbol i given all other symbols, int64 [K, chains, rows]; the largest is ONE."""
         relative = self.prior[i].expand(-1, *self.z.shape[:2])
         if factors is not None:
             violated = torch.cat([self._violated(self._with_values(i, part)) for part in self._split_values()])
@@ -144,21 +151,22 @@ class _Block:
         return self.values.split(max(1, weighted_samples.SYMBOLS_AT_A_TIME // max(1, self.z.numel())))
 
     def _with_values(self, i: int, values: Tensor) -> Tensor:
+        """The assignments with each of the values at symbol i, int64 [values, chains, rows, N]."""
         candidates = self.z.expand(len(values), *self.z.shape).clone()
         candidates[..., i] = values[:, None, None]
         return candidates
 
     def _violated(self, z: Tensor) -> Tensor:
-        """int64 [..., rows] from [..., rows, N]."""
+        """Number of violated constraints, int64 [..., rows], from z [..., rows, N]."""
         samples = z.view(prod(z.shape[:-2]), z.shape[-2], *self.latent_shape)
         satisfied = self.score.satisfied(samples, self.label)
         satisfied = weighted_samples.checked_score(satisfied, samples, self.score.n_constraints)
         return (self.score.n_constraints - satisfied).view(z.shape[:-1])
 
     def _uniforms(self) -> Iterator[Tensor]:
-        """For each sweep int64 [at least N, chains, rows] in 0 .. 2^UNIFORM_BITS - 1: the upper bits of the words.
+        """Yield for each sweep the uniform numbers int64 [N or more, chains, rows] in 0 .. 2^UNIFORM_BITS - 1.
 
-        Four symbols share the Philox counter (symbol // 4, chain * 2^16 + sweep, row).
+        They are upper bits of words. Four symbols share the Philox counter (symbol // 4, chain * 2^16 + sweep, row).
         """
         positions = torch.arange(-(-self.z.shape[-1] // 4), device=self.z.device)[:, None, None]
         sweeps = torch.arange(self.settings.sweeps + 1, device=self.z.device)

@@ -1,4 +1,4 @@
-"""From the posterior given "all constraints hold" (label 1) to the posterior given the label of each row."""
+"""The posterior given the label of each row, from the posterior given that all constraints hold (label 1)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 
 def surely_valid(label: Tensor) -> bool:
-    """Whether no row has label 0, where that can be told without waiting for a device."""
+    """Whether no row has label 0; False where the answer would synchronise a GPU."""
     return label.device.type == "cpu" and int(label.count_nonzero()) == label.shape[0]
 
 
@@ -19,8 +19,8 @@ def given_label(
     """Marginals, log evidence and status given the label, from those given that the row is valid.
 
     With Z = p(valid) and q = p(z_i = v | valid), a row with label 0 has p(z_i = v | invalid) =
-    (p(z_i = v) - Z q) / (1 - Z) and evidence 1 - Z. Of every symbol the entry that cancels most, its largest, is
-    what the others leave of 1 - Z. Nothing left at all means that no invalid assignment has positive probability.
+    (p(z_i = v) - Z q) / (1 - Z) and evidence 1 - Z. The largest entry of a symbol, where cancellation is worst, is
+    computed as 1 - Z less the other entries. If all entries are 0, no invalid assignment has positive probability.
     """
     if surely_valid(label):
         return valid, log_valid, status
@@ -49,8 +49,9 @@ def map_given_label(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Most probable assignment, log joint and status given the label, from those given that the row is valid.
 
-    The most probable invalid assignment holds one pair of equal values (pairs [2, P]: variables that must differ), and
-    every other symbol at its most probable one: the pair and value that give up least are taken, the first on ties.
+    The most probable invalid assignment has one pair of equal values (pairs [2, P]: variables that must differ), and
+    the most probable value at every other symbol. The pair and value that lose the least log probability are taken, the
+    first on ties.
     """
     if surely_valid(label):
         return z, log_joint, status

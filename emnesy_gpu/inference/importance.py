@@ -1,9 +1,9 @@
-"""Weights of samples from the number of constraints that they satisfy: thresholds, weightings, effective sample sizes.
+"""Importance weights of samples, by the number of constraints that they satisfy, and effective sample sizes.
 
 A score row r counts the samples by how many of its ``totals[r]`` constraints they satisfy. There is one row for all
 symbols, or one per symbol with the constraints that touch it. The last of its ``width`` columns is for the samples in
-which every constraint of the problem holds. All of it is float64 and a function of integer counts, so that equal
-counts give equal results.
+which every constraint of the problem holds. All results are float64 functions of integer counts, so that equal counts
+give equal results.
 """
 
 from __future__ import annotations
@@ -17,23 +17,28 @@ from emnesy_gpu.inference.results import result_dtype
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 WEIGHTINGS = ("fraction", "exponential", "exact")
-"""The last one keeps the samples that satisfy all constraints, and is what ``em.Rejection`` takes."""
+"""How the weight depends on the satisfied constraints; "exact", of ``em.Rejection``, is 1 for all of them, else 0."""
 
 WORD_BITS = 31
+"""Bits of a random word that decide a draw; the thresholds fit into int32."""
+
 ONE = (1 << 24) - 1
 """The largest integer weight. A block of 256 samples adds up to less than 2^32."""
 
 HEADROOM = 8.0 * math.log(2.0)
-"""How much the best log weight may lie below the one that integer weights are relative to: 16 bits are left."""
+"""Distance of the best log weight from the reference of integer weights at which 16 of their 24 bits are left."""
 
 SHARPNESS_EXPONENTS, BISECTIONS = (-10.0, 20.0), 25
+"""Base-2 logarithms of the least and the largest sharpness tried, and halvings of that range: to 1e-6."""
+
 NEG_INF, TINY = float("-inf"), 1e-300
+"""log 0, and a positive number that makes 0 / 0 a 0."""
 
 
 def thresholds(logits: Tensor) -> Tensor:
-    """int32 [..., K - 1] such that value v is drawn by thresholds[v - 1] < word <= thresholds[v], word in [0, 2^31).
+    """Thresholds int32 [..., K - 1] of a word in [0, 2^31): thresholds[v - 1] < word <= thresholds[v] draws value v.
 
-    The cumulative prior in float64, rounded to multiples of 2^-31. Hard zeros are never drawn.
+    They are the cumulative prior, rounded to multiples of 2^-31. Hard zeros are never drawn.
     """
     high = logits.amax(-1, keepdim=True).double()
     cumulative = (logits.double() - high).exp_().cumsum(-1)
@@ -42,7 +47,7 @@ def thresholds(logits: Tensor) -> Tensor:
 
 
 def exponents(weighting: str, totals: Tensor, width: int) -> Tensor:
-    """[rows, width]: the log weight at sharpness 1, to be multiplied by the sharpness; -inf for weight 0."""
+    """Log weights at sharpness 1, [rows, width], to be multiplied by the sharpness; -inf for weight 0."""
     satisfied = torch.arange(width, dtype=torch.float64, device=totals.device).repeat(len(totals), 1)
     satisfied[:, -1] = totals
     if weighting == "exact":
@@ -54,47 +59,48 @@ def exponents(weighting: str, totals: Tensor, width: int) -> Tensor:
 
 
 def invalid_exponents(like: Tensor) -> Tensor:
-    """The same for the label "not all constraints hold": weight 1 where it is true, else 0."""
+    """Exponents for the label "not all constraints hold": weight 1 where that is true, else 0."""
     result = torch.zeros_like(like)
     result[..., -1] = NEG_INF
     return result
 
 
 def log_weights(exponents: Tensor, sharpness: Tensor) -> Tensor:
-    """[batch, rows, width] from exponents [batch, rows, width] and sharpness [batch]."""
+    """Log weights [batch, rows, width] from exponents of that shape and sharpness [batch]."""
     return torch.where(exponents == NEG_INF, NEG_INF, exponents * sharpness[:, None, None])
 
 
 def best_seen(log_weights: Tensor, counts: Tensor) -> Tensor:
-    """[batch, rows, 1] the largest log weight of any sample, -inf where there is none."""
+    """The largest log weight of any sample, [batch, rows, 1]; -inf where there is none."""
     return log_weights.masked_fill(counts == 0, NEG_INF).amax(-1, keepdim=True)
 
 
 def relative_weights(log_weights: Tensor, relative_to: Tensor) -> Tensor:
-    """Weights divided by that of a log weight [batch, rows, 1] (1 where it is -inf); larger ones are cut off at 1."""
+    """Weights relative to a log weight [batch, rows, 1] (to 0 where it is -inf); larger ones are cut off at 1."""
     return (log_weights - relative_to.masked_fill(relative_to == NEG_INF, 0.0)).clamp_(max=0.0).exp_()
 
 
 def integer_weights(log_weights: Tensor, relative_to: Tensor) -> Tensor:
-    """The same as int32, in units of 1 / ONE."""
+    """Relative weights as int32, in units of 1 / ONE."""
     return relative_weights(log_weights, relative_to).mul_(ONE).round_().to(torch.int32)
 
 
 def guess_best(log_weights: Tensor, counts: Tensor) -> Tensor:
-    """[batch, rows, 1] what the best of all samples may reach: HEADROOM above the best of some of them, at most 0."""
+    """A guess of the best log weight of all samples, [batch, rows, 1]: HEADROOM above the best of some, at most 0."""
     best = best_seen(log_weights, counts)
     return torch.where(best == NEG_INF, 0.0, (best + HEADROOM).clamp(max=0.0))
 
 
 def is_off(guess: Tensor, best: Tensor) -> Tensor:
-    """Where integer weights relative to the guess are cut off, or too coarse, at the best log weight."""
+    """Whether integer weights relative to the guess are cut off, or too coarse, at the best log weight."""
     return (best > NEG_INF) & ((best > guess) | (best < guess - HEADROOM * 1.001))
 
 
 def evidence(log_weights: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Effective sample size and log of the mean weight, [batch].
+    """Effective sample size and log of the mean weight, both [batch].
 
-    (sum w)^2 / sum w^2, the least over the score rows, and 0 without a positive weight; the mean over the score rows.
+    The effective sample size is (sum w)^2 / sum w^2, the least over the score rows, and 0 without a positive weight.
+    The log of the mean weight is averaged over the score rows.
     """
     best = best_seen(log_weights, counts)
     weight = relative_weights(log_weights, best)
@@ -106,9 +112,9 @@ def evidence(log_weights: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sharpness_for(exponents: Tensor, counts: Tensor, target_ess: float) -> Tensor:
-    """[batch] the largest sharpness in 2^-10..2^20 with an effective sample size of at least the target, or 0.
+    """The largest sharpness in 2^-10..2^20 with at least the target effective sample size, or 0: [batch].
 
-    The effective size falls with the sharpness, so bisection of its logarithm finds the crossing.
+    The effective sample size falls as the sharpness grows, so bisection over the log sharpness finds the crossing.
     """
     seen, number = exponents.masked_fill(counts == 0, NEG_INF), counts.double()
     best = seen.amax(-1, keepdim=True)
@@ -133,10 +139,10 @@ def sharpness_for(exponents: Tensor, counts: Tensor, target_ess: float) -> Tenso
 def weighted_posterior(
     logits: Tensor, histogram: Tensor, log_evidence: Tensor, status: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Marginals like the logits, log evidence and status from samples added up by the value of each symbol.
+    """Marginals of the shape of the logits, log evidence and status, from a histogram of weighted samples.
 
-    histogram: weights [batch, N, K], integers or float64. A row without any weight is IMPOSSIBLE; rows that are not
-    POSSIBLE get the prior and -inf.
+    histogram: weights summed by the value of each symbol, [batch, N, K], integers or float64. A row whose weights are
+    all 0 is IMPOSSIBLE. Rows that are not POSSIBLE get the prior and log evidence -inf.
     """
     dtype = result_dtype(logits)
     total = histogram.sum(-1, keepdim=True)

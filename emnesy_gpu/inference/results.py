@@ -1,4 +1,4 @@
-"""What each kind of inference returns to its engine."""
+"""The results that each kind of inference returns to its engine."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ class Marginals(NamedTuple):
 
     @classmethod
     def from_operator(cls, results: Sequence[Tensor]) -> Marginals:
-        """From marginals, log evidence and status [batch] of an operator."""
+        """Make it from the marginals, log evidence and status [batch] of an operator."""
         marginals, log_evidence, status = results
         return cls(marginals, log_evidence, status == POSSIBLE)
 
 
 class MapAssignment(NamedTuple):
-    """The jointly most probable symbols.
+    """The jointly most probable assignment.
 
-    assignment: int64 [batch, *latent_shape]. log_joint: float [batch], log p(assignment | x), -inf where ``possible``
-    is False. possible: bool [batch]. valid: bool [batch], whether the assignment has the label; None where the search
-    is exact, so that ``possible`` says it.
+    assignment: int64 [batch, *latent_shape].
+    log_joint: float [batch], log p(assignment | x), -inf where ``possible`` is False.
+    possible: bool [batch].
+    valid: bool [batch], whether the assignment has the label; None where the search is exact, and this is ``possible``.
     """
 
     assignment: Tensor
@@ -45,9 +46,10 @@ class MapAssignment(NamedTuple):
 
 
 class Beliefs(NamedTuple):
-    """What loopy belief propagation arrived at.
+    """The result of loopy belief propagation.
 
-    sweeps: int32 [batch], sweeps done. change: float [batch], the largest change of a message entry in the last one.
+    sweeps: int32 [batch], the number of sweeps done.
+    change: float [batch], the largest change of a message entry (a probability) in the last sweep.
     """
 
     marginals: Marginals
@@ -56,10 +58,11 @@ class Beliefs(NamedTuple):
 
 
 class Weighted(NamedTuple):
-    """What weighted samples say.
+    """The result of weighted samples.
 
-    ess: float [batch], the effective sample size. sharpness: float [batch]. acceptance: float [batch], the share of the
-    samples that have the label.
+    ess: float [batch], the effective sample size.
+    sharpness: float [batch], as given or as found for a target effective sample size.
+    acceptance: float [batch], the share of the samples that have the label.
     """
 
     marginals: Marginals
@@ -69,13 +72,13 @@ class Weighted(NamedTuple):
 
     @classmethod
     def from_operator(cls, results: tuple[Tensor, ...], n_samples: int) -> Weighted:
-        """From the results of an operator: see ``emnesy_gpu.ops.results.weighted_results``."""
+        """Make it from the results of an operator: see ``emnesy_gpu.ops.results.weighted_results``."""
         *row_results, ess, sharpness, matches = results
         return cls(Marginals.from_operator(row_results), ess, sharpness, matches.to(ess.dtype) / n_samples)
 
 
 class Chains(NamedTuple):
-    """What Gibbs chains say.
+    """The result of Gibbs chains.
 
     satisfied: float [batch], the share of the chains that end in an assignment without conflicts.
     """
@@ -90,10 +93,10 @@ def result_dtype(logits: Tensor) -> torch.dtype:
 
 
 def per_row(values: Tensor, like: Tensor) -> Tensor:
-    """[batch] -> [batch, 1, ..., 1] with as many axes as ``like``, to be combined with it."""
+    """View values [batch] as [batch, 1, ..., 1] with as many axes as ``like``, for broadcasting."""
     return values.view(-1, *[1] * (like.dim() - 1))
 
 
 def em_gradient_of(exact: Marginals, logits: Tensor, scale: float) -> Tensor:
-    """(softmax(logits) - marginals) * scale, which is scale times the gradient of -log p(y | x) in the logits."""
+    """The EM gradient (softmax(logits) - marginals) * scale, which is the gradient of -scale * log p(y | x)."""
     return (torch.softmax(logits.to(exact.marginals.dtype), -1) - exact.marginals) * scale

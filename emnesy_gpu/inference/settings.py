@@ -1,4 +1,4 @@
-"""What problems read of the settings of an engine. The engines themselves are these settings."""
+"""The settings that problems read from an engine. The engines themselves implement these protocols."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class LoopySettings(Protocol):
-    """How loopy belief propagation is run: see ``em.BeliefPropagation``."""
+    """Settings of loopy belief propagation: see ``em.BeliefPropagation``."""
 
     @property
     def iterations(self) -> int: ...
@@ -21,10 +21,10 @@ class LoopySettings(Protocol):
 
 
 class SamplingSettings(Protocol):
-    """How samples are drawn and weighted: see ``em.ABC`` and ``em.Rejection``.
+    """Settings of weighted samples: see ``em.ABC`` and ``em.Rejection``.
 
-    weighting: "fraction", "exponential", "exact" (only samples that have the label count), or None for what suits the
-    problem.
+    weighting: "fraction", "exponential", "exact" (weight 1 for samples that have the label, else 0), or None for the
+    one that suits the problem.
     """
 
     @property
@@ -44,7 +44,7 @@ class SamplingSettings(Protocol):
 
 
 class ChainSettings(Protocol):
-    """How Gibbs chains are run: see ``em.Gibbs``."""
+    """Settings of Gibbs chains: see ``em.Gibbs``."""
 
     @property
     def chains(self) -> int: ...

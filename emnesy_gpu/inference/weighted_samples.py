@@ -1,4 +1,4 @@
-"""Posteriors by weighted samples for any problem that can tell how much of a label a sample explains."""
+"""Posteriors by weighted samples, for any problem that counts the constraints that a sample satisfies."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ from emnesy_gpu.inference.settings import SamplingSettings
 from emnesy_gpu.kernels.status import POSSIBLE
 
 SYMBOLS_AT_A_TIME = 1 << 18
-"""Symbols that are drawn at a time."""
+"""Symbols that are drawn at a time, at most, to bound the memory."""
 
 COUNTS_AT_A_TIME = 1 << 22
-"""Entries of the histograms that are held at a time."""
+"""Entries of the histograms that are held at a time, at most, to bound the memory."""
 
 Satisfied = Callable[[Tensor, Tensor], Tensor]
-"""(z int64 [samples, batch, *latent_shape], label [batch, *label_shape]) -> integers [samples, batch]."""
+"""A score: (z int64 [samples, batch, *latent_shape], label [batch, *label_shape]) -> integers [samples, batch]."""
 
 DrawAndCount = Callable[[Tensor, Tensor, int, int, int], Tensor]
-"""(logits, label, samples, seed, first row) -> int64 [batch, n_constraints + 1, N, K], samples by score and value."""
+"""A function that draws and counts samples in one kernel.
+
+(logits, label, samples, seed, first row) -> int64 [batch, n_constraints + 1, N, K], samples by score and by value.
+"""
 
 
 class Score(NamedTuple):
-    """How a problem scores assignments: by how many of ``n_constraints`` constraints are satisfied.
+    """The score of a problem, which counts how many of ``n_constraints`` constraints an assignment satisfies.
 
-    draw_and_count: what draws and counts samples in one kernel, if there is one.
+    draw_and_count: draws and counts samples in one kernel; None where there is no such kernel.
     """
 
     satisfied: Satisfied
@@ -47,9 +50,10 @@ def weighted_marginals(
 ) -> Weighted:
     """Self-normalised marginals from samples of the prior, weighted by the number of satisfied constraints.
 
-    Samples are counted by score and value, so that one evaluation of each is enough for any weights. Memory: that of
-    SYMBOLS_AT_A_TIME symbols and COUNTS_AT_A_TIME counts, and the result. In exact_rows [batch] only samples that
-    satisfy all constraints count.
+    Samples are counted by score and value, so that each is evaluated once, whatever the weights. Memory: that of
+    SYMBOLS_AT_A_TIME symbols and COUNTS_AT_A_TIME counts, and the result.
+
+    exact_rows: bool [batch], the rows in which only samples that satisfy all constraints have a weight; None for none.
     """
     exact = torch.zeros_like(logits[..., 0], dtype=torch.bool).flatten(1).any(1) if exact_rows is None else exact_rows
     size = (score.n_constraints + 1) * logits[0].numel() if len(logits) else 1
@@ -66,7 +70,7 @@ def weighted_marginals(
 def _posterior(
     logits: Tensor, exact: Tensor, histogram: Tensor, settings: SamplingSettings, n_constraints: int
 ) -> tuple[Tensor, ...]:
-    """Marginals, log evidence, possible, effective sample size, sharpness and acceptance of a few rows."""
+    """The fields of ``Marginals`` and ``Weighted`` for some rows, from their histogram."""
     counts = histogram[..., 0, :].sum(-1)[:, None]
     totals = torch.tensor([n_constraints], device=logits.device)
     exponents, only_all = (
@@ -89,7 +93,7 @@ def _posterior(
 
 
 def _histogram(logits: Tensor, label: Tensor, settings: SamplingSettings, score: Score, first_row: int) -> Tensor:
-    """int64 [batch, n_constraints + 1, N, K]: samples by score and by the value of each symbol."""
+    """Samples counted by score and by the value of each symbol, int64 [batch, n_constraints + 1, N, K]."""
     if score.draw_and_count is not None:
         return score.draw_and_count(logits, label, settings.samples, settings.seed, first_row)
     batch, cardinality, n_scores = len(logits), logits.shape[-1], score.n_constraints + 1
@@ -97,7 +101,7 @@ def _histogram(logits: Tensor, label: Tensor, settings: SamplingSettings, score:
     histogram = torch.zeros(batch, n_scores * n * cardinality, dtype=torch.int64, device=logits.device)
     first_of_symbol = torch.arange(0, n * cardinality, cardinality, device=logits.device)
     for first, count in _parts(settings.samples, max(1, SYMBOLS_AT_A_TIME // max(1, batch * n))):
-        # By its registered name: operators stand above this module.
+        # The operator is called by its name, because its module imports this package.
         z = torch.ops.emnesy_gpu.abc_sampling_draw(logits, count, settings.seed, first_row, first)
         satisfied = checked_score(score.satisfied(z, label), z, score.n_constraints)
         index = satisfied[..., None] * (n * cardinality) + first_of_symbol + z.flatten(2)
@@ -107,13 +111,17 @@ def _histogram(logits: Tensor, label: Tensor, settings: SamplingSettings, score:
 
 
 def _parts(total: int, step: int) -> Iterator[tuple[int, int]]:
-    """The first index and the length of each part."""
+    """Yield the first index and the length of each part."""
     for first in range(0, total, step):
         yield first, min(step, total - first)
 
 
 def checked_score(score: Tensor, z: Tensor, n_constraints: int) -> Tensor:
-    """The score as int64; raises TypeError and ValueError where it is no count of constraints [samples, batch]."""
+    """Return the score as int64 in 0..n_constraints.
+
+    Raises TypeError or ValueError if it is no count of constraints [samples, batch]. On a GPU the range is not
+    checked, which would synchronise, but values are clamped to it.
+    """
     checks.is_tensor("score(z, label)", score)
     checks.has_dtype("score(z, label)", score, (torch.bool, *checks.INTEGER_DTYPES))
     if score.shape != z.shape[:2]:
@@ -125,5 +133,5 @@ def checked_score(score: Tensor, z: Tensor, n_constraints: int) -> Tensor:
 
 
 def check_values(logits: Tensor, label: Tensor, n_values: int | None, expected: str) -> None:
-    """Raise for logits that are no prior and for label entries outside 0..n_values-1 (synchronises a GPU)."""
+    """Raise ValueError for logits that are no prior and label entries outside 0..n_values-1 (synchronises a GPU)."""
     checks.raise_for_status(checks.row_status(logits, label, n_values), logits, label, expected, n_values or 0)
