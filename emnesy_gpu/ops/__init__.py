@@ -1,8 +1,8 @@
-"""Every operator of the package: schema, implementation and shapes, a module per stem. Importing registers them all.
+"""The operators of the package, one module per stem; importing this package registers all of them.
 
-The operators are opaque to torch.compile and carry no autograd formula: the public functions detach their
-inputs. Value checks run inside the operators, where they do not break a compiled graph; ``check=False``
-leaves them out, and with them the only synchronisation with a GPU.
+The operators are opaque to torch.compile and have no autograd formula: the public functions detach their inputs.
+Values are checked inside the operators, where checks do not break a compiled graph. With ``check=False`` there are no
+such checks, which are the only synchronisation with a GPU.
 """
 
 import importlib

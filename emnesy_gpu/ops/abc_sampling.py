@@ -1,7 +1,7 @@
 """Posteriors by weighted samples from the prior: logits [batch, *symbols, K], label [batch] (1 valid, 0 not).
 
-A pass over the samples counts them by score and adds up their weights, as integers relative to those of the best
-sample or a good guess of it. Where the sharpness follows from the counts, there is a pass for each.
+A pass over the samples counts them by score and adds up their weights, integers relative to the weight of the best
+sample or to a good guess of it. Where the sharpness follows from the counts, one pass counts and another one adds up.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import WeightedResults, drawn_results, weighted_results
 
 COUNT, WEIGH = 1, 2
-"""What a pass does with a row: count its samples by score, or add up their weights too."""
+"""The work of a pass on a row: count its samples by score, or add up their weights too. 0 skips the row."""
 
 PILOT_SAMPLES = 256
-"""Samples of a row that the guess of its best weight comes from."""
+"""Samples of a row from which its best weight is guessed."""
 
 
 @operator(weighted_results)
@@ -39,10 +39,11 @@ def abc_sampling_posterior(
     first_row: int,
     check: bool,
 ) -> WeightedResults:
-    """``constraints`` and ``incident`` are those of ``emnesy_gpu.reference.abc_sampling``.
+    """Posterior by samples of the prior that are weighted by the constraints that they satisfy.
 
-    exponents: float64 [R, width], the log weight at sharpness 1 for each score given label 1; span: the range of the
-    finite ones.
+    constraints, incident: see ``emnesy_gpu.reference.abc_sampling.weigh``.
+    exponents: float64 [R, width], the log weight at sharpness 1 for each score given label 1.
+    span: the range of the finite exponents.
     """
     symbols = logits.flatten(1, -2)
     status = checks.row_status(symbols, label, 2)
@@ -65,7 +66,7 @@ def abc_sampling_posterior(
 
 
 class _Samples(NamedTuple):
-    """The samples of all rows, drawn again at every pass."""
+    """The samples of all rows, drawn again in every pass."""
 
     thresholds: Tensor
     constraints: Tensor
@@ -75,16 +76,18 @@ class _Samples(NamedTuple):
     first_row: int
 
     def weigh(self, weights: Tensor, work: Tensor, n_samples: int | None = None) -> tuple[Tensor, Tensor]:
+        """One pass: counts int64 [batch, R, width] and histogram int64 [batch, N, K]."""
         kernels = kernels_for("abc_sampling", weights.device)
         tables, n_samples = (self.constraints, self.incident), n_samples or self.n_samples
         return kernels.weigh(self.thresholds, weights, work, *tables, n_samples, self.seed, self.first_row, 0)
 
     def count_scores(self, log_weights: Tensor, n_samples: int) -> Tensor:
+        """Counts int64 [batch, R, width] of the first samples by score."""
         work = torch.full(log_weights.shape[:1], COUNT, dtype=uint8, device=log_weights.device)
         return self.weigh(torch.zeros_like(log_weights, dtype=int32), work, n_samples)[0]
 
     def at_target(self, exponents: Tensor, target_ess: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The sharpness of each row with that effective sample size, log weights, counts and histogram."""
+        """Sharpness of each row for an effective sample size, log weights, counts and histogram."""
         counts = self.count_scores(exponents, self.n_samples)
         levels = importance.sharpness_for(exponents, counts, target_ess)
         log_weights = importance.log_weights(exponents, levels)
@@ -93,9 +96,10 @@ class _Samples(NamedTuple):
         return levels, log_weights, counts, histogram
 
     def weighted(self, log_weights: Tensor, wide: bool) -> tuple[Tensor, Tensor]:
-        """Counts and histogram. Weights are relative to 1, or if they span a wide range, to a guess of the best sample.
+        """Counts and histogram, in one pass or two.
 
-        The guess comes from the first samples of each row. Where it is off, a second pass corrects it.
+        Weights are relative to 1 or, if they span a wide range, to a guess of the best weight from the first samples of
+        each row. Where the guess is off, a second pass takes the best weight itself.
         """
         guess = log_weights.new_zeros((*log_weights.shape[:2], 1))
         if wide:
@@ -108,14 +112,15 @@ class _Samples(NamedTuple):
         best = importance.best_seen(log_weights, counts)
         off = importance.is_off(guess, best).flatten(1).any(1)
         if wide and (off.device.type != "cpu" or bool(off.any())):
-            again = self.weigh(importance.integer_weights(log_weights, best), off * work)[1]
+            work = work.masked_fill(~off, 0)
+            again = self.weigh(importance.integer_weights(log_weights, best), work)[1]
             histogram = torch.where(off[:, None, None], again, histogram)
         return counts, histogram
 
 
 @operator(drawn_results)
 def abc_sampling_draw(logits: Tensor, n_samples: int, seed: int, first_row: int, first_sample: int) -> Tensor:
-    """int64 [n_samples, batch, *symbols], independent draws from the prior."""
+    """Independent draws from the prior, int64 [n_samples, batch, *symbols]."""
     thresholds = importance.thresholds(logits.flatten(1, -2))
     kernels = kernels_for("abc_sampling", logits.device)
     z: Tensor = kernels.draw(thresholds, n_samples, seed, first_row, first_sample)

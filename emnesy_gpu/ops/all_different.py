@@ -30,6 +30,7 @@ def all_different_belief_propagation(
     maximise: bool,
     check: bool,
 ) -> LoopyResults:
+    """Beliefs by messages of the groups: see ``emnesy_gpu.reference.all_different.belief_propagation``."""
     graph, settings = (groups, list(phases)), (iterations, damping, tolerance, maximise)
     return loopy_posterior("all_different", logits, label, graph, settings, check)
 
@@ -38,6 +39,10 @@ def all_different_belief_propagation(
 def all_different_map(
     logits: Tensor, label: Tensor, groups: Tensor, phases: Sequence[int], pairs: Tensor, check: bool
 ) -> MapResults:
+    """The most probable assignment by max-product belief propagation and decimation; exact given label 0.
+
+    pairs: int64 [2, P], variables that must differ.
+    """
     kernels = kernels_for("all_different", logits.device)
     symbols = logits.flatten(1, -2).contiguous()
     z, status = decimate(kernels, symbols, label.contiguous(), groups, list(phases))

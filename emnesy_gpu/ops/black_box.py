@@ -1,4 +1,4 @@
-"""The one kernel that takes a function, and therefore is no operator: samples counted by a score of the user."""
+"""Samples counted by a score of the user; a function is no argument of an operator, so this is a plain function."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from emnesy_gpu.inference import importance
 def histogram(
     logits: Tensor, label: Tensor, score: Callable, n_constraints: int, n_samples: int, seed: int, first_row: int
 ) -> Tensor:
-    """int64 [batch, n_constraints + 1, N, K]; logits [batch, *symbols, K], label [batch, *entries].
+    """Samples counted by score and by the value of each symbol, int64 [batch, n_constraints + 1, N, K].
 
-    score: a Numba function on the CPU, a Triton function on a GPU.
+    logits: [batch, *symbols, K]. label: int64 [batch, *entries].
+    score: a Numba function for CPU tensors, a Triton function for CUDA tensors.
     """
     thresholds = importance.thresholds(logits.flatten(1, -2))
     kernels = kernels_for("black_box", logits.device)

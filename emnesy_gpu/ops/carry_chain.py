@@ -22,6 +22,7 @@ def _raise_for_status(status: Tensor, logits: Tensor, label: Tensor) -> None:
 
 @operator(row_results)
 def carry_chain_posterior(logits: Tensor, label: Tensor, check: bool) -> RowResults:
+    """Exact marginals, log evidence and status."""
     marginals, log_evidence, status = _kernels(logits).posterior(logits.contiguous(), label.contiguous())
     if check:
         _raise_for_status(status, logits, label)
@@ -30,6 +31,7 @@ def carry_chain_posterior(logits: Tensor, label: Tensor, check: bool) -> RowResu
 
 @operator(row_results)
 def carry_chain_em_gradient(logits: Tensor, label: Tensor, scale: float, check: bool) -> RowResults:
+    """The EM gradient (softmax(logits) - marginals) * scale, log evidence and status."""
     gradient, log_evidence, status = _kernels(logits).em_gradient(logits.contiguous(), label.contiguous(), scale)
     if check:
         _raise_for_status(status, logits, label)
@@ -38,6 +40,7 @@ def carry_chain_em_gradient(logits: Tensor, label: Tensor, scale: float, check: 
 
 @operator(assignment_results)
 def carry_chain_map(logits: Tensor, label: Tensor, check: bool) -> RowResults:
+    """The most probable digits, their log joint and status."""
     digits, log_joint, status = _kernels(logits).map_assignment(logits.contiguous(), label.contiguous())
     if check:
         _raise_for_status(status, logits, label)
@@ -48,6 +51,7 @@ def carry_chain_map(logits: Tensor, label: Tensor, check: bool) -> RowResults:
 def carry_chain_sample(
     logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool
 ) -> tuple[Tensor, Tensor]:
+    """Independent exact samples of the digits, and status."""
     digits, status = _kernels(logits).sample(logits.contiguous(), label.contiguous(), n_samples, seed, first_row)
     if check:
         _raise_for_status(status, logits, label)

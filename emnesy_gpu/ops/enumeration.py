@@ -1,4 +1,7 @@
-"""Exact inference over a list of the valid assignments: logits [batch, *symbols, K], label [batch] (1 valid, 0 not)."""
+"""Exact inference over a list of the valid assignments: logits [batch, *symbols, K], label [batch] (1 valid, 0 not).
+
+assignments: uint8 [M, N], all valid ones.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ def _kernels(logits: Tensor) -> ModuleType:
 
 @operator(row_results)
 def enumeration_posterior(logits: Tensor, label: Tensor, assignments: Tensor, check: bool) -> RowResults:
-    """Rows with label 0 are computed in float64: their marginals are small differences of nearly equal numbers."""
+    """Exact marginals, log evidence and status.
+
+    Rows with label 0 are computed in float64, because their marginals are differences of nearly equal numbers.
+    """
     symbols = logits.flatten(1, -2).contiguous()
     results = _kernels(logits).posterior(symbols, label.contiguous(), assignments)
     if check:
@@ -44,6 +50,7 @@ def enumeration_posterior(logits: Tensor, label: Tensor, assignments: Tensor, ch
 def _with_invalid_rows(
     symbols: Tensor, label: Tensor, assignments: Tensor, results: Sequence[Tensor]
 ) -> Sequence[Tensor]:
+    """The results, with those of rows with label 0 recomputed in float64."""
     doubled = symbols.double()
     precise = given_label(doubled, label, *_kernels(symbols).posterior(doubled, label.contiguous(), assignments))
     return [
@@ -54,6 +61,7 @@ def _with_invalid_rows(
 
 @operator(map_results)
 def enumeration_map(logits: Tensor, label: Tensor, assignments: Tensor, pairs: Tensor, check: bool) -> MapResults:
+    """The most probable assignment, its log joint, status, and whether it has the label."""
     symbols = logits.flatten(1, -2).contiguous()
     valid = _kernels(logits).map_assignment(symbols, label.contiguous(), assignments)
     if check:
@@ -66,6 +74,7 @@ def enumeration_map(logits: Tensor, label: Tensor, assignments: Tensor, pairs: T
 def enumeration_sample(
     logits: Tensor, label: Tensor, assignments: Tensor, n_samples: int, seed: int, first_row: int, check: bool
 ) -> tuple[Tensor, Tensor]:
+    """Independent exact samples, and status."""
     symbols = logits.flatten(1, -2).contiguous()
     z, status = _kernels(logits).sample(symbols, label.contiguous(), assignments, n_samples, seed, first_row)
     if check:

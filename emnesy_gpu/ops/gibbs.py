@@ -36,7 +36,11 @@ def gibbs_marginals(
     first_row: int,
     check: bool,
 ) -> ChainResults:
-    """memberships: int32 [N, D], the groups of each symbol, padded with -1; a symbol has at most ``most_conflicts``."""
+    """Posterior by annealed chains that count the equal members of groups: see ``em.Gibbs``.
+
+    memberships: int32 [N, D], the groups of each symbol, padded with -1.
+    most_conflicts: the largest number of conflicts of one symbol.
+    """
     symbols = logits.flatten(1, -2)
     status = checks.row_status(symbols, label, 2)
     if check:

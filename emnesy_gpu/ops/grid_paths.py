@@ -1,7 +1,7 @@
 """Cheapest paths on grids, and posteriors over their cells by weighted samples: logits [batch, H, W, K].
 
-A first pass over the samples finds how well their paths explain the label and counts them by that; the weights follow
-from the counts. A second pass draws those samples again that have a weight, without their paths.
+A first pass over the samples scores their paths against the label and counts the samples by score. The weights follow
+from the counts. A second pass draws the samples again, without their paths, and adds up the weights.
 """
 
 from __future__ import annotations
@@ -20,23 +20,26 @@ from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import WeightedResults, path_results, weighted_results
 
 ON_PATH, START, GOAL = 1, 2, 4
-"""Bits of a label's cells."""
+"""Bits of the cells of a label."""
 
 LEVELS = 1 << 14
-"""Fractions are rounded down to multiples of 1 / LEVELS; cost gaps of more than LEVELS tenths count as that."""
+"""Fractions are rounded down to multiples of 1 / LEVELS, and differences of costs are at most LEVELS tenths."""
 
 SCORES_AT_A_TIME = 1 << 15
-"""Samples whose scores are held at a time."""
+"""Samples whose scores are held at a time, at most, to bound the memory."""
 
 COUNTS_AT_A_TIME = 1 << 19
-"""Counts of scores that are held at a time."""
+"""Counts of scores that are held at a time, at most, to bound the memory."""
 
 LARGEST_GAIN = 600.0
-"""Log of the largest weight of a changed sample relative to the best sample as drawn."""
+"""Log of the largest weight of a changed sample relative to the best sample as drawn; below overflow of float64."""
 
 
 def ends(label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Cells of start and goal, int32 [batch], the corners where none are marked; whether all is fine, [batch]."""
+    """Start and goal of a label as cell numbers, int32 [batch], and whether the label is allowed, bool [batch].
+
+    Without marked ends these are the first and the last cell.
+    """
     cells = label.flatten(1)
     start, goal = (cells & START) != 0, (cells & GOAL) != 0
     n_starts, n_goals = start.sum(1), goal.sum(1)
@@ -47,7 +50,7 @@ def ends(label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def checked_ends(logits: Tensor, label: Tensor, check: bool) -> tuple[Tensor, Tensor]:
-    """Start and goal of ``ends``; with check, ValueError for the first row whose logits or label are not allowed."""
+    """Start and goal of ``ends``; with check, raise ValueError for the first row whose values are not allowed."""
     start, goal, fine = ends(label)
     if check:
         _checked_status(logits, label, fine, check)
@@ -55,6 +58,7 @@ def checked_ends(logits: Tensor, label: Tensor, check: bool) -> tuple[Tensor, Te
 
 
 def _checked_status(logits: Tensor, label: Tensor, fine: Tensor, check: bool) -> Tensor:
+    """Status uint8 [batch]; with check, raise ValueError for the first row whose values are not allowed."""
     status = torch.where(fine, checks.row_status(logits, label, None), INVALID_LABEL).to(torch.uint8)
     if check and status.numel() and int(status.max()) == INVALID_LABEL:
         row = int((status == INVALID_LABEL).nonzero()[0])
@@ -68,7 +72,7 @@ def _checked_status(logits: Tensor, label: Tensor, fine: Tensor, check: bool) ->
 
 
 class _Maps(NamedTuple):
-    """What samples of maps are scored by: int32 costs [K] of the values; masks, starts and goals of the labels."""
+    """The data that score samples of maps: int32 costs [K] of the values; mask, start and goal of each label."""
 
     costs: Tensor
     mask: Tensor
@@ -77,7 +81,7 @@ class _Maps(NamedTuple):
 
 
 class _Weighting(NamedTuple):
-    """How a sampled path is scored, and what its score weighs: see ``_columns``."""
+    """How a sampled path is scored, and how its score becomes a weight: see ``_columns`` and ``_exponents``."""
 
     score: str
     weighting: str
@@ -101,7 +105,12 @@ def grid_paths_posterior(
     rao_blackwell: bool,
     check: bool,
 ) -> WeightedResults:
-    """costs: int32 [K], positive; unit: what a tenth is in them; score and weighting: see ``_columns``."""
+    """Posterior by samples that are weighted by how well their cheapest paths agree with the label.
+
+    costs: int32 [K], the positive cost of each class.
+    unit: a tenth in these costs.
+    score, weighting: see ``_columns`` and ``_exponents``.
+    """
     start, goal, fine = ends(label)
     status = _checked_status(logits, label, fine, check)
     mask = (label & ON_PATH).to(torch.uint8).contiguous()
@@ -121,7 +130,7 @@ def grid_paths_posterior(
 
 
 class _Samples:
-    """The samples of some rows: scores and weighted histograms, SCORES_AT_A_TIME of them at a time."""
+    """The samples of some rows, with their scores and weighted histograms, SCORES_AT_A_TIME samples at a time."""
 
     def __init__(
         self, logits: Tensor, maps: _Maps, unit: int, how: _Weighting, n_samples: int, seed: int, first_row: int
@@ -135,7 +144,7 @@ class _Samples:
         self._only: tuple[Tensor, Tensor] | None = None
 
     def parts(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """First sample, column of each sample by score [batch, count], and whether its path is the label."""
+        """Yield the first sample, and [batch, count] the column of each sample and whether its path is the label."""
         for first in range(0, self.n_samples, self.step):
             count = min(self.step, self.n_samples - first)
             found = self._only
@@ -147,7 +156,7 @@ class _Samples:
             yield first, *found
 
     def histogram(self, weights: Tensor) -> Tensor:
-        """float64 [batch, N, K] from int32 weights [batch, columns]."""
+        """Weights summed by the value of each symbol, float64 [batch, N, K], from int32 weights [batch, columns]."""
         total = torch.zeros(self.logits.flatten(1, -2).shape, dtype=int64, device=weights.device)
         for first, columns, _ in self.parts():
             of_samples = weights.gather(1, columns)
@@ -155,7 +164,10 @@ class _Samples:
         return total.double()
 
     def histogram_of_changes(self, weights: Tensor) -> Tensor:
-        """The same from float64 weights [batch, cells that differ], with every value of every cell of every sample."""
+        """Weights of all single changes of all samples, summed by the new value of each symbol, float64 [batch, N, K].
+
+        weights: float64 [batch, D], by the number of cells on exactly one of path and label.
+        """
         numbers = self.n_samples, self.seed, self.first_row, 0
         prior = torch.softmax(self.logits.double(), -1).flatten(1, -2)
         return self.kernels.histogram_of_changes(*self.maps, weights, *numbers) * prior
@@ -174,7 +186,7 @@ def _weigh(
     counts, every = counts[:, None], exponents.expand(batch, 1, -1)
     levels = torch.full((batch,), how.sharpness, dtype=float64, device=device)
     if how.target_ess > 0:
-        # Most columns are empty; finding out which are would synchronise a GPU.
+        # Most columns are empty. On a GPU all are kept, because to find the empty ones would synchronise.
         used = (counts > 0).flatten(0, 1).any(0) if device.type == "cpu" and batch > 0 else slice(None)
         levels = importance.sharpness_for(every[..., used], counts[..., used], how.target_ess)
     log_weights = importance.log_weights(every, levels)
@@ -189,10 +201,10 @@ def _weigh(
 
 
 def _columns(how: _Weighting, facts: Tensor, mask: Tensor, unit: int) -> tuple[Tensor, Tensor]:
-    """The column that counts each sample, the last one for the best score; and whether its path is the label.
+    """The column that counts each sample, with the best score in the last one, and whether its path is the label.
 
-    facts: int32 [4, batch, samples] of the kernels. Scores: "cells", how many are on path and label or on one only;
-    "cost", what the label costs compared with the cheapest path.
+    facts: int32 [4, batch, samples], see ``emnesy_gpu.reference.grid_paths.facts``. The score "cells" compares the
+    cells of path and label, "cost" the cost of the label with that of the cheapest path.
     """
     shared, length, path_cost, label_cost = facts.long()
     union = mask.flatten(1).sum(1)[:, None] + length - shared
@@ -201,7 +213,9 @@ def _columns(how: _Weighting, facts: Tensor, mask: Tensor, unit: int) -> tuple[T
         return equal.long(), equal
     if how.score == "cells":
         fraction = (shared * LEVELS) // union
-        return (fraction if how.weighting == "fraction" else 2 * mask.shape[1] * mask.shape[2] - differing), equal
+        if how.weighting == "fraction":
+            return fraction, equal
+        return 2 * mask.shape[1] * mask.shape[2] - differing, equal
     path_cost, label_cost = path_cost // unit, label_cost // unit
     if how.weighting == "fraction":
         fraction = torch.where(label_cost > path_cost, path_cost * LEVELS // label_cost.clamp_min(1), LEVELS)
@@ -210,7 +224,7 @@ def _columns(how: _Weighting, facts: Tensor, mask: Tensor, unit: int) -> tuple[T
 
 
 def _exponents(score: str, weighting: str, n_cells: int, device: torch.device) -> Tensor:
-    """float64 [columns]: the log weight at sharpness 1."""
+    """The log weight of each column at sharpness 1, float64 [columns]."""
     if weighting == "exact":
         return torch.tensor([importance.NEG_INF, 0.0], dtype=float64, device=device)
     if weighting == "fraction":
@@ -221,7 +235,7 @@ def _exponents(score: str, weighting: str, n_cells: int, device: torch.device) -
 
 
 def run_gibbs_chains(prior: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """See ``emnesy_gpu.kernels.cpu.grid_paths.gibbs``: CPU tensors only, and no operator for that."""
+    """Run Gibbs chains on CPU tensors: see ``emnesy_gpu.kernels.cpu.grid_paths.gibbs``. This is no operator."""
     from emnesy_gpu.kernels.cpu.grid_paths.gibbs import run_chains
 
     return run_chains(prior, *others)
@@ -229,7 +243,10 @@ def run_gibbs_chains(prior: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tenso
 
 @operator(path_results)
 def grid_paths_shortest_path(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
-    """Cells on the cheapest path, uint8 [batch, H, W], and its cost; int32 costs >= 1, start and goal [batch]."""
+    """The mask of the cheapest path, uint8 [batch, H, W], and its cost, int32 [batch].
+
+    costs: int32 [batch, H, W], at least 1. start, goal: int32 [batch], numbers of cells in reading order.
+    """
     tensors = (tensor.contiguous() for tensor in (costs, start, goal))
     mask, total = kernels_for("grid_paths", costs.device).shortest_path(*tensors)
     return mask, total

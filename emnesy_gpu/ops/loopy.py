@@ -1,4 +1,4 @@
-"""What the operators of loopy belief propagation share."""
+"""The part that the operators of loopy belief propagation share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from emnesy_gpu.ops.results import LoopyResults
 def loopy_posterior(
     stem: str, logits: Tensor, label: Tensor, graph: tuple[Any, ...], settings: tuple[Any, ...], check: bool
 ) -> LoopyResults:
-    """Loopy belief propagation by the kernels of a stem, given the label; logits [batch, *symbols, K]."""
+    """Posterior given the label by loopy belief propagation with the kernels of a stem; logits [batch, *symbols, K]."""
     kernels = kernels_for(stem, logits.device)
     symbols = logits.flatten(1, -2).contiguous()
     results = kernels.belief_propagation(symbols, label.contiguous(), *graph, *settings)

@@ -25,5 +25,6 @@ def not_equal_belief_propagation(
     maximise: bool,
     check: bool,
 ) -> LoopyResults:
+    """Beliefs by messages between neighbours: see ``emnesy_gpu.reference.not_equal.belief_propagation``."""
     graph, settings = (neighbours, reverse, order, list(phases)), (iterations, damping, tolerance, maximise)
     return loopy_posterior("not_equal", logits, label, graph, settings, check)

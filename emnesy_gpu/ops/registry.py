@@ -1,4 +1,4 @@
-"""How an operator is registered: schema, implementation and shapes of its results, from one annotated function."""
+"""Registration of operators: schema, implementation and shapes of the results from one annotated function."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 NAMESPACE = "emnesy_gpu"
+# A library takes its operators with it when it is deleted.
 _library = torch.library.Library(NAMESPACE, "DEF")
 NAMES: list[str] = []
 """Every registered operator, without the namespace."""
@@ -19,11 +20,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 def operator(results: Callable[..., Any]) -> Callable[[F], F]:
     """Register a function as the operator of its name, for CPU and CUDA tensors alike.
 
-    The schema comes from the annotations. The function takes the back end of its tensors' device when it is called.
+    The schema comes from the annotations. The function chooses the back end by the device of its tensors at each call.
 
     Args:
-        results: makes uninitialised results of the right shapes and dtypes from those arguments of the operator that
-            it names: see ``emnesy_gpu.ops.results``.
+        results: makes uninitialised results of the right shapes and dtypes. Its parameters are the arguments of the
+            operator that it needs, by name: see ``emnesy_gpu.ops.results``.
     """
 
     def register(function: F) -> F:
@@ -39,7 +40,7 @@ def operator(results: Callable[..., Any]) -> Callable[[F], F]:
 
 
 def _fake(function: Callable[..., Any], results: Callable[..., Any]) -> Callable[..., Any]:
-    """What tells torch.compile the shapes of the results."""
+    """The function that tells torch.compile the shapes and dtypes of the results."""
     names = list(inspect.signature(function).parameters)
     wanted = [names.index(name) for name in inspect.signature(results).parameters]
     return lambda *arguments: results(*(arguments[index] for index in wanted))

@@ -1,4 +1,4 @@
-"""The results of every kind of operator, uninitialised: one function a kind, of the logits [batch, *symbols, K]."""
+"""Uninitialised results of every kind of operator, one function per kind; logits are [batch, *symbols, K]."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WeightedResults = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def row_results(logits: Tensor) -> RowResults:
-    """Values like the logits, log evidence [batch], status uint8 [batch]."""
+    """Values of the shape of the logits, log evidence [batch], status uint8 [batch]."""
     dtype, batch = result_dtype(logits), logits.shape[0]
     return (
         logits.new_empty(logits.shape, dtype=dtype),
@@ -46,24 +46,24 @@ def drawn_results(logits: Tensor, n_samples: int) -> Tensor:
 
 
 def loopy_results(logits: Tensor) -> LoopyResults:
-    """Marginals, log evidence, status; sweeps int32 and the last change of a message, [batch]."""
+    """Marginals, log evidence, status, sweeps int32 [batch], the last change of a message [batch]."""
     values, log_evidence, status = row_results(logits)
     return values, log_evidence, status, torch.empty_like(status, dtype=torch.int32), torch.empty_like(log_evidence)
 
 
 def chain_results(logits: Tensor) -> ChainResults:
-    """Marginals, log evidence, status; the share of chains that end without a conflict [batch]."""
+    """Marginals, log evidence, status, the share of chains that end without a conflict [batch]."""
     marginals, log_evidence, status = row_results(logits)
     return marginals, log_evidence, status, torch.empty_like(log_evidence)
 
 
 def weighted_results(logits: Tensor) -> WeightedResults:
-    """Marginals, log evidence, status; effective sample size, sharpness, int64 samples that have the label, [batch]."""
+    """Marginals, log evidence, status, effective sample size, sharpness, int64 number of samples with the label."""
     marginals, log_evidence, status = row_results(logits)
     like = torch.empty_like
     return marginals, log_evidence, status, like(log_evidence), like(log_evidence), like(status, dtype=torch.int64)
 
 
 def path_results(costs: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the costs [batch, height, width]: cells on the path, uint8 like the costs, and its cost [batch]."""
+    """The mask of the path, uint8 of the shape of the costs [batch, height, width], and its cost [batch]."""
     return costs.new_empty(costs.shape, dtype=torch.uint8), costs.new_empty(len(costs))
