@@ -1,1 +1,1 @@
-"""What others do in place of a posterior engine, one file a method."""
+"""The methods that others use in place of a posterior engine, one file per method."""

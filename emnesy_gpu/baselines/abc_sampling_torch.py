@@ -1,6 +1,6 @@
-"""Weighted samples of boards in batched torch: what one writes without fused kernels, and the lean form of it.
+"""Weighted samples of boards in batched torch without fused kernels, in a plain form and in a lean one.
 
-Samples are materialised, [batch, N, n_samples]; a sample that satisfies s groups has the weight table[s].
+Samples are held in memory, [batch, N, n_samples]. A sample that satisfies s groups has the weight table[s].
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from torch import Tensor
 
 
 def one_hot_marginals(logits: Tensor, groups: Tensor, table: Tensor, n_samples: int) -> Tensor:
-    """Values as one-hot vectors: a group holds where every value is counted once. logits [batch, N, K]."""
+    """Marginals [batch, N, K] with values as one-hot vectors; logits [batch, N, K].
+
+    A group is satisfied where no value is counted twice.
+    """
     batch, n, cardinality = logits.shape
     prior = torch.softmax(logits, -1).flatten(0, 1)
     z = torch.multinomial(prior, n_samples, replacement=True).view(batch, n, n_samples)
@@ -22,7 +25,7 @@ def one_hot_marginals(logits: Tensor, groups: Tensor, table: Tensor, n_samples: 
 
 
 def bit_mask_marginals(logits: Tensor, groups: Tensor, table: Tensor, n_samples: int) -> Tensor:
-    """Values as bits of an integer: a full group of K values holds where all bits are set."""
+    """Marginals [batch, N, K] with values as bits of an integer; a group of K members is satisfied by all K bits."""
     batch, n, cardinality = logits.shape
     thresholds = torch.softmax(logits, -1).cumsum(-1)[..., None, :-1]
     z = (torch.rand(batch, n, n_samples, 1, device=logits.device) >= thresholds).sum(-1)

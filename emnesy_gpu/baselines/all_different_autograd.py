@@ -1,9 +1,9 @@
 """Loopy belief propagation with all-different factors in plain torch, differentiable through every message.
 
-The subset recursions of ``reference.all_different`` in rescaled probabilities, in the dtype of the logits, every
-operation vectorised over the groups of a phase and the batch, which comes last: each gather copies whole rows. Very
-confident contradictory logits underflow here. With gradients this is BP-std for Sudoku; under ``torch.no_grad`` it is
-unfused EM.
+It runs the subset recursions of ``reference.all_different`` on rescaled probabilities in the dtype of the logits. Every
+operation is vectorised over the groups of a phase and over the batch, whose axis is last so that gathers copy whole
+rows. Very confident contradictory logits underflow here. With gradients this is BP-std for Sudoku; under
+``torch.no_grad`` it is unfused EM.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from emnesy_gpu.reference.all_different import levels
 
 
 class SerialFactors(NamedTuple):
-    """Groups by phases of equally large disjoint groups, and the slots of all messages that a variable receives.
+    """The groups in phases of equally large disjoint groups, and the messages that each variable receives.
 
-    members: for each phase int64 [groups, w]. incident int64 [N, D]: rows of the stacked messages (phase by phase,
-    group by group, member by member); the row after the last stands for a message of ones.
+    members: for each phase int64 [groups, w].
+    incident: int64 [N, D], indices of rows of the stacked messages (by phase, group and member); the row after the last
+        stands for a message of ones.
     """
 
     members: list[Tensor]
@@ -30,7 +31,7 @@ class SerialFactors(NamedTuple):
 
 
 def serial_factors(groups: Tensor, phases: list[int], n_variables: int) -> SerialFactors:
-    """From the padded table of groups; groups of a phase that differ in size come one after the other."""
+    """Make the factors from the padded table of groups; a phase with groups of several sizes becomes several phases."""
     members: list[Tensor] = []
     for run in groups.split(phases):
         sizes = (run >= 0).sum(1)
@@ -44,7 +45,7 @@ def serial_factors(groups: Tensor, phases: list[int], n_variables: int) -> Seria
 
 @lru_cache(maxsize=16)
 def serial_factors_of(problem: AllDifferent, device: torch.device) -> SerialFactors:
-    """The runs of disjoint groups of a problem, made once per device."""
+    """The factors of a problem on a device; the cache keeps those of the last 16."""
     return serial_factors(problem.tables(device).groups, problem.serial_phases, problem.n_variables)
 
 
@@ -64,7 +65,7 @@ def belief_propagation(logits: Tensor, factors: SerialFactors, iterations: int) 
 
 
 def _product(prior: Tensor, messages: list[Tensor], factors: SerialFactors) -> Tensor:
-    """prior times all messages to each variable: [N, K, batch]."""
+    """The prior times all messages to each variable, [N, K, batch]."""
     rows = torch.cat([*messages, torch.ones_like(messages[0][:1])])
     belief = prior
     for slot in factors.incident.T:
@@ -73,7 +74,7 @@ def _product(prior: Tensor, messages: list[Tensor], factors: SerialFactors) -> T
 
 
 def _cavity(prior: Tensor, messages: list[Tensor], factors: SerialFactors, phase: int) -> Tensor:
-    """What the members of a phase's groups send to their groups, sums 1: [w, K, groups, batch]."""
+    """Messages from the members to the groups of a phase, normalised to sum 1, [w, K, groups, batch]."""
     group = factors.members[phase]
     silent = [torch.ones_like(part) if p == phase else part for p, part in enumerate(messages)]
     belief = _product(prior, silent, factors).index_select(0, group.flatten())
@@ -82,7 +83,7 @@ def _cavity(prior: Tensor, messages: list[Tensor], factors: SerialFactors, phase
 
 
 def _permanents(n: Tensor) -> tuple[Tensor, Tensor]:
-    """log permanent [groups, batch] and, up to a factor per member, all minors' permanents [w, K, groups, batch]."""
+    """Log permanents [groups, batch], and permanents of all minors up to a factor per member [w, K, groups, batch]."""
     size, cardinality = n.shape[:2]
     level = levels(cardinality)
     forward = [torch.ones_like(n[0, :1])]
@@ -100,18 +101,20 @@ def _permanents(n: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _sum_products(left: Tensor, left_index: Tensor, right: Tensor, right_index: Tensor) -> Tensor:
-    """sum_j left[left_index[., j]] * right[right_index[., j]]."""
+    """The sums sum_j left[left_index[i, j]] * right[right_index[i, j]] for every i."""
     shape = left_index.shape
     gathered = left.index_select(0, left_index.flatten()) * right.index_select(0, right_index.flatten())
     return gathered.view(*shape, *left.shape[1:]).sum(1)
 
 
 def _rescaled(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights divided by the largest along the first axis, and its log."""
     largest = weights.detach().amax(0)
     return weights / largest, largest.log()
 
 
 def _bethe(prior: Tensor, messages: list[Tensor], factors: SerialFactors) -> tuple[Tensor, Tensor]:
+    """Bethe log evidence [batch] and normalised beliefs [batch, N, K]."""
     log_evidence = torch.zeros_like(prior[0, 0])
     for phase, group in enumerate(factors.members):
         to_factor = _cavity(prior, messages, factors, phase)

@@ -1,4 +1,4 @@
-"""BP-std: the likelihood by belief propagation in plain torch, with autograd through every message."""
+"""BP-std, the likelihood by belief propagation in plain torch, with autograd through every message."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from emnesy_gpu.reduction import reduce
 def bp_std_loss(
     problem: Problem, logits: Tensor, label: Tensor, reduction: str = "mean", iterations: int = 5
 ) -> Tensor:
-    """BP-std: -log p(y | x) by belief propagation in plain torch, with autograd through every message.
+    """The loss -log p(y | x) by belief propagation in plain torch, with autograd through every message.
 
-    The baseline of EM-NeSy (arXiv 2606.14463): vectorised, in the dtype of the logits, and as fast as torch allows. Its
-    memory holds every message. For ``Addition`` it is exact (the log-space forward recursion over the carries); for
-    ``AllDifferent`` and ``Sudoku`` it is the Bethe estimate after ``iterations`` serial sweeps with all-different
-    factors, and -log(1 - Z) given label 0. An impossible label gives +inf and a gradient without meaning.
+    This is the baseline BP-std of EM-NeSy (arXiv 2606.14463), vectorised, in the dtype of the logits. For ``Addition``
+    it is exact, by the log-space forward recursion over the carries. For ``AllDifferent`` and ``Sudoku`` it is the
+    Bethe estimate after ``iterations`` serial sweeps with all-different factors, and -log(1 - Z) given label 0, with Z
+    the estimate for label 1. An impossible label gives +inf and a gradient without meaning. Deterministic on a CPU.
+    Cost: several torch calls per step, and memory for every message.
 
     Args:
         problem: ``em.Addition``, ``em.AllDifferent`` or ``em.Sudoku``.
-        logits, label: as for ``em.posterior``; values are not checked.
-        reduction: "mean", "sum" or "none" over the batch.
+        logits, label: as for ``em.posterior``; neither shapes nor values are checked. Differentiable in the logits.
+        reduction: "mean" or "sum" over the batch, "none" for [batch].
         iterations: sweeps of loopy belief propagation.
 
     Raises TypeError for other problems, ValueError for an unknown reduction.

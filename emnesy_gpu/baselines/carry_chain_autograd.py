@@ -1,9 +1,9 @@
-"""BP-std, the baseline: differentiable belief propagation, with autograd through every message.
+"""BP-std for addition: differentiable belief propagation, with autograd through every message.
 
-What one writes in PyTorch without a posterior engine: the forward recursion in log space, vectorised over batch,
-positions and digits, in the dtype of the logits; ``backward`` then walks through all of it. The two-addend form
-gathers the pairs of digits that matter as [n, carry-in, base, batch] and runs the chain with ``logaddexp``, every
-operation vectorised over the batch: the fastest of the forms that were compared (batch first, log-depth tree).
+It is the forward recursion in log space, in the dtype of the logits, as one writes it in PyTorch without a posterior
+engine; ``backward`` goes through all of its steps. The form for two addends gathers the pairs of digits that add up to
+the label as [n, carry-in, base, batch] and runs the chain with ``logaddexp``. Every operation is vectorised over the
+batch. It was faster than the other forms that were compared (batch first, log-depth tree).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from emnesy_gpu.problems import Addition
 
 LOG_ZERO = -1e30
-"""Stands for log 0 in the messages: finite, so that autograd never meets inf - inf."""
+"""Stands for log 0 in the messages. It is finite, so that autograd never meets inf - inf."""
 
 
 def log_evidence(problem: Addition, logits: Tensor, label: Tensor) -> Tensor:
@@ -31,6 +31,7 @@ def log_evidence(problem: Addition, logits: Tensor, label: Tensor) -> Tensor:
 
 
 def _pair_log_evidence(logits: Tensor, digits: Tensor, top_carry: Tensor) -> Tensor:
+    """The log evidence [batch] for two addends."""
     log_prior = torch.log_softmax(logits.permute(1, 2, 3, 0).contiguous(), 2)
     first, second = log_prior
     value = torch.arange(logits.shape[-1], device=logits.device)
@@ -49,6 +50,7 @@ def _pair_log_evidence(logits: Tensor, digits: Tensor, top_carry: Tensor) -> Ten
 
 
 def _general_log_evidence(logits: Tensor, digits: Tensor, top_carry: Tensor) -> Tensor:
+    """The log evidence [batch] for any number of addends."""
     transfer = carry_chain.transfer_matrices(torch.log_softmax(logits, -1), digits).permute(1, 2, 3, 0)
     transfer = transfer.masked_fill(transfer == float("-inf"), LOG_ZERO)
     alpha = transfer[-1, 0]
@@ -58,6 +60,7 @@ def _general_log_evidence(logits: Tensor, digits: Tensor, top_carry: Tensor) -> 
 
 
 def _final(alpha: Tensor, top_carry: Tensor) -> Tensor:
+    """The entry of alpha [carry, batch] at the carry of the label, -inf where it stands for log 0."""
     inside = top_carry < len(alpha)
     picked = alpha.gather(0, top_carry.clamp(max=len(alpha) - 1)[None])[0]
     return torch.where(inside & (picked > 0.5 * LOG_ZERO), picked, float("-inf"))

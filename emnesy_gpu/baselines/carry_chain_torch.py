@@ -1,8 +1,8 @@
-"""Unfused EM in plain torch: the posterior by explicit forward-backward messages, without autograd.
+"""Unfused EM for addition in plain torch: the posterior by forward and backward messages, without autograd.
 
-What one writes in PyTorch once autograd is out of the way: rescaled probabilities in the dtype of the logits, one
-torch call per step of the chain, every intermediate a tensor. Two addends. A baseline for speed and memory; very
-confident wrong logits underflow here, which the kernels and the reference do not.
+It is a baseline for speed and memory, for two addends: rescaled probabilities in the dtype of the logits, one torch
+call per step of the chain, every intermediate a tensor. Very confident wrong logits underflow here; in the kernels and
+the reference they do not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def bp_em_posterior(problem: Addition, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Marginals (the shape of the logits) and log evidence [batch] for two addends."""
+    """Marginals, of the shape of the logits, and log evidence [batch] for two addends."""
     base, n = problem.base, problem.n_digits
     prior = torch.softmax(logits, -1)
     digits, top_carry = split_label(label, n, base)
@@ -42,7 +42,7 @@ def bp_em_posterior(problem: Addition, logits: Tensor, label: Tensor) -> tuple[T
 
 
 def _forward(transfer: Tensor) -> tuple[Tensor, Tensor]:
-    """alpha [n + 1, 2, batch], normalised, from the least significant carry up; and the scales [n, batch]."""
+    """Normalised alpha [n + 1, 2, batch], the least significant carry first, and its scales [n, batch]."""
     n, _, _, batch = transfer.shape
     alpha = transfer.new_empty(n + 1, 2, batch)
     scale = transfer.new_empty(n, batch)
@@ -55,7 +55,7 @@ def _forward(transfer: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _backward(transfer: Tensor, top_carry: Tensor) -> Tensor:
-    """beta [n + 1, 2, batch] over the carry out of each position, most significant first, normalised."""
+    """Normalised beta [n + 1, 2, batch] over the carry out of each position, the most significant first."""
     n, _, _, batch = transfer.shape
     beta = transfer.new_empty(n + 1, 2, batch)
     beta[0, 0], beta[0, 1] = top_carry == 0, top_carry == 1

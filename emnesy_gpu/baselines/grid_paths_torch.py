@@ -1,4 +1,4 @@
-"""What one writes without kernels: distances on maps by max-pooling, in batched torch operations."""
+"""Distances on maps by max-pooling, in batched torch operations, as one writes them without kernels."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 CHECK_EVERY = 4
-"""Rounds between two looks at whether anything has changed."""
+"""Rounds between two checks for convergence, each of which synchronises a GPU."""
 
 
 def distances(costs: Tensor) -> Tensor:
-    """float [batch, H, W]: cost of the cheapest path from the first cell to each, by Bellman-Ford with pooling."""
+    """Cost of the cheapest path from the first cell to each cell, float [batch, H, W], by Bellman-Ford with pooling."""
     d = torch.full_like(costs, float("inf"))
     d[:, 0, 0] = costs[:, 0, 0]
     rounds = 0
@@ -23,9 +23,9 @@ def distances(costs: Tensor) -> Tensor:
 
 
 def weighted_marginals(logits: Tensor, label: Tensor, costs: Tensor, n_samples: int, tau: float) -> Tensor:
-    """Marginals [batch, H, W, K] of samples weighed by exp(-(cost of the label - cost of the cheapest path) / tau).
+    """Marginals [batch, H, W, K] by samples with weight exp(-(cost of the label - cost of the cheapest path) / tau).
 
-    costs: float [K]. The score needs no path, which would take a loop over steps.
+    costs: float [K], the cost of each class. The score needs no path, which would take a loop over its cells.
     """
     batch, height, width, k = logits.shape
     prior = torch.softmax(logits, -1).view(-1, k)

@@ -1,4 +1,4 @@
-"""I-MLE: blackbox backpropagation on costs with noise."""
+"""I-MLE, implicit maximum likelihood: blackbox backpropagation on costs with noise."""
 
 from __future__ import annotations
 
@@ -19,16 +19,26 @@ def imle_loss(
     interpolation: float = 20.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """``em.blackbox_loss`` with Gumbel noise on the costs, in the value and in the gradient: perturb and MAP.
+    """The loss ``em.blackbox_loss`` with Gumbel noise e on the costs, in the value and in the gradient.
 
-    Implicit maximum likelihood (I-MLE: Niepert et al., NeurIPS 2021) for the Hamming loss. Both paths of the difference
-    see the same noise; value and gradient are means over ``samples`` draws.
+    This is implicit maximum likelihood (I-MLE: Niepert et al., NeurIPS 2021) for the Hamming loss: perturb and MAP.
+    The gradient in the costs c is (path(c + e + interpolation * (1 - 2 label)) - path(c + e)) / interpolation, with the
+    same noise in both paths. Value and gradient are means over ``samples`` draws of e.
 
     Args:
-        problem, costs, label, reduction, interpolation: as for ``blackbox_loss``.
-        samples: noise draws per map, at least 1.
+        problem, costs, label, reduction, interpolation: as for ``em.blackbox_loss``, which has the same errors.
+        samples: draws of the noise per map, at least 1.
         temperature: scale of the noise, in units of the costs.
-        generator: of the noise; None takes torch's own.
+        generator: random generator of the noise on the device of the costs; None takes torch's default. Equal states
+            give equal losses.
+
+    Cost: two cheapest paths per row and sample.
+
+    >>> import torch, emnesy_gpu as em
+    >>> costs = torch.ones(1, 3, 3, requires_grad=True)
+    >>> label, noise = torch.eye(3, dtype=torch.uint8)[None], torch.Generator().manual_seed(0)
+    >>> em.imle_loss(em.ShortestPath(3), costs, label, temperature=0.1, generator=noise).item()
+    0.0
     """
     uniform = torch.rand(samples, *costs.shape, generator=generator, device=costs.device).clamp(1e-20, 1 - 1e-7)
     noise = -temperature * (-uniform.log()).log()

@@ -18,7 +18,7 @@ from emnesy_gpu.reduction import reduce
 def differing_cells(
     problem: ShortestPath, costs: Tensor, label: Tensor, reduction: str, noise: Tensor, interpolation: float
 ) -> Tensor:
-    """Cells that are on one only of label and path, mean over the noise [draws, batch, height, width] on the costs.
+    """Number of cells on exactly one of label and path, averaged over noise [draws, batch, height, width] on the costs.
 
     With path(c) the mask of the cheapest path, the gradient in the costs c is the mean over the draws e of
     (path(c + e + interpolation * (1 - 2 label)) - path(c + e)) / interpolation.
@@ -33,6 +33,8 @@ def differing_cells(
 
 
 class _PathLoss(torch.autograd.Function):
+    """The loss of every row [batch], with the interpolated gradient in the costs."""
+
     @staticmethod
     def forward(ctx: Any, costs: Tensor, label: Tensor, noise: Tensor, interpolation: float) -> Tensor:
         mask, (start, goal, _) = label & ON_PATH, ends(label)
