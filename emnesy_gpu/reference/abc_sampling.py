@@ -1,8 +1,8 @@
-"""Samples from the prior and how many constraints they satisfy, in plain torch. All results are integers.
+"""Samples from the prior, counted by the constraints that they satisfy, in plain torch. All results are integers.
 
-The word of symbol i of sample t of row r is number i % 4 of Philox-4x32-10 with counter (i // 4, t, r) and the seed
-as key, without its lowest bit. The value is the number of the symbol's thresholds that it exceeds. A constraint is
-a set of symbols, and is satisfied when their values are all different.
+Symbol i of sample t of row r takes word i % 4 of Philox-4x32-10 with counter (i // 4, t, r) and the seed as key,
+without its lowest bit. Its value is the number of its thresholds that this word exceeds. A constraint is a set of
+symbols, and is satisfied if their values are all different.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from torch import Tensor
 from emnesy_gpu.philox import MASK, philox_words
 
 SKIP, COUNT, WEIGH = range(3)
+"""The work on a row: none, count its samples by score, or add up their weights too."""
 
 
 def draw(thresholds: Tensor, n_samples: int, seed: int, first_row: int, first_sample: int) -> Tensor:
-    """int64 [n_samples, batch, N] from int32 thresholds [batch, N, K - 1]."""
+    """Samples int64 [n_samples, batch, N] from int32 thresholds [batch, N, K - 1]."""
     batch, n, _ = thresholds.shape
     device = thresholds.device
     positions = torch.arange(-(-n // 4), device=device)
@@ -40,11 +41,13 @@ def weigh(
 ) -> tuple[Tensor, Tensor]:
     """Counts int64 [batch, R, width] of the samples per score, and weighted histogram int64 [batch, N, K].
 
-    weights: int32 [batch, R, width] in 0..2^24 - 1. work: uint8 [batch], SKIP, COUNT or WEIGH: rows that are skipped
-    have counts of 0, and those that are not weighed a histogram of 0. constraints: int32 [C, W], symbols, padded with
-    -1. incident: int32 [R, D], padded with -1: the constraints that row r is scored by. There are N rows, one for each
-    symbol, or one for all, scored by every constraint, and then D is 0. The last column counts the samples that
-    satisfy every constraint, column s < width - 1 the others that satisfy s.
+    weights: int32 [batch, R, width] in 0..2^24 - 1.
+    work: uint8 [batch], SKIP (counts and histogram are 0), COUNT (the histogram is 0) or WEIGH.
+    constraints: int32 [C, W], the symbols of each constraint, padded with -1.
+    incident: int32 [R, D], the constraints that score row r has, padded with -1. There is one score row for each
+        symbol, or one for all symbols, which has every constraint; then D is 0.
+
+    The last column counts the samples that satisfy every constraint, column s < width - 1 the others that satisfy s.
     """
     batch, n, k = thresholds.shape[0], thresholds.shape[1], thresholds.shape[2] + 1
     z = draw(thresholds, n_samples, seed, first_row, first_sample)
@@ -63,7 +66,7 @@ def weigh(
 
 
 def _satisfied(z: Tensor, constraints: Tensor) -> Tensor:
-    """int64 [n_samples, batch, C] of 0 and 1."""
+    """Whether each sample satisfies each constraint, int64 [n_samples, batch, C] of 0 and 1."""
     satisfied = torch.zeros(*z.shape[:-1], len(constraints), dtype=torch.int64, device=z.device)
     for index, row in enumerate(constraints.tolist()):
         members = [i for i in row if i >= 0]

@@ -32,7 +32,7 @@ from emnesy_gpu.reference.message_passing import Update, damped, results, sweep
 from emnesy_gpu.reference.symbols import NEG_INF, log_normalise, log_softmax, row_status
 
 NEGLIGIBLE = -17.0
-"""A label "not all groups are all different" says nothing if log p(they are) is below this: float32 cannot tell."""
+"""Log probability of label 1 below which label 0 says nothing: exp(-17) is less than the rounding error of float32."""
 
 
 def belief_propagation(
@@ -47,15 +47,18 @@ def belief_propagation(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Beliefs [batch, N, K], Bethe log evidence, status, sweeps and last change [batch] given "all different".
 
-    logits [batch, N, K]; label int64 [batch], 0 or 1; groups int32 [G, W], symbols of each group, at most K, padded
-    with -1. A sweep renews the messages of all groups, in phases of consecutive groups that read the messages as
-    they stood before the phase. Messages start uniform; new = (1 - damping) * computed + damping * old. ``change``
-    is the largest difference of the last sweep in a message normalised to sum 1; rows stop once it is below the
-    tolerance. maximise: max-product, beliefs normalised to sum 1, log evidence 0.
+    logits: [batch, N, K]. label: int64 [batch], 0 or 1.
+    groups: int32 [G, W], the symbols of each group, at most K, padded with -1.
+    phases: numbers of consecutive groups that are renewed at once.
+    maximise: run max-product; then beliefs are normalised to sum 1, and the log evidence is 0.
+
+    A sweep renews the messages of all groups, phase by phase, each from the messages before the phase. Messages start
+    uniform; new = (1 - damping) * computed + damping * old. ``change`` is the largest difference in the last sweep of a
+    message normalised to sum 1. Rows stop once it is below the tolerance.
 
     A group that no assignment fits, or a symbol without values left, makes the row IMPOSSIBLE: prior marginals and
-    log evidence -inf. Label 0 makes a difference only where log p(all different) is bounded to be NEGLIGIBLE: that
-    row is left at the prior with log evidence -inf, POSSIBLE, after 0 sweeps.
+    log evidence -inf. Label 0 matters only where a bound of log p(all different) is below NEGLIGIBLE: such a row keeps
+    the prior, with log evidence -inf, POSSIBLE, after 0 sweeps.
     """
     log_prior, status = log_softmax(logits), row_status(logits, label, 2)
     graph = factor_graph(groups, logits.shape[1])
@@ -73,7 +76,7 @@ def belief_propagation(
 
 
 class FactorGraph(NamedTuple):
-    """Indices of messages are into [G * W, K]; the index G * W, for padding, stands for a message of ones."""
+    """Indices of symbols and messages; messages are rows of [G * W, K], and index G * W (padding) is a row of ones."""
 
     members: list[list[int]]
     symbols: Tensor  # [G, W]: members, 0 for padding
@@ -82,11 +85,12 @@ class FactorGraph(NamedTuple):
     others: Tensor  # [G, W, D]: those to a member from its other groups
 
     def product(self, messages: Tensor, index: Tensor) -> Tensor:
-        """log of the product over the last axis of the index: [batch, ..., K]."""
+        """Log of the product of the messages along the last axis of the index, [batch, ..., K]."""
         return torch.nn.functional.pad(messages.flatten(1, 2), (0, 0, 0, 1))[:, index].sum(-2)
 
 
 def factor_graph(groups: Tensor, n_symbols: int) -> FactorGraph:
+    """The indices of groups int32 [G, W], padded with -1."""
     members = [[i for i in row if i >= 0] for row in groups.tolist()]
     width = groups.shape[1]
     slots: list[list[int]] = [[] for _ in range(n_symbols)]
@@ -104,7 +108,7 @@ def factor_graph(groups: Tensor, n_symbols: int) -> FactorGraph:
 
 
 def messages_to_groups(log_prior: Tensor, messages: Tensor, graph: FactorGraph) -> tuple[Tensor, Tensor]:
-    """log n [batch, G, W, K], rows summing to 1, and where a symbol has no value left: bool [batch, G, W]."""
+    """Normalised log n [batch, G, W, K], and whether a symbol has no value left, bool [batch, G, W]."""
     log_n = log_prior[:, graph.symbols] + graph.product(messages, graph.others)
     nothing_left = (log_n == NEG_INF).all(-1) & graph.present
     return log_normalise(log_n), nothing_left
@@ -113,6 +117,7 @@ def messages_to_groups(log_prior: Tensor, messages: Tensor, graph: FactorGraph) 
 def phase_updates(
     log_prior: Tensor, graph: FactorGraph, phases: list[int], damping: float, maximise: bool
 ) -> list[Update]:
+    """One update per phase."""
     ends = torch.tensor(phases).cumsum(0).tolist()
     runs = [range(end - size, end) for size, end in zip(phases, ends, strict=True)]
     return [partial(renew, log_prior, graph, run, damping, maximise) for run in runs]
@@ -121,7 +126,7 @@ def phase_updates(
 def renew(
     log_prior: Tensor, graph: FactorGraph, run: range, damping: float, maximise: bool, messages: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The messages of a run of groups, all of them from the messages given; and where there is a contradiction."""
+    """Messages with those of a run of groups renewed from the old ones, and whether there is a contradiction."""
     log_n, nothing_left = messages_to_groups(log_prior, messages, graph)
     contradiction = nothing_left[:, run].flatten(1).any(1)
     renewed = messages.clone()
@@ -135,16 +140,17 @@ def renew(
 
 
 def by_size(graph: FactorGraph, run: range) -> list[list[int]]:
-    """The groups of a run, those with equally many members together."""
+    """The groups of a run, sorted into lists of equal size."""
     sizes = {len(graph.members[g]) for g in run}
     return [[g for g in run if len(graph.members[g]) == size] for size in sorted(sizes)]
 
 
 def first_phase_is_negligible(log_prior: Tensor, graph: FactorGraph, n_groups: int) -> Tensor:
-    """Where p(all different) is NEGLIGIBLE by the bound of disjoint groups, and nothing is impossible: bool [batch].
+    """Whether disjoint groups bound log p(all different) below NEGLIGIBLE, and no group is impossible: bool [batch].
 
-    Groups without common members are independent under the prior: the probabilities (permanents of the prior) that
-    their members differ multiply to a bound. The groups are taken in order, without those that overlap an earlier one.
+    Groups without common members are independent under the prior, so the product of the probabilities that their
+    members differ (permanents of the prior) is an upper bound. Groups are taken in order, unless they overlap an
+    earlier one.
     """
     bound = log_prior.new_zeros(len(log_prior))
     impossible = torch.zeros_like(bound, dtype=torch.bool)
@@ -159,9 +165,9 @@ def first_phase_is_negligible(log_prior: Tensor, graph: FactorGraph, n_groups: i
 
 
 def bethe(log_prior: Tensor, log_belief: Tensor, messages: Tensor, graph: FactorGraph) -> Tensor:
-    """sum_f log perm(n_{.->f}) + sum_i log sum_v p_i prod_f m_{f->i} - sum_{(i, f)} log sum_v n_{i->f} m_{f->i}.
+    """The Bethe log evidence [batch], -inf where any term or symbol has no value left.
 
-    -inf where any of these terms, or a symbol, has nothing left.
+    It is sum_f log perm(n_{.->f}) + sum_i log sum_v p_i prod_f m_{f->i} - sum_{(i, f)} log sum_v n_{i->f} m_{f->i}.
     """
     log_n, nothing_left = messages_to_groups(log_prior, messages, graph)
     log_factors = log_prior.new_zeros(len(log_prior))
@@ -176,7 +182,7 @@ def bethe(log_prior: Tensor, log_belief: Tensor, messages: Tensor, graph: Factor
 
 
 class Level(NamedTuple):
-    """Subsets with l of the K values, in ascending order as bit sets, and how they lie next to other levels."""
+    """All subsets of l of the K values, in ascending order as bit sets, with indices into the neighbouring levels."""
 
     smaller: Tensor  # [subsets, l]: the index of S - v in the level below, for each v in S
     removed: Tensor  # [subsets, l]: that v
@@ -188,6 +194,7 @@ class Level(NamedTuple):
 
 @cache
 def levels(n_values: int) -> list[Level]:
+    """The levels l = 0 .. n_values."""
     values = range(n_values)
     subsets = [
         sorted(sum(1 << v for v in chosen) for chosen in combinations(values, size)) for size in range(n_values + 1)
@@ -211,7 +218,7 @@ def levels(n_values: int) -> list[Level]:
 
 
 def permanents(log_n: Tensor, maximise: bool) -> tuple[Tensor, Tensor]:
-    """log permanent [...] of log n [..., w, K], and log m [..., w, K] of every member and value, not normalised."""
+    """Log permanent [...] of log n [..., w, K], and unnormalised log m [..., w, K] of every member and value."""
     size, n_values = log_n.shape[-2:]
     add = torch.amax if maximise else torch.logsumexp
     level = levels(n_values)

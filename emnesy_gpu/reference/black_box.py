@@ -1,4 +1,4 @@
-"""Samples of a problem with a score of the user, counted by score and value, in plain torch."""
+"""Samples counted by a score of the user and by the value of each symbol, in plain torch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from emnesy_gpu.reference.abc_sampling import draw
 def histogram(
     thresholds: Tensor, label: Tensor, score: Callable, n_constraints: int, n_samples: int, seed: int, first_row: int
 ) -> Tensor:
-    """int64 [batch, n_constraints + 1, N, K]: how many samples have each score, and each value of each symbol.
+    """Samples counted by score and by the value of each symbol, int64 [batch, n_constraints + 1, N, K].
 
-    score: (z, y) -> the number of satisfied constraints, where z[i] is symbol i and y[j] entry j of the label, as a
-    function of one sample (or a Numba function or Triton function of it). thresholds and samples: as in
-    ``reference.abc_sampling``. label: int64 [batch, entries]. A score outside 0..n_constraints counts as the nearest.
+    thresholds: as in ``reference.abc_sampling``, which draws the samples. label: int64 [batch, entries].
+    score: (z, y) -> the number of satisfied constraints, as a Python, Numba or Triton function of one sample, where
+        z[i] is symbol i and y[j] entry j of the label. Scores are clamped to 0..n_constraints.
     """
     batch, n, k = thresholds.shape[0], thresholds.shape[1], thresholds.shape[2] + 1
     function: Callable = getattr(score, "py_func", getattr(score, "fn", score))

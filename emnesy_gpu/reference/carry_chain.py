@@ -25,7 +25,7 @@ from emnesy_gpu.reference.symbols import NEG_INF, draw, log_softmax, result_dtyp
 
 
 def posterior(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Posterior marginals p(d_j,i = v | label), log evidence log p(label), and the status of each row.
+    """Posterior marginals p(d_j,i = v | label), log evidence log p(label) [batch], and the status of each row.
 
     logits [batch, n_addends, n_digits, base]; label int64 [batch, n_label_digits], most significant first.
     """
@@ -41,7 +41,10 @@ def posterior(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def em_gradient(logits: Tensor, label: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(softmax(logits) - posterior) * scale: the gradient of -scale * log p(label) (EM-NeSy, Theorem 3.1)."""
+    """The EM gradient (softmax(logits) - posterior) * scale, log evidence and status.
+
+    It is the gradient of -scale * log p(label): EM-NeSy (arXiv 2606.14463), Theorem 3.1.
+    """
     marginals, log_evidence, status = posterior(logits.double(), label)
     dtype = result_dtype(logits)
     gradient = (log_softmax(logits).exp() - marginals) * scale
@@ -58,7 +61,7 @@ def split_label(label: Tensor, n_digits: int, base: int) -> tuple[Tensor, Tensor
 
 
 def convolve(f: Tensor, g: Tensor) -> Tensor:
-    """Log-space convolution over the last axis: log sum_a exp(f[a] + g[u - a])."""
+    """Convolution over the last axis in log space, log sum_a exp(f[a] + g[u - a]) for every u."""
     terms = f.new_full((*f.shape[:-1], f.shape[-1], f.shape[-1] + g.shape[-1] - 1), NEG_INF)
     for a in range(f.shape[-1]):
         terms[..., a, a : a + g.shape[-1]] = f[..., a, None] + g
@@ -74,20 +77,20 @@ def pmf_of_sum(log_priors: list[Tensor]) -> Tensor:
 
 
 def pick(log_pmf: Tensor, value: Tensor) -> Tensor:
-    """log_pmf[..., value], and -inf where the value lies outside the support."""
+    """The entries log_pmf[..., value], -inf where the value lies outside the support."""
     inside = (value >= 0) & (value < log_pmf.shape[-1])
     picked = log_pmf.gather(-1, value.clamp(0, log_pmf.shape[-1] - 1))
     return picked.masked_fill(~inside, NEG_INF)
 
 
 def carry_states(n_addends: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Carry-in and carry-out of the k * k transitions, flattened with carry-in slowest."""
+    """Carry-in and carry-out of all k * k transitions, each [k * k]; the carry-out varies fastest."""
     carries = torch.arange(n_addends, device=device)
     return carries.repeat_interleave(n_addends), carries.repeat(n_addends)
 
 
 def transfer_matrices(log_prior: Tensor, digits: Tensor) -> Tensor:
-    """log T [batch, n_digits, carry-in, carry-out]."""
+    """The transfer matrices log T [batch, n_digits, carry-in, carry-out]."""
     _, k, _, base = log_prior.shape
     carry_in, carry_out = carry_states(k, log_prior.device)
     total = digits[..., None] + base * carry_out - carry_in
@@ -96,7 +99,7 @@ def transfer_matrices(log_prior: Tensor, digits: Tensor) -> Tensor:
 
 
 def messages(log_transfer: Tensor, carry_out: Tensor) -> tuple[Tensor, Tensor]:
-    """log alpha [batch, n, k] over the carry into each position, log beta over the carry out of it."""
+    """Forward messages log alpha [batch, n, k] over the carry into each position, and log beta over the carry out."""
     batch, n, k, _ = log_transfer.shape
     alpha = log_transfer.new_full((batch, n, k), NEG_INF)
     beta = alpha.clone()
@@ -111,7 +114,7 @@ def messages(log_transfer: Tensor, carry_out: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sum_product(log_prior: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """log p(label) [batch] and log p(digit = v, label) [batch, n_addends, n_digits, base]."""
+    """Log evidence log p(label) [batch], and log p(digit = v, label) [batch, n_addends, n_digits, base]."""
     _, k, n, base = log_prior.shape
     digits, top_carry = split_label(label, n, base)
     log_transfer = transfer_matrices(log_prior, digits)
@@ -134,7 +137,7 @@ def sum_product(log_prior: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
 def map_assignment(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The jointly most probable digits given the label, and log p(digits | logits), by max-product.
 
-    Ties go to the smallest carry-in, then the smallest d_1, then d_2, ... of the position nearest the top.
+    Ties are broken at the most significant position first: the smallest carry-in, then the smallest d_1, d_2, ...
     """
     scores = logits.double()
     log_prior = log_softmax(logits)
@@ -154,7 +157,7 @@ def map_assignment(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tenso
 
 
 def suffix_max(scores: Tensor) -> list[Tensor]:
-    """h_j(r) = best score of d_j + ... + d_k = r, for j = 1 .. k; scores [k, base] of one position."""
+    """The best scores h_j(r) of digits with d_j + ... + d_k = r, for j = 1 .. k; scores [k, base] of one position."""
     tables = [scores[-1]]
     for row in scores.flip(0)[1:]:
         after = tables[0]
@@ -167,11 +170,12 @@ def suffix_max(scores: Tensor) -> list[Tensor]:
 
 
 def at(table: Tensor, index: int) -> float:
+    """The entry of a table, -inf outside it."""
     return float(table[index]) if 0 <= index < len(table) else NEG_INF
 
 
 def viterbi(scores: Tensor, label: Tensor) -> Tensor | None:
-    """Digits [n_addends, n_digits] of one row with the largest sum of scores, or None if there are none."""
+    """The digits [n_addends, n_digits] of one row with the largest sum of scores; None for an impossible label."""
     k, n, base = scores.shape
     digits, top_carry = split_label(label[None], n, base)
     tables = [suffix_max(scores[:, i]) for i in range(n)]
@@ -203,16 +207,17 @@ def split_sum(scores: Tensor, tables: list[Tensor], remainder: int) -> Tensor:
 
 
 def first_argmax(values: list[float]) -> int:
+    """The first index of the largest value."""
     return values.index(max(values))
 
 
 def sample(logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int) -> tuple[Tensor, Tensor]:
-    """Independent exact samples from p(digits | label): forward filter, backward sample.
+    """Independent exact samples from p(digits | label), int64 [n_samples, batch, n_addends, n_digits], and status.
 
-    int64 [n_samples, batch, n_addends, n_digits]. The uniforms of sample t at position i of row r are the four
-    words of Philox-4x32-10 with counter (i, t, row) and key seed: the first draws the carry-in given the
-    carry-out, the others the digits d_1 .. d_{k-1}; the last digit is what remains. Impossible rows are drawn
-    from the prior, one word per addend.
+    They are drawn by forward filtering and backward sampling. The uniform numbers of sample t at position i of row r
+    are the four words of Philox-4x32-10 with counter (i, t, r) and key seed: the first draws the carry-in given the
+    carry-out, the others the digits d_1 .. d_{k-1}; the last digit is what remains. Impossible rows are drawn from the
+    prior, with one word per addend.
     """
     batch, k, n, base = logits.shape
     log_prior = log_softmax(logits)
@@ -248,5 +253,6 @@ def sample_row(log_prior: Tensor, alpha: Tensor, digits: Tensor, carry: int, uni
 
 
 def sample_prior(log_prior: Tensor, uniforms: list[list[float]]) -> Tensor:
+    """One sample [n_addends, n_digits] from the prior."""
     k, n, _ = log_prior.shape
     return torch.tensor([[draw(log_prior[j, i].tolist(), uniforms[i][j]) for i in range(n)] for j in range(k)])

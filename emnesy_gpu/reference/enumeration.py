@@ -21,8 +21,9 @@ from emnesy_gpu.reference.symbols import NEG_INF, draw, log_softmax, result_dtyp
 def posterior(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Marginals p(z_i = v | valid) [batch, N, K], log evidence log p(valid) [batch], and the status of each row.
 
-    logits [batch, N, K]; label int64 [batch], 0 or 1 (a 0 changes nothing here); assignments uint8 [M, N], distinct, at
-    least one. Rows to which every assignment is impossible get the prior and log evidence -inf.
+    logits: [batch, N, K]. label: int64 [batch], 0 or 1 (0 makes no difference here).
+    assignments: uint8 [M, N], distinct, at least one.
+    Rows in which every assignment has probability 0 get the prior and log evidence -inf.
     """
     log_prior = log_softmax(logits)
     log_joint = sums(log_prior, assignments)
@@ -77,7 +78,7 @@ def sample(
 
 
 def sums(scores: Tensor, assignments: Tensor) -> Tensor:
-    """sum_i scores[i, z_m,i] of every assignment: [batch, M]."""
+    """The sum of scores sum_i scores[i, z_m,i] of every assignment, [batch, M]."""
     total = scores.new_zeros(len(scores), len(assignments))
     for i in range(scores.shape[1]):
         total += scores[:, i, assignments[:, i].long()]
@@ -85,7 +86,7 @@ def sums(scores: Tensor, assignments: Tensor) -> Tensor:
 
 
 def row_status_given(logits: Tensor, label: Tensor, log_weight: Tensor) -> Tensor:
-    """The status of rows whose valid assignments have this total or largest weight."""
+    """The status of each row, from the total or the largest log weight [batch] of its valid assignments."""
     status = row_status(logits, label, 2)
     status[(status == POSSIBLE) & (log_weight == NEG_INF)] = IMPOSSIBLE
     return status

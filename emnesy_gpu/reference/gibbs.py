@@ -24,12 +24,13 @@ def run(
     seed: int,
     first_row: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Marginals [batch, N, K], conflicts summed over annealing [batch, chains], and at the end [batch, chains].
+    """Marginals [batch, N, K], and conflicts [batch, chains], summed over the annealing and at the end.
 
-    prior: float32 [batch, N, K], the largest of a symbol 1. factors: float32 [sweeps + 1, largest conflicts + 1], as
-    ``inference.annealing.annealed_factors`` makes them: entry n is the product of those at powers of two, or exp(-40).
-    memberships: int32 [N, D], the groups of each symbol, padded with -1. The last ``recorded`` sweeps are recorded;
-    int64 conflicts are summed over the states before the others, or of the first state if all are.
+    prior: float32 [batch, N, K], relative to the largest entry of each symbol, which is 1.
+    factors: float32 [sweeps + 1, largest number of conflicts + 1] of ``inference.annealing.annealed_factors``.
+    memberships: int32 [N, D], the groups of each symbol, padded with -1.
+    recorded: the number of sweeps at the end that the marginals are averaged over. Conflicts (int64) are summed over
+        the states before the other sweeps, or taken of the first state if all sweeps are recorded.
     """
     batch, n, k = prior.shape
     sweeps = len(factors) - 1
@@ -49,7 +50,7 @@ def run(
 
 
 class _State:
-    """Values int64 [batch, chains, N] and how many members of a group have each, [batch, chains, G, K]."""
+    """Values z int64 [batch, chains, N], and counts of each value in each group, int64 [batch, chains, G, K]."""
 
     def __init__(
         self, prior: Tensor, memberships: Tensor, n_groups: int, chains: int, seed: int, first_row: int
@@ -63,6 +64,7 @@ class _State:
         self.rows = torch.arange(first_row, first_row + batch, device=prior.device)[:, None]
 
     def conflicts(self) -> Tensor:
+        """The number of pairs of equal members of a group, int64 [batch, chains]."""
         return (self.counts * (self.counts - 1) // 2).sum((-2, -1))
 
     def sweep(self, sweep: int, factors: Tensor, like: Tensor) -> Tensor:
@@ -86,7 +88,7 @@ class _State:
         return conditionals
 
     def _uniform(self, sweep: int, i: int) -> Tensor:
-        """float32 [batch, chains] in [0, 1): upper 23 bits of word i % 4, counter (i // 4, chain and sweep, row)."""
+        """Uniform numbers float32 [batch, chains] in [0, 1): the upper 23 bits of the word of symbol i."""
         position = torch.full_like(self.chains, i // 4)
         counter = position, self.chains << 16 | sweep, self.rows & MASK, self.rows >> 32
         word = philox_words(counter, self.seed)[i % 4]

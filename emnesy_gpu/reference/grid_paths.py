@@ -1,8 +1,8 @@
-"""Cheapest paths over grids with costs on the cells, and how well samples of them explain a label path.
+"""Cheapest paths over grids with costs on the cells, and scores of samples of them against a label path.
 
 A path steps to any of the 8 neighbours and costs the sum over its cells, both ends included. Costs are positive
-integers. Of several cheapest paths the one is meant that is found by walking back from the goal, always to the
-first cell in reading order among the neighbours from which the cell at hand is reached at least cost. Cells are
+integers. Ties between cheapest paths go to the one that is found by walking back from the goal, always to the first
+cell in reading order among the neighbours from which the current cell is reached at the least cost. Cells are
 numbered in reading order. Samples of symbols are drawn as in ``reference/abc_sampling.py``, symbol i for cell i.
 """
 
@@ -17,9 +17,9 @@ from emnesy_gpu.reference import abc_sampling
 
 
 def shortest_path(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
-    """Cells on the path from cell start to goal, uint8 [batch, H, W] of 0 and 1, and its cost, int32 [batch].
+    """The mask of the cheapest path from start to goal, uint8 [batch, H, W] of 0 and 1, and its cost, int32 [batch].
 
-    costs: int32 [batch, H, W], at least 1; start, goal: int32 [batch].
+    costs: int32 [batch, H, W], at least 1. start, goal: int32 [batch], numbers of cells.
     """
     batch, height, width = costs.shape
     mask, total = torch.zeros(batch, height * width, dtype=torch.uint8), torch.zeros(batch, dtype=torch.int32)
@@ -41,9 +41,10 @@ def score(
     first_row: int,
     first_sample: int,
 ) -> Tensor:
-    """int32 [4, batch, n_samples] of sampled maps: see ``facts``.
+    """The four ``facts`` of every sampled map, int32 [4, batch, n_samples].
 
-    thresholds: int32 [batch, H * W, K - 1]; costs: int32 [K], of the values; mask: uint8 [batch, H, W], the label path.
+    thresholds: int32 [batch, H * W, K - 1]. costs: int32 [K], the cost of each class.
+    mask: uint8 [batch, H, W], the label path.
     """
     batch, _, width = mask.shape
     z = abc_sampling.draw(thresholds, n_samples, seed, first_row, first_sample)
@@ -57,13 +58,13 @@ def score(
 
 
 def facts(path: list[int], costs: list[int], label: list[int]) -> list[int]:
-    """Cells that the path shares with the label, its length in cells, its cost, and what the label's cells cost."""
+    """The number of cells on both path and label, the length of the path in cells, its cost, and that of the label."""
     label_cost = sum(cost for cost, on_label in zip(costs, label, strict=True) if on_label)
     return [sum(label[cell] for cell in path), len(path), sum(costs[cell] for cell in path), label_cost]
 
 
 def histogram(thresholds: Tensor, weights: Tensor, seed: int, first_row: int, first_sample: int) -> Tensor:
-    """int64 [batch, N, K]: the weights int32 [batch, n_samples] of samples, added up by the value of each symbol."""
+    """Weights int32 [batch, n_samples] of samples, summed by the value of each symbol, int64 [batch, N, K]."""
     batch, n, k = thresholds.shape[0], thresholds.shape[1], thresholds.shape[2] + 1
     z = abc_sampling.draw(thresholds, weights.shape[1], seed, first_row, first_sample)
     total = torch.zeros(batch, n, k, dtype=torch.int64, device=z.device)
@@ -82,9 +83,9 @@ def histogram_of_changes(
     first_row: int,
     first_sample: int,
 ) -> Tensor:
-    """float64 [batch, N, K]: for every symbol and value, the weights of the samples after it is given that value.
+    """For each value of each symbol, the sum of the weights of the samples after that change, float64 [batch, N, K].
 
-    weights: float64 [batch, D], of the samples by the number of cells that are on one of path and label only.
+    weights: float64 [batch, D], the weight of a sample by the number of cells on exactly one of path and label.
     """
     batch, height, width = mask.shape
     n, k = height * width, len(costs)

@@ -1,4 +1,4 @@
-"""Sweeps of loopy belief propagation: what all factor graphs share. Messages are float64 logs, [batch, ...]."""
+"""Sweeps of loopy belief propagation, shared by all factor graphs. Messages are float64 logs, [batch, ...]."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 from emnesy_gpu.reference.symbols import NEG_INF, log_softmax, result_dtype
 
 Update = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""All messages with those of one phase renewed, and where a contradiction shows: bool [batch]."""
+"""A function of all messages: these with one phase renewed, and whether a row has a contradiction, bool [batch]."""
 
 
 class Converged(NamedTuple):
-    """Messages after the last sweep of each row, rows [batch] in which nothing contradicts, sweeps, and changes."""
+    """Messages after the last sweep of each row, and [batch] whether there is no contradiction, sweeps and changes."""
 
     messages: Tensor
     possible: Tensor
@@ -26,10 +26,10 @@ class Converged(NamedTuple):
 
 
 def sweep(messages: Tensor, active: Tensor, updates: Sequence[Update], iterations: int, tolerance: float) -> Converged:
-    """At most ``iterations`` times the updates of all phases in turn, on the rows [batch] that are active.
+    """Run the updates of all phases in turn, at most ``iterations`` times, on the rows [batch] that are active.
 
     A row stops, and its messages freeze, at a contradiction, or after a sweep in which no message (a probability)
-    changed by as much as the tolerance. Phases read the messages that the phase before them has left.
+    changed by as much as the tolerance. A phase reads the messages after the phase before it.
     """
     sweeps = torch.zeros(len(messages), dtype=torch.int32, device=messages.device)
     change = messages.new_zeros(len(messages))
@@ -50,7 +50,7 @@ def sweep(messages: Tensor, active: Tensor, updates: Sequence[Update], iteration
 
 
 def damped(log_new: Tensor, log_old: Tensor, damping: float) -> Tensor:
-    """log of (1 - damping) * new + damping * old."""
+    """The damped message, log of (1 - damping) * new + damping * old."""
     if damping == 0:
         return log_new
     return torch.logaddexp(log_new + math.log1p(-damping), log_old + math.log(damping))
@@ -59,8 +59,10 @@ def damped(log_new: Tensor, log_old: Tensor, damping: float) -> Tensor:
 def results(
     logits: Tensor, status: Tensor, log_belief: Tensor, log_evidence: Tensor, converged: Converged, maximise: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Marginals, log evidence, status, sweeps and change. Rows whose status is POSSIBLE until now become IMPOSSIBLE if
-    there was a contradiction or the evidence is 0; whatever is not POSSIBLE gets the prior, no sweeps and no change.
+    """Marginals, log evidence, status, sweeps and change.
+
+    POSSIBLE rows become IMPOSSIBLE if there was a contradiction or the evidence is 0. Rows that are not POSSIBLE get
+    the prior, log evidence -inf, no sweeps and no change.
     """
     impossible = ~converged.possible | (log_evidence == NEG_INF)
     status = torch.where((status == POSSIBLE) & impossible, IMPOSSIBLE, status).to(torch.uint8)

@@ -37,19 +37,21 @@ def belief_propagation(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Beliefs [batch, N, K], Bethe log evidence, status, sweeps and last change [batch] given "all neighbours differ".
 
-    logits [batch, N, K]; label int64 [batch], 0 or 1 (a 0 changes nothing here); neighbours int32 [N, D], padded with
-    -1; reverse int32 [N, D]: where i stands in the list of neighbours[i, s]; order int32 [N]: the symbols in the order
-    of updates, in phases of so many. Updating a symbol renews its outgoing messages from its incoming ones as they
-    stood before the phase. Messages start uniform; new = (1 - damping) * computed + damping * old. ``change`` is the
-    largest difference of the last sweep in a message normalised to sum 1; rows stop once it is below the tolerance.
-    maximise: max-product, beliefs normalised to sum 1, log evidence 0.
+    logits: [batch, N, K]. label: int64 [batch], 0 or 1 (0 makes no difference here).
+    neighbours: int32 [N, D], padded with -1. reverse: int32 [N, D], the slot of i in the row of neighbours[i, s].
+    order: int32 [N], the symbols in the order of their updates. phases: numbers of symbols that are updated at once.
+    maximise: run max-product; then beliefs are normalised to sum 1, and the log evidence is 0.
+
+    The update of a symbol renews its outgoing messages from its incoming messages before the phase. Messages start
+    uniform; new = (1 - damping) * computed + damping * old. ``change`` is the largest difference in the last sweep of a
+    message normalised to sum 1. Rows stop once it is below the tolerance.
 
     A symbol without values left, or two neighbours with nothing but the same value, make the row IMPOSSIBLE: prior
     marginals and log evidence -inf.
     """
     log_prior, status = log_softmax(logits), row_status(logits, label, 2)
     neighbours, reverse = neighbours.long(), reverse.long()
-    # incoming[i, s]: from neighbours[i, s] to i; a message of ones where there is no neighbour.
+    # incoming[i, s] is the message from neighbours[i, s] to i, a message of ones where there is no neighbour.
     incoming = logits.new_zeros(len(logits), *neighbours.shape, logits.shape[2], dtype=torch.float64).log_softmax(-1)
     incoming = torch.where((neighbours >= 0)[..., None], incoming, 0.0)
     updates = [
@@ -63,7 +65,7 @@ def belief_propagation(
 
 
 def cavities(log_prior: Tensor, incoming: Tensor) -> tuple[Tensor, Tensor]:
-    """log q [..., N, D, K] towards each neighbour, summing to 1, and where no value is left: bool [..., N, D]."""
+    """Normalised log q [..., N, D, K] towards each neighbour, and whether no value is left, bool [..., N, D]."""
     before, after = torch.zeros_like(incoming), torch.zeros_like(incoming)
     degree = incoming.shape[-2]
     for s in range(1, degree):
@@ -74,7 +76,7 @@ def cavities(log_prior: Tensor, incoming: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def of_other_values(log_q: Tensor, maximise: bool) -> Tensor:
-    """log sum_{u != v} q(u), or the maximum, for every v: [..., K]."""
+    """The sum over the other values, log sum_{u != v} q(u), or their maximum, for every v: [..., K]."""
     k = log_q.shape[-1]
     others = log_q[..., None, :].masked_fill(torch.eye(k, dtype=torch.bool, device=log_q.device), NEG_INF)
     return others.amax(-1) if maximise else torch.logsumexp(others, -1)
@@ -89,7 +91,7 @@ def renew(
     maximise: bool,
     incoming: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Incoming messages with those from some symbols renewed, and where there is a contradiction: bool [batch]."""
+    """Incoming messages with those from some symbols renewed, and whether there is a contradiction, bool [batch]."""
     log_q, nothing_left = cavities(log_prior[:, symbols], incoming[:, symbols])
     log_message = of_other_values(log_q, maximise)
     linked = neighbours[symbols] >= 0
@@ -103,10 +105,11 @@ def renew(
 
 
 def bethe(log_prior: Tensor, log_belief: Tensor, incoming: Tensor, neighbours: Tensor, reverse: Tensor) -> Tensor:
-    """sum over edges of log sum_{u != v} q_{i->j}(u) q_{j->i}(v), plus sum_i log sum_v p_i(v) prod_l m_{l->i}(v),
-    minus sum over directed edges j -> i of log sum_v q_{i->j}(v) m_{j->i}(v).
+    """The Bethe log evidence [batch], -inf where any term or symbol has no value left.
 
-    -inf where any of these terms, or a symbol, has nothing left.
+    It is the sum over edges of log sum_{u != v} q_{i->j}(u) q_{j->i}(v),
+    plus sum_i log sum_v p_i(v) prod_l m_{l->i}(v),
+    minus the sum over directed edges j -> i of log sum_v q_{i->j}(v) m_{j->i}(v).
     """
     log_q, nothing_left = cavities(log_prior, incoming)
     linked = neighbours >= 0

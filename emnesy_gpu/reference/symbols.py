@@ -1,8 +1,8 @@
-"""What every specification shares: priors of symbols from logits, the status of a row, draws from weights.
+"""Functions that all specifications share: priors from logits, the status of a row, draws from weights.
 
-Logits are [batch, ..., K]: any number of symbols with K values each. Status codes: POSSIBLE; IMPOSSIBLE, no
-assignment of positive probability has the label; INVALID_LOGITS, a NaN or +inf, or a symbol with no finite logit;
-INVALID_LABEL. The highest that applies is reported.
+Logits are [batch, ..., K], for any number of symbols with K values each. Status codes: POSSIBLE; IMPOSSIBLE, where no
+assignment of positive probability has the label; INVALID_LOGITS, for a NaN or +inf, or a symbol without a finite logit;
+INVALID_LABEL, for an entry out of range. The highest that applies is reported.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ NEG_INF = float("-inf")
 
 
 def log_softmax(logits: Tensor) -> Tensor:
-    """float64 log-softmax; a symbol whose logits are no prior gets the uniform one (its row is invalid anyway)."""
+    """The float64 log-softmax; a symbol whose logits are no prior gets the uniform one: its row has no posterior."""
     return torch.log_softmax(torch.where(not_a_prior(logits), 0.0, logits.double()), -1)
 
 
 def not_a_prior(logits: Tensor) -> Tensor:
-    """Symbols with a NaN or +inf logit or without a finite one: bool [..., 1]."""
+    """Whether a symbol has a NaN or +inf logit, or no finite one: bool [..., 1]."""
     broken = (logits.isnan() | (logits == float("inf"))).any(-1, keepdim=True)
     return broken | (logits == NEG_INF).all(-1, keepdim=True)
 
 
 def row_status(logits: Tensor, label: Tensor, label_values: int) -> Tensor:
-    """uint8 [batch]: INVALID_LABEL where a label entry is not in [0, label_values), INVALID_LOGITS, or POSSIBLE."""
+    """The status uint8 [batch]: INVALID_LABEL for an entry outside [0, label_values), INVALID_LOGITS or POSSIBLE."""
     status = torch.zeros(len(logits), dtype=torch.uint8, device=logits.device)
     status[not_a_prior(logits).flatten(1).any(1)] = INVALID_LOGITS
     outside = (label < 0) | (label >= label_values)
