@@ -1,1 +1,1 @@
-"""Time and memory of the E-steps against what one would write without them."""
+"""Benchmarks of time and memory: the E-steps of this package against plain implementations."""

@@ -1,4 +1,4 @@
-"""Addition: the fused E-step against unfused torch, BP-std, a bare softmax and a copy of the same bytes."""
+"""The benchmark of addition: the fused E-step against unfused torch, BP-std, a softmax and a copy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ METHODS = {
 
 
 def inputs(n_digits: int, batch: int, device: torch.device) -> tuple[em.Addition, Tensor, Tensor]:
-    """Logits of a half-trained net (s.d. 3, the true digit favoured by 2) and their label."""
+    """The problem, with logits of a half-trained net (s.d. 3, the true digit favoured by 2) and their label."""
     problem = em.Addition(n_digits)
     generator = torch.Generator().manual_seed(n_digits)
     shape = (batch, 2, n_digits)
@@ -37,7 +37,7 @@ def inputs(n_digits: int, batch: int, device: torch.device) -> tuple[em.Addition
 
 
 def methods(problem: em.Addition, logits: Tensor, label: Tensor) -> dict[str, Callable[[], Tensor]]:
-    """Each method as a call without arguments; the first five return what it takes to train."""
+    """Each method as a call without arguments; the first five return the marginals or the gradient of the logits."""
     leaf = logits.clone().requires_grad_()
     target = torch.empty_like(logits)
 
@@ -61,7 +61,7 @@ def methods(problem: em.Addition, logits: Tensor, label: Tensor) -> dict[str, Ca
 
 
 def errors(problem: em.Addition, logits: Tensor, label: Tensor, rows: int = 16) -> dict[str, float]:
-    """Largest error against the float64 reference over the first rows, of the methods that infer something."""
+    """The largest error of each inference method against the float64 reference, over the first rows."""
     some, labels = logits[:rows], label[:rows]
     marginals, _, _ = reference.posterior(some.double(), labels)
     gradient = torch.softmax(some.double(), -1) - marginals

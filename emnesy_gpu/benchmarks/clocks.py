@@ -1,11 +1,11 @@
-"""Three clocks for one call: how long its kernels run, how long it takes, and how long it holds up the host.
+"""Three clocks for one call: the time in its kernels, the time of the call, and the time that it takes of the host.
 
-    kernel     time that the device spends in kernels, gaps excluded: what a better kernel would change
-    operator   wall time from an idle device to an idle device: what a single call costs
-    host       wall time until the call returns: what the call costs a loop that keeps the device busy
+    kernel     time that the device spends in kernels, without gaps: a better kernel changes it
+    operator   wall time from an idle device to an idle device: the cost of a single call
+    host       wall time until the call returns: the cost of the call in a loop that keeps the device busy
 
-For short kernels operator and host are dominated by launching; only the kernel clock then says anything about the
-kernel. Repeated calls find their inputs in the L2 cache if these fit into it.
+For short kernels the launch dominates operator and host, and only the kernel clock tells something about the kernel.
+Repeated calls find their inputs in the L2 cache if these fit into it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MIB = 2.0**20
 
 @dataclass(frozen=True)
 class Clocks:
-    """Seconds per call; ``kernel`` is None on a CPU, and where the device's activity cannot be traced."""
+    """Seconds per call; ``kernel`` is None on a CPU, and where the profiler cannot trace the device."""
 
     kernel: float | None
     operator: float
@@ -34,7 +34,7 @@ class Clocks:
 
 
 def read_clocks(call: Callable[[], object], device: torch.device, budget: float = 0.5) -> Clocks:
-    """All three clocks of a call; ``operator`` and ``host`` are medians within ``budget`` seconds each."""
+    """Read all three clocks of a call; ``operator`` and ``host`` are medians over ``budget`` seconds each."""
     return Clocks(
         kernel=kernel_seconds(call, device) if device.type == "cuda" else None,
         operator=median_seconds(call, device, budget),
@@ -43,7 +43,7 @@ def read_clocks(call: Callable[[], object], device: torch.device, budget: float 
 
 
 def host_seconds(call: Callable[[], object], device: torch.device, budget: float = 0.5, least_runs: int = 5) -> float:
-    """Median time until the call returns. The device is idle before each run, so that no full queue blocks it."""
+    """The median time until the call returns; the device is idle before each run, so that no full queue blocks it."""
     _synchronise(device)
     seconds: list[float] = []
     stop = time.perf_counter() + budget
@@ -56,7 +56,7 @@ def host_seconds(call: Callable[[], object], device: torch.device, budget: float
 
 
 def kernel_seconds(call: Callable[[], object], device: torch.device, calls: int = 20) -> float | None:
-    """Mean time per call that the device spends in kernels, from the profiler's trace of the device."""
+    """The mean time per call that the device spends in kernels, by the trace of the profiler."""
     from torch.profiler import ProfilerActivity, profile
 
     _synchronise(device)
@@ -68,13 +68,13 @@ def kernel_seconds(call: Callable[[], object], device: torch.device, calls: int 
 
 
 def mean_device_seconds(events: Iterable[Any], calls: int) -> float | None:
-    """Per call, the time of all events on the device; None if there are none. The profiler gives microseconds."""
+    """The time per call of all events on the device, which the profiler gives in microseconds; None without events."""
     microseconds = sum(e.self_device_time_total for e in events if e.device_type != torch.autograd.DeviceType.CPU)
     return microseconds * 1e-6 / calls if microseconds > 0 else None
 
 
 def extra_info(call: Callable[[], object], device: torch.device, budget: float = 0.1) -> dict[str, object]:
-    """What a benchmark record carries beside its timing: clocks in us, peak MiB above the inputs, and the machine."""
+    """Facts for a benchmark record beside its timing: clocks in us, peak MiB above the inputs, and the machine."""
     clocks = read_clocks(call, device, budget)
     peak = peak_bytes(call, device) if device.type == "cuda" else None
     return {

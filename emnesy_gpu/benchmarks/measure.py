@@ -1,4 +1,4 @@
-"""Medians of wall time, peak memory above the inputs, and the machine they were measured on."""
+"""Measurements: medians of wall time, peak memory above the inputs, and the facts of the machine."""
 
 from __future__ import annotations
 
@@ -26,15 +26,22 @@ import torch
 from emnesy_gpu.memory import PeakMemory, size_of
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, NEVER = -1, -4, -1
+"""Parameters of mallopt(3), and the threshold that turns trimming off."""
+
 GLIBC_TRIM_THRESHOLD, GLIBC_MMAP_MAX = 128 * 1024, 65536
+"""Defaults of these parameters: bytes, and number of mappings."""
+
 PR_SET_THP_DISABLE = 41
+"""Option of prctl(2): huge pages would round every figure up to 2 MiB."""
+
 SMAPS = "/proc/self/smaps_rollup"
+"""Where Linux keeps the resident size of this process, exact to a page."""
 
 
 def median_seconds(
     function: Callable[[], object], device: torch.device, budget: float = 0.5, least_runs: int = 5
 ) -> float:
-    """The median of single runs after two warm-up runs, with the device idle at both ends."""
+    """The median seconds of single runs after two warm-up runs; the device is idle at both ends of a run."""
     for _ in range(2):
         function()
     seconds: list[float] = []
@@ -47,6 +54,7 @@ def median_seconds(
 
 
 def now(device: torch.device) -> float:
+    """Seconds on the clock once the device is idle."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -55,10 +63,10 @@ def now(device: torch.device) -> float:
 def peak_bytes(function: Callable[[], object], device: torch.device, plain_torch: bool = False) -> int | None:
     """The most memory in use during a call beyond what was in use before it; None where it cannot be read.
 
-    On CUDA by the allocator of PyTorch. On a CPU too where the call is ``plain_torch``, whose tensors are all there
-    is. Else (glibc on Linux) by the pages that a call touches while nothing that is freed returns to the system: exact
-    for a few large buffers, while the holes that many small ones leave would count as well. The peak of the resident
-    size that the system keeps is off by up to 128 KiB a core.
+    The allocator of PyTorch tells it on CUDA, and on a CPU where the call is ``plain_torch``, which uses no memory but
+    tensors. Otherwise (glibc on Linux) it is the size of the pages that a call touches while no freed memory returns to
+    the system. This is exact for a few large buffers; with many small ones the holes between them count as well. The
+    peak of the resident size that the system keeps would be off by up to 128 KiB per core.
     """
     function()
     if device.type == "cuda":
@@ -82,7 +90,7 @@ def _touched_bytes(function: Callable[[], object]) -> int | None:
 
 @contextlib.contextmanager
 def _freed_memory_kept(libc: ctypes.CDLL) -> Iterator[None]:
-    """Nothing that is freed returns to the system; afterwards glibc's defaults hold, or no later peak would be seen."""
+    """Keep freed memory from returning to the system; later peaks need the defaults of glibc, set at the end."""
     libc.mallopt(M_MMAP_MAX, 0)
     libc.mallopt(M_TRIM_THRESHOLD, NEVER)
     libc.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
@@ -109,7 +117,7 @@ def _peak_of_tensors(function: Callable[[], object]) -> int:
 
 @contextlib.contextmanager
 def _no_standard_error() -> Iterator[None]:
-    """The profiler reports its start and its end there, past Python."""
+    """Silence standard error, where the profiler reports its start and its end without Python."""
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -121,7 +129,7 @@ def _no_standard_error() -> Iterator[None]:
 
 
 def free_bytes(device: torch.device) -> float:
-    """Memory that a call may use; inf where it cannot be read."""
+    """The bytes of memory that a call may use; inf where they cannot be read."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     with contextlib.suppress(OSError):
@@ -130,7 +138,7 @@ def free_bytes(device: torch.device) -> float:
 
 
 def in_child(function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], lost: Any) -> Iterator[Any]:
-    """function(*call) for every call, one after the other in a process of their own; ``lost`` where it is killed."""
+    """Yield function(*call) for every call, run in turn in a child process; ``lost`` where the child is killed."""
     new_pool = partial(ProcessPoolExecutor, 1, multiprocessing.get_context("spawn"))
     pool = new_pool()
     try:
@@ -145,7 +153,7 @@ def in_child(function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], los
 
 
 def machine(device: torch.device) -> dict[str, object]:
-    """What a reader needs to place the figures."""
+    """The facts of device, CPU and versions that a reader needs to compare the figures."""
     facts: dict[str, object] = {
         "device": str(device),
         "cpu": _cpu_name(),

@@ -1,4 +1,4 @@
-"""Benchmark results as a table, as JSON, and as a picture."""
+"""Reports of benchmark results as a table, as JSON, and as a plot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIB = 2.0**20
 
 
 def table(suite: Suite, measurements: Sequence[Measurement], facts: dict[str, object]) -> Table:
-    """One line per size and method; ratios are against the baseline and the copy of the same run."""
+    """A table with one line per size, batch and method, and ratios to the baseline and to the copy of the same run."""
     view = Table(title=f"{suite.title} on {facts['device']}, {facts['threads']} thread(s), medians")
     for column in (suite.size_name, "batch", "method", "time ms", f"x {suite.baseline}", "copies", "peak MiB", "error"):
         view.add_column(column, justify="left" if column == "method" else "right")
@@ -44,12 +44,13 @@ def _ratio(numerator: float | None, denominator: float | None) -> str:
 def write_json(
     path: Path, measurements: Sequence[Measurement], facts: dict[str, object], startup: dict[str, float]
 ) -> None:
+    """Write the machine, the startup seconds and the measurements as JSON."""
     record = {"machine": facts, "startup_seconds": startup, "measurements": as_records(measurements)}
     path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def write_plot(path: Path, suite: Suite, measurements: Sequence[Measurement], facts: dict[str, object]) -> None:
-    """Time per unit of work over the size, and peak memory, at the largest batch."""
+    """Plot time per unit of work and peak memory over the size, at the largest batch."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -78,6 +79,7 @@ def write_plot(path: Path, suite: Suite, measurements: Sequence[Measurement], fa
 def show(
     suite: Suite, measurements: Sequence[Measurement], facts: dict[str, object], startup: dict[str, float]
 ) -> None:
+    """Print the table, the meaning of each method, and the startup seconds."""
     console = Console()
     console.print(table(suite, measurements, facts))
     for name, meaning in suite.methods.items():

@@ -1,4 +1,4 @@
-"""Sampling of 9x9 Sudoku: fused weighted samples and Gibbs chains against materialised torch, and a copy."""
+"""The benchmark of sampling on 9x9 Sudoku: fused samples and Gibbs chains against samples in torch, and a copy."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from emnesy_gpu.benchmarks.suite import Suite, largest_error
 SAMPLES = (256, 1024)
 BATCHES = (4, 32)
 CHECKED = 130
+"""Samples of one board that are compared with the slow reference."""
+
 SHARPNESS = 1.0
 METHODS = {
     "fused": "weighted samples, 27 groups: draw, score, weigh, histogram; no sample in memory",
@@ -29,7 +31,7 @@ METHODS = {
 
 
 def inputs(samples: int, batch: int, device: torch.device) -> tuple[em.Sudoku, Tensor, Tensor, int]:
-    """A net that reads about 90 % of the cells right (true symbol favoured by 3, unit noise)."""
+    """The problem, with a net that reads about 90 % of the cells right (true symbol favoured by 3, unit noise)."""
     cells = [(row // 3 + 3 * row + column) % 9 for row in range(9) for column in range(9)]
     board = torch.tensor(cells).view(9, 9)
     noise = torch.randn(batch, 9, 9, 9, generator=torch.Generator().manual_seed(0))
@@ -38,7 +40,7 @@ def inputs(samples: int, batch: int, device: torch.device) -> tuple[em.Sudoku, T
 
 
 def engines(samples: int) -> dict[str, tuple[str, em.Engine]]:
-    """What counts as a constraint, and the engine, of every method of the package."""
+    """The kind of constraint and the engine of every method of the package."""
     weighting = "exponential"
     return {
         "fused": ("groups", em.ABC(samples, weighting, SHARPNESS)),
@@ -70,7 +72,7 @@ def methods(problem: em.Sudoku, logits: Tensor, label: Tensor, samples: int) -> 
 
 
 def errors(problem: em.Sudoku, logits: Tensor, label: Tensor, samples: int) -> dict[str, float]:
-    """Against the reference on the same few samples of one board; the baselines draw other samples."""
+    """The largest error against the reference on the same samples of one board; the baselines draw other samples."""
     found = {}
     for name, (constraints, engine) in engines(CHECKED).items():
         case = em.Sudoku(9, constraints=constraints), logits[:1], label[:1], engine

@@ -1,4 +1,4 @@
-"""Shortest paths: fused samples of maps against batched torch and SciPy, and a copy of the same bytes."""
+"""The benchmark of shortest paths: fused samples of maps against batched torch and SciPy, and a copy."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ SIZES = (12, 30)
 BATCHES = (1, 4, 16)
 SAMPLES = 256
 CHECKED = 8
+"""Samples of one map that are compared with the slow reference."""
+
 METHODS = {
     "fused": f"{SAMPLES} samples: draw, path, cells in common with the label, histogram; no sample in memory",
     "fused ESS 8": "the same, the sharpness of every map set by its effective sample size",
-    "changes": f"{SAMPLES // 8} samples that vote for every value of every cell (rao_blackwell)",
+    "changes": f"{SAMPLES // 8} samples that count for every value of every cell (rao_blackwell)",
     "Gibbs 1x4": "an annealed chain of 4 sweeps, all classes of a cell tried at once, whatever the number of samples",
     "torch ABC": f"{SAMPLES} samples: multinomial, distances by max-pooling, costs as score (no paths), scatter",
     "paths": f"the cheapest paths of {SAMPLES} given maps per row, and their costs",
@@ -31,7 +33,7 @@ METHODS = {
 
 
 def inputs(size: int, batch: int, device: torch.device) -> tuple[em.ShortestPath, Tensor, Tensor]:
-    """A net that gives every cell's class 80 % reads maps in patches of 3 x 3 cells."""
+    """The problem, with a net that gives the class of every cell 80 %, on maps of patches of 3 x 3 cells."""
     problem = em.ShortestPath(size)
     generator = torch.Generator().manual_seed(size)
     side = -(-size // 3)
@@ -77,7 +79,7 @@ def methods(problem: em.ShortestPath, logits: Tensor, label: Tensor) -> dict[str
 
 
 def scipy_distances(costs: Tensor) -> Tensor:
-    """[batch] costs of the cheapest paths from the first to the last cell of maps [batch, height, width]."""
+    """The cost [batch] of the cheapest path from the first to the last cell of each map [batch, height, width]."""
     import numpy as np
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import dijkstra
@@ -99,7 +101,7 @@ def scipy_distances(costs: Tensor) -> Tensor:
 
 
 def errors(problem: em.ShortestPath, logits: Tensor, label: Tensor) -> dict[str, float]:
-    """Posteriors of a few samples of the first row against the reference, costs against those of the paths found."""
+    """The largest errors: posteriors of the first row against the reference, costs against those of the paths found."""
     case = problem, logits[:1], label[:1]
     engines: dict[str, em.Engine] = {
         "fused": em.ABC(CHECKED, sharpness=0.25),

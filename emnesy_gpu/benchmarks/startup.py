@@ -1,4 +1,4 @@
-"""Seconds until the first posterior, in a new process: with an empty kernel cache, and with a filled one."""
+"""Startup time: seconds until the first posterior in a new process, with an empty and with a filled kernel cache."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ print(imported - start, time.perf_counter() - prepared + imported - start)
 
 
 def measure(suite: str, size: int) -> dict[str, float]:
-    """import: of emnesy_gpu after torch; cold and warm: import and first posterior of a suite's problem together."""
+    """Seconds of the import of emnesy_gpu after torch, and of import and first posterior together, cold and warm."""
     with tempfile.TemporaryDirectory() as cache:
         _, cold = _first_posterior(cache, suite, size)
         imported, warm = _first_posterior(cache, suite, size)

@@ -1,4 +1,4 @@
-"""Sudoku: fused belief propagation against unfused torch, BP-std, pairwise factors, and a copy of the same bytes."""
+"""The benchmark of Sudoku: fused belief propagation against unfused torch, BP-std, pairwise factors and a copy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZES = (4, 9)
 BATCHES = (64, 256, 1024)
 SWEEPS = 5
 CHECKED_SCALE = {4: 0.1, 9: 0.25}
-"""What logits are multiplied with to check results: as they are, beliefs become 0 and 1, whatever the messages."""
+"""Size -> factor of the logits in checks; without it beliefs are nearly 0 or 1, which hides errors of messages."""
 METHODS = {
     "exact": "posterior over all valid boards (size 4)",
     "fused loss": "fused_em_loss and its gradient through autograd, as a training step takes it (size 4)",
@@ -28,7 +28,7 @@ METHODS = {
 
 
 def inputs(size: int, batch: int, device: torch.device) -> tuple[em.Sudoku, Tensor, Tensor]:
-    """A half-trained net (right in about 7 of 10 cells of 9x9) reads one valid board with relabelled symbols."""
+    """The problem, with a half-trained net (right in about 7 of 10 cells of 9x9) on boards with relabelled symbols."""
     problem, side = em.Sudoku(size), int(size**0.5)
     generator = torch.Generator().manual_seed(size)
     cells = torch.arange(size)
@@ -41,7 +41,7 @@ def inputs(size: int, batch: int, device: torch.device) -> tuple[em.Sudoku, Tens
 
 
 def methods(problem: em.Sudoku, logits: Tensor, label: Tensor) -> dict[str, Callable[[], Tensor]]:
-    """Each method as a call without arguments; all but the copy return what it takes to train."""
+    """Each method as a call without arguments; all but the copy return marginals or the gradient of the logits."""
     leaf, target = logits.clone().requires_grad_(), torch.empty_like(logits)
     symbols, factors = logits.flatten(1, -2), all_different_autograd.serial_factors_of(problem, logits.device)
     fused, pairwise = em.BeliefPropagation(SWEEPS), em.BeliefPropagation(SWEEPS, factors="pairwise")
@@ -73,7 +73,7 @@ def methods(problem: em.Sudoku, logits: Tensor, label: Tensor) -> dict[str, Call
 
 
 def errors(problem: em.Sudoku, logits: Tensor, label: Tensor, rows: int = 4) -> dict[str, float]:
-    """Largest error over the first rows against the float64 reference of the same engine."""
+    """The largest error of each method over the first rows against the float64 reference of its engine."""
     case = problem, CHECKED_SCALE[problem.size] * logits[:rows], label[:rows]
     calls = methods(*case)
     engines: dict[str, em.Engine] = {

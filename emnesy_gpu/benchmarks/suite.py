@@ -1,4 +1,4 @@
-"""What a benchmark of one problem consists of, and how it is run: in one process, checked first, medians."""
+"""Benchmarks of one problem: results are checked first, then timed in one process, as medians."""
 
 from __future__ import annotations
 
@@ -16,18 +16,24 @@ from emnesy_gpu.benchmarks.measure import free_bytes, in_child, median_seconds, 
 
 Calls = dict[str, Callable[[], Tensor]]
 LARGEST_ERROR = 1e-3
+"""Largest error of a probability or a gradient with which a method is still timed."""
+
 TRIAL_SHARE = 16
-"""Memory is estimated from one row in so many."""
+"""Share of the batch, 1 / 16, from which the memory of the whole batch is estimated."""
 
 
 @dataclass(frozen=True)
 class Suite:
     """Methods to compare on one problem at several sizes and batches.
 
-    name: of the module in this package that holds it as ``SUITE``. methods: name -> what it computes, in the order of
-    the table; the last is a copy. inputs(size, batch, device) -> what the other two functions take. errors: the largest
-    error of the methods that infer something. work: what one row costs, in ``unit``s, for the plot. plain_torch: the
-    methods whose memory is tensors alone.
+    name: the module of this package that holds the suite as ``SUITE``.
+    methods: name -> what the method computes, in the order of the table; the last is the copy.
+    inputs: (size, batch, device) -> the arguments of ``calls`` and ``errors``.
+    calls: name -> the method as a call without arguments.
+    errors: name -> the largest error, for methods that do inference.
+    work: size -> the cost of one row in ``unit``, for the plot.
+    baseline, copy: the methods that ratios refer to.
+    plain_torch: the methods that use no memory but tensors.
     """
 
     name: str
@@ -48,9 +54,11 @@ class Suite:
 
 @dataclass
 class Measurement:
-    """One method at one size; ``peak`` in bytes above the inputs, None where it cannot be read.
+    """The figures of one method at one size and batch.
 
-    seconds: None for a method that was skipped, because it does not fit into memory.
+    seconds: the median; None for a method that was skipped because it does not fit into memory.
+    peak: bytes above the inputs; None where they cannot be read, or the method was skipped.
+    error: the largest error; None for a method without inference.
     """
 
     method: str
@@ -68,11 +76,14 @@ def run(
     device: str = "cpu",
     budget: float = 0.5,
 ) -> Iterator[Measurement]:
-    """Measure every method at every size; the results are checked against the reference before they are timed."""
+    """Yield the figures of every method at every size and batch.
+
+    Raises ArithmeticError, before a method is timed, if a result differs from the reference by LARGEST_ERROR or more.
+    """
     where = torch.device(device)
-    cells = [(size, batch) for size in sizes or suite.sizes for batch in batches or suite.batches]
-    peaks = _peaks(suite, cells, device)
-    for size, batch in cells:
+    points = [(size, batch) for size in sizes or suite.sizes for batch in batches or suite.batches]
+    peaks = _peaks(suite, points, device)
+    for size, batch in points:
         inputs = suite.inputs(size, batch, where)
         error = suite.errors(*inputs)
         too_large = {name: value for name, value in error.items() if not value < LARGEST_ERROR}
@@ -86,17 +97,18 @@ def run(
                 yield Measurement(name, size, batch, median_seconds(call, where, budget), peak, error.get(name))
 
 
-def _peaks(suite: Suite, cells: list[tuple[int, int]], device: str) -> dict[tuple[int, int, str], float | None]:
-    """Peak memory of every method, from a process of its own: its allocator settings would slow the timings.
+def _peaks(suite: Suite, points: list[tuple[int, int]], device: str) -> dict[tuple[int, int, str], float | None]:
+    """Peak memory of every method, measured in a child process, since its allocator settings would slow the timings.
 
-    inf for methods that do not fit into memory: by estimate, or because the process was killed.
+    It is inf for methods that do not fit into memory, by the estimate or because the process was killed.
     """
-    keys = [(size, batch, method) for size, batch in cells for method in suite.methods]
+    keys = [(size, batch, method) for size, batch in points for method in suite.methods]
     calls = [(suite.name, *key, device, torch.get_num_threads()) for key in keys]
     return dict(zip(keys, in_child(measure_peak, calls, lost=inf), strict=True))
 
 
 def measure_peak(name: str, size: int, batch: int, method: str, device: str, threads: int) -> float | None:
+    """Peak bytes of one method of the suite of a name; inf if they would not fit into memory."""
     torch.set_num_threads(threads)
     suite: Suite = importlib.import_module(f"emnesy_gpu.benchmarks.{name}").SUITE
     where = torch.device(device)
@@ -110,11 +122,12 @@ def measure_peak(name: str, size: int, batch: int, method: str, device: str, thr
 
 
 def largest_error(marginals: Tensor, problem: em.Problem, logits: Tensor, label: Tensor, engine: em.Engine) -> float:
-    """Of marginals against the float64 reference of the same engine."""
+    """The largest error of marginals against the float64 reference of the same engine."""
     with em.backend("reference"):
         expected = em.posterior(problem, logits, label, engine).marginals
     return float((marginals - expected).abs().max())
 
 
 def as_records(measurements: Iterable[Measurement]) -> list[dict[str, object]]:
+    """The measurements as dictionaries, for JSON."""
     return [asdict(measurement) for measurement in measurements]
