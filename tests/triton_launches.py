@@ -72,9 +72,8 @@ def _patched_run(replacement: Any) -> Iterator[None]:
 def amd_compiler(arch: str) -> Iterator[None]:
     """Make Triton compile for an AMD GPU; launches would fail, so this belongs with `compiled_only`."""
     from triton.backends.compiler import GPUTarget
-    from triton.runtime import driver
 
-    from profiling.gpu_simulator.triton_driver import SimulatorDriver
+    from profiling.gpu_simulator.triton_driver import SimulatorDriver, active_driver
 
     class Driver(SimulatorDriver):
         def get_current_target(self) -> GPUTarget:
@@ -83,9 +82,5 @@ def amd_compiler(arch: str) -> Iterator[None]:
         def get_current_device(self) -> str:
             return arch
 
-    previous = driver._active
-    driver.set_active(Driver(0))
-    try:
+    with active_driver(Driver(0)):
         yield
-    finally:
-        driver._active = previous

@@ -12,8 +12,8 @@ are thus better than hardware. Atomics take turns in lane order. Tensor-memory a
 clusters, named barriers and device function calls are refused by the decoder.
 """
 
-from .device import SimulatedGpu, simulated_gpu, simulated_triton
-from .errors import (
+from profiling.gpu_simulator.device import SimulatedGpu, simulated_gpu, simulated_triton
+from profiling.gpu_simulator.errors import (
     BarrierDeadlock,
     DataRace,
     DivergentCollective,
@@ -25,7 +25,7 @@ from .errors import (
     UninitialisedRead,
     UnsupportedPtx,
 )
-from .launch import LaunchRecord, Options, launch
+from profiling.gpu_simulator.launch import LaunchRecord, Options, launch
 
 __all__ = [
     "BarrierDeadlock",

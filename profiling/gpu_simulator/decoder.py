@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
-from .decoding import HANDLERS, Action, Decoding, Scope
-from .errors import UnsupportedPtx
-from .instructions import arithmetic, bits, convert, halves, matrix, memory, moves, warp  # noqa: F401  (registration)
-from .ptx_parser import Instruction, Kernel, parse_kernel
+from profiling.gpu_simulator.decoding import HANDLERS, Action, Decoding, Scope
+from profiling.gpu_simulator.errors import UnsupportedPtx
+from profiling.gpu_simulator.instructions import arithmetic, bits, convert, halves, matrix, memory, moves, warp  # noqa: F401  (registration)
+from profiling.gpu_simulator.ptx_parser import Instruction, Kernel, parse_kernel
 
 
 class Control(Enum):

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .active import ActiveSet
-from .errors import UnsupportedPtx
-from .lanes import Lanes
-from .ptx_parser import Instruction, vector_elements
-from .ptx_types import BITS, UNSIGNED, storage_dtype, value_dtype
+from profiling.gpu_simulator.active import ActiveSet
+from profiling.gpu_simulator.errors import UnsupportedPtx
+from profiling.gpu_simulator.lanes import Lanes
+from profiling.gpu_simulator.ptx_parser import Instruction, vector_elements
+from profiling.gpu_simulator.ptx_types import BITS, UNSIGNED, storage_dtype, value_dtype
 
 Action = Callable[[Lanes, ActiveSet], None]
 Reader = Callable[[Lanes], np.ndarray]

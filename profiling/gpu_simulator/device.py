@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from .decoder import Program
-from .errors import SimulationError, UnsupportedPtx
-from .launch import DEFAULT_OPTIONS, LaunchRecord, Options, Scalar, run_program
-from .memory import GlobalMemory
+from profiling.gpu_simulator.decoder import Program
+from profiling.gpu_simulator.errors import SimulationError, UnsupportedPtx
+from profiling.gpu_simulator.launch import DEFAULT_OPTIONS, LaunchRecord, Options, Scalar, run_program
+from profiling.gpu_simulator.memory import GlobalMemory
 
 SUPPORTED_TRITON = ((3, 6), (3, 9))
 GRID_LIMITS = (2**31 - 1, 65535, 65535)
@@ -138,9 +138,8 @@ def simulated_triton(arch: int = 80, options: Options = DEFAULT_OPTIONS) -> Iter
     """
     import triton
     from triton import knobs
-    from triton.runtime import driver
 
-    from .triton_driver import SimulatorDriver, ptx_as_binary
+    from profiling.gpu_simulator.triton_driver import SimulatorDriver, active_driver, ptx_as_binary
 
     version = tuple(int(part) for part in triton.__version__.split(".")[:2])
     if not SUPPORTED_TRITON[0] <= version <= SUPPORTED_TRITON[1]:
@@ -148,17 +147,14 @@ def simulated_triton(arch: int = 80, options: Options = DEFAULT_OPTIONS) -> Iter
     if knobs.runtime.interpret:
         raise RuntimeError("kernels of this process run in Triton's interpreter (TRITON_INTERPRET is set)")
     gpu = SimulatedGpu(arch, options)
-    previous = driver._active
-    with knobs.runtime.scope(), knobs.cache.scope():
+    with knobs.runtime.scope(), knobs.cache.scope(), active_driver(SimulatorDriver(arch)):
         knobs.runtime.add_stages_inspection_hook = ptx_as_binary
         knobs.cache.dir = os.path.join(knobs.cache.dir, "simulator")
-        driver.set_active(SimulatorDriver(arch))
         _active.append(gpu)
         try:
             yield gpu
         finally:
             _active.pop()
-            driver._active = previous
 
 
 @contextlib.contextmanager

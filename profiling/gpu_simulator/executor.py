@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .active import ActiveSet
-from .decoder import Control, Step
-from .errors import BarrierDeadlock, EndlessLoop
-from .lanes import Lanes
+from profiling.gpu_simulator.active import ActiveSet
+from profiling.gpu_simulator.decoder import Control, Step
+from profiling.gpu_simulator.errors import BarrierDeadlock, EndlessLoop
+from profiling.gpu_simulator.lanes import Lanes
 
 _NOWHERE = 1 << 60
 

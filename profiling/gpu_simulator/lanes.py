@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .active import WARP, ActiveSet
-from .counters import Counters
-from .memory import BankedMemory, GlobalMemory
-from .monitor import MemoryMonitor
-from .ptx_types import SIGNED, storage_dtype
+from profiling.gpu_simulator.active import WARP, ActiveSet
+from profiling.gpu_simulator.counters import Counters
+from profiling.gpu_simulator.memory import BankedMemory, GlobalMemory
+from profiling.gpu_simulator.monitor import MemoryMonitor
+from profiling.gpu_simulator.ptx_types import SIGNED, storage_dtype
 
 if TYPE_CHECKING:
-    from .decoder import Program
+    from profiling.gpu_simulator.decoder import Program
 
 
 @dataclass

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .counters import Counters
-from .decoder import Program, load_program
-from .errors import DataRace, UnsupportedPtx
-from .executor import Executor
-from .lanes import Lanes, LaunchState
-from .memory import GlobalMemory
-from .ptx_parser import Variable
-from .ptx_types import BITS
+from profiling.gpu_simulator.counters import Counters
+from profiling.gpu_simulator.decoder import Program, load_program
+from profiling.gpu_simulator.errors import DataRace, UnsupportedPtx
+from profiling.gpu_simulator.executor import Executor
+from profiling.gpu_simulator.lanes import Lanes, LaunchState
+from profiling.gpu_simulator.memory import GlobalMemory
+from profiling.gpu_simulator.ptx_parser import Variable
+from profiling.gpu_simulator.ptx_types import BITS
 
 _LANES_PER_BATCH = 1 << 14
 Scalar = int | float | bytes

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import Misaligned, OutOfBounds
-from .races import AccessRecords
+from profiling.gpu_simulator.errors import Misaligned, OutOfBounds
+from profiling.gpu_simulator.races import AccessRecords
 
 GLOBAL_BASE = 0x7000_0000_0000
 SHARED_WINDOW = 0x5000_0000_0000

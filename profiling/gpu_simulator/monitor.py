@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .active import WARP, ActiveSet
-from .errors import DataRace, UninitialisedRead
-from .memory import Fault, Region
-from .ptx_parser import Instruction
-from .races import Accessor, AccessRecords
+from profiling.gpu_simulator.active import WARP, ActiveSet
+from profiling.gpu_simulator.errors import DataRace, UninitialisedRead
+from profiling.gpu_simulator.memory import Fault, Region
+from profiling.gpu_simulator.ptx_parser import Instruction
+from profiling.gpu_simulator.races import Accessor, AccessRecords
 
 if TYPE_CHECKING:
-    from .lanes import Lanes
+    from profiling.gpu_simulator.lanes import Lanes
 
 _MAX_RACES = 20
 

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .errors import UnsupportedPtx
-from .ptx_types import BITS
+from profiling.gpu_simulator.errors import UnsupportedPtx
+from profiling.gpu_simulator.ptx_types import BITS
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .launch import DEFAULT_OPTIONS, LaunchRecord, Options, launch
-from .ptx_types import BITS, value_dtype
+from profiling.gpu_simulator.launch import DEFAULT_OPTIONS, LaunchRecord, Options, launch
+from profiling.gpu_simulator.ptx_types import BITS, value_dtype
 
 _REGISTER = {"f32": "%f", "f64": "%fd"}
 _BY_WIDTH = {16: "%rs", 32: "%r", 64: "%rd"}

@@ -6,6 +6,7 @@ the binary. Host-side tensor descriptors (TMA) are refused.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy as np
 import torch
 from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
+from triton.runtime import driver
 
-from .decoder import Program, load_program
-from .device import active_gpu
-from .errors import UnsupportedPtx
+from profiling.gpu_simulator.decoder import Program, load_program
+from profiling.gpu_simulator.device import active_gpu
+from profiling.gpu_simulator.errors import UnsupportedPtx
 
 _SHARED_PER_BLOCK = {75: 65536, 80: 166912, 86: 101376, 87: 166912, 89: 101376, 90: 232448, 100: 232448, 120: 101376}
 _FIRST_DEVICE = 1000
@@ -143,3 +145,14 @@ def _run_once(function: Callable[[], None], quantiles: Any = None, **_: Any) -> 
     """Autotuning runs every configuration once and ranks all equal: simulated time means nothing."""
     function()
     return 1.0 if quantiles is None else [1.0] * len(quantiles)
+
+
+@contextlib.contextmanager
+def active_driver(replacement: DriverBase) -> Iterator[None]:
+    """Make this Triton's driver; the one before comes back afterwards. Triton has no public name for the active one."""
+    previous = driver._active
+    driver.set_active(replacement)
+    try:
+        yield
+    finally:
+        driver._active = previous

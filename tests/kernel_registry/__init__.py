@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from .entry import Entry
+from tests.kernel_registry.entry import Entry
 
 
 def _entries() -> list[Entry]:

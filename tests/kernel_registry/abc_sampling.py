@@ -9,8 +9,7 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.inference.importance import thresholds
-
-from .entry import Entry
+from tests.kernel_registry.entry import Entry
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,7 @@ import torch
 
 from tests.boards import filled_board, soft_logits
 from tests.graphs import sudoku_groups
-
-from .entry import Entry
+from tests.kernel_registry.entry import Entry
 
 _IRREGULAR = [[0, 1, 2], [3, 4, -1], [0, 3, 5], [5, 6, -1], [0, 6, 4]]
 _NAMES = {torch.float32: "", torch.float64: " float64", torch.bfloat16: " bfloat16"}

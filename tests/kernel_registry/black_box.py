@@ -8,8 +8,7 @@ import torch
 
 from emnesy_gpu.inference.importance import thresholds
 from tests.black_boxes import ADDITION, triton_equal_digits
-
-from .entry import Entry
+from tests.kernel_registry.entry import Entry
 
 
 def _draw() -> tuple[Any, ...]:

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from tests.cases import Case
-
-from .entry import Entry
+from tests.kernel_registry.entry import Entry
 
 _MORE = {"posterior": (), "em_gradient": (0.5,), "map_assignment": (), "sample": (2, 7, 0)}
 _NAMES = {torch.float32: "", torch.float64: " float64", torch.bfloat16: " bfloat16"}

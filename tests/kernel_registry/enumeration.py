@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.kernel_registry.entry import Entry
 from tests.lists_of_assignments import grids, random_list
-
-from .entry import Entry
 
 _MORE: dict[str, tuple[int, ...]] = {"posterior": (), "map_assignment": (), "sample": (2, 7, 0)}
 _LISTS = {"4 x 4 Sudoku": (partial(grids), 4), "of 600": (partial(random_list, 600, 6, 5), 5)}

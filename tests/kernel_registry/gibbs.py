@@ -9,8 +9,7 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.inference.annealing import annealed_factors, relative_prior
-
-from .entry import Entry
+from tests.kernel_registry.entry import Entry
 
 
 def _run(problem: em.AllDifferent, chains: int, sweeps: int, batch: int) -> tuple[Any, ...]:

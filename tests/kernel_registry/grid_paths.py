@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 from emnesy_gpu.inference.importance import thresholds
-
-from .entry import Entry
+from tests.kernel_registry.entry import Entry
 
 TERRAIN = torch.tensor([8, 12, 53, 77, 92], dtype=torch.int32)
 

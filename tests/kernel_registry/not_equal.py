@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from tests.graphs import adjacency, greedy_phases, sudoku_pairs
-
-from .entry import Entry
+from tests.kernel_registry.entry import Entry
 
 _PAIRS = [(0, 1), (1, 2), (2, 0), (2, 3), (4, 5)]
 _NAMES = {torch.float32: "", torch.float64: " float64", torch.bfloat16: " bfloat16"}

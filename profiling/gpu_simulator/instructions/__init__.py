@@ -1,0 +1,1 @@
+"""Handlers of PTX instructions, a module for each group of opcodes; importing one registers its handlers."""

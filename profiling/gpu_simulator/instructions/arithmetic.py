@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .. import floats, integers
-from ..active import ActiveSet
-from ..decoding import Action, Decoding, opcode
-from ..lanes import Lanes
-from ..ptx_types import INTEGERS
-from .halves import HALF_TYPES, decode_half, decode_mixed
+from profiling.gpu_simulator import floats, integers
+from profiling.gpu_simulator.active import ActiveSet
+from profiling.gpu_simulator.decoding import Action, Decoding, opcode
+from profiling.gpu_simulator.instructions.halves import HALF_TYPES, decode_half, decode_mixed
+from profiling.gpu_simulator.lanes import Lanes
+from profiling.gpu_simulator.ptx_types import INTEGERS
 
 _WORDS = ("u32", "s32", "u64", "s64")
 _ROUNDINGS = ("rn", "rz", "rm", "rp")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import integers
-from ..decoding import Action, Decoding, opcode
+from profiling.gpu_simulator import integers
+from profiling.gpu_simulator.decoding import Action, Decoding, opcode
 
 _LOGIC = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .. import floats
-from ..decoding import Action, Decoding, opcode
-from ..ptx_types import BITS, f32_to_half, half_to_f32, value_dtype
+from profiling.gpu_simulator import floats
+from profiling.gpu_simulator.decoding import Action, Decoding, opcode
+from profiling.gpu_simulator.ptx_types import BITS, f32_to_half, half_to_f32, value_dtype
 
 _INTEGERS = tuple(f"{kind}{width}" for kind in "us" for width in (8, 16, 32, 64))
 _FLOATS = ("f16", "bf16", "f32", "f64")

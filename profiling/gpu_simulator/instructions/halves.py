@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .. import floats
-from ..decoding import Action, Decoding
-from ..ptx_types import f32_to_half, half_to_f32
+from profiling.gpu_simulator import floats
+from profiling.gpu_simulator.decoding import Action, Decoding
+from profiling.gpu_simulator.ptx_types import f32_to_half, half_to_f32
 
 HALF_TYPES = ("f16", "bf16", "f16x2", "bf16x2")
 

@@ -6,11 +6,11 @@ import re
 
 import numpy as np
 
-from ..active import WARP, ActiveSet
-from ..decoding import Action, Decoding, opcode
-from ..errors import DivergentCollective
-from ..lanes import Lanes
-from ..ptx_types import half_to_f32
+from profiling.gpu_simulator.active import WARP, ActiveSet
+from profiling.gpu_simulator.decoding import Action, Decoding, opcode
+from profiling.gpu_simulator.errors import DivergentCollective
+from profiling.gpu_simulator.lanes import Lanes
+from profiling.gpu_simulator.ptx_types import half_to_f32
 
 _LANE = np.arange(WARP)
 _GROUP, _MEMBER = _LANE >> 2, _LANE & 3

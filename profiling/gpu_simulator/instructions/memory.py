@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..active import ActiveSet
-from ..decoding import Action, Decoding, Reader, opcode
-from ..lanes import Lanes
-from ..memory import LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES
-from ..monitor import Access
-from ..ptx_types import BITS, UNSIGNED, value_dtype
+from profiling.gpu_simulator.active import ActiveSet
+from profiling.gpu_simulator.decoding import Action, Decoding, Reader, opcode
+from profiling.gpu_simulator.instructions.warp import REDUCTIONS
+from profiling.gpu_simulator.lanes import Lanes
+from profiling.gpu_simulator.memory import LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES
+from profiling.gpu_simulator.monitor import Access
+from profiling.gpu_simulator.ptx_types import BITS, UNSIGNED, value_dtype
 
 _TYPES = tuple(name for name, width in BITS.items() if width <= 64 and "x2" not in name and "bf" not in name)
 _SPACES = ("global", "shared", "shared::cta", "local", "const")
@@ -156,12 +157,7 @@ def _compare_and_swap(old: np.ndarray, expected: np.ndarray, value: np.ndarray) 
 
 
 _UPDATES: dict[str, Callable[..., np.ndarray]] = {
-    "add": np.add,
-    "min": np.minimum,
-    "max": np.maximum,
-    "and": np.bitwise_and,
-    "or": np.bitwise_or,
-    "xor": np.bitwise_xor,
+    **REDUCTIONS,
     "exch": lambda old, value: value,
     "cas": _compare_and_swap,
     "inc": lambda old, bound: np.where(old >= bound, old.dtype.type(0), old + old.dtype.type(1)),

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..active import ActiveSet
-from ..decoding import Action, Decoding, opcode
-from ..errors import KernelTrap
-from ..lanes import Lanes
-from ..memory import LOCAL_WINDOW, SHARED_WINDOW
-from ..ptx_types import BITS, INTEGERS, UNSIGNED, half_to_f32
+from profiling.gpu_simulator.active import ActiveSet
+from profiling.gpu_simulator.decoding import Action, Decoding, opcode
+from profiling.gpu_simulator.errors import KernelTrap
+from profiling.gpu_simulator.lanes import Lanes
+from profiling.gpu_simulator.memory import LOCAL_WINDOW, SHARED_WINDOW
+from profiling.gpu_simulator.ptx_types import BITS, INTEGERS, UNSIGNED, half_to_f32
 
 _BITS = ("b16", "b32", "b64")
 _NUMBERS = (*_BITS, *INTEGERS, "f32", "f64")

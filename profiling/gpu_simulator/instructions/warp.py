@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..active import WARP, ActiveSet
-from ..decoding import Action, Decoding, Reader, opcode
-from ..errors import DivergentCollective
-from ..lanes import Lanes
-from ..ptx_parser import Instruction
+from profiling.gpu_simulator.active import WARP, ActiveSet
+from profiling.gpu_simulator.decoding import Action, Decoding, Reader, opcode
+from profiling.gpu_simulator.errors import DivergentCollective
+from profiling.gpu_simulator.lanes import Lanes
+from profiling.gpu_simulator.ptx_parser import Instruction
 
 _LANE_BITS = np.uint64(1) << np.arange(WARP, dtype=np.uint64)
 _ALL = np.uint32(0xFFFF_FFFF)
@@ -131,7 +131,7 @@ def decode_match(decoding: Decoding) -> Action:
     return _per_warp(decoding, match_any, decoding.read(1, ptx_type), decoding.read(2, "u32"))
 
 
-_REDUCTIONS: dict[str, np.ufunc] = {
+REDUCTIONS: dict[str, np.ufunc] = {
     "add": np.add,
     "min": np.minimum,
     "max": np.maximum,
@@ -146,8 +146,8 @@ def decode_reduction(decoding: Decoding) -> Action:
     """On float32 (sm_100), min and max return the number where one operand is NaN, with .NaN they return NaN."""
     ptx_type = decoding.type("u32", "s32", "b32", "f32")
     decoding.choice(("sync",))
-    name = decoding.choice(("min", "max") if ptx_type == "f32" else _REDUCTIONS)
-    ufunc = _REDUCTIONS[name]
+    name = decoding.choice(("min", "max") if ptx_type == "f32" else REDUCTIONS)
+    ufunc = REDUCTIONS[name]
     if ptx_type == "f32" and not decoding.flag("NaN"):
         ufunc = np.fmin if name == "min" else np.fmax
     reduce = ufunc.reduce
