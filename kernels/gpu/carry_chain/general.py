@@ -7,9 +7,10 @@ t = s + base c': p(d_j = v) is proportional to p_j(v) sum_u F_{j-1}(u) G_j(u + v
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, top_carry
+from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, final_status, top_carry
 from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import append_digit, entry, relative_logit, shifted, softmax_row
-from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, POSSIBLE, ZERO, add, exp2, log2
+from emnesy_gpu.kernels.gpu.common.log2_semiring import LEAST_LOG2, LN_2, ZERO, add, exp2, log2
+from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 
 @triton.jit
@@ -74,7 +75,7 @@ def _forward(
             relative, high, total = softmax_row(pointers, present, COMPUTE, base, SUMS)
             table = append_digit(table, pointers, high, present, COMPUTE, base)
             scale -= log2(total)
-            code = tl.maximum(code, tl.where(total == total, 0, 2))
+            code = tl.maximum(code, tl.where(total == total, POSSIBLE, INVALID_LOGITS))
         after = tl.full(table.shape, ZERO, COMPUTE)
         for c in tl.static_range(ADDENDS):
             after = tl.where(sums == c, tl.maximum(entry(table, digit + base * c), ZERO), after)
@@ -109,8 +110,8 @@ def general_kernel(
     last, scale, chain_code = _forward(logits_ptr, label_ptr, out_ptr, present, n_digits, ADDENDS, base, SUMS, COMPUTE)
     code = tl.maximum(code, chain_code)
     evidence = tl.maximum(entry(last, top), ZERO) + scale
-    possible = (evidence > POSSIBLE) & (top < ADDENDS) & (code != 3)
-    code = tl.maximum(code, tl.where(possible, 0, 1))
+    possible = (evidence > LEAST_LOG2) & (top < ADDENDS) & (code != INVALID_LABEL)
+    code = final_status(code, possible)
     tl.store(evidence_ptr + row, tl.where(possible, evidence * LN_2, float("-inf")), mask=present)
     tl.store(status_ptr + row, code.to(tl.uint8), mask=present)
 

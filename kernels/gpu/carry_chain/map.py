@@ -7,9 +7,10 @@ to the smallest d_1, d_2, ... of the position nearest the top.
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, top_carry
+from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, final_status, top_carry
 from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import entry, shifted
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, LOG2_E, exp2, log2
+from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 NEVER = tl.constexpr(float("-inf"))
 
@@ -78,7 +79,7 @@ def _forward(
         code = tl.maximum(code, digit_code)
         for j in tl.static_range(ADDENDS):
             log_sum = _log_normaliser(logits_ptr + j * step + i * base, present, base, WIDTH)
-            code = tl.maximum(code, tl.where(log_sum == log_sum, 0, 2))
+            code = tl.maximum(code, tl.where(log_sum == log_sum, POSSIBLE, INVALID_LOGITS))
             normaliser += log_sum
         tables = _suffix_tables(logits_ptr + i * base, step, present, ADDENDS, base, SUMS)
         after = tl.full(best.shape, NEVER, tl.float64)
@@ -115,8 +116,8 @@ def map_kernel(
     )  # fmt: skip
     code = tl.maximum(code, chain_code)
     score = entry(last, carry)
-    possible = (score > NEVER) & (carry < ADDENDS) & (code != 3)
-    code = tl.maximum(code, tl.where(possible, 0, 1))
+    possible = (score > NEVER) & (carry < ADDENDS) & (code != INVALID_LABEL)
+    code = final_status(code, possible)
     log_joint = tl.where(possible, score - normaliser, NEVER)
     tl.store(log_joint_ptr + row, log_joint.to(log_joint_ptr.dtype.element_ty), mask=present)
     tl.store(status_ptr + row, code.to(tl.uint8), mask=present)

@@ -7,11 +7,12 @@ then finds its messages from the products of the other chunks. The logits are re
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.carry_chain.label import top_carry
+from emnesy_gpu.kernels.gpu.carry_chain.label import final_status, top_carry
 from emnesy_gpu.kernels.gpu.carry_chain.pair_position import read_position, write_position
 from emnesy_gpu.kernels.gpu.carry_chain.pair_scan import chain_messages, chain_product
 from emnesy_gpu.kernels.gpu.carry_chain.symbol_tiles import load_symbols, store_symbols
-from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, POSSIBLE, ZERO, from_log_ratio, vector_times_matrix
+from emnesy_gpu.kernels.gpu.common.log2_semiring import LEAST_LOG2, LN_2, ZERO, from_log_ratio, vector_times_matrix
+from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL
 
 # Values per chunk in the scratch of pair_chunk_kernel: the matrix (4), its scale, the status code.
 CHUNK_VALUES = tl.constexpr(6)
@@ -120,8 +121,8 @@ def pair_kernel(
     alpha, beta, evidence = chain_messages(*position[:4], start0, start1, end0, end1, LANES, RUN)
     evidence += scale + tl.sum(position[4], 1, keep_dims=True)
     code = tl.max(tl.maximum(code, position[5]), 1, keep_dims=True)
-    possible = (evidence > POSSIBLE) & (top < 2) & (code != 3)
-    code = tl.maximum(code, tl.where(possible, 0, 1))
+    possible = (evidence > LEAST_LOG2) & (top < 2) & (code != INVALID_LABEL)
+    code = final_status(code, possible)
     if chunk == 0:
         tl.store(evidence_ptr + first + sample, tl.where(possible, evidence * LN_2, float("-inf")), mask=present)
         tl.store(status_ptr + first + sample, code.to(tl.uint8), mask=present)

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LOG2_E, ZERO, exp2, from_log_ratio, log2
+from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 # Products lost to underflow (2 ** -126) change a larger sum by less than its last bit.
 SMALLEST_SUM = tl.constexpr(2.0**-96)
@@ -129,7 +130,7 @@ def read_position(active, label, logits):
     p_powers, p_total = _powers_of_two(p, BASE)
     r_powers, r_total = _powers_of_two(r, BASE)
     both = p_total * r_total
-    code = tl.where(in_range, tl.where(both == both, 0, 2), 3)
+    code = tl.where(in_range, tl.where(both == both, POSSIBLE, INVALID_LOGITS), INVALID_LABEL)
     t00, t01, t10, t11 = _log2_sums(p, r, p_powers, r_powers, digit, BASE)
     matrix = (
         tl.where(active, t00, 0.0),

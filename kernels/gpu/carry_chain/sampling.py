@@ -6,10 +6,11 @@ Tables and messages are log2 and relative to their largest logits; a lane draws 
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, top_carry
+from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, final_status, top_carry
 from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import append_digit, entry, relative_logit, softmax_row
-from emnesy_gpu.kernels.gpu.common.log2_semiring import POSSIBLE, ZERO, exp2, log2
+from emnesy_gpu.kernels.gpu.common.log2_semiring import LEAST_LOG2, ZERO, exp2, log2
 from emnesy_gpu.kernels.gpu.common.philox import uniforms_float64
+from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 
 @triton.jit
@@ -46,7 +47,7 @@ def _forward(
             tl.store(stash_ptr + c * n_digits + i, entry(alpha, c).to(tl.int64, bitcast=True))
         digit, digit_code = checked_digit(label_ptr + i, one == 0, base)
         tables, highs, totals = _suffix_tables(logits_ptr + i * base, n_digits * base, ADDENDS, base, WIDTH, SUMS)
-        code = tl.maximum(code, tl.maximum(digit_code, tl.where(totals == totals, 0, 2)))
+        code = tl.maximum(code, tl.maximum(digit_code, tl.where(totals == totals, POSSIBLE, INVALID_LOGITS)))
         after = tl.full((1, SUMS), ZERO, tl.float64)
         for out in tl.static_range(ADDENDS):
             terms = ()
@@ -141,8 +142,8 @@ def sample_kernel(
     label_ptr += N_EXTRA
     last, scale, chain_code = _forward(logits_ptr, label_ptr, digits_ptr, n_digits, ADDENDS, base, WIDTH, SUMS)
     code = tl.maximum(code, chain_code)
-    possible = (entry(last, top) + scale > POSSIBLE) & (top < ADDENDS) & (code != 3)
-    code = tl.maximum(code, tl.where(possible, 0, 1))
+    possible = (entry(last, top) + scale > LEAST_LOG2) & (top < ADDENDS) & (code != INVALID_LABEL)
+    code = final_status(code, possible)
     tl.store(status_ptr + row, code.to(tl.uint8))
     conditioned = tl.max(possible.to(tl.int32)) > 0
 

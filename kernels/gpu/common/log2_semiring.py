@@ -2,13 +2,15 @@
 
 A matrix is five values (m00, m01, m10, m11, scale): entry (i, j) stands for 2 ** (mij + scale), and the largest mij is 0,
 so that long products lose no bits to their own magnitude. ZERO is finite: differences of two zeros must not be NaN.
+A logarithm that is not above LEAST_LOG2 stands for zero: it is far below those of all positive numbers, and far enough
+above ZERO that what finite terms add to a zero does not lift it there.
 """
 
 import triton
 import triton.language as tl
 
 ZERO = tl.constexpr(-1.0e30)
-POSSIBLE = tl.constexpr(-5.0e29)
+LEAST_LOG2 = tl.constexpr(-5.0e29)
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
 

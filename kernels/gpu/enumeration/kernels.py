@@ -9,6 +9,7 @@ import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, LOG2_E, exp2, log2
 from emnesy_gpu.kernels.gpu.common.philox import uniforms_float64
+from emnesy_gpu.kernels.gpu.common.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 NEG_INF = tl.constexpr(float("-inf"))
 # Values whose marginals are summed together.
@@ -43,7 +44,7 @@ def _exponentials(logits):
 def _check_row(
     logits_ptr, label_ptr, n, k, COMPUTE: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr
 ):  # fmt: skip
-    """The sum over symbols of log sum_v exp(logit), and the status as far as the input goes: 0, 2 or 3."""
+    """The sum over symbols of log sum_v exp(logit), and the status as far as the input goes."""
     log_total = tl.zeros((1,), tl.float64)
     broken = tl.zeros((1,), tl.int32)
     for first in range(0, n, ROWS):
@@ -56,7 +57,8 @@ def _check_row(
         nothing = (exists & ~(tl.max(logits, 1, keep_dims=True) > NEG_INF)).to(tl.int32)
         broken += tl.sum(too_large + nothing)
     label = tl.load(label_ptr)
-    code = tl.where((label < 0) | (label > 1), 3, tl.where(broken > 0, 2, 0))
+    code = tl.where(broken > 0, INVALID_LOGITS, POSSIBLE)
+    code = tl.where((label < 0) | (label > 1), INVALID_LABEL, code)
     return tl.sum(log_total), tl.max(code)
 
 
@@ -86,6 +88,12 @@ def _largest_score(
         index = tl.where(high > best, first, index)
         best = tl.maximum(best, high)
     return best, index
+
+
+@triton.jit
+def _final_status(code, best_score):
+    """The status of valid input is that of its best score."""
+    return tl.where((code == POSSIBLE) & ~(best_score > NEG_INF), IMPOSSIBLE, code)
 
 
 @triton.jit
@@ -168,9 +176,9 @@ def posterior_kernel(
     high, total, score = _total_weight(
         logits_ptr, assignments_ptr, n_assignments, n, k, COMPUTE, COMPUTE, BLOCK
     )  # fmt: skip
-    code = tl.where((code == 0) & ~(high > NEG_INF), 1, code)
+    code = _final_status(code, high)
     log_evidence = high
-    if code == 0:
+    if code == POSSIBLE:
         log_evidence = high - log_total + LN_2 * log2(total)
         _store_marginals(
             logits_ptr, assignments_ptr, marginals_ptr, score, high, total, n_assignments, n, k, COMPUTE, BLOCK
@@ -196,16 +204,16 @@ def map_kernel(
     logits_ptr += row * n * k
     log_total, code = _check_row(logits_ptr, label_ptr + row, n, k, COMPUTE, ROWS, WIDTH)
     best, index = _largest_score(logits_ptr, assignments_ptr, n_assignments, n, k, COMPUTE, BLOCK)
-    code = tl.where((code == 0) & ~(best > NEG_INF), 1, code)
+    code = _final_status(code, best)
     for first in range(0, n, ROWS):
         logits, _, _ = _symbol_tile(logits_ptr, first, n, k, COMPUTE, ROWS, WIDTH)
         high = tl.max(logits, 1, keep_dims=True)
         largest = tl.min(tl.where(logits == high, tl.arange(0, WIDTH)[None, :], k - 1), 1)
         symbol = first + tl.arange(0, ROWS)
         listed = tl.load(assignments_ptr + index * n + symbol, mask=symbol < n, other=0).to(tl.int32)
-        chosen = tl.where(code == 0, listed, largest)
+        chosen = tl.where(code == POSSIBLE, listed, largest)
         tl.store(chosen_ptr + row * n + symbol, chosen.to(tl.int64), mask=symbol < n)
-    tl.store(log_joint_ptr + row, tl.where(code == 0, best - log_total, NEG_INF).to(COMPUTE))
+    tl.store(log_joint_ptr + row, tl.where(code == POSSIBLE, best - log_total, NEG_INF).to(COMPUTE))
     tl.store(status_ptr + row, code.to(tl.uint8))
 
 
@@ -263,9 +271,9 @@ def sample_kernel(
     high, total, _ = _total_weight(
         logits_ptr, assignments_ptr, n_assignments, n, k, COMPUTE, tl.float64, BLOCK
     )  # fmt: skip
-    code = tl.where((code == 0) & ~(high > NEG_INF), 1, code)
+    code = _final_status(code, high)
     tl.store(status_ptr + row, code.to(tl.uint8))
-    if code == 0:
+    if code == POSSIBLE:
         for start in range(0, n_samples, SAMPLES):
             t = start + tl.arange(0, SAMPLES)
             uniform = uniforms_float64(seed, 0, t, first_row.to(tl.int64) + row)[0]
