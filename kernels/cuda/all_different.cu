@@ -1,8 +1,9 @@
-// Loopy belief propagation with all-different factors; contract in emnesy_gpu/reference/all_different.py.
+// Computes loopy belief propagation with all-different factors; contract in emnesy_gpu/reference/all_different.py.
 //
 // One block computes one row of the batch, from logits to results, with everything it remembers in shared memory; one
-// warp computes one group at a time, with a subset of the values in every lane. VALUES (the number of values K) and
-// MAXIMISE are macros. Messages are probabilities times K, those of sweep t at t % 2, so that a phase reads old ones.
+// warp computes one group at a time, with a subset of the values in every lane. VALUES (the number of values K),
+// MAXIMISE and the row status codes are macros. Messages are probabilities times K, those of sweep t at t % 2, so that a
+// phase reads old ones.
 // Rows in which float32 loses digits are marked in `redo`: another launch repeats them with logarithms.
 
 constexpr int K = VALUES;
@@ -39,7 +40,7 @@ struct Graph {
     int n_variables, n_groups, width;
 };
 
-struct Board {
+struct Workspace {
     float *prior;           // [N, K]
     float *messages;        // [2, G, W, K]
     float *terms;           // [G]: log2 of a factor of the bound or of the evidence
@@ -58,7 +59,7 @@ __device__ float plus_product(float sum, float x, float y) { return MAXIMISE ? f
 
 __device__ float plus(float x, float y) { return MAXIMISE ? fmaxf(x, y) : x + y; }
 
-// Of numbers that are not negative: their bits are in the same order.
+// The largest x of a warp, for x >= 0: the bits of such numbers are in the same order.
 __device__ float warp_max(float x) { return __uint_as_float(__reduce_max_sync(ALL_LANES, __float_as_uint(x))); }
 
 __device__ float warp_sum(float x) {
@@ -67,19 +68,19 @@ __device__ float warp_sum(float x) {
     return x;
 }
 
-// Of numbers that are not negative, over the block; what was written before is visible to all threads.
-__device__ float block_max(const Board &board, const Warp &warp, float x) {
+// The largest x of the block, for x >= 0; what was written before is visible to all threads.
+__device__ float block_max(const Workspace &workspace, const Warp &warp, float x) {
     x = warp_max(x);
-    if (warp.lane == 0) board.changes[warp.index] = x;
+    if (warp.lane == 0) workspace.changes[warp.index] = x;
     __syncthreads();
-    for (int i = 0; i < warp.count; ++i) x = fmaxf(x, board.changes[i]);
+    for (int i = 0; i < warp.count; ++i) x = fmaxf(x, workspace.changes[i]);
     __syncthreads();
     return x;
 }
 
 __device__ float reciprocal(float x) { return x > 0.0f ? __fdividef(1.0f, x) : 0.0f; }
 
-// Of the row that belongs to the lane.
+// The sum of the row of `incoming` that belongs to the lane.
 __device__ float row_sum(const Warp &warp) {
     float sum = 0.0f;
 #pragma unroll
@@ -89,7 +90,8 @@ __device__ float row_sum(const Warp &warp) {
 
 // n of one group, rows summing to 1; messages of the groups before `updated` are one sweep ahead. Members that the
 // group lacks get rows that are constant over the values left to them. Returns false where digits are lost.
-__device__ bool cavity(const Graph &graph, const Board &board, const Warp &warp, int group, int sweep, int updated) {
+__device__ bool cavity(
+    const Graph &graph, const Workspace &workspace, const Warp &warp, int group, int sweep, int updated) {
     const int messages = graph.n_groups * graph.width;
     __syncwarp();
     for (int entry = warp.lane; entry < K * K; entry += 32) {
@@ -97,11 +99,11 @@ __device__ bool cavity(const Graph &graph, const Board &board, const Warp &warp,
         const int variable = slot < graph.width ? graph.groups[own] : -1;
         float product = 1.0f;
         if (variable >= 0) {
-            product = board.prior[variable * K + value];
+            product = workspace.prior[variable * K + value];
             for (int i = 0; i < graph.degree[variable]; ++i) {
                 const int edge = graph.incident[variable * graph.n_groups + i];
                 const int turn = (sweep + (edge < updated * graph.width)) & 1;
-                if (edge != own) product *= board.messages[(turn * messages + edge) * K + value];
+                if (edge != own) product *= workspace.messages[(turn * messages + edge) * K + value];
             }
         }
         warp.incoming[entry] = product;
@@ -130,7 +132,7 @@ __device__ void clear_tables(const unsigned short *subsets, const Warp &warp) {
 
 // Fills F, every level divided by the largest weight of the one before. Adds to log2 of the permanent; returns false
 // where digits are lost: the permanent is below FLOOR relative to the largest F of a level (the rest adds a factor <= 1).
-__device__ bool forward_pass(const Board &board, const Warp &warp, float &log_permanent) {
+__device__ bool forward_pass(const Workspace &workspace, const Warp &warp, float &log_permanent) {
     float scale = 1.0f, smallest = 1.0f;
     int first = 1, size = K;
     LEVELS for (int level = 1; level <= K; ++level) {
@@ -141,7 +143,7 @@ __device__ bool forward_pass(const Board &board, const Warp &warp, float &log_pe
 #pragma unroll
         for (int start = 0; start < size; start += 32) {
             if (start + warp.lane < size) {
-                const int place = warp.tables + board.subsets[first + start + warp.lane];
+                const int place = warp.tables + workspace.subsets[first + start + warp.lane];
                 float weight = 0.0f;
 #pragma unroll
                 for (int v = 0; v < K; ++v) weight = plus_product(weight, table(place ^ place_of_bit(v)), row[v]);
@@ -183,7 +185,7 @@ __device__ void store_minors(const Warp &warp, const float *minors, int member, 
 
 // The new messages to all members, in proportion to the rows of `incoming`. Returns the largest change in any lane.
 __device__ float store_messages(
-    const Graph &graph, const Board &board, const Warp &warp, int group, int sweep, float damping) {
+    const Graph &graph, const Workspace &workspace, const Warp &warp, int group, int sweep, float damping) {
     if (warp.lane < K) warp.partial[warp.lane] = reciprocal(row_sum(warp));
     __syncwarp();
     const int messages = graph.n_groups * graph.width;
@@ -192,10 +194,10 @@ __device__ float store_messages(
         const int member = entry / K, slot = group * graph.width + member;
         if (member >= graph.width || graph.groups[slot] < 0) continue;
         const int message = slot * K + entry % K;
-        const float old = board.messages[(sweep & 1) * messages * K + message];
+        const float old = workspace.messages[(sweep & 1) * messages * K + message];
         const float computed = warp.incoming[entry] * warp.partial[member] * K;
         const float renewed = (1.0f - damping) * computed + damping * old;
-        board.messages[(1 - (sweep & 1)) * messages * K + message] = renewed;
+        workspace.messages[(1 - (sweep & 1)) * messages * K + message] = renewed;
         change = fmaxf(change, fabsf(renewed - old));
     }
     return change * (1.0f / K);
@@ -203,7 +205,7 @@ __device__ float store_messages(
 
 // Fills G and stores the messages to all members. Returns the largest change in any lane.
 __device__ float backward_pass(
-    const Graph &graph, const Board &board, const Warp &warp, int group, int sweep, float damping) {
+    const Graph &graph, const Workspace &workspace, const Warp &warp, int group, int sweep, float damping) {
     float scale = 1.0f;
     int first = SUBSETS - 1, size = 1;
     LEVELS for (int level = K - 1; level >= 0; --level) {
@@ -219,7 +221,7 @@ __device__ float backward_pass(
 #pragma unroll
         for (int start = 0; start < size; start += 32) {
             if (start + warp.lane < size) {
-                const int place = warp.tables + BACKWARD + board.subsets[first + start + warp.lane];
+                const int place = warp.tables + BACKWARD + workspace.subsets[first + start + warp.lane];
                 const float before = table(place - BACKWARD);
                 float weight = 0.0f;
 #pragma unroll
@@ -236,21 +238,21 @@ __device__ float backward_pass(
         scale = warp_max(high);
         store_minors(warp, minors, level, min(size, 32));
     }
-    return store_messages(graph, board, warp, group, sweep, damping);
+    return store_messages(graph, workspace, warp, group, sweep, damping);
 }
 
-// Priors of the row; 2 in a thread that met logits that are no prior, else 0.
-__device__ float store_prior(const Graph &graph, const Board &board, const float *logits) {
-    float code = 0.0f;
+// Stores the priors of the row. Returns INVALID_LOGITS in a thread that met logits that are no prior, else POSSIBLE.
+__device__ float store_prior(const Graph &graph, const Workspace &workspace, const float *logits) {
+    float code = POSSIBLE;
     for (int i = threadIdx.x; i < graph.n_variables; i += blockDim.x) {
         float row[K], high = -INF, sum = 0.0f;
 #pragma unroll
         for (int v = 0; v < K; ++v) high = fmaxf(high, row[v] = logits[i * K + v]);
 #pragma unroll
         for (int v = 0; v < K; ++v) sum += row[v] = exp2f((row[v] - high) * LOG2_E);
-        if (!(sum >= 1.0f)) code = 2.0f;
+        if (!(sum >= 1.0f)) code = INVALID_LOGITS;
 #pragma unroll
-        for (int v = 0; v < K; ++v) board.prior[i * K + v] = row[v] / sum;
+        for (int v = 0; v < K; ++v) workspace.prior[i * K + v] = row[v] / sum;
     }
     return code;
 }
@@ -258,24 +260,25 @@ __device__ float store_prior(const Graph &graph, const Board &board, const float
 // All phases once. Returns the largest change, infinite where digits are lost; sets `certain` where the groups of the
 // first phase show p(valid) to be negligible and the label is 0.
 __device__ float run_sweep(
-    const Graph &graph, const Board &board, const Warp &warp, int sweep, float damping, bool ignored, bool &certain) {
+    const Graph &graph, const Workspace &workspace, const Warp &warp, int sweep, float damping, bool ignored,
+    bool &certain) {
     float change = 0.0f;
     for (int updated = 0; updated < graph.n_groups && change < INF && !certain;) {
         const int end = graph.phase_end[updated];
         float largest = 0.0f;
         for (int group = updated + warp.index; group < end; group += warp.count) {
             float log_permanent = 0.0f;
-            bool kept = cavity(graph, board, warp, group, sweep, updated);
-            clear_tables(board.subsets, warp);
-            kept &= forward_pass(board, warp, log_permanent);
-            largest = fmaxf(largest, backward_pass(graph, board, warp, group, sweep, damping));
+            bool kept = cavity(graph, workspace, warp, group, sweep, updated);
+            clear_tables(workspace.subsets, warp);
+            kept &= forward_pass(workspace, warp, log_permanent);
+            largest = fmaxf(largest, backward_pass(graph, workspace, warp, group, sweep, damping));
             if (!kept) largest = INF;
-            if (warp.lane == 0) board.terms[group] = log_permanent;
+            if (warp.lane == 0) workspace.terms[group] = log_permanent;
         }
-        change = fmaxf(change, block_max(board, warp, largest));
+        change = fmaxf(change, block_max(workspace, warp, largest));
         if (ignored && sweep == 0 && updated == 0 && change < INF) {
             double bound = 0.0;
-            for (int g = 0; g < end; ++g) bound += graph.bounding[g] ? board.terms[g] : 0.0f;
+            for (int g = 0; g < end; ++g) bound += graph.bounding[g] ? workspace.terms[g] : 0.0f;
             certain = bound * LN_2 < NEGLIGIBLE;
         }
         updated = end;
@@ -284,32 +287,32 @@ __device__ float run_sweep(
 }
 
 // log2 of the Bethe terms of the groups and their pairs with members, into `terms`; infinite where digits are lost.
-__device__ void factor_evidence(const Graph &graph, const Board &board, const Warp &warp, int sweep) {
+__device__ void factor_evidence(const Graph &graph, const Workspace &workspace, const Warp &warp, int sweep) {
     for (int group = warp.index; group < graph.n_groups; group += warp.count) {
         float term = 0.0f, pair = 1.0f;
-        bool kept = cavity(graph, board, warp, group, sweep, 0);
-        clear_tables(board.subsets, warp);
+        bool kept = cavity(graph, workspace, warp, group, sweep, 0);
+        clear_tables(workspace.subsets, warp);
         if (warp.lane < K && warp.lane < graph.width && graph.groups[group * graph.width + warp.lane] >= 0) {
             const int slot = (sweep & 1) * graph.n_groups * graph.width + group * graph.width + warp.lane;
             pair = 0.0f;
-            for (int v = 0; v < K; ++v) pair += warp.incoming[warp.lane * K + v] * board.messages[slot * K + v];
+            for (int v = 0; v < K; ++v) pair += warp.incoming[warp.lane * K + v] * workspace.messages[slot * K + v];
         }
         kept &= __all_sync(ALL_LANES, pair >= FLOOR);
-        kept &= forward_pass(board, warp, term);
+        kept &= forward_pass(workspace, warp, term);
         term -= warp_sum(__log2f(pair));
-        if (warp.lane == 0) board.terms[group] = kept ? term : -INF;
+        if (warp.lane == 0) workspace.terms[group] = kept ? term : -INF;
     }
 }
 
 // Beliefs, or priors where `sweep` is negative. Returns log2 of their sums, added up over the variables of the thread.
-__device__ double store_beliefs(const Graph &graph, const Board &board, float *out, int sweep) {
+__device__ double store_beliefs(const Graph &graph, const Workspace &workspace, float *out, int sweep) {
     double evidence = 0.0;
     for (int i = threadIdx.x; i < graph.n_variables; i += blockDim.x) {
         float belief[K], sum = 0.0f;
-        for (int v = 0; v < K; ++v) belief[v] = board.prior[i * K + v];
+        for (int v = 0; v < K; ++v) belief[v] = workspace.prior[i * K + v];
         for (int d = 0; sweep >= 0 && d < graph.degree[i]; ++d) {
             const int slot = (sweep & 1) * graph.n_groups * graph.width + graph.incident[i * graph.n_groups + d];
-            for (int v = 0; v < K; ++v) belief[v] *= board.messages[slot * K + v];
+            for (int v = 0; v < K; ++v) belief[v] *= workspace.messages[slot * K + v];
         }
         for (int v = 0; v < K; ++v) sum += belief[v];
         evidence += sum >= FLOOR && sum <= CEILING ? __log2f(sum) : -INF;
@@ -318,7 +321,7 @@ __device__ double store_beliefs(const Graph &graph, const Board &board, float *o
     return evidence;
 }
 
-// In thread 0.
+// The sum of x over the block, in thread 0.
 __device__ double block_sum(const Warp &warp, double x, double *buffer) {
 #pragma unroll
     for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(ALL_LANES, x, offset);
@@ -340,33 +343,33 @@ extern "C" __global__ void belief_propagation(
     const int lane = threadIdx.x % 32, index = threadIdx.x / 32, count = blockDim.x / 32;
     float *shared = reinterpret_cast<float *>(memory) + 2 * SUBSETS * count, *own = shared + index * ROWS_AND_SUMS;
     const Warp warp{lane, index, count, 8 * SUBSETS * index, own, own + K * K};
-    Board board;
-    board.prior = shared + count * ROWS_AND_SUMS;
-    board.messages = board.prior + n_variables * K;
-    board.terms = board.messages + 2 * n_groups * width * K;
-    board.changes = board.terms + n_groups;
-    board.subsets = reinterpret_cast<unsigned short *>(board.changes + count);
-    for (int i = threadIdx.x; i < SUBSETS; i += blockDim.x) board.subsets[i] = subsets[i];
-    for (int i = threadIdx.x; i < n_groups * width * K; i += blockDim.x) board.messages[i] = 1.0f;
+    Workspace workspace;
+    workspace.prior = shared + count * ROWS_AND_SUMS;
+    workspace.messages = workspace.prior + n_variables * K;
+    workspace.terms = workspace.messages + 2 * n_groups * width * K;
+    workspace.changes = workspace.terms + n_groups;
+    workspace.subsets = reinterpret_cast<unsigned short *>(workspace.changes + count);
+    for (int i = threadIdx.x; i < SUBSETS; i += blockDim.x) workspace.subsets[i] = subsets[i];
+    for (int i = threadIdx.x; i < n_groups * width * K; i += blockDim.x) workspace.messages[i] = 1.0f;
 
-    const float invalid_logits = store_prior(graph, board, logits + row * n_variables * K);
-    const float code = block_max(board, warp, label[row] == 0 || label[row] == 1 ? invalid_logits : 3.0f);
+    const float invalid_logits = store_prior(graph, workspace, logits + row * n_variables * K);
+    const float code = block_max(workspace, warp, label[row] == 0 || label[row] == 1 ? invalid_logits : INVALID_LABEL);
     float largest = 0.0f;
     bool certain = false;
     int sweep = 0;
-    while (code == 0 && sweep < iterations && (sweep == 0 || largest >= tolerance) && largest < INF && !certain)
-        largest = run_sweep(graph, board, warp, sweep++, damping, label[row] == 0 && !MAXIMISE, certain);
-    bool possible = code == 0 && largest < INF && !certain;
-    if (possible) factor_evidence(graph, board, warp, sweep);
-    double total = store_beliefs(graph, board, out + row * n_variables * K, possible ? sweep : -1);
+    while (code == POSSIBLE && sweep < iterations && (sweep == 0 || largest >= tolerance) && largest < INF && !certain)
+        largest = run_sweep(graph, workspace, warp, sweep++, damping, label[row] == 0 && !MAXIMISE, certain);
+    bool possible = code == POSSIBLE && largest < INF && !certain;
+    if (possible) factor_evidence(graph, workspace, warp, sweep);
+    double total = store_beliefs(graph, workspace, out + row * n_variables * K, possible ? sweep : -1);
     __syncthreads();
-    for (int g = threadIdx.x; possible && g < n_groups; g += blockDim.x) total += board.terms[g];
+    for (int g = threadIdx.x; possible && g < n_groups; g += blockDim.x) total += workspace.terms[g];
     total = block_sum(warp, total, reinterpret_cast<double *>(memory));
-    const bool failed = code == 0 && !certain && !(possible && total > -INF);
+    const bool failed = code == POSSIBLE && !certain && !(possible && total > -INF);
     if (threadIdx.x > 0) return;
-    const bool good = code == 0 && !failed && !certain;
+    const bool good = code == POSSIBLE && !failed && !certain;
     evidence[row] = !good ? -INF : MAXIMISE ? 0.0f : static_cast<float>(total * LN_2);
-    status[row] = failed ? 1 : static_cast<unsigned char>(code);
+    status[row] = failed ? IMPOSSIBLE : static_cast<unsigned char>(code);
     sweeps[row] = good ? sweep : 0;
     change[row] = good ? largest : 0.0f;
     redo[row] = failed;

@@ -10,9 +10,15 @@ from typing import Any
 
 import torch
 
+from emnesy_gpu.kernels import status
+
 EXTRAS = "pip install 'emnesy_gpu[cuda12]' or 'emnesy_gpu[cuda13]', after the CUDA version of torch"
 Argument = torch.Tensor | int | float
 """Tensors are passed as pointers, int as C int, float as C float."""
+
+
+STATUS_CODES = tuple((name, value) for name, value in vars(status).items() if name.isupper())
+"""Every kernel gets the row status codes as macros."""
 
 
 def available() -> bool:
@@ -50,7 +56,7 @@ def source(file: str) -> str:
 
 
 def compiler_options(macros: Sequence[tuple[str, int]]) -> tuple[str, ...]:
-    return ("-std=c++17", *(f"-D{name}={value}" for name, value in macros))
+    return ("-std=c++17", *(f"-D{name}={value}" for name, value in (*STATUS_CODES, *macros)))
 
 
 def _cupy() -> Any:
