@@ -19,7 +19,10 @@ pytest.importorskip("triton", reason="needs triton")
 
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.cuda import loader
+from emnesy_gpu.kernels.gpu.all_different import cuda
 from emnesy_gpu.kernels.gpu.all_different import launch as all_different
+from emnesy_gpu.kernels.gpu.all_different.subsets import SPREAD, places
+from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.reference import all_different as reference
 from profiling import peaks, roofline
 from profiling.gpu_simulator import LaunchRecord, Options, launch, simulated_triton
@@ -29,7 +32,6 @@ from tests.graphs import sudoku_groups
 from tests.static_checks import NVIDIA_ARCHITECTURES, registers_and_spills
 
 NEG_INF = float("-inf")
-POSSIBLE, IMPOSSIBLE, INVALID_LOGITS, INVALID_LABEL = range(4)
 REGISTERS_OF_A_BLOCK = 1 << 16
 RESULTS = "marginals", "log evidence", "status", "sweeps", "change"
 
@@ -65,7 +67,7 @@ def cuda_c(monkeypatch: pytest.MonkeyPatch) -> list[LaunchRecord]:
         records.append(record)
 
     monkeypatch.setattr(loader, "launch", launch_simulated)
-    monkeypatch.setattr(all_different, "_fits_cuda", lambda *_: True)
+    monkeypatch.setattr(cuda, "fits", lambda *_: True)
     return records
 
 
@@ -147,7 +149,7 @@ def test_cuda_c_groups_smaller_than_the_number_of_values(cuda_c: list[LaunchReco
     arguments = (logits, label, groups, [2, 2], 2, 0.1, 0.0, False)
     with simulated_triton(80), pytest.MonkeyPatch.context() as patch:
         # The launch for rows without digits left has none to do; K = 9 and 12 would take long to compile for it.
-        patch.setattr(all_different, "_launch_triton", lambda *_: None)
+        patch.setattr(all_different, "launch_triton", lambda *_: None)
         results = all_different.belief_propagation(*arguments)
     compare(results, reference.belief_propagation(*arguments))
 
@@ -161,7 +163,7 @@ def per_factor(run: Callable[[int], Any]) -> Any:
 @needs_nvrtc
 def test_cuda_c_instructions_and_bank_conflicts(cuda_c: list[LaunchRecord], monkeypatch: pytest.MonkeyPatch) -> None:
     """2304 transitions, three times, are 6,900 multiply-adds; the rest finds operands and sums over lanes."""
-    monkeypatch.setattr(all_different, "_launch_triton", lambda *_: None)
+    monkeypatch.setattr(all_different, "launch_triton", lambda *_: None)
 
     def run(sweeps: int) -> tuple[float, ...]:
         simulated(*board(9, 2), sudoku_groups(9), [9, 9, 9], sweeps, 0.0, 0.0, False)
@@ -204,13 +206,13 @@ def test_cuda_c_compiles_for_every_architecture(arch: int, n_values: int) -> Non
 @pytest.mark.parametrize("n_values", [4, 9, 12])
 def test_places_in_shared_memory(n_values: int) -> None:
     """A permutation of the subsets, by size, with at most 1.6 times the wavefronts that 32 banks make necessary."""
-    places = all_different._places(n_values, torch.device("cpu")) // 4
-    assert sorted(places.tolist()) == list(range(1 << n_values))
+    words = places(n_values, torch.device("cpu")) // 4
+    assert sorted(words.tolist()) == list(range(1 << n_values))
     first, wavefronts, least = 0, 0, 0
     for size in range(n_values + 1):
         count = torch.tensor([bin(s).count("1") == size for s in range(1 << n_values)]).sum()
         for start in range(first, first + int(count), 32):
-            banks = places[start : min(start + 32, first + int(count))] % 32
+            banks = words[start : min(start + 32, first + int(count))] % 32
             wavefronts += int(banks.bincount().max())
             least += 1
         first += int(count)
@@ -219,7 +221,7 @@ def test_places_in_shared_memory(n_values: int) -> None:
 
 def test_places_are_those_of_the_source() -> None:
     (spread,) = re.findall(r"spread\[\] = \{([\d, ]+)\}", loader.source("all_different.cu"))
-    assert tuple(map(int, spread.split(","))) == all_different._SPREAD
+    assert tuple(map(int, spread.split(","))) == SPREAD
 
 
 @pytest.mark.parametrize("n_values", [2, 4, 9, 12])

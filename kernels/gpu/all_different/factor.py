@@ -25,20 +25,38 @@ from emnesy_gpu.kernels.gpu.common.sum_product import (
 )
 
 
-class Board(NamedTuple):
-    """Where a program keeps one row of the batch, and the shared tables. Messages are probabilities times K."""
+class Options(NamedTuple):
+    """Sizes and algebra known at compile time."""
+
+    ROWS: tl.constexpr  # groups at once
+    K: tl.constexpr  # values
+    LANES: tl.constexpr  # subsets at once
+    LOG: tl.constexpr  # as in sum_product
+    MAX: tl.constexpr  # whether messages are maxima
+
+
+class Graph(NamedTuple):
+    """The groups, and tables made of them: the same for all rows of the batch."""
+
+    groups: object  # int32 [G, W], -1: no member
+    incident: object  # int32 [N, G]: slots g * W + s of a variable
+    degree: object  # int32 [N]
+    phase_end: object  # int32 [G]: where the phase of a group ends
+    bounding: object  # int32 [G]: 1 for groups of the first phase that are disjoint
+    subsets: object  # int32 [2^K], by size
+    n_variables: object
+    n_groups: object
+    width: object
+
+
+class Workspace(NamedTuple):
+    """Where a program keeps one row of the batch. Messages are probabilities times K."""
 
     prior: object  # [N, K]
     messages: object  # [2, G, W, K], those of sweep t at t % 2
     incoming: object  # [ROWS, P, P], P = padded(K): n, normalised
     forward: object  # [ROWS, 2^(K+1)]: F
     backward: object  # [ROWS, 2^(K+1)]: G
-    groups: object  # [G, W]
-    incident: object  # [N, G]: slots g * W + s of a variable
-    degree: object  # [N]
-    subsets: object  # [2^K], by size
-    n_groups: object
-    width: object
 
 
 @triton.jit
@@ -48,25 +66,27 @@ def padded(K: tl.constexpr):
 
 
 @triton.jit
-def cavity(board, group, present, sweep, updated, K: tl.constexpr, LOG: tl.constexpr):
+def cavity(graph, workspace, group, present, sweep, updated, OPTIONS: tl.constexpr):
     """n of ROWS groups [ROWS, P, P], P = padded(K), which member exists, its slot, and whether a member's product is lost.
 
     Messages of the groups before `updated` are one sweep ahead. Members that a group lacks get a row that is constant
     over the values left to them, and sums to 1 over these: the permanent stays that of the others.
     """
+    K: tl.constexpr = OPTIONS.K
+    LOG: tl.constexpr = OPTIONS.LOG
     NOTHING: tl.constexpr = zero(LOG)
     slot = tl.arange(0, padded(K))[None, :, None]
     value = tl.arange(0, padded(K))[None, None, :]
-    own = group[:, :, None] * board.width + slot
-    variable = tl.load(board.groups + own, mask=present[:, :, None] & (slot < board.width), other=-1)
+    own = group[:, :, None] * graph.width + slot
+    variable = tl.load(graph.groups + own, mask=present[:, :, None] & (slot < graph.width), other=-1)
     real = variable >= 0
     inside = real & (value < K)
-    product = tl.load(board.prior + variable * K + value, mask=inside, other=NOTHING)
-    degree = tl.load(board.degree + variable, mask=real, other=0)
+    product = tl.load(workspace.prior + variable * K + value, mask=inside, other=NOTHING)
+    degree = tl.load(graph.degree + variable, mask=real, other=0)
     for i in range(tl.max(tl.max(tl.max(degree, 2), 1), 0)):
-        edge = tl.load(board.incident + variable * board.n_groups + i, mask=i < degree, other=own)
-        turn = (sweep + tl.where(edge < updated * board.width, 1, 0)) & 1
-        pointers = board.messages + (turn * board.n_groups * board.width + edge) * K + value
+        edge = tl.load(graph.incident + variable * graph.n_groups + i, mask=i < degree, other=own)
+        turn = (sweep + tl.where(edge < updated * graph.width, 1, 0)) & 1
+        pointers = workspace.messages + (turn * graph.n_groups * graph.width + edge) * K + value
         message = tl.load(pointers, mask=inside & (edge != own), other=one(LOG))
         product = times(product, message, LOG)
     product = tl.where(inside, product, NOTHING)
@@ -78,38 +98,40 @@ def cavity(board, group, present, sweep, updated, K: tl.constexpr, LOG: tl.const
 
 
 @triton.jit
-def store_rows(board, n):
-    """To where forward_pass and backward_pass look for them."""
+def store_rows(workspace, n):
+    """Stores n [ROWS, P, P] where forward_pass and backward_pass look for it."""
     PADDED: tl.constexpr = n.shape[2]
     row = tl.arange(0, n.shape[0])[:, None, None]
     slot = tl.arange(0, PADDED)[None, :, None]
     value = tl.arange(0, PADDED)[None, None, :]
     tl.debug_barrier()
-    tl.store(board.incoming + (row * PADDED + slot) * PADDED + value, n)
+    tl.store(workspace.incoming + (row * PADDED + slot) * PADDED + value, n)
 
 
 @triton.jit
-def clear_tables(
-    board, ROWS: tl.constexpr, K: tl.constexpr, LANES: tl.constexpr, ENTRIES: tl.constexpr, LOG: tl.constexpr
-):
+def clear_tables(workspace, OPTIONS: tl.constexpr, ENTRIES: tl.constexpr):
     """Zeros in the first ENTRIES entries of both tables, but for the empty set of F and the full set of G."""
+    ROWS: tl.constexpr = OPTIONS.ROWS
+    K: tl.constexpr = OPTIONS.K
+    LOG: tl.constexpr = OPTIONS.LOG
     NOTHING: tl.constexpr = zero(LOG)
     row = tl.arange(0, ROWS)[:, None]
     # Unrolled, a long loop would keep a register for every pointer.
-    STEP: tl.constexpr = LANES * (4 if K <= 9 else 32)
+    STEP: tl.constexpr = OPTIONS.LANES * (4 if K <= 9 else 32)
     for start in range(0, ENTRIES, STEP):
         entry = start + tl.arange(0, STEP)[None, :]
         at = (row * (2 << K)) + entry
         mask = entry < ENTRIES
-        nothing = tl.zeros((ROWS, STEP), board.prior.dtype.element_ty)
-        tl.store(board.forward + at, tl.where(entry == 0, one(LOG), NOTHING) + nothing, mask=mask)
-        tl.store(board.backward + at, tl.where(entry == (1 << K) - 1, one(LOG), NOTHING) + nothing, mask=mask)
+        nothing = tl.zeros((ROWS, STEP), workspace.prior.dtype.element_ty)
+        tl.store(workspace.forward + at, tl.where(entry == 0, one(LOG), NOTHING) + nothing, mask=mask)
+        tl.store(workspace.backward + at, tl.where(entry == (1 << K) - 1, one(LOG), NOTHING) + nothing, mask=mask)
 
 
 @triton.jit
-def _values_of_member(board, member, ROWS: tl.constexpr, K: tl.constexpr):
+def _values_of_member(workspace, member, OPTIONS: tl.constexpr):
     """n of one member as K values [ROWS, 1]."""
-    pointers = board.incoming + (tl.arange(0, ROWS)[:, None] * padded(K) + member) * padded(K)
+    K: tl.constexpr = OPTIONS.K
+    pointers = workspace.incoming + (tl.arange(0, OPTIONS.ROWS)[:, None] * padded(K) + member) * padded(K)
     values = ()
     for v in tl.static_range(K):
         values = values + (tl.load(pointers + v),)
@@ -117,26 +139,31 @@ def _values_of_member(board, member, ROWS: tl.constexpr, K: tl.constexpr):
 
 
 @triton.jit
-def forward_pass(board, ROWS: tl.constexpr, K: tl.constexpr, LANES: tl.constexpr, LOG: tl.constexpr, MAX: tl.constexpr):
+def forward_pass(graph, workspace, OPTIONS: tl.constexpr):
     """Fills F; log2 of the permanent [ROWS, 1] in float64, and whether digits are lost on the way.
 
     F(S) n ... n <= 1 for the rest of the assignment, so F at level l may be trusted relative to the permanent if the
     permanent is no less than FLOOR relative to the largest F(S) of every level.
     """
+    ROWS: tl.constexpr = OPTIONS.ROWS
+    K: tl.constexpr = OPTIONS.K
+    LANES: tl.constexpr = OPTIONS.LANES
+    LOG: tl.constexpr = OPTIONS.LOG
+    MAX: tl.constexpr = OPTIONS.MAX
     NOTHING: tl.constexpr = zero(LOG)
-    COMPUTE: tl.constexpr = board.prior.dtype.element_ty
+    COMPUTE: tl.constexpr = workspace.prior.dtype.element_ty
     lane = tl.arange(0, LANES)[None, :]
-    table = board.forward + tl.arange(0, ROWS)[:, None] * (2 << K)
+    table = workspace.forward + tl.arange(0, ROWS)[:, None] * (2 << K)
     scale = tl.zeros((ROWS, 1), COMPUTE) + one(LOG)
     smallest = scale
     log_permanent = tl.zeros((ROWS, 1), tl.float64)
     first = 1
     size = K
     for level in range(1, K + 1):
-        values = _values_of_member(board, level - 1, ROWS, K)
+        values = _values_of_member(workspace, level - 1, OPTIONS)
         high = tl.full((ROWS, LANES), NOTHING, COMPUTE)
         for start in range(0, size, LANES):
-            subset = tl.load(board.subsets + first + start + lane, mask=start + lane < size, other=1 << K)
+            subset = tl.load(graph.subsets + first + start + lane, mask=start + lane < size, other=1 << K)
             weight = tl.full((ROWS, LANES), NOTHING, COMPUTE)
             for v in tl.static_range(K):
                 smaller = tl.load(table + (subset & ~(1 << v)))
@@ -156,13 +183,15 @@ def forward_pass(board, ROWS: tl.constexpr, K: tl.constexpr, LANES: tl.constexpr
 
 
 @triton.jit
-def backward_pass(
-    board, real_group, sweep, damping, ROWS: tl.constexpr, K: tl.constexpr, LANES: tl.constexpr, LOG: tl.constexpr,
-    MAX: tl.constexpr,
-):  # fmt: skip
+def backward_pass(graph, workspace, real_group, sweep, damping, OPTIONS: tl.constexpr):
     """Fills G, and stores the messages to all members; the largest change of one [ROWS, 1]."""
+    ROWS: tl.constexpr = OPTIONS.ROWS
+    K: tl.constexpr = OPTIONS.K
+    LANES: tl.constexpr = OPTIONS.LANES
+    LOG: tl.constexpr = OPTIONS.LOG
+    MAX: tl.constexpr = OPTIONS.MAX
     NOTHING: tl.constexpr = zero(LOG)
-    COMPUTE: tl.constexpr = board.prior.dtype.element_ty
+    COMPUTE: tl.constexpr = workspace.prior.dtype.element_ty
     lane = tl.arange(0, LANES)[None, :]
     row = tl.arange(0, ROWS)[:, None] * (2 << K)
     scale = tl.zeros((ROWS, 1), COMPUTE) + one(LOG)
@@ -173,51 +202,50 @@ def backward_pass(
         level = K - 1 - back
         size = size * (level + 1) // (K - level)
         first -= size
-        values = _values_of_member(board, level, ROWS, K)
+        values = _values_of_member(workspace, level, OPTIONS)
         high = tl.full((ROWS, LANES), NOTHING, COMPUTE)
         minors = ()
         for _ in tl.static_range(K):
             minors = minors + (tl.full((ROWS, LANES), NOTHING, COMPUTE),)
         for start in range(0, size, LANES):
-            subset = tl.load(board.subsets + first + start + lane, mask=start + lane < size, other=1 << K)
-            before = tl.load(board.forward + row + subset)
+            subset = tl.load(graph.subsets + first + start + lane, mask=start + lane < size, other=1 << K)
+            before = tl.load(workspace.forward + row + subset)
             weight = tl.full((ROWS, LANES), NOTHING, COMPUTE)
             sums = ()
             for v in tl.static_range(K):
-                larger = tl.load(board.backward + row + (subset | (1 << v)))
+                larger = tl.load(workspace.backward + row + (subset | (1 << v)))
                 weight = plus_product(weight, larger, values[v], LOG, MAX)
                 sums = sums + (plus_product(minors[v], larger, before, LOG, MAX),)
             weight = over(weight, scale, LOG)
             minors = sums
             tl.debug_barrier()
-            tl.store(board.backward + row + subset, weight, mask=subset < (1 << K))
+            tl.store(workspace.backward + row + subset, weight, mask=subset < (1 << K))
             high = tl.maximum(high, weight)
         scale = tl.max(high, 1, keep_dims=True)
-        difference = _store_messages(board, minors, real_group, level, sweep, damping, ROWS, K, LOG, MAX)
+        difference = _store_messages(graph, workspace, minors, real_group, level, sweep, damping, OPTIONS)
         change = tl.maximum(change, difference)
         tl.debug_barrier()
     return change
 
 
 @triton.jit
-def _store_messages(
-    board, minors, group, member, sweep, damping, ROWS: tl.constexpr, K: tl.constexpr, LOG: tl.constexpr,
-    MAX: tl.constexpr,
-):  # fmt: skip
+def _store_messages(graph, workspace, minors, group, member, sweep, damping, OPTIONS: tl.constexpr):
     """The new messages to one member of each group (-1: no group); the largest change, as of messages of sum 1."""
+    K: tl.constexpr = OPTIONS.K
+    LOG: tl.constexpr = OPTIONS.LOG
     value = tl.arange(0, padded(K))[None, :]
-    new = tl.full((ROWS, padded(K)), zero(LOG), board.prior.dtype.element_ty)
+    new = tl.full((OPTIONS.ROWS, padded(K)), zero(LOG), workspace.prior.dtype.element_ty)
     for v in tl.static_range(K):
-        new = tl.where(value == v, total(minors[v], 1, LOG, MAX), new)
+        new = tl.where(value == v, total(minors[v], 1, LOG, OPTIONS.MAX), new)
     new = over(new, total(new, 1, LOG, False), LOG)
     new = times(new, constant(tl.full((1, 1), K, tl.int32), new, LOG), LOG)
     member += tl.zeros((1, 1), tl.int32)
-    slot = group * board.width + member
-    exists = (group >= 0) & (member < board.width)
-    exists &= tl.load(board.groups + slot, mask=exists, other=-1) >= 0
+    slot = group * graph.width + member
+    exists = (group >= 0) & (member < graph.width)
+    exists &= tl.load(graph.groups + slot, mask=exists, other=-1) >= 0
     exists &= value < K
-    step = board.n_groups * board.width * K
-    pointers = board.messages + slot * K + value
+    step = graph.n_groups * graph.width * K
+    pointers = workspace.messages + slot * K + value
     old = tl.load(pointers + (sweep & 1) * step, mask=exists, other=one(LOG))
     new = mixture(new, old, damping, LOG)
     tl.store(pointers + (1 - (sweep & 1)) * step, new, mask=exists)

@@ -4,7 +4,9 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.all_different.factor import (
-    Board,
+    Graph,
+    Options,
+    Workspace,
     backward_pass,
     cavity,
     clear_tables,
@@ -12,106 +14,86 @@ from emnesy_gpu.kernels.gpu.all_different.factor import (
     padded,
     store_rows,
 )
+from emnesy_gpu.kernels.gpu.common.belief_rows import (
+    Rows,
+    Schedule,
+    is_wanted,
+    kind_of_numbers,
+    label_status,
+    rows_from,
+    store_ones,
+    store_outcome,
+    store_prior,
+)
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2
+from emnesy_gpu.kernels.gpu.common.status import POSSIBLE
 from emnesy_gpu.kernels.gpu.common.sum_product import (
     log2_of,
     lost,
     one,
     over,
     probability,
-    store_ones,
-    store_outcome,
-    store_prior,
     times,
     total,
     zero,
 )
 
-NEGLIGIBLE = tl.constexpr(-17.0)
-
-
-@triton.jit(do_not_specialize=["n_variables", "n_groups", "width", "n_first"])
-def graph_kernel(
-    groups_ptr, incident_ptr, degree_ptr, bounding_ptr, n_variables, n_groups, width, n_first, EDGES: tl.constexpr,
-    VARIABLES: tl.constexpr,
-):  # fmt: skip
-    """Where each variable stands in the groups; and the first of the n_first groups that are disjoint.
-
-    Grid (n_variables + 1,): a variable each, and the disjoint groups. groups [G, W]; incident [N, G], degree [N],
-    bounding [G] (1: taken for the bound of p(valid)).
-    """
-    variable = tl.program_id(0)
-    edge = tl.arange(0, EDGES)
-    if variable < n_variables:
-        here = tl.load(groups_ptr + edge, mask=edge < n_groups * width, other=-1) == variable
-        rank = tl.cumsum(here.to(tl.int32), 0)
-        tl.store(incident_ptr + variable * n_groups + rank - 1, edge, mask=here)
-        tl.store(degree_ptr + variable, tl.max(rank, 0))
-    else:
-        every = tl.arange(0, VARIABLES)
-        taken = every < 0
-        for g in range(n_first):
-            members = every < 0
-            for s in range(width):
-                members |= every == tl.load(groups_ptr + g * width + s)
-            overlaps = tl.max((taken & members).to(tl.int32), 0)
-            taken |= members & (overlaps == 0)
-            tl.store(bounding_ptr + g, 1 - overlaps)
+NEGLIGIBLE = tl.constexpr(-17.0)  # the log of a probability, as in emnesy_gpu.reference.all_different
+VARIABLES_AT_ONCE = tl.constexpr(16)
 
 
 @triton.jit
-def _run_phases(
-    board, phase_end_ptr, bounding_ptr, sweep, damping, ignored, ROWS: tl.constexpr, K: tl.constexpr,
-    LANES: tl.constexpr, LOG: tl.constexpr, MAX: tl.constexpr,
-):  # fmt: skip
+def _run_phases(graph, workspace, sweep, damping, ignored, OPTIONS: tl.constexpr):
     """All phases once: the largest change, whether one was lost, and whether the first phase makes label 0 certain.
 
     ignored: the row has label 0, so that it may stop there.
     """
-    row = tl.arange(0, ROWS)[:, None]
-    change = tl.zeros((), board.prior.dtype.element_ty)
+    row = tl.arange(0, OPTIONS.ROWS)[:, None]
+    change = tl.zeros((), workspace.prior.dtype.element_ty)
     failed = 0
     certain = 0
     updated = 0
-    while updated < board.n_groups:
-        end = tl.load(phase_end_ptr + updated)
-        bound = tl.zeros((ROWS, 1), tl.float64)
-        for start in range(updated, end, ROWS):
+    while updated < graph.n_groups:
+        end = tl.load(graph.phase_end + updated)
+        bound = tl.zeros((OPTIONS.ROWS, 1), tl.float64)
+        for start in range(updated, end, OPTIONS.ROWS):
             present = start + row < end
             group = tl.where(present, start + row, 0)
-            n, real, own, lost_member = cavity(board, group, present, sweep, updated, K, LOG)
-            store_rows(board, n)
-            clear_tables(board, ROWS, K, LANES, 1 << K, LOG)
+            n, real, own, lost_member = cavity(graph, workspace, group, present, sweep, updated, OPTIONS)
+            store_rows(workspace, n)
+            clear_tables(workspace, OPTIONS, 1 << OPTIONS.K)
             tl.debug_barrier()
-            log_permanent, lost_weight = forward_pass(board, ROWS, K, LANES, LOG, MAX)
-            bound += log_permanent * tl.load(bounding_ptr + group, mask=present, other=0)
-            difference = backward_pass(board, tl.where(present, group, -1), sweep, damping, ROWS, K, LANES, LOG, MAX)
+            log_permanent, lost_weight = forward_pass(graph, workspace, OPTIONS)
+            bound += log_permanent * tl.load(graph.bounding + group, mask=present, other=0)
+            real_group = tl.where(present, group, -1)
+            difference = backward_pass(graph, workspace, real_group, sweep, damping, OPTIONS)
             change = tl.maximum(change, tl.max(tl.max(difference, 1), 0))
             failed |= tl.max(tl.max(tl.where(present & lost_weight, 1, lost_member), 1), 0)
         if ignored & (sweep == 0) & (updated == 0):
             certain = tl.where(tl.sum(tl.sum(bound, 1), 0) * LN_2 < NEGLIGIBLE, 1 - failed, 0)
-        updated = tl.where((failed | certain) == 1, board.n_groups, end)
+        updated = tl.where((failed | certain) == 1, graph.n_groups, end)
     return change, failed, certain
 
 
 @triton.jit
-def _factor_evidence(
-    board, sweep, ROWS: tl.constexpr, K: tl.constexpr, LANES: tl.constexpr, LOG: tl.constexpr
-):  # fmt: skip
+def _factor_evidence(graph, workspace, sweep, OPTIONS: tl.constexpr):
     """log2 of the Bethe terms of the groups and their edges, float64, and whether digits are lost."""
-    row = tl.arange(0, ROWS)[:, None]
+    K: tl.constexpr = OPTIONS.K
+    LOG: tl.constexpr = OPTIONS.LOG
+    SUM: tl.constexpr = Options(OPTIONS.ROWS, K, OPTIONS.LANES, LOG, False)
+    row = tl.arange(0, OPTIONS.ROWS)[:, None]
     value = tl.arange(0, padded(K))[None, None, :]
     evidence = tl.zeros((), tl.float64)
     failed = 0
-    for start in range(0, board.n_groups, ROWS):
-        present = start + row < board.n_groups
+    for start in range(0, graph.n_groups, OPTIONS.ROWS):
+        present = start + row < graph.n_groups
         group = tl.where(present, start + row, 0)
-        n, real, own, lost_member = cavity(board, group, present, sweep, 0, K, LOG)
-        store_rows(board, n)
-        clear_tables(board, ROWS, K, LANES, 1 << K, LOG)
+        n, real, own, lost_member = cavity(graph, workspace, group, present, sweep, 0, OPTIONS)
+        store_rows(workspace, n)
+        clear_tables(workspace, OPTIONS, 1 << K)
         tl.debug_barrier()
-        log_permanent, lost_weight = forward_pass(board, ROWS, K, LANES, LOG, False)
-        pointers = board.messages + ((sweep & 1) * board.n_groups * board.width + own) * K + value
+        log_permanent, lost_weight = forward_pass(graph, workspace, SUM)
+        pointers = workspace.messages + ((sweep & 1) * graph.n_groups * graph.width + own) * K + value
         pairs = times(n, tl.load(pointers, mask=real & (value < K), other=zero(LOG)), LOG)
         pairs = total(tl.where(value < K, pairs, zero(LOG)), 2, LOG, False)
         lost_pair = tl.max(tl.max(tl.where(real & lost(pairs, LOG), 1, 0), 2), 1)[:, None]
@@ -123,62 +105,70 @@ def _factor_evidence(
 
 
 @triton.jit
-def _store_beliefs(board, out_ptr, sweep, n_variables, as_prior, K: tl.constexpr, LOG: tl.constexpr):
+def _store_beliefs(graph, workspace, marginals_ptr, sweep, as_prior, K: tl.constexpr, LOG: tl.constexpr):
     """Beliefs [N, K], or the prior; the log2 of their sums, and whether digits are lost."""
     value = tl.arange(0, padded(K))[None, :]
     evidence = tl.zeros((), tl.float64)
     failed = 0
-    for start in range(0, n_variables, 16):
-        variable = start + tl.arange(0, 16)[:, None]
-        real = variable < n_variables
+    for start in range(0, graph.n_variables, VARIABLES_AT_ONCE):
+        variable = start + tl.arange(0, VARIABLES_AT_ONCE)[:, None]
+        real = variable < graph.n_variables
         inside = real & (value < K)
-        belief = tl.load(board.prior + variable * K + value, mask=inside, other=zero(LOG))
-        degree = tl.where(as_prior == 0, tl.load(board.degree + variable, mask=real, other=0), 0)
+        belief = tl.load(workspace.prior + variable * K + value, mask=inside, other=zero(LOG))
+        degree = tl.where(as_prior == 0, tl.load(graph.degree + variable, mask=real, other=0), 0)
         for i in range(tl.max(tl.max(degree, 1), 0)):
-            edge = tl.load(board.incident + variable * board.n_groups + i, mask=i < degree, other=0)
-            pointers = board.messages + ((sweep & 1) * board.n_groups * board.width + edge) * K + value
+            edge = tl.load(graph.incident + variable * graph.n_groups + i, mask=i < degree, other=0)
+            pointers = workspace.messages + ((sweep & 1) * graph.n_groups * graph.width + edge) * K + value
             belief = times(belief, tl.load(pointers, mask=inside & (i < degree), other=one(LOG)), LOG)
         sums = total(belief, 1, LOG, False)
         failed |= tl.max(tl.max(tl.where(real & lost(sums, LOG), 1, 0), 1), 0)
         evidence += tl.sum(tl.sum(tl.where(real, log2_of(sums, LOG), 0.0), 1), 0)
-        tl.store(out_ptr + variable * K + value, probability(over(belief, sums, LOG), LOG), mask=inside)
+        tl.store(marginals_ptr + variable * K + value, probability(over(belief, sums, LOG), LOG), mask=inside)
     return evidence, failed
 
 
 @triton.jit
-def _row_by_groups(
-    logits_ptr, label, out_ptr, evidence_ptr, status_ptr, sweeps_ptr, change_ptr, redo_ptr, board, phase_end_ptr,
-    bounding_ptr, n_variables, iterations, damping, tolerance, ROWS: tl.constexpr, K: tl.constexpr,
-    LANES: tl.constexpr, LOG: tl.constexpr, MAX: tl.constexpr,
-):  # fmt: skip
+def _row_by_groups(graph, workspace, row, schedule, OPTIONS: tl.constexpr):
     """One row of the batch, from logits to results."""
-    code = store_prior(logits_ptr, board.prior, n_variables, K, padded(K), 16, LOG)
-    code = tl.maximum(code, tl.where((label == 0) | (label == 1), 0, 3))
-    store_ones(board.messages, board.n_groups * board.width * K, LOG)
+    K: tl.constexpr = OPTIONS.K
+    LOG: tl.constexpr = OPTIONS.LOG
+    label = tl.load(row.label)
+    code = store_prior(row.logits, workspace.prior, graph.n_variables, K, padded(K), VARIABLES_AT_ONCE, LOG)
+    code = tl.maximum(code, label_status(label))
+    store_ones(workspace.messages, graph.n_groups * graph.width * K, LOG)
     tl.debug_barrier()
     sweep = 0
-    change = tl.zeros((), board.prior.dtype.element_ty)
+    change = tl.zeros((), workspace.prior.dtype.element_ty)
     failed = 0
     certain = 0
-    going = (code == 0) & (iterations > 0)
+    ignored = (label == 0) & (not OPTIONS.MAX)
+    going = (code == POSSIBLE) & (schedule.iterations > 0)
     while going:
-        change, failed, certain = _run_phases(
-            board, phase_end_ptr, bounding_ptr, sweep, damping, (label == 0) & (not MAX), ROWS, K, LANES, LOG, MAX
-        )
+        change, failed, certain = _run_phases(graph, workspace, sweep, schedule.damping, ignored, OPTIONS)
         sweep += 1
-        going = (sweep < iterations) & (change >= tolerance) & ((failed | certain) == 0)
+        going = (sweep < schedule.iterations) & (change >= schedule.tolerance) & ((failed | certain) == 0)
     evidence = tl.zeros((), tl.float64)
-    if (code == 0) & ((failed | certain) == 0):
-        evidence, failed = _factor_evidence(board, sweep, ROWS, K, LANES, LOG)
-    as_prior = tl.where((code > 0) | ((failed | certain) == 1), 1, 0)
-    sums, lost_belief = _store_beliefs(board, out_ptr, sweep, n_variables, as_prior, K, LOG)
+    if (code == POSSIBLE) & ((failed | certain) == 0):
+        evidence, failed = _factor_evidence(graph, workspace, sweep, OPTIONS)
+    as_prior = tl.where((code > POSSIBLE) | ((failed | certain) == 1), 1, 0)
+    sums, lost_belief = _store_beliefs(graph, workspace, row.marginals, sweep, as_prior, K, LOG)
     if (as_prior == 0) & (lost_belief == 1):
         failed = 1
-        _store_beliefs(board, out_ptr, sweep, n_variables, 1, K, LOG)
-    evidence = tl.where(MAX, 0.0, (evidence + sums) * LN_2)
-    store_outcome(
-        evidence_ptr, status_ptr, sweeps_ptr, change_ptr, redo_ptr, code, failed, certain, evidence, sweep, change
-    )
+        _store_beliefs(graph, workspace, row.marginals, sweep, 1, K, LOG)
+    evidence = tl.where(OPTIONS.MAX, 0.0, (evidence + sums) * LN_2)
+    store_outcome(row, code, failed, certain, evidence, sweep, change)
+
+
+@triton.jit
+def _workspace(scratch_ptr, graph, ROWS: tl.constexpr, K: tl.constexpr):
+    """The part of the scratch memory that belongs to this program."""
+    prior_size = graph.n_variables * K
+    messages_size = 2 * graph.n_groups * graph.width * K
+    fixed = ROWS * (padded(K) * padded(K) + 2 * (2 << K))
+    scratch_ptr += tl.program_id(0).to(tl.int64) * (prior_size + messages_size + fixed)
+    incoming = scratch_ptr + prior_size + messages_size
+    tables = incoming + ROWS * padded(K) * padded(K)
+    return Workspace(scratch_ptr, scratch_ptr + prior_size, incoming, tables, tables + ROWS * (2 << K))
 
 
 @triton.jit(do_not_specialize=["batch", "n_variables", "n_groups", "width", "iterations"])
@@ -190,33 +180,22 @@ def belief_propagation_kernel(
 ):  # fmt: skip
     """Rows of the batch one after another, ROWS groups at a time; scratch in float64: only rows with `redo`, in log2.
 
-    Grid (programs,), row i to program i mod programs. logits and out [batch, N, K]; scratch [programs, ...] as in Board.
+    Grid (programs,), row i to program i mod programs. logits and out [batch, N, K]; scratch [programs, ...] as in
+    Workspace; other shapes as in Graph and Rows.
     """
-    LOG: tl.constexpr = (
-        0 if scratch_ptr.dtype.element_ty == tl.float32 else 1 if out_ptr.dtype.element_ty == tl.float32 else 2
+    LOG: tl.constexpr = kind_of_numbers(scratch_ptr, out_ptr)
+    OPTIONS: tl.constexpr = Options(ROWS, K, LANES, LOG, MAX)
+    graph = Graph(
+        groups_ptr, incident_ptr, degree_ptr, phase_end_ptr, bounding_ptr, subsets_ptr, n_variables, n_groups, width
     )
-    prior_size = n_variables * K
-    messages_size = 2 * n_groups * width * K
-    fixed = ROWS * (padded(K) * padded(K) + 2 * (2 << K))
-    scratch_ptr += tl.program_id(0).to(tl.int64) * (prior_size + messages_size + fixed)
-    incoming = scratch_ptr + prior_size + messages_size
-    tables = incoming + ROWS * padded(K) * padded(K)
-    board = Board(
-        scratch_ptr, scratch_ptr + prior_size, incoming, tables, tables + ROWS * (2 << K), groups_ptr, incident_ptr,
-        degree_ptr, subsets_ptr, n_groups, width,
-    )  # fmt: skip
-    clear_tables(board, ROWS, K, LANES, 2 << K, LOG)
+    rows = Rows(logits_ptr, label_ptr, out_ptr, evidence_ptr, status_ptr, sweeps_ptr, change_ptr, redo_ptr)
+    workspace = _workspace(scratch_ptr, graph, ROWS, K)
+    clear_tables(workspace, OPTIONS, 2 << K)
     damping = tl.zeros((), scratch_ptr.dtype.element_ty) + damping_high + damping_low
+    schedule = Schedule(iterations, damping, tolerance)
     for i in range(tl.program_id(0), batch, tl.num_programs(0)):
         row = tl.zeros((), tl.int64) + i
-        wanted = 1
-        if LOG:
-            wanted = tl.load(redo_ptr + row).to(tl.int32)
-        if wanted == 1:
+        if is_wanted(rows, row, LOG):
             offset = row * n_variables * K
             tl.debug_barrier()
-            _row_by_groups(
-                logits_ptr + offset, tl.load(label_ptr + row), out_ptr + offset, evidence_ptr + row, status_ptr + row,
-                sweeps_ptr + row, change_ptr + row, redo_ptr + row, board, phase_end_ptr, bounding_ptr, n_variables,
-                iterations, damping, tolerance, ROWS, K, LANES, LOG, MAX,
-            )  # fmt: skip
+            _row_by_groups(graph, workspace, rows_from(rows, row, offset), schedule, OPTIONS)

@@ -2,17 +2,16 @@
 
 LOG 0: probabilities. LOG 1: log2, as precise as float32 probabilities are. What needs float64 are large logarithms, not
 the exponentials of their differences. LOG 2: log2, exact to float64. The zero of logarithms is finite: differences of
-two zeros must not be NaN. What is not between FLOOR and CEILING counts as lost: of probabilities the digits have
-drowned, a logarithm stands for zero.
+two zeros must not be NaN. What is not between LINEAR_FLOOR and LINEAR_CEILING, or not above LEAST_LOG2, counts as lost:
+of probabilities the digits have drowned, a logarithm stands for zero. Tensors may have any shape where none is named.
 """
 
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.common.log2_semiring import LOG2_E, add, exp2, log2, log2_1p
+from emnesy_gpu.kernels.gpu.common.log2_semiring import LEAST_LOG2, LOG2_E, add, exp2, log2, log2_1p
 from emnesy_gpu.kernels.gpu.common.log2_semiring import ZERO as LOG_ZERO
 
-LOG_FLOOR = tl.constexpr(-5.0e29)
 # What float32 drops, 1e-38, is 1e-26 of a permanent at the floor, and 1e-14 of a product that a message then enters.
 LINEAR_FLOOR = tl.constexpr(1.0e-12)
 LINEAR_CEILING = tl.constexpr(1.0e35)
@@ -20,21 +19,25 @@ LINEAR_CEILING = tl.constexpr(1.0e35)
 
 @triton.jit
 def zero(LOG: tl.constexpr):
+    """The compile-time number that stands for 0."""
     return LOG_ZERO if LOG else 0.0
 
 
 @triton.jit
 def one(LOG: tl.constexpr):
+    """The compile-time number that stands for 1."""
     return 0.0 if LOG else 1.0
 
 
 @triton.jit
 def lost(x, LOG: tl.constexpr):
-    return ~(x > LOG_FLOOR) if LOG else ~((x >= LINEAR_FLOOR) & (x <= LINEAR_CEILING))
+    """Where x is out of range or NaN."""
+    return ~(x > LEAST_LOG2) if LOG else ~((x >= LINEAR_FLOOR) & (x <= LINEAR_CEILING))
 
 
 @triton.jit
 def times(x, y, LOG: tl.constexpr):
+    """x y."""
     return x + y if LOG else x * y
 
 
@@ -42,23 +45,26 @@ def times(x, y, LOG: tl.constexpr):
 def over(x, y, LOG: tl.constexpr):
     """x / y; x unchanged where y is zero."""
     if LOG:
-        return tl.where(y > LOG_FLOOR, x - y, x)
+        return tl.where(y > LEAST_LOG2, x - y, x)
     else:
         return x / tl.where(y > 0.0, y, 1.0)
 
 
 @triton.jit
 def _exp2(x, LOG: tl.constexpr):
+    """2 ** x for float64 logarithms, as precise as LOG asks for."""
     return exp2(x) if LOG == 2 else tl.exp2(x.to(tl.float32)).to(x.dtype)
 
 
 @triton.jit
 def _log2(x, LOG: tl.constexpr):
+    """The float64 logarithm of x, as precise as LOG asks for."""
     return log2(x) if LOG == 2 else log2(x.to(tl.float32)).to(x.dtype)
 
 
 @triton.jit
 def _add(x, y, LOG: tl.constexpr):
+    """The logarithm of the sum of what x and y stand for."""
     if LOG == 2:
         return add(x, y)
     else:
@@ -97,6 +103,7 @@ def log2_of(x, LOG: tl.constexpr):
 
 @triton.jit
 def probability(x, LOG: tl.constexpr):
+    """The number that x stands for."""
     return _exp2(x, LOG) if LOG else x
 
 
@@ -141,44 +148,3 @@ def complement(q, LOG: tl.constexpr, MAX: tl.constexpr):
         return tl.where(top, others, _log2(1.0 - _exp2(tl.where(top, LOG_ZERO, q), LOG), LOG))
     else:
         return tl.where(top, others, 1.0 - q)
-
-
-@triton.jit
-def store_prior(
-    logits_ptr, prior_ptr, n_variables, K: tl.constexpr, PADDED: tl.constexpr, TILE: tl.constexpr, LOG: tl.constexpr
-):
-    """The prior [N, K] of one row of the batch; 2 where its logits are no prior, else 0.
-
-    Such a symbol gets ones: the interpreter refuses the maximum of nothing but NaN.
-    """
-    value = tl.arange(0, PADDED)[None, :]
-    code = 0
-    for start in range(0, n_variables, TILE):
-        variable = start + tl.arange(0, TILE)[:, None]
-        inside = (variable < n_variables) & (value < K)
-        at = variable * K + value
-        logits = tl.load(logits_ptr + at, mask=inside, other=float("-inf")).to(prior_ptr.dtype.element_ty)
-        prior, sums = softmax(tl.where(variable < n_variables, logits, 0.0), LOG)
-        code = tl.maximum(code, tl.max(tl.max(tl.where(sums == sums, 0, 2), 1), 0))
-        tl.store(prior_ptr + at, tl.where(sums == sums, prior, one(LOG)), mask=inside)
-    return code
-
-
-@triton.jit
-def store_ones(pointers, count, LOG: tl.constexpr):
-    for start in range(0, count, 128):
-        entry = start + tl.arange(0, 128)
-        tl.store(pointers + entry, tl.zeros((128,), pointers.dtype.element_ty) + one(LOG), mask=entry < count)
-
-
-@triton.jit
-def store_outcome(
-    evidence_ptr, status_ptr, sweeps_ptr, change_ptr, redo_ptr, code, failed, certain, evidence, sweep, change
-):
-    """The results of one row but for the marginals. failed: no digits left, or impossible; certain: label 0 is."""
-    possible = (code == 0) & ((failed | certain) == 0)
-    tl.store(evidence_ptr, tl.where(possible, evidence, float("-inf")))
-    tl.store(status_ptr, tl.where(code == 0, failed, code).to(tl.uint8))
-    tl.store(sweeps_ptr, tl.where(possible, sweep, 0))
-    tl.store(change_ptr, tl.where(possible, change, 0.0))
-    tl.store(redo_ptr, tl.where(code == 0, failed, 0).to(tl.uint8))

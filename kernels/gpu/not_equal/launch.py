@@ -1,16 +1,29 @@
 """Launch function of loopy belief propagation with pairwise not-equal factors on a GPU; contract in the reference.
 
-The first launch computes with float32 probabilities and marks the rows whose digits drown; the second repeats these, if
-any, with float64 logarithms. Scratch memory does not grow with the batch.
+Scratch memory does not grow with the batch.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels.gpu.common.belief_launches import Batch, Parameters, Results, batch_of, passes, phase_ends
+from emnesy_gpu.kernels.gpu.common.launch_options import rounded_once
 from emnesy_gpu.kernels.gpu.common.scalars import high_and_low
 from emnesy_gpu.kernels.gpu.not_equal.kernels import pairwise_kernel
+
+
+class Graph(NamedTuple):
+    """The tables that all rows share, as the kernel's Graph describes them."""
+
+    neighbours: torch.Tensor
+    reverse: torch.Tensor
+    order: torch.Tensor
+    position: torch.Tensor
+    phase_end: torch.Tensor
 
 
 def belief_propagation(
@@ -24,54 +37,32 @@ def belief_propagation(
     damping: float,
     tolerance: float,
     maximise: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    batch = len(logits)
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    marginals = torch.empty_like(logits, dtype=dtype)
-    status = logits.new_empty(batch, dtype=torch.uint8)
-    sweeps = logits.new_empty(batch, dtype=torch.int32)
-    log_evidence, change = logits.new_empty(batch, dtype=dtype), logits.new_empty(batch, dtype=dtype)
-    results = (marginals, log_evidence, status, sweeps, change)
-    if batch > 0:
-        parameters = (iterations, *high_and_low(damping), tolerance)
+) -> Results:
+    """Results of emnesy_gpu.reference.not_equal for logits [batch, N, K] and tables [N, D]."""
+    batch = batch_of(logits, label)
+    if len(logits) > 0:
+        parameters = Parameters(iterations, damping, tolerance, maximise)
         with torch.cuda.device_of(logits):
-            tables = (neighbours, reverse, *_order_tables(order, phases))
-            redo = torch.ones_like(status)
-            for compute in (torch.float32, torch.float64) if dtype == torch.float32 else (torch.float64,):
-                _launch(logits, label, tables, results, redo, compute, parameters, maximise)
-    return results
+            graph = Graph(neighbours, reverse, order, _inverse(order), phase_ends(phases, order))
+            for compute in passes(batch):
+                _launch(batch, graph, compute, parameters)
+    return batch.results
 
 
-def _order_tables(order: torch.Tensor, phases: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The order, its inverse, and where the phase of every position ends."""
-    position = torch.empty_like(order).scatter_(
-        0, order.long(), torch.arange(len(order), dtype=order.dtype, device=order.device)
-    )
-    phase_end = torch.empty_like(order)
-    start = 0
-    for size in phases:
-        phase_end[start : start + size] = start + size
-        start += size
-    return order, position, phase_end
+def _inverse(order: torch.Tensor) -> torch.Tensor:
+    """The place of every variable in the order: int32 [N]."""
+    places = torch.arange(len(order), dtype=order.dtype, device=order.device)
+    return torch.empty_like(order).scatter_(0, order.long(), places)
 
 
-def _launch(
-    logits: torch.Tensor,
-    label: torch.Tensor,
-    tables: tuple[torch.Tensor, ...],
-    results: tuple[torch.Tensor, ...],
-    redo: torch.Tensor,
-    compute: torch.dtype,
-    parameters: tuple[int, float, float, float],
-    maximise: bool,
-) -> None:
+def _launch(batch: Batch, graph: Graph, compute: torch.dtype, parameters: Parameters) -> None:
     """All rows in float32, or those to be repeated in float64."""
-    batch, n_variables, n_values = logits.shape
-    degree = tables[0].shape[1]
-    config = launch_config.not_equal(batch, n_variables, degree, n_values, compute.itemsize)
-    scratch = logits.new_empty(config.programs * config.scratch, dtype=compute)
+    n_rows, n_variables, n_values = batch.logits.shape
+    degree = graph.neighbours.shape[1]
+    config = launch_config.not_equal(n_rows, n_variables, degree, n_values, compute.itemsize)
+    scratch = batch.logits.new_empty(config.programs * config.scratch, dtype=compute)
     pairwise_kernel[(config.programs,)](
-        logits, label, *tables, scratch, *results, redo, batch, n_variables, degree, *parameters,
-        K=n_values, PADDED=config.padded, TILE=config.tile, MAX=maximise, num_warps=config.num_warps,
-        maxnreg=launch_config.max_registers(config.num_warps), enable_fp_fusion=True,
+        batch.logits, batch.label, *graph, scratch, *batch.results, batch.redo, n_rows, n_variables, degree,
+        parameters.iterations, *high_and_low(parameters.damping), parameters.tolerance,
+        K=n_values, PADDED=config.padded, TILE=config.tile, MAX=parameters.maximise, **rounded_once(config.num_warps),
     )  # fmt: skip
