@@ -114,9 +114,14 @@ class EnumerationConfig(NamedTuple):
     num_warps: int
 
 
-# Samples that are compared with a block of running sums at once, and the size of that block.
+ENUMERATION_BLOCK = 512
+"""Assignments that a program scores at once, at most."""
+
 ENUMERATION_SAMPLES = 16
+"""Samples that are compared with a block of running sums at once."""
+
 ENUMERATION_SAMPLE_BLOCK = 128
+"""Running sums in that block, at most."""
 
 
 def enumeration(n_assignments: int, n_symbols: int, n_values: int, largest_block: int) -> EnumerationConfig:

@@ -6,12 +6,12 @@ import torch
 
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.cuda import loader
-from emnesy_gpu.kernels.gpu.all_different.graph import Graph
+from emnesy_gpu.kernels.gpu.all_different.graph import GraphTables
 from emnesy_gpu.kernels.gpu.all_different.subsets import places
 from emnesy_gpu.kernels.gpu.common.belief_launches import Batch, Parameters
 
 
-def fits(logits: torch.Tensor, graph: Graph) -> bool:
+def fits(logits: torch.Tensor, graph: GraphTables) -> bool:
     """Whether the kernel can run: CuPy, an Nvidia GPU, and room for a row [N, K] of the batch in shared memory."""
     if not (logits.is_cuda and loader.available()):
         return False
@@ -20,7 +20,7 @@ def fits(logits: torch.Tensor, graph: Graph) -> bool:
     return properties.major >= 8 and config.shared_bytes <= properties.shared_memory_per_block_optin
 
 
-def launch(batch: Batch, graph: Graph, parameters: Parameters) -> None:
+def launch(batch: Batch, graph: GraphTables, parameters: Parameters) -> None:
     """One block for every row; see all_different.cu."""
     n_rows, n_variables, n_values = batch.logits.shape
     n_groups, width = graph.groups.shape
@@ -38,7 +38,7 @@ def launch(batch: Batch, graph: Graph, parameters: Parameters) -> None:
     )  # fmt: skip
 
 
-def _config(logits: torch.Tensor, graph: Graph) -> launch_config.AllDifferentBlock:
+def _config(logits: torch.Tensor, graph: GraphTables) -> launch_config.AllDifferentBlock:
     _, n_variables, n_values = logits.shape
     n_groups, width = graph.groups.shape
     return launch_config.all_different_block(n_variables, n_groups, width, n_values, graph.largest_phase)

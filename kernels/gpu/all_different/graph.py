@@ -13,7 +13,7 @@ from emnesy_gpu.kernels.gpu.common.belief_launches import phase_ends
 from emnesy_gpu.kernels.gpu.common.launch_options import rounded_once
 
 
-class Graph(NamedTuple):
+class GraphTables(NamedTuple):
     """Int32 tables, as the Graph of factor.py describes them."""
 
     groups: torch.Tensor  # [G, W]
@@ -58,7 +58,7 @@ def graph_kernel(
             tl.store(bounding_ptr + g, 1 - overlaps)
 
 
-def graph_of(groups: torch.Tensor, phases: list[int], n_variables: int) -> Graph:
+def graph_of(groups: torch.Tensor, phases: list[int], n_variables: int) -> GraphTables:
     """The tables of groups int32 [G, W], of which the first phases[0] are updated first, and so on."""
     n_groups, width = groups.shape
     incident = groups.new_empty(n_variables, n_groups)
@@ -69,4 +69,4 @@ def graph_of(groups: torch.Tensor, phases: list[int], n_variables: int) -> Graph
         EDGES=launch_config.next_power_of_two(n_groups * width),
         VARIABLES=launch_config.next_power_of_two(n_variables), **rounded_once(1),
     )  # fmt: skip
-    return Graph(groups, incident, degree, phase_ends(phases, groups), bounding, max(phases))
+    return GraphTables(groups, incident, degree, phase_ends(phases, groups), bounding, max(phases))

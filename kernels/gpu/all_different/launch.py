@@ -10,7 +10,7 @@ import torch
 
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.gpu.all_different import cuda
-from emnesy_gpu.kernels.gpu.all_different.graph import Graph, graph_of
+from emnesy_gpu.kernels.gpu.all_different.graph import GraphTables, graph_of
 from emnesy_gpu.kernels.gpu.all_different.kernels import belief_propagation_kernel
 from emnesy_gpu.kernels.gpu.all_different.subsets import subsets
 from emnesy_gpu.kernels.gpu.common.belief_launches import Batch, Parameters, Results, batch_of, passes
@@ -48,7 +48,7 @@ def belief_propagation(
     return batch.results
 
 
-def launch_triton(batch: Batch, graph: Graph, compute: torch.dtype, parameters: Parameters) -> None:
+def launch_triton(batch: Batch, graph: GraphTables, compute: torch.dtype, parameters: Parameters) -> None:
     """All rows in float32, or those to be repeated in float64."""
     n_rows, n_variables, n_values = batch.logits.shape
     n_groups, width = graph.groups.shape

@@ -9,20 +9,25 @@ import torch
 import triton.language as tl
 
 from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels.gpu.common.launch_options import LaunchOptions, rounded_once
+from emnesy_gpu.kernels.gpu.common.results import float_dtype, row_results
 from emnesy_gpu.kernels.gpu.common.scalars import signed
-from emnesy_gpu.kernels.gpu.enumeration.kernels import map_kernel, posterior_kernel, sample_kernel
+from emnesy_gpu.kernels.gpu.enumeration.map import map_kernel
+from emnesy_gpu.kernels.gpu.enumeration.posterior import posterior_kernel
+from emnesy_gpu.kernels.gpu.enumeration.sampling import sample_kernel
 
 
 def posterior(
     logits: torch.Tensor, label: torch.Tensor, assignments: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    marginals = torch.empty_like(logits, dtype=_float_dtype(logits))
-    log_evidence, status = _row_results(logits)
+    """Marginals [batch, n, k], log evidence and status [batch] of logits [batch, n, k]."""
+    marginals = torch.empty_like(logits, dtype=float_dtype(logits))
+    log_evidence, status = row_results(logits)
     if len(logits) > 0:
         with torch.cuda.device_of(logits):
             posterior_kernel[(len(logits),)](
                 logits, label, assignments, marginals, log_evidence, status, *_sizes(logits, assignments),
-                **_constants(logits, assignments),
+                **_constants(logits, assignments, launch_config.ENUMERATION_BLOCK),
             )  # fmt: skip
     return marginals, log_evidence, status
 
@@ -30,13 +35,14 @@ def posterior(
 def map_assignment(
     logits: torch.Tensor, label: torch.Tensor, assignments: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Assignments int64 [batch, n], their log probabilities and status [batch]."""
     chosen = logits.new_empty(logits.shape[:2], dtype=torch.int64)
-    log_joint, status = _row_results(logits)
+    log_joint, status = row_results(logits)
     if len(logits) > 0:
         with torch.cuda.device_of(logits):
             map_kernel[(len(logits),)](
                 logits, label, assignments, chosen, log_joint, status, *_sizes(logits, assignments),
-                **_constants(logits, assignments),
+                **_constants(logits, assignments, launch_config.ENUMERATION_BLOCK),
             )  # fmt: skip
     return chosen, log_joint, status
 
@@ -44,9 +50,10 @@ def map_assignment(
 def sample(
     logits: torch.Tensor, label: torch.Tensor, assignments: torch.Tensor, n_samples: int, seed: int, first_row: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Samples int64 [n_samples, batch, n], and status [batch]."""
     batch, n, _ = logits.shape
     drawn = logits.new_empty((n_samples, batch, n), dtype=torch.int64)
-    _, status = _row_results(logits)
+    _, status = row_results(logits)
     if batch > 0:
         compute = tl.float64 if logits.dtype == torch.float64 else tl.float32
         with torch.cuda.device_of(logits):
@@ -58,21 +65,12 @@ def sample(
     return drawn, status
 
 
-def _float_dtype(logits: torch.Tensor) -> torch.dtype:
-    return torch.promote_types(logits.dtype, torch.float32)
-
-
-def _row_results(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    batch = logits.shape[0]
-    return logits.new_empty(batch, dtype=_float_dtype(logits)), logits.new_empty(batch, dtype=torch.uint8)
-
-
 def _sizes(logits: torch.Tensor, assignments: torch.Tensor) -> tuple[int, int, int]:
+    """Numbers of assignments, symbols and values."""
     return assignments.shape[0], logits.shape[1], logits.shape[2]
 
 
-def _constants(logits: torch.Tensor, assignments: torch.Tensor, largest_block: int = 512) -> dict[str, int | bool]:
-    """Tile sizes and options; rounding a * b + c once changes results, and the limit keeps the assembler from spilling."""
+def _constants(logits: torch.Tensor, assignments: torch.Tensor, largest_block: int) -> LaunchOptions:
     config = launch_config.enumeration(*_sizes(logits, assignments), largest_block)
-    constants = {"BLOCK": config.block, "ROWS": config.rows, "WIDTH": config.width, "num_warps": config.num_warps}
-    return constants | {"maxnreg": launch_config.max_registers(config.num_warps), "enable_fp_fusion": True}
+    constants: LaunchOptions = {"BLOCK": config.block, "ROWS": config.rows, "WIDTH": config.width}
+    return constants | rounded_once(config.num_warps)

@@ -16,7 +16,7 @@ from emnesy_gpu.kernels.gpu.common.scalars import high_and_low
 from emnesy_gpu.kernels.gpu.not_equal.kernels import pairwise_kernel
 
 
-class Graph(NamedTuple):
+class GraphTables(NamedTuple):
     """The tables that all rows share, as the kernel's Graph describes them."""
 
     neighbours: torch.Tensor
@@ -43,7 +43,7 @@ def belief_propagation(
     if len(logits) > 0:
         parameters = Parameters(iterations, damping, tolerance, maximise)
         with torch.cuda.device_of(logits):
-            graph = Graph(neighbours, reverse, order, _inverse(order), phase_ends(phases, order))
+            graph = GraphTables(neighbours, reverse, order, _inverse(order), phase_ends(phases, order))
             for compute in passes(batch):
                 _launch(batch, graph, compute, parameters)
     return batch.results
@@ -55,7 +55,7 @@ def _inverse(order: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(order).scatter_(0, order.long(), places)
 
 
-def _launch(batch: Batch, graph: Graph, compute: torch.dtype, parameters: Parameters) -> None:
+def _launch(batch: Batch, graph: GraphTables, compute: torch.dtype, parameters: Parameters) -> None:
     """All rows in float32, or those to be repeated in float64."""
     n_rows, n_variables, n_values = batch.logits.shape
     degree = graph.neighbours.shape[1]
