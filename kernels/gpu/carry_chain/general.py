@@ -1,4 +1,4 @@
-"""Posterior and EM gradient of three or four addends, sum-product over the addends inside a sum-product over positions.
+"""Computes posterior and EM gradient of three or four addends: sum-product over the addends inside a sum-product over positions.
 
 With the carry c as addend 0, F_j(u) = P(first j + 1 addends sum to u) forwards, and backwards from G_k(t) = beta(c') at
 t = s + base c': p(d_j = v) is proportional to p_j(v) sum_u F_{j-1}(u) G_j(u + v). Everything is log2.
@@ -8,81 +8,123 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, final_status, top_carry
-from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import append_digit, entry, relative_logit, shifted, softmax_row
+from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import (
+    Options,
+    Samples,
+    append_digit,
+    entry,
+    relative_logit,
+    shifted,
+    softmax_row,
+)
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LEAST_LOG2, LN_2, ZERO, add, exp2, log2
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 
 @triton.jit
-def _split(table, after, pointers, high, present, COMPUTE: tl.constexpr, base, WIDTH: tl.constexpr):
-    """G_{j-1} from F_{j-1} and G_j, and the log2 weights of the digit's values, [S, WIDTH]."""
-    value = tl.arange(0, WIDTH)[None, :]
-    before = tl.full(table.shape, ZERO, COMPUTE)
-    weights = tl.full((table.shape[0], WIDTH), ZERO, COMPUTE)
-    for v in range(base):
-        term = shifted(after, v, ZERO) + relative_logit(pointers + v, high, present, COMPUTE)
+def _split(table, after, pointers, high, samples, OPTIONS: tl.constexpr):
+    """G_{j-1} from F_{j-1} and G_j [S, SUMS], and the log2 weights of the digit's values, [S, WIDTH]."""
+    present = samples.present
+    before = tl.full(table.shape, ZERO, OPTIONS.COMPUTE)
+    weights = tl.full((table.shape[0], OPTIONS.WIDTH), ZERO, OPTIONS.COMPUTE)
+    for v in range(samples.base):
+        term = shifted(after, v, ZERO) + relative_logit(pointers + v, high, present, OPTIONS.COMPUTE)
         before = add(before, term)
         joint = table + term
         highest = tl.max(joint, 1, keep_dims=True)
         weight = highest + log2(tl.sum(exp2(joint - highest), 1, keep_dims=True))
-        weights = tl.where(value == v, weight, weights)
+        weights = tl.where(samples.value == v, weight, weights)
     return before, weights
 
 
 @triton.jit
-def _carry_table(out_ptr, step, present, ADDENDS: tl.constexpr, shape: tl.constexpr, COMPUTE: tl.constexpr):
-    """F_0, the forward message, from where _store_message left it."""
-    sums = tl.arange(0, shape[1])[None, :]
-    table = tl.full(shape, ZERO, COMPUTE)
-    for c in tl.static_range(ADDENDS):
-        table = tl.where(sums == c, tl.load(out_ptr + c * step, mask=present, other=0.0), table)
+def _carry_table(out_ptr, samples, OPTIONS: tl.constexpr):
+    """F_0 [S, SUMS], the forward message, from where _forward left it."""
+    present = samples.present
+    table = tl.full((present.shape[0], OPTIONS.SUMS), ZERO, OPTIONS.COMPUTE)
+    for c in tl.static_range(OPTIONS.ADDENDS):
+        table = tl.where(samples.partial_sum == c, tl.load(out_ptr + c * samples.step, mask=present, other=0.0), table)
     return table
 
 
 @triton.jit
-def _digit_tables(table, logits_ptr, step, present, ADDENDS: tl.constexpr, COMPUTE: tl.constexpr, base,
-                  WIDTH: tl.constexpr):  # fmt: skip
-    """F_0 .. F_k, and relative probabilities, largest logits and softmax sums of the k digits."""
+def _digit_tables(table, logits_ptr, samples, OPTIONS: tl.constexpr):
+    """F_0 .. F_k, and relative probabilities, largest logits and softmax sums of the k digits of a position."""
+    present = samples.present
     tables = (table,)
     rows = ()
-    for j in tl.static_range(ADDENDS):
-        relative, high, total = softmax_row(logits_ptr + j * step, present, COMPUTE, base, WIDTH)
-        table = append_digit(table, logits_ptr + j * step, high, present, COMPUTE, base)
+    for j in tl.static_range(OPTIONS.ADDENDS):
+        pointers = logits_ptr + j * samples.step
+        relative, high, total = softmax_row(pointers, present, OPTIONS.COMPUTE, samples.base, OPTIONS.WIDTH)
+        table = append_digit(table, pointers, high, present, OPTIONS.COMPUTE, samples.base)
         tables = tables + (table,)
         rows = rows + ((relative, high, total),)
     return tables, rows
 
 
 @triton.jit
-def _forward(
-    logits_ptr, label_ptr, out_ptr, present, n_digits, ADDENDS: tl.constexpr, base, SUMS: tl.constexpr,
-    COMPUTE: tl.constexpr,
-):  # fmt: skip
-    """Leaves the message into every position in the output, one carry an addend; returns the last one and its scale."""
-    step = n_digits * base
-    sums = tl.zeros(present.shape, tl.int32) + tl.arange(0, SUMS)[None, :]
+def _forward(samples, out_ptr, OPTIONS: tl.constexpr):
+    """Leaves the message into every position in the output, one carry an addend; returns the last one [S, SUMS], its
+    scale [S, 1] and the status [S, 1].
+    """
+    COMPUTE: tl.constexpr = OPTIONS.COMPUTE
+    present = samples.present
+    base = samples.base
+    sums = tl.zeros(present.shape, tl.int32) + samples.partial_sum
     table = tl.where(sums == 0, 0.0, ZERO).to(COMPUTE)
     scale = tl.zeros(present.shape, COMPUTE)
-    code = tl.zeros(present.shape, tl.int32)
-    for back in range(n_digits):
-        i = n_digits - 1 - back
-        for c in tl.static_range(ADDENDS):
-            tl.store(out_ptr + c * step + i * base, tl.maximum(entry(table, c), ZERO), mask=present)
-        digit, digit_code = checked_digit(label_ptr + i, present, base)
+    code = tl.full(present.shape, POSSIBLE, tl.int32)
+    for back in range(samples.n_digits):
+        i = samples.n_digits - 1 - back
+        for c in tl.static_range(OPTIONS.ADDENDS):
+            tl.store(out_ptr + c * samples.step + i * base, tl.maximum(entry(table, c), ZERO), mask=present)
+        digit, digit_code = checked_digit(samples.label + i, present, base)
         code = tl.maximum(code, digit_code)
-        for j in tl.static_range(ADDENDS):
-            pointers = logits_ptr + j * step + i * base
-            relative, high, total = softmax_row(pointers, present, COMPUTE, base, SUMS)
+        for j in tl.static_range(OPTIONS.ADDENDS):
+            pointers = samples.logits + j * samples.step + i * base
+            relative, high, total = softmax_row(pointers, present, COMPUTE, base, OPTIONS.SUMS)
             table = append_digit(table, pointers, high, present, COMPUTE, base)
             scale -= log2(total)
             code = tl.maximum(code, tl.where(total == total, POSSIBLE, INVALID_LOGITS))
         after = tl.full(table.shape, ZERO, COMPUTE)
-        for c in tl.static_range(ADDENDS):
+        for c in tl.static_range(OPTIONS.ADDENDS):
             after = tl.where(sums == c, tl.maximum(entry(table, digit + base * c), ZERO), after)
         high = tl.max(after, 1, keep_dims=True)
         table = after - high
         scale += high
     return table, scale, code
+
+
+@triton.jit
+def _backward(samples, out_ptr, beta, possible, gradient_scale, OPTIONS: tl.constexpr, GRADIENT: tl.constexpr):
+    """Overwrites the forward messages in the output with the results; beta [S, SUMS]: the message from the top carry."""
+    COMPUTE: tl.constexpr = OPTIONS.COMPUTE
+    present = samples.present
+    base = samples.base
+    for i in range(samples.n_digits):
+        digit, digit_code = checked_digit(samples.label + i, present, base)
+        after = tl.full((present.shape[0], OPTIONS.SUMS), ZERO, COMPUTE)
+        for c in tl.static_range(OPTIONS.ADDENDS):
+            after = tl.where(samples.partial_sum == digit + base * c, tl.maximum(entry(beta, c), ZERO), after)
+        # The messages were stored by other threads, and are about to be overwritten.
+        tl.debug_barrier()
+        table = _carry_table(out_ptr + i * base, samples, OPTIONS)
+        tl.debug_barrier()
+        tables, rows = _digit_tables(table, samples.logits + i * base, samples, OPTIONS)
+        for j in tl.static_range(OPTIONS.ADDENDS - 1, -1, -1):
+            relative, high, total = rows[j]
+            pointers = samples.logits + j * samples.step + i * base
+            after, weights = _split(tables[j], after, pointers, high, samples, OPTIONS)
+            weights = exp2(weights - tl.max(weights, 1, keep_dims=True))
+            weights = tl.where(relative > float("-inf"), weights, 0.0)
+            prior = exp2(relative) / total
+            result = tl.where(possible, weights / tl.sum(weights, 1, keep_dims=True), prior)
+            if GRADIENT:
+                result = (prior - result) * gradient_scale
+            tl.store(
+                out_ptr + j * samples.step + i * base + samples.value, result, mask=present & (samples.value < base)
+            )
+        beta = after - tl.max(after, 1, keep_dims=True)
 
 
 @triton.jit(do_not_specialize=["batch", "n_digits", "base"])
@@ -96,6 +138,7 @@ def general_kernel(
     Grid (ceil(batch / SAMPLES),). logits and out [batch, ADDENDS, n_digits, base], label [batch, N_EXTRA + n_digits].
     """
     COMPUTE: tl.constexpr = evidence_ptr.dtype.element_ty
+    OPTIONS: tl.constexpr = Options(ADDENDS, SUMS, WIDTH, COMPUTE)
     row = tl.program_id(0).to(tl.int64) * SAMPLES + tl.arange(0, SAMPLES)[:, None]
     present = row < batch
     logits_ptr += row * (ADDENDS * n_digits * base)
@@ -106,36 +149,14 @@ def general_kernel(
     value = tl.arange(0, WIDTH)[None, :]
 
     top, code = top_carry(label_ptr, present, N_EXTRA, base)
-    label_ptr += N_EXTRA
-    last, scale, chain_code = _forward(logits_ptr, label_ptr, out_ptr, present, n_digits, ADDENDS, base, SUMS, COMPUTE)
+    samples = Samples(logits_ptr, label_ptr + N_EXTRA, present, n_digits, base, step, sums, value)
+    last, scale, chain_code = _forward(samples, out_ptr, OPTIONS)
     code = tl.maximum(code, chain_code)
     evidence = tl.maximum(entry(last, top), ZERO) + scale
     possible = (evidence > LEAST_LOG2) & (top < ADDENDS) & (code != INVALID_LABEL)
     code = final_status(code, possible)
     tl.store(evidence_ptr + row, tl.where(possible, evidence * LN_2, float("-inf")), mask=present)
     tl.store(status_ptr + row, code.to(tl.uint8), mask=present)
-
     gradient_scale = tl.zeros((SAMPLES, 1), COMPUTE) + scale_high + scale_low
     beta = tl.where(sums == top, 0.0, ZERO).to(COMPUTE)
-    for i in range(n_digits):
-        digit, digit_code = checked_digit(label_ptr + i, present, base)
-        after = tl.full((SAMPLES, SUMS), ZERO, COMPUTE)
-        for c in tl.static_range(ADDENDS):
-            after = tl.where(sums == digit + base * c, tl.maximum(entry(beta, c), ZERO), after)
-        # The messages were stored by other threads, and are about to be overwritten.
-        tl.debug_barrier()
-        table = _carry_table(out_ptr + i * base, step, present, ADDENDS, (SAMPLES, SUMS), COMPUTE)
-        tl.debug_barrier()
-        tables, rows = _digit_tables(table, logits_ptr + i * base, step, present, ADDENDS, COMPUTE, base, WIDTH)
-        for j in tl.static_range(ADDENDS - 1, -1, -1):
-            relative, high, total = rows[j]
-            pointers = logits_ptr + j * step + i * base
-            after, weights = _split(tables[j], after, pointers, high, present, COMPUTE, base, WIDTH)
-            weights = exp2(weights - tl.max(weights, 1, keep_dims=True))
-            weights = tl.where(relative > float("-inf"), weights, 0.0)
-            prior = exp2(relative) / total
-            result = tl.where(possible, weights / tl.sum(weights, 1, keep_dims=True), prior)
-            if GRADIENT:
-                result = (prior - result) * gradient_scale
-            tl.store(out_ptr + j * step + i * base + value, result, mask=present & (value < base))
-        beta = after - tl.max(after, 1, keep_dims=True)
+    _backward(samples, out_ptr, beta, possible, gradient_scale, OPTIONS, GRADIENT)

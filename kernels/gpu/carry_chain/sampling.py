@@ -1,4 +1,4 @@
-"""Exact samples of the digits given the label: forward filter, backward sample, float64, two or more addends.
+"""Draws exact samples of the digits given the label: forward filter, backward sample, float64, two or more addends.
 
 Tables and messages are log2 and relative to their largest logits; a lane draws for one sample, from its own Philox words.
 """
@@ -7,23 +7,31 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, final_status, top_carry
-from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import append_digit, entry, relative_logit, softmax_row
+from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import (
+    Options,
+    Samples,
+    append_digit,
+    entry,
+    relative_logit,
+    softmax_row,
+)
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LEAST_LOG2, ZERO, exp2, log2
 from emnesy_gpu.kernels.gpu.common.philox import uniforms_float64
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 
 @triton.jit
-def _suffix_tables(pointers, step, ADDENDS: tl.constexpr, base, WIDTH: tl.constexpr, SUMS: tl.constexpr):
+def _suffix_tables(pointers, samples, OPTIONS: tl.constexpr):
     """log2 pmf of d_j + ... + d_k for j = 1 .. k, [1, SUMS] each; largest logits; NaN if a softmax does not exist."""
     always = tl.full((1, 1), True, tl.int1)
-    table = tl.where(tl.arange(0, SUMS)[None, :] == 0, 0.0, ZERO).to(tl.float64)
+    table = tl.where(tl.arange(0, OPTIONS.SUMS)[None, :] == 0, 0.0, ZERO).to(tl.float64)
     tables = ()
     highs = ()
     totals = tl.zeros((1, 1), tl.float64)
-    for j in tl.static_range(ADDENDS - 1, -1, -1):
-        relative, high, total = softmax_row(pointers + j * step, always, tl.float64, base, WIDTH)
-        table = append_digit(table, pointers + j * step, high, always, tl.float64, base)
+    for j in tl.static_range(OPTIONS.ADDENDS - 1, -1, -1):
+        own = pointers + j * samples.step
+        relative, high, total = softmax_row(own, always, tl.float64, samples.base, OPTIONS.WIDTH)
+        table = append_digit(table, own, high, always, tl.float64, samples.base)
         tables = (table,) + tables
         highs = (high,) + highs
         totals += total
@@ -31,35 +39,40 @@ def _suffix_tables(pointers, step, ADDENDS: tl.constexpr, base, WIDTH: tl.conste
 
 
 @triton.jit
-def _forward(
-    logits_ptr, label_ptr, stash_ptr, n_digits, ADDENDS: tl.constexpr, base, WIDTH: tl.constexpr,
-    SUMS: tl.constexpr,
-):  # fmt: skip
-    """Leaves the message into every position in the output of the first sample, as bits; returns the last one."""
-    sums = tl.arange(0, SUMS)[None, :]
-    alpha = tl.where(sums == 0, 0.0, ZERO).to(tl.float64)
+def _next_message(alpha, table, digit, samples, OPTIONS: tl.constexpr):
+    """log2 weights of every carry out of a position, [1, SUMS], from those into it and the table f_1."""
+    after = tl.full((1, OPTIONS.SUMS), ZERO, tl.float64)
+    for out in tl.static_range(OPTIONS.ADDENDS):
+        terms = ()
+        high = tl.full((1, 1), ZERO, tl.float64)
+        for c in tl.static_range(OPTIONS.ADDENDS):
+            term = tl.maximum(entry(alpha, c) + entry(table, digit + samples.base * out - c), ZERO)
+            high = tl.maximum(high, term)
+            terms = terms + (term,)
+        total = tl.zeros((1, 1), tl.float64)
+        for c in tl.static_range(OPTIONS.ADDENDS):
+            total += exp2(terms[c] - high)
+        after = tl.where(samples.partial_sum == out, high + log2(total), after)
+    return after
+
+
+@triton.jit
+def _forward(samples, stash_ptr, OPTIONS: tl.constexpr):
+    """Leaves the message into every position in the output of the first sample, as bits; returns the last one [1, SUMS],
+    its scale and the status [1, 1].
+    """
+    alpha = tl.where(samples.partial_sum == 0, 0.0, ZERO).to(tl.float64)
     one = tl.zeros((1, 1), tl.int32)
     scale = one.to(tl.float64)
     code = one
-    for back in range(n_digits):
-        i = n_digits - 1 - back
-        for c in tl.static_range(ADDENDS):
-            tl.store(stash_ptr + c * n_digits + i, entry(alpha, c).to(tl.int64, bitcast=True))
-        digit, digit_code = checked_digit(label_ptr + i, one == 0, base)
-        tables, highs, totals = _suffix_tables(logits_ptr + i * base, n_digits * base, ADDENDS, base, WIDTH, SUMS)
+    for back in range(samples.n_digits):
+        i = samples.n_digits - 1 - back
+        for c in tl.static_range(OPTIONS.ADDENDS):
+            tl.store(stash_ptr + c * samples.n_digits + i, entry(alpha, c).to(tl.int64, bitcast=True))
+        digit, digit_code = checked_digit(samples.label + i, one == 0, samples.base)
+        tables, highs, totals = _suffix_tables(samples.logits + i * samples.base, samples, OPTIONS)
         code = tl.maximum(code, tl.maximum(digit_code, tl.where(totals == totals, POSSIBLE, INVALID_LOGITS)))
-        after = tl.full((1, SUMS), ZERO, tl.float64)
-        for out in tl.static_range(ADDENDS):
-            terms = ()
-            high = tl.full((1, 1), ZERO, tl.float64)
-            for c in tl.static_range(ADDENDS):
-                term = tl.maximum(entry(alpha, c) + entry(tables[0], digit + base * out - c), ZERO)
-                high = tl.maximum(high, term)
-                terms = terms + (term,)
-            total = tl.zeros((1, 1), tl.float64)
-            for c in tl.static_range(ADDENDS):
-                total += exp2(terms[c] - high)
-            after = tl.where(sums == out, high + log2(total), after)
+        after = _next_message(alpha, tables[0], digit, samples, OPTIONS)
         high = tl.max(after, 1, keep_dims=True)
         alpha = after - high
         scale += high
@@ -95,6 +108,7 @@ def _draw_carry(alpha, table, total, uniform, ADDENDS: tl.constexpr):
 
 @triton.jit
 def _digit_term(pointers, high, table, conditioned, remainder, v):
+    """log2 weight [1, LANES] of the digit v; conditioned on the later digits (table f_{j+1}) adding up to the rest."""
     always = tl.full((1, 1), True, tl.int1)
     return relative_logit(pointers + v, high, always, tl.float64) + tl.where(
         conditioned, _at(table, remainder - v), 0.0
@@ -121,6 +135,37 @@ def _draw_digit(pointers, high, table, conditioned, remainder, uniform, base):
     return tl.minimum(below, last)
 
 
+@triton.jit
+def _draw_position(samples, i, stash_ptr, out_ptr, carry, conditioned, u, stored, OPTIONS: tl.constexpr):
+    """Draws position i of the samples in the lanes [1, LANES], and stores where `stored`; returns the carry into it."""
+    base = samples.base
+    n_digits = samples.n_digits
+    tables, highs, totals = _suffix_tables(samples.logits + i * base, samples, OPTIONS)
+    digit, digit_code = checked_digit(samples.label + i, tl.full((1, 1), True, tl.int1), base)
+    total = digit + base * carry
+    alpha = ()
+    # The messages were stored by other threads, and are about to be overwritten.
+    tl.debug_barrier()
+    for c in tl.static_range(OPTIONS.ADDENDS):
+        alpha = alpha + (tl.load(stash_ptr + c * n_digits + i).to(tl.float64, bitcast=True),)
+    tl.debug_barrier()
+    carry = tl.where(conditioned, _draw_carry(alpha, tables[0], total, u[0], OPTIONS.ADDENDS), carry)
+    remainder = total - carry
+    for j in tl.static_range(OPTIONS.ADDENDS):
+        pointers = samples.logits + j * samples.step + i * base
+        if j + 1 < OPTIONS.ADDENDS:
+            uniform = tl.where(conditioned, u[j + 1], u[j])
+            chosen = _draw_digit(pointers, highs[j], tables[j + 1], conditioned, remainder, uniform, base)
+        else:
+            # Conditioned, the digits before leave one: nothing is drawn.
+            n_values = tl.where(conditioned, 0, base)
+            drawn = _draw_digit(pointers, highs[j], tables[0], conditioned, remainder, u[j], n_values)
+            chosen = tl.where(conditioned, remainder, drawn)
+        remainder -= chosen
+        tl.store(out_ptr + j * n_digits + i, chosen.to(tl.int64), mask=stored)
+    return carry
+
+
 @triton.jit(do_not_specialize=["batch", "n_digits", "base", "n_samples", "seed", "first_row"])
 def sample_kernel(
     logits_ptr, label_ptr, digits_ptr, status_ptr, batch, n_digits, base, n_samples, seed, first_row,
@@ -131,6 +176,7 @@ def sample_kernel(
 
     Grid (batch,). logits [batch, ADDENDS, n_digits, base], digits int64 [n_samples, batch, ADDENDS, n_digits].
     """
+    OPTIONS: tl.constexpr = Options(ADDENDS, SUMS, WIDTH, tl.float64)
     one = tl.zeros((1, 1), tl.int32)
     row = tl.program_id(0).to(tl.int64) + one
     logits_ptr += row * (ADDENDS * n_digits * base)
@@ -139,8 +185,10 @@ def sample_kernel(
     step = n_digits * base
 
     top, code = top_carry(label_ptr, one == 0, N_EXTRA, base)
-    label_ptr += N_EXTRA
-    last, scale, chain_code = _forward(logits_ptr, label_ptr, digits_ptr, n_digits, ADDENDS, base, WIDTH, SUMS)
+    partial_sum = tl.arange(0, SUMS)[None, :]
+    value = tl.arange(0, WIDTH)[None, :]
+    samples = Samples(logits_ptr, label_ptr + N_EXTRA, one == 0, n_digits, base, step, partial_sum, value)
+    last, scale, chain_code = _forward(samples, digits_ptr, OPTIONS)
     code = tl.maximum(code, chain_code)
     possible = (entry(last, top) + scale > LEAST_LOG2) & (top < ADDENDS) & (code != INVALID_LABEL)
     code = final_status(code, possible)
@@ -154,26 +202,4 @@ def sample_kernel(
         carry = tl.zeros((1, LANES), tl.int32) + top
         for i in range(n_digits):
             u = uniforms_float64(seed, i, t, first_row.to(tl.int64) + row)
-            tables, highs, totals = _suffix_tables(logits_ptr + i * base, step, ADDENDS, base, WIDTH, SUMS)
-            digit, digit_code = checked_digit(label_ptr + i, one == 0, base)
-            total = digit + base * carry
-            alpha = ()
-            # The messages were stored by other threads, and are about to be overwritten.
-            tl.debug_barrier()
-            for c in tl.static_range(ADDENDS):
-                alpha = alpha + (tl.load(digits_ptr + c * n_digits + i).to(tl.float64, bitcast=True),)
-            tl.debug_barrier()
-            carry = tl.where(conditioned, _draw_carry(alpha, tables[0], total, u[0], ADDENDS), carry)
-            remainder = total - carry
-            for j in tl.static_range(ADDENDS):
-                pointers = logits_ptr + j * step + i * base
-                if j + 1 < ADDENDS:
-                    uniform = tl.where(conditioned, u[j + 1], u[j])
-                    chosen = _draw_digit(pointers, highs[j], tables[j + 1], conditioned, remainder, uniform, base)
-                else:
-                    # Conditioned, the digits before leave one: nothing is drawn.
-                    n_values = tl.where(conditioned, 0, base)
-                    drawn = _draw_digit(pointers, highs[j], tables[0], conditioned, remainder, u[j], n_values)
-                    chosen = tl.where(conditioned, remainder, drawn)
-                remainder -= chosen
-                tl.store(out_ptr + j * n_digits + i, chosen.to(tl.int64), mask=t < n_samples)
+            carry = _draw_position(samples, i, digits_ptr, out_ptr, carry, conditioned, u, t < n_samples, OPTIONS)

@@ -1,7 +1,9 @@
-"""Tables over the partial sums of a position's addends (the carry counts as the first), one value a lane, [S, SUMS].
+"""Tabulates the partial sums of a position's addends (the carry counts as the first), one sum a lane, [S, SUMS].
 
-SUMS is a power of two of at least n_addends * base, so that every sum of digits and carry has its lane.
+F_j(u) = sum_v p_j(v) F_{j-1}(u - v), in log2. SUMS is a power of two of at least n_addends * base, so that every sum of digits and carry has its lane.
 """
+
+from typing import NamedTuple
 
 import triton
 import triton.language as tl
@@ -9,9 +11,31 @@ import triton.language as tl
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LOG2_E, ZERO, add, exp2
 
 
+class Options(NamedTuple):
+    """Sizes and types known at compile time."""
+
+    ADDENDS: tl.constexpr
+    SUMS: tl.constexpr  # lanes of a table
+    WIDTH: tl.constexpr  # lanes of a row of values, a power of two
+    COMPUTE: tl.constexpr
+
+
+class Samples(NamedTuple):
+    """S samples of the batch; a pointer is a tensor [S, 1]."""
+
+    logits: object  # [ADDENDS, n_digits, base]
+    label: object  # [n_digits], without the leading digits
+    present: object  # bool [S, 1]: false past the end of the batch
+    n_digits: object
+    base: object
+    step: object  # n_digits * base: from the logits of one addend to those of the next
+    partial_sum: object  # int32 [1, SUMS]: the partial sum of every lane of a table
+    value: object  # int32 [1, WIDTH]: the digit of every lane of a row
+
+
 @triton.jit
 def shifted(table, by, EMPTY: tl.constexpr):
-    """table[u + by], EMPTY outside."""
+    """table[u + by], EMPTY outside; table [S, SUMS], by a scalar."""
     SUMS: tl.constexpr = table.shape[1]
     target = tl.broadcast_to(tl.arange(0, SUMS)[None, :], table.shape) + by
     inside = (target >= 0) & (target < SUMS)
@@ -38,14 +62,14 @@ def softmax_row(pointers, present, COMPUTE: tl.constexpr, base, WIDTH: tl.conste
 
 @triton.jit
 def relative_logit(pointers, high, present, COMPUTE: tl.constexpr):
-    """One log2 probability relative to the largest, a finite zero at least."""
+    """One log2 probability [S, 1] relative to the largest, a finite zero at least."""
     logit = tl.load(pointers, mask=present, other=0.0).to(COMPUTE)
     return tl.maximum((logit - high) * LOG2_E, ZERO)
 
 
 @triton.jit
 def append_digit(table, pointers, high, present, COMPUTE: tl.constexpr, base):
-    """The table convolved with one digit's probabilities."""
+    """The table [S, SUMS] convolved with the probabilities of the digit whose logits start at pointers [S, 1]."""
     total = tl.full(table.shape, ZERO, COMPUTE)
     for v in range(base):
         total = add(total, shifted(table, -v, ZERO) + relative_logit(pointers + v, high, present, COMPUTE))
