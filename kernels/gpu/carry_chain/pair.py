@@ -1,4 +1,4 @@
-"""Posterior and EM gradient of two addends: the carry chain as a position-parallel scan of 2 x 2 matrices.
+"""Computes posterior and EM gradient of two addends: the carry chain as a position-parallel scan of 2 x 2 matrices.
 
 A chain longer than one tile takes two launches: pair_chunk_kernel multiplies the matrices of every chunk, pair_kernel
 then finds its messages from the products of the other chunks. The logits are read twice.
@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.carry_chain.label import final_status, top_carry
+from emnesy_gpu.kernels.gpu.carry_chain.pair_messages import Messages
 from emnesy_gpu.kernels.gpu.carry_chain.pair_position import read_position, write_position
 from emnesy_gpu.kernels.gpu.carry_chain.pair_scan import chain_messages, chain_product
 from emnesy_gpu.kernels.gpu.carry_chain.symbol_tiles import load_symbols, store_symbols
@@ -21,7 +22,7 @@ CHUNK_VALUES = tl.constexpr(6)
 @triton.jit
 def _read_tile(logits_ptr, label_ptr, sample, present, index, n_digits, COMPUTE: tl.constexpr, BASE: tl.constexpr,
                N_EXTRA: tl.constexpr):  # fmt: skip
-    """The positions index [1, P] (most significant is 0, negative ones are padding) of samples [S, 1]."""
+    """Positions index [1, P] (most significant is 0, negative ones are padding) of samples [S, 1]: tensors [S, P]."""
     active = present & (index >= 0)
     offset = (sample * 2 * n_digits + index) * BASE
     label = tl.load(label_ptr + sample * (N_EXTRA + n_digits) + N_EXTRA + index, mask=active, other=0)
@@ -38,8 +39,12 @@ def _chunk(chunks_ptr, row, chunk, n_chunks, shape: tl.constexpr):
 
 
 @triton.jit
-def _outer_chunks(chunks_ptr, row, chunk, n_chunks, start0, start1, end0, end1):
-    """Messages into and out of a chunk, the log2 scale they lost, and the worst status code of the other chunks."""
+def _outer_chunks(chunks_ptr, row, chunk, n_chunks, ends):
+    """Messages [1, 1] into and out of a chunk, the log2 scale they lost, and the worst status of the other chunks.
+
+    ends: the messages into and out of the whole chain.
+    """
+    start0, start1, end0, end1 = ends
     scale = tl.zeros_like(start0)
     code = tl.zeros_like(start0)
     for other in range(chunk):
@@ -52,7 +57,7 @@ def _outer_chunks(chunks_ptr, row, chunk, n_chunks, start0, start1, end0, end1):
         end0, end1, shift = vector_times_matrix(end0, end1, m00, m10, m01, m11)
         scale += shift + m_scale
         code = tl.maximum(code, m_code)
-    return start0, start1, end0, end1, scale, code.to(tl.int32)
+    return Messages(start0, start1, end0, end1), scale, code.to(tl.int32)
 
 
 @triton.jit(do_not_specialize=["n_digits"])
@@ -73,8 +78,8 @@ def pair_chunk_kernel(
         logits_ptr + row * (2 * n_digits * BASE), label_ptr + row * (N_EXTRA + n_digits), sample, sample == 0, index,
         n_digits, COMPUTE, BASE, N_EXTRA,
     )  # fmt: skip
-    m00, m01, m10, m11, scale = chain_product(*position[:4], LANES, RUN)
-    scale += tl.sum(position[4], 1, keep_dims=True)
+    m00, m01, m10, m11, scale = chain_product(position.matrix, LANES, RUN)
+    scale += tl.sum(position.scale, 1, keep_dims=True)
     first = tl.arange(0, LANES)[None, :] == 0
     values = chunks_ptr + (row * tl.num_programs(1) + chunk) * CHUNK_VALUES + tl.zeros((1, LANES), tl.int32)
     tl.store(values, m00, mask=first)
@@ -82,7 +87,7 @@ def pair_chunk_kernel(
     tl.store(values + 2, m10, mask=first)
     tl.store(values + 3, m11, mask=first)
     tl.store(values + 4, scale, mask=first)
-    code = tl.max(position[5], 1, keep_dims=True).to(COMPUTE)
+    code = tl.max(position.code, 1, keep_dims=True).to(COMPUTE)
     tl.store(values + 5, code + tl.zeros((1, LANES), COMPUTE), mask=first)
 
 
@@ -112,15 +117,14 @@ def pair_kernel(
     start0 = tl.zeros((SAMPLES, 1), COMPUTE)
     start1 = start0 + ZERO
     end0, end1 = from_log_ratio(tl.where(top == 0, ZERO, -ZERO).to(COMPUTE))
+    ends = Messages(start0, start1, end0, end1)
     scale = start0
     if CHUNKED:
-        start0, start1, end0, end1, scale, other_code = _outer_chunks(
-            chunks_ptr, first, chunk, tl.num_programs(1), start0, start1, end0, end1
-        )  # fmt: skip
+        ends, scale, other_code = _outer_chunks(chunks_ptr, first, chunk, tl.num_programs(1), ends)
         code = tl.maximum(code, other_code)
-    alpha, beta, evidence = chain_messages(*position[:4], start0, start1, end0, end1, LANES, RUN)
-    evidence += scale + tl.sum(position[4], 1, keep_dims=True)
-    code = tl.max(tl.maximum(code, position[5]), 1, keep_dims=True)
+    alpha, beta, evidence = chain_messages(position.matrix, ends, LANES, RUN)
+    evidence += scale + tl.sum(position.scale, 1, keep_dims=True)
+    code = tl.max(tl.maximum(code, position.code), 1, keep_dims=True)
     possible = (evidence > LEAST_LOG2) & (top < 2) & (code != INVALID_LABEL)
     code = final_status(code, possible)
     if chunk == 0:
@@ -131,10 +135,7 @@ def pair_kernel(
     gradient_scale = zero + scale_high + scale_low
     posterior_scale = tl.where(possible, -gradient_scale if GRADIENT else zero + 1.0, zero)
     prior_scale = tl.where(possible, gradient_scale if GRADIENT else zero, zero if GRADIENT else zero + 1.0)
-    symbols = write_position(
-        possible, posterior_scale, prior_scale, alpha, beta,
-        position[0], position[1], position[2], position[3], position[6], position[7:],
-    )  # fmt: skip
+    symbols = write_position(position, alpha, beta, possible, posterior_scale, prior_scale)
     out_ptr += first * (2 * n_digits * BASE)
     store_symbols(out_ptr + offset, symbols[:BASE], active, BASE)
     store_symbols(out_ptr + n_digits * BASE + offset, symbols[BASE:], active, BASE)

@@ -1,18 +1,32 @@
-"""One position of two addends, as functions of scalars: softmax, carry transfer matrix, posterior of its two digits.
+"""Computes one position of two addends: softmax, carry transfer matrix, and the posterior of its two digits.
 
 For the sum digit s and carry-in c the digit pairs are (a, (s - c - a) mod BASE). With q reflected, r[j] = q[(s - j) mod
 BASE], their log2 probabilities are p[a] + r[a] for c = 0 (carry out when a > s) and p[a] + r[a + 1] for c = 1 (carry out
-when a >= s).
+when a >= s). All functions are elementwise: a tensor has any shape, and a symbol is a tuple of BASE tensors.
 """
+
+from typing import NamedTuple
 
 import triton
 import triton.language as tl
 
+from emnesy_gpu.kernels.gpu.carry_chain.pair_messages import Matrix, Messages, largest_path
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LOG2_E, ZERO, exp2, from_log_ratio, log2
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 # Products lost to underflow (2 ** -126) change a larger sum by less than its last bit.
 SMALLEST_SUM = tl.constexpr(2.0**-96)
+
+
+class Position(NamedTuple):
+    """What one position contributes; the identity matrix where there is none."""
+
+    matrix: object  # Matrix, without the scale
+    scale: object  # log2 of the probability that both softmaxes lack
+    code: object  # status
+    digit: object  # of the sum
+    p: object  # tuple of BASE log2 weights
+    r: object  # the same of the second symbol, reflected
 
 
 @triton.jit
@@ -118,10 +132,7 @@ def _log2_sums(p, r, p_powers, r_powers, digit, BASE: tl.constexpr):
 
 @triton.jit
 def read_position(active, label, logits):
-    """Matrix T[carry-in, carry-out] (4), log2 scale, status code, sum digit, p and r (BASE each) from both symbols' logits.
-
-    The identity matrix where not active. Code 3: label is no digit (0 is used), 2: a softmax does not exist, else 0.
-    """
+    """The Position of a label digit (0 is used where it is none) and of both symbols' logits, 2 * BASE tensors."""
     BASE: tl.constexpr = len(logits) // 2
     in_range = (label >= 0) & (label < BASE)
     digit = tl.where(in_range, label, 0).to(tl.int32)
@@ -132,13 +143,13 @@ def read_position(active, label, logits):
     both = p_total * r_total
     code = tl.where(in_range, tl.where(both == both, POSSIBLE, INVALID_LOGITS), INVALID_LABEL)
     t00, t01, t10, t11 = _log2_sums(p, r, p_powers, r_powers, digit, BASE)
-    matrix = (
+    matrix = Matrix(
         tl.where(active, t00, 0.0),
         tl.where(active, t01, ZERO),
         tl.where(active, t10, ZERO),
         tl.where(active, t11, 0.0),
     )
-    return matrix + (tl.where(active, -log2(both), 0.0), code, digit) + p + r
+    return Position(matrix, tl.where(active, -log2(both), 0.0), code, digit, p, r)
 
 
 @triton.jit
@@ -153,16 +164,15 @@ def _mix(relative, prior_scale, weights, posterior_scale, BASE: tl.constexpr):
 
 
 @triton.jit
-def write_position(possible, posterior_scale, prior_scale, alpha, beta, t00, t01, t10, t11, digit, symbols):
-    """posterior * posterior_scale + softmax * prior_scale of both digits, from the messages and read_position's values."""
-    BASE: tl.constexpr = len(symbols) // 2
-    p = symbols[:BASE]
-    r = symbols[BASE:]
+def write_position(position, alpha, beta, possible, posterior_scale, prior_scale):
+    """posterior * posterior_scale + softmax * prior_scale of both digits, 2 * BASE tensors, from log2 ratios of messages."""
+    p = position.p
+    r = position.r
+    digit = position.digit
+    BASE: tl.constexpr = len(p)
     alpha0, alpha1 = from_log_ratio(alpha)
     beta0, beta1 = from_log_ratio(beta)
-    high = tl.maximum(
-        tl.maximum(alpha0 + t00 + beta0, alpha0 + t01 + beta1), tl.maximum(alpha1 + t10 + beta0, alpha1 + t11 + beta1)
-    )
+    high = largest_path(Messages(alpha0, alpha1, beta0, beta1), position.matrix)
     # Without evidence there is no largest term: a shift by ZERO keeps the weights finite.
     alpha0 = tl.where(possible, alpha0 - high, ZERO)
     alpha1 = tl.where(possible, alpha1 - high, ZERO)

@@ -1,8 +1,13 @@
-"""Messages of the carry chain: every thread multiplies the matrices of its run of positions, a scan joins the threads."""
+"""Finds the messages of the carry chain: every thread multiplies the matrices of its run, a scan joins the threads.
+
+alpha_{i+1} = alpha_i T_i and beta_i = T_i beta_{i+1}, in log2; every product is normalised, so that no length of the chain
+takes it out of range.
+"""
 
 import triton
 import triton.language as tl
 
+from emnesy_gpu.kernels.gpu.carry_chain.pair_messages import Messages, sum_of_paths
 from emnesy_gpu.kernels.gpu.common.log2_semiring import (
     add,
     compose,
@@ -51,8 +56,9 @@ def _multiply_run(entries):
 
 
 @triton.jit
-def _run_messages(alpha0, alpha1, beta0, beta1, entries):
+def _run_messages(messages, entries):
     """log2 ratios of the messages into and out of every position of a run: all alphas, then all betas."""
+    alpha0, alpha1, beta0, beta1 = messages
     alphas = (alpha1 - alpha0,)
     betas = (beta1 - beta0,)
     LAST: tl.constexpr = len(entries) - 4
@@ -69,9 +75,10 @@ def _run_messages(alpha0, alpha1, beta0, beta1, entries):
 
 
 @triton.jit
-def _thread_messages(product, start0, start1, end0, end1, LANES: tl.constexpr):
-    """Messages into and out of every thread's run; log2 of start * chain * end in lane 0."""
+def _thread_messages(product, ends, LANES: tl.constexpr):
+    """Messages [S, LANES] into and out of every thread's run; log2 of start * chain * end in lane 0."""
     m00, m01, m10, m11, scale = product
+    start0, start1, end0, end1 = ends
     if LANES == 1:
         alpha0, alpha1 = start0, start1
         beta0, beta1 = end0, end1
@@ -85,8 +92,8 @@ def _thread_messages(product, start0, start1, end0, end1, LANES: tl.constexpr):
         beta = add(m10 + end0, m11 + end1) - add(m00 + end0, m01 + end1)
         beta = tl.gather(beta, tl.minimum(lane + 1, LANES - 1), 1)
         beta0, beta1 = from_log_ratio(tl.where(lane == LANES - 1, end1 - end0, beta))
-    evidence = add(start0 + add(m00 + end0, m01 + end1), start1 + add(m10 + end0, m11 + end1)) + scale
-    return alpha0, alpha1, beta0, beta1, evidence
+    evidence = sum_of_paths(ends, m00, m01, m10, m11) + scale
+    return Messages(alpha0, alpha1, beta0, beta1), evidence
 
 
 @triton.jit
@@ -102,12 +109,12 @@ def _in_place(tile):
 
 
 @triton.jit
-def spread_matrices(m00, m01, m10, m11, RUN: tl.constexpr):
-    """Four tiles [S, L * RUN] -> RUN times four tensors [S, L], position by position, and their product with its scale."""
-    s00 = _spread(m00, RUN)
-    s01 = _spread(m01, RUN)
-    s10 = _spread(m10, RUN)
-    s11 = _spread(m11, RUN)
+def _spread_matrices(matrix, RUN: tl.constexpr):
+    """A matrix of tiles [S, L * RUN] -> RUN times four tensors [S, L], position by position, and their product with its scale."""
+    s00 = _spread(matrix.m00, RUN)
+    s01 = _spread(matrix.m01, RUN)
+    s10 = _spread(matrix.m10, RUN)
+    s11 = _spread(matrix.m11, RUN)
     matrices = ()
     for e in tl.static_range(RUN):
         matrices = matrices + (s00[e], s01[e], s10[e], s11[e])
@@ -115,9 +122,9 @@ def spread_matrices(m00, m01, m10, m11, RUN: tl.constexpr):
 
 
 @triton.jit
-def chain_product(m00, m01, m10, m11, LANES: tl.constexpr, RUN: tl.constexpr):
+def chain_product(matrix, LANES: tl.constexpr, RUN: tl.constexpr):
     """The product of all matrices of a tile with its scale; only the first lane of [S, LANES] holds it."""
-    matrices, product = spread_matrices(m00, m01, m10, m11, RUN)
+    matrices, product = _spread_matrices(matrix, RUN)
     if LANES == 1:
         return product
     else:
@@ -125,11 +132,14 @@ def chain_product(m00, m01, m10, m11, LANES: tl.constexpr, RUN: tl.constexpr):
 
 
 @triton.jit
-def chain_messages(m00, m01, m10, m11, start0, start1, end0, end1, LANES: tl.constexpr, RUN: tl.constexpr):
-    """log2 ratios of the messages into and out of every position, [S, LANES * RUN]; log2 of start * chain * end, [S, 1]."""
-    matrices, product = spread_matrices(m00, m01, m10, m11, RUN)
-    alpha0, alpha1, beta0, beta1, evidence = _thread_messages(product, start0, start1, end0, end1, LANES)
-    messages = _run_messages(alpha0, alpha1, beta0, beta1, matrices)
+def chain_messages(matrix, ends, LANES: tl.constexpr, RUN: tl.constexpr):
+    """log2 ratios of the messages into and out of every position, [S, LANES * RUN]; log2 of start * chain * end, [S, 1].
+
+    ends: the messages [S, 1] into and out of the chain.
+    """
+    matrices, product = _spread_matrices(matrix, RUN)
+    thread_messages, evidence = _thread_messages(product, ends, LANES)
+    messages = _run_messages(thread_messages, matrices)
     first = tl.arange(0, LANES)[None, :] == 0
     evidence = tl.sum(tl.where(first, evidence, 0.0), 1, keep_dims=True)
     alpha = _collect(messages, 0, 1, RUN)
