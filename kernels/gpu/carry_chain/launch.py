@@ -6,6 +6,8 @@ Two addends: one launch, 160 bytes a position at base 10 (logits in, marginals o
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 
@@ -14,37 +16,46 @@ from emnesy_gpu.kernels.gpu.carry_chain.general import general_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.map import map_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.pair import CHUNK_VALUES, pair_chunk_kernel, pair_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.sampling import sample_kernel
+from emnesy_gpu.kernels.gpu.common.launch_options import LaunchOptions, rounded_once
+from emnesy_gpu.kernels.gpu.common.results import float_dtype, row_results
 from emnesy_gpu.kernels.gpu.common.scalars import high_and_low, signed
 
 
-def _options(num_warps: int, limit_registers: bool = True) -> dict[str, int | bool | None]:
-    """Rounding a * b + c once changes results, so that is said here; the limit keeps the assembler from spilling."""
-    limit = launch_config.max_registers(num_warps) if limit_registers else None
-    return {"num_warps": num_warps, "maxnreg": limit, "enable_fp_fusion": True}
+class _Marginals(NamedTuple):
+    """Inputs and results of a launch, and the scale of the EM gradient, None for the posterior."""
+
+    logits: torch.Tensor  # [batch, n_addends, n_digits, base]
+    label: torch.Tensor  # int64 [batch, n_extra + n_digits]
+    out: torch.Tensor  # as the logits
+    log_evidence: torch.Tensor  # [batch]
+    status: torch.Tensor  # uint8 [batch]
+    scale: float | None
 
 
 def posterior(logits: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Marginals as the logits, log evidence and status [batch]."""
     return _marginals(logits, label, None)
 
 
 def em_gradient(
     logits: torch.Tensor, label: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The scaled gradient of -log p(label) by the logits, log evidence and status [batch]."""
     return _marginals(logits, label, scale)
 
 
 def map_assignment(logits: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Digits int64 [batch, n_addends, n_digits], their log probabilities and status [batch]."""
     batch, n_addends, n_digits, base = logits.shape
     digits = torch.empty(batch, n_addends, n_digits, dtype=torch.int64, device=logits.device)
-    log_joint = torch.empty(batch, dtype=_float_dtype(logits), device=logits.device)
-    status = torch.empty(batch, dtype=torch.uint8, device=logits.device)
+    log_joint, status = row_results(logits)
     if batch > 0:
         config = launch_config.carry_chain_general(n_addends, base)
         with torch.cuda.device_of(logits):
             map_kernel[(triton.cdiv(batch, config.samples),)](
                 logits, label, digits, log_joint, status, batch, n_digits, base,
                 ADDENDS=n_addends, N_EXTRA=label.shape[1] - n_digits, SAMPLES=config.samples,
-                WIDTH=config.width, SUMS=config.sums, **_options(config.num_warps),
+                WIDTH=config.width, SUMS=config.sums, **rounded_once(config.num_warps),
             )  # fmt: skip
     return digits, log_joint, status
 
@@ -52,6 +63,7 @@ def map_assignment(logits: torch.Tensor, label: torch.Tensor) -> tuple[torch.Ten
 def sample(
     logits: torch.Tensor, label: torch.Tensor, n_samples: int, seed: int, first_row: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Samples int64 [n_samples, batch, n_addends, n_digits], and status [batch]."""
     if n_samples == 0:
         return logits.new_empty((0, *logits.shape[:-1]), dtype=torch.int64), posterior(logits, label)[2]
     batch, n_addends, n_digits, base = logits.shape
@@ -63,7 +75,7 @@ def sample(
             sample_kernel[(batch,)](
                 logits, label, digits, status, batch, n_digits, base, n_samples, signed(seed), first_row,
                 ADDENDS=n_addends, N_EXTRA=label.shape[1] - n_digits, WIDTH=config.width,
-                SUMS=config.sums, LANES=launch_config.carry_chain_sample_lanes(n_samples), **_options(1),
+                SUMS=config.sums, LANES=launch_config.carry_chain_sample_lanes(n_samples), **rounded_once(1),
             )  # fmt: skip
     return digits, status
 
@@ -72,80 +84,43 @@ def _marginals(
     logits: torch.Tensor, label: torch.Tensor, scale: float | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The posterior (scale None) or the EM gradient, with log evidence and status."""
-    dtype = _float_dtype(logits)
-    out = torch.empty_like(logits, dtype=dtype)
-    log_evidence = torch.empty(len(logits), dtype=dtype, device=logits.device)
-    status = torch.empty(len(logits), dtype=torch.uint8, device=logits.device)
+    out = torch.empty_like(logits, dtype=float_dtype(logits))
+    log_evidence, status = row_results(logits)
     if len(logits) > 0:
+        launch = _launch_pair if logits.shape[1] == 2 else _launch_general
         with torch.cuda.device_of(logits):
-            launch = _launch_pair if logits.shape[1] == 2 else _launch_general
-            launch(logits, label, out, log_evidence, status, scale)
+            launch(_Marginals(logits, label, out, log_evidence, status, scale))
     return out, log_evidence, status
 
 
-def _launch_pair(
-    logits: torch.Tensor,
-    label: torch.Tensor,
-    out: torch.Tensor,
-    log_evidence: torch.Tensor,
-    status: torch.Tensor,
-    scale: float | None,
-) -> None:
+def _launch_pair(rows: _Marginals) -> None:
+    """A scan over the positions, in chunks where they are too many for a tile."""
+    logits, label, out, log_evidence, status, scale = rows
     batch, _, n_digits, base = logits.shape
     config = launch_config.carry_chain_pair(n_digits, base, log_evidence.element_size())
     n_chunks = triton.cdiv(n_digits, config.lanes * config.run)
-    constants = {"BASE": base, "N_EXTRA": label.shape[1] - n_digits, "LANES": config.lanes, "RUN": config.run}
-    constants |= _options(config.num_warps, limit_registers=False)
+    constants: LaunchOptions = {"BASE": base, "N_EXTRA": label.shape[1] - n_digits}
+    constants |= {"LANES": config.lanes, "RUN": config.run}
+    constants |= rounded_once(config.num_warps, limit_registers=False)
     chunks = log_evidence
     if n_chunks > 1:
         chunks = log_evidence.new_empty(batch, n_chunks, CHUNK_VALUES.value)
         pair_chunk_kernel[(batch, n_chunks)](logits, label, chunks, n_digits, **constants)
     pair_kernel[(triton.cdiv(batch, config.samples), n_chunks)](
-        logits,
-        label,
-        chunks,
-        out,
-        log_evidence,
-        status,
-        batch,
-        n_digits,
+        logits, label, chunks, out, log_evidence, status, batch, n_digits,
         *high_and_low(1.0 if scale is None else scale),
-        SAMPLES=config.samples,
-        GRADIENT=scale is not None,
-        CHUNKED=n_chunks > 1,
-        **constants,
-    )
+        SAMPLES=config.samples, GRADIENT=scale is not None, CHUNKED=n_chunks > 1, **constants,
+    )  # fmt: skip
 
 
-def _launch_general(
-    logits: torch.Tensor,
-    label: torch.Tensor,
-    out: torch.Tensor,
-    log_evidence: torch.Tensor,
-    status: torch.Tensor,
-    scale: float | None,
-) -> None:
+def _launch_general(rows: _Marginals) -> None:
+    """Tables over the partial sums of the addends."""
+    logits, label, out, log_evidence, status, scale = rows
     batch, n_addends, n_digits, base = logits.shape
     config = launch_config.carry_chain_general(n_addends, base)
     general_kernel[(triton.cdiv(batch, config.samples),)](
-        logits,
-        label,
-        out,
-        log_evidence,
-        status,
-        batch,
-        n_digits,
-        base,
+        logits, label, out, log_evidence, status, batch, n_digits, base,
         *high_and_low(1.0 if scale is None else scale),
-        ADDENDS=n_addends,
-        N_EXTRA=label.shape[1] - n_digits,
-        SAMPLES=config.samples,
-        WIDTH=config.width,
-        SUMS=config.sums,
-        GRADIENT=scale is not None,
-        **_options(config.num_warps),
-    )
-
-
-def _float_dtype(logits: torch.Tensor) -> torch.dtype:
-    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+        ADDENDS=n_addends, N_EXTRA=label.shape[1] - n_digits, SAMPLES=config.samples, WIDTH=config.width,
+        SUMS=config.sums, GRADIENT=scale is not None, **rounded_once(config.num_warps),
+    )  # fmt: skip

@@ -16,6 +16,7 @@ from emnesy_gpu.kernels.gpu.common.log2_semiring import (
     normalise,
     vector_times_matrix,
 )
+from emnesy_gpu.kernels.gpu.common.tuples import interleaved
 
 
 @triton.jit
@@ -25,12 +26,7 @@ def _spread(tile, RUN: tl.constexpr):
         return (tile,)
     else:
         even, odd = tl.split(tl.reshape(tile, (tile.shape[0], tile.shape[1] // 2, 2)))
-        evens = _spread(even, RUN // 2)
-        odds = _spread(odd, RUN // 2)
-        tiles = ()
-        for i in tl.static_range(RUN // 2):
-            tiles = tiles + (evens[i], odds[i])
-        return tiles
+        return interleaved(_spread(even, RUN // 2), _spread(odd, RUN // 2), RUN // 2)
 
 
 @triton.jit

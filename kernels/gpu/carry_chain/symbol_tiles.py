@@ -1,4 +1,4 @@
-"""Rows of logits in registers: one thread holds all values of one symbol, as a tuple of BASE tensors of positions.
+"""Moves rows of logits between memory and registers: one thread holds all values of one symbol, as a tuple of BASE tensors of positions.
 
 The tuple goes to and from memory in pieces of 2**i values (10 = 8 + 2), so that loads and stores stay wide and
 coalesced; the compiler transposes each piece between its memory layout and one row a thread.
@@ -6,6 +6,8 @@ coalesced; the compiler transposes each piece between its memory layout and one 
 
 import triton
 import triton.language as tl
+
+from emnesy_gpu.kernels.gpu.common.tuples import interleaved
 
 
 @triton.jit
@@ -15,12 +17,7 @@ def _unpack(tile, WIDTH: tl.constexpr):
         return (tl.reshape(tile, (tile.shape[0], tile.shape[1])),)
     else:
         even, odd = tl.split(tl.reshape(tile, (tile.shape[0], tile.shape[1], WIDTH // 2, 2)))
-        evens = _unpack(even, WIDTH // 2)
-        odds = _unpack(odd, WIDTH // 2)
-        values = ()
-        for i in tl.static_range(WIDTH // 2):
-            values = values + (evens[i], odds[i])
-        return values
+        return interleaved(_unpack(even, WIDTH // 2), _unpack(odd, WIDTH // 2), WIDTH // 2)
 
 
 @triton.jit
@@ -36,12 +33,14 @@ def _pack(values, FIRST: tl.constexpr, STEP: tl.constexpr, WIDTH: tl.constexpr):
 
 @triton.jit
 def _load_piece(pointers, mask, FIRST: tl.constexpr, WIDTH: tl.constexpr):
+    """WIDTH values, from the FIRST on, of the rows that start at pointers [S, P]: WIDTH tensors [S, P]."""
     columns = FIRST + tl.arange(0, WIDTH)[None, None, :]
     return _unpack(tl.load(pointers[:, :, None] + columns, mask=mask[:, :, None], other=0.0), WIDTH)
 
 
 @triton.jit
 def _store_piece(pointers, values, mask, FIRST: tl.constexpr, WIDTH: tl.constexpr):
+    """The inverse of _load_piece."""
     columns = FIRST + tl.arange(0, WIDTH)[None, None, :]
     tl.store(pointers[:, :, None] + columns, _pack(values, FIRST, 1, WIDTH), mask=mask[:, :, None])
 
