@@ -1,17 +1,17 @@
-"""Kernel of black_box. A lane is a sample; its symbols are a tuple of N tensors, which the user's function takes."""
+"""Counts samples by a score of the user. A lane is a sample; its symbols are a tuple of N tensors, which the score takes."""
 
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.common.philox import positive_words
+from emnesy_gpu.kernels.gpu.common.philox import WORDS, Counter, is_above, positive_words
 
 
 @triton.jit
 def _value(word, thresholds_ptr, STEPS: tl.constexpr):
-    """The number of thresholds that the word exceeds."""
+    """The number of thresholds [STEPS] that each word exceeds, int32."""
     value = tl.zeros(word.shape, tl.int32)
     for v in range(STEPS):
-        value = tl.where(word > tl.load(thresholds_ptr + v), v + 1, value)
+        value = tl.where(is_above(word, thresholds_ptr, v), v + 1, value)
     return value
 
 
@@ -33,9 +33,9 @@ def histogram_kernel(
         y = y + (tl.load(label_ptr + row * ENTRIES + j),)
     z = ()
     for i in tl.static_range(N):
-        if i % 4 == 0:
-            words = positive_words(seed, i // 4, t, first_row.to(tl.int64) + row)
-        z = z + (_value(words[i % 4], thresholds_ptr + i * STEPS, STEPS),)
+        if i % WORDS == 0:
+            words = positive_words(Counter(seed, t, first_row.to(tl.int64) + row), i // WORDS)
+        z = z + (_value(words[i % WORDS], thresholds_ptr + i * STEPS, STEPS),)
     score = tl.zeros((TILE,), tl.int32) + SCORE(z, y)
     score = tl.minimum(tl.maximum(score, 0), n_constraints).to(tl.int64)
     for i in tl.static_range(N):

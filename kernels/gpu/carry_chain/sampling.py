@@ -16,7 +16,7 @@ from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import (
     softmax_row,
 )
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LEAST_LOG2, ZERO, exp2, log2
-from emnesy_gpu.kernels.gpu.common.philox import uniforms_float64
+from emnesy_gpu.kernels.gpu.common.philox import Counter, uniforms_float64
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 
@@ -201,5 +201,5 @@ def sample_kernel(
         out_ptr = digits_ptr + t.to(tl.int64) * (batch.to(tl.int64) * ADDENDS * n_digits)
         carry = tl.zeros((1, LANES), tl.int32) + top
         for i in range(n_digits):
-            u = uniforms_float64(seed, i, t, first_row.to(tl.int64) + row)
+            u = uniforms_float64(Counter(seed, t, first_row.to(tl.int64) + row), i)
             carry = _draw_position(samples, i, digits_ptr, out_ptr, carry, conditioned, u, t < n_samples, OPTIONS)

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LOG2_E, exp2
-from emnesy_gpu.kernels.gpu.common.philox import uniforms_float64
+from emnesy_gpu.kernels.gpu.common.philox import Counter, uniforms_float64
 from emnesy_gpu.kernels.gpu.common.status import POSSIBLE
 from emnesy_gpu.kernels.gpu.enumeration.scores import (
     NEG_INF,
@@ -74,7 +74,7 @@ def sample_kernel(
     if code == POSSIBLE:
         for start in range(0, n_samples, SAMPLES):
             t = start + tl.arange(0, SAMPLES)
-            uniform = uniforms_float64(seed, 0, t, first_row.to(tl.int64) + row)[0]
+            uniform = uniforms_float64(Counter(seed, t, first_row.to(tl.int64) + row), 0)[0]
             m = _draw_listed(logits_ptr, listed, uniform * total, high, OPTIONS)
             out_ptr = drawn_ptr + (t.to(tl.int64) * batch + row) * n
             for i in range(n):
@@ -85,6 +85,6 @@ def sample_kernel(
             t = start + tl.arange(0, SAMPLES)
             out_ptr = drawn_ptr + (t.to(tl.int64) * batch + row) * n
             for i in range(n):
-                uniform = uniforms_float64(seed, i, t, first_row.to(tl.int64) + row)[0]
+                uniform = uniforms_float64(Counter(seed, t, first_row.to(tl.int64) + row), i)[0]
                 z = _draw_prior(logits_ptr + i * k, uniform, k, COMPUTE)
                 tl.store(out_ptr + i, z.to(tl.int64), mask=t < n_samples)
