@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import torch
+import triton
 
 from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels.gpu.common.launch_options import rounded_twice
+from emnesy_gpu.kernels.gpu.common.philox import WORDS
 from emnesy_gpu.kernels.gpu.common.scalars import signed
-from emnesy_gpu.kernels.gpu.grid_paths.kernels import histogram_kernel, path_kernel, score_kernel
+from emnesy_gpu.kernels.gpu.grid_paths.path import path_kernel
+from emnesy_gpu.kernels.gpu.grid_paths.sampling import histogram_kernel, score_kernel
 
 
 def shortest_path(costs: torch.Tensor, start: torch.Tensor, goal: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sums of costs must be less than 2^30."""
+    """Masks uint8 [batch, height, width] and costs [batch] of the cheapest paths. Sums of costs must be below 2^30."""
     batch, height, width = costs.shape
     mask, total = torch.zeros_like(costs, dtype=torch.uint8), torch.empty_like(start)
-    config = launch_config.grid_paths(-(-batch // launch_config.GRID_TILE), height, width)
+    config = launch_config.grid_paths(triton.cdiv(batch, launch_config.GRID_MAPS), height, width)
     scratch = costs.new_empty(config.programs * config.scratch)
     if batch > 0:
         with torch.cuda.device_of(costs):
             path_kernel[(config.programs,)](
                 costs, start, goal, mask, total, scratch, batch, height, width,
-                TILE=launch_config.GRID_TILE, num_warps=1, enable_fp_fusion=False,
+                TILE=launch_config.GRID_MAPS, **rounded_twice(1),
             )  # fmt: skip
     return mask, total
 
@@ -35,9 +39,10 @@ def score(
     first_row: int,
     first_sample: int,
 ) -> torch.Tensor:
+    """Int32 [4, batch, n_samples]: cells shared with the mask, length, cost of the path, cost of the mask."""
     batch, height, width = mask.shape
     scores = costs.new_empty((4, batch, n_samples))
-    tiles = -(-n_samples // launch_config.GRID_TILE)
+    tiles = triton.cdiv(n_samples, launch_config.GRID_MAPS)
     config = launch_config.grid_paths(batch * tiles, height, width)
     scratch = costs.new_empty(config.programs * config.scratch)
     if scores.numel() > 0:
@@ -45,7 +50,7 @@ def score(
             score_kernel[(config.programs,)](
                 thresholds, costs, mask, start, goal, scores, scratch, batch, height, width, n_samples, tiles,
                 signed(seed), first_row, first_sample,
-                STEPS=thresholds.shape[2], TILE=launch_config.GRID_TILE, num_warps=1, enable_fp_fusion=False,
+                STEPS=thresholds.shape[2], TILE=launch_config.GRID_MAPS, **rounded_twice(1),
             )  # fmt: skip
     return scores
 
@@ -53,13 +58,14 @@ def score(
 def histogram(
     thresholds: torch.Tensor, weights: torch.Tensor, seed: int, first_row: int, first_sample: int
 ) -> torch.Tensor:
+    """Int64 [batch, n, K]: the weights [batch, n_samples] of the samples by the value of every symbol."""
     batch, n, steps = thresholds.shape
     total = thresholds.new_zeros((batch, n, steps + 1), dtype=torch.int64)
     if batch > 0:
         with torch.cuda.device_of(thresholds):
-            histogram_kernel[(batch * -(-n // 4),)](
+            histogram_kernel[(batch * triton.cdiv(n, WORDS.value),)](
                 thresholds, weights, total, batch, n, weights.shape[1], signed(seed), first_row, first_sample,
-                STEPS=steps, TILE=launch_config.GRID_TILE, num_warps=1, enable_fp_fusion=False,
+                STEPS=steps, TILE=launch_config.GRID_MAPS, **rounded_twice(1),
             )  # fmt: skip
     return total
 
