@@ -1,4 +1,4 @@
-"""Pure functions from sizes to block sizes and warps. No autotuning: the same sizes always run the same code."""
+"""Chooses block sizes and warps by pure functions: the same sizes always run the same code, without autotuning."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ def next_power_of_two(n: int) -> int:
     return 1 << (max(n, 1) - 1).bit_length()
 
 
+RESIDENT_PROGRAMS = 2048
+"""Programs of one warp that run at once on a large GPU, or more."""
+
+WARP = 32
+REGISTERS = 65536
+"""Registers of a multiprocessor."""
+
+
 def max_registers(num_warps: int) -> int:
     """Registers a thread may use, as a limit for the assembler: without one it may spill to fit more warps."""
-    return min(65536 // (32 * num_warps), 256) - 1
+    return min(REGISTERS // (WARP * num_warps), 256) - 1
 
 
 class PairConfig(NamedTuple):
@@ -58,7 +66,7 @@ def carry_chain_sample_lanes(n_samples: int) -> int:
 
 
 SCRATCH_BYTES = 64 << 20
-"""What the programs of a launch may have together."""
+"""Scratch memory that the programs of a launch may have together."""
 
 
 def resident_programs(batch: int, scratch_bytes: int) -> int:
@@ -66,7 +74,7 @@ def resident_programs(batch: int, scratch_bytes: int) -> int:
 
     What a row's result is made of does not depend on it.
     """
-    return max(1, min(batch, 2048, SCRATCH_BYTES // scratch_bytes))
+    return max(1, min(batch, RESIDENT_PROGRAMS, SCRATCH_BYTES // scratch_bytes))
 
 
 class AllDifferentConfig(NamedTuple):
@@ -91,6 +99,8 @@ def all_different(
 
 
 class AllDifferentBlock(NamedTuple):
+    """A block of the CUDA C kernel of all-different factors."""
+
     warps: int
     shared_bytes: int
 
@@ -132,7 +142,8 @@ def enumeration(n_assignments: int, n_symbols: int, n_values: int, largest_block
     return EnumerationConfig(block, rows, width, num_warps=max(block // 256, 1))
 
 
-ABC_TILE = 128
+ABC_SAMPLES = 128
+"""Samples that a program draws at once."""
 
 
 class AbcConfig(NamedTuple):
@@ -149,16 +160,16 @@ def abc_sampling(batch: int, n_symbols: int, n_constraints: int, n_samples: int,
 
     Results are integer sums, the same for any number of programs.
     """
-    lanes = ABC_TILE // 2
-    splits = max(1, min(-(-n_samples // ABC_TILE), 2048 // max(batch, 1)))
+    lanes = ABC_SAMPLES // 2
+    splits = max(1, min(-(-n_samples // ABC_SAMPLES), RESIDENT_PROGRAMS // max(batch, 1)))
     rows = -(-n_symbols // 4) * 4 + 1 + (n_constraints + 1 if local else 0)
-    return AbcConfig(lanes, splits, min(batch * splits, 2048), rows * lanes)
+    return AbcConfig(lanes, splits, min(batch * splits, RESIDENT_PROGRAMS), rows * lanes)
 
 
-GRID_TILE = 32
+GRID_MAPS = 32
 """Maps that a warp works on at once, one a thread: more would wait for the slowest of them."""
 
-GRID_SCRATCH = 1 << 24
+GRID_SCRATCH_NUMBERS = 1 << 24
 """Numbers of scratch memory for all programs together."""
 
 
@@ -170,8 +181,8 @@ class GridPathsConfig(NamedTuple):
 
 
 def grid_paths(tiles: int, height: int, width: int) -> GridPathsConfig:
-    scratch = 2 * (height + 2) * (width + 2) * GRID_TILE
-    return GridPathsConfig(max(1, min(tiles, 2048, GRID_SCRATCH // scratch)), scratch)
+    scratch = 2 * (height + 2) * (width + 2) * GRID_MAPS
+    return GridPathsConfig(max(1, min(tiles, RESIDENT_PROGRAMS, GRID_SCRATCH_NUMBERS // scratch)), scratch)
 
 
 class NotEqualConfig(NamedTuple):
@@ -204,8 +215,10 @@ class GibbsConfig(NamedTuple):
 def gibbs(batch: int, n_chains: int, n_symbols: int, n_values: int, n_groups: int) -> GibbsConfig:
     chains = min(next_power_of_two(n_chains), 32)
     rows = 32 // chains
-    return GibbsConfig(rows, chains, min(-(-batch // rows), 2048), 32 * (n_groups * n_values + n_symbols))
+    return GibbsConfig(rows, chains, min(-(-batch // rows), RESIDENT_PROGRAMS), 32 * (n_groups * n_values + n_symbols))
 
 
-# Samples a program draws of a black box; what its function needs of registers is not known.
-BLACK_BOX_TILE = 128
+BLACK_BOX_SAMPLES = 128
+"""Samples that a program draws of a black box; what its function needs of registers is not known."""
+
+BLACK_BOX_WARPS = 4

@@ -6,22 +6,25 @@ A thread draws several samples at once, so that it reads every threshold and tab
 from __future__ import annotations
 
 import torch
+import triton
 
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.gpu.abc_sampling.kernels import draw_kernel, weigh_kernel
+from emnesy_gpu.kernels.gpu.common.launch_options import rounded_twice
 from emnesy_gpu.kernels.gpu.common.scalars import signed
 
 
 def draw(thresholds: torch.Tensor, n_samples: int, seed: int, first_row: int, first_sample: int) -> torch.Tensor:
+    """Samples int64 [n_samples, batch, n] by thresholds [batch, n, K - 1]."""
     batch, n, steps = thresholds.shape
     z = thresholds.new_empty((n_samples, batch, n), dtype=torch.int64)
-    tile = launch_config.ABC_TILE
-    tiles = -(-n_samples // tile)
+    tile = launch_config.ABC_SAMPLES
+    tiles = triton.cdiv(n_samples, tile)
     if z.numel() > 0:
         with torch.cuda.device_of(thresholds):
             draw_kernel[(batch * tiles,)](
                 thresholds, z, batch, n, n_samples, tiles, signed(seed), first_row, first_sample,
-                STEPS=steps, TILE=tile, num_warps=1, enable_fp_fusion=False,
+                STEPS=steps, TILE=tile, **rounded_twice(1),
             )  # fmt: skip
     return z
 
@@ -37,7 +40,10 @@ def weigh(
     first_row: int,
     first_sample: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every program has scratch for one tile of samples, whatever their number."""
+    """Counts by score, int64 as the weights, and weights by value, int64 [batch, n, K].
+
+    Every program has scratch for one tile of samples, whatever their number.
+    """
     batch, n, steps = thresholds.shape
     counts = torch.zeros_like(weights)
     sums = thresholds.new_zeros((batch, n, steps + 1), dtype=torch.int64)
@@ -51,7 +57,7 @@ def weigh(
                 batch, n, len(constraints), weights.shape[2], n_samples, config.splits, config.scratch,
                 signed(seed), first_row, first_sample,
                 STEPS=steps, SIZE=constraints.shape[1], DEGREE=incident.shape[1], LANES=config.lanes,
-                WIDTH=launch_config.next_power_of_two(steps + 1), num_warps=1, enable_fp_fusion=False,
+                WIDTH=launch_config.next_power_of_two(steps + 1), **rounded_twice(1),
             )  # fmt: skip
     histogram = sums.clone()
     histogram[..., :-1] -= sums[..., 1:]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import triton
 
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.gpu.black_box.kernels import histogram_kernel
+from emnesy_gpu.kernels.gpu.common.launch_options import rounded_twice
 from emnesy_gpu.kernels.gpu.common.scalars import signed
 
 
@@ -23,12 +25,12 @@ def histogram(
     """int64 [batch, n_constraints + 1, N, K]: see emnesy_gpu.reference.black_box."""
     batch, n, steps = thresholds.shape
     result = thresholds.new_zeros((batch, n_constraints + 1, n, steps + 1), dtype=torch.int64)
-    tiles = -(-n_samples // launch_config.BLACK_BOX_TILE)
+    tiles = triton.cdiv(n_samples, launch_config.BLACK_BOX_SAMPLES)
     if batch * tiles > 0:
         with torch.cuda.device_of(thresholds):
             histogram_kernel[(batch * tiles,)](
                 thresholds, label, result, n_constraints, n_samples, tiles, signed(seed), first_row,
-                SCORE=score, N=n, ENTRIES=label.shape[1], STEPS=steps, TILE=launch_config.BLACK_BOX_TILE, num_warps=4,
-                enable_fp_fusion=False,
+                SCORE=score, N=n, ENTRIES=label.shape[1], STEPS=steps, TILE=launch_config.BLACK_BOX_SAMPLES, 
+                **rounded_twice(launch_config.BLACK_BOX_WARPS),
             )  # fmt: skip
     return result

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels.gpu.common.launch_options import rounded_twice
 from emnesy_gpu.kernels.gpu.common.scalars import signed
 from emnesy_gpu.kernels.gpu.gibbs.kernels import run_kernel
 
@@ -22,6 +23,7 @@ def run(
     seed: int,
     first_row: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Marginals [batch, n, K]; conflicts of every chain [batch, chains], int64: summed over annealing, and final."""
     batch, n, k = prior.shape
     marginals = torch.zeros_like(prior)
     annealing = torch.zeros(batch, chains, dtype=torch.int64, device=prior.device)
@@ -33,7 +35,6 @@ def run(
             run_kernel[(config.programs,)](
                 prior, factors, memberships, marginals, annealing, final, scratch, batch, n, n_groups, chains,
                 len(factors) - 1, recorded, factors.shape[1], config.scratch, signed(seed), first_row, K=k,
-                DEGREE=memberships.shape[1], ROWS=config.rows, CHAINS=config.chains, num_warps=1,
-                enable_fp_fusion=False,
+                DEGREE=memberships.shape[1], ROWS=config.rows, CHAINS=config.chains, **rounded_twice(1),
             )  # fmt: skip
     return marginals / (chains * recorded), annealing, final
