@@ -1,5 +1,6 @@
-"""Draws samples from the prior, and counts and weighs them by their score. A value is one of 16 bits, so that the values of a constraint differ where no bit is met twice.
+"""Draws samples from the prior, and counts and weighs them by their score.
 
+A value is one of 16 bits, so that the values of a constraint differ where no bit is met twice.
 A lane holds two samples, one in each half of its words: LANES lanes are a tile of 2 * LANES samples. The bits of a
 tile, one row per symbol, lie in scratch memory that a program uses again for every tile: small enough for the cache of
 a multiprocessor. Every thread reads back what it wrote itself.

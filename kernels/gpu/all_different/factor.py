@@ -67,7 +67,7 @@ def padded(K: tl.constexpr):
 
 @triton.jit
 def cavity(graph, workspace, group, present, sweep, updated, OPTIONS: tl.constexpr):
-    """n of ROWS groups [ROWS, P, P], P = padded(K), which member exists, its slot, and whether a member's product is lost.
+    """n of ROWS groups [ROWS, P, P], P = padded(K), which member exists, its slot, and whether a product is lost.
 
     Messages of the groups before `updated` are one sweep ahead. Members that a group lacks get a row that is constant
     over the values left to them, and sums to 1 over these: the permanent stays that of the others.

@@ -1,4 +1,8 @@
-"""Loopy belief propagation with all-different factors, a row of the batch at a time; contract in emnesy_gpu.reference."""
+"""Runs loopy belief propagation with all-different factors, a row of the batch at a time; see the reference.
+
+A message to a variable is the product of its prior and of all other messages to it; factor.py has those of a group.
+Rows in which float32 loses digits are marked in `redo`, for a launch that computes with float64 logarithms.
+"""
 
 import triton
 import triton.language as tl
@@ -178,7 +182,7 @@ def belief_propagation_kernel(
     width, iterations, damping_high, damping_low, tolerance, ROWS: tl.constexpr, K: tl.constexpr, LANES: tl.constexpr,
     MAX: tl.constexpr,
 ):  # fmt: skip
-    """Rows of the batch one after another, ROWS groups at a time; scratch in float64: only rows with `redo`, in log2.
+    """Rows of the batch one after another, ROWS groups at a time; with float64 scratch only rows with redo, in log2.
 
     Grid (programs,), row i to program i mod programs. logits and out [batch, N, K]; scratch [programs, ...] as in
     Workspace; other shapes as in Graph and Rows.

@@ -23,7 +23,7 @@ def subsets(n_values: int, device: torch.device) -> torch.Tensor:
 
 @lru_cache(maxsize=64)
 def places(n_values: int, device: torch.device) -> torch.Tensor:
-    """int32 [2^K]: the byte offsets at which all_different.cu keeps the subsets, by size, in an order for few conflicts."""
+    """int32 [2^K]: byte offsets at which all_different.cu keeps the subsets, by size, in an order for few conflicts."""
     place_of = [0]
     for v in range(n_values):
         place_of += [place ^ (1 << v) ^ SPREAD[v] for place in place_of]

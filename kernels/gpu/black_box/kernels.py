@@ -1,4 +1,4 @@
-"""Counts samples by a score of the user. A lane is a sample; its symbols are a tuple of N tensors, which the score takes."""
+"""Counts samples by a score of the user. A lane is a sample; the score takes its symbols as a tuple of N tensors."""
 
 import triton
 import triton.language as tl

@@ -1,4 +1,4 @@
-"""Computes posterior and EM gradient of three or four addends: sum-product over the addends inside a sum-product over positions.
+"""Computes posterior and EM gradient of three or four addends: a sum-product over addends inside one over positions.
 
 With the carry c as addend 0, F_j(u) = P(first j + 1 addends sum to u) forwards, and backwards from G_k(t) = beta(c') at
 t = s + base c': p(d_j = v) is proportional to p_j(v) sum_u F_{j-1}(u) G_j(u + v). Everything is log2.
@@ -64,8 +64,9 @@ def _digit_tables(table, logits_ptr, samples, OPTIONS: tl.constexpr):
 
 @triton.jit
 def _forward(samples, out_ptr, OPTIONS: tl.constexpr):
-    """Leaves the message into every position in the output, one carry an addend; returns the last one [S, SUMS], its
-    scale [S, 1] and the status [S, 1].
+    """Leaves the message into every position in the output, one carry an addend.
+
+    Returns the last message [S, SUMS], its scale [S, 1] and the status [S, 1].
     """
     COMPUTE: tl.constexpr = OPTIONS.COMPUTE
     present = samples.present
@@ -97,7 +98,7 @@ def _forward(samples, out_ptr, OPTIONS: tl.constexpr):
 
 @triton.jit
 def _backward(samples, out_ptr, beta, possible, gradient_scale, OPTIONS: tl.constexpr, GRADIENT: tl.constexpr):
-    """Overwrites the forward messages in the output with the results; beta [S, SUMS]: the message from the top carry."""
+    """Overwrites the forward messages in the output with the results; beta [S, SUMS]: message from the top carry."""
     COMPUTE: tl.constexpr = OPTIONS.COMPUTE
     present = samples.present
     base = samples.base

@@ -8,7 +8,7 @@ from emnesy_gpu.kernels.gpu.common.status import IMPOSSIBLE, INVALID_LABEL, POSS
 
 @triton.jit
 def checked_digit(pointers, active, base):
-    """The label digits of any shape (0 in place of one outside [0, base)), and INVALID_LABEL where they were outside."""
+    """The label digits of any shape (0 in place of one outside [0, base)), and INVALID_LABEL where one was outside."""
     label = tl.load(pointers, mask=active, other=0)
     in_range = (label >= 0) & (label < base)
     return tl.where(in_range, label, 0).to(tl.int32), tl.where(in_range, POSSIBLE, INVALID_LABEL)

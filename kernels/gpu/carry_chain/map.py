@@ -1,7 +1,7 @@
 """Finds the most probable digits given the label: max-product over the carry chain in float64, two or more addends.
 
-Suffix tables h_j(r) = max_d l_j(d) + h_{j+1}(r - d) take the place of convolutions; ties go to the smallest carry-in, then
-to the smallest d_1, d_2, ... of the position nearest the top.
+Suffix tables h_j(r) = max_d l_j(d) + h_{j+1}(r - d) take the place of convolutions; ties go to the smallest carry-in,
+then to the smallest d_1, d_2, ... of the position nearest the top.
 """
 
 import triton
@@ -64,8 +64,9 @@ def _log_normaliser(pointers, samples):
 
 @triton.jit
 def _forward(samples, digits_ptr, OPTIONS: tl.constexpr):
-    """Leaves the best score of every carry into every position in the output, as bits; returns those of the top
-    [S, SUMS], the log normaliser of all symbols and the status [S, 1].
+    """Leaves the best score of every carry into every position in the output, as bits.
+
+    Returns those of the top [S, SUMS], the log normaliser of all symbols [S, 1] and the status [S, 1].
     """
     present = samples.present
     base = samples.base
@@ -137,7 +138,7 @@ def map_kernel(
     ADDENDS: tl.constexpr, N_EXTRA: tl.constexpr, SAMPLES: tl.constexpr, WIDTH: tl.constexpr,
     SUMS: tl.constexpr,
 ):  # fmt: skip
-    """SAMPLES samples, a tile [SAMPLES, SUMS] over the partial sums; positions forwards, then backwards to trace the path.
+    """SAMPLES samples, a tile [SAMPLES, SUMS] over the partial sums; positions forwards, then backwards along the path.
 
     Grid (ceil(batch / SAMPLES),). logits [batch, ADDENDS, n_digits, base], digits int64 [batch, ADDENDS, n_digits].
     """

@@ -35,7 +35,8 @@ def _read_tile(logits_ptr, label_ptr, sample, present, index, n_digits, COMPUTE:
 def _chunk(chunks_ptr, row, chunk, n_chunks, shape: tl.constexpr):
     """Matrix and scale of one chunk as tensors of this shape, and its status code."""
     values = chunks_ptr + (row * n_chunks + chunk) * CHUNK_VALUES + tl.zeros(shape, tl.int32)
-    return tl.load(values), tl.load(values + 1), tl.load(values + 2), tl.load(values + 3), tl.load(values + 4), tl.load(values + 5)  # fmt: skip
+    m00, m01, m10, m11 = tl.load(values), tl.load(values + 1), tl.load(values + 2), tl.load(values + 3)
+    return m00, m01, m10, m11, tl.load(values + 4), tl.load(values + 5)
 
 
 @triton.jit
@@ -97,7 +98,7 @@ def pair_kernel(
     BASE: tl.constexpr, N_EXTRA: tl.constexpr, SAMPLES: tl.constexpr, LANES: tl.constexpr, RUN: tl.constexpr,
     GRADIENT: tl.constexpr, CHUNKED: tl.constexpr,
 ):  # fmt: skip
-    """SAMPLES tiles of LANES * RUN positions: whole samples (one pass over memory), or if CHUNKED one chunk of a sample.
+    """SAMPLES tiles of LANES * RUN positions: whole samples (memory is read once), or if CHUNKED one chunk of a sample.
 
     Grid (ceil(batch / SAMPLES), n_chunks), chunk 0 least significant.
     logits and out [batch, 2, n_digits, BASE], label [batch, N_EXTRA + n_digits], chunks as pair_chunk_kernel left them.

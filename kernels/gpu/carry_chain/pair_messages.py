@@ -1,4 +1,4 @@
-"""Transfer matrices and messages of the carry chain of two addends, and what a matrix between two messages amounts to."""
+"""Defines transfer matrices and messages of the carry chain of two addends, and their products."""
 
 from typing import NamedTuple
 

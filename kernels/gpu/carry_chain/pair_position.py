@@ -1,8 +1,8 @@
 """Computes one position of two addends: softmax, carry transfer matrix, and the posterior of its two digits.
 
 For the sum digit s and carry-in c the digit pairs are (a, (s - c - a) mod BASE). With q reflected, r[j] = q[(s - j) mod
-BASE], their log2 probabilities are p[a] + r[a] for c = 0 (carry out when a > s) and p[a] + r[a + 1] for c = 1 (carry out
-when a >= s). All functions are elementwise: a tensor has any shape, and a symbol is a tuple of BASE tensors.
+BASE], their log2 probabilities are p[a] + r[a] for c = 0 (carry out when a > s) and p[a] + r[a + 1] for c = 1 (carry
+out when a >= s). All functions are elementwise: a tensor has any shape, and a symbol is a tuple of BASE tensors.
 """
 
 from typing import NamedTuple
@@ -165,7 +165,7 @@ def _mix(relative, prior_scale, weights, posterior_scale, BASE: tl.constexpr):
 
 @triton.jit
 def write_position(position, alpha, beta, possible, posterior_scale, prior_scale):
-    """posterior * posterior_scale + softmax * prior_scale of both digits, 2 * BASE tensors, from log2 ratios of messages."""
+    """posterior * posterior_scale + softmax * prior_scale of both digits; alpha, beta: log2 ratios of messages."""
     p = position.p
     r = position.r
     digit = position.digit

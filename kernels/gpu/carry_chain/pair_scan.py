@@ -1,7 +1,7 @@
 """Finds the messages of the carry chain: every thread multiplies the matrices of its run, a scan joins the threads.
 
-alpha_{i+1} = alpha_i T_i and beta_i = T_i beta_{i+1}, in log2; every product is normalised, so that no length of the chain
-takes it out of range.
+alpha_{i+1} = alpha_i T_i and beta_i = T_i beta_{i+1}, in log2; every product is normalised, so that no length of the
+chain takes it out of range.
 """
 
 import triton
@@ -96,7 +96,8 @@ def _thread_messages(product, ends, LANES: tl.constexpr):
 def _in_place(tile):
     """The tile itself, through a gather inside rows of a warp's width.
 
-    It pins the layout in which the logits were loaded: the compiler would carry that of the runs on to all that follows.
+    It pins the layout in which the logits were loaded: the compiler would carry that of the runs on to all that
+    follows.
     """
     WIDTH: tl.constexpr = min(tile.shape[1], 32)
     rows = tl.reshape(tile, (tile.shape[0], tile.shape[1] // WIDTH, WIDTH))
@@ -106,7 +107,7 @@ def _in_place(tile):
 
 @triton.jit
 def _spread_matrices(matrix, RUN: tl.constexpr):
-    """A matrix of tiles [S, L * RUN] -> RUN times four tensors [S, L], position by position, and their product with its scale."""
+    """A matrix of tiles [S, L * RUN] -> RUN times four tensors [S, L], by position; their product and its scale."""
     s00 = _spread(matrix.m00, RUN)
     s01 = _spread(matrix.m01, RUN)
     s10 = _spread(matrix.m10, RUN)
@@ -129,7 +130,7 @@ def chain_product(matrix, LANES: tl.constexpr, RUN: tl.constexpr):
 
 @triton.jit
 def chain_messages(matrix, ends, LANES: tl.constexpr, RUN: tl.constexpr):
-    """log2 ratios of the messages into and out of every position, [S, LANES * RUN]; log2 of start * chain * end, [S, 1].
+    """log2 ratios of the messages into and out of every position, [S, LANES * RUN]; log2 of the evidence, [S, 1].
 
     ends: the messages [S, 1] into and out of the chain.
     """

@@ -1,6 +1,7 @@
 """Draws exact samples of the digits given the label: forward filter, backward sample, float64, two or more addends.
 
-Tables and messages are log2 and relative to their largest logits; a lane draws for one sample, from its own Philox words.
+Tables and messages are log2 and relative to their largest logits; a lane draws for one sample, from its own Philox
+words.
 """
 
 import triton
@@ -58,8 +59,9 @@ def _next_message(alpha, table, digit, samples, OPTIONS: tl.constexpr):
 
 @triton.jit
 def _forward(samples, stash_ptr, OPTIONS: tl.constexpr):
-    """Leaves the message into every position in the output of the first sample, as bits; returns the last one [1, SUMS],
-    its scale and the status [1, 1].
+    """Leaves the message into every position in the output of the first sample, as bits.
+
+    Returns the last message [1, SUMS], its scale and the status [1, 1].
     """
     alpha = tl.where(samples.partial_sum == 0, 0.0, ZERO).to(tl.float64)
     one = tl.zeros((1, 1), tl.int32)

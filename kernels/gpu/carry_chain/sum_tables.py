@@ -1,6 +1,7 @@
 """Tabulates the partial sums of a position's addends (the carry counts as the first), one sum a lane, [S, SUMS].
 
-F_j(u) = sum_v p_j(v) F_{j-1}(u - v), in log2. SUMS is a power of two of at least n_addends * base, so that every sum of digits and carry has its lane.
+F_j(u) = sum_v p_j(v) F_{j-1}(u - v), in log2. SUMS is a power of two of at least n_addends * base, so that every sum of
+digits and carry has its lane.
 """
 
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Moves rows of logits between memory and registers: one thread holds all values of one symbol, as a tuple of BASE tensors of positions.
+"""Moves rows of logits between memory and registers: a thread holds a symbol, as a tuple of BASE tensors [S, P].
 
 The tuple goes to and from memory in pieces of 2**i values (10 = 8 + 2), so that loads and stores stay wide and
 coalesced; the compiler transposes each piece between its memory layout and one row a thread.

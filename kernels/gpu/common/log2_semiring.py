@@ -1,7 +1,7 @@
 """The log2 semiring (log2-sum-exp2, +) on scalars and on 2 x 2 matrices with a separate scale.
 
-A matrix is five values (m00, m01, m10, m11, scale): entry (i, j) stands for 2 ** (mij + scale), and the largest mij is 0,
-so that long products lose no bits to their own magnitude. ZERO is finite: differences of two zeros must not be NaN.
+A matrix is five values (m00, m01, m10, m11, scale): entry (i, j) stands for 2 ** (mij + scale), and the largest mij is
+0, so that long products lose no bits to their own magnitude. ZERO is finite: differences of two zeros must not be NaN.
 A logarithm that is not above LEAST_LOG2 stands for zero: it is far below those of all positive numbers, and far enough
 above ZERO that what finite terms add to a zero does not lift it there.
 """
@@ -36,7 +36,7 @@ def exp2(x):
 
 @triton.jit
 def _reciprocal(x):
-    """1 / x in float64 by two Newton steps from float32: a division would be a call, with registers spilled around it."""
+    """1 / x in float64 by two Newton steps from float32: a division would be a call that spills registers."""
     guess = (1.0 / x.to(tl.float32)).to(tl.float64)
     guess = guess * (2.0 - x * guess)
     return guess * (2.0 - x * guess)

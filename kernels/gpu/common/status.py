@@ -1,4 +1,4 @@
-"""Row status codes of ``emnesy_gpu.kernels.status`` as compile-time constants; of two codes the larger one is reported."""
+"""Gives kernels the row status codes of emnesy_gpu.kernels.status; of two codes that apply, the larger is reported."""
 
 import triton.language as tl
 

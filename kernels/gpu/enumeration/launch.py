@@ -1,4 +1,4 @@
-"""Launch functions of exact inference over a list of assignments on a GPU; contracts as in emnesy_gpu.reference.enumeration.
+"""Launches exact inference over a list of assignments on a GPU; contracts as in emnesy_gpu.reference.enumeration.
 
 One launch each, one program a row of the batch; the list stays in the caches of the multiprocessors.
 """

@@ -1,4 +1,4 @@
-"""Marginals: the weight of an assignment counts for each of its values, and the sums are divided by that of all weights."""
+"""Computes marginals: an assignment adds its share of all weights to each of its values."""
 
 import triton
 import triton.language as tl

@@ -1,8 +1,9 @@
 """Runs annealed Gibbs chains. A lane is a chain; what it holds lies in a column of its program's scratch memory.
 
-A symbol takes value v with a probability in proportion to prior(v) factors[conflicts], where the conflicts are the members
-of its groups that have v now. Scratch, int8: for every group and value how many members have it, [n_groups * K], then the
-value of every symbol, [n]; LANES = ROWS * CHAINS entries each. Every thread reads back what it wrote itself.
+A symbol takes value v with a probability in proportion to prior(v) factors[conflicts], where the conflicts are the
+members of its groups that have v now. Scratch, int8: for every group and value how many members have it, [n_groups *
+K], then the value of every symbol, [n]; LANES = ROWS * CHAINS entries each. Every thread reads back what it wrote
+itself.
 """
 
 from typing import NamedTuple

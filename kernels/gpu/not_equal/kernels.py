@@ -1,4 +1,9 @@
-"""Loopy belief propagation with pairwise not-equal factors, a row of the batch at a time; contract in reference."""
+"""Runs loopy belief propagation with pairwise not-equal factors, a row of the batch at a time; see the reference.
+
+The message from i to its neighbour j is m(v) = sum_{u != v} q(u), where q is the prior of i times the messages to i
+from all neighbours but j, and sums to 1. Rows in which float32 loses digits are marked in `redo`, for a launch that
+computes with float64 logarithms.
+"""
 
 from typing import NamedTuple
 
@@ -264,7 +269,7 @@ def pairwise_kernel(
     evidence_ptr, status_ptr, sweeps_ptr, change_ptr, redo_ptr, batch, n_variables, degree, iterations, damping_high,
     damping_low, tolerance, K: tl.constexpr, PADDED: tl.constexpr, TILE: tl.constexpr, MAX: tl.constexpr,
 ):  # fmt: skip
-    """Rows of the batch one after another, TILE variables at a time; scratch in float64: only rows with `redo`, in log2.
+    """Rows of the batch one after another, TILE variables at a time; with float64 scratch only rows with redo, in log2.
 
     Grid (programs,), row i to program i mod programs. logits and out [batch, N, K]; scratch [programs, ...] as in
     Workspace; other shapes as in Graph and Rows.
