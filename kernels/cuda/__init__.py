@@ -1,1 +1,1 @@
-"""CUDA C kernels, for launch functions of ``kernels.gpu`` that run faster with them; they need CuPy."""
+"""Holds CUDA C kernels, for launch functions of ``kernels.gpu`` that run faster with them; they need CuPy."""

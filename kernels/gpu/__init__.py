@@ -1,1 +1,1 @@
-"""Triton kernels: the same launch functions as ``kernels.cpu``, for CUDA tensors."""
+"""Runs on CUDA tensors what ``kernels.cpu`` runs on CPU tensors, in Triton: a folder for every op."""

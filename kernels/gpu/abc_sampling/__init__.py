@@ -1,4 +1,4 @@
-"""Weighted samples from the prior, on CUDA tensors."""
+"""Weighs samples from the prior, on CUDA tensors."""
 
 from emnesy_gpu.kernels.gpu.abc_sampling.launch import draw, weigh
 

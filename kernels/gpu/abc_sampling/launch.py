@@ -1,4 +1,4 @@
-"""Fused sampling on a GPU; contracts as in emnesy_gpu.reference.abc_sampling.
+"""Launches fused sampling on a GPU; contracts as in emnesy_gpu.reference.abc_sampling.
 
 A thread draws several samples at once, so that it reads every threshold and table entry once for all of them.
 """

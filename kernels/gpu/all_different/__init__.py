@@ -1,4 +1,4 @@
-"""Loopy belief propagation with all-different factors, on CUDA tensors."""
+"""Runs loopy belief propagation with all-different factors, on CUDA tensors."""
 
 from emnesy_gpu.kernels.gpu.all_different.launch import belief_propagation
 

@@ -1,4 +1,4 @@
-"""Launch of the CUDA C kernel of belief propagation with all-different factors: float32, all rows."""
+"""Launches the CUDA C kernel of belief propagation with all-different factors: float32, all rows."""
 
 from __future__ import annotations
 

@@ -1,8 +1,12 @@
-"""One all-different factor: messages to it, and from it by dynamic programming over subsets of the values.
+"""Computes one all-different factor: messages to it, and from it by dynamic programming over subsets of the values.
+
+With n_l the message of member l, F(S) = sum_{v in S} n_{|S|-1}(v) F(S - v) from F({}) = 1, and G(S) = sum_{v not in S}
+n_{|S|}(v) G(S + v) from G(all) = 1, the message to member l is in proportion to sum_{|S| = l} F(S) G(S + v).
 
 ROWS factors at a time; a subset is a lane of a tile [ROWS, LANES], its weight F(S) or G(S) an entry of a table in
 scratch memory. Tables have an entry for every S < 2^K, zero until it is known, and zeros up to 2^(K+1) for the lanes
-that have no subset. A level (all S of one size) is divided by the largest weight of the level before it.
+that have no subset. A level (all S of one size) is divided by the largest weight of the level before it, so that no weight
+exceeds K.
 """
 
 from typing import NamedTuple

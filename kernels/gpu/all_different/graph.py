@@ -1,4 +1,4 @@
-"""Tables of the groups that all rows of the batch share, made on the GPU."""
+"""Makes the tables of groups that all rows of the batch share, on the GPU."""
 
 from __future__ import annotations
 

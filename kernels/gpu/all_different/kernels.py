@@ -1,6 +1,7 @@
 """Runs loopy belief propagation with all-different factors, a row of the batch at a time; see the reference.
 
-A message to a variable is the product of its prior and of all other messages to it; factor.py has those of a group.
+n, the message of a variable to a group, is its prior times the messages from its other groups, and sums to 1; factor.py
+computes what the group answers.
 Rows in which float32 loses digits are marked in `redo`, for a launch that computes with float64 logarithms.
 """
 

@@ -1,4 +1,4 @@
-"""Launch function of loopy belief propagation with all-different factors on a GPU; contract in emnesy_gpu.reference.
+"""Launches loopy belief propagation with all-different factors on a GPU; contract in emnesy_gpu.reference.
 
 The float32 launch is CUDA C where CuPy is installed, else Triton; the float64 launch is Triton. Scratch memory does not
 grow with the batch.

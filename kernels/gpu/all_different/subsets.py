@@ -1,4 +1,4 @@
-"""Orders of the subsets of the values, as tables that launches read."""
+"""Makes the tables of subsets of the values, by size, that launches read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples counted by a score of the user, on CUDA tensors."""
+"""Counts samples by a score of the user, on CUDA tensors."""
 
 from emnesy_gpu.kernels.gpu.black_box.launch import histogram
 

@@ -1,4 +1,4 @@
-"""Samples of a problem whose score is a Triton function of the user, compiled into the kernel that draws them."""
+"""Counts samples of a problem whose score is a Triton function of the user, compiled into the kernel that draws them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exact inference on the carry chain of addition, on CUDA tensors."""
+"""Runs exact inference on the carry chain of addition, on CUDA tensors."""
 
 from emnesy_gpu.kernels.gpu.carry_chain.launch import em_gradient, map_assignment, posterior, sample
 

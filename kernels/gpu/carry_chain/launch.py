@@ -1,4 +1,4 @@
-"""Launch functions of the carry chain (digit-wise addition) on a GPU; contracts as in emnesy_gpu.reference.carry_chain.
+"""Launches kernels of the carry chain (digit-wise addition) on a GPU; contracts as in emnesy_gpu.reference.carry_chain.
 
 Two addends: one launch, 160 bytes a position at base 10 (logits in, marginals out). Sums of more than a tile of
 positions (1024 for bases up to 10) take two launches that read the logits twice, with 24 bytes of scratch a chunk.

@@ -1,1 +1,1 @@
-"""What several Triton kernels share: semirings, random numbers, scalars."""
+"""Holds what several ops share: semirings, random numbers, status codes, launch options."""

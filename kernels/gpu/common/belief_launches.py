@@ -1,4 +1,4 @@
-"""Launch functions of belief propagation share their results, and the launches that compute them.
+"""Holds the results of belief propagation, and says which launches compute them.
 
 Float32 results take two launches. The first computes with float32 probabilities and marks the rows whose digits drown;
 the second repeats the marked rows, if any, with float64 logarithms. Float64 results take the second launch alone.

@@ -1,4 +1,4 @@
-"""What belief propagation does with a row of the batch on every graph: read its logits, and store its results."""
+"""Reads the logits of a row of the batch and stores its results, for belief propagation on any graph."""
 
 from typing import NamedTuple
 

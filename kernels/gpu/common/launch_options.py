@@ -1,4 +1,4 @@
-"""Compiler options of launches. Whether a * b + c is rounded once changes results, so that every launch says it."""
+"""Chooses compiler options of launches. Whether a * b + c is rounded once changes results, so every launch says it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log2 semiring (log2-sum-exp2, +) on scalars and on 2 x 2 matrices with a separate scale.
+"""Computes in the log2 semiring (log2-sum-exp2, +) on scalars and on 2 x 2 matrices with a separate scale.
 
 A matrix is five values (m00, m01, m10, m11, scale): entry (i, j) stands for 2 ** (mij + scale), and the largest mij is
 0, so that long products lose no bits to their own magnitude. ZERO is finite: differences of two zeros must not be NaN.

@@ -1,4 +1,4 @@
-"""Random numbers of a counter and a key, the seed: Philox-4x32-10, the same on every back end."""
+"""Draws random numbers of a counter and a key, the seed: Philox-4x32-10, the same on every back end."""
 
 from typing import NamedTuple
 

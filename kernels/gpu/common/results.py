@@ -1,4 +1,4 @@
-"""Uninitialised results that launch functions of exact inference have in common."""
+"""Allocates results, uninitialised, for launch functions of exact inference."""
 
 from __future__ import annotations
 

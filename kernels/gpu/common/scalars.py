@@ -1,4 +1,4 @@
-"""Python numbers as scalar arguments of a kernel."""
+"""Makes Python numbers scalar arguments of a kernel."""
 
 from __future__ import annotations
 

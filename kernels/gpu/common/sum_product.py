@@ -1,4 +1,4 @@
-"""Sum-product and max-product, by the constants LOG and MAX, on float32 probabilities or on their float64 log2.
+"""Computes sum-product or max-product, by the constants LOG and MAX, on float32 probabilities or on their float64 log2.
 
 LOG 0: probabilities. LOG 1: log2, as precise as float32 probabilities are. What needs float64 are large logarithms, not
 the exponentials of their differences. LOG 2: log2, exact to float64. The zero of logarithms is finite: differences of

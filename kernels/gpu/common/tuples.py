@@ -1,4 +1,4 @@
-"""Tuples of tensors, which kernels use as arrays in registers."""
+"""Arranges tuples of tensors, which kernels use as arrays in registers."""
 
 import triton
 import triton.language as tl

@@ -1,4 +1,4 @@
-"""Exact inference over a list of the valid assignments, on CUDA tensors."""
+"""Runs exact inference over a list of the valid assignments, on CUDA tensors."""
 
 from emnesy_gpu.kernels.gpu.enumeration.launch import map_assignment, posterior, sample
 

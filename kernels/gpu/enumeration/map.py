@@ -1,4 +1,4 @@
-"""The most probable assignment: the first of the list that has the largest score."""
+"""Finds the most probable assignment: the first of the list that has the largest score."""
 
 import triton
 import triton.language as tl

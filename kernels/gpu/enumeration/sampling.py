@@ -1,4 +1,4 @@
-"""Exact samples: the first assignment whose running sum of weights passes a uniform share of their total, float64."""
+"""Draws exact samples: the first assignment whose running sum of weights passes a uniform share of all, float64."""
 
 import triton
 import triton.language as tl

@@ -1,4 +1,4 @@
-"""Scores of listed assignments: what the kernels share. One program takes one row of the batch.
+"""Scores listed assignments, for the kernels of this folder. One program takes one row of the batch.
 
 Assignments lie in lanes. The score of one is the sum of its raw logits, in float64 and in ascending order of the
 symbols, so that logits of 1e4 lose nothing and ties are the same on every back end. Weights are exp(score - largest

@@ -1,4 +1,4 @@
-"""Annealed Gibbs chains on all-different groups, on CUDA tensors."""
+"""Runs annealed Gibbs chains on all-different groups, on CUDA tensors."""
 
 from emnesy_gpu.kernels.gpu.gibbs.launch import run
 

@@ -1,4 +1,4 @@
-"""Annealed Gibbs chains on a GPU; contracts as in emnesy_gpu.reference.gibbs.
+"""Launches annealed Gibbs chains on a GPU; contracts as in emnesy_gpu.reference.gibbs.
 
 Floating-point operations are not contracted, so that the chains are those of every other back end.
 """

@@ -1,4 +1,4 @@
-"""Cheapest paths on grids and samples of them, on CUDA tensors."""
+"""Finds cheapest paths on grids and samples them, on CUDA tensors."""
 
 from emnesy_gpu.kernels.gpu.grid_paths.launch import histogram, histogram_of_changes, score, shortest_path
 

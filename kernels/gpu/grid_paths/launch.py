@@ -1,4 +1,4 @@
-"""Cheapest paths and samples of them on a GPU; contracts as in emnesy_gpu.reference.grid_paths."""
+"""Launches kernels of cheapest paths and samples of them on a GPU; contracts as in emnesy_gpu.reference.grid_paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Launch function of loopy belief propagation with pairwise not-equal factors on a GPU; contract in the reference.
+"""Launches loopy belief propagation with pairwise not-equal factors on a GPU; contract in the reference.
 
 Scratch memory does not grow with the batch.
 """
