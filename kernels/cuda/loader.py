@@ -1,4 +1,4 @@
-"""Launches CUDA C through CuPy: it is compiled at the first launch, then run on torch's current device and stream, unsynchronised."""
+"""Launches CUDA C through CuPy: compiled at the first launch, run on torch's current stream, unsynchronised."""
 
 from __future__ import annotations
 

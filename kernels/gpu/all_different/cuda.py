@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from emnesy_gpu.kernels import launch_config
@@ -15,7 +17,8 @@ def fits(logits: torch.Tensor, graph: GraphTables) -> bool:
     """Whether the kernel can run: CuPy, an Nvidia GPU, and room for a row [N, K] of the batch in shared memory."""
     if not (logits.is_cuda and loader.available()):
         return False
-    properties = torch.cuda.get_device_properties(logits.device)
+    # PyTorch's type stub lacks shared_memory_per_block_optin.
+    properties: Any = torch.cuda.get_device_properties(logits.device)
     config = _config(logits, graph)
     return properties.major >= 8 and config.shared_bytes <= properties.shared_memory_per_block_optin
 

@@ -5,8 +5,8 @@ n_{|S|}(v) G(S + v) from G(all) = 1, the message to member l is in proportion to
 
 ROWS factors at a time; a subset is a lane of a tile [ROWS, LANES], its weight F(S) or G(S) an entry of a table in
 scratch memory. Tables have an entry for every S < 2^K, zero until it is known, and zeros up to 2^(K+1) for the lanes
-that have no subset. A level (all S of one size) is divided by the largest weight of the level before it, so that no weight
-exceeds K.
+that have no subset. A level (all S of one size) is divided by the largest weight of the level before it; no weight
+exceeds K then.
 """
 
 from typing import NamedTuple

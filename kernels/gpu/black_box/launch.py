@@ -1,4 +1,4 @@
-"""Counts samples of a problem whose score is a Triton function of the user, compiled into the kernel that draws them."""
+"""Launches the count of samples by a score of the user, a Triton function compiled into the kernel that draws them."""
 
 from __future__ import annotations
 

@@ -85,5 +85,8 @@ def histogram_of_changes(
     """Runs on the CPU: the paths around blocked cells leave nothing to share between the threads of a GPU."""
     from emnesy_gpu.kernels.cpu.grid_paths import launch as cpu
 
-    tensors = [tensor.cpu() for tensor in (thresholds, costs, mask, start, goal, weights)]
-    return cpu.histogram_of_changes(*tensors, n_samples, seed, first_row, first_sample).to(mask.device)
+    histogram = cpu.histogram_of_changes(
+        thresholds.cpu(), costs.cpu(), mask.cpu(), start.cpu(), goal.cpu(), weights.cpu(), n_samples, seed, first_row,
+        first_sample,
+    )  # fmt: skip
+    return histogram.to(mask.device)
