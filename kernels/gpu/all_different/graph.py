@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import triton
-import triton.language as tl
 
 from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels.gpu.all_different.graph_kernel import graph_kernel
 from emnesy_gpu.kernels.gpu.common.belief_launches import phase_ends
 from emnesy_gpu.kernels.gpu.common.launch_options import rounded_once
 
@@ -27,35 +26,6 @@ class GraphTables(NamedTuple):
     def tables(self) -> tuple[torch.Tensor, ...]:
         """The tables, in the order of the kernels' arguments."""
         return self.groups, self.incident, self.degree, self.phase_end, self.bounding
-
-
-@triton.jit(do_not_specialize=["n_variables", "n_groups", "width", "n_first"])
-def graph_kernel(
-    groups_ptr, incident_ptr, degree_ptr, bounding_ptr, n_variables, n_groups, width, n_first, EDGES: tl.constexpr,
-    VARIABLES: tl.constexpr,
-):  # fmt: skip
-    """Where each variable stands in the groups; and the first of the n_first groups that are disjoint.
-
-    Grid (n_variables + 1,): a variable each, and the disjoint groups. groups [G, W]; incident [N, G], degree [N],
-    bounding [G] (1: taken for the bound of p(valid)).
-    """
-    variable = tl.program_id(0)
-    edge = tl.arange(0, EDGES)
-    if variable < n_variables:
-        here = tl.load(groups_ptr + edge, mask=edge < n_groups * width, other=-1) == variable
-        rank = tl.cumsum(here.to(tl.int32), 0)
-        tl.store(incident_ptr + variable * n_groups + rank - 1, edge, mask=here)
-        tl.store(degree_ptr + variable, tl.max(rank, 0))
-    else:
-        every = tl.arange(0, VARIABLES)
-        taken = every < 0
-        for g in range(n_first):
-            members = every < 0
-            for s in range(width):
-                members |= every == tl.load(groups_ptr + g * width + s)
-            overlaps = tl.max((taken & members).to(tl.int32), 0)
-            taken |= members & (overlaps == 0)
-            tl.store(bounding_ptr + g, 1 - overlaps)
 
 
 def graph_of(groups: torch.Tensor, phases: list[int], n_variables: int) -> GraphTables:
