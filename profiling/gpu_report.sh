@@ -45,7 +45,7 @@ step benchmarks "$PYTHON" -m pytest tests/test_bench_*.py --benchmark-only -m cu
 junit=()
 step roofline "$PYTHON" -m profiling.roofline \
     --json "$out/roofline.json" --markdown "$out/roofline.md" --plot "$out/roofline.png"
-step roofline-kernels "$PYTHON" -m profiling.roofline --stems \
+step roofline-kernels "$PYTHON" -m tests.kernel_roofline \
     --json "$out/roofline-kernels.json" --markdown "$out/roofline-kernels.md"
 step memory "$PYTHON" -m profiling.memory --json "$out/memory.json" --markdown "$out/memory.md"
 OUT="$out/nsys-op" step nsys-op profiling/nsys.sh posterior --digits 15 --batch 1024

@@ -1,10 +1,8 @@
 """A modelled roofline of the kernels, from the counters of the GPU simulator: no GPU is needed or used.
 
     python -m profiling.roofline --digits 4 15 100 --json roofline.json --markdown roofline.md --plot roofline.png
-    python -m profiling.roofline --stems all_different enumeration
 
-The first is addition of any length, the second every launch of these stems in tests/kernel_registry that is not slow;
-of all stems where none is named.
+It models addition of any length; tests/kernel_roofline.py does the same for every launch of the GPU tests.
 
 The kernels are compiled for each GPU and their PTX runs in profiling/gpu_simulator, which counts what every warp does.
 Bytes and instructions per instance are then set against the fewest bytes that the op must move and against the peak
@@ -28,7 +26,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -130,8 +128,25 @@ def simulate(op: str, n_digits: int, arch: int, batch: int | None = None) -> Cou
     return count(op, unit, arch, least, batch, [launch.counters for launch in gpu.launches])
 
 
-def simulate_entry(entry: Any, arch: int) -> Counts:
-    """Run one launch of the kernel registry in the simulator, and count. Few rows leave blocks half empty."""
+class Launch(Protocol):
+    """A launch function of one back end or another, and arguments to call it with."""
+
+    unit: str
+    """What one row is."""
+
+    @property
+    def rows(self) -> int:
+        """The batch size."""
+
+    def draw(self) -> tuple[Any, ...]:
+        """The arguments."""
+
+    def run(self, package: str, arguments: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
+        """The results of the launch function of emnesy_gpu.<package>."""
+
+
+def simulate_launch(entry: Launch, arch: int) -> Counts:
+    """Run one launch in the simulator, and count. Few rows leave blocks half empty."""
     from profiling.gpu_simulator import Options, simulated_triton
 
     arguments = entry.draw()
@@ -139,15 +154,6 @@ def simulate_entry(entry: Any, arch: int) -> Counts:
         outputs = entry.run("kernels.gpu", arguments)
     least = sum(value.nbytes for value in (*arguments, *outputs) if isinstance(value, torch.Tensor))
     return count(str(entry), entry.unit, arch, least, entry.rows, [launch.counters for launch in gpu.launches])
-
-
-def entries_of(stems: Sequence[str]) -> list[Any]:
-    from tests.kernel_registry import ENTRIES
-
-    entries = [entry for entry in ENTRIES if entry.stem in (stems or {entry.stem}) and not entry.slow]
-    if not entries:
-        raise SystemExit(f"no launches of {stems}; stems: {sorted({entry.stem for entry in ENTRIES})}")
-    return entries
 
 
 def count(op: str, unit: str, arch: int, least_bytes: int, batch: int, launches: Sequence[Any]) -> Counts:
@@ -222,22 +228,17 @@ def write_plot(path: Path, points: Sequence[tuple[Counts, peaks.Gpu]]) -> None:
     pyplot.close(figure)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="roofline", description=__doc__.partition("\n")[0])
-    parser.add_argument("--digits", type=int, nargs="+", default=[4, 15, 100])
-    parser.add_argument("--op", nargs="+", choices=OPS, default=["posterior"])
-    parser.add_argument("--stems", nargs="*", metavar="STEM", help="launches of the kernel registry instead")
+def argument_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """A parser of the options that every model has: the GPUs, and the files to write."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("--gpu", nargs="+", choices=list(peaks.GPUS), default=list(peaks.GPUS))
-    parser.add_argument("--batch", type=int, help="instances to simulate (default: enough to fill some blocks)")
     for name in ("json", "markdown", "plot"):
         parser.add_argument(f"--{name}", type=Path, metavar="FILE")
-    options = parser.parse_args(arguments)
-    gpus = [peaks.GPUS[name] for name in options.gpu]
-    if options.stems is not None:
-        points = [(simulate_entry(entry, gpu.arch), gpu) for entry in entries_of(options.stems) for gpu in gpus]
-    else:
-        cases = [(op, n, gpu) for op in options.op for n in options.digits for gpu in gpus]
-        points = [(simulate(op, n, gpu.arch, options.batch), gpu) for op, n, gpu in cases]
+    return parser
+
+
+def publish(points: Sequence[tuple[Counts, peaks.Gpu]], options: argparse.Namespace) -> None:
+    """Print the report, and write the files that the options name."""
     lines = [model(counts, gpu) for counts, gpu in points]
     print(report(lines))
     if options.json:
@@ -247,6 +248,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.markdown.write_text(report(lines))
     if options.plot:
         write_plot(options.plot, points)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argument_parser("roofline", __doc__.partition("\n")[0])
+    parser.add_argument("--digits", type=int, nargs="+", default=[4, 15, 100])
+    parser.add_argument("--op", nargs="+", choices=OPS, default=["posterior"])
+    parser.add_argument("--batch", type=int, help="instances to simulate (default: enough to fill some blocks)")
+    options = parser.parse_args(arguments)
+    cases = [(op, n, peaks.GPUS[name]) for op in options.op for n in options.digits for name in options.gpu]
+    publish([(simulate(op, n, gpu.arch, options.batch), gpu) for op, n, gpu in cases], options)
     return 0
 
 

@@ -48,7 +48,7 @@ def count(entry: Any) -> dict[str, dict[str, Any]]:
     from profiling import peaks, roofline
 
     gpu = peaks.GPUS[MODELLED_GPU]
-    counts = roofline.simulate_entry(entry, gpu.arch)
+    counts = roofline.simulate_launch(entry, gpu.arch)
     limits = roofline.bounds(counts, gpu)
     limit = max(limits, key=limits.__getitem__)
     figures = ("thread_instructions", "requested_sectors", "unique_sectors")

@@ -332,15 +332,17 @@ def test_addition_is_near_the_least_traffic_and_near_the_memory_bound(n_digits: 
 
 def test_launches_of_the_registry_have_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("triton")
+    from tests import kernel_roofline
+
     (entry,) = [
-        e for e in roofline.entries_of(["carry_chain"]) if str(e).endswith("map_assignment n=4 base=5 addends=2")
+        e for e in kernel_roofline.entries_of(["carry_chain"]) if str(e).endswith("map_assignment n=4 base=5 addends=2")
     ]
-    found = roofline.simulate_entry(entry, 80)
+    found = roofline.simulate_launch(entry, 80)
     assert found.least_bytes <= found.unique_bytes
     line = roofline.model(found, peaks.GPUS["A100"])
     assert (line["label"], line["op"], line["unit"]) == ("modelled", str(entry), "one row")
     with pytest.raises(SystemExit, match=r"stems: .*carry_chain"):
-        roofline.main(["--stems", "no_such_stem"])
+        kernel_roofline.main(["no_such_stem"])
 
 
 JUNIT = "<testsuites><testsuite>{}</testsuite></testsuites>"
