@@ -9,17 +9,15 @@ import torch
 
 from tests.boards import filled_board, soft_logits
 from tests.graphs import sudoku_groups
-from tests.kernel_registry.entry import Entry
+from tests.kernel_registry.entry import SUFFIXES, Entry, tolerance_of
 
 _IRREGULAR = [[0, 1, 2], [3, 4, -1], [0, 3, 5], [5, 6, -1], [0, 6, 4]]
-_NAMES = {torch.float32: "", torch.float64: " float64", torch.bfloat16: " bfloat16"}
 
 
 def _entry(name: str, draw: Any, dtype: torch.dtype = torch.float32, maximise: bool = False, **options: Any) -> Entry:
-    tolerance = {"atol": 1e-12, "rtol": 1e-12} if dtype == torch.float64 else {}
-    case = f"{name}{' max' * maximise}{_NAMES[dtype]}"
+    case = f"{name}{' max' if maximise else ''}{SUFFIXES[dtype]}"
     drawn = partial(draw, dtype=dtype, maximise=maximise)
-    return Entry("all_different", "belief_propagation", case, drawn, **{**tolerance, **options})
+    return Entry("all_different", "belief_propagation", case, drawn, **{**tolerance_of(dtype), **options})
 
 
 def irregular(n_values: int, scale: float, dtype: torch.dtype, maximise: bool) -> tuple[Any, ...]:

@@ -8,16 +8,16 @@ from typing import Any
 import torch
 
 from tests.cases import Case
-from tests.kernel_registry.entry import Entry
+from tests.kernel_registry.entry import SUFFIXES, Entry, tolerance_of
 
 _MORE = {"posterior": (), "em_gradient": (0.5,), "map_assignment": (), "sample": (2, 7, 0)}
-_NAMES = {torch.float32: "", torch.float64: " float64", torch.bfloat16: " bfloat16"}
 
 
 def _entry(function: str, case: Case, dtype: torch.dtype = torch.float32, **options: Any) -> Entry:
-    name = f"n={case.n_digits} base={case.base} addends={case.n_addends}{_NAMES[dtype]}"
-    tolerance = {"atol": 1e-12, "rtol": 1e-12} if dtype == torch.float64 else {}
-    return Entry("carry_chain", function, name, partial(_draw, function, case, dtype), **{**tolerance, **options})
+    name = f"n={case.n_digits} base={case.base} addends={case.n_addends}{SUFFIXES[dtype]}"
+    return Entry(
+        "carry_chain", function, name, partial(_draw, function, case, dtype), **{**tolerance_of(dtype), **options}
+    )
 
 
 def _draw(function: str, case: Case, dtype: torch.dtype) -> tuple[Any, ...]:

@@ -9,6 +9,14 @@ from typing import Any
 
 import torch
 
+SUFFIXES = {torch.float32: "", torch.float64: " float64", torch.bfloat16: " bfloat16"}
+"""What the name of a case says about the type of its logits."""
+
+
+def tolerance_of(dtype: torch.dtype) -> dict[str, Any]:
+    """Options of an Entry whose logits have this type."""
+    return {"atol": 1e-12, "rtol": 1e-12} if dtype == torch.float64 else {}
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -8,18 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.kernel_registry.entry import Entry
+from tests.kernel_registry.entry import SUFFIXES, Entry, tolerance_of
 from tests.lists_of_assignments import grids, random_list
 
 _MORE: dict[str, tuple[int, ...]] = {"posterior": (), "map_assignment": (), "sample": (2, 7, 0)}
 _LISTS = {"4 x 4 Sudoku": (partial(grids), 4), "of 600": (partial(random_list, 600, 6, 5), 5)}
-_NAMES = {torch.float32: "", torch.float64: " float64", torch.bfloat16: " bfloat16"}
 
 
 def _entry(function: str, name: str, batch: int, dtype: torch.dtype = torch.float32, **options: Any) -> Entry:
-    tolerance = {"atol": 1e-12, "rtol": 1e-12} if dtype == torch.float64 else {}
     draw = partial(_draw, function, name, batch, dtype)
-    return Entry("enumeration", function, f"{name}{_NAMES[dtype]}", draw, **{**tolerance, **options})
+    return Entry("enumeration", function, f"{name}{SUFFIXES[dtype]}", draw, **{**tolerance_of(dtype), **options})
 
 
 def _draw(function: str, name: str, batch: int, dtype: torch.dtype) -> tuple[Tensor | int, ...]:

@@ -8,20 +8,18 @@ from typing import Any
 import torch
 
 from tests.graphs import adjacency, greedy_phases, sudoku_pairs
-from tests.kernel_registry.entry import Entry
+from tests.kernel_registry.entry import SUFFIXES, Entry, tolerance_of
 
 _PAIRS = [(0, 1), (1, 2), (2, 0), (2, 3), (4, 5)]
-_NAMES = {torch.float32: "", torch.float64: " float64", torch.bfloat16: " bfloat16"}
 
 
 def _entry(
     name: str, pairs: list[tuple[int, int]], n: int, k: int, scale: float = 1.0, dtype: torch.dtype = torch.float32,
     flooding: bool = False, maximise: bool = False, **options: Any,
 ) -> Entry:  # fmt: skip
-    tolerance = {"atol": 1e-12, "rtol": 1e-12} if dtype == torch.float64 else {}
-    case = f"{name} K={k}{' flooding' * flooding}{' max' * maximise}{_NAMES[dtype]}"
+    case = f"{name} K={k}{' flooding' if flooding else ''}{' max' if maximise else ''}{SUFFIXES[dtype]}"
     drawn = partial(_draw, pairs, n, k, scale, dtype, flooding, maximise)
-    return Entry("not_equal", "belief_propagation", case, drawn, **{**tolerance, **options})
+    return Entry("not_equal", "belief_propagation", case, drawn, **{**tolerance_of(dtype), **options})
 
 
 def _draw(
