@@ -64,14 +64,14 @@ def _forward(samples, stash_ptr, OPTIONS: tl.constexpr):
     Returns the last message [1, SUMS], its scale and the status [1, 1].
     """
     alpha = tl.where(samples.partial_sum == 0, 0.0, ZERO).to(tl.float64)
-    one = tl.zeros((1, 1), tl.int32)
-    scale = one.to(tl.float64)
-    code = one
+    always = tl.full((1, 1), True, tl.int1)
+    scale = tl.zeros((1, 1), tl.float64)
+    code = tl.full((1, 1), POSSIBLE, tl.int32)
     for back in range(samples.n_digits):
         i = samples.n_digits - 1 - back
         for c in tl.static_range(OPTIONS.ADDENDS):
             tl.store(stash_ptr + c * samples.n_digits + i, entry(alpha, c).to(tl.int64, bitcast=True))
-        digit, digit_code = checked_digit(samples.label + i, one == 0, samples.base)
+        digit, digit_code = checked_digit(samples.label + i, always, samples.base)
         tables, highs, totals = _suffix_tables(samples.logits + i * samples.base, samples, OPTIONS)
         code = tl.maximum(code, tl.maximum(digit_code, tl.where(totals == totals, POSSIBLE, INVALID_LOGITS)))
         after = _next_message(alpha, tables[0], digit, samples, OPTIONS)
@@ -179,17 +179,17 @@ def sample_kernel(
     Grid (batch,). logits [batch, ADDENDS, n_digits, base], digits int64 [n_samples, batch, ADDENDS, n_digits].
     """
     OPTIONS: tl.constexpr = Options(ADDENDS, SUMS, WIDTH, tl.float64)
-    one = tl.zeros((1, 1), tl.int32)
-    row = tl.program_id(0).to(tl.int64) + one
+    always = tl.full((1, 1), True, tl.int1)
+    row = tl.program_id(0).to(tl.int64) + tl.zeros((1, 1), tl.int32)
     logits_ptr += row * (ADDENDS * n_digits * base)
     digits_ptr += row * (ADDENDS * n_digits)
     label_ptr += row * (N_EXTRA + n_digits)
     step = n_digits * base
 
-    top, code = top_carry(label_ptr, one == 0, N_EXTRA, base)
+    top, code = top_carry(label_ptr, always, N_EXTRA, base)
     partial_sum = tl.arange(0, SUMS)[None, :]
     value = tl.arange(0, WIDTH)[None, :]
-    samples = Samples(logits_ptr, label_ptr + N_EXTRA, one == 0, n_digits, base, step, partial_sum, value)
+    samples = Samples(logits_ptr, label_ptr + N_EXTRA, always, n_digits, base, step, partial_sum, value)
     last, scale, chain_code = _forward(samples, digits_ptr, OPTIONS)
     code = tl.maximum(code, chain_code)
     possible = (entry(last, top) + scale > LEAST_LOG2) & (top < ADDENDS) & (code != INVALID_LABEL)
