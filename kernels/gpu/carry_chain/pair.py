@@ -4,6 +4,8 @@ A chain longer than one tile takes two launches: pair_chunk_kernel multiplies th
 then finds its messages from the products of the other chunks. The logits are read twice.
 """
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 
@@ -19,15 +21,23 @@ from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL
 CHUNK_VALUES = tl.constexpr(6)
 
 
+class Options(NamedTuple):
+    """Types and sizes known at compile time."""
+
+    COMPUTE: tl.constexpr
+    BASE: tl.constexpr
+    N_EXTRA: tl.constexpr  # leading digits of the label
+
+
 @triton.jit
-def _read_tile(logits_ptr, label_ptr, sample, present, index, n_digits, COMPUTE: tl.constexpr, BASE: tl.constexpr,
-               N_EXTRA: tl.constexpr):  # fmt: skip
+def _read_tile(logits_ptr, label_ptr, sample, present, index, n_digits, OPTIONS: tl.constexpr):
     """Positions index [1, P] (most significant is 0, negative ones are padding) of samples [S, 1]: tensors [S, P]."""
+    BASE: tl.constexpr = OPTIONS.BASE
     active = present & (index >= 0)
     offset = (sample * 2 * n_digits + index) * BASE
-    label = tl.load(label_ptr + sample * (N_EXTRA + n_digits) + N_EXTRA + index, mask=active, other=0)
-    logits = load_symbols(logits_ptr + offset, active, COMPUTE, BASE)
-    logits = logits + load_symbols(logits_ptr + n_digits * BASE + offset, active, COMPUTE, BASE)
+    label = tl.load(label_ptr + sample * (OPTIONS.N_EXTRA + n_digits) + OPTIONS.N_EXTRA + index, mask=active, other=0)
+    logits = load_symbols(logits_ptr + offset, active, OPTIONS.COMPUTE, BASE)
+    logits = logits + load_symbols(logits_ptr + n_digits * BASE + offset, active, OPTIONS.COMPUTE, BASE)
     return active, offset, read_position(active, label, logits)
 
 
@@ -71,14 +81,20 @@ def pair_chunk_kernel(
     Grid (batch, n_chunks), chunk 0 least significant. chunks [batch, n_chunks, CHUNK_VALUES].
     """
     COMPUTE: tl.constexpr = chunks_ptr.dtype.element_ty
+    OPTIONS: tl.constexpr = Options(COMPUTE, BASE, N_EXTRA)
     row = tl.program_id(0).to(tl.int64)
     chunk = tl.program_id(1)
     sample = tl.zeros((1, 1), tl.int32)
     index = n_digits - 1 - chunk * (LANES * RUN) - tl.arange(0, LANES * RUN)[None, :]
     active, offset, position = _read_tile(
-        logits_ptr + row * (2 * n_digits * BASE), label_ptr + row * (N_EXTRA + n_digits), sample, sample == 0, index,
-        n_digits, COMPUTE, BASE, N_EXTRA,
-    )  # fmt: skip
+        logits_ptr + row * (2 * n_digits * BASE),
+        label_ptr + row * (N_EXTRA + n_digits),
+        sample,
+        sample == 0,
+        index,
+        n_digits,
+        OPTIONS,
+    )
     m00, m01, m10, m11, scale = chain_product(position.matrix, LANES, RUN)
     scale += tl.sum(position.scale, 1, keep_dims=True)
     first = tl.arange(0, LANES)[None, :] == 0
@@ -104,6 +120,7 @@ def pair_kernel(
     logits and out [batch, 2, n_digits, BASE], label [batch, N_EXTRA + n_digits], chunks as pair_chunk_kernel left them.
     """
     COMPUTE: tl.constexpr = evidence_ptr.dtype.element_ty
+    OPTIONS: tl.constexpr = Options(COMPUTE, BASE, N_EXTRA)
     first = tl.program_id(0).to(tl.int64) * SAMPLES
     label_ptr += first * (N_EXTRA + n_digits)
     sample = tl.arange(0, SAMPLES)[:, None]
@@ -111,8 +128,8 @@ def pair_kernel(
     chunk = tl.program_id(1)
     index = n_digits - 1 - chunk * (LANES * RUN) - tl.arange(0, LANES * RUN)[None, :]
     active, offset, position = _read_tile(
-        logits_ptr + first * (2 * n_digits * BASE), label_ptr, sample, present, index, n_digits, COMPUTE, BASE, N_EXTRA,
-    )  # fmt: skip
+        logits_ptr + first * (2 * n_digits * BASE), label_ptr, sample, present, index, n_digits, OPTIONS
+    )
 
     top, code = top_carry(label_ptr + sample * (N_EXTRA + n_digits), present, N_EXTRA, BASE)
     start0 = tl.zeros((SAMPLES, 1), COMPUTE)

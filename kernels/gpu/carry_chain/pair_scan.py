@@ -42,7 +42,7 @@ def _collect(tiles, FIRST: tl.constexpr, STEP: tl.constexpr, COUNT: tl.constexpr
 
 @triton.jit
 def _multiply_run(entries):
-    """The normalised product of matrices (m00, m01, m10, m11) given one after another."""
+    """The normalised product of matrices (m00, m01, m10, m11) [S, L] given one after another, and its scale."""
     m00, m01, m10, m11, scale = normalise(entries[0], entries[1], entries[2], entries[3], 0.0)
     for e in tl.static_range(4, len(entries), 4):
         m00, m01, m10, m11, scale = compose(

@@ -4,6 +4,8 @@ Tables and messages are log2 and relative to their largest logits; a lane draws 
 words.
 """
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 
@@ -90,7 +92,7 @@ def _at(table, index):
 
 @triton.jit
 def _draw_carry(alpha, table, total, uniform, ADDENDS: tl.constexpr):
-    """A carry-in for every lane, ascending; alpha: ADDENDS scalars [1, 1], table: f_1."""
+    """A carry-in for every lane [1, LANES], ascending; alpha: ADDENDS scalars [1, 1], table [1, SUMS]: f_1."""
     best = tl.full(total.shape, ZERO, tl.float64)
     for c in tl.static_range(ADDENDS):
         best = tl.maximum(best, alpha[c] + _at(table, total - c))
@@ -119,7 +121,7 @@ def _digit_term(pointers, high, table, conditioned, remainder, v):
 
 @triton.jit
 def _draw_digit(pointers, high, table, conditioned, remainder, uniform, base):
-    """A digit for every lane, ascending; conditioned on the later digits (table f_{j+1}) adding up to the remainder."""
+    """A digit for every lane [1, LANES], ascending; if conditioned, f_{j+1} of the rest is left to the later ones."""
     best = tl.full(remainder.shape, ZERO, tl.float64)
     for v in range(base):
         best = tl.maximum(best, _digit_term(pointers, high, table, conditioned, remainder, v))
@@ -137,9 +139,18 @@ def _draw_digit(pointers, high, table, conditioned, remainder, uniform, base):
     return tl.minimum(below, last)
 
 
+class Lanes(NamedTuple):
+    """A tile of samples, one in each lane."""
+
+    out: object  # pointers [1, LANES] to int64 [ADDENDS, n_digits]
+    stored: object  # bool [1, LANES]: false past the last sample
+    conditioned: object  # whether the label is possible
+
+
 @triton.jit
-def _draw_position(samples, i, stash_ptr, out_ptr, carry, conditioned, u, stored, OPTIONS: tl.constexpr):
-    """Draws position i of the samples in the lanes [1, LANES], and stores where `stored`; returns the carry into it."""
+def _draw_position(samples, lanes, stash_ptr, i, carry, u, OPTIONS: tl.constexpr):
+    """Draws and stores position i; the carry [1, LANES] out of it becomes the one into it. u: uniform numbers."""
+    conditioned = lanes.conditioned
     base = samples.base
     n_digits = samples.n_digits
     tables, highs, totals = _suffix_tables(samples.logits + i * base, samples, OPTIONS)
@@ -164,7 +175,7 @@ def _draw_position(samples, i, stash_ptr, out_ptr, carry, conditioned, u, stored
             drawn = _draw_digit(pointers, highs[j], tables[0], conditioned, remainder, u[j], n_values)
             chosen = tl.where(conditioned, remainder, drawn)
         remainder -= chosen
-        tl.store(out_ptr + j * n_digits + i, chosen.to(tl.int64), mask=stored)
+        tl.store(lanes.out + j * n_digits + i, chosen.to(tl.int64), mask=lanes.stored)
     return carry
 
 
@@ -204,4 +215,5 @@ def sample_kernel(
         carry = tl.zeros((1, LANES), tl.int32) + top
         for i in range(n_digits):
             u = uniforms_float64(Counter(seed, t, first_row.to(tl.int64) + row), i)
-            carry = _draw_position(samples, i, digits_ptr, out_ptr, carry, conditioned, u, t < n_samples, OPTIONS)
+            lanes = Lanes(out_ptr, t < n_samples, conditioned)
+            carry = _draw_position(samples, lanes, digits_ptr, i, carry, u, OPTIONS)

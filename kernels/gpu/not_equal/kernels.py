@@ -69,20 +69,25 @@ class Workspace(NamedTuple):
 
 
 @triton.jit
-def _message(graph, workspace, variable, s, sweep, updated, value, K: tl.constexpr, LOG: tl.constexpr):
-    """From the neighbour in slot s, ones where there is none; variables before `updated` in order are a sweep ahead."""
+def _message(graph, workspace, variable, s, sweep, updated, OPTIONS: tl.constexpr):
+    """Messages [TILE, PADDED] from the neighbours in slot s of variables [TILE, 1], ones where there is none.
+
+    Variables before `updated` in order are a sweep ahead. Also returns the neighbours [TILE, 1], -1 for none.
+    """
+    K: tl.constexpr = OPTIONS.K
+    value = tl.arange(0, OPTIONS.PADDED)[None, :]
     slot = variable * graph.degree + s
     neighbour = tl.load(graph.neighbours + slot, mask=variable >= 0, other=-1)
     real = neighbour >= 0
     place = tl.load(graph.position + neighbour, mask=real, other=0)
     turn = (sweep + tl.where(place < updated, 1, 0)) & 1
     pointers = workspace.messages + (turn * graph.n_variables * graph.degree + slot) * K + value
-    return tl.load(pointers, mask=real & (value < K), other=one(LOG)), neighbour
+    return tl.load(pointers, mask=real & (value < K), other=one(OPTIONS.LOG)), neighbour
 
 
 @triton.jit
 def _product(graph, workspace, variable, sweep, updated, OPTIONS: tl.constexpr):
-    """The prior times all messages [TILE, PADDED]; leaves what comes after each slot in `after`."""
+    """The prior times all messages to variables [TILE, 1], [TILE, PADDED]; stores what comes after each slot."""
     K: tl.constexpr = OPTIONS.K
     PADDED: tl.constexpr = OPTIONS.PADDED
     TILE: tl.constexpr = OPTIONS.TILE
@@ -94,7 +99,7 @@ def _product(graph, workspace, variable, sweep, updated, OPTIONS: tl.constexpr):
     for back in range(graph.degree):
         s = graph.degree - 1 - back
         tl.store(workspace.after + s * (TILE * PADDED) + entry, product)
-        message, neighbour = _message(graph, workspace, variable, s, sweep, updated, value, K, LOG)
+        message, neighbour = _message(graph, workspace, variable, s, sweep, updated, OPTIONS)
         product = times(product, message, LOG)
     tl.debug_barrier()
     return product
@@ -102,7 +107,10 @@ def _product(graph, workspace, variable, sweep, updated, OPTIONS: tl.constexpr):
 
 @triton.jit
 def _cavity(workspace, before, s, neighbour, OPTIONS: tl.constexpr):
-    """q towards the neighbour in slot s, and whether it is lost; call it with the message products before s."""
+    """q [TILE, PADDED] towards the neighbours [TILE, 1] in slot s, and whether one is lost, 0 or 1.
+
+    before: the products of the messages from the slots before s.
+    """
     K: tl.constexpr = OPTIONS.K
     PADDED: tl.constexpr = OPTIONS.PADDED
     TILE: tl.constexpr = OPTIONS.TILE
@@ -130,7 +138,7 @@ def _update(graph, workspace, first, end, sweep, updated, damping, OPTIONS: tl.c
     change = tl.zeros((), workspace.prior.dtype.element_ty)
     failed = 0
     for s in range(graph.degree):
-        message, neighbour = _message(graph, workspace, variable, s, sweep, updated, value, K, LOG)
+        message, neighbour = _message(graph, workspace, variable, s, sweep, updated, OPTIONS)
         q, lost_cavity = _cavity(workspace, before, s, neighbour, OPTIONS)
         before = times(before, message, LOG)
         new = tl.where(value < K, complement(q, LOG, OPTIONS.MAX), zero(LOG))
@@ -176,7 +184,7 @@ def _variable_terms(graph, workspace, marginals_ptr, sweep, as_prior, OPTIONS: t
         tl.store(marginals_ptr + variable * K + value, probability(belief, LOG), mask=inside)
         before = tl.zeros((TILE, PADDED), workspace.prior.dtype.element_ty) + one(LOG)
         for s in range(graph.degree):
-            message, neighbour = _message(graph, workspace, variable, s, sweep, 0, value, K, LOG)
+            message, neighbour = _message(graph, workspace, variable, s, sweep, 0, OPTIONS)
             q, lost_cavity = _cavity(workspace, before, s, neighbour, OPTIONS)
             before = times(before, message, LOG)
             pairs = total(tl.where(value < K, times(q, message, LOG), zero(LOG)), 1, LOG, False)
