@@ -12,7 +12,7 @@ are thus better than hardware. Atomics take turns in lane order. Tensor-memory a
 clusters, named barriers and device function calls are refused by the decoder.
 """
 
-from profiling.gpu_simulator.device import SimulatedGpu, simulated_gpu, simulated_triton
+from profiling.gpu_simulator.device import SimulatedGpu
 from profiling.gpu_simulator.errors import (
     BarrierDeadlock,
     DataRace,
@@ -26,6 +26,7 @@ from profiling.gpu_simulator.errors import (
     UnsupportedPtx,
 )
 from profiling.gpu_simulator.launch import LaunchRecord, Options, launch
+from profiling.gpu_simulator.session import simulated_gpu, simulated_triton
 
 __all__ = [
     "BarrierDeadlock",

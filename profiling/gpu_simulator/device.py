@@ -1,8 +1,4 @@
-"""The simulated GPU as a device for Triton kernels on CPU tensors.
-
-    with simulated_gpu(arch=80) as gpu:
-        softmax_kernel[(8,)](x, y, n, BLOCK=1024)
-    gpu.launches[0].counters.summary()
+"""The simulated GPU as a device that runs decoded programs on CPU tensors.
 
 A launch that fails a check raises and leaves the tensors as they were; one that fails for races is recorded too.
 """
@@ -11,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,11 +15,10 @@ import numpy as np
 import torch
 
 from profiling.gpu_simulator.decoder import Program
-from profiling.gpu_simulator.errors import SimulationError, UnsupportedPtx
+from profiling.gpu_simulator.errors import SimulationError
 from profiling.gpu_simulator.launch import DEFAULT_OPTIONS, LaunchRecord, Options, Scalar, run_program
 from profiling.gpu_simulator.memory import GlobalMemory
 
-SUPPORTED_TRITON = ((3, 6), (3, 9))
 GRID_LIMITS = (2**31 - 1, 65535, 65535)
 
 
@@ -131,36 +125,10 @@ def active_gpu() -> SimulatedGpu:
 
 
 @contextlib.contextmanager
-def simulated_triton(arch: int = 80, options: Options = DEFAULT_OPTIONS) -> Iterator[SimulatedGpu]:
-    """Make the simulator Triton's active driver; the previous driver and compiler settings come back afterwards.
-
-    Compiled kernels go to a cache directory of their own: their "binary" is PTX.
-    """
-    import triton
-    from triton import knobs
-
-    from profiling.gpu_simulator.triton_driver import SimulatorDriver, active_driver, ptx_as_binary
-
-    version = tuple(int(part) for part in triton.__version__.split(".")[:2])
-    if not SUPPORTED_TRITON[0] <= version <= SUPPORTED_TRITON[1]:
-        raise UnsupportedPtx(f"Triton {triton.__version__}; the simulated driver takes 3.6 to 3.9")
-    if knobs.runtime.interpret:
-        raise RuntimeError("kernels of this process run in Triton's interpreter (TRITON_INTERPRET is set)")
-    gpu = SimulatedGpu(arch, options)
-    with knobs.runtime.scope(), knobs.cache.scope(), active_driver(SimulatorDriver(arch)):
-        knobs.runtime.add_stages_inspection_hook = ptx_as_binary
-        knobs.cache.dir = os.path.join(knobs.cache.dir, "simulator")
-        _active.append(gpu)
-        try:
-            yield gpu
-        finally:
-            _active.pop()
-
-
-@contextlib.contextmanager
-def simulated_gpu(arch: int = 80, options: Options = DEFAULT_OPTIONS) -> Iterator[SimulatedGpu]:
-    """`simulated_triton`, and every emnesy_gpu op takes its Triton kernel whatever the device of its tensors."""
-    import emnesy_gpu
-
-    with simulated_triton(arch, options) as gpu, emnesy_gpu.backend("triton"):
+def activated(gpu: SimulatedGpu) -> Iterator[SimulatedGpu]:
+    """Make this the active GPU."""
+    _active.append(gpu)
+    try:
         yield gpu
+    finally:
+        _active.pop()
