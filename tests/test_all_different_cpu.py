@@ -13,19 +13,10 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.all_different import belief_propagation
 from emnesy_gpu.kernels.cpu.all_different import linear as all_different_linear
-from emnesy_gpu.kernels.cpu.all_different.graph import (
-    IMPOSSIBLE,
-    INVALID_LABEL,
-    INVALID_LOGITS,
-    NEGLIGIBLE,
-    POSSIBLE,
-    RECOMPUTE,
-    Options,
-    Rows,
-    build_graph,
-)
+from emnesy_gpu.kernels.cpu.all_different.graph import NEGLIGIBLE, RECOMPUTE, Options, Rows, build_graph
 from emnesy_gpu.kernels.cpu.common import parallel
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
+from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 NEG_INF = float("-inf")
 

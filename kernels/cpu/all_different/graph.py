@@ -9,7 +9,6 @@ import numpy as np
 
 from emnesy_gpu.kernels.cpu.all_different.blocks import LOW
 
-POSSIBLE, IMPOSSIBLE, INVALID_LOGITS, INVALID_LABEL = range(4)
 # The status of a row that is left to another arithmetic.
 RECOMPUTE = 255
 # Rows with label 0 and a log probability of validity below this are done: float32 cannot tell 1 - Z from 1.

@@ -16,17 +16,7 @@ import math
 import numpy as np
 
 from emnesy_gpu.kernels.cpu.all_different.blocks import MaxProduct, SumProduct
-from emnesy_gpu.kernels.cpu.all_different.graph import (
-    INVALID_LABEL,
-    INVALID_LOGITS,
-    POSSIBLE,
-    RECOMPUTE,
-    Graph,
-    Options,
-    Rows,
-    layout,
-    log_free,
-)
+from emnesy_gpu.kernels.cpu.all_different.graph import RECOMPUTE, Graph, Options, Rows, layout, log_free
 from emnesy_gpu.kernels.cpu.all_different.rows import (
     any_lane,
     free_placements,
@@ -49,6 +39,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     store,
     where_less,
 )
+from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 LOG_2 = math.log(2.0)
 # Products of messages above this go to the other arithmetic, long before they overflow.

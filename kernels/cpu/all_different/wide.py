@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.all_different.graph import IMPOSSIBLE, POSSIBLE, Graph, Options, Rows, layout, log_free
+from emnesy_gpu.kernels.cpu.all_different.graph import Graph, Options, Rows, layout, log_free
 from emnesy_gpu.kernels.cpu.all_different.rows import (
     any_lane,
     free_placements,
@@ -35,6 +35,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     store,
     where_less,
 )
+from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 # The exponent of zero: far below that of any product of probabilities, yet finite: differences stay numbers.
 ZERO_EXPONENT = -(2.0**60)

@@ -12,7 +12,7 @@ import math
 from functools import cache
 from typing import NamedTuple
 
-from emnesy_gpu.kernels.cpu.carry_chain.rows import POSSIBLE, carry_out
+from emnesy_gpu.kernels.cpu.carry_chain.rows import carry_out
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import (
     FLOAT32_LANES,
@@ -30,6 +30,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     where_less,
 )
 from emnesy_gpu.kernels.cpu.common.transpose import TILE, prefetch_columns, read_columns, write_columns
+from emnesy_gpu.kernels.status import POSSIBLE
 
 RECOMPUTE = 255
 

@@ -11,8 +11,9 @@ import math
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.carry_chain.rows import IMPOSSIBLE, POSSIBLE, carry_out, row_status
+from emnesy_gpu.kernels.cpu.carry_chain.rows import carry_out, row_status
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 
 @lane_function

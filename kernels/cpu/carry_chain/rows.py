@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
-
-POSSIBLE, IMPOSSIBLE, INVALID_LOGITS, INVALID_LABEL = range(4)
+from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 
 @lane_function

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.carry_chain.rows import IMPOSSIBLE, POSSIBLE, carry_out, row_status
+from emnesy_gpu.kernels.cpu.carry_chain.rows import carry_out, row_status
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import (
     FLOAT64_LANES,
@@ -34,6 +34,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     where_equal,
     where_less,
 )
+from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 # The exponent of zero: far below that of any product of probabilities, yet finite: differences stay numbers.
 ZERO_EXPONENT = -(2.0**60)

@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.carry_chain.rows import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import exp_nonpositive, exponent_of, filled, load, power_of_two, store
+from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 
 @lane_function

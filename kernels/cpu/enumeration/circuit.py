@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.carry_chain.rows import POSSIBLE
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, filled, lane_rows, load, multiply_add, store
 from emnesy_gpu.kernels.cpu.common.symbol_rows import exponentials, read_row, row_status
 from emnesy_gpu.kernels.cpu.enumeration.rows import posterior_row
+from emnesy_gpu.kernels.status import POSSIBLE
 
 LOG_2 = math.log(2.0)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.carry_chain.rows import IMPOSSIBLE, POSSIBLE
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, filled, load, maximum, scratch, store, where_less
 from emnesy_gpu.kernels.cpu.common.symbol_rows import log_softmax, row_status
+from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 
 def run(logits, label, assignments, chosen, log_joint, status) -> None:

@@ -13,7 +13,6 @@ import math
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.carry_chain.rows import POSSIBLE
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import (
     FLOAT32_LANES,
@@ -32,6 +31,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
 )
 from emnesy_gpu.kernels.cpu.common.symbol_rows import exponentials, log_softmax, read_row, row_status, write_prior
 from emnesy_gpu.kernels.cpu.not_equal.graph import RECOMPUTE, Graph
+from emnesy_gpu.kernels.status import POSSIBLE
 
 LOG_2 = math.log(2.0)
 # What the float type loses would have to come back from more than three such products in a row.

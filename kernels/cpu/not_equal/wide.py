@@ -9,10 +9,10 @@ import math
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.carry_chain.rows import IMPOSSIBLE, POSSIBLE
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.symbol_rows import log_softmax, row_status, write_prior
 from emnesy_gpu.kernels.cpu.not_equal.graph import Graph
+from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 
 def run(logits, label, results, graph: Graph, iterations, damping, tolerance, maximise) -> None:
