@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -29,6 +32,29 @@ def test_every_name_has_the_same_code() -> None:
     spaces = [vars(module) for module in (checks, *modules(emnesy_gpu.reference), *modules(emnesy_gpu.kernels.cpu))]
     found = {(name, space[name]) for space in spaces for name in CODES if name in space}
     assert found == set(CODES.items())
+
+
+def defined_by_number(file: Path) -> Iterator[str]:
+    """Names of codes that a file gives a value in which an integer is written out."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Assign):
+            numbers = [part for part in ast.walk(node.value) if isinstance(part, ast.Constant)]
+            if any(isinstance(number.value, int) for number in numbers):
+                names = [part for target in node.targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+                yield from (name.id for name in names if name.id in CODES)
+
+
+def test_kernels_define_every_code_once() -> None:
+    assert status.__file__ is not None
+    files = Path(status.__file__).parent.rglob("*.py")
+    found = {file.name: sorted(names) for file in files if (names := list(defined_by_number(file)))}
+    assert found == {"status.py": sorted(CODES)}
+
+
+def test_a_second_definition_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "copy.py"
+    file.write_text("POSSIBLE, IMPOSSIBLE = range(2)\nINVALID_LABEL: int\nINVALID_LOGITS = other.INVALID_LOGITS\n")
+    assert list(defined_by_number(file)) == ["POSSIBLE", "IMPOSSIBLE"]
 
 
 def status_of(function: str, logits: torch.Tensor, label: torch.Tensor, *more: int) -> torch.Tensor:
