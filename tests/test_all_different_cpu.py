@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from emnesy_gpu.kernels.cpu.all_different import belief_propagation
-from emnesy_gpu.kernels.cpu.all_different import linear as all_different_linear
+from emnesy_gpu.kernels.cpu.all_different import belief_propagation, probabilities
 from emnesy_gpu.kernels.cpu.all_different.graph import NEGLIGIBLE, RECOMPUTE, Options, Rows, build_graph
 from emnesy_gpu.kernels.cpu.common import parallel
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
@@ -290,7 +289,7 @@ def left_to_recompute(logits: Tensor, graph: tuple) -> int:
     evidence, change = np.empty(batch, flat.dtype), np.empty(batch, flat.dtype)
     rows = Rows(np.arange(batch), flat, np.ones(batch, np.int64), np.empty_like(flat), evidence, status, sweeps, change)
     factors = build_graph(graph[1].numpy(), graph[2], n)
-    all_different_linear.run(rows, factors, k, Options(3, 0.0, 0.0, False))
+    probabilities.run(rows, factors, k, Options(3, 0.0, 0.0, False))
     return int((status == RECOMPUTE).sum())
 
 

@@ -13,8 +13,7 @@ from numba import njit
 from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.carry_chain import launch as carry_chain
-from emnesy_gpu.kernels.cpu.carry_chain import linear as carry_chain_linear
-from emnesy_gpu.kernels.cpu.carry_chain import wide as carry_chain_wide
+from emnesy_gpu.kernels.cpu.carry_chain import probabilities, wide_exponents
 from emnesy_gpu.kernels.cpu.common import compile, parallel
 from emnesy_gpu.kernels.cpu.common.lanes import (
     FLOAT32_LANES,
@@ -48,8 +47,8 @@ def recomputed_rows(logits: Tensor, label: Tensor) -> int:
     marginals, row = torch.empty_like(logits), torch.empty(len(logits))
     status = torch.empty(len(logits), dtype=torch.uint8)
     arrays = [tensor.numpy() for tensor in (logits, label, marginals, row, status)]
-    count = carry_chain_linear.run(*arrays, 0.0, 1.0)
-    assert count == int((status == carry_chain_linear.RECOMPUTE).sum())
+    count = probabilities.run(*arrays, 0.0, 1.0)
+    assert count == int((status == probabilities.RECOMPUTE).sum())
     return count
 
 
@@ -198,7 +197,7 @@ def test_rows_without_a_posterior_are_handed_back(name):
 
 
 def test_scratch_does_not_grow_with_the_batch():
-    assert carry_chain_linear.layout(2, 1000, 10).total * FLOAT32_LANES * 4 < 4 << 20
+    assert probabilities.layout(2, 1000, 10).total * FLOAT32_LANES * 4 < 4 << 20
 
 
 @pytest.mark.parametrize("rows", [1, 31, 32, 33, 1000])
@@ -270,7 +269,7 @@ def test_forked_child_computes_too(threads):
     assert child.exitcode == 0
 
 
-@pytest.mark.parametrize("module", [carry_chain_linear, carry_chain_wide])
+@pytest.mark.parametrize("module", [probabilities, wide_exponents])
 def test_cached_code_depends_on_every_file_of_the_folder(module):
     stamp = module.sum_product._cache._cache_file._source_stamp
     assert stamp[1] == compile.sources_stamp()

@@ -10,7 +10,7 @@ from torch import Tensor
 from emnesy_gpu.kernels.cpu.common import parallel
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.not_equal import launch as not_equal
-from emnesy_gpu.kernels.cpu.not_equal import linear as not_equal_linear
+from emnesy_gpu.kernels.cpu.not_equal import probabilities
 from emnesy_gpu.kernels.cpu.not_equal.graph import RECOMPUTE, build_graph
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.reference import enumeration
@@ -58,7 +58,7 @@ def recomputed_rows(logits: Tensor, name: str, iterations: int) -> int:
     results = [torch.empty_like(logits).numpy(), *(np.empty(batch, t) for t in ("f4", "u1", "i4", "f4"))]
     tables = build_graph(*(table.numpy() for table in graph(name)[:3]), graph(name)[3])
     label = np.ones(batch, np.int64)
-    not_equal_linear.run_float32(logits.numpy(), label, results, tables, iterations, 0.0, 0.0, False)
+    probabilities.run_float32(logits.numpy(), label, results, tables, iterations, 0.0, 0.0, False)
     return int((results[2] == RECOMPUTE).sum())
 
 

@@ -58,17 +58,17 @@ def belief_propagation(
 
 def _some_rows(logits: np.ndarray, others: list[np.ndarray], graph, n_values: int, options) -> None:
     """float32 rows in float32; what that leaves, and float64 rows, in float64; the rest with wide exponents."""
-    from emnesy_gpu.kernels.cpu.all_different import linear, wide
+    from emnesy_gpu.kernels.cpu.all_different import probabilities, wide_exponents
     from emnesy_gpu.kernels.cpu.all_different.graph import RECOMPUTE, Rows
 
     label, *results = others
     # Rows that may stop early stay together.
     rows = Rows(np.argsort(label != 0, kind="stable"), logits, *others)
-    linear.run(rows, graph, n_values, options)
+    probabilities.run(rows, graph, n_values, options)
     left = np.flatnonzero(rows.status == RECOMPUTE)
     if logits.dtype == np.float64:
         if len(left) > 0:
-            wide.run(rows._replace(chosen=left), graph, n_values, options)
+            wide_exponents.run(rows._replace(chosen=left), graph, n_values, options)
         return
     size = max(1, CONVERTED_LOGITS // logits.shape[1])
     for start in range(0, len(left), size):

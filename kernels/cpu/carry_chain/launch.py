@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emnesy_gpu.kernels.cpu.carry_chain import linear
+from emnesy_gpu.kernels.cpu.carry_chain import probabilities
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows
 
@@ -32,7 +32,7 @@ def em_gradient(logits: Tensor, label: Tensor, scale: float) -> tuple[Tensor, Te
 
 def map_assignment(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The most probable digits int64 [batch, n_addends, n_digits], their log probability, and status."""
-    from emnesy_gpu.kernels.cpu.carry_chain.map import map_rows
+    from emnesy_gpu.kernels.cpu.carry_chain.most_probable import map_rows
 
     digits = np.empty(logits.shape[:-1], np.int64)
     log_joint, status = _row_results(logits)
@@ -65,12 +65,12 @@ def sample(logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: 
 
 
 def _sum_product(logits: Tensor, label: Tensor, prior_share: float, factor: float) -> tuple[Tensor, Tensor, Tensor]:
-    """float32 rows in linear arithmetic; what that leaves, and float64 rows, with wide exponents."""
+    """float32 rows in probabilities; what that leaves, and float64 rows, with wide exponents."""
     log_evidence, status = _row_results(logits)
     marginals = np.empty(logits.shape, log_evidence.dtype)
     arrays = label.numpy(), marginals, log_evidence, status
     wide = logits.dtype == torch.float64
-    rows_work: Callable[..., None] = _wide_rows if wide else _linear_rows
+    rows_work: Callable[..., None] = _rows_with_wide_exponents if wide else _rows_in_probabilities
     for rows, converted in _in_dtype(logits, torch.float64 if wide else torch.float32):
 
         def work(first: int, last: int, converted=converted, offset=rows.start) -> None:
@@ -81,25 +81,27 @@ def _sum_product(logits: Tensor, label: Tensor, prior_share: float, factor: floa
     return torch.from_numpy(marginals), torch.from_numpy(log_evidence), torch.from_numpy(status)
 
 
-def _linear_rows(logits, label, marginals, log_evidence, status, prior_share: float, factor: float) -> None:
-    left = linear.run(logits, label, marginals, log_evidence, status, prior_share, factor)
+def _rows_in_probabilities(logits, label, marginals, log_evidence, status, prior_share: float, factor: float) -> None:
+    left = probabilities.run(logits, label, marginals, log_evidence, status, prior_share, factor)
     if left == 0:
         return
-    rows = np.flatnonzero(status == linear.RECOMPUTE)
+    rows = np.flatnonzero(status == probabilities.RECOMPUTE)
     size = max(1, CONVERTED_LOGITS // logits[0].size)
     for start in range(0, len(rows), size):
         some = rows[start : start + size]
         wide_marginals, wide_evidence = np.empty((len(some), *logits.shape[1:])), np.empty(len(some))
         wide_status = np.empty(len(some), np.uint8)
         results = wide_marginals, wide_evidence, wide_status
-        _wide_rows(logits[some].astype(np.float64), label[some], *results, prior_share, factor)
+        _rows_with_wide_exponents(logits[some].astype(np.float64), label[some], *results, prior_share, factor)
         marginals[some], log_evidence[some], status[some] = results
 
 
-def _wide_rows(logits, label, marginals, log_evidence, status, prior_share: float, factor: float) -> None:
-    from emnesy_gpu.kernels.cpu.carry_chain import wide
+def _rows_with_wide_exponents(
+    logits, label, marginals, log_evidence, status, prior_share: float, factor: float
+) -> None:
+    from emnesy_gpu.kernels.cpu.carry_chain import wide_exponents
 
-    wide.run(logits, label, marginals, log_evidence, status, prior_share, factor)
+    wide_exponents.run(logits, label, marginals, log_evidence, status, prior_share, factor)
 
 
 def _row_results(logits: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ to all parts, from the whole to the leaves, give the marginals p_i(v) * derivati
 takes 2,000 operations in place of 14,000.
 
 Samples lie in float64 lanes. Rows of logits are scaled to a largest probability of 1; where the evidence is so small
-that products may have underflown, the row is left to log space (``enumeration_rows``).
+that products may have underflown, the row is left to log space (``log_space``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, filled, lane_rows, load, multiply_add, store
 from emnesy_gpu.kernels.cpu.common.symbol_rows import exponentials, read_row, row_status
-from emnesy_gpu.kernels.cpu.enumeration.rows import posterior_row
+from emnesy_gpu.kernels.cpu.enumeration.log_space import posterior_row
 from emnesy_gpu.kernels.status import POSSIBLE
 
 LOG_2 = math.log(2.0)

@@ -38,7 +38,7 @@ def posterior(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[Tenso
 
 def map_assignment(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The most probable assignment int64 [batch, N], its log probability [batch], and status [batch]."""
-    from emnesy_gpu.kernels.cpu.enumeration import map as enumeration_map
+    from emnesy_gpu.kernels.cpu.enumeration import most_probable
 
     batch, n, _ = logits.shape
     results = np.empty((batch, n), np.int64), np.empty(batch, _result_dtype(logits)), np.empty(batch, np.uint8)
@@ -46,7 +46,7 @@ def map_assignment(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[
 
     def work(rows: slice, logits: np.ndarray, label: np.ndarray) -> None:
         some = (array[rows] for array in results)
-        enumeration_map.run(logits, label, valid, *some)
+        most_probable.run(logits, label, valid, *some)
 
     _for_rows(work, logits, label, 0.1 * assignments.numel())
     chosen, log_joint, status = map(torch.from_numpy, results)
@@ -57,7 +57,7 @@ def sample(
     logits: Tensor, label: Tensor, assignments: Tensor, n_samples: int, seed: int, first_row: int
 ) -> tuple[Tensor, Tensor]:
     """Independent samples int64 [n_samples, batch, N] from the posterior, and status [batch]."""
-    from emnesy_gpu.kernels.cpu.enumeration.rows import sample_rows
+    from emnesy_gpu.kernels.cpu.enumeration.log_space import sample_rows
 
     drawn = np.empty((n_samples, *logits.shape[:2]), np.int64)
     status = np.empty(logits.shape[0], np.uint8)

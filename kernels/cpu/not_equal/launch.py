@@ -59,13 +59,13 @@ def belief_propagation(
 
 def _some_rows(logits: np.ndarray, arrays: list[np.ndarray], graph, options) -> None:
     """float32 rows in float32; what that leaves, and float64 rows, in float64; the rest in log space."""
-    from emnesy_gpu.kernels.cpu.not_equal import linear, wide
+    from emnesy_gpu.kernels.cpu.not_equal import log_space, probabilities
     from emnesy_gpu.kernels.cpu.not_equal.graph import RECOMPUTE
 
     label, *results = arrays
     status = results[2]
     status.fill(RECOMPUTE)
-    methods = [linear.run_float32, linear.run_float64, wide.run]
+    methods = [probabilities.run_float32, probabilities.run_float64, log_space.run]
     for method in methods[logits.dtype == np.float64 :]:
         rows = np.flatnonzero(status == RECOMPUTE)
         if len(rows) == len(logits):

@@ -1,9 +1,9 @@
 """Sum-product on the carry chain in float32 probabilities, with a bound of its own error.
 
-The formulas and the notation of ``carry_chain_wide``; samples lie in lanes, numbers in the rows of one scratch
+The formulas and the notation of ``wide_exponents``; samples lie in lanes, numbers in the rows of one scratch
 array (``Layout``). Probabilities below 2^-126 count as zero, so paths that matter may be missed when a label
 contradicts confident logits. A bound of what was missed is carried along with the messages, and rows where it
-is not negligible are handed back (``RECOMPUTE``) to be computed by ``carry_chain_wide``.
+is not negligible are handed back (``RECOMPUTE``) to be computed by ``wide_exponents``.
 """
 
 from __future__ import annotations

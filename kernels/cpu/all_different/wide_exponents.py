@@ -1,6 +1,6 @@
 """Loopy belief propagation with all-different factors for logits of any size: float64 with unlimited exponents.
 
-The formulas, the ``Layout`` and the order of ``all_different_linear``, with every number a pair (mantissa, exponent)
+The formulas, the ``Layout`` and the order of ``probabilities``, with every number a pair (mantissa, exponent)
 that stands for mantissa * 2^exponent: the range of log space without its logarithms. Mantissas that are multiplied
 are in [1, 2) or exactly 0, so nothing underflows, and what is 0 is a contradiction.
 """
