@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.all_different import belief_propagation, probabilities
-from emnesy_gpu.kernels.cpu.all_different.graph import NEGLIGIBLE, RECOMPUTE, Options, Rows, build_graph
+from emnesy_gpu.kernels.cpu.all_different.graph import NEGLIGIBLE, build_graph
 from emnesy_gpu.kernels.cpu.common import parallel
+from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
+from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 NEG_INF = float("-inf")
@@ -178,7 +180,7 @@ def test_uniform_priors_count_the_assignments(k, width):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_types_are_computed_in_float32(dtype, monkeypatch):
-    monkeypatch.setattr("emnesy_gpu.kernels.cpu.all_different.launch.CONVERTED_LOGITS", 100)
+    monkeypatch.setattr("emnesy_gpu.kernels.cpu.common.row_driver.LOGITS_CONVERTED_AT_A_TIME", 100)
     graph = latin_square(4)
     logits, label = draw(graph, 4, batch=9, dtype=dtype)
     options = graph[1], graph[2], 2, 0.0, 0.0, False
@@ -283,13 +285,13 @@ def test_contradiction_that_only_shows_after_a_sweep():
 
 def left_to_recompute(logits: Tensor, graph: tuple) -> int:
     """Rows that arithmetic in the dtype of the logits hands back."""
-    batch, n, k = logits.shape
-    flat = logits.numpy().reshape(batch, n * k)
+    batch, n, _ = logits.shape
+    array = logits.numpy()
     status, sweeps = np.empty(batch, np.uint8), np.empty(batch, np.int32)
-    evidence, change = np.empty(batch, flat.dtype), np.empty(batch, flat.dtype)
-    rows = Rows(np.arange(batch), flat, np.ones(batch, np.int64), np.empty_like(flat), evidence, status, sweeps, change)
+    evidence, change = np.empty(batch, array.dtype), np.empty(batch, array.dtype)
+    results = PropagationResults(np.empty_like(array), evidence, status, sweeps, change)
     factors = build_graph(graph[1].numpy(), graph[2], n)
-    probabilities.run(rows, factors, k, Options(3, 0.0, 0.0, False))
+    probabilities.run(factors, Options(3, 0.0, 0.0, False), array, np.ones(batch, np.int64), results)
     return int((status == RECOMPUTE).sum())
 
 

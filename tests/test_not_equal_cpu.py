@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from emnesy_gpu.kernels.cpu.common import parallel
+from emnesy_gpu.kernels.cpu.common import parallel, row_driver
+from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
+from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
 from emnesy_gpu.kernels.cpu.not_equal import launch as not_equal
 from emnesy_gpu.kernels.cpu.not_equal import probabilities
-from emnesy_gpu.kernels.cpu.not_equal.graph import RECOMPUTE, build_graph
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
+from emnesy_gpu.kernels.cpu.not_equal.graph import build_graph
 from emnesy_gpu.reference import enumeration
 from emnesy_gpu.reference import not_equal as reference
 from tests.graphs import adjacency, greedy_phases, sudoku_pairs
@@ -55,11 +57,12 @@ def require_equal(left: tuple[Tensor, ...], right: tuple[Tensor, ...]) -> None:
 def recomputed_rows(logits: Tensor, name: str, iterations: int) -> int:
     """How many rows the float32 kernel hands back."""
     batch = len(logits)
-    results = [torch.empty_like(logits).numpy(), *(np.empty(batch, t) for t in ("f4", "u1", "i4", "f4"))]
+    others = (np.empty(batch, dtype) for dtype in ("f4", "u1", "i4", "f4"))
+    results = PropagationResults(torch.empty_like(logits).numpy(), *others)
     tables = build_graph(*(table.numpy() for table in graph(name)[:3]), graph(name)[3])
     label = np.ones(batch, np.int64)
-    probabilities.run_float32(logits.numpy(), label, results, tables, iterations, 0.0, 0.0, False)
-    return int((results[2] == RECOMPUTE).sum())
+    probabilities.run(tables, Options(iterations, 0.0, 0.0, False), logits.numpy(), label, results)
+    return int((results.status == RECOMPUTE).sum())
 
 
 # Messages change by a factor of a few in each of the sweeps, and rounding with them.
@@ -157,7 +160,7 @@ def test_row_has_the_same_bits_in_any_batch(batch, dtype, sd):
 
 
 def test_threads_change_no_bit(monkeypatch):
-    monkeypatch.setattr(not_equal, "CONVERTED_LOGITS", 5000)
+    monkeypatch.setattr(row_driver, "LOGITS_CONVERTED_AT_A_TIME", 5000)
     logits, label = draw("4 x 4", 150, sd=20.0, dtype=torch.bfloat16)
     options = *graph("4 x 4"), 4, 0.0, 0.0, False
     before = torch.get_num_threads()

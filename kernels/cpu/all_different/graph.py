@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from emnesy_gpu.kernels.cpu.all_different.blocks import LOW
+from emnesy_gpu.kernels.cpu.common.layout import consecutive_rows
+from emnesy_gpu.kernels.cpu.common.row_driver import PropagationResults
 
-# The status of a row that is left to another arithmetic.
-RECOMPUTE = 255
-# Rows with label 0 and a log probability of validity below this are done: float32 cannot tell 1 - Z from 1.
 NEGLIGIBLE = -17.0
+"""Rows with label 0 and a log probability of validity below this are done: float32 cannot tell 1 - Z from 1."""
 
 
 class Graph(NamedTuple):
@@ -38,13 +38,6 @@ class Rows(NamedTuple):
     status: np.ndarray
     sweeps: np.ndarray
     change: np.ndarray
-
-
-class Options(NamedTuple):
-    iterations: int
-    damping: float
-    tolerance: float
-    maximise: bool
 
 
 class Layout(NamedTuple):
@@ -73,6 +66,7 @@ class Layout(NamedTuple):
 
 
 def build_graph(groups: np.ndarray, phases: list[int], n_variables: int) -> Graph:
+    """groups: [n_groups, width], -1 behind the last member; phases: how many groups each has."""
     variables = groups.ravel()
     edges = np.flatnonzero(variables >= 0)
     edges = edges[np.argsort(variables[edges], kind="stable")]
@@ -89,6 +83,7 @@ def build_graph(groups: np.ndarray, phases: list[int], n_variables: int) -> Grap
 
 
 def layout(graph: Graph, n_variables: int, n_values: int) -> Layout:
+    """Rows of the scratch array for one number, table or matrix after the other."""
     n_groups, width = graph.groups.shape
     side = max(n_values, LOW)
     largest_phase = int(np.diff(graph.phases)[graph.overlapping].max(initial=0))
@@ -100,11 +95,14 @@ def layout(graph: Graph, n_variables: int, n_values: int) -> Layout:
         "matrix": side * side,
         "minors": side * side,
     }
-    rows, total = {}, 0
-    for name in Layout._fields[4:-1]:
-        rows[name] = total
-        total += sizes.get(name, 1)
-    return Layout(n_variables, n_values, side, width, **rows, total=total)
+    rows = consecutive_rows({name: sizes.get(name, 1) for name in Layout._fields[4:-1]})
+    return Layout(n_variables, n_values, side, width, **rows)
+
+
+def rows_of(logits: np.ndarray, label: np.ndarray, results: PropagationResults, chosen: np.ndarray) -> Rows:
+    """The rows ``chosen`` of logits and results [batch, n_variables, n_values]."""
+    marginals, *others = results
+    return Rows(chosen, logits.reshape(len(logits), -1), label, marginals.reshape(len(logits), -1), *others)
 
 
 def log_free(graph: Graph, side: int) -> float:

@@ -12,11 +12,12 @@ are lost. Rows of the batch where that could matter, because a permanent or a pr
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from emnesy_gpu.kernels.cpu.all_different.blocks import MaxProduct, SumProduct
-from emnesy_gpu.kernels.cpu.all_different.graph import RECOMPUTE, Graph, Options, Rows, layout, log_free
+from emnesy_gpu.kernels.cpu.all_different.graph import Graph, layout, log_free, rows_of
 from emnesy_gpu.kernels.cpu.all_different.rows import (
     any_lane,
     free_placements,
@@ -26,6 +27,7 @@ from emnesy_gpu.kernels.cpu.all_different.rows import (
     write_marginals,
 )
 from emnesy_gpu.kernels.cpu.all_different.subsets import minors_of, permanent_of
+from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import (
     exp_nonpositive,
@@ -39,13 +41,31 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     store,
     where_less,
 )
+from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
 from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 LOG_2 = math.log(2.0)
-# Products of messages above this go to the other arithmetic, long before they overflow.
 CEILING = 1e30
-# The share of a permanent or a message that may be missing.
+"""Products of messages above this go to the other arithmetic, long before they overflow."""
+
 TOLERANCE = 1e-6
+"""The share of a permanent or a message that may be missing."""
+
+
+class Settings(NamedTuple):
+    """What is the same for all rows of the batch."""
+
+    options: Options
+    semiring: SumProduct | MaxProduct
+    floor: float  # of permanents and products of messages
+    log_free: float  # log of the number of ways to place the members that pad the factors
+
+
+class Workspace(NamedTuple):
+    """The scratch arrays of a block of rows, [rows, lanes] in the dtype of the logits."""
+
+    numbers: np.ndarray  # rows as in Layout
+    subsets: np.ndarray  # [2^(side - 1), lanes]: a number for half the lanes of each subset
 
 
 def floor_of(side: int, dtype: type) -> float:
@@ -58,13 +78,20 @@ def floor_of(side: int, dtype: type) -> float:
     return math.sqrt(side**3 * math.factorial(side - 1) * smallest_normal / TOLERANCE)
 
 
-def run(rows: Rows, graph: Graph, n_values: int, options: Options) -> None:
-    """Belief propagation in the arithmetic of the logits; status RECOMPUTE where the other results are not known."""
-    dtype = rows.logits.dtype.type
-    at = layout(graph, rows.logits.shape[1] // n_values, n_values)
-    limits = floor_of(at.side, dtype), log_free(graph, at.side)
-    work, subsets = scratch(at.total, dtype), scratch(1 << (at.side - 1), dtype)
-    propagate(rows, graph, at, options, limits, MaxProduct() if options.maximise else SumProduct(), work, subsets)
+def run(graph: Graph, options: Options, logits: np.ndarray, label: np.ndarray, results: PropagationResults) -> int:
+    """Belief propagation in the dtype of the logits [batch, n_variables, n_values].
+
+    Returns how many rows are left: their status is RECOMPUTE, and the other results are not known.
+    """
+    dtype = logits.dtype.type
+    at = layout(graph, *logits.shape[1:])
+    semiring = MaxProduct() if options.maximise else SumProduct()
+    settings = Settings(options, semiring, floor_of(at.side, dtype), log_free(graph, at.side))
+    workspace = Workspace(scratch(at.total, dtype), scratch(1 << (at.side - 1), dtype))
+    # Rows that may stop early stay together.
+    chosen = np.argsort(label != 0, kind="stable")
+    propagate(rows_of(logits, label, results, chosen), graph, at, settings, workspace)
+    return int(np.count_nonzero(results.status == RECOMPUTE))
 
 
 @lane_function
@@ -94,6 +121,7 @@ def within(value, floor, good):
 
 @lane_function
 def total_of(work, first, size):
+    """The sum of rows first .. first + size - 1."""
     total = load(work, first)
     for row in range(first + 1, first + size):
         total += load(work, row)
@@ -119,15 +147,16 @@ def fill_matrix(work, at, graph, g, floor):
 
 
 @lane_function
-def update_factor(work, subsets, at, graph, g, to, damping, floor, semiring):
+def update_factor(workspace, at, graph, g, to, settings):
     """New messages from one factor to its members, into rows from ``to`` on."""
-    k, side = at.n_values, at.side
+    work, subsets = workspace
+    k, side, floor, damping = at.n_values, at.side, settings.floor, settings.options.damping
     fill_matrix(work, at, graph, g, floor)
     for entry in range(side * side):
         store(work, at.minors + entry, 0.0)
     for half in range(2):
-        permanent_of(work, subsets, at, half, semiring)
-        minors_of(work, subsets, at, half, semiring)
+        permanent_of(work, subsets, at, half, settings.semiring)
+        minors_of(work, subsets, at, half, settings.semiring)
     store(work, at.good, within(load(work, at.permanent), floor, load(work, at.good)))
     active, change = load(work, at.active), load(work, at.changing)
     for slot in range(graph.sizes[g]):
@@ -143,14 +172,14 @@ def update_factor(work, subsets, at, graph, g, to, damping, floor, semiring):
 
 
 @lane_function
-def update_phase(work, subsets, at, graph, phase, damping, floor, bounded, semiring):
+def update_phase(workspace, at, graph, phase, settings, bounded):
     """The factors of a phase read the messages from before it: those that share variables put theirs aside."""
-    size = at.width * at.n_values
+    work, size = workspace.numbers, at.width * at.n_values
     first, last = graph.phases[phase], graph.phases[phase + 1]
     aside = graph.overlapping[phase]
     for g in range(first, last):
         to = at.fresh + (g - first) * size if aside else at.messages + g * size
-        update_factor(work, subsets, at, graph, g, to, damping, floor, semiring)
+        update_factor(workspace, at, graph, g, to, settings)
         if bounded and graph.disjoint[g]:
             bound_validity(work, at, graph, g)
     if aside:
@@ -171,12 +200,13 @@ def bound_validity(work, at, graph, g):
 
 
 @lane_function
-def sweep(work, subsets, at, rows, first, graph, options, floor, bounded, semiring):
-    """All phases once."""
+def sweep(workspace, at, rows, first, graph, settings, bounded):
+    """All phases once; ``bounded``: the first of them bounds the probability of validity for rows with label 0."""
+    work = workspace.numbers
     store(work, at.changing, 0.0)
     for phase in range(len(graph.overlapping)):
         bound = bounded and phase == 0
-        update_phase(work, subsets, at, graph, phase, options.damping, floor, bound, semiring)
+        update_phase(workspace, at, graph, phase, settings, bound)
         if bound:
             stop_negligible(work, at, rows, first)
             if not any_lane(work, at.active):
@@ -185,7 +215,7 @@ def sweep(work, subsets, at, rows, first, graph, options, floor, bounded, semiri
     store(work, at.sweeps, load(work, at.sweeps) + active)
     change = where_less(0.0, active, load(work, at.changing) * (1.0 / at.n_values), load(work, at.change))
     store(work, at.change, change)
-    active = where_less(change, options.tolerance, 0.0, active)
+    active = where_less(change, settings.options.tolerance, 0.0, active)
     store(work, at.active, where_less(0.0, load(work, at.good), active, 0.0))
 
 
@@ -198,13 +228,14 @@ def multiply_scaled(product, exponent, factor):
 
 
 @lane_function
-def evidence_of_factors(work, subsets, at, graph, floor, semiring):
+def evidence_of_factors(workspace, at, graph, settings):
     """Permanents over what the messages of each edge agree on, as mantissa and exponent."""
+    (work, subsets), floor = workspace, settings.floor
     k, product, exponent = at.n_values, filled(work, 1.0), filled(work, 0.0)
     for g in range(len(graph.sizes)):
         fill_matrix(work, at, graph, g, floor)
         for half in range(2):
-            permanent_of(work, subsets, at, half, semiring)
+            permanent_of(work, subsets, at, half, settings.semiring)
         permanent = load(work, at.permanent)
         good = within(permanent, floor, load(work, at.good))
         product, exponent = multiply_scaled(product, exponent, permanent)
@@ -272,8 +303,8 @@ def read_rows(work, at, rows, first):
 
 
 @lane_function
-def write_row(work, at, rows, row, lane, product, exponent, log_free):
-    """Everything but the marginals of one row."""
+def write_row(work, at, rows, row, lane, log_free):
+    """Everything but the marginals of one row; the evidence is row 0 of the minors times two to the power of row 1."""
     code, wanted = POSSIBLE, work[at.wanted, lane] > 0.0
     if not 0 <= rows.label[row] <= 1:
         code = INVALID_LABEL
@@ -284,28 +315,28 @@ def write_row(work, at, rows, row, lane, product, exponent, log_free):
     rows.status[row], rows.log_evidence[row] = code, -np.inf
     rows.sweeps[row], rows.change[row] = work[at.sweeps, lane], work[at.change, lane]
     if code == POSSIBLE and wanted:
-        rows.log_evidence[row] = math.log(work[product, lane]) + work[exponent, lane] * LOG_2 - log_free
+        rows.log_evidence[row] = math.log(work[at.minors, lane]) + work[at.minors + 1, lane] * LOG_2 - log_free
 
 
 @kernel
-def propagate(rows, graph, at, options, limits, semiring, work, subsets):
+def propagate(rows, graph, at, settings, workspace):
     """As many rows at a time as there are lanes."""
-    floor, log_free = limits
+    work, options = workspace.numbers, settings.options
     for first in range(0, len(rows.chosen), work.shape[1]):
         bounded = read_rows(work, at, rows, first) and not options.maximise
         for iteration in range(options.iterations):
-            sweep(work, subsets, at, rows, first, graph, options, floor, bounded and iteration == 0, semiring)
+            sweep(workspace, at, rows, first, graph, settings, bounded and iteration == 0)
             if not any_lane(work, at.active):
                 break
         product, exponent = filled(work, 1.0), filled(work, 0.0)
         if any_lane(work, at.wanted):
-            product, exponent = evidence_of_factors(work, subsets, at, graph, floor, semiring)
-        product, exponent = finish_variables(work, at, graph, product, exponent, floor)
+            product, exponent = evidence_of_factors(workspace, at, graph, settings)
+        product, exponent = finish_variables(work, at, graph, product, exponent, settings.floor)
         store(work, at.minors, product)
         store(work, at.minors + 1, exponent)
         write_marginals(work, at, rows, first)
         for lane in range(min(work.shape[1], len(rows.chosen) - first)):
             row = rows.chosen[first + lane]
-            write_row(work, at, rows, row, lane, at.minors, at.minors + 1, log_free)
+            write_row(work, at, rows, row, lane, settings.log_free)
             if options.maximise and rows.log_evidence[row] > -np.inf:
                 rows.log_evidence[row] = 0.0

@@ -22,6 +22,7 @@ from emnesy_gpu.kernels.cpu.common.compile import lane_function
 
 @lane_function
 def size_of(subset):
+    """The number of members of a subset, an integer whose bits they are."""
     size = 0
     while subset:
         subset &= subset - 1

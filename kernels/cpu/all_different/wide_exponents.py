@@ -1,8 +1,7 @@
 """Loopy belief propagation with all-different factors for logits of any size: float64 with unlimited exponents.
 
-The formulas, the ``Layout`` and the order of ``probabilities``, with every number a pair (mantissa, exponent)
-that stands for mantissa * 2^exponent: the range of log space without its logarithms. Mantissas that are multiplied
-are in [1, 2) or exactly 0, so nothing underflows, and what is 0 is a contradiction.
+The formulas, the ``Layout`` and the order of ``probabilities``, with every number a pair as in ``wide_numbers``.
+Mantissas that are multiplied are in [1, 2) or exactly 0, so nothing underflows, and what is 0 is a contradiction.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.all_different.graph import Graph, Options, Rows, layout, log_free
+from emnesy_gpu.kernels.cpu.all_different.graph import Graph, layout, log_free, rows_of
 from emnesy_gpu.kernels.cpu.all_different.rows import (
     any_lane,
     free_placements,
@@ -21,54 +20,46 @@ from emnesy_gpu.kernels.cpu.all_different.rows import (
     write_marginals,
 )
 from emnesy_gpu.kernels.cpu.all_different.subsets import size_of
+from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import (
-    LOG2_E,
-    exp_mantissa,
     exponent_of,
     filled,
     load,
     maximum,
-    nearest_integer,
     power_of_two,
-    scratch,
     store,
     where_less,
 )
+from emnesy_gpu.kernels.cpu.common.row_driver import PropagationResults
+from emnesy_gpu.kernels.cpu.common.wide_numbers import (
+    LOG_2,
+    SMALLEST_EXPONENT,
+    ZERO_EXPONENT,
+    Pairs,
+    empty_pairs,
+    exponential,
+    get,
+    plain,
+    put,
+)
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
-# The exponent of zero: far below that of any product of probabilities, yet finite: differences stay numbers.
-ZERO_EXPONENT = -(2.0**60)
-# Logits this far below the largest one of their variable count as -inf.
-HARD_ZERO = -1e12
-SMALLEST_EXPONENT = -1022.0
-LOG_2 = math.log(2.0)
+
+class Workspace(NamedTuple):
+    """The scratch arrays of a block of rows."""
+
+    pairs: Pairs  # rows as in Layout
+    subsets: Pairs  # a number for each of 2^side subsets
 
 
-class Pairs(NamedTuple):
-    """Numbers in the rows of two scratch arrays; what does not need a wide range has no exponent."""
-
-    mantissa: np.ndarray
-    exponent: np.ndarray
-
-
-def run(rows: Rows, graph: Graph, n_values: int, options: Options) -> None:
-    """Belief propagation on rows with valid logits and labels."""
-    at = layout(graph, rows.logits.shape[1] // n_values, n_values)
-    pairs = Pairs(scratch(at.total, np.float64), scratch(at.total, np.float64))
-    subsets = Pairs(scratch(1 << at.side, np.float64), scratch(1 << at.side, np.float64))
-    propagate(rows, graph, at, options, log_free(graph, at.side), pairs, subsets)
-
-
-@lane_function
-def get(pairs, row):
-    return load(pairs.mantissa, row), load(pairs.exponent, row)
-
-
-@lane_function
-def put(pairs, row, m, e):
-    store(pairs.mantissa, row, m)
-    store(pairs.exponent, row, e)
+def run(graph: Graph, options: Options, logits: np.ndarray, label: np.ndarray, results: PropagationResults) -> int:
+    """Belief propagation on rows with valid logits [batch, n_variables, n_values] and labels; leaves no row."""
+    at = layout(graph, *logits.shape[1:])
+    rows = rows_of(logits, label, results, np.arange(len(logits)))
+    workspace = Workspace(empty_pairs(at.total), empty_pairs(1 << at.side))
+    propagate(rows, graph, at, options, log_free(graph, at.side), workspace)
+    return 0
 
 
 @lane_function
@@ -88,6 +79,7 @@ def normalised(m, e):
 
 @lane_function
 def times(m, e, pairs, row):
+    """The product with a number in a row; its mantissa may be up to 4."""
     return m * load(pairs.mantissa, row), e + load(pairs.exponent, row)
 
 
@@ -103,13 +95,8 @@ def add(m, e, other_m, other_e, maximise):
 
 
 @lane_function
-def plain(m, e):
-    """The number itself, for exponents <= 0."""
-    return m * power_of_two(maximum(e, SMALLEST_EXPONENT))
-
-
-@lane_function
 def total_of(pairs, first, size):
+    """The sum of rows first .. first + size - 1."""
     m, e = get(pairs, first)
     for row in range(first + 1, first + size):
         other_m, other_e = get(pairs, row)
@@ -216,8 +203,9 @@ def renew_message(pairs, at, minor, old, new, damping):
 
 
 @lane_function
-def update_factor(pairs, subsets, at, graph, g, to, options):
+def update_factor(workspace, at, graph, g, to, options):
     """New messages from one factor to its members, into rows from ``to`` on."""
+    pairs, subsets = workspace
     fill_matrix(pairs, at, graph, g)
     m, e = permanent_of(pairs, subsets, at, options.maximise)
     put(pairs, at.permanent, m, e)
@@ -232,14 +220,15 @@ def update_factor(pairs, subsets, at, graph, g, to, options):
 
 
 @lane_function
-def update_phase(pairs, subsets, at, graph, phase, options, bounded):
+def update_phase(workspace, at, graph, phase, options, bounded):
     """The factors of a phase read the messages from before it: those that share variables put theirs aside."""
+    pairs = workspace.pairs
     size = at.width * at.n_values
     first, last = graph.phases[phase], graph.phases[phase + 1]
     aside = graph.overlapping[phase]
     for g in range(first, last):
         to = at.fresh + (g - first) * size if aside else at.messages + g * size
-        update_factor(pairs, subsets, at, graph, g, to, options)
+        update_factor(workspace, at, graph, g, to, options)
         if bounded and graph.disjoint[g]:
             bound_validity(pairs, at, graph, g)
     if aside:
@@ -263,13 +252,13 @@ def bound_validity(pairs, at, graph, g):
 
 
 @lane_function
-def sweep(pairs, subsets, at, rows, first, graph, options, bounded):
-    """All phases once."""
-    numbers = pairs.mantissa
+def sweep(workspace, at, rows, first, graph, options, bounded):
+    """All phases once; ``bounded``: the first of them bounds the probability of validity for rows with label 0."""
+    numbers = workspace.pairs.mantissa
     store(numbers, at.changing, 0.0)
     for phase in range(len(graph.overlapping)):
         bound = bounded and phase == 0
-        update_phase(pairs, subsets, at, graph, phase, options, bound)
+        update_phase(workspace, at, graph, phase, options, bound)
         if bound:
             stop_negligible(numbers, at, rows, first)
         if not any_lane(numbers, at.active):
@@ -282,9 +271,9 @@ def sweep(pairs, subsets, at, rows, first, graph, options, bounded):
 
 
 @lane_function
-def evidence_of_factors(pairs, subsets, at, graph, maximise):
+def evidence_of_factors(workspace, at, graph, maximise):
     """Permanents over what the messages of each edge agree on."""
-    k = at.n_values
+    (pairs, subsets), k = workspace, at.n_values
     product, power = number(pairs, 1.0)
     for g in range(len(graph.sizes)):
         fill_matrix(pairs, at, graph, g)
@@ -338,10 +327,8 @@ def read_rows(pairs, at, rows, first):
             largest = maximum(load(numbers, prior + v), largest)
         total = filled(numbers, 0.0)
         for v in range(k):
-            x = load(numbers, prior + v) - largest
-            e = nearest_integer(x * LOG2_E)
-            m = where_less(x, HARD_ZERO, 0.0, exp_mantissa(x, e))
-            m, e = normalised(m, where_less(x, HARD_ZERO, ZERO_EXPONENT, e))
+            m, e = exponential(load(numbers, prior + v) - largest)
+            m, e = normalised(m, e)
             put(pairs, prior + v, m, e)
             total += plain(m, e)
         store(numbers, at.prior_sums + u, total)
@@ -368,16 +355,17 @@ def write_row(pairs, at, rows, row, lane, log_free, maximise):
 
 
 @kernel
-def propagate(rows, graph, at, options, log_free, pairs, subsets):
+def propagate(rows, graph, at, options, log_free, workspace):
     """As many rows at a time as there are lanes; lanes to spare repeat the last row."""
+    pairs = workspace.pairs
     lanes = pairs.mantissa.shape[1]
     for first in range(0, len(rows.chosen), lanes):
         read_rows(pairs, at, rows, first)
         for iteration in range(options.iterations):
-            sweep(pairs, subsets, at, rows, first, graph, options, iteration == 0 and not options.maximise)
+            sweep(workspace, at, rows, first, graph, options, iteration == 0 and not options.maximise)
             if not any_lane(pairs.mantissa, at.active):
                 break
-        m, e = evidence_of_factors(pairs, subsets, at, graph, options.maximise)
+        m, e = evidence_of_factors(workspace, at, graph, options.maximise)
         m, e = finish_variables(pairs, at, graph, m, e)
         put(pairs, at.permanent, m, e)
         write_marginals(pairs.mantissa, at, rows, first)

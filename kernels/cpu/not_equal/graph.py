@@ -6,9 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Status of a row that has to be computed again, with a wider range of numbers.
-RECOMPUTE = 255
-
 
 class Graph(NamedTuple):
     """Neighbours and reverse slots [N, D], the degree of each symbol, and the symbols in the order of their updates.
@@ -17,15 +14,16 @@ class Graph(NamedTuple):
     must wait until all of them are done, as the phase reads the messages from before it.
     """
 
-    neighbours: np.ndarray
-    reverse: np.ndarray
-    degree: np.ndarray
-    order: np.ndarray
-    ends: np.ndarray
-    staged: np.ndarray
+    neighbours: np.ndarray  # int64 [N, D], -1 behind the last
+    reverse: np.ndarray  # int64 [N, D]: the slot of a symbol among those of its neighbour
+    degree: np.ndarray  # int64 [N]
+    order: np.ndarray  # int64 [N]
+    ends: np.ndarray  # int64 [n_phases]
+    staged: np.ndarray  # bool [n_phases]
 
 
 def build_graph(neighbours: np.ndarray, reverse: np.ndarray, order: np.ndarray, phases: list[int]) -> Graph:
+    """phases: how many symbols of the order each has."""
     linked = neighbours >= 0
     phase = np.empty(len(neighbours), np.int64)
     phase[order] = np.repeat(np.arange(len(phases)), phases)

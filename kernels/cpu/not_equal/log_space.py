@@ -1,26 +1,46 @@
-"""Belief propagation with not-equal factors one board at a time, in float64 and log space: logits of any size.
+"""Belief propagation with not-equal factors one row at a time, in float64 and log space: logits of any size.
 
-Notation of ``reference.not_equal``; messages sum to 1, and incoming message s of symbol i starts at entry (i D + s) K.
+The recurrence of ``probabilities`` on logarithms; messages sum to 1, and incoming message s of symbol i starts at entry
+(i D + s) K. A sum is log(e^x + e^y) = max + log1p(e^(min - max)), whose exponential never exceeds 1.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
+from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.row_driver import PropagationResults
 from emnesy_gpu.kernels.cpu.common.symbol_rows import log_softmax, row_status, write_prior
 from emnesy_gpu.kernels.cpu.not_equal.graph import Graph
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 
-def run(logits, label, results, graph: Graph, iterations, damping, tolerance, maximise) -> None:
-    propagate(logits, label, *results, graph, iterations, damping, tolerance, maximise)
+class Workspace(NamedTuple):
+    """The scratch arrays of one row, of logarithms."""
+
+    table: np.ndarray  # [N K]: log priors, later beliefs
+    incoming: np.ndarray  # [N D K]: messages
+    renewed: np.ndarray  # [N D K]: messages that wait until their phase is done
+    cavity: np.ndarray  # [K]: q of a symbol without one of its messages
+    other: np.ndarray  # [K]: the same of its neighbour
+    message: np.ndarray  # [K]
+
+
+def run(graph: Graph, options: Options, logits: np.ndarray, label: np.ndarray, results: PropagationResults) -> int:
+    """Belief propagation on float64 logits [batch, N, K]; leaves no row."""
+    _, n, k = logits.shape
+    sizes = n * k, graph.neighbours.size * k, graph.neighbours.size * k, k, k, k
+    propagate(logits, label, results, graph, options, Workspace(*map(np.empty, sizes)))
+    return 0
 
 
 @lane_function
 def log_add(x, y):
+    """log(exp(x) + exp(y)); both may be -inf."""
     high, low = max(x, y), min(x, y)
     return high if low == -np.inf else high + math.log1p(math.exp(low - high))
 
@@ -64,8 +84,9 @@ def others_of(cavity, maximise, out):
 
 
 @lane_function
-def update(table, incoming, renewed, graph, i, damping, maximise, cavity, message):
+def update(workspace, graph, i, damping, maximise):
     """All messages from symbol i; their largest change, and whether they exist."""
+    table, incoming, renewed, cavity, _, message = workspace
     k, width, degree = len(cavity), graph.neighbours.shape[1], graph.degree[i]
     largest = 0.0
     for s in range(degree):
@@ -85,13 +106,14 @@ def update(table, incoming, renewed, graph, i, damping, maximise, cavity, messag
 
 
 @lane_function
-def sweep(table, incoming, renewed, graph, damping, maximise, cavity, message):
+def sweep(workspace, graph, options):
     """The largest change of one update of all symbols, and whether nothing contradicts."""
-    k, width = len(cavity), graph.neighbours.shape[1]
+    incoming, renewed = workspace.incoming, workspace.renewed
+    k, width = len(workspace.cavity), graph.neighbours.shape[1]
     largest, first = 0.0, 0
     for last in graph.ends:
         for i in graph.order[first:last]:
-            step, exists = update(table, incoming, renewed, graph, i, damping, maximise, cavity, message)
+            step, exists = update(workspace, graph, i, options.damping, options.maximise)
             if not exists:
                 return largest, False
             largest = max(largest, step)
@@ -105,6 +127,7 @@ def sweep(table, incoming, renewed, graph, damping, maximise, cavity, message):
 
 @lane_function
 def inner_product(left, right):
+    """log of the sum of exp(left[v] + right[v])."""
     total = -np.inf
     for v in range(len(left)):
         total = log_add(total, left[v] + right[v])
@@ -112,8 +135,9 @@ def inner_product(left, right):
 
 
 @lane_function
-def bethe(table, incoming, graph, cavity, other, message):
+def bethe(workspace, graph):
     """The Bethe log evidence; -inf where one of its terms has nothing left."""
+    table, incoming, _, cavity, other, message = workspace
     k, width = len(cavity), graph.neighbours.shape[1]
     total = 0.0
     for i in range(len(graph.degree)):
@@ -137,41 +161,39 @@ def bethe(table, incoming, graph, cavity, other, message):
 
 
 @lane_function
-def run_board(table, incoming, renewed, graph, iterations, damping, tolerance, maximise, cavity, other, message):
+def run_row(workspace, graph, options):
     """Log evidence (-inf: impossible), sweeps and the last change; beliefs are left in the table."""
+    table, incoming, cavity = workspace.table, workspace.incoming, workspace.cavity
     k, width = len(cavity), graph.neighbours.shape[1]
     incoming[:] = -math.log(k)
     sweeps, change = 0, 0.0
-    while sweeps < iterations:
-        change, exists = sweep(table, incoming, renewed, graph, damping, maximise, cavity, message)
+    while sweeps < options.iterations:
+        change, exists = sweep(workspace, graph, options)
         if not exists:
             return -np.inf, 0, 0.0
         sweeps += 1
-        if change < tolerance:
+        if change < options.tolerance:
             break
-    log_evidence = bethe(table, incoming, graph, cavity, other, message)
+    log_evidence = bethe(workspace, graph)
     if log_evidence == -np.inf:
         return log_evidence, 0, 0.0
     for i in range(len(graph.degree)):
         cavity_of(table, incoming, width, graph.degree[i], i, graph.degree[i], cavity)
         table[i * k : (i + 1) * k] = cavity
-    return (0.0 if maximise else log_evidence), sweeps, change
+    return (0.0 if options.maximise else log_evidence), sweeps, change
 
 
 @kernel
-def propagate(
-    logits, label, marginals, log_evidence, status, sweeps, change, graph, iterations, damping, tolerance, maximise
-):
-    batch, n, k = logits.shape
-    table, messages = np.empty(n * k), np.empty((2, n * graph.neighbours.shape[1] * k))
-    scratch = np.empty((3, k))
-    options = iterations, damping, tolerance, maximise
-    for row in range(batch):
+def propagate(logits, label, results, graph, options, workspace):
+    """Every row in turn; those that are not possible get the prior."""
+    marginals, log_evidence, status, sweeps, change = results
+    table = workspace.table
+    for row in range(len(logits)):
         code = row_status(logits[row], label[row])
         log_softmax(logits[row], table)
         numbers = -np.inf, 0, 0.0
         if code == POSSIBLE:
-            numbers = run_board(table, messages[0], messages[1], graph, *options, scratch[0], scratch[1], scratch[2])
+            numbers = run_row(workspace, graph, options)
             if numbers[0] == -np.inf:
                 code = IMPOSSIBLE
                 log_softmax(logits[row], table)

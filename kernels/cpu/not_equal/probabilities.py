@@ -1,22 +1,23 @@
-"""Belief propagation with not-equal factors in probabilities, of either float type, boards in lanes.
+"""Belief propagation with not-equal factors in probabilities of either float type, rows of the batch in lanes.
 
-Notation of ``reference.not_equal``. A message lies in K rows of lanes, scaled to sum K - 1 so that no entry exceeds 1;
-incoming message s of symbol i starts at row (i D + s) K. Nothing is ever subtracted, so the only error beyond
-rounding is that of products too small for the float type. They are negligible next to others; a row in which the
-largest one of some product is itself so small that they might matter (contradictory evidence, or none left) is
-handed back to be computed with a wider range.
+Notation of ``reference.not_equal``: the message from symbol i through a factor to j is 1 - q_i(v), where q_i is the
+product of the prior of i and its messages but that from j. Messages lie in K rows of lanes each, scaled to sum K - 1
+so that no entry exceeds 1; incoming message s of symbol i starts at row (i D + s) K. Nothing is ever subtracted, so
+the only error beyond rounding is that of products too small for the float type. They are negligible next to others;
+a row of the batch in which the largest one of some product is itself so small that they might matter (contradictory
+evidence, or none left) is handed back to be computed with a wider range.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
+from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import (
-    FLOAT32_LANES,
-    FLOAT64_LANES,
     exponent_of,
     filled,
     load,
@@ -29,33 +30,42 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     where_equal,
     where_less,
 )
+from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
 from emnesy_gpu.kernels.cpu.common.symbol_rows import exponentials, log_softmax, read_row, row_status, write_prior
-from emnesy_gpu.kernels.cpu.not_equal.graph import RECOMPUTE, Graph
+from emnesy_gpu.kernels.cpu.not_equal.graph import Graph
 from emnesy_gpu.kernels.status import POSSIBLE
 
 LOG_2 = math.log(2.0)
-# What the float type loses would have to come back from more than three such products in a row.
 SMALLEST_PRODUCT = {np.float32: 2.0**-40, np.float64: 2.0**-300}
-# Rows of the array of what each board counts.
+"""What the float type loses would have to come back from more than three such products in a row."""
+
+# Rows of Workspace.counts.
 ACTIVE, SWEEPS, CHANGE, LARGEST_STEP, SMALLEST, MANTISSA, EXPONENT, N_COUNTS = range(8)
 
 
-def run_float32(logits, label, results, graph: Graph, *options) -> None:
-    _run(np.float32, FLOAT32_LANES, logits, label, results, graph, *options)
+class Workspace(NamedTuple):
+    """The scratch arrays of a block of rows: [rows, lanes], of one float type."""
+
+    prior: np.ndarray  # [N K]: later the beliefs
+    incoming: np.ndarray  # [N D K]: messages
+    renewed: np.ndarray  # [N D K]: messages that wait until their phase is done
+    products: np.ndarray  # [(D + 1) K]: of one symbol, see multiply_prefixes
+    cavity: np.ndarray  # [3 K]: of one message: q, sums over the other values, product of the messages behind it
+    counts: np.ndarray  # [N_COUNTS]: what each lane counts
 
 
-def run_float64(logits, label, results, graph: Graph, *options) -> None:
-    _run(np.float64, FLOAT64_LANES, logits, label, results, graph, *options)
+def run(graph: Graph, options: Options, logits: np.ndarray, label: np.ndarray, results: PropagationResults) -> int:
+    """Belief propagation in the dtype of the logits [batch, N, K].
 
-
-def _run(dtype, lanes, logits, label, results, graph: Graph, iterations, damping, tolerance, maximise) -> None:
+    Returns how many rows are left: their status is RECOMPUTE, and the other results are not known.
+    """
     _, n, k = logits.shape
     width = graph.neighbours.shape[1]
+    dtype = logits.dtype.type
     rows = n * k, n * width * k, n * width * k, (width + 1) * k, 3 * k, N_COUNTS
-    scratches = [scratch(size, dtype) for size in rows]
-    floor = SMALLEST_PRODUCT[dtype]
-    options = iterations, damping, tolerance, maximise, floor, lanes
-    propagate(logits, label, *results, graph, *options, *scratches)
+    workspace = Workspace(*(scratch(size, dtype) for size in rows))
+    propagate(logits, label, results, graph, options, SMALLEST_PRODUCT[dtype], workspace)
+    return int(np.count_nonzero(results.status == RECOMPUTE))
 
 
 @lane_function
@@ -94,8 +104,9 @@ def require(counts, value):
 
 
 @lane_function
-def update(prior, incoming, renewed, graph, i, damping, maximise, products, cavity, counts):
+def update(workspace, renewed, graph, i, damping, maximise):
     """All messages from symbol i, from the incoming ones into the renewed ones."""
+    prior, incoming, _, products, cavity, counts = workspace
     width, degree = graph.neighbours.shape[1], graph.degree[i]
     k = len(cavity) // 3
     multiply_prefixes(prior, incoming, width, degree, i, products)
@@ -132,23 +143,24 @@ def move_messages(renewed, incoming, graph, first, last, k):
 
 
 @lane_function
-def sweep(prior, incoming, renewed, graph, damping, tolerance, maximise, products, cavity, counts):
-    """One update of all symbols; boards whose messages changed by less than the tolerance become inactive."""
-    k = len(cavity) // 3
+def sweep(workspace, graph, options):
+    """One update of all symbols; rows whose messages changed by less than the tolerance become inactive."""
+    incoming, renewed, counts = workspace.incoming, workspace.renewed, workspace.counts
+    k = len(workspace.cavity) // 3
     store(counts, LARGEST_STEP, 0.0)
     first = 0
     for phase in range(len(graph.ends)):
         last = graph.ends[phase]
         target = renewed if graph.staged[phase] else incoming
         for i in graph.order[first:last]:
-            update(prior, incoming, target, graph, i, damping, maximise, products, cavity, counts)
+            update(workspace, target, graph, i, options.damping, options.maximise)
         if graph.staged[phase]:
             move_messages(renewed, incoming, graph, first, last, k)
         first = last
     active, change = load(counts, ACTIVE), load(counts, LARGEST_STEP) / max(k - 1.0, 1.0)
     store(counts, SWEEPS, load(counts, SWEEPS) + active)
     store(counts, CHANGE, where_equal(active, 1.0, change, load(counts, CHANGE)))
-    store(counts, ACTIVE, where_less(change, tolerance, 0.0, active))
+    store(counts, ACTIVE, where_less(change, options.tolerance, 0.0, active))
 
 
 @lane_function
@@ -163,19 +175,20 @@ def multiply_evidence(counts, numerator, denominator):
 
 
 @lane_function
-def send_fresh(prior, incoming, renewed, graph, products, cavity, counts):
+def send_fresh(workspace, graph):
     """Undamped sum-product messages along all edges into renewed, for the terms of the edges."""
-    store(counts, ACTIVE, 1.0)
+    store(workspace.counts, ACTIVE, 1.0)
     for i in range(len(graph.degree)):
-        update(prior, incoming, renewed, graph, i, 0.0, False, products, cavity, counts)
+        update(workspace, workspace.renewed, graph, i, 0.0, False)
 
 
 @lane_function
-def bethe(prior, incoming, renewed, graph, products, cavity, counts):
+def bethe(workspace, graph):
     """The evidence, and beliefs in place of the prior. Scales of messages cancel between symbols and links."""
+    prior, incoming, renewed, products, cavity, counts = workspace
     width = graph.neighbours.shape[1]
     k = len(cavity) // 3
-    send_fresh(prior, incoming, renewed, graph, products, cavity, counts)
+    send_fresh(workspace, graph)
     for i in range(len(graph.degree)):
         degree = graph.degree[i]
         multiply_prefixes(prior, incoming, width, degree, i, products)
@@ -202,8 +215,9 @@ def bethe(prior, incoming, renewed, graph, products, cavity, counts):
 
 
 @lane_function
-def start(logits, first, graph, prior, incoming, cavity, counts):
-    """Priors and uniform messages of the boards from row first on."""
+def start(workspace, logits, first):
+    """Priors and uniform messages of the rows from ``first`` on."""
+    prior, incoming, _, _, cavity, counts = workspace
     batch, n, k = logits.shape
     for lane in range(prior.shape[1]):
         read_row(logits[min(first + lane, batch - 1)], prior, lane)
@@ -219,8 +233,9 @@ def start(logits, first, graph, prior, incoming, cavity, counts):
 
 
 @lane_function
-def write_row(logits, code, prior, counts, lane, maximise, marginals):
-    """Log evidence, sweeps and change of one board."""
+def write_row(workspace, lane, logits, code, maximise, marginals):
+    """Marginals of one row; returns its log evidence, sweeps and change."""
+    prior, counts = workspace.prior, workspace.counts
     n, k = logits.shape
     if code != POSSIBLE:
         table = np.empty(n * k)
@@ -235,17 +250,17 @@ def write_row(logits, code, prior, counts, lane, maximise, marginals):
 
 
 @kernel
-def propagate(
-    logits, label, marginals, log_evidence, status, sweeps, change, graph, iterations, damping, tolerance, maximise,
-    floor, lanes, prior, incoming, renewed, products, cavity, counts,
-):  # fmt: skip
+def propagate(logits, label, results, graph, options, floor, workspace):
     """So many rows at a time as there are lanes; lanes to spare repeat the last row."""
+    marginals, log_evidence, status, sweeps, change = results
+    counts = workspace.counts
+    lanes = counts.shape[1]
     for first in range(0, len(logits), lanes):
-        start(logits, first, graph, prior, incoming, cavity, counts)
-        for _ in range(iterations):
+        start(workspace, logits, first)
+        for _ in range(options.iterations):
             if np.any(counts[ACTIVE] > 0.0):
-                sweep(prior, incoming, renewed, graph, damping, tolerance, maximise, products, cavity, counts)
-        bethe(prior, incoming, renewed, graph, products, cavity, counts)
+                sweep(workspace, graph, options)
+        bethe(workspace, graph)
         for row in range(first, min(first + lanes, len(logits))):
             lane = row - first
             code = row_status(logits[row], label[row])
@@ -253,5 +268,5 @@ def propagate(
             if code == POSSIBLE and not counts[SMALLEST, lane] >= floor:
                 status[row] = RECOMPUTE
                 continue
-            numbers = write_row(logits[row], code, prior, counts, lane, maximise, marginals[row])
+            numbers = write_row(workspace, lane, logits[row], code, options.maximise, marginals[row])
             log_evidence[row], sweeps[row], change[row] = numbers

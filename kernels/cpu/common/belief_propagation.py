@@ -1,0 +1,54 @@
+"""What loopy belief propagation on CPU tensors is told, and how its methods are run, whatever the factors are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
+from emnesy_gpu.kernels.cpu.common.row_driver import (
+    Method,
+    PropagationResults,
+    for_converted_rows,
+    result_dtype,
+    run_in_turn,
+)
+
+Beliefs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+class Options(NamedTuple):
+    """The settings of a run."""
+
+    iterations: int
+    damping: float
+    tolerance: float
+    maximise: bool
+
+
+def propagate(methods: Sequence[Method], logits: Tensor, label: Tensor, row_cost: float) -> Beliefs:
+    """Marginals [like logits], log evidence [batch], status [batch], sweeps [batch] and change [batch].
+
+    methods: in the order in which they take what the one before leaves. float64 logits skip those in float32.
+    """
+    batch, dtype = len(logits), result_dtype(logits)
+    results = PropagationResults(
+        marginals=np.empty(logits.shape, dtype),
+        log_evidence=np.empty(batch, dtype),
+        status=np.empty(batch, np.uint8),
+        sweeps=np.empty(batch, np.int32),
+        change=np.empty(batch, dtype),
+    )
+    methods = [method for method in methods if dtype is np.float32 or method.dtype is np.float64]
+    labels = label.numpy()
+
+    def work(rows: slice, logits: np.ndarray) -> None:
+        run_in_turn(methods, logits, labels[rows], results._make(array[rows] for array in results))
+
+    for_converted_rows(work, logits, dtype, FLOAT32_LANES, row_cost)
+    marginals, log_evidence, status, sweeps, change = map(torch.from_numpy, results)
+    return marginals, log_evidence, status, sweeps, change

@@ -1,0 +1,103 @@
+"""Rows of a batch go through kernels in the precision of each, and through the next one where the first gives up.
+
+A kernel computes what it can and marks the rows that exceed the range of its numbers; the next one, with a wider
+range, computes those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emnesy_gpu.kernels.cpu.common.parallel import for_rows
+
+RECOMPUTE = 255
+"""The status of a row that is left to the next method; no other result of the row is known."""
+
+LOGITS_CONVERTED_AT_A_TIME = 1 << 18
+"""Rows whose logits need another precision are taken about this many logits at a time: 2 MB in float64."""
+
+
+class Results(NamedTuple):
+    """What exact inference says about each row, in the float type of the result."""
+
+    marginals: np.ndarray  # like the logits
+    log_evidence: np.ndarray  # [batch]
+    status: np.ndarray  # uint8 [batch]
+
+
+class PropagationResults(NamedTuple):
+    """What belief propagation says about each row, in the float type of the result."""
+
+    marginals: np.ndarray  # like the logits
+    log_evidence: np.ndarray  # [batch]
+    status: np.ndarray  # uint8 [batch]
+    sweeps: np.ndarray  # int32 [batch]
+    change: np.ndarray  # [batch]: of the last sweep
+
+
+AnyResults = TypeVar("AnyResults", Results, PropagationResults)
+
+
+class Method(NamedTuple):
+    """One arithmetic: ``run(logits, label, results)`` fills in the results and returns how many rows it leaves.
+
+    Those have status RECOMPUTE. Arrays are NumPy arrays, a row per row; logits and results have the dtype of the
+    method.
+    """
+
+    dtype: type[np.floating]
+    run: Callable[[np.ndarray, np.ndarray, Any], int]
+
+
+def run_in_turn(methods: Sequence[Method], logits: np.ndarray, label: np.ndarray, results: AnyResults) -> None:
+    """Run the first method on all rows, the second one on those that it leaves, and so on; the last leaves none."""
+    method, *others = methods
+    if method.run(logits, label, results) == 0:
+        return
+    dtype = others[0].dtype
+    rows = np.flatnonzero(results.status == RECOMPUTE)
+    size = max(1, LOGITS_CONVERTED_AT_A_TIME // logits[0].size)
+    for start in range(0, len(rows), size):
+        some = rows[start : start + size]
+        computed = results._make(_empty_like(array, len(some), dtype) for array in results)
+        run_in_turn(others, logits[some].astype(dtype), label[some], computed)
+        for array, values in zip(results, computed, strict=True):
+            array[some] = values
+
+
+def _empty_like(array: np.ndarray, rows: int, dtype: type[np.floating]) -> np.ndarray:
+    """Uninitialised, with so many rows; floats become the given ones."""
+    return np.empty((rows, *array.shape[1:]), dtype if np.issubdtype(array.dtype, np.floating) else array.dtype)
+
+
+def for_converted_rows(
+    work: Callable[[slice, np.ndarray], Any], logits: Tensor, dtype: type[np.floating], block: int, row_cost: float
+) -> None:
+    """Call work(rows, their logits in a dtype) on all cores until all rows are done.
+
+    block, row_cost: see ``for_rows``. Logits are converted a slice at a time, so that the memory for that is bounded.
+    """
+    if len(logits) == 0:
+        return
+    logits, batch = logits.detach(), len(logits)
+    wanted = torch.float64 if dtype is np.float64 else torch.float32
+    size = batch
+    if logits.dtype != wanted:
+        size = block * max(1, LOGITS_CONVERTED_AT_A_TIME // (logits[0].numel() * block))
+
+    def on_range(first: int, last: int) -> None:
+        for start in range(first, last, size):
+            rows = slice(start, min(start + size, last))
+            work(rows, logits[rows].to(wanted).numpy())
+
+    for_rows(on_range, batch, block, row_cost)
+
+
+def result_dtype(logits: Tensor) -> type[np.floating]:
+    """float64 for float64 logits, float32 for all others."""
+    return np.float64 if logits.dtype == torch.float64 else np.float32
