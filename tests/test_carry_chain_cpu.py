@@ -14,7 +14,8 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.carry_chain import launch as carry_chain
 from emnesy_gpu.kernels.cpu.carry_chain import probabilities, wide_exponents
-from emnesy_gpu.kernels.cpu.common import compile, parallel
+from emnesy_gpu.kernels.cpu.carry_chain.rows import Combination
+from emnesy_gpu.kernels.cpu.common import compile, parallel, row_driver
 from emnesy_gpu.kernels.cpu.common.lanes import (
     FLOAT32_LANES,
     KEPT_BYTES,
@@ -25,6 +26,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     store,
 )
 from emnesy_gpu.kernels.cpu.common.philox import philox
+from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Results
 from emnesy_gpu.kernels.cpu.common.transpose import TILE, read_columns, write_columns
 from emnesy_gpu.reference import carry_chain as reference
 from tests.cases import Case
@@ -46,9 +48,9 @@ def recomputed_rows(logits: Tensor, label: Tensor) -> int:
     """How many rows the float32 kernel hands back."""
     marginals, row = torch.empty_like(logits), torch.empty(len(logits))
     status = torch.empty(len(logits), dtype=torch.uint8)
-    arrays = [tensor.numpy() for tensor in (logits, label, marginals, row, status)]
-    count = probabilities.run(*arrays, 0.0, 1.0)
-    assert count == int((status == probabilities.RECOMPUTE).sum())
+    results = Results(marginals.numpy(), row.numpy(), status.numpy())
+    count = probabilities.run(Combination(0.0, 1.0), logits.numpy(), label.numpy(), results)
+    assert count == int((status == RECOMPUTE).sum())
     return count
 
 
@@ -231,7 +233,7 @@ def everything(logits: Tensor, label: Tensor) -> tuple[Tensor, ...]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_threads_change_no_bit(request, monkeypatch, dtype):
-    monkeypatch.setattr(carry_chain, "CONVERTED_LOGITS", 5000)
+    monkeypatch.setattr(row_driver, "LOGITS_CONVERTED_AT_A_TIME", 5000)
     logits, label = Case(9, batch=150, sd=25.0).draw()
     logits = logits.to(dtype)
     monkeypatch.setattr(parallel.torch, "get_num_threads", lambda: 1)

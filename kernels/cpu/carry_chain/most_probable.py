@@ -2,7 +2,9 @@
 
 Scores are sums of raw logits in float64, and maxima are taken in ascending order with a strict comparison, so
 that ties go to the smallest carry-in, then the smallest d_1, d_2, ... of the position nearest the top. With
-addends counted from 0, h_j(r) is the best score of d_j + ... + d_{k-1} = r.
+addends counted from 0, h_j(r) = max over v of logit_j(v) + h_{j+1}(r - v) is the best score of
+d_j + ... + d_{k-1} = r at one position, and the best score of the positions down to i with carry-out c' is the maximum
+over the carry-in c of that of the positions below plus h_0(digit + base c' - c).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import math
 
 import numpy as np
 
+from emnesy_gpu.kernels.cpu.carry_chain.digit_sums import n_sums
 from emnesy_gpu.kernels.cpu.carry_chain.rows import carry_out, row_status
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
@@ -23,7 +26,7 @@ def suffix_scores(logits, i, tables):
     for v in range(base):
         tables[k - 1, v] = logits[k - 1, i, v]
     for j in range(k - 2, 0, -1):
-        size = (k - j - 1) * (base - 1) + 1
+        size = n_sums(k - j - 1, base)
         for r in range(size + base - 1):
             tables[j, r] = -np.inf
         for v in range(base):
@@ -36,7 +39,7 @@ def best_split(logits, i, j, total, tables):
     """The smallest best digit d_j of digits j .. k-1 that add up to total, and h_j(total)."""
     k, _, base = logits.shape
     best, best_score = -1, -np.inf
-    size = (k - j - 1) * (base - 1) + 1
+    size = n_sums(k - j - 1, base)
     for v in range(max(0, total - size + 1), min(base, total + 1)):
         score = logits[j, i, v] + tables[j + 1, total - v]
         if score > best_score:
@@ -62,6 +65,7 @@ def forward(logits, digits, tables, scores):
 
 @lane_function
 def backtrace(logits, digits, carry, tables, scores, assignment):
+    """The best digits [n_addends, n_digits], from the top carry down."""
     k, n, base = logits.shape
     for i in range(n):
         suffix_scores(logits, i, tables)
@@ -81,6 +85,7 @@ def backtrace(logits, digits, carry, tables, scores, assignment):
 
 @lane_function
 def argmax_assignment(logits, assignment):
+    """The most probable value of every digit by itself, the smallest of equal ones."""
     k, n, base = logits.shape
     for j in range(k):
         for i in range(n):
@@ -110,12 +115,12 @@ def log_probability(logits, assignment):
 
 
 @kernel
-def map_rows(logits, label, first, last, assignment, log_joint, status):
-    """Rows first .. last - 1 of logits [batch, n_addends, n_digits, base], float64."""
-    _, k, n, base = logits.shape
+def map_rows(logits, label, assignment, log_joint, status):
+    """All rows of logits [rows, n_addends, n_digits, base], float64."""
+    rows, k, n, base = logits.shape
     tables = np.empty((k, k * base))
     scores = np.empty((n + 1, k))
-    for row in range(first, last):
+    for row in range(rows):
         code = row_status(logits[row], label[row], base)
         carry = carry_out(label[row], n, base)
         digits = label[row, label.shape[1] - n :]

@@ -1,6 +1,6 @@
 """Sum-product on the carry chain in float32 probabilities, with a bound of its own error.
 
-The formulas and the notation of ``wide_exponents``; samples lie in lanes, numbers in the rows of one scratch
+The formulas and the notation of ``wide_exponents``; rows of the batch lie in lanes, numbers in the rows of one scratch
 array (``Layout``). Probabilities below 2^-126 count as zero, so paths that matter may be missed when a label
 contradicts confident logits. A bound of what was missed is carried along with the messages, and rows where it
 is not negligible are handed back (``RECOMPUTE``) to be computed by ``wide_exponents``.
@@ -12,7 +12,10 @@ import math
 from functools import cache
 from typing import NamedTuple
 
-from emnesy_gpu.kernels.cpu.carry_chain.rows import carry_out
+import numpy as np
+
+from emnesy_gpu.kernels.cpu.carry_chain.digit_sums import digits_between, n_sums, transfer_row
+from emnesy_gpu.kernels.cpu.carry_chain.rows import Combination, carry_out
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import (
     FLOAT32_LANES,
@@ -29,24 +32,30 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     where_equal,
     where_less,
 )
+from emnesy_gpu.kernels.cpu.common.layout import consecutive_rows
+from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Results
 from emnesy_gpu.kernels.cpu.common.transpose import TILE, prefetch_columns, read_columns, write_columns
 from emnesy_gpu.kernels.status import POSSIBLE
 
-RECOMPUTE = 255
-
 LOG_2 = math.log(2.0)
 SMALLEST_NORMAL = 2.0**-126
-# The share of the evidence that may be missing from a row.
+
 TOLERANCE = 1e-6
-# Positions that are transposed together: their columns fill whole tiles whatever the base.
-CHUNK = TILE
-# Outputs of sliding_products: half the usual base.
-BLOCK = 5
+"""The share of the evidence that may be missing from a row."""
+
+POSITIONS_AT_A_TIME = TILE
+"""Positions that are transposed together: their columns fill whole tiles whatever the base."""
+
+SUMS_AT_A_TIME = 5
+"""Outputs of sliding_products: half the usual base."""
 
 
 class Layout(NamedTuple):
-    """Sizes of the problem, and the first rows of what the scratch array holds (from row 0 on: exponentials of
-    the logits, later marginals, [n_addends, n_digits, base] with each addend padded to whole tiles)."""
+    """Sizes of the problem, and the first rows of what the scratch array holds.
+
+    From row 0 on it holds exponentials of the logits, later marginals, [n_addends, n_digits, base] with each addend
+    padded to whole tiles.
+    """
 
     n_addends: int
     n_digits: int
@@ -58,7 +67,7 @@ class Layout(NamedTuple):
     alpha: int  # [n_digits + 1, n_addends]: message over the carry into position i at index i + 1
     transfers: int  # [n_digits, n_addends, n_addends]
     pmfs: int  # f_j of one position for j < n_addends - 1, a table each
-    padded: int  # a table with BLOCK rows of zeros before and behind it
+    padded: int  # a table with SUMS_AT_A_TIME rows of zeros before and behind it
     weights: int  # g_j, a table each
     terms: int  # a table
     beta: int  # [2, n_addends]: message over the carry out of a position, and the next one
@@ -70,14 +79,15 @@ class Layout(NamedTuple):
 
 @cache
 def layout(k: int, n: int, base: int) -> Layout:
-    addend, table = -(-n * base // TILE) * TILE, k * base + BLOCK
+    """Rows of the scratch array for k addends of n digits."""
+    addend, table = -(-n * base // TILE) * TILE, k * base + SUMS_AT_A_TIME
     sizes = {
         "scales": n * k,
         "digits": n,
         "alpha": (n + 1) * k,
         "transfers": n * k * k,
         "pmfs": (k - 1) * table,
-        "padded": table + 2 * BLOCK,
+        "padded": table + 2 * SUMS_AT_A_TIME,
         "weights": k * table,
         "terms": table,
         "beta": 2 * k,
@@ -85,24 +95,21 @@ def layout(k: int, n: int, base: int) -> Layout:
         "missed": 2 * k,
         "results": 3,
     }
-    rows, total = {}, k * addend
-    for name, size in sizes.items():
-        rows[name] = total
-        total += size
-    return Layout(k, n, base, addend, table, **rows, total=total)
+    return Layout(k, n, base, addend, table, **consecutive_rows(sizes, k * addend))
 
 
-def run(logits, label, marginals, log_evidence, status, prior_share, factor) -> int:
-    """(posterior - prior_share * prior) * factor and log evidence of every row.
+def run(combination: Combination, logits: np.ndarray, label: np.ndarray, results: Results) -> int:
+    """The combination of posterior and prior, and the log evidence of every row; how many rows are left.
 
-    status becomes POSSIBLE, or RECOMPUTE where neither the other results nor the status are known; returns the
-    number of those rows. NumPy arrays, logits and marginals float32 [batch, n_addends, n_digits, base].
+    status becomes POSSIBLE, or RECOMPUTE where neither the other results nor the status are known. Logits and
+    marginals: float32 [batch, n_addends, n_digits, base].
     """
     batch, k, n, base = logits.shape
     at = layout(k, n, base)
+    marginals, *others = results
     flat_logits, flat_marginals = logits.reshape(batch, -1), marginals.reshape(batch, -1)
-    work = kept_scratch(at.total)
-    return sum_product(flat_logits, label, flat_marginals, log_evidence, status, prior_share, factor, at, work)
+    # Loose arguments: telling the types of named tuples takes long in a call for a few rows.
+    return sum_product(flat_logits, label, flat_marginals, *others, *combination, at, kept_scratch(at.total))
 
 
 @lane_function
@@ -116,7 +123,7 @@ def inner_product(work, left, left_step, right, right_step, size):
 
 @lane_function
 def sliding_products(work, out, window, taps, tap_step, size):
-    """Row out + t = sum over i of row window + t + i times row taps + i tap_step, for t < BLOCK."""
+    """Row out + t = sum over i of row window + t + i times row taps + i tap_step, for t < SUMS_AT_A_TIME."""
     total_0 = total_1 = total_2 = total_3 = total_4 = filled(work, 0.0)
     row_0, row_1 = load(work, window), load(work, window + 1)
     row_2, row_3 = load(work, window + 2), load(work, window + 3)
@@ -138,16 +145,16 @@ def sliding_products(work, out, window, taps, tap_step, size):
 
 @lane_function
 def convolve(work, out, left, left_size, right, right_size):
-    """Needs zeros in BLOCK - 1 rows before and behind right; overwrites as many rows behind out."""
-    for u in range(0, left_size + right_size - 1, BLOCK):
-        first, last = max(0, u - right_size + 1), min(u + BLOCK - 1, left_size - 1)
+    """Needs zeros in SUMS_AT_A_TIME - 1 rows before and behind right; overwrites as many rows behind out."""
+    for u in range(0, left_size + right_size - 1, SUMS_AT_A_TIME):
+        first, last = max(0, u - right_size + 1), min(u + SUMS_AT_A_TIME - 1, left_size - 1)
         sliding_products(work, out + u, right + u - last, left + last, -1, last - first + 1)
 
 
 @lane_function
 def correlate(work, out, out_size, left, right, right_size):
-    """Reads BLOCK - 1 rows behind left, whatever they hold, and overwrites as many behind out."""
-    for u in range(0, out_size, BLOCK):
+    """Reads SUMS_AT_A_TIME - 1 rows behind left, whatever they hold, and overwrites as many behind out."""
+    for u in range(0, out_size, SUMS_AT_A_TIME):
         sliding_products(work, out + u, left + u, right, 1, right_size)
 
 
@@ -180,13 +187,13 @@ def suffix_pmf(at, j, i):
 @lane_function
 def suffix_pmfs(work, at, i, first):
     """f_j of position i for first <= j < k - 1, not normalised."""
-    base, padded = at.base, at.padded + BLOCK
+    base, padded = at.base, at.padded + SUMS_AT_A_TIME
     for j in range(at.n_addends - 2, first - 1, -1):
-        size = (at.n_addends - j - 1) * (base - 1) + 1
+        size = n_sums(at.n_addends - j - 1, base)
         after = suffix_pmf(at, j + 1, i)
         for row in range(size):
             store(work, padded + row, load(work, after + row))
-        for row in range(size, size + BLOCK):
+        for row in range(size, size + SUMS_AT_A_TIME):
             store(work, padded + row, 0.0)
         convolve(work, suffix_pmf(at, j, i), symbol(at, j, i), base, padded, size)
 
@@ -201,10 +208,10 @@ def pick_transfer(work, at, i, digit):
     for c in range(k):
         for c_out in range(k):
             value = filled(work, 0.0)
-            offset = base * c_out - c
-            for s in range(max(0, -offset), min(base, k * (base - 1) + 1 - offset)):
+            offset, first, last = digits_between(c, c_out, k, base)
+            for s in range(first, last):
                 value = where_equal(digit, s, load(work, at.pmfs + s + offset), value)
-            store(work, at.transfers + (i * k + c) * k + c_out, value * scale)
+            store(work, transfer_row(at, i, c, c_out), value * scale)
 
 
 @lane_function
@@ -214,12 +221,8 @@ def step_forward(work, at, i):
     Every transfer lacks at most a few times the smallest normal number, of the weight that alpha has and of
     the weight that it lacks itself.
     """
-    k, alpha, transfer, missed = (
-        at.n_addends,
-        at.alpha + i * at.n_addends,
-        at.transfers + i * at.n_addends**2,
-        at.missed,
-    )
+    k, missed = at.n_addends, at.missed
+    alpha, transfer = at.alpha + i * k, transfer_row(at, i, 0, 0)
     lacking = filled(work, 1.0)
     for c in range(k):
         lacking += load(work, missed + c)
@@ -243,7 +246,7 @@ def step_backward(work, at, i):
     k, alpha = at.n_addends, at.alpha + (i + 1) * at.n_addends
     total, evidence = filled(work, 0.0), filled(work, 0.0)
     for c in range(k):
-        value = inner_product(work, at.transfers + (i * k + c) * k, 1, at.beta, 1, k)
+        value = inner_product(work, transfer_row(at, i, c, 0), 1, at.beta, 1, k)
         total += value
         evidence = multiply_add(load(work, alpha + c), value, evidence)
         store(work, at.beta + k + c, value)
@@ -256,16 +259,12 @@ def step_backward(work, at, i):
 @lane_function
 def sum_weights(work, at, i):
     """g_0(u) = sum of alpha(c) beta(c') over the carries with u = digit + base c' - c."""
-    k, base, alpha, digit = (
-        at.n_addends,
-        at.base,
-        at.alpha + (i + 1) * at.n_addends,
-        load(work, at.digits + i),
-    )
+    k, base = at.n_addends, at.base
+    alpha, digit = at.alpha + (i + 1) * k, load(work, at.digits + i)
     for c in range(k):
         for c_out in range(k):
             store(work, at.products + c * k + c_out, load(work, alpha + c) * load(work, at.beta + c_out))
-    for u in range(k * (base - 1) + 1):
+    for u in range(n_sums(k, base)):
         total = filled(work, 0.0)
         for c_out in range(k):
             for c in range(k):
@@ -276,10 +275,10 @@ def sum_weights(work, at, i):
 
 
 @lane_function
-def write_marginals(work, at, i, scale, prior_share, factor):
-    """(posterior - prior_share * prior) * factor of position i, in place of its exponentials.
+def write_marginals(work, at, i, scale, combination):
+    """The combination of posterior and prior of position i, in place of its exponentials.
 
-    scale: factor over alpha T beta of the position.
+    scale: the factor of the combination over alpha T beta of the position.
     """
     k, base = at.n_addends, at.base
     for j in range(k):
@@ -287,21 +286,22 @@ def write_marginals(work, at, i, scale, prior_share, factor):
     for j in range(k):
         values, rest = symbol(at, j, i), at.weights + j * at.table
         if j < k - 1:
-            size = (k - j - 1) * (base - 1) + 1
+            size = n_sums(k - j - 1, base)
             correlate(work, at.terms, base, rest, suffix_pmf(at, j + 1, i), size)
             correlate(work, rest + at.table, size, rest, values, base)
             rest = at.terms
-        prior_scale = load(work, at.scales + i * k + j) * (-prior_share * factor)
+        prior_scale = load(work, at.scales + i * k + j) * (-combination.prior_share * combination.factor)
         for v in range(base):
             ratio = multiply_add(load(work, rest + v), scale, prior_scale)
             store(work, values + v, load(work, values + v) * ratio)
 
 
 @lane_function
-def prefetch_chunk(matrix, at, row, chunk, part, parts, to_write):
-    columns = (min(at.n_digits, chunk + CHUNK) - chunk) * at.base
+def prefetch_positions(matrix, at, row, start, part, parts, to_write):
+    """One of several parts of the positions that are transposed together from ``start`` on."""
+    columns = (min(at.n_digits, start + POSITIONS_AT_A_TIME) - start) * at.base
     for j in range(at.n_addends):
-        column = (j * at.n_digits + chunk) * at.base
+        column = (j * at.n_digits + start) * at.base
         prefetch_columns(matrix, row, len(matrix) - 1, column, columns, part, parts, to_write)
 
 
@@ -316,17 +316,17 @@ def forward(work, at, logits, label, first, last):
         store(work, at.alpha + n * k + c, 1.0 if c == 0 else 0.0)
         store(work, at.missed + c, 0.0)
     product, exponent = filled(work, 1.0), filled(work, 0.0)
-    last_chunk = (n - 1) // CHUNK * CHUNK
-    for chunk in range(last_chunk, -1, -CHUNK):
-        end = min(n, chunk + CHUNK)
+    last_start = (n - 1) // POSITIONS_AT_A_TIME * POSITIONS_AT_A_TIME
+    for start in range(last_start, -1, -POSITIONS_AT_A_TIME):
+        end = min(n, start + POSITIONS_AT_A_TIME)
         for j in range(k):
-            column, columns = (j * n + chunk) * base, (end - chunk) * base
-            read_columns(logits, first, last - 1, column, columns, work, symbol(at, j, chunk))
-        for i in range(end - 1, chunk - 1, -1):
-            if chunk > 0:
-                prefetch_chunk(logits, at, first, chunk - CHUNK, i - chunk, end - chunk, False)
+            column, columns = (j * n + start) * base, (end - start) * base
+            read_columns(logits, first, last - 1, column, columns, work, symbol(at, j, start))
+        for i in range(end - 1, start - 1, -1):
+            if start > 0:
+                prefetch_positions(logits, at, first, start - POSITIONS_AT_A_TIME, i - start, end - start, False)
             else:
-                prefetch_chunk(logits, at, first + FLOAT32_LANES, last_chunk, i, end, False)
+                prefetch_positions(logits, at, first + FLOAT32_LANES, last_start, i, end, False)
             for j in range(k):
                 store(work, at.scales + i * k + j, exponentiate(work, symbol(at, j, i), base))
             suffix_pmfs(work, at, i, 0)
@@ -341,24 +341,25 @@ def forward(work, at, logits, label, first, last):
 
 
 @lane_function
-def backward(work, at, marginals, first, last, prior_share, factor):
+def backward(work, at, marginals, first, last, combination):
     """Marginals, most significant digit first; returns the smallest alpha T beta met."""
     k, n, base = at.n_addends, at.n_digits, at.base
     smallest = filled(work, 1.0)
-    for chunk in range(0, n, CHUNK):
-        end = min(n, chunk + CHUNK)
-        for i in range(chunk, end):
-            prefetch_chunk(marginals, at, first, chunk, i - chunk, end - chunk, True)
+    for start in range(0, n, POSITIONS_AT_A_TIME):
+        end = min(n, start + POSITIONS_AT_A_TIME)
+        for i in range(start, end):
+            prefetch_positions(marginals, at, first, start, i - start, end - start, True)
             suffix_pmfs(work, at, i, 1)
             sum_weights(work, at, i)
             evidence = step_backward(work, at, i)
             smallest = minimum(evidence, smallest)
-            write_marginals(work, at, i, factor / maximum(evidence, SMALLEST_NORMAL), prior_share, factor)
+            scale = combination.factor / maximum(evidence, SMALLEST_NORMAL)
+            write_marginals(work, at, i, scale, combination)
             for c in range(k):
                 store(work, at.beta + c, load(work, at.beta + k + c))
         for j in range(k):
-            column, columns = (j * n + chunk) * base, (end - chunk) * base
-            write_columns(marginals, first, last - 1, column, columns, work, symbol(at, j, chunk))
+            column, columns = (j * n + start) * base, (end - start) * base
+            write_columns(marginals, first, last - 1, column, columns, work, symbol(at, j, start))
     return smallest
 
 
@@ -366,8 +367,8 @@ def backward(work, at, marginals, first, last, prior_share, factor):
 def sum_product(logits, label, marginals, log_evidence, status, prior_share, factor, at, work):
     """FLOAT32_LANES rows at a time, in at.total rows of work; returns how many are left to recompute."""
     k, n, base = at.n_addends, at.n_digits, at.base
-    recompute = 0
-    for row in range(at.padded, at.padded + BLOCK):
+    combination, recompute = Combination(prior_share, factor), 0
+    for row in range(at.padded, at.padded + SUMS_AT_A_TIME):
         store(work, row, 0.0)
     for start in range(0, len(logits), FLOAT32_LANES):
         stop = min(start + FLOAT32_LANES, len(logits))
@@ -379,7 +380,7 @@ def sum_product(logits, label, marginals, log_evidence, status, prior_share, fac
             store(work, at.beta + c, where_equal(carry, c, 1.0, 0.0))
         found = inner_product(work, at.alpha, 1, at.beta, 1, k)
         lacking = inner_product(work, at.missed, 1, at.beta, 1, k)
-        smallest = backward(work, at, marginals, start, stop, prior_share, factor)
+        smallest = backward(work, at, marginals, start, stop, combination)
         certain = where_less(lacking, found * TOLERANCE, 1.0, 0.0)
         certain = where_less(4.0 * n * k * base * SMALLEST_NORMAL, smallest * TOLERANCE, certain, 0.0)
         store(work, at.results, product * found)

@@ -1,29 +1,31 @@
-"""What every carry-chain kernel asks of a row first: is its input valid, and what is its top carry?"""
+"""What every carry-chain kernel asks of a row first: whether its input is valid, and what its top carry is."""
 
 from __future__ import annotations
 
-import numpy as np
+from typing import NamedTuple
 
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
+from emnesy_gpu.kernels.cpu.common.symbol_rows import is_prior
 from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
+
+
+class Combination(NamedTuple):
+    """What is written in place of marginals: (posterior - prior_share * prior) * factor."""
+
+    prior_share: float
+    factor: float
 
 
 @lane_function
 def row_status(logits, digits, base):
-    """INVALID_LABEL, INVALID_LOGITS or POSSIBLE (so far), for one row."""
+    """INVALID_LABEL, INVALID_LOGITS or POSSIBLE (so far), for logits [n_addends, n_digits, base] of one row."""
     for digit in digits:
         if digit < 0 or digit >= base:
             return INVALID_LABEL
     k, n, _ = logits.shape
     for j in range(k):
         for i in range(n):
-            largest = -np.inf
-            for v in range(base):
-                value = logits[j, i, v]
-                if not value < np.inf:
-                    return INVALID_LOGITS
-                largest = max(largest, value)
-            if largest == -np.inf:
+            if not is_prior(logits[j, i]):
                 return INVALID_LOGITS
     return POSSIBLE
 

@@ -2,23 +2,38 @@
 
 float64 and log space throughout, with the draws of ``reference.carry_chain``: the four uniforms of a position
 come from Philox-4x32-10 with counter (position, sample, global row) and key seed. With addends counted from 0,
-f_j is the pmf of d_j + ... + d_{k-1} at one position.
+f_j is the pmf of d_j + ... + d_{k-1} at one position, and alpha_i(c) the weight of the positions below i with carry c
+into it: alpha_{i-1}(c') = sum over c of alpha_i(c) f_0(digit + base c' - c). Sums of exponentials are scaled to a
+largest term of 1.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
+from emnesy_gpu.kernels.cpu.carry_chain.digit_sums import n_sums
 from emnesy_gpu.kernels.cpu.carry_chain.rows import carry_out, row_status
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.philox import philox_uniforms
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 
+class Workspace(NamedTuple):
+    """The scratch arrays of a row: logarithms, but for the carries."""
+
+    priors: np.ndarray  # [n_addends, base] of one position
+    tables: np.ndarray  # [n_addends, n_addends * base]: f_j of one position
+    terms: np.ndarray  # [largest of base and n_addends]
+    alpha: np.ndarray  # [n_digits + 1, n_addends]: message over the carry into position i at index i + 1
+    carries: np.ndarray  # int64 [n_samples]: carry out of the position under way
+
+
 @lane_function
 def log_sum_exp(values, size):
+    """log of the sum of exp(values[index]) over index < size; -inf where all are."""
     largest = -np.inf
     for index in range(size):
         largest = max(largest, values[index])
@@ -52,6 +67,7 @@ def draw(log_weights, size, uniform):
 
 @lane_function
 def at(table, index, size):
+    """An entry of a table of that size, and -inf beyond it."""
     return table[index] if 0 <= index < size else -np.inf
 
 
@@ -74,7 +90,7 @@ def log_pmfs(priors, base, tables, terms):
     for v in range(base):
         tables[k - 1, v] = priors[k - 1, v]
     for j in range(k - 2, -1, -1):
-        size = (k - j - 1) * (base - 1) + 1
+        size = n_sums(k - j - 1, base)
         for u in range(size + base - 1):
             low, high = max(0, u - size + 1), min(base, u + 1)
             for v in range(low, high):
@@ -83,10 +99,11 @@ def log_pmfs(priors, base, tables, terms):
 
 
 @lane_function
-def filter_forward(logits, digits, priors, tables, terms, alpha):
+def filter_forward(logits, digits, workspace):
     """alpha[i] = log weight of the carry out of position i; alpha[n] is the start."""
+    priors, tables, terms, alpha, _ = workspace
     k, n, base = logits.shape
-    size = k * (base - 1) + 1
+    size = n_sums(k, base)
     for c in range(k):
         alpha[n, c] = 0.0 if c == 0 else -np.inf
     for i in range(n - 1, -1, -1):
@@ -99,50 +116,64 @@ def filter_forward(logits, digits, priors, tables, terms, alpha):
 
 
 @lane_function
-def draw_position(uniforms, total, base, priors, tables, terms, alpha, drawn):
-    """Digits of one position whose sum and carry-in are total; returns the carry-in."""
-    k = len(priors)
+def draw_position(uniforms, total, i, workspace, drawn):
+    """Digits of position i whose sum and carry-in are total; returns the carry-in."""
+    priors, tables, terms, alpha, _ = workspace
+    k, base = priors.shape
     for c in range(k):
-        terms[c] = alpha[c] + at(tables[0], total - c, k * (base - 1) + 1)
+        terms[c] = alpha[i + 1, c] + at(tables[0], total - c, n_sums(k, base))
     carry = draw(terms, k, uniforms[0])
     rest = total - carry
     for j in range(k - 1):
         for v in range(base):
-            terms[v] = priors[j, v] + at(tables[j + 1], rest - v, (k - j - 1) * (base - 1) + 1)
+            terms[v] = priors[j, v] + at(tables[j + 1], rest - v, n_sums(k - j - 1, base))
         drawn[j] = draw(terms, base, uniforms[j + 1])
         rest -= drawn[j]
     drawn[k - 1] = rest
     return carry
 
 
+@lane_function
+def draw_samples(digit, possible, i, workspace, stream, drawn):
+    """Position i of all samples of one row, drawn [n_samples, n_addends, n_digits], and the carries into it.
+
+    Digits of a row that is not possible come from their priors. stream: seed, and number of the row among all.
+    """
+    priors, carries = workspace.priors, workspace.carries
+    k, base = priors.shape
+    seed, row = stream
+    for sample in range(len(drawn)):
+        uniforms = philox_uniforms(i, sample, row, seed)
+        out = drawn[sample, :, i]
+        if possible:
+            carries[sample] = draw_position(uniforms, digit + base * carries[sample], i, workspace, out)
+        else:
+            for j in range(k):
+                out[j] = draw(priors[j], base, uniforms[j])
+
+
 @kernel
-def sample_rows(logits, label, first, last, seed, first_row, drawn, status):
-    """Rows first .. last - 1 of float64 logits; drawn [n_samples, batch, n_addends, n_digits]."""
-    _, k, n, base = logits.shape
-    samples = len(drawn)
-    priors, tables, terms = np.empty((k, base)), np.empty((k, k * base)), np.empty(max(base, k))
-    alpha = np.empty((n + 1, k))
-    carries = np.empty(samples, np.int64)
-    for row in range(first, last):
-        code = row_status(logits[row], label[row], base)
-        carry = carry_out(label[row], n, base)
-        digits = label[row, label.shape[1] - n :]
+def sample_rows(logits, label, drawn, status, first, seed, first_row):
+    """float64 logits and labels of some rows into rows ``first`` and on of drawn and status.
+
+    drawn: [n_samples, batch, n_addends, n_digits]; row 0 of that is row first_row of all.
+    """
+    rows, k, n, base = logits.shape
+    tables, terms = np.empty((k, k * base)), np.empty(max(base, k))
+    alpha, carries = np.empty((n + 1, k)), np.empty(len(drawn), np.int64)
+    workspace = Workspace(np.empty((k, base)), tables, terms, alpha, carries)
+    for index in range(rows):
+        row = first + index
+        code = row_status(logits[index], label[index], base)
+        carry = carry_out(label[index], n, base)
+        digits = label[index, label.shape[1] - n :]
         if code == POSSIBLE:
-            filter_forward(logits[row], digits, priors, tables, terms, alpha)
-            if carry >= k or alpha[0, carry] == -np.inf:
+            filter_forward(logits[index], digits, workspace)
+            if carry >= k or workspace.alpha[0, carry] == -np.inf:
                 code = IMPOSSIBLE
         status[row] = code
-        for sample in range(samples):
-            carries[sample] = carry
+        workspace.carries[:] = carry
         for i in range(n):
-            log_priors(logits[row], i, priors)
-            log_pmfs(priors, base, tables, terms)
-            for sample in range(samples):
-                uniforms = philox_uniforms(i, sample, first_row + row, seed)
-                out = drawn[sample, row, :, i]
-                if code == POSSIBLE:
-                    total = digits[i] + base * carries[sample]
-                    carries[sample] = draw_position(uniforms, total, base, priors, tables, terms, alpha[i + 1], out)
-                else:
-                    for j in range(k):
-                        out[j] = draw(priors[j], base, uniforms[j])
+            log_priors(logits[index], i, workspace.priors)
+            log_pmfs(workspace.priors, base, workspace.tables, workspace.terms)
+            draw_samples(digits[i], code == POSSIBLE, i, workspace, (seed, first_row + row), drawn[:, row])

@@ -15,25 +15,31 @@ from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 
 @lane_function
+def is_prior(logits):
+    """Whether the logits [K] of one symbol are a distribution: no NaN, no +inf, and not all -inf."""
+    largest = -np.inf
+    for v in range(len(logits)):
+        value = logits[v]
+        if not value < np.inf:
+            return False
+        largest = max(largest, value)
+    return largest > -np.inf
+
+
+@lane_function
 def row_status(logits, label):
     """INVALID_LABEL, INVALID_LOGITS or POSSIBLE (so far), for one row [N, K] and a label that should be 0 or 1."""
     if label < 0 or label > 1:
         return INVALID_LABEL
-    n, k = logits.shape
-    for i in range(n):
-        largest = -np.inf
-        for v in range(k):
-            value = logits[i, v]
-            if not value < np.inf:
-                return INVALID_LOGITS
-            largest = max(largest, value)
-        if largest == -np.inf:
+    for i in range(len(logits)):
+        if not is_prior(logits[i]):
             return INVALID_LOGITS
     return POSSIBLE
 
 
 @lane_function
 def log_softmax(logits, table):
+    """Log probabilities of logits [N, K] into a table [N K] of float64."""
     n, k = logits.shape
     for i in range(n):
         largest = np.float64(logits[i, 0])
