@@ -20,6 +20,7 @@ import numpy as np
 
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, filled, lane_rows, load, multiply_add, store
+from emnesy_gpu.kernels.cpu.common.row_driver import Results
 from emnesy_gpu.kernels.cpu.common.symbol_rows import exponentials, read_row, row_status
 from emnesy_gpu.kernels.cpu.enumeration.log_space import posterior_row
 from emnesy_gpu.kernels.status import POSSIBLE
@@ -36,15 +37,16 @@ class Circuit(NamedTuple):
     """
 
     n_leaves: int
-    inner: np.ndarray
-    whole: np.ndarray
-    uses: np.ndarray
-    parent: np.ndarray
-    sibling: np.ndarray
+    inner: np.ndarray  # int64 [n_inner, 2]
+    whole: np.ndarray  # int64 [M, 2]
+    uses: np.ndarray  # int64 [rows + 1]
+    parent: np.ndarray  # int64 [2 (n_inner + M)]
+    sibling: np.ndarray  # int64 [2 (n_inner + M)]
     smallest_evidence: float
 
 
 def circuit_of(assignments: np.ndarray, n_values: int) -> Circuit:
+    """The circuit of a list of assignments uint8 [M, N], kept for the next call with the same list."""
     return _circuit(assignments.tobytes(), assignments.shape, n_values)
 
 
@@ -89,10 +91,9 @@ def _uses(one: int, inner: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, n
     return uses, np.concatenate([names, names])[order], other[order]
 
 
-def run(logits, label, assignments, marginals, log_evidence, status) -> None:
-    """NumPy arrays; logits float32 or float64, marginals and log_evidence of one float type, [batch, N, K]."""
-    circuit = circuit_of(assignments, logits.shape[2])
-    posterior(logits, label, assignments, marginals, log_evidence, status, circuit)
+def run(logits: np.ndarray, label: np.ndarray, assignments: np.ndarray, results: Results) -> None:
+    """The posterior of every row; logits and marginals float32 or float64 [batch, N, K], assignments uint8 [M, N]."""
+    posterior(logits, label, assignments, *results, circuit_of(assignments, logits.shape[2]))
 
 
 @lane_function

@@ -6,6 +6,8 @@ lowest index.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
@@ -14,15 +16,23 @@ from emnesy_gpu.kernels.cpu.common.symbol_rows import log_softmax, row_status
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 
-def run(logits, label, assignments, chosen, log_joint, status) -> None:
-    """NumPy arrays; logits float32 or float64 [batch, N, K]."""
+class Results(NamedTuple):
+    """The best assignment of each row."""
+
+    chosen: np.ndarray  # int64 [batch, N]
+    log_joint: np.ndarray  # [batch], in the float type of the result
+    status: np.ndarray  # uint8 [batch]
+
+
+def run(logits: np.ndarray, label: np.ndarray, assignments: np.ndarray, results: Results) -> None:
+    """The best assignment of every row; logits float32 or float64 [batch, N, K], assignments uint8 [M, N]."""
     scores, best = scratch(logits[0].size, np.float64), scratch(1, np.float64)
-    best_of_list(logits, label, assignments, chosen, log_joint, status, scores, best)
+    best_of_list(logits, label, assignments, *results, scores, best)
 
 
 @lane_function
 def best_index(assignments, k, scores):
-    """The index of the best assignment, and -1 where all are impossible."""
+    """The index of the best assignment, and -1 where all are impossible; scores [N K, lanes]."""
     best, best_score = filled(scores, -1.0), filled(scores, -np.inf)
     for m in range(len(assignments)):
         score = filled(scores, 0.0)
@@ -35,6 +45,7 @@ def best_index(assignments, k, scores):
 
 @lane_function
 def most_probable_values(logits, chosen):
+    """The value of the largest logit [N, K] of every symbol by itself, the lowest of equal ones."""
     n, k = logits.shape
     for i in range(n):
         best = 0
