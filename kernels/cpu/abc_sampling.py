@@ -6,6 +6,8 @@ samples of a block live in the cache and nowhere else.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,21 +25,60 @@ from emnesy_gpu.kernels.cpu.common.integer_lanes import (
     where_greater,
 )
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows
-from emnesy_gpu.kernels.cpu.common.philox import philox
+from emnesy_gpu.kernels.cpu.common.prior_draws import Stream, draw_words_of, values_of
 
 BLOCK = 256
+"""Samples of a row that are drawn and scored together."""
+
 COUNT, WEIGH = 1, 2
-U16, U64, MASK = np.uint16, np.uint64, np.uint64(0xFFFFFFFF)
+"""What a row asks for: counts of scores, or those and the weighted histogram; 0 for nothing."""
+
+U16 = np.uint16
+
+draw_words = draw_words_of(BLOCK)
+
+
+class Prior(NamedTuple):
+    """The distribution that samples come from, and which of its samples they are."""
+
+    thresholds: np.ndarray  # int32 [batch, N, K - 1]
+    n_samples: int
+    stream: Stream
+
+
+class Scoring(NamedTuple):
+    """What samples are scored by."""
+
+    constraints: np.ndarray  # int32 [n_constraints, members], padded with -1: the members must all differ
+    weights: np.ndarray  # int32 [batch, rows of scores, columns]
+    local: bool  # a row of scores for each symbol, from its own constraints; otherwise one for all of them
+
+
+class Sums(NamedTuple):
+    """What is counted."""
+
+    counts: np.ndarray  # int64 [batch, rows of scores, columns]
+    histogram: np.ndarray  # int64 [batch, N, K]
+
+
+class Workspace(NamedTuple):
+    """The scratch arrays of a block of samples."""
+
+    words: np.ndarray  # int32 [4, BLOCK]
+    bits: np.ndarray  # uint16 [N, BLOCK]: 1 << value
+    score: np.ndarray  # uint16 [rows of scores, BLOCK]: column of each sample
+    checks: np.ndarray  # uint16 [4, BLOCK]: total, holds, seen, twice
+    lanes: np.ndarray  # int32 [1, BLOCK]: weights
 
 
 def draw(thresholds: Tensor, n_samples: int, seed: int, first_row: int, first_sample: int) -> Tensor:
     """int64 [n_samples, batch, N]: see ``emnesy_gpu.reference.abc_sampling``."""
     batch, n, _ = thresholds.shape
     z = torch.empty(n_samples, batch, n, dtype=torch.int64)
-    arrays = thresholds.numpy(), z.numpy()
+    arrays, stream = (thresholds.numpy(), z.numpy()), Stream(np.uint64(seed), first_row, first_sample)
 
     def some_rows(first: int, last: int) -> None:
-        draw_rows(*arrays, first, last, U64(seed), first_row, first_sample)
+        draw_rows(*arrays, stream, first, last)
 
     for_rows(some_rows, batch, 1, n_samples * n * 2.0)
     return z
@@ -58,31 +99,20 @@ def weigh(
     batch, n, k = thresholds.shape[0], thresholds.shape[1], thresholds.shape[2] + 1
     counts = torch.zeros(weights.shape, dtype=torch.int64)
     histogram = torch.zeros(batch, n, k, dtype=torch.int64)
-    arrays = [tensor.numpy() for tensor in (thresholds, weights, work, constraints, counts, histogram)]
-    local = incident.shape[1] > 0
+    prior = Prior(thresholds.numpy(), n_samples, Stream(np.uint64(seed), first_row, first_sample))
+    scoring = Scoring(constraints.numpy(), weights.numpy(), incident.shape[1] > 0)
+    sums, what = Sums(counts.numpy(), histogram.numpy()), work.numpy()
 
     def some_rows(first: int, last: int) -> None:
-        weigh_rows(*arrays, local, first, last, n_samples, U64(seed), first_row, first_sample)
+        weigh_rows(prior, scoring, what, sums, first, last)
 
     for_rows(some_rows, batch, 1, n_samples * n * 2.0)
     return counts, histogram
 
 
 @lane_function
-def draw_words(position, first_sample, row, seed, words):
-    """Four words less their lowest bit for each sample of a block: int32 [4, BLOCK]."""
-    low, high = row & MASK, row >> U64(32)
-    for lane in range(BLOCK):
-        a, b, c, d = philox(U64(position), U64(first_sample + lane), low, high, seed)
-        words[0, lane] = a >> U64(1)
-        words[1, lane] = b >> U64(1)
-        words[2, lane] = c >> U64(1)
-        words[3, lane] = d >> U64(1)
-
-
-@lane_function
 def draw_bits(thresholds, words, first_sample, row, seed, bits):
-    """bits[i, lane] = 1 << value of symbol i."""
+    """bits[i, lane] = 1 << value of symbol i: uint16 [N, BLOCK]."""
     n, steps = thresholds.shape
     for i in range(n):
         if i % 4 == 0:
@@ -120,9 +150,11 @@ def satisfied_group(members, bits, seen, twice, holds, total):
 
 
 @lane_function
-def score_block(constraints, bits, local, last_column, scratch, score):
-    """score[r, lane]: the column of row r that counts this sample."""
-    total, holds, seen, twice = scratch[0], scratch[1], scratch[2], scratch[3]
+def score_block(scoring, workspace):
+    """score[r, lane]: the column of row r that counts this sample, the last one where all constraints hold."""
+    constraints, local, last_column = scoring.constraints, scoring.local, scoring.weights.shape[2] - 1
+    bits, score, checks = workspace.bits, workspace.score, workspace.checks
+    total, holds, seen, twice = checks[0], checks[1], checks[2], checks[3]
     n_constraints, size = constraints.shape
     total[:] = 0
     score[:] = 0
@@ -185,62 +217,57 @@ def add_block(bits, lanes, symbol, histogram):
         histogram[v] += sum_lanes(total)
 
 
+@lane_function
+def weigh_block(weights, local, n_lanes, workspace, histogram):
+    """histogram[i, v] += the weights of the samples whose symbol i has value v."""
+    for symbol in range(len(histogram)):
+        if local or symbol == 0:
+            weight_lanes(weights[symbol if local else 0], workspace.score, symbol, n_lanes, workspace.lanes)
+        add_block(workspace.bits, workspace.lanes, symbol, histogram[symbol])
+
+
 @kernel
-def weigh_rows(
-    thresholds,
-    weights,
-    work,
-    constraints,
-    counts,
-    histogram,
-    local,
-    first,
-    last,
-    n_samples,
-    seed,
-    first_row,
-    first_sample,
-):
-    """Rows first .. last - 1, all samples of a row in turn."""
-    _, n, _ = thresholds.shape
-    rows, width = weights.shape[1:]
-    words, bits = np.empty((4, BLOCK), np.int32), np.empty((n, BLOCK), U16)
-    score, scratch, lanes = np.empty((rows, BLOCK), U16), np.empty((4, BLOCK), U16), np.empty((1, BLOCK), np.int32)
+def weigh_rows(prior, scoring, work, sums, first, last):
+    """Rows first .. last - 1, all samples of a row in turn; work: uint8 [batch]."""
+    n, rows = prior.thresholds.shape[1], scoring.weights.shape[1]
+    seed, first_row, first_sample = prior.stream
+    workspace = Workspace(
+        np.empty((4, BLOCK), np.int32),
+        np.empty((n, BLOCK), U16),
+        np.empty((rows, BLOCK), U16),
+        np.empty((4, BLOCK), U16),
+        np.empty((1, BLOCK), np.int32),
+    )
     for row in range(first, last):
-        for start in range(0, n_samples if work[row] >= COUNT else 0, BLOCK):
-            n_lanes = min(BLOCK, n_samples - start)
-            draw_bits(thresholds[row], words, first_sample + start, U64(first_row + row), seed, bits)
-            score_block(constraints, bits, local, width - 1, scratch, score)
-            count_block(score, n_lanes, counts[row])
+        thresholds, weights = prior.thresholds[row], scoring.weights[row]
+        for start in range(0, prior.n_samples if work[row] >= COUNT else 0, BLOCK):
+            n_lanes = min(BLOCK, prior.n_samples - start)
+            draw_bits(thresholds, workspace.words, first_sample + start, first_row + row, seed, workspace.bits)
+            score_block(scoring, workspace)
+            count_block(workspace.score, n_lanes, sums.counts[row])
             if work[row] == WEIGH:
-                for symbol in range(n):
-                    if local or symbol == 0:
-                        weight_lanes(weights[row, symbol if local else 0], score, symbol, n_lanes, lanes)
-                    add_block(bits, lanes, symbol, histogram[row, symbol])
+                weigh_block(weights, scoring.local, n_lanes, workspace, sums.histogram[row])
 
 
 @lane_function
 def draw_values(thresholds, words, first_sample, row, seed, values):
     """values[i, lane] = value of symbol i: int32 [N, BLOCK]."""
-    n, steps = thresholds.shape
-    for i in range(n):
+    for i in range(len(thresholds)):
         if i % 4 == 0:
             draw_words(i // 4, first_sample, row, seed, words)
         for lane in range(0, BLOCK, INTEGER_LANES):
-            word, value = load(words, i % 4, lane), filled(0)
-            for v in range(steps):
-                value = where_greater(word, thresholds[i, v], np.int32(v + 1), value)
-            store(values, i, lane, value)
+            store(values, i, lane, values_of(load(words, i % 4, lane), thresholds[i]))
 
 
 @kernel
-def draw_rows(thresholds, z, first, last, seed, first_row, first_sample):
+def draw_rows(thresholds, z, stream, first, last):
     """Rows first .. last - 1 of z [n_samples, batch, N]."""
     n_samples, _, n = z.shape
+    seed, first_row, first_sample = stream
     words, values = np.empty((4, BLOCK), np.int32), np.empty((n, BLOCK), np.int32)
     for row in range(first, last):
         for start in range(0, n_samples, BLOCK):
-            draw_values(thresholds[row], words, first_sample + start, U64(first_row + row), seed, values)
+            draw_values(thresholds[row], words, first_sample + start, first_row + row, seed, values)
             for lane in range(min(BLOCK, n_samples - start)):
                 for i in range(n):
                     z[start + lane, row, i] = values[i, lane]

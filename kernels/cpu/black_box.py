@@ -12,8 +12,7 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.abc_sampling import BLOCK, draw_values
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows
-
-U64 = np.uint64
+from emnesy_gpu.kernels.cpu.common.prior_draws import Stream
 
 
 def histogram(
@@ -23,10 +22,10 @@ def histogram(
     batch, n, steps = thresholds.shape
     result = torch.zeros(batch, n_constraints + 1, n, steps + 1, dtype=torch.int64)
     arrays = [tensor.numpy() for tensor in (thresholds, label, result)]
-    count = histogram_rows(score)
+    count, stream = histogram_rows(score), Stream(np.uint64(seed), first_row, 0)
 
     def work(first: int, last: int) -> None:
-        count(*arrays, first, last, n_samples, U64(seed), first_row)
+        count(*arrays, n_samples, stream, first, last)
 
     for_rows(work, batch, 1, n_samples * n * 3.0)
     return result
@@ -37,13 +36,13 @@ def histogram_rows(score: Callable) -> Callable:
     """The kernel for one score, compiled at its first call; a score made at run time cannot be cached on disk."""
 
     @njit(nogil=True, error_model="numpy")
-    def rows(thresholds, label, result, first, last, n_samples, seed, first_row):
-        n = thresholds.shape[1]
+    def rows(thresholds, label, result, n_samples, stream, first, last):
+        n, (seed, first_row, _) = thresholds.shape[1], stream
         words, values = np.empty((4, BLOCK), np.int32), np.empty((n, BLOCK), np.int32)
         z = np.empty(n, np.int64)
         for row in range(first, last):
             for start in range(0, n_samples, BLOCK):
-                draw_values(thresholds[row], words, start, U64(first_row + row), seed, values)
+                draw_values(thresholds[row], words, start, first_row + row, seed, values)
                 for lane in range(min(BLOCK, n_samples - start)):
                     for i in range(n):
                         z[i] = values[i, lane]

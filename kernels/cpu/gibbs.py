@@ -1,12 +1,13 @@
-"""Annealed Gibbs chains: a lane is a chain, whatever row it belongs to.
+"""Annealed Gibbs chains draw symbol after symbol given all others: a lane is a chain, whatever row it belongs to.
 
-The tables of a block of lanes, prior, counts and sums of conditionals, stay in the cache; float32 throughout and
+Value v of symbol i has weight p_i(v) * factor[number of members of its groups that hold v]. The tables of a block of lanes, prior, counts and sums of conditionals, stay in the cache; float32 throughout and
 without contraction to fused operations, so that the bits are those of ``emnesy_gpu.reference.gibbs``.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,12 +18,49 @@ from emnesy_gpu.kernels.cpu.common import lanes as floats
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.integer_lanes import INTEGER_LANES
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows
-from emnesy_gpu.kernels.cpu.common.philox import philox
+from emnesy_gpu.kernels.cpu.common.philox import philox_words
 
 LANES = INTEGER_LANES
-F32, U64, MASK = np.float32, np.uint64, np.uint64(0xFFFFFFFF)
+F32, U64 = np.float32, np.uint64
 UNIT = F32(2.0**-23)
+
 LEAST = F32(math.exp(-40.0))
+"""No factor is less, so that some value always has a positive weight."""
+
+
+class Chains(NamedTuple):
+    """What the chains of all rows do."""
+
+    factors: np.ndarray  # float32 [sweeps + 1, most conflicts + 1]
+    memberships: np.ndarray  # int32 [N, most groups of a symbol], padded with -1
+    n_groups: int
+    recorded: int  # sweeps at the end whose conditionals are summed
+    seed: np.uint64
+    first_row: int
+
+
+class Results(NamedTuple):
+    """What the chains of each row have seen."""
+
+    marginals: np.ndarray  # float32 [batch, N K]
+    annealing: np.ndarray  # int64 [batch, chains]: conflicts summed over the sweeps of annealing
+    final: np.ndarray  # int64 [batch, chains]: conflicts at the end
+
+
+class Workspace(NamedTuple):
+    """The scratch arrays of a block of chains, a column per lane."""
+
+    chain: np.ndarray  # int64 [LANES]: its number in its row
+    row: np.ndarray  # int64 [LANES]: the number of its row among all
+    prior: np.ndarray  # float32 [N K, LANES]
+    total: np.ndarray  # float32 [N K, LANES]: sums of conditionals
+    z: np.ndarray  # int32 [N, LANES]: values, -1 before the first
+    counts: np.ndarray  # uint16 [n_groups K, LANES]: members that hold a value
+    uniforms: np.ndarray  # float32 [4, LANES]
+    weights: np.ndarray  # float32 [K, LANES]: of the values of one symbol
+    cumulative: np.ndarray  # float32 [K, LANES]: their running sums
+    annealing: np.ndarray  # int64 [LANES]
+    final: np.ndarray  # int64 [LANES]
 
 
 def run(
@@ -40,11 +78,12 @@ def run(
     marginals = torch.zeros_like(prior)
     annealing = torch.zeros(batch, chains, dtype=torch.int64)
     final = torch.zeros(batch, chains, dtype=torch.int64)
-    by_value = prior.view(batch, n * k), factors, memberships, marginals.view(batch, n * k)
-    arrays = [tensor.numpy() for tensor in (*by_value, annealing, final)]
+    priors = prior.view(batch, n * k).numpy()
+    settings = Chains(factors.numpy(), memberships.numpy(), n_groups, recorded, U64(seed), first_row)
+    results = Results(marginals.view(batch, n * k).numpy(), annealing.numpy(), final.numpy())
 
     def work(first: int, last: int) -> None:
-        run_rows(*arrays, n_groups, first, last, recorded, U64(seed), first_row)
+        run_rows(priors, settings, results, first, last)
 
     for_rows(work, batch, max(1, LANES // chains), len(factors) * chains * n * k * 3.0)
     return marginals, annealing, final
@@ -54,8 +93,7 @@ def run(
 def draw_uniforms(position, sweep, chain, row, seed, uniforms):
     """Four float32 in [0, 1) for every lane, the upper 23 bits of the words: [4, LANES]."""
     for lane in range(LANES):
-        r = U64(row[lane])
-        words = philox(U64(position), U64(chain[lane] << 16 | sweep), r & MASK, r >> U64(32), seed)
+        words = philox_words(position, chain[lane] << 16 | sweep, row[lane], seed)
         uniforms[0, lane] = F32(np.int32(words[0] >> U64(9))) * UNIT
         uniforms[1, lane] = F32(np.int32(words[1] >> U64(9))) * UNIT
         uniforms[2, lane] = F32(np.int32(words[2] >> U64(9))) * UNIT
@@ -63,11 +101,13 @@ def draw_uniforms(position, sweep, chain, row, seed, uniforms):
 
 
 @lane_function
-def conditional(prior, symbol, groups, counts, z, powers, weights, cumulative):
+def conditional(workspace, symbol, groups, powers):
     """Weights [K, LANES] of a symbol's values, given all others, and their running sums.
 
     The factor of n conflicts is the product of those of the powers of two that n is a sum of, and at least LEAST.
     """
+    prior, counts, z = workspace.prior, workspace.counts, workspace.z
+    weights, cumulative = workspace.weights, workspace.cumulative
     k = len(weights)
     degree = 0
     for group in groups:
@@ -113,6 +153,7 @@ def move(groups, counts, z, symbol, drawn, k):
 
 @lane_function
 def add_conditional(weights, cumulative, total, symbol):
+    """The conditional distribution of a symbol into the total [N K, LANES]."""
     k = len(weights)
     scale = 1.0 / floats.load(cumulative, k - 1)
     for v in range(k):
@@ -133,62 +174,78 @@ def add_conflicts(counts, conflicts):
 
 
 @lane_function
-def run_block(prior, factors, memberships, chain, row, recorded, seed, z, counts, total, annealing, final):
-    """All sweeps of the chains of a block; prior and total [N * K, LANES], counts [G * K, LANES]."""
-    n, sweeps = len(memberships), len(factors) - 1
-    k = len(prior) // n
-    uniforms, weights, cumulative = (np.empty((4, LANES), F32), np.empty((k, LANES), F32), np.empty((k, LANES), F32))
+def run_block(chains, workspace):
+    """All sweeps of the chains of a block."""
+    z, counts, total, weights = workspace.z, workspace.counts, workspace.total, workspace.weights
+    n, sweeps, recorded = len(chains.memberships), len(chains.factors) - 1, chains.recorded
     z[:] = -1
     counts[:] = 0
     total[:] = 0
-    annealing[:] = 0
-    final[:] = 0
-    bits = 0
-    while 1 << bits < factors.shape[1]:
-        bits += 1
-    powers = np.empty(bits, F32)
+    workspace.annealing[:] = 0
+    workspace.final[:] = 0
+    powers = np.empty(bits_below(chains.factors.shape[1]), F32)
     for sweep in range(sweeps + 1):
-        for b in range(bits):
-            powers[b] = factors[sweep, 1 << b]
+        for b in range(len(powers)):
+            powers[b] = chains.factors[sweep, 1 << b]
         if 0 < sweep <= max(sweeps - recorded, 1):
-            add_conflicts(counts, annealing)
+            add_conflicts(counts, workspace.annealing)
         for i in range(n):
             if i % 4 == 0:
-                draw_uniforms(i // 4, sweep, chain, row, seed, uniforms)
-            groups = memberships[i]
-            conditional(prior, i, groups, counts, z, powers, weights, cumulative)
-            drawn = draw_value(cumulative, uniforms, i % 4)
-            move(groups, counts, z, i, drawn, k)
+                draw_uniforms(i // 4, sweep, workspace.chain, workspace.row, chains.seed, workspace.uniforms)
+            groups = chains.memberships[i]
+            conditional(workspace, i, groups, powers)
+            drawn = draw_value(workspace.cumulative, workspace.uniforms, i % 4)
+            move(groups, counts, z, i, drawn, len(weights))
             if sweep > sweeps - recorded:
-                add_conditional(weights, cumulative, total, i)
-    add_conflicts(counts, final)
+                add_conditional(weights, workspace.cumulative, total, i)
+    add_conflicts(counts, workspace.final)
+
+
+@lane_function
+def bits_below(number):
+    """How many bits the numbers below a number have."""
+    bits = 0
+    while 1 << bits < number:
+        bits += 1
+    return bits
+
+
+@lane_function
+def empty_workspace(n, k, n_groups):
+    """Uninitialised, for n symbols of k values."""
+    return Workspace(
+        np.empty(LANES, np.int64),
+        np.empty(LANES, np.int64),
+        np.empty((n * k, LANES), F32),
+        np.empty((n * k, LANES), F32),
+        np.empty((n, LANES), np.int32),
+        np.empty((n_groups * k, LANES), np.uint16),
+        np.empty((4, LANES), F32),
+        np.empty((k, LANES), F32),
+        np.empty((k, LANES), F32),
+        np.empty(LANES, np.int64),
+        np.empty(LANES, np.int64),
+    )
 
 
 @kernel
-def run_rows(
-    prior, factors, memberships, marginals, annealing, final, n_groups, first, last, recorded, seed, first_row
-):
-    """Rows first .. last - 1, LANES chains at a time; lanes beyond the last chain repeat it and are dropped.
+def run_rows(prior, chains, results, first, last):
+    """Rows first .. last - 1 of the prior [batch, N K], LANES chains at a time.
 
-    prior and marginals [batch, N * K], annealing and final [batch, chains].
+    Lanes beyond the last chain repeat it and are dropped.
     """
-    n, size = len(memberships), prior.shape[1]
-    chains = annealing.shape[1]
-    lanes, total = np.empty((size, LANES), F32), np.empty((size, LANES), F32)
-    counts = np.empty((n_groups * (size // n), LANES), np.uint16)
-    z = np.empty((n, LANES), np.int32)
-    chain, row = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
-    sums, ends = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
-    for start in range(first * chains, last * chains, LANES):
-        n_lanes = min(LANES, last * chains - start)
+    n, n_chains = len(chains.memberships), results.annealing.shape[1]
+    workspace = empty_workspace(n, prior.shape[1] // n, chains.n_groups)
+    for start in range(first * n_chains, last * n_chains, LANES):
+        n_lanes = min(LANES, last * n_chains - start)
         for lane in range(LANES):
             index = start + min(lane, n_lanes - 1)
-            chain[lane], row[lane] = index % chains, first_row + index // chains
-            lanes[:, lane] = prior[index // chains]
-        run_block(lanes, factors, memberships, chain, row, recorded, seed, z, counts, total, sums, ends)
+            workspace.chain[lane], workspace.row[lane] = index % n_chains, chains.first_row + index // n_chains
+            workspace.prior[:, lane] = prior[index // n_chains]
+        run_block(chains, workspace)
         for lane in range(n_lanes):
-            index = start + lane
-            annealing[index // chains, index % chains] = sums[lane]
-            final[index // chains, index % chains] = ends[lane]
-            marginals[index // chains] += total[:, lane]
-    marginals[first:last] /= F32(chains * recorded)
+            row, chain = (start + lane) // n_chains, (start + lane) % n_chains
+            results.annealing[row, chain] = workspace.annealing[lane]
+            results.final[row, chain] = workspace.final[lane]
+            results.marginals[row] += workspace.total[:, lane]
+    results.marginals[first:last] /= F32(n_chains * chains.recorded)

@@ -29,10 +29,16 @@ def philox(c0, c1, c2, c3, key):
 
 
 @lane_function
+def philox_words(position, sample, row, seed):
+    """Four 32-bit words, as uint64, for a symbol of a sample of a row: counter (position, sample, row), key seed."""
+    row = U64(row)
+    return philox(U64(position), U64(sample), row & MASK, row >> WORD, U64(seed))
+
+
+@lane_function
 def philox_uniforms(position, sample, row, seed):
-    """Four float64 in (0, 1): (word + 1/2) / 2^32, counter (position, sample, row), key seed."""
-    row, seed = U64(row), U64(seed)
-    words = philox(U64(position), U64(sample), row & MASK, row >> WORD, seed)
+    """Four float64 in (0, 1): (word + 1/2) / 2^32, with the words of ``philox_words``."""
+    words = philox_words(position, sample, row, seed)
     return (
         (words[0] + 0.5) * 2.0**-32,
         (words[1] + 0.5) * 2.0**-32,
