@@ -236,9 +236,7 @@ def _exponents(score: str, weighting: str, n_cells: int, device: torch.device) -
 
 def run_gibbs_chains(prior: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Run Gibbs chains on CPU tensors: see ``emnesy_gpu.kernels.cpu.grid_paths.gibbs``. This is no operator."""
-    from emnesy_gpu.kernels.cpu.grid_paths.gibbs import run_chains
-
-    return run_chains(prior, *others)
+    return kernels_for("grid_paths", prior.device).run_chains(prior, *others)  # type: ignore[no-any-return]
 
 
 @operator(path_results)

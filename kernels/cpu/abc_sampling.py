@@ -25,7 +25,7 @@ from emnesy_gpu.kernels.cpu.common.integer_lanes import (
     where_greater,
 )
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows
-from emnesy_gpu.kernels.cpu.common.prior_draws import Stream, draw_words_of, values_of
+from emnesy_gpu.kernels.cpu.common.prior_draws import Prior, Stream, draw_words_of, values_of
 
 BLOCK = 256
 """Samples of a row that are drawn and scored together."""
@@ -36,14 +36,6 @@ COUNT, WEIGH = 1, 2
 U16 = np.uint16
 
 draw_words = draw_words_of(BLOCK)
-
-
-class Prior(NamedTuple):
-    """The distribution that samples come from, and which of its samples they are."""
-
-    thresholds: np.ndarray  # int32 [batch, N, K - 1]
-    n_samples: int
-    stream: Stream
 
 
 class Scoring(NamedTuple):

@@ -1,7 +1,8 @@
 """Annealed Gibbs chains draw symbol after symbol given all others: a lane is a chain, whatever row it belongs to.
 
-Value v of symbol i has weight p_i(v) * factor[number of members of its groups that hold v]. The tables of a block of lanes, prior, counts and sums of conditionals, stay in the cache; float32 throughout and
-without contraction to fused operations, so that the bits are those of ``emnesy_gpu.reference.gibbs``.
+Value v of symbol i has weight p_i(v) * factor[number of other members of its groups that hold v]. The tables of a block
+of lanes, prior, counts and sums of conditionals, stay in the cache; float32 throughout and without contraction to
+fused operations, so that the bits are those of ``emnesy_gpu.reference.gibbs``.
 """
 
 from __future__ import annotations

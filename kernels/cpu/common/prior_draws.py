@@ -27,6 +27,14 @@ class Stream(NamedTuple):
     first_sample: int
 
 
+class Prior(NamedTuple):
+    """The distribution that samples come from, and which of its samples they are."""
+
+    thresholds: np.ndarray  # int32 [batch, N, K - 1]
+    n_samples: int
+    stream: Stream
+
+
 def draw_words_of(samples: int) -> Callable[..., Any]:
     """A device function that draws the words of so many samples, a number known when it is compiled."""
 

@@ -8,83 +8,138 @@ that comes first in reading order wins, which has the lower number.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
 from emnesy_gpu.kernels.cpu.common.distance_lanes import DISTANCE_LANES
-from emnesy_gpu.kernels.cpu.grid_paths.sweeps import measure, walk_back
+from emnesy_gpu.kernels.cpu.grid_paths.sweeps import Workspace, measure, walk_back
 
 UNKNOWN = -1
+"""No cell: cells are named by their rows in arrays with a border, whose corner is never on a path."""
+
+
+class Label(NamedTuple):
+    """What the paths of samples are compared with, and what the comparison is worth."""
+
+    sign: np.ndarray  # int64 [cells]: what a cell adds to the number of differing cells when a path takes it
+    n_cells: int  # on the label
+    weights: np.ndarray  # float64 [N + 1]: by the number of differing cells
+    table: np.ndarray  # int32 [K]: costs of the classes
+    side: int  # width of the map with its border
+
+
+class Block(NamedTuple):
+    """Samples of one row in lanes, and their paths."""
+
+    n_lanes: int
+    costs: np.ndarray  # [cells, lanes]
+    from_start: np.ndarray  # [cells, lanes]: distances
+    to_goal: np.ndarray  # [cells, lanes]
+    starts: np.ndarray  # int64 [lanes]
+    goals: np.ndarray  # int64 [lanes]
+    paths: np.ndarray  # int64 [lanes, N]: from goal to start
+    lengths: np.ndarray  # int64 [lanes]
+    differing: np.ndarray  # int64 [lanes]: cells that are on path or label, but not on both
+
+
+class Sample(NamedTuple):
+    """One lane of a block."""
+
+    costs: np.ndarray  # [cells]
+    from_start: np.ndarray  # [cells]
+    to_goal: np.ndarray  # [cells]
+    path: np.ndarray  # int64 [length]
+    differing: int
+
+
+class Ways(NamedTuple):
+    """What is known of the cheapest ways of one sample, by cell; scratch."""
+
+    after: np.ndarray  # int64: the next cell of the path on the way to the start, or UNKNOWN off it
+    parent: np.ndarray  # int64: the next cell on the way to the goal, or UNKNOWN
+    towards_goal: np.ndarray  # int64: sum of signs from the cell to the goal
+    before_path: np.ndarray  # bool: the way to the goal meets the path from the lower side, seen from the goal
+    known: np.ndarray  # bool: whether towards_start is known
+    towards_start: np.ndarray  # int64: sum of signs from the cell to the start
+    stack: np.ndarray  # int64
 
 
 @lane_function
-def changes_of_block(costs, n_lanes, table, mask, ends, weights, total):
-    """total[i, v] += weights[cells that differ from the mask after cell i is given cost table[v]], for every lane.
-
-    costs: [(height + 2) * (width + 2), lanes]; ends: the cells of start and goal there.
-    """
+def label_of(mask, weights, table):
+    """The label of one row, from its mask [H, W]."""
     height, width = mask.shape
-    n = len(total)
-    side, (start, goal) = width + 2, ends
-    sign, n_label = signs(mask)
-    limit, row = np.empty((1, DISTANCE_LANES), costs.dtype), np.empty((width, DISTANCE_LANES), costs.dtype)
-    from_start, to_goal, around = np.empty_like(costs), np.empty_like(costs), np.empty_like(costs)
+    sign = np.ones((height + 2) * (width + 2), np.int64)
+    n_cells = 0
+    for r in range(height):
+        for q in range(width):
+            if mask[r, q] != 0:
+                sign[(r + 1) * (width + 2) + q + 1] = -1
+                n_cells += 1
+    return Label(sign, n_cells, weights, table, width + 2)
+
+
+@lane_function
+def changes_of_block(workspace, n_lanes, ends, label, total):
+    """total[i, v] += weights[cells that differ from the label after cell i is given cost table[v]], for every lane.
+
+    workspace: with the costs of the samples; ends: the cells of start and goal. total: float64 [N, K].
+    """
+    costs, _, _, limit, row = workspace
+    start, goal = ends
+    from_start, to_goal = np.empty_like(costs), np.empty_like(costs)
     starts, goals = np.full(DISTANCE_LANES, start), np.full(DISTANCE_LANES, goal)
-    everywhere, cap = np.zeros(DISTANCE_LANES, np.int64), np.full(DISTANCE_LANES, costs.dtype.type(-1))
-    measure(costs, from_start, height, width, starts, everywhere, cap, limit, row)
-    measure(costs, to_goal, height, width, goals, everywhere, cap, limit, row)
-
-    paths, lengths = np.empty((DISTANCE_LANES, n), np.int64), np.zeros(DISTANCE_LANES, np.int64)
+    everywhere, no_cap = np.zeros(DISTANCE_LANES, np.int64), np.full(DISTANCE_LANES, costs.dtype.type(-1))
+    measure(Workspace(costs, from_start, no_cap, limit, row), starts, everywhere)
+    measure(Workspace(costs, to_goal, no_cap, limit, row), goals, everywhere)
+    paths, lengths = np.empty((DISTANCE_LANES, len(total)), np.int64), np.zeros(DISTANCE_LANES, np.int64)
     differing = np.zeros(DISTANCE_LANES, np.int64)
-    after = np.empty(len(costs), np.int64)
+    block = Block(n_lanes, costs, from_start, to_goal, starts, goals, paths, lengths, differing)
     for lane in range(n_lanes):
-        lengths[lane] = walk_back(costs[:, lane], from_start[:, lane], side, start, goal, paths[lane])
-        differing[lane] = n_label + sign_sum(sign, paths[lane], lengths[lane])
-        path = paths[lane, : lengths[lane]]
-        successors(path, after)
-        total += weights[differing[lane]]
-        off_path(
-            costs[:, lane], from_start[:, lane], to_goal[:, lane], sign, path, after, side,
-            n_label, weights, differing[lane], table, total,
-        )  # fmt: skip
+        lengths[lane] = walk_back(costs[:, lane], from_start[:, lane], label.side, start, goal, paths[lane])
+        differing[lane] = label.n_cells + sign_sum(label.sign, paths[lane], lengths[lane])
+        total += label.weights[differing[lane]]
+        off_path(sample_of(block, lane), label, total)
+    paths_around(block, limit, row, label, total)
 
-    own, highest = np.empty(DISTANCE_LANES, np.int64), table.max()
+
+@lane_function
+def sample_of(block, lane):
+    """One lane of a block."""
+    path = block.paths[lane, : block.lengths[lane]]
+    columns = block.costs[:, lane], block.from_start[:, lane], block.to_goal[:, lane]
+    return Sample(columns[0], columns[1], columns[2], path, block.differing[lane])
+
+
+@lane_function
+def paths_around(block, limit, row, label, total):
+    """Changes of cells on the paths, step by step of all paths; limit, row: scratch as in Workspace."""
+    n_lanes, costs, lengths = block.n_lanes, block.costs, block.lengths
+    goal, highest = block.goals[0], label.table.max()
+    own, cap = np.empty(DISTANCE_LANES, np.int64), np.empty(DISTANCE_LANES, costs.dtype)
+    around = np.empty_like(costs)
     for step in range(1, lengths.max() - 1):
         # Lanes whose path is shorter are measured for nothing, but not for long.
         cap[:] = 0
         for lane in range(n_lanes):
             if step < lengths[lane] - 1:
-                cell = paths[lane, step]
+                cell = block.paths[lane, step]
                 own[lane] = costs[cell, lane]
-                cap[lane] = from_start[goal, lane] - own[lane] + highest + 1
+                cap[lane] = block.from_start[goal, lane] - own[lane] + highest + 1
                 costs[cell, lane] = costs.dtype.type(-1)
-        measure(costs, around, height, width, starts, goals, cap, limit, row)
+        measure(Workspace(costs, around, cap, limit, row), block.starts, block.goals)
         for lane in range(n_lanes):
             if step < lengths[lane] - 1:
-                costs[paths[lane, step], lane] = own[lane]
+                costs[block.paths[lane, step], lane] = own[lane]
                 if around[goal, lane] < cap[lane]:
-                    on_path(
-                        costs[:, lane], around[:, lane], from_start[goal, lane] - own[lane], sign,
-                        paths[lane, : lengths[lane]], step, side, n_label, weights, differing[lane], table, total,
-                    )  # fmt: skip
-
-
-@lane_function
-def signs(mask):
-    """What a cell with a border adds to the number of differing cells when a path takes it, and the label's cells."""
-    height, width = mask.shape
-    sign = np.ones((height + 2) * (width + 2), np.int64)
-    n_label = 0
-    for r in range(height):
-        for q in range(width):
-            if mask[r, q] != 0:
-                sign[(r + 1) * (width + 2) + q + 1] = -1
-                n_label += 1
-    return sign, n_label
+                    others = block.from_start[goal, lane] - own[lane]
+                    on_path(sample_of(block, lane), around[:, lane], others, step, label, total)
 
 
 @lane_function
 def sign_sum(sign, path, length):
+    """What the first cells of a path add to the number of differing cells."""
     result = 0
     for cell in path[:length]:
         result += sign[cell]
@@ -107,14 +162,18 @@ def inner(cell, side):
 
 
 @lane_function
-def on_path(costs, around, others, sign, path, step, side, n_label, weights, differing, table, total):
-    """Values of one cell on the path with which the path around it is better; others: what its other cells cost."""
+def on_path(sample, around, others, step, label, total):
+    """Values of one cell on the path with which the path around it is better.
+
+    around: distances [cells] with the cell blocked; others: what the other cells of the path cost.
+    """
+    path, weights, table = sample.path, label.weights, label.table
     start, goal = path[-1], path[0]
-    other = np.empty(len(costs), np.int64)
-    length = walk_back(costs, around, side, start, goal, other)
-    change = weights[n_label + sign_sum(sign, other, length)] - weights[differing]
+    other = np.empty(len(sample.costs), np.int64)
+    length = walk_back(sample.costs, around, label.side, start, goal, other)
+    change = weights[label.n_cells + sign_sum(label.sign, other, length)] - weights[sample.differing]
     first, best = earlier_path(other, path), np.int64(around[goal])
-    cell = inner(path[step], side)
+    cell = inner(path[step], label.side)
     for v in range(len(table)):
         if best < others + table[v] or (best == others + table[v] and first):
             total[cell, v] += change
@@ -130,35 +189,44 @@ def earlier_path(path, other):
 
 
 @lane_function
-def off_path(
-    costs, from_start, to_goal, sign, path, after, side, n_label, weights, differing, table, total
-):  # fmt: skip
-    """Values of cells off the path with which a path through them is better."""
-    start, goal = path[-1], path[0]
-    best, lowest = np.int64(from_start[goal]), table.min()
-    parent = np.full(len(costs), UNKNOWN)
-    towards_goal, towards_start = np.zeros(len(costs), np.int64), np.zeros(len(costs), np.int64)
-    before_path, stack = np.zeros(len(costs), np.bool_), np.empty(len(costs), np.int64)
-    known = np.zeros(len(costs), np.bool_)
+def ways_along(path, sign):
+    """The ways of the cells on the path [length]: only its ends know theirs."""
+    n, start, goal = len(sign), path[-1], path[0]
+    after, parent = np.empty(n, np.int64), np.full(n, UNKNOWN)
+    towards_goal, towards_start = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    before_path, known = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
+    successors(path, after)
     parent[goal], towards_goal[goal] = goal, sign[goal]
     known[start], towards_start[start] = True, sign[start]
+    return Ways(after, parent, towards_goal, before_path, known, towards_start, np.empty(n, np.int64))
+
+
+@lane_function
+def off_path(sample, label, total):
+    """Values of cells off the path with which a path through them is better."""
+    costs, from_start, to_goal, path, differing = sample
+    sign, n_cells, weights, table, side = label
+    ways = ways_along(path, sign)
+    best, lowest = np.int64(from_start[path[0]]), table.min()
     for i in range(len(total)):
         cell = (i // (side - 2) + 1) * side + i % (side - 2) + 1
         detour = np.int64(from_start[cell]) + np.int64(to_goal[cell]) - 2 * np.int64(costs[cell])
-        if after[cell] != UNKNOWN or detour + lowest > best:
+        if ways.after[cell] != UNKNOWN or detour + lowest > best:
             continue
-        way_to_goal(cell, costs, to_goal, sign, after, side, parent, towards_goal, before_path, stack)
-        way_to_start(cell, costs, from_start, sign, side, known, towards_start, stack)
-        change = weights[n_label + towards_goal[cell] + towards_start[cell] - sign[cell]] - weights[differing]
+        way_to_goal(cell, sample, label, ways)
+        way_to_start(cell, sample, label, ways)
+        change = weights[n_cells + ways.towards_goal[cell] + ways.towards_start[cell] - sign[cell]] - weights[differing]
         for v in range(len(table)):
             through = detour + table[v]
-            if through < best or (through == best and before_path[cell]):
+            if through < best or (through == best and ways.before_path[cell]):
                 total[i, v] += change
 
 
 @lane_function
-def way_to_start(cell, costs, from_start, sign, side, known, towards_start, stack):
+def way_to_start(cell, sample, label, ways):
     """towards_start[cell] = sum of signs from the cell to the start, by the rule of ``walk_back``."""
+    costs, from_start, sign, side = sample.costs, sample.from_start, label.sign, label.side
+    known, towards_start, stack = ways.known, ways.towards_start, ways.stack
     depth = 0
     while not known[cell]:
         stack[depth] = cell
@@ -177,11 +245,13 @@ def way_to_start(cell, costs, from_start, sign, side, known, towards_start, stac
 
 
 @lane_function
-def way_to_goal(cell, costs, to_goal, sign, after, side, parent, towards_goal, before_path, stack):
+def way_to_goal(cell, sample, label, ways):
     """The same to the goal, of the cheapest ways the first one as seen from the goal: parent[cell] is the next cell.
 
     before_path[cell]: whether that way leaves the path to the lower side, seen from the goal.
     """
+    costs, to_goal, sign, side = sample.costs, sample.to_goal, label.sign, label.side
+    after, parent, towards_goal, before_path, _, _, stack = ways
     depth = 1
     stack[0] = cell
     while depth > 0:

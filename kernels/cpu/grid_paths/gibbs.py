@@ -6,6 +6,8 @@ Chains of several rows share a block, so that all lanes are in use. The draws ar
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,12 +15,52 @@ from torch import Tensor
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.distance_lanes import DISTANCE_LANES
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows
-from emnesy_gpu.kernels.cpu.common.philox import philox
-from emnesy_gpu.kernels.cpu.grid_paths.launch import NANOSECONDS_PER_CELL, bordered, distance_type, scratch
-from emnesy_gpu.kernels.cpu.grid_paths.sweeps import measure, walk_back
+from emnesy_gpu.kernels.cpu.common.philox import philox_words
+from emnesy_gpu.kernels.cpu.grid_paths.maps import NANOSECONDS_PER_CELL, maps_of
+from emnesy_gpu.kernels.cpu.grid_paths.sweeps import bordered, empty_workspace, measure, walk_back
 
-F32, U64, MASK = np.float32, np.uint64, np.uint64(0xFFFFFFFF)
-ONE, UNIFORM_BITS, WORD = (1 << 24) - 1, 23, F32(2.0**31)
+F32, U64 = np.float32, np.uint64
+
+ONE = (1 << 24) - 1
+"""The largest weight of a cell's classes: weights are integers."""
+
+UNIFORM_BITS = 23
+"""Bits of a word that a draw takes."""
+
+UNIT_OF_SUMS = F32(2.0**31)
+"""Sums of conditionals are integers in units of one over this."""
+
+
+class Chains(NamedTuple):
+    """What the chains of all rows do."""
+
+    prior: np.ndarray  # float32 [batch, N, K], the largest of a symbol 1
+    factors: np.ndarray  # float64 [annealing + 1, N + 1]: by differing cells; the last row for all later sweeps too
+    tempered: bool
+    sweeps: int
+    seed: np.uint64
+    first_row: int
+
+
+class Results(NamedTuple):
+    """What the chains of each row have seen."""
+
+    total: np.ndarray  # int64 [batch, N, K]: sums of conditionals
+    annealing: np.ndarray  # int64 [batch, chains]: differing cells summed over the sweeps of annealing
+    final: np.ndarray  # int64 [batch, chains]: differing cells at the end
+
+
+class Block(NamedTuple):
+    """Chains that run together, a lane for each value of the current cell of each."""
+
+    first_chain: int  # its number among those of all rows
+    rows: np.ndarray  # int64 [chains]
+    starts: np.ndarray  # int64 [lanes]
+    goals: np.ndarray  # int64 [lanes]
+    path: np.ndarray  # int64 [N]: scratch
+    words: np.ndarray  # uint64 [chains, 4]
+    differing: np.ndarray  # int64 [chains, K]: cells that are on path or label, but not on both
+    weights: np.ndarray  # int64 [K]: of the values of one cell
 
 
 def run_chains(
@@ -44,12 +86,12 @@ def run_chains(
     total = torch.zeros(batch, n, k, dtype=torch.int64)
     annealing = torch.zeros(batch, chains, dtype=torch.int64)
     final = torch.zeros(batch, chains, dtype=torch.int64)
-    numbers = np.zeros(1, distance_type(costs, height, width))
-    tensors = prior, factors, costs, mask, start, goal, total, annealing, final
-    arrays = [tensor.contiguous().numpy() for tensor in tensors]
+    arrays = (tensor.contiguous().numpy() for tensor in (prior, factors))
+    settings, maps = Chains(*arrays, tempered, sweeps, U64(seed), first_row), maps_of(costs, mask, start, goal)
+    results = Results(total.numpy(), annealing.numpy(), final.numpy())
 
     def work(first: int, last: int) -> None:
-        chain_rows(numbers, *arrays, first, last, sweeps, tempered, U64(seed), first_row)
+        chain_rows(settings, maps, results, first, last)
 
     work_per_row = chains * sweeps * n * k * height * width * NANOSECONDS_PER_CELL
     for_rows(work, batch, max(1, DISTANCE_LANES // k // chains), work_per_row)
@@ -57,15 +99,14 @@ def run_chains(
 
 
 @lane_function
-def count_differing(scratch_arrays, starts, goals, rows, mask, path, differing):
-    """Cells that are on one only of a row's mask and the path of a lane: differing [chains, values]."""
-    costs, d, cap, limit, cells = scratch_arrays
-    n_chains, k = differing.shape
-    height, width = mask.shape[1:]
-    side = width + 2
-    measure(costs, d, height, width, starts, goals, cap, limit, cells)
+def count_differing(workspace, mask, block):
+    """Cells that are on one only of a row's mask and the path of a lane, into block.differing."""
+    costs, d, starts, goals, path = workspace.costs, workspace.distances, block.starts, block.goals, block.path
+    n_chains, k = block.differing.shape
+    side = mask.shape[2] + 2
+    measure(workspace, starts, goals)
     for chain in range(n_chains):
-        label = mask[rows[chain]]
+        label = mask[block.rows[chain]]
         on_label = label.sum()
         for v in range(k):
             lane = chain * k + v
@@ -73,7 +114,7 @@ def count_differing(scratch_arrays, starts, goals, rows, mask, path, differing):
             length = walk_back(costs[:, lane], d[:, lane], side, starts[lane], goals[lane], path)
             for cell in path[:length]:
                 count += 1 - 2 * np.int64(label[cell // side - 1, cell % side - 1])
-            differing[chain, v] = count
+            block.differing[chain, v] = count
 
 
 @lane_function
@@ -106,69 +147,80 @@ def draw_value(weights, total, word):
 
 
 @lane_function
-def draw_words(position, sweep, first_chain, chains, rows, first_row, seed, words):
+def draw_words(position, sweep, chains, n_chains, block):
     """Four words for every chain of a block: counter (position, chain of its row and sweep, row)."""
-    for chain in range(len(rows)):
-        row = U64(first_row + rows[chain])
-        counter = U64((first_chain + chain) % chains << 16 | sweep)
-        words[chain] = philox(U64(position), counter, row & MASK, row >> U64(32), seed)
+    for chain in range(len(block.rows)):
+        counter = (block.first_chain + chain) % n_chains << 16 | sweep
+        block.words[chain] = philox_words(position, counter, chains.first_row + block.rows[chain], chains.seed)
 
 
 @lane_function
 def add_conditional(weights, weight, total):
-    """In units of 2^-31; float32, as PyTorch computes it."""
-    scale = WORD * (F32(1.0) / F32(weight))
+    """Weights [K] over their sum, in units of 2^-31; float32, as PyTorch computes it."""
+    scale = UNIT_OF_SUMS * (F32(1.0) / F32(weight))
     for v in range(len(weights)):
         total[v] += np.int64(np.rint(F32(weights[v]) * scale))
 
 
 @lane_function
-def add_counts(differing, first_chain, rows, sums):
-    for chain in range(len(rows)):
-        sums[rows[chain], (first_chain + chain) % sums.shape[1]] += differing[chain, 0]
+def add_counts(block, sums):
+    """The differing cells of every chain into sums [batch, chains]."""
+    for chain in range(len(block.rows)):
+        sums[block.rows[chain], (block.first_chain + chain) % sums.shape[1]] += block.differing[chain, 0]
+
+
+@lane_function
+def draw_cell(chains, i, sweep, table, block, cell, total):
+    """A new value of cell i in every chain, written to its costs [lanes]; block.differing is known where it counts."""
+    k = len(table)
+    weighted, of_sweep = chains.tempered and sweep > 0, chains.factors[min(sweep, len(chains.factors) - 1)]
+    for chain in range(len(block.rows)):
+        row = block.rows[chain]
+        weight = weigh(chains.prior[row, i], of_sweep, block.differing[chain], weighted, block.weights)
+        cell[chain * k : chain * k + k] = table[draw_value(block.weights, weight, block.words[chain, i % 4])]
+        if sweep > chains.sweeps // 2:
+            add_conditional(block.weights, weight, total[row, i])
+
+
+@lane_function
+def run_block(chains, maps, workspace, block, results):
+    """All sweeps of the chains of a block."""
+    width, k, n_chains = maps.mask.shape[2], len(maps.table), results.annealing.shape[1]
+    costs, table, n = workspace.costs, maps.table, chains.prior.shape[1]
+    for i in range(n):
+        costs[bordered(i, width)] = table[0]
+    for sweep in range(chains.sweeps + 1):
+        if 0 < sweep <= max(chains.sweeps // 2, 1):
+            count_differing(workspace, maps.mask, block)
+            add_counts(block, results.annealing)
+        for i in range(n):
+            cell = costs[bordered(i, width)]
+            if i % 4 == 0:
+                draw_words(i // 4, sweep, chains, n_chains, block)
+            if chains.tempered and sweep > 0:
+                for lane in range(DISTANCE_LANES):
+                    cell[lane] = table[lane % k]
+                count_differing(workspace, maps.mask, block)
+            draw_cell(chains, i, sweep, table, block, cell, results.total)
+    count_differing(workspace, maps.mask, block)
+    add_counts(block, results.final)
 
 
 @kernel
-def chain_rows(
-    numbers, prior, factors, table, mask, start, goal, total, annealing, final, first, last, sweeps, tempered, seed,
-    first_row,
-):  # fmt: skip
+def chain_rows(chains, maps, results, first, last):
     """Chains of rows first .. last - 1, as many at a time as there are lanes for their values."""
-    _, height, width = mask.shape
-    n, k = prior.shape[1:]
-    chains, burn_in, block = annealing.shape[1], sweeps // 2, DISTANCE_LANES // k
-    arrays = scratch(numbers, height, width)
-    costs = arrays[0]
+    _, height, width = maps.mask.shape
+    n, k = chains.prior.shape[1:]
+    n_chains, size = results.annealing.shape[1], DISTANCE_LANES // k
+    workspace = empty_workspace(maps.numbers, height, width)
     starts, goals = np.empty(DISTANCE_LANES, np.int64), np.empty(DISTANCE_LANES, np.int64)
     path, weights = np.empty(n, np.int64), np.empty(k, np.int64)
-    words, differing = np.empty((block, 4), U64), np.zeros((block, k), np.int64)
-    for first_chain in range(first * chains, last * chains, block):
-        rows = np.arange(first_chain, min(first_chain + block, last * chains)) // chains
-        maps = starts, goals, rows, mask, path, differing[: len(rows)]
+    words, differing = np.empty((size, 4), U64), np.zeros((size, k), np.int64)
+    for first_chain in range(first * n_chains, last * n_chains, size):
+        rows = np.arange(first_chain, min(first_chain + size, last * n_chains)) // n_chains
+        block = Block(first_chain, rows, starts, goals, path, words, differing[: len(rows)], weights)
         for lane in range(DISTANCE_LANES):
             # Lanes without a chain solve the map of the last one, for nothing.
             row = rows[min(lane // k, len(rows) - 1)]
-            starts[lane], goals[lane] = bordered(start[row], width), bordered(goal[row], width)
-        for i in range(n):
-            costs[bordered(i, width)] = table[0]
-        for sweep in range(sweeps + 1):
-            if 0 < sweep <= max(burn_in, 1):
-                count_differing(arrays, *maps)
-                add_counts(differing, first_chain, rows, annealing)
-            weighted = tempered and sweep > 0
-            for i in range(n):
-                cell = costs[bordered(i, width)]
-                if i % 4 == 0:
-                    draw_words(i // 4, sweep, first_chain, chains, rows, first_row, seed, words)
-                if weighted:
-                    for lane in range(DISTANCE_LANES):
-                        cell[lane] = table[lane % k]
-                    count_differing(arrays, *maps)
-                for chain in range(len(rows)):
-                    row, of_sweep = rows[chain], factors[min(sweep, len(factors) - 1)]
-                    weight = weigh(prior[row, i], of_sweep, differing[chain], weighted, weights)
-                    cell[chain * k : chain * k + k] = table[draw_value(weights, weight, words[chain, i % 4])]
-                    if sweep > burn_in:
-                        add_conditional(weights, weight, total[row, i])
-        count_differing(arrays, *maps)
-        add_counts(differing, first_chain, rows, final)
+            starts[lane], goals[lane] = bordered(maps.start[row], width), bordered(maps.goal[row], width)
+        run_block(chains, maps, workspace, block, results)

@@ -6,6 +6,8 @@ border around it. Cells are named by their rows there.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
@@ -22,13 +24,44 @@ from emnesy_gpu.kernels.cpu.common.distance_lanes import (
 )
 
 
+class Workspace(NamedTuple):
+    """The arrays of a block of maps, all of one type; a column per map, and a row per cell of the map with a border."""
+
+    costs: np.ndarray  # [cells, lanes], 0 on the border
+    distances: np.ndarray  # [cells, lanes]
+    cap: np.ndarray  # [lanes]: distances from here on do not matter
+    limit: np.ndarray  # [1, lanes]: scratch
+    row: np.ndarray  # [width, lanes]: scratch
+
+
 @lane_function
-def relax_row(costs, d, first, before, width, limit, row):
+def empty_workspace(numbers, height, width):
+    """For maps of that size, in the type of an array of numbers, with costs 0 and no cap."""
+    shape = ((height + 2) * (width + 2), DISTANCE_LANES)
+    return Workspace(
+        np.zeros(shape, numbers.dtype),
+        np.empty(shape, numbers.dtype),
+        np.full(DISTANCE_LANES, numbers.dtype.type(-1)),
+        np.empty((1, DISTANCE_LANES), numbers.dtype),
+        np.empty((width, DISTANCE_LANES), numbers.dtype),
+    )
+
+
+@lane_function
+def bordered(cell, width):
+    """Where a cell of a map is in arrays with a border."""
+    return (cell // width + 1) * (width + 2) + cell % width + 1
+
+
+@lane_function
+def relax_row(workspace, first, before):
     """Relax the cells from ``first`` on from those from ``before`` on, then from the left, then from the right.
 
-    Afterwards no step within the row is worth taking. Returns whether some distance fell to something below the limit
-    [1, lanes]. row: scratch [width, lanes].
+    Distances become d(cell) = cost(cell) + min over the neighbours of d. Afterwards no step within the row is worth
+    taking. Returns whether some distance fell to something below the limit.
     """
+    costs, d, _, limit, row = workspace
+    width = len(row)
     behind, beside, left = load(d, before - 1), load(d, before), load(d, first - 1)
     for q in range(width):
         ahead, cost = load(d, before + q + 1), load(costs, first + q)
@@ -46,13 +79,15 @@ def relax_row(costs, d, first, before, width, limit, row):
 
 
 @lane_function
-def measure(costs, d, height, width, start, goal, cap, limit, row):
-    """d = cost of the cheapest path from start [lanes] to each cell: exact for all that matter, or more elsewhere.
+def measure(workspace, start, goal):
+    """Distances: cost of the cheapest path from start [lanes] to each cell, or more where they do not matter.
 
-    Distances matter up to that of the goal [lanes] and below the cap [lanes]. A goal on the border is never reached,
-    and the largest number is no cap. limit, row: scratch [1, lanes], [width, lanes].
+    Distances matter up to that of the goal [lanes] and below the cap. A goal on the border is never reached, and the
+    largest number is no cap.
     """
-    side = width + 2
+    costs, d, cap, limit, row = workspace
+    side = len(row) + 2
+    height = len(costs) // side - 2
     d[:] = d.dtype.type(-1)
     # Rows that have yet to be relaxed from the row above and from the row below.
     waiting = np.zeros((2, height + 2), np.bool_)
@@ -69,7 +104,7 @@ def measure(costs, d, height, width, start, goal, cap, limit, row):
             if waiting[upwards, r]:
                 waiting[upwards, r] = False
                 before = r + 1 if upwards else r - 1
-                if relax_row(costs, d, r * side + 1, before * side + 1, width, limit, row):
+                if relax_row(workspace, r * side + 1, before * side + 1):
                     waiting[0, r + 1] = waiting[1, r - 1] = True
         upwards = 1 - upwards
 
