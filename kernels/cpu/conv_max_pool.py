@@ -7,25 +7,67 @@ first. NO_WINNER stands for a pool that the rectifier sets to 0.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numba import types
-from numba.extending import intrinsic
 from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
-from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES, Lanes, filled, load, multiply_add, store
+from emnesy_gpu.kernels.cpu.common.lanes import (
+    FLOAT32_LANES,
+    filled,
+    load,
+    load_at,
+    multiply_add,
+    store,
+    store_at,
+)
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows
 
 POOL = 2
 NO_WINNER = POOL * POOL
-# Images whose gradients are summed together.
-IMAGES = 8
-# An addition to numbers that were just written waits for them: winners so far apart are mostly of different images.
-STEP = 8
+
+IMAGES_AT_A_TIME = 8
+"""Images whose gradients are summed together."""
+
+WINNERS_APART = 8
+"""An addition to numbers that were just written waits for them: winners so far apart are mostly of different images."""
+
 HALF = FLOAT32_LANES // 2
 NANOSECONDS_PER_POOL, NANOSECONDS_PER_CONVOLUTION, NANOSECONDS_PER_GRADIENT = 0.5, 5.0, 5.0
+
+
+class Packing(NamedTuple):
+    """Sizes of a packed image, see ``packed_shape``."""
+
+    size: int  # of a kernel
+    fold: int  # rows of a kernel in one row of weights
+    channels: int
+    height: int
+    width: int
+    pooled_width: int
+
+
+class Sums(NamedTuple):
+    """The gradients."""
+
+    images: np.ndarray  # [n, channels, height, width]
+    weight_rows: np.ndarray  # [blocks, rows, FLOAT32_LANES]
+    bias: np.ndarray  # [blocks, out_channels, FLOAT32_LANES]
+    of_images: bool  # whether those of the images are wanted
+
+
+class Workspace(NamedTuple):
+    """The scratch arrays of a block of images."""
+
+    packed: np.ndarray  # float32 [IMAGES_AT_A_TIME * stride]
+    packed_grad: np.ndarray  # like packed
+    starts: np.ndarray  # int64: where the patches of the winners begin in packed
+    values: np.ndarray  # float32: their gradients
+    corners: np.ndarray  # int64 [n_pools, 5]: see corners_of_pools
+    stride: int  # numbers from one image to the next
 
 
 def pooled_convolution(images: Tensor, weight: Tensor, bias: Tensor, rectify: bool) -> tuple[Tensor, Tensor]:
@@ -94,17 +136,19 @@ def gradients(
     n_weights = size * fold * channels
     split = weight.unflatten(2, (size // fold, fold)).permute(0, 2, 4, 3, 1)
     weight_rows[:, :n_weights] = split.reshape(len(weight_rows), n_weights)
-    blocks = -(-n // IMAGES)
+    blocks = -(-n // IMAGES_AT_A_TIME)
     grad_rows = weight.new_zeros(blocks, *weight_rows.shape)
     grad_bias = weight.new_zeros(blocks, out_channels, FLOAT32_LANES)
     grad_images = torch.empty_like(images, memory_format=torch.contiguous_format) if of_images else images[:0]
-    tensors = images, weight_rows, winners.flatten(2), grad.flatten(2), grad_images, grad_rows, grad_bias
-    arrays = [tensor.contiguous().numpy() for tensor in tensors]
+    tensors = images, weight_rows, winners.flatten(2), grad.flatten(2)
+    inputs = [tensor.contiguous().numpy() for tensor in tensors]
+    sums = Sums(*(tensor.numpy() for tensor in (grad_images, grad_rows, grad_bias)), of_images)
+    packing = Packing(size, fold, channels, *images.shape[2:], grad.shape[3])
 
     def work(first: int, last: int) -> None:
-        gradient_rows(*arrays, (size, fold, grad.shape[3]), of_images, first, last)
+        gradient_rows(*inputs, sums, packing, first, last)
 
-    for_rows(work, n, IMAGES, winners[0].numel() * NANOSECONDS_PER_GRADIENT if n else 0.0)
+    for_rows(work, n, IMAGES_AT_A_TIME, winners[0].numel() * NANOSECONDS_PER_GRADIENT if n else 0.0)
     grad_weight = grad_rows.sum(0)[:, :n_weights].reshape(by_row).permute(0, 4, 1, 3, 2).reshape(weight.shape)
     return grad_images if of_images else None, grad_weight, grad_bias.sum((0, 2))
 
@@ -121,6 +165,7 @@ def pool_rows(outputs, pooled, winners, floor, first, last):
 
 @lane_function
 def best_of_four(top_left, top_right, bottom_left, bottom_right, floor):
+    """The largest of four outputs and the floor, and its index."""
     best, winner = better(top_left, 0, floor, np.uint8(NO_WINNER))
     best, winner = better(top_right, 1, best, winner)
     best, winner = better(bottom_left, 2, best, winner)
@@ -129,6 +174,7 @@ def best_of_four(top_left, top_right, bottom_left, bottom_right, floor):
 
 @lane_function
 def better(value, corner, best, winner):
+    """The best so far and its index, with one more value; NaN is better than all before."""
     larger = (value > best) | (value != value)
     return value if larger else best, np.uint8(corner) if larger else winner
 
@@ -166,6 +212,7 @@ def convolve_rows(images, weight, bias, pooled, winners, floor, first, last):
 
 @lane_function
 def split_columns(image, even, odd):
+    """Even and odd columns of an image [height, width], HALF numbers for each row."""
     height, width = image.shape
     for y in range(height):
         for x in range(width // 2):
@@ -196,48 +243,65 @@ def convolve(even, odd, y, weight, other_weight, bias, other_bias, outputs):
     store(outputs, 3, other_right)
 
 
-@kernel
-def gradient_rows(
-    images, weight_rows, winners, grad, grad_images, grad_rows, grad_bias, shape, of_images, first, last
-):  # fmt: skip
-    """Images first .. last - 1, IMAGES at a time; ``fold`` rows of a kernel lie in one row of weights.
+@lane_function
+def packed_shape(packing):
+    """The shape of a packed image: a pixel also holds those below it, so that what a row of weights meets is contiguous."""
+    return packing.height - packing.fold + 1, packing.width, packing.fold, packing.channels
 
-    A packed image [height - fold + 1, width, fold, channels] has at every pixel also those below it, so that
-    what a row of weights meets is contiguous.
-    """
-    _, channels, height, width = images.shape
-    _, out_channels, n_pools = grad.shape
-    size, fold, pooled_width = shape
-    kernel_rows, packed_row = size // fold, width * fold * channels
-    packed_shape = (height - fold + 1, width, fold, channels)
-    packed_size = packed_shape[0] * packed_row
-    stride = packed_size + FLOAT32_LANES
-    packed, packed_grad = np.zeros(IMAGES * stride, np.float32), np.empty(IMAGES * stride, np.float32)
-    starts, values = np.empty(IMAGES * n_pools + 1, np.int64), np.empty(IMAGES * n_pools + FLOAT32_LANES, np.float32)
-    corners = corners_of_pools(n_pools, pooled_width, fold * channels, packed_row)
-    for block in range(first // IMAGES, -(-last // IMAGES)):
-        begin = block * IMAGES
-        end = min(begin + IMAGES, last)
+
+@lane_function
+def empty_workspace(packing, n_pools):
+    """For images of that packing with so many pools a channel; packed images are followed by a whole vector."""
+    height, width, fold, channels = packed_shape(packing)
+    row = width * fold * channels
+    stride = height * row + FLOAT32_LANES
+    return Workspace(
+        np.zeros(IMAGES_AT_A_TIME * stride, np.float32),
+        np.empty(IMAGES_AT_A_TIME * stride, np.float32),
+        np.empty(IMAGES_AT_A_TIME * n_pools + 1, np.int64),
+        np.empty(IMAGES_AT_A_TIME * n_pools + FLOAT32_LANES, np.float32),
+        corners_of_pools(n_pools, packing.pooled_width, fold * channels, row),
+        stride,
+    )
+
+
+@kernel
+def gradient_rows(images, weight_rows, winners, grad, sums, packing, first, last):
+    """Images first .. last - 1, IMAGES_AT_A_TIME; ``fold`` rows of a kernel lie in one row of weights."""
+    workspace = empty_workspace(packing, grad.shape[2])
+    packed, packed_grad, stride = workspace.packed, workspace.packed_grad, workspace.stride
+    shape, size = packed_shape(packing), stride - FLOAT32_LANES
+    for block in range(first // IMAGES_AT_A_TIME, -(-last // IMAGES_AT_A_TIME)):
+        begin = block * IMAGES_AT_A_TIME
+        end = min(begin + IMAGES_AT_A_TIME, last)
         for image in range(begin, end):
             start = (image - begin) * stride
-            pack(images[image], packed[start : start + packed_size].reshape(packed_shape))
-        if of_images:
+            pack(images[image], packed[start : start + size].reshape(shape))
+        if sums.of_images:
             packed_grad[:] = 0
-        for channel in range(out_channels):
+        for channel in range(grad.shape[1]):
             active = 0
             for image in range(begin, end):
-                start, won = (image - begin) * stride, winners[image, channel]
-                active = add_winners(won, grad[image, channel], corners, start, starts, values, active)
-            add_values(values, active, grad_bias[block], channel)
-            for k in range(kernel_rows):
-                row = channel * kernel_rows + k
-                add_patches(packed, starts, values, active, k * packed_row, grad_rows[block], row)
-                if of_images:
-                    add_weights(weight_rows, row, starts, values, active, k * packed_row, packed_grad)
-        if of_images:
+                start = (image - begin) * stride
+                active = add_winners(winners[image, channel], grad[image, channel], start, active, workspace)
+            add_values(workspace.values, active, sums.bias[block], channel)
+            add_channel(weight_rows, channel, active, packing, workspace, sums.weight_rows[block], sums.of_images)
+        if sums.of_images:
             for image in range(begin, end):
                 start = (image - begin) * stride
-                unpack(packed_grad[start : start + packed_size].reshape(packed_shape), grad_images[image])
+                unpack(packed_grad[start : start + size].reshape(shape), sums.images[image])
+
+
+@lane_function
+def add_channel(weight_rows, channel, active, packing, workspace, grad_rows, of_images):
+    """Gradients of one output channel: of its rows of weights, and into the packed images where they are wanted."""
+    kernel_rows, packed_row = packing.size // packing.fold, packing.width * packing.fold * packing.channels
+    packed, starts, values = workspace.packed, workspace.starts, workspace.values
+    for k in range(kernel_rows):
+        row = channel * kernel_rows + k
+        add_patches(packed, starts, values, active, k * packed_row, grad_rows, row)
+        if of_images:
+            add_weights(weight_rows, row, starts, values, active, k * packed_row, workspace.packed_grad)
 
 
 @lane_function
@@ -254,6 +318,7 @@ def corners_of_pools(n_pools, pooled_width, pixel, packed_row):
 
 @lane_function
 def pack(image, packed):
+    """An image [channels, height, width] into its packed form."""
     height, width, fold, channels = packed.shape
     for y in range(height):
         for k in range(fold):
@@ -264,6 +329,7 @@ def pack(image, packed):
 
 @lane_function
 def unpack(packed, image):
+    """The sum of all numbers of the packed form that stand for a pixel, for every pixel."""
     height, width, fold, channels = packed.shape
     image[:] = 0
     for y in range(height):
@@ -274,8 +340,9 @@ def unpack(packed, image):
 
 
 @lane_function
-def add_winners(winners, grad, corners, start, starts, values, active):
-    """Append where the patches of the winners begin, and their gradients; the new number of them."""
+def add_winners(winners, grad, start, active, workspace):
+    """Append where the patches of the winners [n_pools] begin, and their gradients; the new number of them."""
+    corners, starts, values = workspace.corners, workspace.starts, workspace.values
     for i in range(len(winners)):
         winner = winners[i]
         starts[active] = start + corners[i, winner]
@@ -307,37 +374,7 @@ def add_patches(packed, starts, values, active, shift, grad_rows, row):
 def add_weights(weight_rows, row, starts, values, active, shift, packed_grad):
     """Gradient of the images: value times a row of weights, added where the row was."""
     weights = load(weight_rows, row)
-    for begin in range(STEP):
-        for i in range(begin, active, STEP):
+    for begin in range(WINNERS_APART):
+        for i in range(begin, active, WINNERS_APART):
             start = starts[i] + shift
             store_at(packed_grad, start, multiply_add(weights, values[i], load_at(packed_grad, start)))
-
-
-def _pointer(context, builder, array_type, array, start):
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [start]), Lanes(array_type.dtype).floats.as_pointer())
-
-
-@intrinsic
-def load_at(typingctx, array, start):
-    """The lanes array[start], array[start + 1], ..."""
-    lanes = Lanes(array.dtype)
-
-    def codegen(context, builder, signature, args):
-        pointer = _pointer(context, builder, signature.args[0], *args)
-        return builder.load(pointer, align=lanes.dtype.bitwidth // 8, typ=lanes.floats)
-
-    return lanes(array, types.intp), codegen
-
-
-@intrinsic
-def store_at(typingctx, array, start, value):
-    """Write lanes to array[start], array[start + 1], ..."""
-    lanes = Lanes(array.dtype)
-
-    def codegen(context, builder, signature, args):
-        pointer = _pointer(context, builder, signature.args[0], *args[:2])
-        builder.store(args[2], pointer, align=lanes.dtype.bitwidth // 8)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, value), codegen

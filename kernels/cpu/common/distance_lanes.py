@@ -13,6 +13,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
+from emnesy_gpu.kernels.cpu.common.pointers import vector_pointer
+
 DISTANCE_LANES = 32
 
 
@@ -36,13 +38,13 @@ class DistanceLanesModel(models.PrimitiveModel):
 
 def _pointer(context, builder, array_type, array, row):
     """Address of one row of an array."""
-    data = context.make_array(array_type)(context, builder, array).data
-    first = builder.gep(data, [builder.mul(row, ir.Constant(row.type, DISTANCE_LANES))])
-    return builder.bitcast(first, DistanceLanes(array_type.dtype).vector.as_pointer())
+    start = builder.mul(row, ir.Constant(row.type, DISTANCE_LANES))
+    return vector_pointer(context, builder, array_type, array, start, DistanceLanes(array_type.dtype).vector)
 
 
 @intrinsic
 def load(typingctx, array, row):
+    """The lanes in one row of an array."""
     lanes = DistanceLanes(array.dtype)
 
     def codegen(context, builder, signature, args):
@@ -54,6 +56,8 @@ def load(typingctx, array, row):
 
 @intrinsic
 def store(typingctx, array, row, value):
+    """Write lanes into one row of an array."""
+
     def codegen(context, builder, signature, args):
         pointer = _pointer(context, builder, signature.args[0], *args[:2])
         builder.store(args[2], pointer, align=signature.args[0].dtype.bitwidth // 8)
@@ -64,6 +68,8 @@ def store(typingctx, array, row, value):
 
 @intrinsic
 def zeros_like(typingctx, lanes):
+    """Lanes that are all 0, of the type of others."""
+
     def codegen(context, builder, signature, args):
         return ir.Constant(lanes.vector, [0] * DISTANCE_LANES)
 

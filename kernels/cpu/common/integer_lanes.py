@@ -13,6 +13,7 @@ from numba.extending import intrinsic, models, register_model
 
 from emnesy_gpu.kernels.cpu.common import lanes as floats
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES, Lanes
+from emnesy_gpu.kernels.cpu.common.pointers import vector_pointer_2d
 
 INTEGER_LANES = FLOAT32_LANES
 
@@ -37,11 +38,8 @@ class IntegerLanesModel(models.PrimitiveModel):
 
 def _pointer(context, builder, array_type, array, row, column):
     """Address of INTEGER_LANES numbers of the array's type that start at array[row, column]."""
-    structure = context.make_array(array_type)(context, builder, array)
-    width = builder.extract_value(structure.shape, 1)
-    first = builder.gep(structure.data, [builder.add(builder.mul(row, width), column)])
-    element = ir.IntType(array_type.dtype.bitwidth)
-    return builder.bitcast(first, ir.VectorType(element, INTEGER_LANES).as_pointer())
+    vector = ir.VectorType(ir.IntType(array_type.dtype.bitwidth), INTEGER_LANES)
+    return vector_pointer_2d(context, builder, (array_type, array), row, column, vector)
 
 
 def _spread(context, builder, value_type, value):
@@ -86,6 +84,8 @@ def store(typingctx, array, row, column, value):
 
 @intrinsic
 def filled(typingctx, value):
+    """Lanes that all hold one integer."""
+
     def codegen(context, builder, signature, args):
         return _spread(context, builder, signature.args[0], args[0])
 
@@ -104,6 +104,7 @@ def _elementwise(emit: Callable, *argument_types):
 
 @intrinsic
 def add(typingctx, x, y):
+    """x + y, modulo 2^32."""
     return _elementwise(lambda builder, x, y: builder.add(x, y), x, y)
 
 
@@ -168,7 +169,7 @@ def multiply_where_bit(typingctx, value, lanes, bit, factor):
     def codegen(context, builder, signature, args):
         value, lanes, bit, factor = args
         bit = _spread(context, builder, signature.args[2], bit)
-        factor = floats._spread(context, builder, result, signature.args[3], factor)
+        factor = floats.spread(context, builder, result, signature.args[3], factor)
         zero = ir.Constant(IntegerLanes.vector, [0] * INTEGER_LANES)
         chosen = builder.icmp_unsigned("!=", builder.and_(lanes, bit), zero)
         return builder.select(chosen, builder.fmul(value, factor), value)

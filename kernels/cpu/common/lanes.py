@@ -20,16 +20,24 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
+from emnesy_gpu.kernels.cpu.common.pointers import vector_pointer
 
 FLOAT32_LANES = 32
 FLOAT64_LANES = 16
+
 CACHE_LINE = 64
+"""Bytes."""
+
 KEPT_BYTES = 1 << 19
+"""Scratch up to this size is kept by its thread."""
+
 LOG2_E = math.log2(math.e)
+
 LOG_2_PARTS = {
     types.float32: (0.693145751953125, 1.4286068203094173e-06),
     types.float64: (0.6931471803691238, 1.9082149292705877e-10),
 }
+"""log(2) in two parts, the first so short that its product with an exponent is exact without fused operations."""
 
 
 class Lanes(types.Type):
@@ -63,11 +71,13 @@ class LanesModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, fe_type.floats)
 
 
+def _pointer(context, builder, array_type, array, start):
+    return vector_pointer(context, builder, array_type, array, start, Lanes(array_type.dtype).floats)
+
+
 def _row_pointer(context, builder, array_type, array, row):
-    lanes = Lanes(array_type.dtype)
-    data = context.make_array(array_type)(context, builder, array).data
-    first = builder.gep(data, [builder.mul(row, ir.Constant(row.type, lanes.count))])
-    return builder.bitcast(first, lanes.floats.as_pointer())
+    start = builder.mul(row, ir.Constant(row.type, Lanes(array_type.dtype).count))
+    return _pointer(context, builder, array_type, array, start)
 
 
 @intrinsic
@@ -89,14 +99,39 @@ def store(typingctx, array, row, value):
 
     def codegen(context, builder, signature, args):
         pointer = _row_pointer(context, builder, signature.args[0], *args[:2])
-        spread = _spread(context, builder, lanes, signature.args[2], args[2])
-        builder.store(spread, pointer, align=lanes.dtype.bitwidth // 8)
+        filling = spread(context, builder, lanes, signature.args[2], args[2])
+        builder.store(filling, pointer, align=lanes.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), codegen
 
 
-def _spread(context, builder, lanes: Lanes, value_type, value):
+@intrinsic
+def load_at(typingctx, array, start):
+    """The lanes array[start], array[start + 1], ..."""
+    lanes = Lanes(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        pointer = _pointer(context, builder, signature.args[0], *args)
+        return builder.load(pointer, align=lanes.dtype.bitwidth // 8, typ=lanes.floats)
+
+    return lanes(array, types.intp), codegen
+
+
+@intrinsic
+def store_at(typingctx, array, start, value):
+    """Write lanes to array[start], array[start + 1], ..."""
+    lanes = Lanes(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        pointer = _pointer(context, builder, signature.args[0], *args[:2])
+        builder.store(args[2], pointer, align=lanes.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), codegen
+
+
+def spread(context, builder, lanes: Lanes, value_type, value):
     """Lanes as they are; a number as the same float in every lane."""
     if isinstance(value_type, Lanes):
         return value
@@ -113,7 +148,7 @@ def filled(typingctx, array, value):
     lanes = Lanes(array.dtype)
 
     def codegen(context, builder, signature, args):
-        return _spread(context, builder, lanes, signature.args[1], args[1])
+        return spread(context, builder, lanes, signature.args[1], args[1])
 
     return lanes(array, value), codegen
 
@@ -127,7 +162,7 @@ def _elementwise(emit: Callable, *argument_types):
 
     def codegen(context, builder, signature, args):
         typed = zip(signature.args, args, strict=True)
-        return emit(builder, lanes, *(_spread(context, builder, lanes, t, value) for t, value in typed))
+        return emit(builder, lanes, *(spread(context, builder, lanes, t, value) for t, value in typed))
 
     return lanes(*argument_types), codegen
 
@@ -198,6 +233,8 @@ def where_less(typingctx, x, y, then, otherwise):
 
 @intrinsic
 def where_equal(typingctx, x, y, then, otherwise):
+    """then where x == y, otherwise elsewhere."""
+
     def emit(builder, lanes, x, y, then, otherwise):
         return builder.select(builder.fcmp_ordered("==", x, y), then, otherwise)
 
@@ -244,7 +281,6 @@ def exponent_of(typingctx, x):
 
 
 def _emit_exp_mantissa(builder, lanes: Lanes, x, exponent):
-    # log(2) in two parts, the first so short that its product with an integer is exact without fused operations.
     high, low = LOG_2_PARTS[lanes.dtype]
     rest = _emit_multiply_add(builder, lanes, exponent, lanes.float_constant(-high), x)
     rest = _emit_multiply_add(builder, lanes, exponent, lanes.float_constant(-low), rest)

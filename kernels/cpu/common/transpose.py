@@ -9,8 +9,11 @@ from numba.extending import intrinsic
 
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
+from emnesy_gpu.kernels.cpu.common.pointers import vector_pointer_2d
 
 TILE = 16
+"""Rows and columns that are transposed in registers together."""
+
 VECTOR = ir.VectorType(ir.FloatType(), TILE)
 MASK = ir.VectorType(ir.IntType(1), TILE)
 INDEX = ir.IntType(32)
@@ -32,10 +35,7 @@ def _transposed(builder, vectors: list) -> list:
 
 def _pointer(context, builder, array_type, array, row, column):
     """Address of TILE numbers that start at array[row, column]."""
-    structure = context.make_array(array_type)(context, builder, array)
-    width = builder.extract_value(structure.shape, 1)
-    first = builder.gep(structure.data, [builder.add(builder.mul(row, width), column)])
-    return builder.bitcast(first, VECTOR.as_pointer())
+    return vector_pointer_2d(context, builder, (array_type, array), row, column, VECTOR)
 
 
 def _column_mask(builder, columns):
@@ -128,6 +128,7 @@ def read_columns(matrix, row, last_row, column, columns, lanes, lane_row):
 
 @lane_function
 def write_columns(matrix, row, last_row, column, columns, lanes, lane_row):
+    """Rows of lanes into columns of FLOAT32_LANES rows of a matrix, up to its last row."""
     for first in range(0, columns, TILE):
         for lane in range(0, FLOAT32_LANES, TILE):
             width = min(TILE, columns - first)

@@ -1,0 +1,23 @@
+"""Addresses of vectors in the arrays of a kernel, for intrinsics that load and store them."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+
+
+def vector_pointer(context, builder: ir.IRBuilder, array_type: types.Array, array, start, vector: ir.VectorType):
+    """Address of the vector that begins at number ``start`` of a C-contiguous array."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [start]), vector.as_pointer())
+
+
+def vector_pointer_2d(context, builder: ir.IRBuilder, typed_array, row, column, vector: ir.VectorType):
+    """Address of the vector that begins at array[row, column].
+
+    typed_array: the Numba type of a C-contiguous matrix, and its value.
+    """
+    array_type, array = typed_array
+    width = builder.extract_value(context.make_array(array_type)(context, builder, array).shape, 1)
+    start = builder.add(builder.mul(row, width), column)
+    return vector_pointer(context, builder, array_type, array, start, vector)
