@@ -271,6 +271,19 @@ def test_forked_child_computes_too(threads):
     assert child.exitcode == 0
 
 
+def test_stamp_of_the_cache_changes_with_any_file(tmp_path):
+    folder = tmp_path / "cpu"
+    files = [tmp_path / "status.py", folder / "black_box.py", folder / "carry_chain" / "rows.py"]
+    files[2].parent.mkdir(parents=True)
+    for file in files:
+        file.write_text("A = 1")
+    stamps = [compile.sources_stamp(folder)]
+    for file in files:
+        file.write_text("A = 10")
+        stamps.append(compile.sources_stamp(folder))
+    assert len(set(stamps)) == len(stamps)
+
+
 @pytest.mark.parametrize("module", [probabilities, wide_exponents])
 def test_cached_code_depends_on_every_file_of_the_folder(module):
     stamp = module.sum_product._cache._cache_file._source_stamp

@@ -85,6 +85,7 @@ def pooled_convolution(images: Tensor, weight: Tensor, bias: Tensor, rectify: bo
     pooled, winners = images.new_empty(shape), torch.empty(shape, dtype=torch.uint8)
     floor = np.float32(0.0 if rectify else -np.inf)
     # oneDNN leaves most of the machine idle where there is one channel.
+    tensors: tuple[Tensor, ...]
     if channels == 1 and width <= FLOAT32_LANES:
         rows, cost = convolve_rows, NANOSECONDS_PER_CONVOLUTION
         tensors = images, weight, bias, pooled, winners
@@ -142,8 +143,8 @@ def gradients(
     grad_images = torch.empty_like(images, memory_format=torch.contiguous_format) if of_images else images[:0]
     tensors = images, weight_rows, winners.flatten(2), grad.flatten(2)
     inputs = [tensor.contiguous().numpy() for tensor in tensors]
-    sums = Sums(*(tensor.numpy() for tensor in (grad_images, grad_rows, grad_bias)), of_images)
-    packing = Packing(size, fold, channels, *images.shape[2:], grad.shape[3])
+    sums = Sums(grad_images.numpy(), grad_rows.numpy(), grad_bias.numpy(), of_images)
+    packing = Packing(size, fold, channels, images.shape[2], images.shape[3], grad.shape[3])
 
     def work(first: int, last: int) -> None:
         gradient_rows(*inputs, sums, packing, first, last)
@@ -245,7 +246,7 @@ def convolve(even, odd, y, weight, other_weight, bias, other_bias, outputs):
 
 @lane_function
 def packed_shape(packing):
-    """The shape of a packed image: a pixel also holds those below it, so that what a row of weights meets is contiguous."""
+    """The shape of a packed image: a pixel also holds those below it, so what a row of weights meets is contiguous."""
     return packing.height - packing.fold + 1, packing.width, packing.fold, packing.channels
 
 

@@ -177,29 +177,30 @@ def add_conflicts(counts, conflicts):
 @lane_function
 def run_block(chains, workspace):
     """All sweeps of the chains of a block."""
-    z, counts, total, weights = workspace.z, workspace.counts, workspace.total, workspace.weights
-    n, sweeps, recorded = len(chains.memberships), len(chains.factors) - 1, chains.recorded
+    chain, row, _, total, z, counts, uniforms, weights, cumulative, annealing, final = workspace
+    factors, memberships, _, recorded, seed, _ = chains
+    n, sweeps = len(memberships), len(factors) - 1
     z[:] = -1
     counts[:] = 0
     total[:] = 0
-    workspace.annealing[:] = 0
-    workspace.final[:] = 0
-    powers = np.empty(bits_below(chains.factors.shape[1]), F32)
+    annealing[:] = 0
+    final[:] = 0
+    powers = np.empty(bits_below(factors.shape[1]), F32)
     for sweep in range(sweeps + 1):
         for b in range(len(powers)):
-            powers[b] = chains.factors[sweep, 1 << b]
+            powers[b] = factors[sweep, 1 << b]
         if 0 < sweep <= max(sweeps - recorded, 1):
-            add_conflicts(counts, workspace.annealing)
+            add_conflicts(counts, annealing)
         for i in range(n):
             if i % 4 == 0:
-                draw_uniforms(i // 4, sweep, workspace.chain, workspace.row, chains.seed, workspace.uniforms)
-            groups = chains.memberships[i]
+                draw_uniforms(i // 4, sweep, chain, row, seed, uniforms)
+            groups = memberships[i]
             conditional(workspace, i, groups, powers)
-            drawn = draw_value(workspace.cumulative, workspace.uniforms, i % 4)
+            drawn = draw_value(cumulative, uniforms, i % 4)
             move(groups, counts, z, i, drawn, len(weights))
             if sweep > sweeps - recorded:
-                add_conditional(weights, workspace.cumulative, total, i)
-    add_conflicts(counts, workspace.final)
+                add_conditional(weights, cumulative, total, i)
+    add_conflicts(counts, final)
 
 
 @lane_function

@@ -52,7 +52,8 @@ class _ConvMaxPool(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
         from emnesy_gpu.kernels.cpu import conv_max_pool
 
-        return *conv_max_pool.gradients(*ctx.saved_tensors, grad, ctx.needs_input_grad[0]), None
+        images, weight, winners = ctx.saved_tensors
+        return *conv_max_pool.gradients(images, weight, winners, grad, ctx.needs_input_grad[0]), None
 
 
 def lenet(n_classes: int = 10) -> nn.Sequential:

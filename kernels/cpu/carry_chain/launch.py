@@ -76,7 +76,7 @@ def _sum_product(logits: Tensor, label: Tensor, combination: Combination) -> tup
     labels = label.numpy()
 
     def work(rows: slice, logits: np.ndarray) -> None:
-        run_in_turn(methods, logits, labels[rows], results._make(array[rows] for array in results))
+        run_in_turn(methods, logits, labels[rows], Results(*(array[rows] for array in results)))
 
     row_cost = (2.0 if dtype is np.float32 else 12.0) * logits.shape[1:].numel()
     for_converted_rows(work, logits, dtype, FLOAT32_LANES, row_cost)

@@ -47,7 +47,7 @@ def propagate(methods: Sequence[Method], logits: Tensor, label: Tensor, row_cost
     labels = label.numpy()
 
     def work(rows: slice, logits: np.ndarray) -> None:
-        run_in_turn(methods, logits, labels[rows], results._make(array[rows] for array in results))
+        run_in_turn(methods, logits, labels[rows], PropagationResults(*(array[rows] for array in results)))
 
     for_converted_rows(work, logits, dtype, FLOAT32_LANES, row_cost)
     marginals, log_evidence, status, sweeps, change = map(torch.from_numpy, results)

@@ -1,4 +1,4 @@
-"""How the kernels are compiled: decorators for functions that Python calls, and for those that kernels call."""
+"""Kernels are compiled by two decorators: for functions that Python calls, and for those that kernels call."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 from numba import njit
 
-# For functions that only kernels call: no wrappers for Python, and no cache file of their own.
+CPU_KERNELS = Path(__file__).parent.parent
+
 lane_function = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+"""For functions that only kernels call: no wrappers for Python, and no cache file of their own."""
 
 
 def kernel(function: Callable):
@@ -24,8 +26,7 @@ def kernel(function: Callable):
     return dispatcher
 
 
-def sources_stamp() -> tuple[tuple[float, int], ...]:
+def sources_stamp(folder: Path = CPU_KERNELS) -> tuple[tuple[float, int], ...]:
     """Times and sizes of all files that machine code can come from: the CPU kernels and the status codes."""
-    folder = Path(__file__).parent.parent
     stats = [path.stat() for path in (folder.parent / "status.py", *sorted(folder.rglob("*.py")))]
     return tuple((stat.st_mtime, stat.st_size) for stat in stats)

@@ -64,7 +64,7 @@ def run_in_turn(methods: Sequence[Method], logits: np.ndarray, label: np.ndarray
     size = max(1, LOGITS_CONVERTED_AT_A_TIME // logits[0].size)
     for start in range(0, len(rows), size):
         some = rows[start : start + size]
-        computed = results._make(_empty_like(array, len(some), dtype) for array in results)
+        computed = type(results)(*(_empty_like(array, len(some), dtype) for array in results))
         run_in_turn(others, logits[some].astype(dtype), label[some], computed)
         for array, values in zip(results, computed, strict=True):
             array[some] = values

@@ -22,7 +22,7 @@ def posterior(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[Tenso
     labels, valid = label.numpy(), assignments.numpy()
 
     def work(rows: slice, logits: np.ndarray) -> None:
-        circuit.run(logits, labels[rows], valid, results._make(array[rows] for array in results))
+        circuit.run(logits, labels[rows], valid, Results(*(array[rows] for array in results)))
 
     for_converted_rows(work, logits, dtype, FLOAT64_LANES, 0.5 * assignments.numel())
     marginals, log_evidence, status = map(torch.from_numpy, results)
@@ -38,7 +38,8 @@ def map_assignment(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[
     labels, valid = label.numpy(), assignments.numpy()
 
     def work(rows: slice, logits: np.ndarray) -> None:
-        most_probable.run(logits, labels[rows], valid, results._make(array[rows] for array in results))
+        some = most_probable.Results(*(array[rows] for array in results))
+        most_probable.run(logits, labels[rows], valid, some)
 
     for_converted_rows(work, logits, dtype, FLOAT64_LANES, 0.1 * assignments.numel())
     chosen, log_joint, status = map(torch.from_numpy, results)

@@ -86,8 +86,9 @@ def run_chains(
     total = torch.zeros(batch, n, k, dtype=torch.int64)
     annealing = torch.zeros(batch, chains, dtype=torch.int64)
     final = torch.zeros(batch, chains, dtype=torch.int64)
-    arrays = (tensor.contiguous().numpy() for tensor in (prior, factors))
-    settings, maps = Chains(*arrays, tempered, sweeps, U64(seed), first_row), maps_of(costs, mask, start, goal)
+    priors, of_sweeps = prior.contiguous().numpy(), factors.contiguous().numpy()
+    settings = Chains(priors, of_sweeps, tempered, sweeps, U64(seed), first_row)
+    maps = maps_of(costs, mask, start, goal)
     results = Results(total.numpy(), annealing.numpy(), final.numpy())
 
     def work(first: int, last: int) -> None:
@@ -101,12 +102,13 @@ def run_chains(
 @lane_function
 def count_differing(workspace, mask, block):
     """Cells that are on one only of a row's mask and the path of a lane, into block.differing."""
-    costs, d, starts, goals, path = workspace.costs, workspace.distances, block.starts, block.goals, block.path
-    n_chains, k = block.differing.shape
+    costs, d = workspace.costs, workspace.distances
+    _, rows, starts, goals, path, _, differing, _ = block
+    n_chains, k = differing.shape
     side = mask.shape[2] + 2
     measure(workspace, starts, goals)
     for chain in range(n_chains):
-        label = mask[block.rows[chain]]
+        label = mask[rows[chain]]
         on_label = label.sum()
         for v in range(k):
             lane = chain * k + v
@@ -114,7 +116,7 @@ def count_differing(workspace, mask, block):
             length = walk_back(costs[:, lane], d[:, lane], side, starts[lane], goals[lane], path)
             for cell in path[:length]:
                 count += 1 - 2 * np.int64(label[cell // side - 1, cell % side - 1])
-            block.differing[chain, v] = count
+            differing[chain, v] = count
 
 
 @lane_function
@@ -149,9 +151,10 @@ def draw_value(weights, total, word):
 @lane_function
 def draw_words(position, sweep, chains, n_chains, block):
     """Four words for every chain of a block: counter (position, chain of its row and sweep, row)."""
-    for chain in range(len(block.rows)):
+    rows, words = block.rows, block.words
+    for chain in range(len(rows)):
         counter = (block.first_chain + chain) % n_chains << 16 | sweep
-        block.words[chain] = philox_words(position, counter, chains.first_row + block.rows[chain], chains.seed)
+        words[chain] = philox_words(position, counter, chains.first_row + rows[chain], chains.seed)
 
 
 @lane_function
@@ -165,21 +168,23 @@ def add_conditional(weights, weight, total):
 @lane_function
 def add_counts(block, sums):
     """The differing cells of every chain into sums [batch, chains]."""
-    for chain in range(len(block.rows)):
-        sums[block.rows[chain], (block.first_chain + chain) % sums.shape[1]] += block.differing[chain, 0]
+    rows, differing = block.rows, block.differing
+    for chain in range(len(rows)):
+        sums[rows[chain], (block.first_chain + chain) % sums.shape[1]] += differing[chain, 0]
 
 
 @lane_function
 def draw_cell(chains, i, sweep, table, block, cell, total):
     """A new value of cell i in every chain, written to its costs [lanes]; block.differing is known where it counts."""
-    k = len(table)
-    weighted, of_sweep = chains.tempered and sweep > 0, chains.factors[min(sweep, len(chains.factors) - 1)]
-    for chain in range(len(block.rows)):
-        row = block.rows[chain]
-        weight = weigh(chains.prior[row, i], of_sweep, block.differing[chain], weighted, block.weights)
-        cell[chain * k : chain * k + k] = table[draw_value(block.weights, weight, block.words[chain, i % 4])]
+    k, prior, factors = len(table), chains.prior, chains.factors
+    _, rows, _, _, _, words, differing, weights = block
+    weighted, of_sweep = chains.tempered and sweep > 0, factors[min(sweep, len(factors) - 1)]
+    for chain in range(len(rows)):
+        row = rows[chain]
+        weight = weigh(prior[row, i], of_sweep, differing[chain], weighted, weights)
+        cell[chain * k : chain * k + k] = table[draw_value(weights, weight, words[chain, i % 4])]
         if sweep > chains.sweeps // 2:
-            add_conditional(block.weights, weight, total[row, i])
+            add_conditional(weights, weight, total[row, i])
 
 
 @lane_function

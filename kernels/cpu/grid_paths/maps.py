@@ -22,8 +22,9 @@ class Maps(NamedTuple):
 
 def maps_of(table: Tensor, mask: Tensor, start: Tensor, goal: Tensor) -> Maps:
     """Arrays of the tensors."""
-    arrays = (tensor.contiguous().numpy() for tensor in (table, mask, start, goal))
-    return Maps(*arrays, np.zeros(1, distance_type(table, *mask.shape[1:])))
+    numbers = np.zeros(1, distance_type(table, mask.shape[1], mask.shape[2]))
+    classes, label, starts, goals = (tensor.contiguous().numpy() for tensor in (table, mask, start, goal))
+    return Maps(classes, label, starts, goals, numbers)
 
 
 def distance_type(costs: Tensor, height: int, width: int) -> type[np.unsignedinteger]:

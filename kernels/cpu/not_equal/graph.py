@@ -30,5 +30,11 @@ def build_graph(neighbours: np.ndarray, reverse: np.ndarray, order: np.ndarray, 
     together = linked & (phase[neighbours] == phase[:, None])
     staged = np.zeros(len(phases), np.bool_)
     staged[phase[together.any(1)]] = True
-    wide = [array.astype(np.int64) for array in (neighbours, reverse, linked.sum(1), order)]
-    return Graph(*wide, np.cumsum(phases), staged)
+    return Graph(
+        neighbours.astype(np.int64),
+        reverse.astype(np.int64),
+        linked.sum(1).astype(np.int64),
+        order.astype(np.int64),
+        np.cumsum(phases),
+        staged,
+    )
