@@ -55,6 +55,7 @@ class Emitter:
         self.maximise = semiring is not None and semiring.instance_class is MaxProduct
 
     def address(self, array_type, array, index, offset: int):
+        """Address of vector index + offset of an array."""
         data = self.context.make_array(array_type)(self.context, self.builder, array).data
         vectors = self.builder.bitcast(data, self.block.vector.as_pointer())
         return self.builder.gep(vectors, [self.builder.add(index, ir.Constant(index.type, offset))])
@@ -78,9 +79,11 @@ class Emitter:
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, signature, name), [x, y, total])
 
     def unpack(self, block) -> list:
+        """The vectors of a block."""
         return [self.builder.extract_value(block, s) for s in range(BLOCK)]
 
     def pack(self, vectors: list):
+        """The block of sixteen vectors."""
         block = ir.Constant(ir.ArrayType(self.block.vector, BLOCK), ir.Undefined)
         for s, vector in enumerate(vectors):
             block = self.builder.insert_value(block, vector, s)
@@ -110,6 +113,8 @@ def unit_block(typingctx, array, subset):
 
 @intrinsic
 def store_block(typingctx, array, first, block):
+    """Write the sixteen vectors of a block to vectors first, first + 1, ... of an array."""
+
     def codegen(context, builder, signature, args):
         emit = Emitter(context, builder, signature.args[2])
         for s, vector in enumerate(emit.unpack(args[2])):
