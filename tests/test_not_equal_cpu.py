@@ -13,8 +13,8 @@ from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
 from emnesy_gpu.kernels.cpu.not_equal import launch as not_equal
 from emnesy_gpu.kernels.cpu.not_equal import probabilities
-from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.kernels.cpu.not_equal.graph import build_graph
+from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.reference import enumeration
 from emnesy_gpu.reference import not_equal as reference
 from tests.graphs import adjacency, greedy_phases, sudoku_pairs

@@ -144,10 +144,10 @@ def test_the_dry_run_lists_experiments_and_runs_none(tmp_path, capsys):
     assert main(["reproduce", "addition", "--dry-run", "--out", str(tmp_path / "new")]) == 0
     text = capsys.readouterr().out
     assert "training-addition-100-bp-std-seed0" in text
-    assert f"{len(protocol('addition'))} cells left, 0 done" in text
+    assert f"{len(protocol('addition'))} experiments left, 0 done" in text
     assert not (tmp_path / "new").exists()
 
 
 def test_the_command_refuses_what_the_protocol_does_not_hold(capsys):
     assert main(["reproduce", "sudoku", "--size", "7"]) == 2
-    assert "no cell of the protocol" in capsys.readouterr().err
+    assert "no experiment of the protocol" in capsys.readouterr().err

@@ -92,7 +92,7 @@ def _choose(experiments: list[Experiment], methods: Sequence[str], sizes: Sequen
     ]
     if not chosen:
         known = ", ".join(map(str, sorted({experiment.size for experiment in experiments})))
-        raise click.UsageError(f"no cell of the protocol has these methods and sizes; its sizes are {known}.")
+        raise click.UsageError(f"no experiment of the protocol has these methods and sizes; its sizes are {known}.")
     return chosen
 
 
@@ -104,7 +104,7 @@ def _list(campaign: Campaign) -> None:
         click.echo(f"{experiment.key:48s} {estimate(experiment):5.1f} min  {command}")
     minutes = sum(map(estimate, remaining))
     done = len(campaign.experiments) - len(remaining)
-    click.echo(f"{len(remaining)} cells left, {done} done; about {minutes:.0f} minutes of one core")
+    click.echo(f"{len(remaining)} experiments left, {done} done; about {minutes:.0f} minutes of one core")
 
 
 def _run(campaign: Campaign) -> int:
