@@ -32,10 +32,11 @@ def histogram_kernel(
     for j in tl.static_range(ENTRIES):
         y = y + (tl.load(label_ptr + row * ENTRIES + j),)
     z = ()
-    for i in tl.static_range(N):
-        if i % WORDS == 0:
-            words = positive_words(Counter(seed, t, first_row.to(tl.int64) + row), i // WORDS)
-        z = z + (_value(words[i % WORDS], thresholds_ptr + i * STEPS, STEPS),)
+    for block in tl.static_range((N + WORDS - 1) // WORDS):
+        words = positive_words(Counter(seed, t, first_row.to(tl.int64) + row), block)
+        for j in tl.static_range(WORDS):
+            if block * WORDS + j < N:
+                z = z + (_value(words[j], thresholds_ptr + (block * WORDS + j) * STEPS, STEPS),)
     score = tl.zeros((TILE,), tl.int32) + SCORE(z, y)
     score = tl.minimum(tl.maximum(score, 0), n_constraints).to(tl.int64)
     for i in tl.static_range(N):
