@@ -8,8 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from emnesy_gpu.kernels.status import POSSIBLE
-
 
 class Marginals(NamedTuple):
     """Posterior marginals of all symbols.
@@ -27,7 +25,7 @@ class Marginals(NamedTuple):
     def from_operator(cls, results: Sequence[Tensor]) -> Marginals:
         """Make it from the marginals, log evidence and status [batch] of an operator."""
         marginals, log_evidence, status = results
-        return cls(marginals, log_evidence, status == POSSIBLE)
+        return cls(marginals, log_evidence, is_possible(status))
 
 
 class MapAssignment(NamedTuple):
@@ -90,6 +88,11 @@ class Chains(NamedTuple):
 def result_dtype(logits: Tensor) -> torch.dtype:
     """float64 for float64 logits, float32 for every other dtype."""
     return torch.promote_types(logits.dtype, torch.float32)
+
+
+def is_possible(status: Tensor) -> Tensor:
+    """Where the status of a row is POSSIBLE, bool [batch]. POSSIBLE is 0: a negation takes half the time of ``==``."""
+    return status.logical_not()
 
 
 def per_row(values: Tensor, like: Tensor) -> Tensor:

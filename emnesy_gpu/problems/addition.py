@@ -9,10 +9,9 @@ from torch import Tensor
 
 from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
 from emnesy_gpu.inference import gibbs_chains, weighted_samples
-from emnesy_gpu.inference.results import Chains, MapAssignment, Marginals, Weighted
+from emnesy_gpu.inference.results import Chains, MapAssignment, Marginals, Weighted, is_possible
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
-from emnesy_gpu.kernels.status import POSSIBLE
 from emnesy_gpu.problems.problem import Problem
 
 MAX_BASE = 32
@@ -91,7 +90,7 @@ class Addition(Problem):
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         digits, log_joint, status = torch.ops.emnesy_gpu.carry_chain_map(logits, label, check)
-        return MapAssignment(digits, log_joint, status == POSSIBLE)
+        return MapAssignment(digits, log_joint, is_possible(status))
 
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
         """See ``WeightedProblem``: every digit of the sum is a constraint."""

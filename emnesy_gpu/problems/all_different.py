@@ -8,9 +8,16 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
-from emnesy_gpu.inference.results import Beliefs, Chains, MapAssignment, Marginals, Weighted, em_gradient_of
+from emnesy_gpu.inference.results import (
+    Beliefs,
+    Chains,
+    MapAssignment,
+    Marginals,
+    Weighted,
+    em_gradient_of,
+    is_possible,
+)
 from emnesy_gpu.inference.settings import ChainSettings, LoopySettings, SamplingSettings
-from emnesy_gpu.kernels.status import POSSIBLE
 from emnesy_gpu.problems import all_different_scores
 from emnesy_gpu.problems.all_different_tables import GroupTables, checked_groups, make_tables
 from emnesy_gpu.problems.problem import Problem
@@ -168,7 +175,7 @@ class AllDifferent(Problem):
             phases = self._phases.groups
             results = operators.all_different_map(logits, label, tables.groups, phases, tables.pairs, check)
         z, log_joint, status, valid = results
-        return MapAssignment(z, log_joint, status == POSSIBLE, valid)
+        return MapAssignment(z, log_joint, is_possible(status), valid)
 
     def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
         assignments = self.tables(logits.device).assignments

@@ -6,7 +6,7 @@ any batch and with any number of threads.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ def map_assignment(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tenso
     """The most probable digits int64 [batch, n_addends, n_digits], their log probability, and status."""
     from emnesy_gpu.kernels.cpu.carry_chain.most_probable import map_rows
 
-    batch = len(logits)
+    batch = logits.shape[0]
     results = np.empty(logits.shape[:-1], np.int64), np.empty(batch, result_dtype(logits)), np.empty(batch, np.uint8)
     labels = label.numpy()
 
@@ -56,7 +56,7 @@ def sample(logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: 
     from emnesy_gpu.kernels.cpu.carry_chain.sampling import sample_rows
 
     drawn = np.empty((n_samples, *logits.shape[:-1]), np.int64)
-    status = np.empty(len(logits), np.uint8)
+    status = np.empty(logits.shape[0], np.uint8)
     labels, key = label.numpy(), np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
 
     def work(rows: slice, logits: np.ndarray) -> None:
@@ -68,12 +68,9 @@ def sample(logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: 
 
 def _sum_product(logits: Tensor, label: Tensor, combination: Combination) -> tuple[Tensor, Tensor, Tensor]:
     """float32 rows in probabilities; what that leaves, and float64 rows, with wide exponents."""
-    batch, dtype = len(logits), result_dtype(logits)
+    batch, dtype = logits.shape[0], result_dtype(logits)
     results = Results(np.empty(logits.shape, dtype), np.empty(batch, dtype), np.empty(batch, np.uint8))
-    methods = [Method(np.float64, partial(_with_wide_exponents, combination))]
-    if dtype is np.float32:
-        methods.insert(0, Method(np.float32, partial(probabilities.run, combination)))
-    labels = label.numpy()
+    methods, labels = _methods(dtype, combination), label.numpy()
 
     def work(rows: slice, logits: np.ndarray) -> None:
         run_in_turn(methods, logits, labels[rows], Results(*(array[rows] for array in results)))
@@ -82,6 +79,14 @@ def _sum_product(logits: Tensor, label: Tensor, combination: Combination) -> tup
     for_converted_rows(work, logits, dtype, FLOAT32_LANES, row_cost)
     marginals, log_evidence, status = map(torch.from_numpy, results)
     return marginals, log_evidence, status
+
+
+@lru_cache(maxsize=64)
+def _methods(dtype: type[np.floating], combination: Combination) -> tuple[Method, ...]:
+    wide = Method(np.float64, partial(_with_wide_exponents, combination))
+    if dtype is np.float64:
+        return (wide,)
+    return Method(np.float32, partial(probabilities.run, combination)), wide
 
 
 def _with_wide_exponents(*arguments: Any) -> int:

@@ -82,13 +82,16 @@ def for_converted_rows(
 
     block, row_cost: see ``for_rows``. Logits are converted a slice at a time, so that the memory for that is bounded.
     """
-    if len(logits) == 0:
+    batch = logits.shape[0]
+    if batch == 0:
         return
-    logits, batch = logits.detach(), len(logits)
     wanted = torch.float64 if dtype is np.float64 else torch.float32
-    size = batch
-    if logits.dtype != wanted:
-        size = block * max(1, LOGITS_CONVERTED_AT_A_TIME // (logits[0].numel() * block))
+    if logits.dtype == wanted:
+        array = logits.detach().numpy()
+        for_rows(lambda first, last: work(slice(first, last), array[first:last]), batch, block, row_cost)
+        return
+    logits = logits.detach()
+    size = block * max(1, LOGITS_CONVERTED_AT_A_TIME // (logits[0].numel() * block))
 
     def on_range(first: int, last: int) -> None:
         for start in range(first, last, size):

@@ -17,7 +17,7 @@ from emnesy_gpu.kernels.cpu.enumeration import circuit
 
 def posterior(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Marginals [like logits], log evidence [batch] and status [batch]."""
-    batch, dtype = len(logits), result_dtype(logits)
+    batch, dtype = logits.shape[0], result_dtype(logits)
     results = Results(np.empty(logits.shape, dtype), np.empty(batch, dtype), np.empty(batch, np.uint8))
     labels, valid = label.numpy(), assignments.numpy()
 
@@ -53,7 +53,7 @@ def sample(
     from emnesy_gpu.kernels.cpu.enumeration.sampling import sample_rows
 
     drawn = np.empty((n_samples, *logits.shape[:2]), np.int64)
-    status = np.empty(len(logits), np.uint8)
+    status = np.empty(logits.shape[0], np.uint8)
     labels, valid = label.numpy(), assignments.numpy()
     key = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
 

@@ -82,7 +82,7 @@ def histogram_of_changes(
 ) -> Tensor:
     """float64 [batch, N, K]: see ``emnesy_gpu.reference.grid_paths``."""
     batch, height, width = mask.shape
-    total = np.zeros((batch, height * width, len(costs)))
+    total = np.zeros((batch, height * width, costs.shape[0]))
     prior = _prior(thresholds, n_samples, seed, first_row, first_sample)
     maps, by_difference = maps_of(costs, mask, start, goal), weights.contiguous().numpy()
 
