@@ -33,21 +33,12 @@ class Schedule(NamedTuple):
 
 
 @triton.jit
-def kind_of_numbers(scratch_ptr, marginals_ptr):
-    """LOG of sum_product for a launch that computes in the type of its scratch memory."""
-    if scratch_ptr.dtype.element_ty == tl.float32:
-        return 0
-    else:
-        return 1 if marginals_ptr.dtype.element_ty == tl.float32 else 2
-
-
-@triton.jit
 def is_wanted(rows, row, LOG: tl.constexpr):
     """Whether this launch computes a row: every one with probabilities, and marked ones with logarithms."""
+    wanted = 1
     if LOG:
-        return tl.load(rows.redo + row).to(tl.int32) == 1
-    else:
-        return True
+        wanted = tl.load(rows.redo + row).to(tl.int32)
+    return wanted == 1
 
 
 @triton.jit

@@ -14,7 +14,6 @@ from emnesy_gpu.kernels.gpu.common.belief_rows import (
     Rows,
     Schedule,
     is_wanted,
-    kind_of_numbers,
     label_status,
     rows_from,
     store_ones,
@@ -282,7 +281,10 @@ def pairwise_kernel(
     Grid (programs,), row i to program i mod programs. logits and out [batch, N, K]; scratch [programs, ...] as in
     Workspace; other shapes as in Graph and Rows.
     """
-    LOG: tl.constexpr = kind_of_numbers(scratch_ptr, out_ptr)
+    # Written out in the kernel: a function's result is no compile-time constant in Triton 3.6.
+    LOG: tl.constexpr = (
+        0 if scratch_ptr.dtype.element_ty == tl.float32 else 1 if out_ptr.dtype.element_ty == tl.float32 else 2
+    )
     OPTIONS: tl.constexpr = Options(K, PADDED, TILE, LOG, MAX)
     graph = Graph(neighbours_ptr, reverse_ptr, order_ptr, position_ptr, phase_end_ptr, n_variables, degree)
     rows = Rows(logits_ptr, label_ptr, out_ptr, evidence_ptr, status_ptr, sweeps_ptr, change_ptr, redo_ptr)
