@@ -70,7 +70,7 @@ def _sum_product(logits: Tensor, label: Tensor, combination: Combination) -> tup
     """float32 rows in probabilities; what that leaves, and float64 rows, with wide exponents."""
     batch, dtype = logits.shape[0], result_dtype(logits)
     results = Results(np.empty(logits.shape, dtype), np.empty(batch, dtype), np.empty(batch, np.uint8))
-    methods, labels = _methods(dtype, combination), label.numpy()
+    methods, labels = _methods(dtype is np.float32, combination), label.numpy()
 
     def work(rows: slice, logits: np.ndarray) -> None:
         run_in_turn(methods, logits, labels[rows], Results(*(array[rows] for array in results)))
@@ -82,11 +82,9 @@ def _sum_product(logits: Tensor, label: Tensor, combination: Combination) -> tup
 
 
 @lru_cache(maxsize=64)
-def _methods(dtype: type[np.floating], combination: Combination) -> tuple[Method, ...]:
+def _methods(single: bool, combination: Combination) -> tuple[Method, ...]:
     wide = Method(np.float64, partial(_with_wide_exponents, combination))
-    if dtype is np.float64:
-        return (wide,)
-    return Method(np.float32, partial(probabilities.run, combination)), wide
+    return (Method(np.float32, partial(probabilities.run, combination)), wide) if single else (wide,)
 
 
 def _with_wide_exponents(*arguments: Any) -> int:
