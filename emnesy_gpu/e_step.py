@@ -122,5 +122,6 @@ def sample_posterior(
         raise ValueError(f"first_row must be at least 0, got {first_row}")
     logits, label = problem.checked(logits, label)
     if not (issubclass(type(problem), SampledProblem) and problem.tractable):
-        raise UnsupportedInference(f"{problem!r} has no exact samples: use the marginals of em.posterior")
+        reason = problem.limit or "use the marginals of em.posterior"
+        raise UnsupportedInference(f"{problem!r} has no exact samples: {reason}")
     return cast(SampledProblem, problem).sample(logits, label, n_samples, seed, first_row, check)

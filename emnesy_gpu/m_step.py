@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from emnesy_gpu.engines import Posterior
+from emnesy_gpu.engines.exact import ExactProblem
 from emnesy_gpu.errors import UnsupportedInference
-from emnesy_gpu.inference.results import per_row
+from emnesy_gpu.inference.results import em_gradient_of, per_row
 from emnesy_gpu.problems import Problem
 from emnesy_gpu.reduction import reduce
 
 
 @runtime_checkable
 class FusedProblem(Protocol):
-    """What ``em.fused_em_loss`` asks of a problem; a problem that is not ``tractable`` is never asked."""
+    """What ``em.fused_em_loss`` asks of a problem with an EM gradient of its own, which is faster than two steps.
+
+    Other problems need ``exact_marginals`` alone. A problem that is not ``tractable`` is never asked.
+    """
 
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
         """Compute the exact EM gradient and the log evidence.
@@ -80,7 +84,8 @@ def fused_em_loss(
     The value is exact, in nats; for an impossible label it is +inf, and the gradient of that row is exactly zero
     (EM-NeSy, arXiv 2606.14463, Theorem 3.1). Deterministic. Cost: for ``em.Addition`` one pass over the logits, in one
     kernel. The only memory is the gradient, which the backward pass scales in place. So it supports one backward pass
-    (a second one raises RuntimeError), and no double backward.
+    (a second one raises RuntimeError), and no double backward. A problem that has exact marginals, but no gradient of
+    its own, takes its exact E-step and subtracts.
 
     Args:
         problem, logits, label, check: as for ``em.posterior``. The problem must allow exact inference.
@@ -98,27 +103,52 @@ def fused_em_loss(
     >>> round(loss.item(), 4), round(logits.grad[0, 0, 0, 0].item(), 2)   # -log(2 / 100)
     (3.912, -0.4)
     """
-    _, label = problem.checked(logits, label)
-    if not (issubclass(type(problem), FusedProblem) and problem.tractable):
-        raise UnsupportedInference(f"{problem!r} has no exact EM gradient: use em.posterior with em.em_loss")
+    prior_logits, label = problem.checked(logits, label)
+    if not has_em_gradient(problem):
+        reason = problem.limit or "it has no exact marginals. Use em.posterior with another engine, and em.em_loss"
+        raise UnsupportedInference(f"{problem!r} has no exact EM gradient: {reason}")
     scale = 1.0 / max(len(logits), 1) if reduction == "mean" else 1.0
-    negative_log_evidence = _FusedEMLoss.apply(logits, label, problem, scale, check)
+    negative_log_evidence = _FusedEMLoss.apply(logits, prior_logits, label, problem, scale, check)
     return reduce(negative_log_evidence, reduction)
+
+
+def has_em_gradient(problem: Problem) -> bool:
+    """Whether ``em.fused_em_loss`` takes this problem: by its own gradient, or by exact marginals."""
+    return issubclass(type(problem), (FusedProblem, ExactProblem)) and problem.tractable
+
+
+def _em_gradient(
+    problem: FusedProblem | ExactProblem, logits: Tensor, label: Tensor, scale: float, check: bool
+) -> tuple[Tensor, Tensor]:
+    if issubclass(type(problem), FusedProblem):
+        return cast(FusedProblem, problem).em_gradient(logits, label, scale, check)
+    exact = cast(ExactProblem, problem).exact_marginals(logits, label, check)
+    gradient = em_gradient_of(exact, logits, scale)
+    return torch.where(per_row(exact.possible, gradient), gradient, 0.0), exact.log_evidence
 
 
 class _FusedEMLoss(torch.autograd.Function):
     """The loss of every row [batch], with the EM gradient as its derivative."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, label: Tensor, problem: FusedProblem, scale: float, check: bool) -> Tensor:
-        gradient, log_evidence = problem.em_gradient(logits.detach(), label, scale, check)
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        prior_logits: Tensor,
+        label: Tensor,
+        problem: FusedProblem | ExactProblem,
+        scale: float,
+        check: bool,
+    ) -> Tensor:
+        """logits are differentiated; prior_logits are the same, detached, as the problem reads them."""
+        gradient, log_evidence = _em_gradient(problem, prior_logits, label, scale, check)
         ctx.save_for_backward(gradient)
         ctx.scale, ctx.dtype = scale, logits.dtype
         return -log_evidence
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         row_scale = per_row(upstream / ctx.scale, gradient)
-        return gradient.mul_(row_scale).to(ctx.dtype), None, None, None, None
+        return gradient.mul_(row_scale).to(ctx.dtype), None, None, None, None, None

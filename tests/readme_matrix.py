@@ -5,12 +5,14 @@ python -m tests.readme_matrix prints it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.e_step import SampledProblem
 from emnesy_gpu.engines import ENGINES, choose_engine
-from emnesy_gpu.m_step import FusedProblem
+from emnesy_gpu.m_step import has_em_gradient
 
 
 def _sum(z: torch.Tensor) -> torch.Tensor:
@@ -27,8 +29,14 @@ PROBLEMS: dict[str, em.Problem] = {
     "`em.BlackBox`, at most 65536 assignments": em.BlackBox(label=_sum, latent_shape=(2,), cardinality=3),
     "`em.BlackBox`, more": em.BlackBox(label=_sum, latent_shape=(9,), cardinality=10),
 }
-OTHERS: dict[str, type] = {"exact samples": SampledProblem, "fused EM loss": FusedProblem}
-"""Heading -> what the function asks of a problem."""
+
+
+def _has_samples(problem: em.Problem) -> bool:
+    return issubclass(type(problem), SampledProblem) and problem.tractable
+
+
+OTHERS: dict[str, Callable[[em.Problem], bool]] = {"exact samples": _has_samples, "fused EM loss": has_em_gradient}
+"""Heading -> whether the function takes a problem."""
 
 
 def matrix() -> str:
@@ -38,7 +46,7 @@ def matrix() -> str:
     lines = ["| problem | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, problem in PROBLEMS.items():
         cells = [_cell(problem, engine) for engine in engines]
-        cells += ["yes" if _has(problem, asks) else "-" for asks in OTHERS.values()]
+        cells += ["yes" if takes(problem) else "-" for takes in OTHERS.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -47,10 +55,6 @@ def _cell(problem: em.Problem, engine: em.Engine) -> str:
     if not engine.supports(problem):
         return "-"
     return "default" if type(engine) is type(choose_engine(problem, None)) else "yes"
-
-
-def _has(problem: em.Problem, asks: type) -> bool:
-    return issubclass(type(problem), asks) and problem.tractable
 
 
 if __name__ == "__main__":
