@@ -1,0 +1,132 @@
+"""Exact inference over a table of all assignments, for problems that are small enough to try them all.
+
+An assignment z of symbols with k_1, ..., k_n values is counted in lexicographic order: the last symbol is the fastest.
+A table over all of them, [batch, k_1 * ... * k_n], is also a tensor with one axis a symbol. So log priors add up by
+broadcasting, one symbol at a time, and marginals are sums over axes. Everything is float64, and every step treats rows
+alike, so that a row has the same bits in any batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, float64
+
+from emnesy_gpu.philox import MASK, philox_words
+
+NEG_INF = float("-inf")
+
+
+def assignments(sizes: Sequence[int], device: torch.device) -> Tensor:
+    """All assignments, int64 [prod(sizes), n], in lexicographic order."""
+    return values_of(torch.arange(prod(sizes), device=device), sizes)
+
+
+def values_of(index: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The assignment [..., n] at each index [...]."""
+    columns = []
+    for size in reversed(sizes):
+        columns.append(index % size)
+        index = index // size
+    return torch.stack(columns[::-1], -1)
+
+
+def index_of(z: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The index [...] of each assignment int64 [..., n]."""
+    index = torch.zeros_like(z[..., 0])
+    for i, size in enumerate(sizes):
+        index = index * size + z[..., i]
+    return index
+
+
+class Joint(NamedTuple):
+    """The joint distribution of symbols and label for a few rows.
+
+    weights: float64 [rows, M], p(z, y) relative to the largest one of the row; 0 where the label of z differs.
+    log_best: float64 [rows], the log of that largest one; -inf where the label is impossible.
+    """
+
+    weights: Tensor
+    log_best: Tensor
+
+
+def joint(log_prior: Tensor, sizes: Sequence[int], has_label: Tensor) -> Joint:
+    """From log priors float64 [rows, n, K] and the assignments that have the label, bool [rows, M]."""
+    table = log_prior.new_zeros(len(log_prior), 1)
+    for i, size in enumerate(sizes):
+        table = (table[:, :, None] + log_prior[:, i, None, :size]).flatten(1)
+    table.masked_fill_(~has_label, NEG_INF)
+    log_best = table.amax(1)
+    return Joint(table.sub_(log_best.clamp_min(torch.finfo(float64).min)[:, None]).exp_(), log_best)
+
+
+def marginals(weights: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """Sums of weights [rows, M] by the value of each symbol: n tensors [rows, k_i]."""
+    found = []
+    for i, size in enumerate(sizes):
+        by_value = weights.view(len(weights), size, weights.shape[1] // size)
+        found.append(by_value.sum(-1))
+        if i + 1 < len(sizes):
+            weights = by_value[:, 0].clone()
+            for v in range(1, size):  # value by value: the order of additions does not depend on the batch
+                weights += by_value[:, v]
+    return found
+
+
+def posterior(log_prior: Tensor, sizes: Sequence[int], has_label: Tensor) -> tuple[Tensor, Tensor]:
+    """Marginals float64 [rows, n, K], the prior where the label is impossible, and log evidence [rows], -inf there."""
+    table = joint(log_prior, sizes, has_label)
+    found = torch.zeros_like(log_prior)
+    for i, column in enumerate(marginals(table.weights, sizes)):
+        found[:, i, : sizes[i]] = column / column.sum(1, keepdim=True)
+        if i == 0:
+            log_evidence = table.log_best + column.sum(1).log()
+    possible = table.log_best > NEG_INF
+    return torch.where(possible[:, None, None], found, log_prior.exp()), log_evidence.masked_fill(~possible, NEG_INF)
+
+
+def most_probable(log_prior: Tensor, sizes: Sequence[int], has_label: Tensor) -> tuple[Tensor, Tensor]:
+    """The first of the most probable assignments with the label, int64 [rows, n], and its log prior [rows].
+
+    Where the label is impossible: the first best value of every symbol, and -inf.
+    """
+    table = joint(log_prior, sizes, has_label)
+    best = values_of(table.weights.argmax(1), sizes)
+    possible = table.log_best > NEG_INF
+    return torch.where(possible[:, None], best, log_prior.argmax(-1)), table.log_best
+
+
+def sample(
+    log_prior: Tensor, sizes: Sequence[int], has_label: Tensor, n_samples: int, seed: int, first_row: int
+) -> Tensor:
+    """Independent samples int64 [n_samples, rows, n], by the rule of ``reference.enumeration.sample``.
+
+    Sample t of row r takes the first word u of the Philox counter (0, t, first_row + r): the first assignment whose
+    running sum of weights exceeds u times their total. Where the label is impossible, symbol i is drawn from its prior
+    in the same way, with counter (i, t, first_row + r).
+    """
+    table = joint(log_prior, sizes, has_label)
+    uniforms = _uniforms(len(sizes), n_samples, len(log_prior), seed, first_row, log_prior.device)
+    drawn = values_of(_first_above(table.weights, uniforms[0]), sizes)
+    prior = log_prior.exp()
+    by_prior = torch.stack([_first_above(prior[:, i], uniforms[i]) for i in range(len(sizes))], -1)
+    return torch.where((table.log_best > NEG_INF)[:, None, None], drawn, by_prior).movedim(1, 0)
+
+
+def _uniforms(n: int, n_samples: int, rows: int, seed: int, first_row: int, device: torch.device) -> Tensor:
+    """Uniforms in (0, 1), float64 [n, rows, n_samples]."""
+    row = (torch.arange(rows, device=device) + first_row)[:, None]
+    counter = torch.arange(n, device=device)[:, None, None], torch.arange(n_samples, device=device), row & MASK
+    words = philox_words(torch.broadcast_tensors(*counter, row >> 32), seed)
+    return (words[0] + 0.5) * 2.0**-32
+
+
+def _first_above(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """For uniforms [rows, S] the first index whose running sum of weights [rows, M] exceeds uniform * total."""
+    running = weights.cumsum(1)
+    found = torch.searchsorted(running, uniforms * running[:, -1:], right=True)
+    last = weights.shape[1] - 1 - (weights > 0).flip(1).int().argmax(1)
+    return torch.minimum(found, last[:, None])
