@@ -20,6 +20,8 @@ from emnesy_gpu.baselines.imle import imle_loss
 from emnesy_gpu.e_step import Posterior, posterior, sample_posterior
 from emnesy_gpu.em import EM
 from emnesy_gpu.engines import ABC, MAP, BeliefPropagation, Engine, Exact, Gibbs, Rejection, UnsupportedEngineError
+from emnesy_gpu.errors import InferenceWarning
+from emnesy_gpu.inference.results import Marginals
 from emnesy_gpu.m_step import em_loss, fused_em_loss
 from emnesy_gpu.problems import Addition, AllDifferent, BlackBox, Problem, ShortestPath, Sudoku
 from emnesy_gpu.version import __version__
@@ -35,6 +37,8 @@ __all__ = [
     "Engine",
     "Exact",
     "Gibbs",
+    "InferenceWarning",
+    "Marginals",
     "Posterior",
     "Problem",
     "Rejection",

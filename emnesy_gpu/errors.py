@@ -1,4 +1,4 @@
-"""Errors for what a problem or an engine does not support."""
+"""Errors for what a problem or an engine does not support, and a warning where a result says next to nothing."""
 
 from __future__ import annotations
 
@@ -17,3 +17,7 @@ class UnsupportedEngineError(ValueError):
 
 class UnsupportedInference(NotImplementedError):
     """The problem does not implement this kind of inference, or not at its size."""
+
+
+class InferenceWarning(UserWarning):
+    """An approximate engine learned next to nothing from the labels, so that its marginals are close to the prior."""

@@ -12,7 +12,7 @@ from emnesy_gpu.engines.gibbs import Gibbs
 from emnesy_gpu.engines.map import MAP
 from emnesy_gpu.engines.rejection import Rejection
 from emnesy_gpu.errors import UnsupportedEngineError
-from emnesy_gpu.problems import Problem
+from emnesy_gpu.problems import BlackBox, Problem
 
 ENGINES: dict[str, type[Engine[Any]]] = {
     "exact": Exact,
@@ -24,10 +24,14 @@ ENGINES: dict[str, type[Engine[Any]]] = {
 }
 """Name on the command line -> engine, best first: ``choose_engine`` takes the first that supports the problem."""
 
+SETTINGS: dict[type[Problem], Engine[Any]] = {BlackBox: ABC(samples=4096, target_ess=100.0)}
+"""What ``engine=None`` takes where the default settings of an engine are not the best for a problem: see the problem."""
+
 __all__ = [
     "ABC",
     "ENGINES",
     "MAP",
+    "SETTINGS",
     "BeliefPropagation",
     "Engine",
     "Exact",
@@ -43,13 +47,15 @@ __all__ = [
 def choose_engine(problem: Problem, engine: Engine[Any] | None) -> Engine[Any]:
     """Return the engine if it supports the problem; for None, the first of ``ENGINES`` that does.
 
-    Raises UnsupportedEngineError if it does not, and TypeError for what is no engine.
+    It has its default settings, or those of ``SETTINGS``. Raises UnsupportedEngineError if it does not support the
+    problem, and TypeError for what is no engine.
     """
     if engine is None:
         for cls in ENGINES.values():
             candidate = cls()
             if candidate.supports(problem):
-                return candidate
+                chosen = SETTINGS.get(type(problem))
+                return chosen if isinstance(chosen, cls) else candidate
         raise UnsupportedEngineError(
             f"no engine works for {problem!r}: its class has no method that an engine asks for"
         )
@@ -57,5 +63,6 @@ def choose_engine(problem: Problem, engine: Engine[Any] | None) -> Engine[Any]:
         raise TypeError(f"engine must be an Engine such as em.Exact(), or None, got {engine!r}")
     if not engine.supports(problem):
         names = ", ".join(f"em.{cls.__name__}()" for cls in ENGINES.values() if cls().supports(problem)) or "none"
-        raise UnsupportedEngineError(f"{engine!r} does not work for {problem!r}; engines that do: {names}")
+        reason = f". The problem is too large for exact inference: {problem.limit}" if problem.limit else ""
+        raise UnsupportedEngineError(f"{engine!r} does not work for {problem!r}; engines that do: {names}{reason}")
     return engine

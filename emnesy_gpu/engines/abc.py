@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from emnesy_gpu import checks
+from emnesy_gpu.engines.doubts import warn_about_samples
 from emnesy_gpu.engines.engine import Engine, Posterior
 from emnesy_gpu.errors import UnsupportedEngineError
 from emnesy_gpu.inference.results import Weighted
@@ -95,7 +96,8 @@ class ABC(Engine[WeightedProblem]):
     to it as the sharpness grows. With scope "local" it is the mean over the symbols of the log of their mean weight.
     ``possible`` is False where every weight is 0; this does not prove that the label is impossible. ``info``, all
     [batch]: ``ess`` (with scope "local" the least over the symbols), ``sharpness``, ``acceptance`` (the share of
-    samples that have the label).
+    samples that have the label). Where in half of the rows every weight is 0, or all weights are nearly equal though
+    few samples have the label, ``em.InferenceWarning`` is given once for a problem.
 
     Random words: Philox-4x32-10 keyed by the seed, one 31-bit word for each (row, sample, symbol), compared with
     integer thresholds. So probabilities are rounded to multiples of 2**-31, and the samples are the same on every back
@@ -144,6 +146,7 @@ class ABC(Engine[WeightedProblem]):
 
     def infer(self, problem: WeightedProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         weighted = self._weighted(problem, logits, label, check)
+        warn_about_samples(problem, self, weighted, self.samples, check)
         info = {"ess": weighted.ess, "sharpness": weighted.sharpness, "acceptance": weighted.acceptance}
         return Posterior(*weighted.marginals, info)
 

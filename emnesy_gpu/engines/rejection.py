@@ -9,6 +9,7 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.engines.abc import WeightedProblem
+from emnesy_gpu.engines.doubts import warn_about_samples
 from emnesy_gpu.engines.engine import Engine, Posterior
 
 
@@ -26,8 +27,9 @@ class Rejection(Engine[WeightedProblem]):
         first_row: the global index of row 0, for batches that are parts of a larger one.
 
     ``log_evidence`` is log(hits / samples). Without a hit it is -inf, ``possible`` is False and the marginals are the
-    prior. ``info``: ``acceptance`` [batch], hits / samples. Random words, cost, memory and errors: as for ``em.ABC``.
-    Source: REINFORCE is Williams, "Simple statistical gradient-following algorithms" (1992).
+    prior; if that is so in half of the rows, ``em.InferenceWarning`` is given once for a problem. ``info``:
+    ``acceptance`` [batch], hits / samples. Random words, cost, memory and errors: as for ``em.ABC``. Source: REINFORCE
+    is Williams, "Simple statistical gradient-following algorithms" (1992).
 
     >>> import torch, emnesy_gpu as em
     >>> problem = em.Addition(n_digits=1)
@@ -57,4 +59,5 @@ class Rejection(Engine[WeightedProblem]):
 
     def infer(self, problem: WeightedProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         weighted = problem.weighted_marginals(logits, label, self, check)
+        warn_about_samples(problem, self, weighted, self.samples, check)
         return Posterior(*weighted.marginals, {"acceptance": weighted.acceptance})
