@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
-from emnesy_gpu.engines import BLACK_BOX_ENGINE
+from emnesy_gpu.engines import SETTINGS
 from emnesy_gpu.inference import joint_table
 
-ENGINES = {"default": BLACK_BOX_ENGINE, "em.ABC()": em.ABC(), "em.Gibbs()": em.Gibbs(), "rejection": em.Rejection()}
+ENGINES = {"default": SETTINGS[em.BlackBox], "em.ABC()": em.ABC(), "em.Gibbs()": em.Gibbs(), "rejection": em.Rejection()}
 READS = ("little", "half", "most")
 
 
