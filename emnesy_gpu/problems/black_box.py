@@ -330,5 +330,5 @@ def _limit(sizes: tuple[int, ...]) -> str:
     return (
         f"there are about 1e{sum(map(log10, sizes)):.0f} assignments, and at most {MAX_ASSIGNMENTS} are tried one by "
         "one. If a finite state can be read along the symbols (counts, sums, parities, words), write the rule as "
-        "em.Automaton, which is exact. Otherwise take samples: em.posterior with em.Gibbs() or em.ABC(), and em.em_loss"
+        "em.Automaton, which is exact. Otherwise take em.em_loss and em.posterior, without an engine or with em.Gibbs()"
     )
