@@ -1,0 +1,130 @@
+"""What an automaton is: layers of edges between states, and what is observed of the states."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DEAD = -1
+"""The successor of a state and a value that the rule forbids."""
+
+Ints = NDArray[np.int32]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The edges that one symbol takes: from ``source`` under ``value`` to ``target``, with a weight.
+
+    source, value, target: int32 [E]; weight: float64 [E], at least 0. n_before, n_after: how many states there are on
+    either side. A layer from a table of successors has at most one edge for a state and a value, of weight 1.
+    """
+
+    source: Ints
+    value: Ints
+    target: Ints
+    weight: Floats
+    n_before: int
+    n_after: int
+
+    @classmethod
+    def from_successors(cls, successor: NDArray[np.int64], n_after: int) -> Layer:
+        """From successor [S, K], DEAD where there is no edge."""
+        source, value = np.nonzero(successor >= 0)
+        target = successor[source, value]
+        parts = (part.astype(np.int32) for part in (source, value, target))
+        return cls(*parts, np.ones(len(source)), len(successor), n_after)
+
+    def successors(self, n_values: int) -> NDArray[np.int64]:
+        """[S, K] of a deterministic layer."""
+        table = np.full((self.n_before, n_values), DEAD, np.int64)
+        table[self.source, self.value] = self.target
+        return table
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether a state and a value lead to one state at most, with weight 1."""
+        keys = self.source.astype(np.int64) << 32 | self.value
+        return bool((self.weight == 1.0).all()) and len(np.unique(keys)) == len(keys)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the label says of the states after some position.
+
+    labels: the values that this entry of the label can have. weights: float64 [len(labels), S], p(label | state), 0 or 1
+    where the label is a function of the state.
+    """
+
+    labels: tuple[Hashable, ...]
+    weights: Floats
+
+    @classmethod
+    def of_function(cls, labels: Sequence[Any]) -> Observation:
+        """From the label of every state, None for a state that has none."""
+        known = tuple(ordered({label for label in labels if label is not None}))
+        row = {label: index for index, label in enumerate(known)}
+        weights = np.zeros((len(known), len(labels)))
+        for state, label in enumerate(labels):
+            if label is not None:
+                weights[row[label], state] = 1.0
+        return cls(known, weights)
+
+
+def ordered(labels: set[Any]) -> list[Any]:
+    """Labels in ascending order, where they have one, else in that of their representations."""
+    try:
+        return sorted(labels)
+    except TypeError:
+        return sorted(labels, key=lambda label: (type(label).__name__, repr(label)))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """An automaton that reads n symbols.
+
+    layers: the different layers. layer_of: the layer of each position. n_values: of a symbol, the largest cardinality.
+    start: float64 [S], the weights of the states before the first symbol. observed: position -> observation of the
+    states after that symbol, in the order of the label's entries.
+    """
+
+    layers: tuple[Layer, ...]
+    layer_of: tuple[int, ...]
+    n_values: int
+    start: Floats
+    observed: dict[int, Observation]
+
+    @property
+    def n_states(self) -> int:
+        """The largest number of states at any position."""
+        return max(max(layer.n_before, layer.n_after) for layer in self.layers)
+
+    @property
+    def n_edges(self) -> int:
+        """Edges of all positions together, values that act alike counted once."""
+        edges = [len(set(zip(*_by_class(layer, self.n_values), strict=True))) for layer in self.layers]
+        return sum(edges[index] for index in self.layer_of)
+
+
+def _by_class(layer: Layer, n_values: int) -> tuple[list[int], list[int], list[int]]:
+    classes = value_classes(layer, n_values)
+    return layer.source.tolist(), classes[layer.value].tolist(), layer.target.tolist()
+
+
+def value_classes(layer: Layer, n_values: int) -> Ints:
+    """int32 [K]: values with the same edges share a class, numbered by first appearance; DEAD for values without any."""
+    order = np.lexsort((layer.target, layer.source, layer.value))
+    value = layer.value[order]
+    rows = np.stack([layer.source[order], layer.target[order], layer.weight[order].view(np.int64)], 1)
+    first = np.searchsorted(value, np.arange(n_values + 1))
+    classes = np.full(n_values, DEAD, np.int32)
+    seen: dict[bytes, int] = {}
+    for v in range(n_values):
+        edges = rows[first[v] : first[v + 1]]
+        if len(edges):
+            classes[v] = seen.setdefault(edges.tobytes(), len(seen))
+    return classes
