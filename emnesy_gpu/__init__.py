@@ -23,7 +23,7 @@ from emnesy_gpu.engines import ABC, MAP, BeliefPropagation, Engine, Exact, Gibbs
 from emnesy_gpu.errors import InferenceWarning
 from emnesy_gpu.inference.results import Marginals
 from emnesy_gpu.m_step import em_loss, fused_em_loss
-from emnesy_gpu.problems import Addition, AllDifferent, BlackBox, Problem, ShortestPath, Sudoku
+from emnesy_gpu.problems import Addition, AllDifferent, Automaton, BlackBox, Problem, ShortestPath, Sudoku
 from emnesy_gpu.version import __version__
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "MAP",
     "Addition",
     "AllDifferent",
+    "Automaton",
     "BeliefPropagation",
     "BlackBox",
     "Engine",

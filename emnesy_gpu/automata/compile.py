@@ -55,7 +55,7 @@ def compile_step(
     seen = _kinds(of_merged)
     silent = np.full(len(seen), DEAD)
     kinds_at = [seen if i - 1 in observed else silent for i in range(n_symbols + 1)]
-    layered = _layered([merged.successor] * n_symbols, kinds_at, {i: of_merged for i in observed}, cardinality)
+    layered = _layered([merged.successor] * n_symbols, kinds_at, dict.fromkeys(observed, of_merged), cardinality)
     return layered if layered.n_edges < shared.n_edges else shared
 
 
@@ -100,8 +100,8 @@ def label_of(function: Label, name: str, *arguments: Any) -> Any:
         hash(found)
     except TypeError:
         raise TypeError(
-            f"labels must be hashable: {name}({arguments[0]!r}) is {found!r}, of type {type(found).__name__}: use a tuple "
-            "in place of a list"
+            f"labels must be hashable: {name}({arguments[0]!r}) is {found!r}, of type {type(found).__name__}: "
+            "use a tuple in place of a list"
         ) from None
     return found
 
@@ -136,7 +136,8 @@ def _layered(tables: Sequence[Table], kinds: Sequence[Table], observed: dict[int
     if len(small[0]) == 0:
         raise ValueError("the rule forbids every assignment: no sequence of values ends in a state with a label")
     kept: dict[tuple[bytes, int], int] = {}
-    layers, layer_of = [], []
+    layers: list[Layer] = []
+    layer_of: list[int] = []
     for i, table in enumerate(small):
         n_after = len(small[i + 1]) if i + 1 < len(small) else int(state_of[-1].max()) + 1
         key = (table.tobytes(), n_after)

@@ -35,9 +35,9 @@ class Layer:
     def from_successors(cls, successor: NDArray[np.int64], n_after: int) -> Layer:
         """From successor [S, K], DEAD where there is no edge."""
         source, value = np.nonzero(successor >= 0)
-        target = successor[source, value]
-        parts = (part.astype(np.int32) for part in (source, value, target))
-        return cls(*parts, np.ones(len(source)), len(successor), n_after)
+        target = successor[source, value].astype(np.int32)
+        edges = source.astype(np.int32), value.astype(np.int32), target
+        return cls(*edges, np.ones(len(source)), len(successor), n_after)
 
     def successors(self, n_values: int) -> NDArray[np.int64]:
         """[S, K] of a deterministic layer."""
@@ -56,8 +56,8 @@ class Layer:
 class Observation:
     """What the label says of the states after some position.
 
-    labels: the values that this entry of the label can have. weights: float64 [len(labels), S], p(label | state), 0 or 1
-    where the label is a function of the state.
+    labels: the values that this entry of the label can have. weights: float64 [len(labels), S], p(label | state), 0 or
+    1 where the label is a function of the state.
     """
 
     labels: tuple[Hashable, ...]
@@ -116,7 +116,7 @@ def _by_class(layer: Layer, n_values: int) -> tuple[list[int], list[int], list[i
 
 
 def value_classes(layer: Layer, n_values: int) -> Ints:
-    """int32 [K]: values with the same edges share a class, numbered by first appearance; DEAD for values without any."""
+    """int32 [K]: values with the same edges share a class, numbered as they appear; DEAD for values without edges."""
     order = np.lexsort((layer.target, layer.source, layer.value))
     value = layer.value[order]
     rows = np.stack([layer.source[order], layer.target[order], layer.weight[order].view(np.int64)], 1)

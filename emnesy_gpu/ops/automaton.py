@@ -1,4 +1,4 @@
-"""Automata over symbols in reading order: logits [batch, n, K], label int64 [batch, M], codes, -1 where none is given."""
+"""Automata over symbols in reading order: logits [batch, n, K], label int64 [batch, M] of codes, -1 where not given."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def automaton_em_gradient(
 @operator(assignment_results)
 def automaton_map(logits: Tensor, label: Tensor, tables: Sequence[Tensor], check: bool) -> RowResults:
     rows = _rows(label, tables)
-    results: RowResults = kernels_for("automaton", logits.device).map_assignment(logits.contiguous(), rows, list(tables))
+    results: RowResults = kernels_for("automaton", logits.device).map_assignment(
+        logits.contiguous(), rows, list(tables)
+    )
     if check:
         _raise_for_status(results[2], logits, label, rows)
     return results

@@ -4,6 +4,7 @@ from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.inference.results import Beliefs, Chains, MapAssignment, Marginals, Weighted
 from emnesy_gpu.problems.addition import Addition
 from emnesy_gpu.problems.all_different import AllDifferent
+from emnesy_gpu.problems.automaton import Automaton
 from emnesy_gpu.problems.black_box import BlackBox
 from emnesy_gpu.problems.problem import Problem
 from emnesy_gpu.problems.shortest_path import ShortestPath
@@ -12,6 +13,7 @@ from emnesy_gpu.problems.sudoku import Sudoku
 __all__ = [
     "Addition",
     "AllDifferent",
+    "Automaton",
     "Beliefs",
     "BlackBox",
     "Chains",
