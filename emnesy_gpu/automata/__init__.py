@@ -1,1 +1,1 @@
-"""Finite automata over hidden symbols: from rules to minimal tables. Pure NumPy, knows neither torch nor kernels."""
+"""Finite automata over hidden symbols: from rules to minimal tables. In NumPy; knows neither problems nor kernels."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from itertools import islice, product, repeat
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,100 +13,162 @@ from emnesy_gpu.automata.machine import DEAD
 
 MAX_STATES = 1 << 16
 
+CHECKED_STEPS = 64
+"""Steps that are taken a second time, to find functions whose result changes."""
 
-class Explored:
-    """States in the order in which they were found, and their successors int64 [S, K], DEAD where there is none."""
+STATES_AT_A_TIME = 1 << 12
+"""States whose successors are held at a time."""
 
-    def __init__(self, states: list[Hashable], successor: NDArray[np.int64]) -> None:
-        self.states, self.successor = states, successor
+Step = Callable[..., Any]
+"""(state, value) or (state, value, position) -> the next state, None where the rule forbids the value."""
+
+Index = dict[Hashable, int]
+"""state -> its number, in the order in which states were found."""
 
 
-def explore(step: Callable[[Any, int], Any], start: Hashable, n_values: int, max_states: int = MAX_STATES) -> Explored:
-    """The states that step(state, value) reaches from the start, for a step that is the same at every position.
+class Explored(NamedTuple):
+    """States in the order in which they were found, and their successors [S, K], DEAD where there is none."""
 
-    Raises ValueError where there are more than max_states, TypeError for a state that cannot be hashed.
+    states: list[Hashable]
+    successor: NDArray[np.int64]
+
+
+def explore(step: Step, start: Hashable, n_symbols: int, n_values: int, max_states: int = MAX_STATES) -> Explored:
+    """The states that n_symbols calls of step(state, value) in a row reach from the start, one table for all of them.
+
+    A state that only the last symbol reaches has no successors: nobody asks for them. Raises ValueError where there are
+    more than max_states states, and for a step that raises or changes; TypeError for a state that cannot be hashed.
     """
-    index: dict[Hashable, int] = {_hashable(start, "start", None): 0}
-    rows: list[list[int]] = []
-    states = [start]
-    for state in states:  # grows while it is read
-        rows.append(_successors(step, state, range(n_values), (), index, states))
-        if len(states) > max_states:
-            raise ValueError(
-                f"step reaches more than max_states={max_states} states, the last one {states[-1]!r}: bound the state, "
-                "or raise max_states"
-            )
-    return Explored(states, np.array(rows, np.int64).reshape(-1, n_values))
+    index: Index = {}
+    fresh = [checked_state(start, "start")]
+    index[start] = 0
+    numbers: list[int] = []
+    for n_read in range(1, n_symbols + 1):
+        n_before = len(index)
+        numbers += _successors(step, fresh, n_values, (), index)
+        fresh = list(islice(reversed(index), len(index) - n_before))[::-1]
+        _check_states(fresh, len(index), max_states, f"step reaches {len(index)} states within {n_read} symbols")
+        if not fresh:
+            break
+    table = np.full((len(index), n_values), DEAD, np.int64)
+    known = np.array(numbers, np.int64).reshape(-1, n_values)
+    table[: len(known)] = known
+    states = list(index)
+    _check_repeats(step, states, known, n_values, (), index)
+    return Explored(states, table)
 
 
 def unroll(
-    step_at: Callable[[Any, int, int], Any],
-    start: Hashable,
-    cardinalities: Sequence[int],
-    max_states: int = MAX_STATES,
+    step_at: Step, start: Hashable, cardinalities: Sequence[int], max_states: int = MAX_STATES
 ) -> tuple[list[NDArray[np.int64]], list[list[Hashable]]]:
     """A table for every position of a step(state, value, position), and the states before and after each.
 
     Successors int64 [S_i, max(cardinalities)], DEAD for values that a position does not have. Raises ValueError where
-    a position has more than max_states, and names it.
+    a position has more than max_states, and names it; for all else as ``explore``.
     """
-    before: list[Hashable] = [_hashable(start, "start", None)]
+    before = [checked_state(start, "start")]
     tables, states = [], [before]
     width = max(cardinalities)
     for position, n_values in enumerate(cardinalities):
-        index: dict[Hashable, int] = {}
-        after: list[Hashable] = []
-        rows = [_successors(step_at, state, range(n_values), (position,), index, after) for state in before]
-        if len(after) > max_states:
-            raise ValueError(
-                f"step_at reaches {len(after)} states after position {position}, more than max_states={max_states}: "
-                "bound the state, or raise max_states"
-            )
+        index: Index = {}
+        numbers = _successors(step_at, before, n_values, (position,), index)
+        found = f"step_at reaches {len(index)} states after position {position}"
+        _check_states(list(index), len(index), max_states, found)
         table = np.full((len(before), width), DEAD, np.int64)
-        table[:, :n_values] = np.array(rows, np.int64).reshape(-1, n_values)
+        table[:, :n_values] = np.array(numbers, np.int64).reshape(-1, n_values)
+        _check_repeats(step_at, before, table, n_values, (position,), index)
         tables.append(table)
-        states.append(after)
-        before = after
+        before = list(index)
+        states.append(before)
     return tables, states
 
 
 def _successors(
-    step: Callable[..., Any],
-    state: Hashable,
-    values: range,
-    position: tuple[int, ...],
-    index: dict[Hashable, int],
-    states: list[Hashable],
+    step: Step, states: Sequence[Hashable], n_values: int, position: tuple[int, ...], index: Index
 ) -> list[int]:
-    """The numbers of the states that the values lead to; new ones are added to index and states."""
-    row = []
-    for value in values:
+    """The number of the state that each state and value lead to, row by row; new states are added to the index."""
+    numbers: list[int] = []
+    values = range(n_values)
+    for first in range(0, len(states), STATES_AT_A_TIME):
+        part = states[first : first + STATES_AT_A_TIME]
+        try:
+            targets = [step(state, value, *position) for state in part for value in values]
+            different = dict.fromkeys(targets)
+        except Exception as error:
+            _blame(step, part, n_values, position, error)
+        different.pop(None, None)
+        for target in different:
+            index.setdefault(target, len(index))
+        numbers += map(index.get, targets, repeat(DEAD))
+    return numbers
+
+
+def _blame(
+    step: Step, states: Sequence[Hashable], n_values: int, position: tuple[int, ...], error: Exception
+) -> NoReturn:
+    """Raise for the first state and value whose step raises, or leads to a state that cannot be hashed."""
+    for state, value in product(states, range(n_values)):
+        called = call(step_name(position), state, value, *position)
         try:
             target = step(state, value, *position)
-        except Exception as error:
-            arguments = ", ".join(map(repr, (state, value, *position)))
-            raise ValueError(f"step({arguments}) raised {type(error).__name__}: {error}") from error
-        if target is None:
-            row.append(DEAD)
-            continue
-        try:
-            number = index.setdefault(target, len(states))
-        except TypeError:
-            _hashable(target, f"step({state!r}, {value})", position)
-            raise
-        if number == len(states):
-            states.append(target)
-        row.append(number)
-    return row
+        except Exception as again:
+            raise ValueError(f"{called} raised {type(again).__name__}: {again}") from again
+        checked_state(target, called)
+    raise error
 
 
-def _hashable(state: Any, name: str, position: tuple[int, ...] | None) -> Hashable:
+def step_name(position: tuple[int, ...]) -> str:
+    return "step_at" if position else "step"
+
+
+def call(name: str, *arguments: Any) -> str:
+    """A call as the user would write it.
+
+    >>> call("step", (0, 1), 3)
+    'step((0, 1), 3)'
+    """
+    return f"{name}({', '.join(map(repr, arguments))})"
+
+
+def checked_state(state: Any, name: str) -> Hashable:
+    """The state; raises TypeError where it cannot be hashed, or where its hash does not depend on its value."""
     try:
         hash(state)
+        by_value = not hasattr(type(state), "__torch_function__")  # tensors are hashed by identity
     except TypeError:
-        where = f" at position {position[0]}" if position else ""
+        by_value = False
+    if not by_value:
         raise TypeError(
             f"states must be hashable, so that equal ones can be found: {name} is {state!r}, of type "
-            f"{type(state).__name__}{where}: use a tuple in place of a list, a frozenset in place of a set"
-        ) from None
+            f"{type(state).__name__}: use a tuple in place of a list, a frozenset in place of a set, a number in place "
+            "of a tensor"
+        )
     return state  # type: ignore[no-any-return]
+
+
+def _check_states(fresh: Sequence[Hashable], n_states: int, max_states: int, found: str) -> None:
+    for state in fresh[:1]:
+        checked_state(state, "a state")
+    if n_states > max_states:
+        raise ValueError(
+            f"{found}, more than max_states={max_states}, the last one {fresh[-1]!r}: bound the state, or raise "
+            "max_states"
+        )
+
+
+def _check_repeats(
+    step: Step,
+    states: Sequence[Hashable],
+    table: NDArray[np.int64],
+    n_values: int,
+    position: tuple[int, ...],
+    index: Index,
+) -> None:
+    """Take some steps again; raises ValueError where one gives another state than before."""
+    n_states = max(1, CHECKED_STEPS // n_values)
+    for row, state in zip(table[:n_states], states, strict=False):
+        for value in range(min(n_values, CHECKED_STEPS)):
+            target = step(state, value, *position)
+            if row[value] != (DEAD if target is None else index.get(target, len(index))):
+                called = call(step_name(position), state, value, *position)
+                raise ValueError(f"the result of {called} changes from call to call: it must depend on its arguments")

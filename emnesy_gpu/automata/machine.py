@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,31 +55,12 @@ class Layer:
 class Observation:
     """What the label says of the states after some position.
 
-    labels: the values that this entry of the label can have. weights: float64 [len(labels), S], p(label | state), 0 or
-    1 where the label is a function of the state.
+    labels: the values that this entry of the label can have, in ascending order. weights: float64 [len(labels), S],
+    p(label | state), 0 or 1 where the label is a function of the state.
     """
 
     labels: tuple[Hashable, ...]
     weights: Floats
-
-    @classmethod
-    def of_function(cls, labels: Sequence[Any]) -> Observation:
-        """From the label of every state, None for a state that has none."""
-        known = tuple(ordered({label for label in labels if label is not None}))
-        row = {label: index for index, label in enumerate(known)}
-        weights = np.zeros((len(known), len(labels)))
-        for state, label in enumerate(labels):
-            if label is not None:
-                weights[row[label], state] = 1.0
-        return cls(known, weights)
-
-
-def ordered(labels: set[Any]) -> list[Any]:
-    """Labels in ascending order, where they have one, else in that of their representations."""
-    try:
-        return sorted(labels)
-    except TypeError:
-        return sorted(labels, key=lambda label: (type(label).__name__, repr(label)))
 
 
 @dataclass(frozen=True)

@@ -25,20 +25,18 @@ class Merged(NamedTuple):
 def minimise_shared(successor: Table, kinds: Table) -> Merged:
     """For one table that serves every position; Moore's partition refinement.
 
-    kinds [S]: states of different kinds are never merged, DEAD marks states that nothing is observed of. Goes: what
+    kinds [S]: states of different kinds are never merged, DEAD marks states that no sequence may end in. Goes: what
     cannot be reached from state 0, and what can never come to a state with a kind. State 0 stays state 0.
     """
     useful = _useful(successor, kinds >= 0)
     useful[0] = True
     table = np.where((successor >= 0) & useful[successor], successor, DEAD)
-    classes = number_rows(np.where(useful, kinds, DEAD - 1)[:, None])
-    while True:
-        renamed = np.where(table >= 0, classes[table], DEAD)
-        finer = number_rows(np.column_stack([classes, renamed]))
-        if finer.max() == classes.max():
-            break
+    finer = number_rows(np.where(useful, kinds, DEAD - 1)[:, None])
+    classes = np.zeros(0, np.int64)
+    while finer.max() > classes.max(initial=DEAD):
         classes = finer
-    return _from_start(table, finer)
+        finer = number_rows(np.column_stack([classes, renamed(table, classes)]))
+    return _from_start(renamed(table, classes)[_representatives(classes)], classes)
 
 
 def _useful(successor: Table, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -51,75 +49,78 @@ def _useful(successor: Table, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
         useful = more
 
 
-def _from_start(table: Table, classes: Table) -> Merged:
-    """One state a class, numbered breadth first from that of state 0; classes that are not reached go."""
-    representative = np.zeros(classes.max() + 1, np.int64)
-    representative[classes[::-1]] = np.arange(len(classes))[::-1]
-    number = np.full(len(representative), DEAD, np.int64)
-    number[classes[0]] = 0
-    found = [int(classes[0])]
+def _from_start(rows: Table, classes: Table) -> Merged:
+    """Classes [C, K] of states in the order in which they are reached, breadth first, from that of state 0."""
+    first = int(classes[0])
+    place = np.full(len(rows), DEAD, np.int64)
+    place[first] = 0
+    found = [first]
     for current in found:  # grows while it is read
-        for target in table[representative[current]].tolist():
-            if target >= 0 and number[classes[target]] < 0:
-                number[classes[target]] = len(found)
-                found.append(int(classes[target]))
-    rows = table[representative[found]]
-    return Merged(np.where(rows >= 0, number[classes[rows]], DEAD), number[classes])
+        for target in rows[current].tolist():
+            if target >= 0 and place[target] < 0:
+                place[target] = len(found)
+                found.append(target)
+    return Merged(renamed(rows[found], place), renamed(classes, place))
 
 
 def minimise_layers(tables: Sequence[Table], kinds: Sequence[Table]) -> tuple[list[Table], list[Table]]:
     """For a table a position, backwards: two states are one where their kinds and rows of successors are equal.
 
-    kinds: n + 1 arrays [S_i] for the states before each position and after the last one; DEAD where nothing is
-    observed. After the last position only states with a kind stay. Returns the tables, and for each of the n + 1 sets
-    of states the merged state of each original one, DEAD for those that are gone.
+    kinds: n + 1 arrays [S_i] for the states before each position and after the last one; states of different kinds are
+    never merged, DEAD marks states that the rule forbids there. Returns the tables, and for each of the n + 1 sets of
+    states the merged state of each original one, DEAD for those that are gone. Nothing is left of a rule that forbids
+    everything.
     """
-    useful = kinds[-1] >= 0
-    state_of = [np.where(useful, number_rows(kinds[-1][:, None]), DEAD)]
+    classes = [_classes(kinds[-1][:, None], kinds[-1] >= 0)]
     merged: list[Table] = []
     for table, kind in zip(reversed(tables), reversed(kinds[:-1]), strict=True):
-        after = state_of[-1]
-        rows = np.where(table >= 0, after[table], DEAD)
-        alive = (rows >= 0).any(1)
-        numbers = number_rows(np.column_stack([kind, rows]))
-        state_of.append(np.where(alive, numbers, DEAD))
-        merged.append(rows)
-    merged.reverse()
-    state_of.reverse()
-    return _forwards(merged, state_of)
+        rows = renamed(table, classes[-1])
+        numbers = _classes(np.column_stack([kind, rows]), (kind >= 0) & (rows >= 0).any(1))
+        merged.append(rows[_representatives(numbers)])
+        classes.append(numbers)
+    return _forwards(merged[::-1], classes[::-1])
 
 
-def _forwards(rows: list[Table], state_of: list[Table]) -> tuple[list[Table], list[Table]]:
-    """Keep what is reached from state 0, and number it in the order in which it is reached."""
-    tables, renamed = [], []
-    current = np.array([state_of[0][0]]) if state_of[0][0] >= 0 else np.zeros(0, np.int64)
-    for table, numbers in zip(rows, state_of, strict=False):
-        position = _positions(current, numbers)
-        renamed.append(np.where(numbers >= 0, position[numbers], DEAD))
-        originals = _first_index(numbers, current)
-        wanted = table[originals]
-        reached, first = np.unique(wanted[wanted >= 0], return_index=True)
-        current = reached[np.argsort(first, kind="stable")]
-        place = _positions(current, np.append(wanted.ravel(), current))
-        tables.append(np.where(wanted >= 0, place[wanted], DEAD))
-    position = _positions(current, state_of[-1])
-    renamed.append(np.where(state_of[-1] >= 0, position[state_of[-1]], DEAD))
-    return tables, renamed
+def _classes(rows: Table, alive: NDArray[np.bool_]) -> Table:
+    """A number for each different row of those alive, DEAD for the others."""
+    numbers = np.full(len(rows), DEAD, np.int64)
+    numbers[alive] = number_rows(rows[alive])
+    return numbers
 
 
-def _positions(kept: Table, numbers: Table) -> Table:
-    """number -> its index in kept, DEAD where it is not."""
-    position = np.full(max(int(numbers.max(initial=0)), int(kept.max(initial=0))) + 1, DEAD, np.int64)
-    position[kept] = np.arange(len(kept))
-    return position
+def _forwards(merged: list[Table], classes: list[Table]) -> tuple[list[Table], list[Table]]:
+    """Keep the classes that are reached from that of state 0, numbered in the order in which they are reached."""
+    reached = classes[0][:1][classes[0][:1] >= 0]
+    tables, state_of = [], [_renumbered(classes[0], reached)]
+    for rows, numbers in zip(merged, classes[1:], strict=True):
+        current = rows[reached]
+        targets, first = np.unique(current[current >= 0], return_index=True)
+        reached = targets[np.argsort(first)]
+        tables.append(_renumbered(current, reached))
+        state_of.append(_renumbered(numbers, reached))
+    return tables, state_of
 
 
-def _first_index(numbers: Table, wanted: Table) -> Table:
-    """Where each wanted number stands first."""
-    first = np.zeros(int(numbers.max(initial=0)) + 1, np.int64)
-    known = np.flatnonzero(numbers >= 0)[::-1]
-    first[numbers[known]] = known
-    return first[wanted]
+def _renumbered(numbers: Table, kept: Table) -> Table:
+    """Each number becomes its index in kept, DEAD where it is not there."""
+    place = np.full(max(int(numbers.max(initial=DEAD)), int(kept.max(initial=DEAD))) + 1, DEAD, np.int64)
+    place[kept] = np.arange(len(kept))
+    return renamed(numbers, place)
+
+
+def renamed(numbers: Table, names: Table) -> Table:
+    """names[numbers], and DEAD stays DEAD.
+
+    >>> renamed(np.array([1, DEAD, 0]), np.array([7, 8])).tolist()
+    [8, -1, 7]
+    """
+    return np.append(names, DEAD)[numbers]  # DEAD is -1, the index of what was appended
+
+
+def _representatives(numbers: Table) -> Table:
+    """The first state of each class."""
+    alive = np.flatnonzero(numbers >= 0)
+    return alive[np.unique(numbers[alive], return_index=True)[1]]
 
 
 def number_rows(rows: Table) -> Table:
@@ -127,8 +128,6 @@ def number_rows(rows: Table) -> Table:
 
     By a 64-bit hash of each row; should two different rows share one, by comparing the rows themselves.
     """
-    if len(rows) == 0:
-        return np.zeros(0, np.int64)
     powers = np.cumprod(np.full(rows.shape[1], MULTIPLIER, np.uint64))
     mixed = rows.astype(np.uint64) * powers
     mixed ^= mixed >> np.uint64(29)

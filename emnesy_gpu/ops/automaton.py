@@ -34,6 +34,13 @@ def _raise_for_status(status: Tensor, logits: Tensor, label: Tensor, rows: Tenso
     checks.raise_for_status(status, logits, label, "the code of a label", 0)
 
 
+def check_values(logits: Tensor, label: Tensor, tables: Sequence[Tensor]) -> None:
+    """Raise for logits that are no prior and for codes that no label has (synchronises a GPU)."""
+    rows = _rows(label, tables)
+    status = checks.row_status(logits, label, None)
+    _raise_for_status(torch.where((rows < 0).any(1), INVALID_LABEL, status), logits, label, rows)
+
+
 @operator(row_results)
 def automaton_posterior(logits: Tensor, label: Tensor, tables: Sequence[Tensor], check: bool) -> RowResults:
     rows = _rows(label, tables)

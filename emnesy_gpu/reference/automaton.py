@@ -73,7 +73,8 @@ def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tu
     """The most probable symbols int64 [batch, n], the log of their prior times weights, and status.
 
     Maxima replace the sums. Walking from the first position to the last, the smallest value of those that lead to the
-    maximum is taken, and then the smallest state. Rows that are not possible have the most probable value of each symbol.
+    maximum is taken, and then the smallest state. Rows that are not possible have the most probable value of every
+    symbol.
     """
     log_prior, steps, status = log_softmax(logits), _steps(rows, tables), _status(logits, rows)
     start = AutomatonTables(*tables).start.log()
@@ -92,7 +93,8 @@ def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tu
         for i, step in enumerate(steps):
             choices = _choices(log_prior[row, i], step, row, state, betas[i + 1][row])
             best = max(score for score, _, _ in choices)
-            _, z[row, i], state = min((c for c in choices if c[0] == best), key=lambda c: c[1:])
+            _, value, state = min((c for c in choices if c[0] == best), key=lambda c: c[1:])
+            z[row, i] = value
     log_joint = torch.where(status == POSSIBLE, log_joint, NEG_INF)
     return z, log_joint.to(result_dtype(logits)), status
 
@@ -103,8 +105,8 @@ def sample(
     """Independent samples int64 [n_samples, batch, n] from the posterior, and status; from the prior where that fails.
 
     Backward filtering, then sampling from the first position to the last: the value and the next state are drawn
-    together, in the order of the values, then of the states, by word 0 of the Philox counter (position, sample, row). The
-    state before position 0, where there is more than one, is drawn by word 1 of position 0.
+    together, in the order of the values, then of the states, by word 0 of the Philox counter (position, sample, row).
+    The state before position 0, where there is more than one, is drawn by word 1 of position 0.
     """
     log_prior, steps, status = log_softmax(logits), _steps(rows, tables), _status(logits, rows)
     start = AutomatonTables(*tables).start.log()
