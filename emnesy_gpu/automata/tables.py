@@ -11,6 +11,10 @@ from torch import Tensor
 from emnesy_gpu.automata.machine import DEAD, Layer, Machine, value_classes
 
 
+MAX_EMISSIONS = 1 << 27
+"""Weights of states given a label that a table may hold: 1 GiB."""
+
+
 class AutomatonTables(NamedTuple):
     """Everything on one device. n positions, L different layers, S states at most, K values, C classes at most.
 
@@ -138,7 +142,13 @@ def _successors(machine: Machine, edges: list[_Edges], classes: list[np.ndarray]
 def _observations(machine: Machine, codes: list[dict[int, int]]) -> dict[str, np.ndarray]:
     n, n_entries = len(machine.layer_of), len(machine.observed)
     entry = np.full(n, DEAD, np.int32)
-    rows = 1 + max((len(observation.labels) for observation in machine.observed.values()), default=0)
+    most = max(len(observation.labels) for observation in machine.observed.values())
+    if n_entries * (most + 1) * machine.n_states > MAX_EMISSIONS:
+        raise ValueError(
+            f"the automaton has too many labels for a table: {n_entries} entries of up to {most} labels, and "
+            f"{machine.n_states} states; their product may be at most {MAX_EMISSIONS}"
+        )
+    rows = 1 + most
     emissions = np.zeros((n_entries, rows, machine.n_states))
     lookup = np.full((n_entries, 1 + max((max(of_entry, default=0) for of_entry in codes), default=0)), DEAD, np.int64)
     for index, (position, observation) in enumerate(machine.observed.items()):

@@ -92,8 +92,8 @@ def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tu
         state = int(first[row].argmax())
         for i, step in enumerate(steps):
             choices = _choices(log_prior[row, i], step, row, state, betas[i + 1][row])
-            best = max(score for score, _, _ in choices)
-            _, value, state = min((c for c in choices if c[0] == best), key=lambda c: c[1:])
+            highest = max(score for score, _, _ in choices)
+            _, value, state = min((c for c in choices if c[0] == highest), key=lambda c: c[1:])
             z[row, i] = value
     log_joint = torch.where(status == POSSIBLE, log_joint, NEG_INF)
     return z, log_joint.to(result_dtype(logits)), status
