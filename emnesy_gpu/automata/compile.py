@@ -51,6 +51,8 @@ def compile_step_at(
     else:
         entries = {i: observer.labels(after, i) for i, after in enumerate(states[1:])}
         observed = {i: labels for i, labels in entries.items() if any(entry is not None for entry in labels)}
+        if not observed:
+            raise ValueError("output sees nothing after any position: it is None for every state")
     return _layered(tables, [len(at) for at in states], observed, observer)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -96,8 +96,8 @@ def as_weights(table: NDArray[Any], n_after: int) -> Floats:
     return np.concatenate([np.eye(n_after), np.zeros((1, n_after))])[table]
 
 
-def weighted_machine(tables: Sequence[Floats], start: Any, labels: Sequence[Any]) -> Machine:
-    """start: a state, or weights [S] of the states before the first symbol. labels: of every last state."""
+def weighted_machine(tables: Sequence[Floats], start: Any, labels: FinalLabels) -> Machine:
+    """start: a state, or weights [S] of the states before the first symbol."""
     different = {id(table): table for table in tables}
     number = {key: index for index, key in enumerate(different)}
     layers = tuple(_layer(table) for table in different.values())
@@ -105,7 +105,7 @@ def weighted_machine(tables: Sequence[Floats], start: Any, labels: Sequence[Any]
     reached = np.flatnonzero(weights)
     for table in tables:
         reached = np.flatnonzero((table[reached] > 0).any((0, 1)))
-    final = observation(labels)
+    final = observation(*labels)
     if not (final.weights[:, reached] > 0).any():
         raise ValueError(FORBIDS_EVERYTHING)
     layer_of = tuple(number[id(table)] for table in tables)
@@ -132,23 +132,33 @@ def start_weights(start: Any, n_states: int) -> Floats:
     return given.astype(np.float64)
 
 
-def final_labels(labels: Any, label_weights: Any, n_states: int) -> list[Any]:
-    """The label or the {label: weight} of every last state; 0 for all where nothing is given."""
+class FinalLabels(NamedTuple):
+    """The label or the Distribution of every last state, and the labels that exist even where no state has them."""
+
+    of_state: list[Any]
+    declared: tuple[Hashable, ...]
+
+
+def final_labels(labels: Any, label_weights: Any, n_states: int) -> FinalLabels:
+    """From labels [S], or from label_weights [labels, S] or {label: weights [S]}; 0 for all where nothing is given."""
     if labels is not None and label_weights is not None:
         raise TypeError("from_tables takes labels or label_weights, not both")
     if label_weights is not None:
-        by_label = label_weights if isinstance(label_weights, dict) else dict(enumerate(np.asarray(label_weights)))
+        pairs = label_weights.items() if isinstance(label_weights, dict) else enumerate(label_weights)
+        by_label = {label: np.asarray(weights) for label, weights in pairs}
         for label, weights in by_label.items():
-            if np.shape(weights) != (n_states,):
+            if weights.shape != (n_states,):
                 raise ValueError(
                     f"label_weights of label {label!r} must be [{n_states}], a weight for each state after the last "
-                    f"symbol, got {list(np.shape(weights))}"
+                    f"symbol, got {list(weights.shape)}"
                 )
-        return [{label: weights[state] for label, weights in by_label.items()} for state in range(n_states)]
-    result = [0] * n_states if labels is None else list(labels)
-    if len(result) != n_states:
-        raise ValueError(f"labels must have {n_states} entries, one a state after the last symbol, got {len(result)}")
-    return [checked_label(label, f"labels[{state}]") for state, label in enumerate(result)]
+        labels = [{label: weights[state] for label, weights in by_label.items()} for state in range(n_states)]
+        declared = tuple(by_label)
+    else:
+        labels, declared = [0] * n_states if labels is None else list(labels), ()
+    if len(labels) != n_states:
+        raise ValueError(f"labels must have {n_states} entries, one a state after the last symbol, got {len(labels)}")
+    return FinalLabels([checked_label(label, f"labels[{state}]") for state, label in enumerate(labels)], declared)
 
 
 def with_pad(table: Floats, name: str) -> Floats:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from emnesy_gpu.automata.machine import DEAD, Layer, Machine, value_classes
 
-
 MAX_EMISSIONS = 1 << 27
 """Weights of states given a label that a table may hold: 1 GiB."""
 

@@ -247,11 +247,12 @@ class Automaton(Problem):
             return cls(
                 next_state(tables) if one_for_all else None,
                 first,
-                final.__getitem__,
+                final.of_state.__getitem__,
                 cardinality=tables[0].shape[1],
                 step_at=None if one_for_all else next_state(tables),
                 latent_shape=shape,
                 order=order,
+                labels=final.declared,
                 variable_length=variable_length,
             )
         rule = cls.__new__(cls)
@@ -390,7 +391,8 @@ class Automaton(Problem):
             state = successors[layer][state, symbols[..., i].long()]
             if i in codes:
                 entries.append(codes[i][state])
-        return torch.stack(entries, -1)
+        forbidden = state == self.machine.n_states
+        return torch.stack(entries, -1).masked_fill_(forbidden[..., None], NOT_GIVEN)
 
     def _running_tables(self, device: torch.device) -> tuple[list[Tensor], dict[int, Tensor]]:
         """Successors [S + 1, K] of each layer, codes [S + 1] of each observed position; the last state is a sink."""
