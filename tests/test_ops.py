@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Protocol, runtime_checkable
 
 import pytest
@@ -48,11 +49,18 @@ BOARD_OPS = {
     ),
     "gibbs_marginals": (SCORES.memberships, SCORES.n_groups, SCORES.most_conflicts, 2, 4, 2.0, 7, 0, True),
 }
+RULE = em.rules.compare(2, base=4)
+AUTOMATON_OPS = {
+    "automaton_posterior": (True,),
+    "automaton_em_gradient": (0.5, True),
+    "automaton_map": (True,),
+    "automaton_sample": (2, 7, 0, True),
+}
 LOGITS_OPS = {"abc_sampling_draw": (5, 7, 0, 0)}
 MAPS = em.ShortestPath(3, 3)
 COSTS = MAPS._integer_costs(torch.device("cpu"))
 MAP_OPS = {"grid_paths_posterior": (COSTS, MAPS.unit, "cells", "exponential", 1.0, 0.0, 40, 7, 0, False, True)}
-ALL = SUM_OPS | BOARD_OPS | LOGITS_OPS | MAP_OPS | {"grid_paths_shortest_path": ()}
+ALL = SUM_OPS | BOARD_OPS | AUTOMATON_OPS | LOGITS_OPS | MAP_OPS | {"grid_paths_shortest_path": ()}
 
 
 def map_arguments(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,10 +68,17 @@ def map_arguments(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     return logits.to(dtype), MAPS.label(logits.argmax(-1))
 
 
+def rule_arguments(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    logits = torch.randn(3, 2, 2, 4, generator=torch.Generator().manual_seed(0))
+    return RULE._inputs(logits.to(dtype), torch.tensor([0, 2, -1]))
+
+
 def arguments(op: str, dtype: torch.dtype = torch.float32):
     if op == "grid_paths_shortest_path":
         ends = torch.zeros(2, dtype=torch.int32)
         return COSTS[torch.arange(18).view(2, 3, 3) % 5], ends, ends + 8
+    if op in AUTOMATON_OPS:
+        return (*rule_arguments(dtype), *ALL[op])
     inputs = (sum_arguments if op in SUM_OPS else map_arguments if op in MAP_OPS else board_arguments)(dtype)
     return (*(inputs[:1] if op in LOGITS_OPS else inputs), *ALL[op])
 
@@ -71,6 +86,10 @@ def arguments(op: str, dtype: torch.dtype = torch.float32):
 @pytest.mark.parametrize("op", ALL)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_opcheck(op: str, dtype: torch.dtype) -> None:
+    if op in AUTOMATON_OPS and importlib.util.find_spec("emnesy_gpu.kernels.cpu.automaton") is None:
+        with em.backend("reference"):
+            torch.library.opcheck(getattr(OPS, op).default, arguments(op, dtype))
+        return
     torch.library.opcheck(getattr(OPS, op).default, arguments(op, dtype))
 
 
