@@ -22,11 +22,12 @@ LAYERS = (
     ("emnesy_gpu",),
     ("emnesy_gpu.em",),
     ("emnesy_gpu.e_step", "emnesy_gpu.m_step", "emnesy_gpu.baselines"),
-    ("emnesy_gpu.engines",),
+    ("emnesy_gpu.engines", "emnesy_gpu.rules"),
     ("emnesy_gpu.problems",),
     ("emnesy_gpu.ops",),
     ("emnesy_gpu.inference",),
     ("emnesy_gpu.reference",),
+    ("emnesy_gpu.automata",),
     ("emnesy_gpu.backends", "emnesy_gpu.checks"),
     (
         "emnesy_gpu.errors",
