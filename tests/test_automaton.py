@@ -7,7 +7,6 @@ import itertools
 import math
 import re
 from collections.abc import Iterator
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from torch import Tensor
 
 import emnesy_gpu as em
 from emnesy_gpu.problems import UnsupportedInference
-from tests.backends import Backend
+from tests.backends import Backend, default_for
 from tests.rules import HELPERS, MODES, RULES, Rule, matches
 
 FOLDERS = {"cpu": "cpu", "interpreter": "gpu", "cuda": "gpu"}
@@ -32,7 +31,7 @@ TOLERANCE = {"rtol": 1e-5, "atol": 2e-6}
 
 @pytest.fixture(autouse=True)
 def default_back_end() -> Iterator[None]:
-    with nullcontext() if KERNELS["cpu"] else em.backend("reference"):
+    with default_for("automaton"):
         yield
 
 

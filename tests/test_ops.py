@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Protocol, runtime_checkable
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.ops import NAMES
+from tests.backends import default_for
 from tests.cases import Case
 
 OPS = torch.ops.emnesy_gpu
@@ -86,8 +86,8 @@ def arguments(op: str, dtype: torch.dtype = torch.float32):
 @pytest.mark.parametrize("op", ALL)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_opcheck(op: str, dtype: torch.dtype) -> None:
-    if op in AUTOMATON_OPS and importlib.util.find_spec("emnesy_gpu.kernels.cpu.automaton") is None:
-        with em.backend("reference"):
+    if op in AUTOMATON_OPS:
+        with default_for("automaton"):
             torch.library.opcheck(getattr(OPS, op).default, arguments(op, dtype))
         return
     torch.library.opcheck(getattr(OPS, op).default, arguments(op, dtype))

@@ -10,6 +10,7 @@ import torch
 
 from emnesy_gpu.ops import NAMES
 from tests import op_table
+from tests.backends import default_for
 from tests.readme_matrix import matrix
 
 ROOT = Path(__file__).parent.parent
@@ -46,7 +47,20 @@ def test_problem_of_the_extension_page_agrees_with_samples(capsys) -> None:
     assert float(re.search(r"differ by tensor\((.*?)\)", capsys.readouterr().out)[1]) < 0.1
 
 
-@pytest.mark.parametrize("page", [page for page in DOCS if page.name != "extend.md"], ids=name_of)
+def test_rules_of_their_page_have_these_states_and_edges(capsys) -> None:
+    page = ROOT / "docs" / "your_own_rule.md"
+    with default_for("automaton"):
+        run_code(page)
+    found = re.findall(r"^\| (\d+) \| (\d+) \| (\d+) \|$", capsys.readouterr().out, re.MULTILINE)
+    promised = re.findall(r"^\| (\d+) .*\| (\d+) \| (\d+) \|$", page.read_text(), re.MULTILINE)
+    assert found == promised
+    assert len(found) == 10
+
+
+PAGES_OF_THEIR_OWN = {"extend.md", "your_own_rule.md"}
+
+
+@pytest.mark.parametrize("page", [page for page in DOCS if page.name not in PAGES_OF_THEIR_OWN], ids=name_of)
 def test_code_of_the_pages_runs(page: Path) -> None:
     run_code(page)
 
