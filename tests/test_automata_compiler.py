@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import time
 from typing import Any
 
@@ -143,6 +144,21 @@ def test_a_table_for_all_positions_and_one_for_each_agree(monkeypatch) -> None:
         assert_close(posts[0].log_evidence, posts[1].log_evidence)
     z = [em.sample_posterior(problem, logits, label, 4, seed=0) for problem in (table, layers)]
     assert torch.equal(*z)
+
+
+def test_tables_can_be_lists() -> None:
+    logits, label = torch.randn(2, 2, 3), torch.tensor([1, 0])
+    integers = [[0, 1, 1], [1, -1, 0]]
+    weights = np.eye(3)[integers][:, :, :2]
+    forms = [integers, np.array(integers), [integers] * 2, weights, weights.tolist(), [torch.tensor(weights)] * 2]
+    posts = [em.posterior(em.Automaton.from_tables(form, 2, labels=[0, 1]), logits, label) for form in forms]
+    for post in posts[1:]:
+        assert_close(post.marginals, posts[0].marginals)
+
+
+def test_rules_can_be_pickled() -> None:
+    problem = pickle.loads(pickle.dumps(em.rules.compare(2)))
+    assert problem.label(torch.tensor([[1, 2], [1, 3]])).item() == 0
 
 
 def test_states_need_no_bound() -> None:
@@ -298,7 +314,7 @@ WRONG_TABLES: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
         {"transitions": GROWING, "variable_length": True},
         ValueError,
-        "as many states before as after transitions, got 1 and 2",
+        "variable_length needs .* got 1 and 2",
     ),
 ]
 

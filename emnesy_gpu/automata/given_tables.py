@@ -34,8 +34,8 @@ def checked_tables(transitions: Any, n_symbols: int, labels: Sequence[Any] | Non
     Raises TypeError and ValueError for tables of another type or shape, states that do not exist, weights that are
     negative or not finite, and tables that do not fit to each other.
     """
-    several = isinstance(transitions, (list, tuple)) and len(transitions) > 0 and np.ndim(transitions[0]) >= 2
-    several = several and not (len(transitions) != n_symbols and np.asarray(transitions).dtype.kind == "f")
+    first = np.asarray(transitions[0]) if isinstance(transitions, (list, tuple)) and len(transitions) else np.zeros(0)
+    several = first.ndim == 3 or (first.ndim == 2 and first.dtype.kind in "iu")
     if not several:
         table = _table(transitions, "transitions")
         n_last = table.shape[2] if table.ndim == 3 else max(len(table), int(table.max()) + 1)
