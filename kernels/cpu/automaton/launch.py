@@ -1,0 +1,186 @@
+"""Exact inference on finite automata, on CPU tensors: the launch functions.
+
+Signatures and meaning are those of ``reference.automaton``. Rows are independent, and have the same bits in any batch
+and with any number of threads. Rows without a posterior are found first, by bits (``screen``); the others are computed
+in float32 or float64 probabilities (``linear``), and what float32 leaves in float64, then in logarithms (``wide``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emnesy_gpu.kernels.cpu.automaton import linear
+from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, FLOAT64, LOGARITHMS, Graph, graph
+from emnesy_gpu.kernels.cpu.automaton.screen import screen
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
+from emnesy_gpu.kernels.cpu.common.parallel import for_rows
+from emnesy_gpu.kernels.status import POSSIBLE
+
+# Rows whose logits have to be converted are taken about this many logits at a time.
+CONVERTED_LOGITS = 1 << 18
+# Rough nanoseconds of a logit and of an edge, for one row: in float32 lanes, and in float64 logarithms.
+LINEAR_COST = 0.5, 0.1
+LOG_COST = 30.0, 10.0
+
+Results = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def posterior(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Marginals [batch, n, K], log evidence [batch] and status [batch]; logits [batch, n, K], rows int32 [batch, M]."""
+    return _sum_product(logits, rows, tables, prior_share=0.0, factor=1.0)
+
+
+def em_gradient(logits: Tensor, rows: Tensor, tables: Sequence[Tensor], scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(softmax(logits) - posterior) * scale [batch, n, K], log evidence [batch] and status [batch]."""
+    return _sum_product(logits, rows, tables, prior_share=1.0, factor=-scale)
+
+
+def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """The most probable symbols int64 [batch, n], the log of their prior times weights [batch], and status [batch]."""
+    from emnesy_gpu.kernels.cpu.automaton.map import map_rows
+
+    z = np.empty(logits.shape[:-1], np.int64)
+    log_joint, status = _row_results(logits)
+    g, label_rows = graph(tables, LOGARITHMS), rows.numpy()
+    for part, converted in _in_dtype(logits, torch.float64):
+        arrays = label_rows[part], z[part], log_joint[part], status[part]
+
+        def work(first: int, last: int, converted=converted, arrays=arrays) -> None:
+            some = tuple(array[first:last] for array in (converted, *arrays))
+            screen(some[0], some[1], g, some[4])
+            map_rows(*some, g)
+
+        for_rows(work, len(converted), 1, _cost(g, LOG_COST))
+    return torch.from_numpy(z), torch.from_numpy(log_joint), torch.from_numpy(status)
+
+
+def sample(
+    logits: Tensor, rows: Tensor, tables: Sequence[Tensor], n_samples: int, seed: int, first_row: int
+) -> tuple[Tensor, Tensor]:
+    """Independent samples int64 [n_samples, batch, n] from the posterior, and status [batch]."""
+    from emnesy_gpu.kernels.cpu.automaton.sampling import sample_rows
+
+    drawn = np.empty((n_samples, *logits.shape[:-1]), np.int64)
+    _, status = _row_results(logits)
+    g, label_rows, key = graph(tables, LOGARITHMS), rows.numpy(), np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
+    for part, converted in _in_dtype(logits, torch.float64):
+        arrays = converted, label_rows[part], status[part]
+
+        def work(first: int, last: int, arrays=arrays, offset=part.start) -> None:
+            values, labels, codes = (array[first:last] for array in arrays)
+            screen(values, labels, g, codes)
+            sample_rows(values, labels, drawn, codes, g, key, np.int64(first_row), offset + first)
+
+        for_rows(work, len(converted), 1, _cost(g, LOG_COST) + 300.0 * n_samples * len(g.layer))
+    return torch.from_numpy(drawn), torch.from_numpy(status)
+
+
+def _sum_product(
+    logits: Tensor, rows: Tensor, tables: Sequence[Tensor], prior_share: float, factor: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    log_evidence, status = _row_results(logits)
+    marginals = np.empty(logits.shape, log_evidence.dtype)
+    label_rows = rows.numpy()
+    wide = logits.dtype == torch.float64
+    g = graph(tables, FLOAT64 if wide else FLOAT32)
+    for part, converted in _in_dtype(logits, torch.float64 if wide else torch.float32):
+        arrays = converted, label_rows[part], marginals[part], log_evidence[part], status[part]
+
+        def work(first: int, last: int, arrays=arrays) -> None:
+            values, labels, *results = (array[first:last] for array in arrays)
+            _infer_rows(values, labels, tuple(results), tables, prior_share, factor)
+
+        for_rows(work, len(converted), FLOAT32_LANES, _cost(g, LINEAR_COST) * (4.0 if wide else 1.0))
+    return torch.from_numpy(marginals), torch.from_numpy(log_evidence), torch.from_numpy(status)
+
+
+def _infer_rows(logits, label_rows, results: Results, tables, prior_share: float, factor: float) -> None:
+    """Screen the rows, and compute the possible ones; the others keep their priors."""
+    _, log_evidence, status = results
+    g = graph(tables, FLOAT64 if logits.dtype == np.float64 else FLOAT32)
+    screen(logits, label_rows, g, status)
+    possible = status == POSSIBLE
+
+    def compute(logits, label_rows, results: Results) -> None:
+        _compute_rows(logits, label_rows, results, tables, prior_share, factor)
+
+    if possible.all():
+        compute(logits, label_rows, results)
+    elif possible.any():
+        _on_rows(np.flatnonzero(possible), compute, logits, label_rows, results)
+    _write_priors(logits, results, factor * (1.0 - prior_share))
+    log_evidence[status != POSSIBLE] = -np.inf
+
+
+def _compute_rows(logits, label_rows, results: Results, tables, prior_share: float, factor: float) -> None:
+    """Probabilities in the dtype of the logits, and what they leave in the next wider arithmetic."""
+    single = logits.dtype == np.float32
+    g = graph(tables, FLOAT32 if single else FLOAT64)
+    if not linear.run(logits, label_rows, results, g, prior_share, factor):
+        return
+
+    def wider(logits, label_rows, results: Results) -> None:
+        if single:
+            _compute_rows(logits, label_rows, results, tables, prior_share, factor)
+        else:
+            from emnesy_gpu.kernels.cpu.automaton.wide import wide_rows
+
+            wide_rows(logits, label_rows, *results, graph(tables, LOGARITHMS), (prior_share, factor))
+
+    left = np.flatnonzero(results[2] == linear.RECOMPUTE)
+    size = max(1, CONVERTED_LOGITS // logits[0].size)
+    for start in range(0, len(left), size):
+        _on_rows(left[start : start + size], wider, logits, label_rows, results, np.float64)
+
+
+def _on_rows(rows, compute: Callable[..., None], logits, label_rows, results: Results, dtype=None) -> None:
+    """Call compute on a copy of some rows, and write its results to their places."""
+    some = logits[rows] if dtype is None else logits[rows].astype(dtype)
+    own = np.empty(some.shape, some.dtype), np.empty(len(rows), some.dtype), np.empty(len(rows), np.uint8)
+    compute(some, label_rows[rows], own)
+    for result, values in zip(results, own, strict=True):
+        result[rows] = values
+
+
+def _write_priors(logits, results: Results, factor: float) -> None:
+    """Softmax times factor where there is no posterior."""
+    marginals, _, status = results
+    rows = np.flatnonzero(status != POSSIBLE)
+    if factor == 0.0:
+        marginals[rows] = 0.0
+    elif len(rows):
+        from emnesy_gpu.kernels.cpu.automaton.wide import write_priors
+
+        values = np.empty((len(rows), *logits.shape[1:]), marginals.dtype)
+        write_priors(logits[rows].astype(np.float64), values, factor)
+        marginals[rows] = values
+
+
+def _cost(g: Graph, costs: tuple[float, float]) -> float:
+    """Rough nanoseconds per row."""
+    return costs[0] * len(g.layer) * g.n_values + costs[1] * g.n_edges
+
+
+def _row_results(logits: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Uninitialised: one float of the result dtype per row, and the status of each row."""
+    batch = logits.shape[0]
+    return np.empty(batch, np.float64 if logits.dtype == torch.float64 else np.float32), np.empty(batch, np.uint8)
+
+
+def _in_dtype(logits: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, np.ndarray]]:
+    """Slices of the batch and their logits: all at once, or few at a time where they have to be converted."""
+    logits = logits.detach()
+    batch = logits.shape[0]
+    if batch == 0:
+        return
+    if logits.dtype == dtype:
+        yield slice(0, batch), logits.numpy()
+        return
+    size = max(1, CONVERTED_LOGITS // logits[0].numel())
+    for first in range(0, batch, size):
+        rows = slice(first, min(batch, first + size))
+        yield rows, logits[rows].to(dtype).numpy()

@@ -1,0 +1,313 @@
+"""Sum-product on an automaton in probabilities, rows of the batch in lanes, with a bound of its own error.
+
+Notation of ``reference.automaton``. q_i are the priors in units of their largest value, alpha has sum 1 and beta at most
+1 at every position, and E_i = sum over edges of alpha_{i-1}(s) w q_i(c) o_i(t) beta_i(t). An edge loses at most the
+smallest normal number m of a message for each of its values (where a product or a prior underflows), and no message
+exceeds 1: with e edges at all positions together the evidence misses at most 4 e K m / min E_i of itself, and so does
+a marginal. Rows for which that is above TOLERANCE are handed back (``RECOMPUTE``). Positions are taken in blocks: alpha is kept at their starts alone,
+and computed again block by block on the way back.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from emnesy_gpu.kernels.cpu.automaton.columns import columns_to_lanes, lanes_to_columns
+from emnesy_gpu.kernels.cpu.automaton.graph import Graph, item
+from emnesy_gpu.kernels.cpu.automaton.steps import Place, step_backward, step_forward
+from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.lanes import (
+    exp_nonpositive,
+    exponent_of,
+    filled,
+    kept_scratch,
+    load,
+    maximum,
+    minimum,
+    multiply_add,
+    power_of_two,
+    scratch,
+    store,
+)
+from emnesy_gpu.kernels.cpu.common.transpose import TILE
+from emnesy_gpu.kernels.status import POSSIBLE
+
+RECOMPUTE = 255
+LOG_2 = math.log(2.0)
+TOLERANCE = 1e-6
+"""The share of the evidence that may be missing from a row."""
+
+SCRATCH_ROWS = 6144
+"""Rows of 128 bytes that a block of positions may take: the second cache of a core holds them."""
+
+
+class Layout(NamedTuple):
+    """Sizes of the problem, and the first rows of what the scratch array holds."""
+
+    n: int
+    k: int
+    block: int  # positions
+    states: int  # rows of a message: S + 1, the last one 0
+    values: int  # [block, K]: exponentials of the logits, later marginals
+    sums: int  # [block, C + 1]: exponentials of each class, the last one of values without edges
+    scales: int  # [block]: one over the sums of the exponentials
+    alpha: int  # [block + 1, states]
+    starts: int  # [n_blocks, states]
+    beta: int  # [2, states]
+    seen: int  # [states]
+    rest: int  # [C + 1], the last one 0
+    results: int  # [3]
+    total: int
+
+
+class Job(NamedTuple):
+    """What a call asks for: (posterior - prior_share * prior) * factor; and the limits of the arithmetic."""
+
+    prior_share: float
+    factor: float
+    smallest_normal: float
+    guard: float  # the smallest E_i that a row may have
+
+
+@cache
+def layout(n: int, k: int, n_classes: int, n_states: int, one_class_each: bool) -> Layout:
+    states, sums = n_states + 1, 0 if one_class_each else n_classes + 1
+    rows = k + sums + 1 + states
+    block = n
+    if n * rows > SCRATCH_ROWS:
+        # At least about sqrt(n) positions, so that neither the starts nor the block grow with n.
+        block = min(n, max(16, SCRATCH_ROWS // rows // 16 * 16, math.isqrt(n)))
+    sizes = {
+        "values": -(-block * k // TILE) * TILE,
+        "sums": block * sums,
+        "scales": block,
+        "alpha": (block + 1) * states,
+        "starts": -(-n // block) * states,
+        "beta": 2 * states,
+        "seen": states,
+        "rest": n_classes + 1,
+        "results": 3,
+    }
+    first, total = {}, 0
+    for name, size in sizes.items():
+        first[name] = total
+        total += size
+    return Layout(n, k, block, states, **first, total=total)
+
+
+def run(logits, rows, results, g: Graph, prior_share: float, factor: float) -> int:
+    """results: marginals [batch, n, K], log evidence and status [batch], all written; returns how many rows are left.
+
+    status becomes POSSIBLE, or RECOMPUTE where the other results are not known. Logits and g are both float32, or both
+    float64, and every row is valid.
+    """
+    batch, n, k = logits.shape
+    at = layout(n, k, g.n_classes, g.n_states, g.one_class_each)
+    single = logits.dtype == np.float32
+    work = kept_scratch(at.total) if single else scratch(at.total, np.float64)
+    smallest = float(np.finfo(logits.dtype).tiny)
+    guard = 4.0 * g.n_edges * k * smallest / TOLERANCE
+    marginals, log_evidence, status = results
+    shape = batch, n * k
+    job = Job(prior_share, factor, smallest, guard)
+    return sum_product(logits.reshape(shape), rows, marginals.reshape(shape), log_evidence, status, g, at, work, job)
+
+
+@lane_function
+def exponentiate(work, first, size):
+    """exp of the logits less the largest one, in place; returns one over their sum."""
+    largest = load(work, first)
+    for row in range(first + 1, first + size):
+        largest = maximum(load(work, row), largest)
+    total = filled(work, 0.0)
+    for row in range(first, first + size):
+        value = exp_nonpositive(load(work, row) - largest)
+        total += value
+        store(work, row, value)
+    return 1.0 / total
+
+
+@lane_function
+def sum_classes(work, g, layer, values, sums):
+    for c in range(g.n_classes + 1):
+        store(work, sums + c, 0.0)
+    for v in range(g.n_values):
+        row = sums + item(g.classes, layer * g.n_values + v)
+        store(work, row, load(work, row) + load(work, values + v))
+
+
+@lane_function
+def priors_row(at, g, j):
+    """First row of the priors of the classes of position j of a block."""
+    return at.values + j * at.k if g.one_class_each else at.sums + j * (g.n_classes + 1)
+
+
+@lane_function
+def read_block(work, at, g, logits, rows, span):
+    """Exponentials of the positions span[0] .. span[1] - 1, and their sums over classes."""
+    start, end = span
+    columns_to_lanes(logits, rows, (start * at.k, end * at.k), work, at.values)
+    for i in range(start, end):
+        values = at.values + (i - start) * at.k
+        store(work, at.scales + i - start, exponentiate(work, values, at.k))
+        if not g.one_class_each:
+            sum_classes(work, g, item(g.layer, i), values, priors_row(at, g, i - start))
+
+
+@lane_function
+def place_of(at, g, i, j, alpha, alpha_after):
+    layer = item(g.layer, i)
+    before, after, classes = item(g.before, layer), item(g.after, layer), item(g.layer_classes, layer)
+    beta_before = at.beta + at.states
+    priors = priors_row(at, g, j)
+    return Place(layer, before, after, classes, alpha, alpha_after, at.beta, beta_before, priors, at.rest)
+
+
+@lane_function
+def read_seen(work, at, g, label_rows, rows, entry):
+    """What the label says of every state, for an entry of it."""
+    for lane in range(work.shape[1]):
+        row = min(rows[0] + lane, rows[1] - 1)
+        first = (entry * g.log_emission.shape[1] + label_rows[row, entry]) * g.n_states
+        for s in range(g.n_states):
+            work[at.seen + s, lane] = g.emissions[first + s]
+
+
+@lane_function
+def multiply_by_seen(work, at, message, size):
+    """In place; returns the sum."""
+    total = filled(work, 0.0)
+    for s in range(size):
+        value = load(work, message + s) * load(work, at.seen + s)
+        total += value
+        store(work, message + s, value)
+    return total
+
+
+@lane_function
+def scale_rows(work, source, target, size, scale):
+    for s in range(size):
+        store(work, target + s, load(work, source + s) * scale)
+
+
+@lane_function
+def forward_block(work, at, g, label_rows, rows, span, keep, job):
+    """alpha after every position of the block, or in turns in the first two places where it is not kept.
+
+    Returns the product of the scales, and of those of the priors, as mantissa and exponent.
+    """
+    product, exponent = filled(work, 1.0), filled(work, 0.0)
+    for i in range(span[0], span[1]):
+        j = i - span[0]
+        here, there = (j, j + 1) if keep else (j & 1, ~j & 1)
+        place = place_of(at, g, i, j, at.alpha + here * at.states, at.alpha + there * at.states)
+        total = step_forward(work, g, place)
+        entry = item(g.entry, i)
+        if entry >= 0:
+            read_seen(work, at, g, label_rows, rows, entry)
+            total = multiply_by_seen(work, at, place.alpha_after, place.after)
+        total = maximum(total, job.smallest_normal)
+        scale_rows(work, place.alpha_after, place.alpha_after, place.after, 1.0 / total)
+        store(work, place.alpha_after + at.states - 1, 0.0)
+        product *= total * load(work, at.scales + j)
+        shift = exponent_of(product)
+        product *= power_of_two(shift * -1.0)
+        exponent += shift
+    return product, exponent
+
+
+@lane_function
+def write_values(work, at, g, place, j, evidence, job):
+    """(posterior - prior_share * prior) * factor of one position, in place of its exponentials."""
+    ratio = job.factor / maximum(evidence, job.smallest_normal)
+    prior = load(work, at.scales + j) * (-job.prior_share * job.factor)
+    classes, values = place.layer * g.n_values, at.values + j * at.k
+    for v in range(at.k):
+        rest = load(work, at.rest + item(g.classes, classes + v))
+        store(work, values + v, load(work, values + v) * multiply_add(rest, ratio, prior))
+
+
+@lane_function
+def backward_block(work, at, g, label_rows, rows, span, smallest, job):
+    """Marginals of the positions of a block; returns the smallest E_i so far."""
+    for i in range(span[1] - 1, span[0] - 1, -1):
+        j = i - span[0]
+        place = place_of(at, g, i, j, at.alpha + j * at.states, at.alpha + (j + 1) * at.states)
+        entry = item(g.entry, i)
+        if entry >= 0:
+            read_seen(work, at, g, label_rows, rows, entry)
+            multiply_by_seen(work, at, place.beta, place.after)
+        largest = step_backward(work, g, place)
+        evidence = filled(work, 0.0)
+        for c in range(place.classes):
+            evidence = multiply_add(load(work, place.priors + c), load(work, at.rest + c), evidence)
+        smallest = minimum(evidence, smallest)
+        scale = 1.0 / maximum(largest, job.smallest_normal)
+        scale_rows(work, place.beta_before, place.beta, place.before, scale)
+        write_values(work, at, g, place, j, evidence, job)
+    return smallest
+
+
+@lane_function
+def set_up(work, at, g):
+    for s in range(at.states - 1):
+        store(work, at.alpha + s, g.start[s])
+        store(work, at.beta + s, 1.0)
+    for row in (at.alpha + at.states - 1, at.alpha + 2 * at.states - 1, at.beta + at.states - 1):
+        store(work, row, 0.0)
+    store(work, at.rest + g.n_classes, 0.0)
+
+
+@lane_function
+def write_rows(work, at, g, rows, label_rows, log_evidence, status, guard):
+    """Log evidence and status of the lanes from the rows of results; returns how many are left."""
+    left = 0
+    for row in range(rows[0], rows[1]):
+        lane = row - rows[0]
+        good = work[at.results + 2, lane] > guard
+        status[row] = POSSIBLE if good else RECOMPUTE
+        left += not good
+        total = math.log(np.float64(work[at.results, lane])) + LOG_2 * work[at.results + 1, lane] + g.log_scale
+        for entry in range(label_rows.shape[1]):
+            total += g.log_emission[entry, label_rows[row, entry]]
+        log_evidence[row] = total
+    return left
+
+
+@kernel
+def sum_product(logits, label_rows, marginals, log_evidence, status, g, at, work, job):
+    """As many rows at a time as there are lanes, in at.total rows of work."""
+    left, last_block = 0, (at.n - 1) // at.block
+    for first in range(0, len(logits), work.shape[1]):
+        rows = first, min(first + work.shape[1], len(logits))
+        set_up(work, at, g)
+        mantissa, exponent = filled(work, 1.0), filled(work, 0.0)
+        for b in range(last_block + 1):
+            span = b * at.block, min(at.n, (b + 1) * at.block)
+            scale_rows(work, at.alpha, at.starts + b * at.states, at.states, 1.0)
+            read_block(work, at, g, logits, rows, span)
+            product, more = forward_block(work, at, g, label_rows, rows, span, b == last_block, job)
+            mantissa *= product
+            shift = exponent_of(mantissa)
+            mantissa *= power_of_two(shift * -1.0)
+            exponent += more + shift
+            if b < last_block:
+                scale_rows(work, at.alpha + (span[1] - span[0] & 1) * at.states, at.alpha, at.states, 1.0)
+        smallest = filled(work, 1.0)
+        for b in range(last_block, -1, -1):
+            span = b * at.block, min(at.n, (b + 1) * at.block)
+            if b < last_block:
+                scale_rows(work, at.starts + b * at.states, at.alpha, at.states, 1.0)
+                read_block(work, at, g, logits, rows, span)
+                forward_block(work, at, g, label_rows, rows, span, True, job)
+            smallest = backward_block(work, at, g, label_rows, rows, span, smallest, job)
+            lanes_to_columns(marginals, rows, (span[0] * at.k, span[1] * at.k), work, at.values)
+        store(work, at.results, mantissa)
+        store(work, at.results + 1, exponent)
+        store(work, at.results + 2, smallest)
+        left += write_rows(work, at, g, rows, label_rows, log_evidence, status, job.guard)
+    return left

@@ -1,0 +1,70 @@
+"""The most probable symbols of an automaton given its label: max-product in float64 logarithms, one row at a time.
+
+beta_{i-1}(s) = max over edges (s, c, t) of max P_i(c) w o_i(t) beta_i(t). Walking from the first position to the last,
+the smallest value of those that lead to the maximum is taken, and then the smallest state.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from emnesy_gpu.kernels.cpu.automaton.log_space import (
+    filter_backwards,
+    filter_block,
+    log_seen,
+    log_softmax,
+    new_filter,
+)
+from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
+
+
+@lane_function
+def best_step(g, label_row, i, state, f, beta):
+    """Value and next state of the best way on; f.priors are those of position i, beta follows it."""
+    layer = g.layer[i]
+    first = layer * (g.n_states + 1) + state
+    best, value, target = -np.inf, 0, 0
+    for v in range(g.n_values):
+        c = g.classes[layer * g.n_values + v]
+        for e in range(g.out_first[first], g.out_first[first + 1]):
+            if g.out_class[e] == c:
+                t = g.out_target[e]
+                score = f.priors[v] + (g.out_weight[e] + log_seen(g, label_row, i, t) + beta[t])
+                if score > best:
+                    best, value, target = score, v, t
+    return value, target
+
+
+@lane_function
+def walk(logits, label_row, g, f, state, assignment):
+    for b in range(len(f.ends)):
+        if b > 0:
+            filter_block(logits, label_row, g, b, f, True)
+        start = b * f.block
+        for i in range(start, min(len(g.layer), start + f.block)):
+            log_softmax(logits[i], f.priors)
+            assignment[i], state = best_step(g, label_row, i, state, f, f.betas[i + 1 - start])
+
+
+@kernel
+def map_rows(logits, label_rows, assignment, log_joint, status, g):
+    """logits float64 [batch, n, K], the status of the screen; g has logarithms."""
+    f = new_filter(g)
+    for row in range(len(logits)):
+        log_joint[row] = -np.inf
+        if status[row] == POSSIBLE:
+            filter_backwards(logits[row], label_rows[row], g, f, True)
+            state = 0
+            for s in range(g.n_states):
+                if g.start[s] + f.betas[0, s] > log_joint[row]:
+                    log_joint[row], state = g.start[s] + f.betas[0, s], s
+            if log_joint[row] == -np.inf:
+                status[row] = IMPOSSIBLE
+        if status[row] == POSSIBLE:
+            log_joint[row] += g.log_scale
+            walk(logits[row], label_rows[row], g, f, state, assignment[row])
+            continue
+        for i in range(len(g.layer)):
+            log_softmax(logits[row, i], f.priors)
+            assignment[row, i] = np.argmax(f.priors)

@@ -1,0 +1,139 @@
+"""Which rows have a posterior, before any of them is computed: valid logits, a valid label, a path that can give it.
+
+Whether a path exists is a question of bits. A word holds a bit of each of 64 rows, R_i(t) the rows that can be in state
+t after position i, A_i(c) those with a value of class c whose logit is not -inf, and O_i(t) those whose label allows t:
+
+    R_i(t) = O_i(t) & OR over edges (s, c, t) of R_{i-1}(s) & A_i(c)
+
+All weights of edges are positive, so a row is possible exactly where some R_n(t) has its bit. Rows without hard zeros
+and with one entry in their label share the answer with all others that have the label: it is looked up.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from emnesy_gpu.kernels.cpu.automaton.graph import UNKNOWN, Graph, item
+from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
+
+WORD = 64
+NO_ROWS, ALL_ROWS, ONE = np.uint64(0), np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(1)
+
+
+def screen(logits: np.ndarray, rows: np.ndarray, g: Graph, status: np.ndarray) -> None:
+    """Status of every row; logits float32 or float64 [batch, n, K], rows int32 [batch, M]."""
+    unsigned, infinity = (np.uint32, 0x7F800000) if logits.dtype == np.float32 else (np.uint64, 0x7FF << 52)
+    bits = logits.view(unsigned).reshape(len(logits), -1)
+    hard = np.empty(len(logits), np.bool_)
+    check_rows(logits, bits, unsigned(infinity), rows, status, hard)
+    asked = status == POSSIBLE
+    if rows.shape[1] <= 1:
+        possible = possible_labels(g, rows.shape[1])
+        entries = rows[:, 0] if rows.shape[1] else np.zeros(len(rows), np.int32)
+        status[asked & ~possible[np.maximum(entries, 0)]] = IMPOSSIBLE
+        asked = (status == POSSIBLE) & hard
+    which = np.flatnonzero(asked)
+    if len(which):
+        reach(logits, rows, hard, which, g, status)
+
+
+def possible_labels(g: Graph, n_entries: int) -> np.ndarray:
+    """bool [Y + 1]: which rows of the emissions some path of states gives, where the label has one entry or none."""
+    if g.possible[0] == UNKNOWN:
+        count = len(g.possible)
+        rows = np.arange(count, dtype=np.int32)[:, None][:, :n_entries]
+        status = np.full(count, POSSIBLE, np.uint8)
+        no_logits = np.empty((0, 0, 0), np.float32)
+        reach(no_logits, np.ascontiguousarray(rows), np.zeros(count, np.bool_), np.arange(count), g, status)
+        # From the last to the first, which other threads wait for.
+        g.possible[1:], g.possible[:1] = status[1:], status[:1]
+    return g.possible == POSSIBLE
+
+
+@kernel
+def check_rows(logits, bits, infinity, rows, status, hard):
+    """POSSIBLE (so far), INVALID_LOGITS or INVALID_LABEL of every row, and whether it has logits of -inf."""
+    for row in range(len(logits)):
+        largest = infinity ^ infinity
+        for number in bits[row]:
+            largest = max(largest, number & infinity)
+        hard[row] = largest == infinity
+        status[row] = POSSIBLE
+        if hard[row] and not are_priors(logits[row]):
+            status[row] = INVALID_LOGITS
+        for entry in rows[row]:
+            if entry < 0:
+                status[row] = INVALID_LABEL
+
+
+@lane_function
+def are_priors(logits):
+    n, k = logits.shape
+    for i in range(n):
+        largest = -np.inf
+        for v in range(k):
+            if not logits[i, v] < np.inf:
+                return False
+            largest = max(largest, logits[i, v])
+        if largest == -np.inf:
+            return False
+    return True
+
+
+@lane_function
+def available(logits, hard, group, i, g, result):
+    """A_i(c) of a group of rows."""
+    first = g.layer[i] * g.n_values
+    result[:] = NO_ROWS
+    for bit in range(len(group)):
+        row = group[bit]
+        for v in range(g.n_values):
+            if not hard[row] or logits[row, i, v] > -np.inf:
+                result[g.classes[first + v]] |= ONE << np.uint64(bit)
+
+
+@lane_function
+def allowed(rows, group, i, g, result):
+    """O_i(t) of a group of rows."""
+    states, entry = g.n_states, g.entry[i]
+    result[:] = NO_ROWS
+    for bit in range(len(group)):
+        first = (entry * g.log_emission.shape[1] + rows[group[bit], entry]) * states
+        for t in range(states):
+            if g.allowed[first + t]:
+                result[t] |= ONE << np.uint64(bit)
+
+
+@kernel
+def reach(logits, rows, hard, which, g, status):
+    """IMPOSSIBLE for the rows among ``which`` that no path can give; the logits of rows that are not hard are not read."""
+    before, after = np.empty(g.n_states, np.uint64), np.empty(g.n_states, np.uint64)
+    classes, seen = np.empty(g.n_classes + 1, np.uint64), np.empty(g.n_states, np.uint64)
+    for first in range(0, len(which), WORD):
+        group = which[first : first + WORD]
+        any_hard = False
+        for row in group:
+            any_hard |= hard[row]
+        classes[:] = ALL_ROWS
+        for s in range(g.n_states):
+            before[s] = ALL_ROWS if g.starts[s] else NO_ROWS
+        for i in range(len(g.layer)):
+            if any_hard:
+                available(logits, hard, group, i, g, classes)
+            edges = g.layer[i] * (g.n_states + 1)
+            for t in range(g.n_states):
+                found = NO_ROWS
+                for e in range(g.in_first[edges + t], g.in_first[edges + t + 1]):
+                    found |= before[item(g.in_source, e)] & classes[item(g.in_class, e)]
+                after[t] = found
+            if g.entry[i] >= 0:
+                allowed(rows, group, i, g, seen)
+                after &= seen
+            before, after = after, before
+        found = NO_ROWS
+        for s in range(g.n_states):
+            found |= before[s]
+        for bit in range(len(group)):
+            if not found >> np.uint64(bit) & ONE:
+                status[group[bit]] = IMPOSSIBLE
