@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
@@ -19,6 +19,11 @@ COMPLETE_SHARE = 0.6
 PREDECESSORS = 1 << 24
 
 UNKNOWN = 255
+
+# A call that is not inlined would pass every field of the graph, and count references to its arrays.
+inlined = njit(
+    nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", forceinline=True, _nrt=False
+)
 
 FLOAT32, FLOAT64, LOGARITHMS = "float32", "float64", "logarithms"
 
@@ -47,105 +52,131 @@ class Tables(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """Every array but the weights is int32; those of several dimensions are flat, with the sizes below.
+    """Sizes, and where the tables begin in ``numbers`` (int32) and ``weights``: few arrays cost a call least.
 
-    n_states, n_classes: the most of any layer, S and C. unit: whether all weights are 1. weights of every kind
-    (in_weight, out_weight, start, emissions) are probabilities in float32 or float64, or float64 logarithms.
-    Probabilities of emissions are divided by the largest of their row, which log_emission [M, Y + 1] holds.
+    Weights are probabilities in float32 or float64, or float64 logarithms. Those of emissions are divided by the largest
+    of their row, unless they are logarithms; log_emission has what is divided out.
     """
 
-    n_states: int
-    n_classes: int
+    n: int
+    n_states: int  # S, the most of any layer
+    n_classes: int  # C, the most of any layer
     n_values: int
+    n_labels: int  # rows of the emissions of an entry
     n_edges: int  # of all positions
-    unit: bool
-    one_class_each: bool  # no layer has two values that act alike
+    unit: bool  # whether all edges have weight 1
+    one_class_each: bool  # no layer has two values that act alike, or a value without edges
     log_scale: float
-    layer: np.ndarray  # [n]
-    before: np.ndarray  # [L]: states before the layer
-    after: np.ndarray  # [L]
-    classes: np.ndarray  # [L, K], C for values without edges
-    layer_classes: np.ndarray  # [L]
-    in_first: np.ndarray  # [L, S + 1]
-    in_source: np.ndarray
-    in_class: np.ndarray
-    in_weight: np.ndarray
-    out_first: np.ndarray  # [L, S + 1]
-    out_class: np.ndarray
-    out_target: np.ndarray
-    out_weight: np.ndarray
-    successor: np.ndarray  # [L, S, C], S where there is no edge
-    predecessor: np.ndarray  # [L, S, C], S where there is no edge
-    complete: np.ndarray  # [L]: whether the step backwards takes the table of successors
-    injective: np.ndarray  # [L]: whether the step forwards takes the table of predecessors
-    start: np.ndarray  # [S]
-    entry: np.ndarray  # [n]
-    emissions: np.ndarray  # [M, Y + 1, S]
+    layer: int  # [n]
+    before: int  # [L]: states before the layer
+    after: int  # [L]
+    classes: int  # [L, K], C for values without edges
+    layer_classes: int  # [L]
+    in_first: int  # [L, S + 1]
+    in_source: int
+    in_class: int
+    out_first: int  # [L, S + 1]
+    out_class: int
+    out_target: int
+    successor: int  # [L, S, C], S where there is no edge
+    predecessor: int  # [L, S, C], S where there is no edge
+    complete: int  # [L]: whether the step backwards takes the table of successors
+    injective: int  # [L]: whether the step forwards takes the table of predecessors
+    entry: int  # [n]
+    starts: int  # [S]: whether the weight is positive, which float32 may forget
+    allowed: int  # [M, Y + 1, S]: the same of the emissions
+    in_weight: int
+    out_weight: int
+    start: int  # [S]
+    emissions: int  # [M, Y + 1, S]
+    numbers: np.ndarray
+    weights: np.ndarray
     log_emission: np.ndarray  # float64 [M, Y + 1]
-    starts: np.ndarray  # bool [S]: whether the weight is positive, which float32 may forget
-    allowed: np.ndarray  # bool [M, Y + 1, S]: the same of the emissions
     possible: np.ndarray  # uint8 [Y + 1]: filled by the first call that asks, see ``screen``
 
 
-_graphs: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+class _Kept(NamedTuple):
+    """What is kept for one automaton: the tensors, so that their addresses stay theirs, and a graph for each kind."""
+
+    addresses: tuple[int, ...]
+    tensors: Sequence[Tensor]
+    graphs: dict[str, Graph]
+
+
+_automata: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 def graph(tables: Sequence[Tensor], kind: str) -> Graph:
     """Of tables that live as long as their automaton; they must not be written to."""
-    t = Tables(*tables)
-    marks = tuple(table.data_ptr() for table in tables)
-    kept = _graphs.get(t.layer)
-    if kept is None or kept[0] != marks:
-        # The other tensors are kept alive, so that their addresses stay theirs.
-        kept = _graphs[t.layer] = (marks, tables[1:], {})
-    if kind not in kept[2]:
-        kept[2][kind] = _graph(t, kind)
-    return kept[2][kind]
+    kept = _automata.get(tables[0])
+    if kept is None or kept.addresses[1] != tables[1].data_ptr() or kept.addresses[-3] != tables[-3].data_ptr():
+        kept = _automata[tables[0]] = _Kept(tuple(table.data_ptr() for table in tables), tables[1:], {})
+    if kind not in kept.graphs:
+        kept.graphs[kind] = _graph(Tables(*tables), kind)
+    return kept.graphs[kind]
 
 
 def _graph(t: Tables, kind: str) -> Graph:
     n_classes = int(t.n_classes.max())
-    successor, predecessor, complete, injective = _complete_layers(t)
-    n_states = t.n_states.numpy()
-    weights = {name: getattr(t, name).numpy() for name in ("in_weight", "out_weight", "start", "emissions")}
-    top = weights["emissions"].max(-1, initial=0.0)
-    if kind != LOGARITHMS:
-        weights["emissions"] = weights["emissions"] / np.where(top > 0, top, 1.0)[..., None]
-    with np.errstate(divide="ignore"):
-        log_top = np.log(top)
-        if kind == LOGARITHMS:
-            weights = {name: np.log(weight) for name, weight in weights.items()}
+    numbers, where = _joined(_numbers(t, n_classes), np.int32)
     dtype = np.float32 if kind == FLOAT32 else np.float64
+    scaled, log_top = _weights(t, kind)
+    weights, weights_where = _joined(scaled, dtype)
     return Graph(
+        n=len(t.layer),
         n_states=len(t.start),
         n_classes=n_classes,
         n_values=t.classes.shape[1],
+        n_labels=t.emissions.shape[1],
         n_edges=int((t.in_first[:, -1] - t.in_first[:, 0]).long()[t.layer.long()].sum()),
         unit=bool((t.in_weight == 1.0).all()),
         one_class_each=bool((t.n_classes == t.classes.shape[1]).all()),
         log_scale=float(t.log_scale),
-        layer=t.layer.numpy().copy(),
-        before=np.ascontiguousarray(n_states[:, 0]),
-        after=np.ascontiguousarray(n_states[:, 1]),
-        classes=torch.where(t.classes < 0, n_classes, t.classes).numpy().ravel(),
-        layer_classes=t.n_classes.numpy(),
-        in_first=t.in_first.numpy().ravel(),
-        in_source=t.in_source.numpy(),
-        in_class=t.in_class.numpy(),
-        out_first=t.out_first.numpy().ravel(),
-        out_class=t.out_class.numpy(),
-        out_target=t.out_target.numpy(),
-        successor=successor.ravel(),
-        predecessor=predecessor.ravel(),
-        complete=complete,
-        injective=injective,
-        entry=t.entry.numpy(),
+        **where,
+        **weights_where,
+        numbers=numbers,
+        weights=weights,
         log_emission=log_top,
-        starts=(t.start > 0).numpy(),
-        allowed=(t.emissions > 0).numpy().ravel(),
         possible=np.full(t.emissions.shape[1], UNKNOWN, np.uint8),
-        **{name: np.ascontiguousarray(weight, dtype).ravel() for name, weight in weights.items()},
     )
+
+
+def _numbers(t: Tables, n_classes: int) -> dict[str, np.ndarray]:
+    successor, predecessor, complete, injective = _complete_layers(t)
+    found = {name: getattr(t, name).numpy() for name in ("layer", "in_first", "in_source", "in_class")}
+    found |= {name: getattr(t, name).numpy() for name in ("out_first", "out_class", "out_target", "entry")}
+    return found | {
+        "before": t.n_states[:, 0].numpy(),
+        "after": t.n_states[:, 1].numpy(),
+        "classes": torch.where(t.classes < 0, n_classes, t.classes).numpy(),
+        "layer_classes": t.n_classes.numpy(),
+        "successor": successor,
+        "predecessor": predecessor,
+        "complete": complete,
+        "injective": injective,
+        "starts": (t.start > 0).numpy(),
+        "allowed": (t.emissions > 0).numpy(),
+    }
+
+
+def _weights(t: Tables, kind: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Weights of a kind, and the logarithm of the largest one of each row of the emissions."""
+    weights = {name: getattr(t, name).numpy() for name in ("in_weight", "out_weight", "start", "emissions")}
+    top = weights["emissions"].max(-1, initial=0.0)
+    with np.errstate(divide="ignore"):
+        if kind == LOGARITHMS:
+            return {name: np.log(weight) for name, weight in weights.items()}, np.log(top)
+        weights["emissions"] = weights["emissions"] / np.where(top > 0, top, 1.0)[..., None]
+        return weights, np.log(top)
+
+
+def _joined(parts: dict[str, np.ndarray], dtype: type) -> tuple[np.ndarray, dict[str, int]]:
+    """All numbers in one flat array, and where each part begins."""
+    firsts, total = {}, 0
+    for name, part in parts.items():
+        firsts[name] = total
+        total += part.size
+    return np.concatenate([part.ravel().astype(dtype) for part in parts.values()]), firsts
 
 
 def _complete_layers(t: Tables) -> tuple[np.ndarray, ...]:

@@ -75,7 +75,7 @@ def sample(
             screen(values, labels, g, codes)
             sample_rows(values, labels, drawn, codes, g, key, np.int64(first_row), offset + first)
 
-        for_rows(work, len(converted), 1, _cost(g, LOG_COST) + 300.0 * n_samples * len(g.layer))
+        for_rows(work, len(converted), 1, _cost(g, LOG_COST) + 300.0 * n_samples * g.n)
     return torch.from_numpy(drawn), torch.from_numpy(status)
 
 
@@ -162,7 +162,7 @@ def _write_priors(logits, results: Results, factor: float) -> None:
 
 def _cost(g: Graph, costs: tuple[float, float]) -> float:
     """Rough nanoseconds per row."""
-    return costs[0] * len(g.layer) * g.n_values + costs[1] * g.n_edges
+    return costs[0] * g.n * g.n_values + costs[1] * g.n_edges
 
 
 def _row_results(logits: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from emnesy_gpu.kernels.cpu.automaton.columns import columns_to_lanes, lanes_to_columns
-from emnesy_gpu.kernels.cpu.automaton.graph import Graph, item
+from emnesy_gpu.kernels.cpu.automaton.graph import Graph, inlined, item
 from emnesy_gpu.kernels.cpu.automaton.steps import Place, step_backward, step_forward
-from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.compile import kernel
 from emnesy_gpu.kernels.cpu.common.lanes import (
     exp_nonpositive,
     exponent_of,
@@ -117,7 +117,7 @@ def run(logits, rows, results, g: Graph, prior_share: float, factor: float) -> i
     return sum_product(logits.reshape(shape), rows, marginals.reshape(shape), log_evidence, status, g, at, work, job)
 
 
-@lane_function
+@inlined
 def exponentiate(work, first, size):
     """exp of the logits less the largest one, in place; returns one over their sum."""
     largest = load(work, first)
@@ -131,22 +131,22 @@ def exponentiate(work, first, size):
     return 1.0 / total
 
 
-@lane_function
+@inlined
 def sum_classes(work, g, layer, values, sums):
     for c in range(g.n_classes + 1):
         store(work, sums + c, 0.0)
     for v in range(g.n_values):
-        row = sums + item(g.classes, layer * g.n_values + v)
+        row = sums + item(g.numbers, g.classes + layer * g.n_values + v)
         store(work, row, load(work, row) + load(work, values + v))
 
 
-@lane_function
+@inlined
 def priors_row(at, g, j):
     """First row of the priors of the classes of position j of a block."""
     return at.values + j * at.k if g.one_class_each else at.sums + j * (g.n_classes + 1)
 
 
-@lane_function
+@inlined
 def read_block(work, at, g, logits, rows, span):
     """Exponentials of the positions span[0] .. span[1] - 1, and their sums over classes."""
     start, end = span
@@ -155,29 +155,29 @@ def read_block(work, at, g, logits, rows, span):
         values = at.values + (i - start) * at.k
         store(work, at.scales + i - start, exponentiate(work, values, at.k))
         if not g.one_class_each:
-            sum_classes(work, g, item(g.layer, i), values, priors_row(at, g, i - start))
+            sum_classes(work, g, item(g.numbers, g.layer + i), values, priors_row(at, g, i - start))
 
 
-@lane_function
+@inlined
 def place_of(at, g, i, j, alpha, alpha_after):
-    layer = item(g.layer, i)
-    before, after, classes = item(g.before, layer), item(g.after, layer), item(g.layer_classes, layer)
+    layer = item(g.numbers, g.layer + i)
+    before, after, classes = item(g.numbers, g.before + layer), item(g.numbers, g.after + layer), item(g.numbers, g.layer_classes + layer)
     beta_before = at.beta + at.states
     priors = priors_row(at, g, j)
     return Place(layer, before, after, classes, alpha, alpha_after, at.beta, beta_before, priors, at.rest)
 
 
-@lane_function
+@inlined
 def read_seen(work, at, g, label_rows, rows, entry):
     """What the label says of every state, for an entry of it."""
     for lane in range(work.shape[1]):
         row = min(rows[0] + lane, rows[1] - 1)
-        first = (entry * g.log_emission.shape[1] + label_rows[row, entry]) * g.n_states
+        first = (entry * g.n_labels + label_rows[row, entry]) * g.n_states
         for s in range(g.n_states):
-            work[at.seen + s, lane] = g.emissions[first + s]
+            work[at.seen + s, lane] = g.weights[g.emissions + first + s]
 
 
-@lane_function
+@inlined
 def multiply_by_seen(work, at, message, size):
     """In place; returns the sum."""
     total = filled(work, 0.0)
@@ -188,13 +188,13 @@ def multiply_by_seen(work, at, message, size):
     return total
 
 
-@lane_function
+@inlined
 def scale_rows(work, source, target, size, scale):
     for s in range(size):
         store(work, target + s, load(work, source + s) * scale)
 
 
-@lane_function
+@inlined
 def forward_block(work, at, g, label_rows, rows, span, keep, job):
     """alpha after every position of the block, or in turns in the first two places where it is not kept.
 
@@ -206,7 +206,7 @@ def forward_block(work, at, g, label_rows, rows, span, keep, job):
         here, there = (j, j + 1) if keep else (j & 1, ~j & 1)
         place = place_of(at, g, i, j, at.alpha + here * at.states, at.alpha + there * at.states)
         total = step_forward(work, g, place)
-        entry = item(g.entry, i)
+        entry = item(g.numbers, g.entry + i)
         if entry >= 0:
             read_seen(work, at, g, label_rows, rows, entry)
             total = multiply_by_seen(work, at, place.alpha_after, place.after)
@@ -220,24 +220,24 @@ def forward_block(work, at, g, label_rows, rows, span, keep, job):
     return product, exponent
 
 
-@lane_function
+@inlined
 def write_values(work, at, g, place, j, evidence, job):
     """(posterior - prior_share * prior) * factor of one position, in place of its exponentials."""
     ratio = job.factor / maximum(evidence, job.smallest_normal)
     prior = load(work, at.scales + j) * (-job.prior_share * job.factor)
     classes, values = place.layer * g.n_values, at.values + j * at.k
     for v in range(at.k):
-        rest = load(work, at.rest + item(g.classes, classes + v))
+        rest = load(work, at.rest + item(g.numbers, g.classes + classes + v))
         store(work, values + v, load(work, values + v) * multiply_add(rest, ratio, prior))
 
 
-@lane_function
+@inlined
 def backward_block(work, at, g, label_rows, rows, span, smallest, job):
     """Marginals of the positions of a block; returns the smallest E_i so far."""
     for i in range(span[1] - 1, span[0] - 1, -1):
         j = i - span[0]
         place = place_of(at, g, i, j, at.alpha + j * at.states, at.alpha + (j + 1) * at.states)
-        entry = item(g.entry, i)
+        entry = item(g.numbers, g.entry + i)
         if entry >= 0:
             read_seen(work, at, g, label_rows, rows, entry)
             multiply_by_seen(work, at, place.beta, place.after)
@@ -252,17 +252,17 @@ def backward_block(work, at, g, label_rows, rows, span, smallest, job):
     return smallest
 
 
-@lane_function
+@inlined
 def set_up(work, at, g):
     for s in range(at.states - 1):
-        store(work, at.alpha + s, g.start[s])
+        store(work, at.alpha + s, g.weights[g.start + s])
         store(work, at.beta + s, 1.0)
     for row in (at.alpha + at.states - 1, at.alpha + 2 * at.states - 1, at.beta + at.states - 1):
         store(work, row, 0.0)
     store(work, at.rest + g.n_classes, 0.0)
 
 
-@lane_function
+@inlined
 def write_rows(work, at, g, rows, label_rows, log_evidence, status, guard):
     """Log evidence and status of the lanes from the rows of results; returns how many are left."""
     left = 0
@@ -311,3 +311,7 @@ def sum_product(logits, label_rows, marginals, log_evidence, status, g, at, work
         store(work, at.results + 2, smallest)
         left += write_rows(work, at, g, rows, label_rows, log_evidence, status, job.guard)
     return left
+
+
+# All arrays belong to the caller: to count references to them would cost more than a small automaton does.
+sum_product.targetoptions["_nrt"] = False

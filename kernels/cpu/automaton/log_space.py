@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from emnesy_gpu.kernels.cpu.automaton.graph import item
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
 
 BLOCK_NUMBERS = 1 << 16
@@ -36,7 +37,7 @@ def block_size(n, states):
 
 @lane_function
 def new_filter(g):
-    n, s = len(g.layer), g.n_states
+    n, s = g.n, g.n_states
     block = block_size(n, s)
     betas, ends = np.empty((block + 1, s)), np.empty(((n + block - 1) // block, s))
     return Filter(block, betas, ends, np.empty(g.n_values), np.empty(g.n_classes + 1), np.empty(s))
@@ -64,7 +65,7 @@ def log_softmax(logits, result):
 def class_maxima(priors, g, layer, result):
     result[:] = -np.inf
     for v in range(g.n_values):
-        c = g.classes[layer * g.n_values + v]
+        c = item(g.numbers, g.classes + layer * g.n_values + v)
         result[c] = max(result[c], priors[v])
 
 
@@ -78,7 +79,7 @@ def class_sums(priors, g, layer, result):
     class_maxima(priors, g, layer, largest)
     result[:] = 0.0
     for v in range(g.n_values):
-        c = g.classes[layer * g.n_values + v]
+        c = item(g.numbers, g.classes + layer * g.n_values + v)
         if largest[c] > -np.inf:
             result[c] += math.exp(priors[v] - largest[c])
     for c in range(len(result)):
@@ -88,19 +89,19 @@ def class_sums(priors, g, layer, result):
 @lane_function
 def log_seen(g, label_row, i, t):
     """log o_i(t)."""
-    entry = g.entry[i]
+    entry = item(g.numbers, g.entry + i)
     if entry < 0:
         return 0.0
-    return g.emissions[(entry * g.log_emission.shape[1] + label_row[entry]) * g.n_states + t]
+    return g.weights[g.emissions + (entry * g.n_labels + label_row[entry]) * g.n_states + t]
 
 
 @lane_function
 def read_classes(logits, g, i, f, maxima):
     log_softmax(logits[i], f.priors)
     if maxima:
-        class_maxima(f.priors, g, g.layer[i], f.classes)
+        class_maxima(f.priors, g, item(g.numbers, g.layer + i), f.classes)
     else:
-        class_sums(f.priors, g, g.layer[i], f.classes)
+        class_sums(f.priors, g, item(g.numbers, g.layer + i), f.classes)
 
 
 @lane_function
@@ -108,27 +109,27 @@ def log_beta(g, layer, s, f, maxima):
     """log beta(s) before a position from f.ahead: the sum over the edges of s, or the largest of them."""
     first = layer * (g.n_states + 1) + s
     largest = -np.inf
-    for e in range(g.out_first[first], g.out_first[first + 1]):
-        largest = max(largest, f.classes[g.out_class[e]] + g.out_weight[e] + f.ahead[g.out_target[e]])
+    for e in range(item(g.numbers, g.out_first + first), item(g.numbers, g.out_first + first + 1)):
+        largest = max(largest, f.classes[item(g.numbers, g.out_class + e)] + g.weights[g.out_weight + e] + f.ahead[item(g.numbers, g.out_target + e)])
     if maxima or largest == -np.inf:
         return largest
     total = 0.0
-    for e in range(g.out_first[first], g.out_first[first + 1]):
-        total += math.exp(f.classes[g.out_class[e]] + g.out_weight[e] + f.ahead[g.out_target[e]] - largest)
+    for e in range(item(g.numbers, g.out_first + first), item(g.numbers, g.out_first + first + 1)):
+        total += math.exp(f.classes[item(g.numbers, g.out_class + e)] + g.weights[g.out_weight + e] + f.ahead[item(g.numbers, g.out_target + e)] - largest)
     return largest + math.log(total)
 
 
 @lane_function
 def filter_block(logits, label_row, g, b, f, maxima):
     """f.betas of block b, from f.ends."""
-    start, end = b * f.block, min(len(g.layer), (b + 1) * f.block)
+    start, end = b * f.block, min(g.n, (b + 1) * f.block)
     f.betas[end - start] = f.ends[b]
     for i in range(end - 1, start - 1, -1):
         read_classes(logits, g, i, f, maxima)
         for t in range(g.n_states):
             f.ahead[t] = log_seen(g, label_row, i, t) + f.betas[i + 1 - start, t]
         for s in range(g.n_states):
-            f.betas[i - start, s] = log_beta(g, g.layer[i], s, f, maxima)
+            f.betas[i - start, s] = log_beta(g, item(g.numbers, g.layer + i), s, f, maxima)
 
 
 @lane_function

@@ -15,6 +15,7 @@ from emnesy_gpu.kernels.cpu.automaton.log_space import (
     log_softmax,
     new_filter,
 )
+from emnesy_gpu.kernels.cpu.automaton.graph import item
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
@@ -22,15 +23,15 @@ from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 @lane_function
 def best_step(g, label_row, i, state, f, beta):
     """Value and next state of the best way on; f.priors are those of position i, beta follows it."""
-    layer = g.layer[i]
+    layer = item(g.numbers, g.layer + i)
     first = layer * (g.n_states + 1) + state
     best, value, target = -np.inf, 0, 0
     for v in range(g.n_values):
-        c = g.classes[layer * g.n_values + v]
-        for e in range(g.out_first[first], g.out_first[first + 1]):
-            if g.out_class[e] == c:
-                t = g.out_target[e]
-                score = f.priors[v] + (g.out_weight[e] + log_seen(g, label_row, i, t) + beta[t])
+        c = item(g.numbers, g.classes + layer * g.n_values + v)
+        for e in range(item(g.numbers, g.out_first + first), item(g.numbers, g.out_first + first + 1)):
+            if item(g.numbers, g.out_class + e) == c:
+                t = item(g.numbers, g.out_target + e)
+                score = f.priors[v] + (g.weights[g.out_weight + e] + log_seen(g, label_row, i, t) + beta[t])
                 if score > best:
                     best, value, target = score, v, t
     return value, target
@@ -42,7 +43,7 @@ def walk(logits, label_row, g, f, state, assignment):
         if b > 0:
             filter_block(logits, label_row, g, b, f, True)
         start = b * f.block
-        for i in range(start, min(len(g.layer), start + f.block)):
+        for i in range(start, min(g.n, start + f.block)):
             log_softmax(logits[i], f.priors)
             assignment[i], state = best_step(g, label_row, i, state, f, f.betas[i + 1 - start])
 
@@ -57,14 +58,14 @@ def map_rows(logits, label_rows, assignment, log_joint, status, g):
             filter_backwards(logits[row], label_rows[row], g, f, True)
             state = 0
             for s in range(g.n_states):
-                if g.start[s] + f.betas[0, s] > log_joint[row]:
-                    log_joint[row], state = g.start[s] + f.betas[0, s], s
+                if g.weights[g.start + s] + f.betas[0, s] > log_joint[row]:
+                    log_joint[row], state = g.weights[g.start + s] + f.betas[0, s], s
             if log_joint[row] == -np.inf:
                 status[row] = IMPOSSIBLE
         if status[row] == POSSIBLE:
             log_joint[row] += g.log_scale
             walk(logits[row], label_rows[row], g, f, state, assignment[row])
             continue
-        for i in range(len(g.layer)):
+        for i in range(g.n):
             log_softmax(logits[row, i], f.priors)
             assignment[row, i] = np.argmax(f.priors)

@@ -17,6 +17,7 @@ from emnesy_gpu.kernels.cpu.automaton.log_space import (
     log_softmax,
     new_filter,
 )
+from emnesy_gpu.kernels.cpu.automaton.graph import item
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.philox import philox_uniforms
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
@@ -45,14 +46,14 @@ def draw(log_weights, size, uniform):
 @lane_function
 def choices(g, label_row, i, state, f, beta, terms, ways):
     """terms: log weights of every way on, in the order of values and states; ways [size, 2]: where each leads."""
-    layer = g.layer[i]
+    layer = item(g.numbers, g.layer + i)
     first, size = layer * (g.n_states + 1) + state, 0
     for v in range(g.n_values):
-        c = g.classes[layer * g.n_values + v]
-        for e in range(g.out_first[first], g.out_first[first + 1]):
-            if g.out_class[e] == c:
-                t = g.out_target[e]
-                terms[size] = f.priors[v] + (g.out_weight[e] + log_seen(g, label_row, i, t) + beta[t])
+        c = item(g.numbers, g.classes + layer * g.n_values + v)
+        for e in range(item(g.numbers, g.out_first + first), item(g.numbers, g.out_first + first + 1)):
+            if item(g.numbers, g.out_class + e) == c:
+                t = item(g.numbers, g.out_target + e)
+                terms[size] = f.priors[v] + (g.weights[g.out_weight + e] + log_seen(g, label_row, i, t) + beta[t])
                 ways[size, 0], ways[size, 1] = v, t
                 size += 1
     return size
@@ -67,7 +68,7 @@ def walk(logits, label_row, g, f, states, drawn, seed, row):
         if b > 0:
             filter_block(logits, label_row, g, b, f, False)
         start = b * f.block
-        for i in range(start, min(len(g.layer), start + f.block)):
+        for i in range(start, min(g.n, start + f.block)):
             log_softmax(logits[i], f.priors)
             for sample in range(len(states)):
                 size = choices(g, label_row, i, states[sample], f, f.betas[i + 1 - start], terms, ways)
@@ -95,12 +96,12 @@ def sample_rows(logits, label_rows, drawn, status, g, seed, first_row, offset):
         place, number = offset + row, first_row + offset + row
         if status[row] == POSSIBLE:
             filter_backwards(logits[row], label_rows[row], g, f, False)
-            if np.max(g.start + f.betas[0]) == -np.inf:
+            if np.max(g.weights[g.start : g.start + g.n_states] + f.betas[0]) == -np.inf:
                 status[row] = IMPOSSIBLE
         if status[row] != POSSIBLE:
             draw_from_prior(logits[row], f, drawn[:, place], seed, number)
             continue
         for sample in range(len(drawn)):
-            starts[:] = g.start + f.betas[0]
+            starts[:] = g.weights[g.start : g.start + g.n_states] + f.betas[0]
             states[sample] = draw(starts, g.n_states, philox_uniforms(0, sample, number, seed)[1])
         walk(logits[row], label_rows[row], g, f, states, drawn[:, place], seed, number)

@@ -84,24 +84,24 @@ def are_priors(logits):
 @lane_function
 def available(logits, hard, group, i, g, result):
     """A_i(c) of a group of rows."""
-    first = g.layer[i] * g.n_values
+    first = item(g.numbers, g.layer + i) * g.n_values
     result[:] = NO_ROWS
     for bit in range(len(group)):
         row = group[bit]
         for v in range(g.n_values):
             if not hard[row] or logits[row, i, v] > -np.inf:
-                result[g.classes[first + v]] |= ONE << np.uint64(bit)
+                result[item(g.numbers, g.classes + first + v)] |= ONE << np.uint64(bit)
 
 
 @lane_function
 def allowed(rows, group, i, g, result):
     """O_i(t) of a group of rows."""
-    states, entry = g.n_states, g.entry[i]
+    states, entry = g.n_states, item(g.numbers, g.entry + i)
     result[:] = NO_ROWS
     for bit in range(len(group)):
-        first = (entry * g.log_emission.shape[1] + rows[group[bit], entry]) * states
+        first = (entry * g.n_labels + rows[group[bit], entry]) * states
         for t in range(states):
-            if g.allowed[first + t]:
+            if item(g.numbers, g.allowed + first + t):
                 result[t] |= ONE << np.uint64(bit)
 
 
@@ -117,17 +117,17 @@ def reach(logits, rows, hard, which, g, status):
             any_hard |= hard[row]
         classes[:] = ALL_ROWS
         for s in range(g.n_states):
-            before[s] = ALL_ROWS if g.starts[s] else NO_ROWS
-        for i in range(len(g.layer)):
+            before[s] = ALL_ROWS if item(g.numbers, g.starts + s) else NO_ROWS
+        for i in range(g.n):
             if any_hard:
                 available(logits, hard, group, i, g, classes)
-            edges = g.layer[i] * (g.n_states + 1)
+            edges = item(g.numbers, g.layer + i) * (g.n_states + 1)
             for t in range(g.n_states):
                 found = NO_ROWS
-                for e in range(g.in_first[edges + t], g.in_first[edges + t + 1]):
-                    found |= before[item(g.in_source, e)] & classes[item(g.in_class, e)]
+                for e in range(item(g.numbers, g.in_first + edges + t), item(g.numbers, g.in_first + edges + t + 1)):
+                    found |= before[item(g.numbers, g.in_source + e)] & classes[item(g.numbers, g.in_class + e)]
                 after[t] = found
-            if g.entry[i] >= 0:
+            if item(g.numbers, g.entry + i) >= 0:
                 allowed(rows, group, i, g, seen)
                 after &= seen
             before, after = after, before

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from emnesy_gpu.kernels.cpu.automaton.graph import item
-from emnesy_gpu.kernels.cpu.common.compile import lane_function
+from emnesy_gpu.kernels.cpu.automaton.graph import inlined, item
 from emnesy_gpu.kernels.cpu.common.lanes import filled, load, maximum, multiply_add, store
 
 
@@ -28,62 +27,62 @@ class Place(NamedTuple):
     rest: int  # [C + 1], the last row 0
 
 
-@lane_function
+@inlined
 def step_forward(work, g, at):
     """alpha_after(t) = sum over edges into t of alpha(s) w P(c), not scaled; returns the sum over t."""
-    if g.injective[at.layer]:
+    if item(g.numbers, g.injective + at.layer):
         return pull_from_predecessors(work, g, at)
     total = filled(work, 0.0)
     first = at.layer * (g.n_states + 1)
     for t in range(at.after):
-        e, end = item(g.in_first, first + t), item(g.in_first, first + t + 1)
+        e, end = item(g.numbers, g.in_first + first + t), item(g.numbers, g.in_first + first + t + 1)
         value = pull_edges(work, g, at, e, end) if g.unit else pull_weighted_edges(work, g, at, e, end)
         total += value
         store(work, at.alpha_after + t, value)
     return total
 
 
-@lane_function
+@inlined
 def pull_edges(work, g, at, e, end):
     sum_0, sum_1 = filled(work, 0.0), filled(work, 0.0)
     while e + 1 < end:
-        alpha, prior = load(work, at.alpha + item(g.in_source, e)), load(work, at.priors + item(g.in_class, e))
+        alpha, prior = load(work, at.alpha + item(g.numbers, g.in_source + e)), load(work, at.priors + item(g.numbers, g.in_class + e))
         sum_0 = multiply_add(alpha, prior, sum_0)
         e += 1
-        alpha, prior = load(work, at.alpha + item(g.in_source, e)), load(work, at.priors + item(g.in_class, e))
+        alpha, prior = load(work, at.alpha + item(g.numbers, g.in_source + e)), load(work, at.priors + item(g.numbers, g.in_class + e))
         sum_1 = multiply_add(alpha, prior, sum_1)
         e += 1
     if e < end:
-        alpha, prior = load(work, at.alpha + item(g.in_source, e)), load(work, at.priors + item(g.in_class, e))
+        alpha, prior = load(work, at.alpha + item(g.numbers, g.in_source + e)), load(work, at.priors + item(g.numbers, g.in_class + e))
         sum_0 = multiply_add(alpha, prior, sum_0)
     return sum_0 + sum_1
 
 
-@lane_function
+@inlined
 def pull_weighted_edges(work, g, at, e, end):
     total = filled(work, 0.0)
     while e < end:
-        prior = load(work, at.priors + item(g.in_class, e)) * g.in_weight[e]
-        total = multiply_add(load(work, at.alpha + item(g.in_source, e)), prior, total)
+        prior = load(work, at.priors + item(g.numbers, g.in_class + e)) * g.weights[g.in_weight + e]
+        total = multiply_add(load(work, at.alpha + item(g.numbers, g.in_source + e)), prior, total)
         e += 1
     return total
 
 
-@lane_function
+@inlined
 def pull_from_predecessors(work, g, at):
     """Four states at a time share the loads of the priors."""
-    c_all, table = g.n_classes, g.predecessor
+    c_all = g.n_classes
     total, t = filled(work, 0.0), 0
-    row = at.layer * g.n_states * c_all
+    row = g.predecessor + at.layer * g.n_states * c_all
     while t + 4 <= at.after:
         row_1, row_2, row_3 = row + c_all, row + 2 * c_all, row + 3 * c_all
         sum_0 = sum_1 = sum_2 = sum_3 = filled(work, 0.0)
         for c in range(at.classes):
             prior = load(work, at.priors + c)
-            sum_0 = multiply_add(load(work, at.alpha + item(table, row + c)), prior, sum_0)
-            sum_1 = multiply_add(load(work, at.alpha + item(table, row_1 + c)), prior, sum_1)
-            sum_2 = multiply_add(load(work, at.alpha + item(table, row_2 + c)), prior, sum_2)
-            sum_3 = multiply_add(load(work, at.alpha + item(table, row_3 + c)), prior, sum_3)
+            sum_0 = multiply_add(load(work, at.alpha + item(g.numbers, row + c)), prior, sum_0)
+            sum_1 = multiply_add(load(work, at.alpha + item(g.numbers, row_1 + c)), prior, sum_1)
+            sum_2 = multiply_add(load(work, at.alpha + item(g.numbers, row_2 + c)), prior, sum_2)
+            sum_3 = multiply_add(load(work, at.alpha + item(g.numbers, row_3 + c)), prior, sum_3)
         store(work, at.alpha_after + t, sum_0)
         store(work, at.alpha_after + t + 1, sum_1)
         store(work, at.alpha_after + t + 2, sum_2)
@@ -94,7 +93,7 @@ def pull_from_predecessors(work, g, at):
     while t < at.after:
         sum_0 = filled(work, 0.0)
         for c in range(at.classes):
-            sum_0 = multiply_add(load(work, at.alpha + item(table, row + c)), load(work, at.priors + c), sum_0)
+            sum_0 = multiply_add(load(work, at.alpha + item(g.numbers, row + c)), load(work, at.priors + c), sum_0)
         store(work, at.alpha_after + t, sum_0)
         total += sum_0
         row += c_all
@@ -102,13 +101,13 @@ def pull_from_predecessors(work, g, at):
     return total
 
 
-@lane_function
+@inlined
 def step_backward(work, g, at):
     """beta_before(s) = sum over edges from s of w P(c) beta(t); rest(c) = sum over edges of alpha(s) w beta(t).
 
     Returns the largest beta_before.
     """
-    if g.complete[at.layer]:
+    if item(g.numbers, g.complete + at.layer):
         c, largest = 0, filled(work, 0.0)
         while c + 4 <= at.classes:
             largest = push_four_classes(work, g, at, c)
@@ -123,41 +122,41 @@ def step_backward(work, g, at):
     for c in range(at.classes):
         store(work, at.rest + c, 0.0)
     for s in range(at.before):
-        e, end = item(g.out_first, first + s), item(g.out_first, first + s + 1)
+        e, end = item(g.numbers, g.out_first + first + s), item(g.numbers, g.out_first + first + s + 1)
         value = push_edges(work, g, at, s, e, end) if g.unit else push_weighted_edges(work, g, at, s, e, end)
         store(work, at.beta_before + s, value)
         largest = maximum(value, largest)
     return largest
 
 
-@lane_function
+@inlined
 def push_edges(work, g, at, s, e, end):
     alpha, total = load(work, at.alpha + s), filled(work, 0.0)
     while e < end:
-        c = item(g.out_class, e)
-        beta = load(work, at.beta + item(g.out_target, e))
+        c = item(g.numbers, g.out_class + e)
+        beta = load(work, at.beta + item(g.numbers, g.out_target + e))
         total = multiply_add(load(work, at.priors + c), beta, total)
         store(work, at.rest + c, multiply_add(alpha, beta, load(work, at.rest + c)))
         e += 1
     return total
 
 
-@lane_function
+@inlined
 def push_weighted_edges(work, g, at, s, e, end):
     alpha, total = load(work, at.alpha + s), filled(work, 0.0)
     while e < end:
-        c = item(g.out_class, e)
-        beta = load(work, at.beta + item(g.out_target, e)) * g.out_weight[e]
+        c = item(g.numbers, g.out_class + e)
+        beta = load(work, at.beta + item(g.numbers, g.out_target + e)) * g.weights[g.out_weight + e]
         total = multiply_add(load(work, at.priors + c), beta, total)
         store(work, at.rest + c, multiply_add(alpha, beta, load(work, at.rest + c)))
         e += 1
     return total
 
 
-@lane_function
+@inlined
 def push_four_classes(work, g, at, c):
     """Their part of beta_before, on top of the classes before them, and their rest."""
-    table, row = g.successor, at.layer * g.n_states * g.n_classes + c
+    row = g.successor + at.layer * g.n_states * g.n_classes + c
     prior_0, prior_1 = load(work, at.priors + c), load(work, at.priors + c + 1)
     prior_2, prior_3 = load(work, at.priors + c + 2), load(work, at.priors + c + 3)
     rest_0 = rest_1 = rest_2 = rest_3 = largest = filled(work, 0.0)
@@ -165,13 +164,13 @@ def push_four_classes(work, g, at, c):
         alpha, total = load(work, at.alpha + s), filled(work, 0.0)
         if c > 0:
             total = load(work, at.beta_before + s)
-        beta = load(work, at.beta + item(table, row))
+        beta = load(work, at.beta + item(g.numbers, row))
         rest_0, total = multiply_add(alpha, beta, rest_0), multiply_add(prior_0, beta, total)
-        beta = load(work, at.beta + item(table, row + 1))
+        beta = load(work, at.beta + item(g.numbers, row + 1))
         rest_1, total = multiply_add(alpha, beta, rest_1), multiply_add(prior_1, beta, total)
-        beta = load(work, at.beta + item(table, row + 2))
+        beta = load(work, at.beta + item(g.numbers, row + 2))
         rest_2, total = multiply_add(alpha, beta, rest_2), multiply_add(prior_2, beta, total)
-        beta = load(work, at.beta + item(table, row + 3))
+        beta = load(work, at.beta + item(g.numbers, row + 3))
         rest_3, total = multiply_add(alpha, beta, rest_3), multiply_add(prior_3, beta, total)
         store(work, at.beta_before + s, total)
         largest = maximum(total, largest)
@@ -183,18 +182,18 @@ def push_four_classes(work, g, at, c):
     return largest
 
 
-@lane_function
+@inlined
 def push_two_classes(work, g, at, c):
-    table, row = g.successor, at.layer * g.n_states * g.n_classes + c
+    row = g.successor + at.layer * g.n_states * g.n_classes + c
     prior_0, prior_1 = load(work, at.priors + c), load(work, at.priors + c + 1)
     rest_0 = rest_1 = largest = filled(work, 0.0)
     for s in range(at.before):
         alpha, total = load(work, at.alpha + s), filled(work, 0.0)
         if c > 0:
             total = load(work, at.beta_before + s)
-        beta = load(work, at.beta + item(table, row))
+        beta = load(work, at.beta + item(g.numbers, row))
         rest_0, total = multiply_add(alpha, beta, rest_0), multiply_add(prior_0, beta, total)
-        beta = load(work, at.beta + item(table, row + 1))
+        beta = load(work, at.beta + item(g.numbers, row + 1))
         rest_1, total = multiply_add(alpha, beta, rest_1), multiply_add(prior_1, beta, total)
         store(work, at.beta_before + s, total)
         largest = maximum(total, largest)
@@ -204,16 +203,16 @@ def push_two_classes(work, g, at, c):
     return largest
 
 
-@lane_function
+@inlined
 def push_class(work, g, at, c):
-    table, row = g.successor, at.layer * g.n_states * g.n_classes + c
+    row = g.successor + at.layer * g.n_states * g.n_classes + c
     prior = load(work, at.priors + c)
     rest = largest = filled(work, 0.0)
     for s in range(at.before):
         total = filled(work, 0.0)
         if c > 0:
             total = load(work, at.beta_before + s)
-        beta = load(work, at.beta + item(table, row))
+        beta = load(work, at.beta + item(g.numbers, row))
         rest, total = multiply_add(load(work, at.alpha + s), beta, rest), multiply_add(prior, beta, total)
         store(work, at.beta_before + s, total)
         largest = maximum(total, largest)

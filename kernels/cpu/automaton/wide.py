@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from emnesy_gpu.kernels.cpu.automaton.log_space import block_size, class_sums, log_seen, log_softmax, new_filter
+from emnesy_gpu.kernels.cpu.automaton.graph import item
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
@@ -19,13 +20,13 @@ def log_alpha(g, layer, t, before, classes):
     """log of the sum over the edges into t."""
     first = layer * (g.n_states + 1) + t
     largest = -np.inf
-    for e in range(g.in_first[first], g.in_first[first + 1]):
-        largest = max(largest, before[g.in_source[e]] + g.in_weight[e] + classes[g.in_class[e]])
+    for e in range(item(g.numbers, g.in_first + first), item(g.numbers, g.in_first + first + 1)):
+        largest = max(largest, before[item(g.numbers, g.in_source + e)] + g.weights[g.in_weight + e] + classes[item(g.numbers, g.in_class + e)])
     if largest == -np.inf:
         return largest
     total = 0.0
-    for e in range(g.in_first[first], g.in_first[first + 1]):
-        total += math.exp(before[g.in_source[e]] + g.in_weight[e] + classes[g.in_class[e]] - largest)
+    for e in range(item(g.numbers, g.in_first + first), item(g.numbers, g.in_first + first + 1)):
+        total += math.exp(before[item(g.numbers, g.in_source + e)] + g.weights[g.in_weight + e] + classes[item(g.numbers, g.in_class + e)] - largest)
     return largest + math.log(total)
 
 
@@ -34,10 +35,10 @@ def forward_block(logits, label_row, g, span, f, alphas):
     """alphas[j + 1] after every position of the block, from alphas[0]."""
     for i in range(span[0], span[1]):
         log_softmax(logits[i], f.priors)
-        class_sums(f.priors, g, g.layer[i], f.classes)
+        class_sums(f.priors, g, item(g.numbers, g.layer + i), f.classes)
         before, after = alphas[i - span[0]], alphas[i - span[0] + 1]
         for t in range(g.n_states):
-            after[t] = log_alpha(g, g.layer[i], t, before, f.classes) + log_seen(g, label_row, i, t)
+            after[t] = log_alpha(g, item(g.numbers, g.layer + i), t, before, f.classes) + log_seen(g, label_row, i, t)
 
 
 @lane_function
@@ -48,16 +49,16 @@ def step_backward(g, layer, f, alpha, beta, rest, largest):
     for s in range(g.n_states):
         first = layer * (g.n_states + 1) + s
         top = -np.inf
-        for e in range(g.out_first[first], g.out_first[first + 1]):
-            c, ahead = g.out_class[e], g.out_weight[e] + f.ahead[g.out_target[e]]
+        for e in range(item(g.numbers, g.out_first + first), item(g.numbers, g.out_first + first + 1)):
+            c, ahead = item(g.numbers, g.out_class + e), g.weights[g.out_weight + e] + f.ahead[item(g.numbers, g.out_target + e)]
             top = max(top, f.classes[c] + ahead)
             largest[c] = max(largest[c], alpha[s] + ahead)
         beta[s] = top
     for s in range(g.n_states):
         first = layer * (g.n_states + 1) + s
         total, top = 0.0, beta[s]
-        for e in range(g.out_first[first], g.out_first[first + 1]):
-            c, ahead = g.out_class[e], g.out_weight[e] + f.ahead[g.out_target[e]]
+        for e in range(item(g.numbers, g.out_first + first), item(g.numbers, g.out_first + first + 1)):
+            c, ahead = item(g.numbers, g.out_class + e), g.weights[g.out_weight + e] + f.ahead[item(g.numbers, g.out_target + e)]
             if top > -np.inf:
                 total += math.exp(f.classes[c] + ahead - top)
             if largest[c] > -np.inf:
@@ -72,12 +73,12 @@ def write_values(g, layer, f, rest, result, job):
     """(posterior - prior_share * prior) * factor of one position; f.classes gets overwritten."""
     top = -np.inf
     for v in range(g.n_values):
-        top = max(top, f.priors[v] + rest[g.classes[layer * g.n_values + v]])
+        top = max(top, f.priors[v] + rest[item(g.numbers, g.classes + layer * g.n_values + v)])
     total = 0.0
     for v in range(g.n_values):
-        total += math.exp(f.priors[v] + rest[g.classes[layer * g.n_values + v]] - top)
+        total += math.exp(f.priors[v] + rest[item(g.numbers, g.classes + layer * g.n_values + v)] - top)
     for v in range(g.n_values):
-        posterior = math.exp(f.priors[v] + rest[g.classes[layer * g.n_values + v]] - top) / total
+        posterior = math.exp(f.priors[v] + rest[item(g.numbers, g.classes + layer * g.n_values + v)] - top) / total
         result[v] = (posterior - job[0] * math.exp(f.priors[v])) * job[1]
 
 
@@ -87,11 +88,11 @@ def backward_block(logits, label_row, g, span, f, alphas, messages, result, job)
     beta, rest, largest = messages
     for i in range(span[1] - 1, span[0] - 1, -1):
         log_softmax(logits[i], f.priors)
-        class_sums(f.priors, g, g.layer[i], f.classes)
+        class_sums(f.priors, g, item(g.numbers, g.layer + i), f.classes)
         for t in range(g.n_states):
             f.ahead[t] = log_seen(g, label_row, i, t) + beta[t]
-        step_backward(g, g.layer[i], f, alphas[i - span[0]], beta, rest, largest)
-        write_values(g, g.layer[i], f, rest, result[i], job)
+        step_backward(g, item(g.numbers, g.layer + i), f, alphas[i - span[0]], beta, rest, largest)
+        write_values(g, item(g.numbers, g.layer + i), f, rest, result[i], job)
 
 
 @kernel
@@ -100,14 +101,14 @@ def wide_rows(logits, label_rows, marginals, log_evidence, status, g, job):
 
     The values of impossible rows are not written.
     """
-    n, states = len(g.layer), g.n_states
+    n, states = g.n, g.n_states
     block = block_size(n, states)
     last_block = (n - 1) // block
     f = new_filter(g)
     alphas, starts = np.empty((block + 1, states)), np.empty((last_block + 1, states))
     messages = np.empty(states), np.empty(g.n_classes + 1), np.empty(g.n_classes + 1)
     for row in range(len(logits)):
-        alphas[0] = g.start
+        alphas[0] = g.weights[g.start : g.start + states]
         for b in range(last_block + 1):
             span = b * block, min(n, (b + 1) * block)
             starts[b] = alphas[0]
