@@ -54,8 +54,8 @@ class Tables(NamedTuple):
 class Graph(NamedTuple):
     """Sizes, and where the tables begin in ``numbers`` (int32) and ``weights``: few arrays cost a call least.
 
-    Weights are probabilities in float32 or float64, or float64 logarithms. Those of emissions are divided by the largest
-    of their row, unless they are logarithms; log_emission has what is divided out.
+    Weights are probabilities in float32 or float64, or float64 logarithms. Those of emissions are divided by the
+    largest of their row, unless they are logarithms; log_emission has what is divided out.
     """
 
     n: int

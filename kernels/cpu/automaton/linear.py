@@ -1,11 +1,12 @@
 """Sum-product on an automaton in probabilities, rows of the batch in lanes, with a bound of its own error.
 
-Notation of ``reference.automaton``. q_i are the priors in units of their largest value, alpha has sum 1 and beta at most
-1 at every position, and E_i = sum over edges of alpha_{i-1}(s) w q_i(c) o_i(t) beta_i(t). An edge loses at most the
-smallest normal number m of a message for each of its values (where a product or a prior underflows), and no message
-exceeds 1: with e edges at all positions together the evidence misses at most 4 e K m / min E_i of itself, and so does
-a marginal. Rows for which that is above TOLERANCE are handed back (``RECOMPUTE``). Positions are taken in blocks: alpha is kept at their starts alone,
-and computed again block by block on the way back.
+Notation of ``reference.automaton``. q_i are the priors in units of their largest value; the sum of alpha and the
+largest beta lie in [1, 2) at every position, by powers of two, which round nothing; and
+E_i = sum over edges of alpha_{i-1}(s) w q_i(c) o_i(t) beta_i(t). An edge loses at most the smallest normal number m of
+a message for each of its values (where a product or a prior underflows), which weighs less than 2 in E_i: with e edges
+at all positions together the evidence misses at most 16 e K m / min E_i of itself, and so does a marginal. Rows for
+which that is above TOLERANCE are handed back (``RECOMPUTE``). Positions are taken in blocks: alpha is kept at their
+starts alone, and computed again block by block on the way back.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def run(logits, rows, results, g: Graph, prior_share: float, factor: float) -> i
     single = logits.dtype == np.float32
     work = kept_scratch(at.total) if single else scratch(at.total, np.float64)
     smallest = float(np.finfo(logits.dtype).tiny)
-    guard = 4.0 * g.n_edges * k * smallest / TOLERANCE
+    guard = 16.0 * g.n_edges * k * smallest / TOLERANCE
     marginals, log_evidence, status = results
     shape = batch, n * k
     job = Job(prior_share, factor, smallest, guard)
@@ -161,7 +162,11 @@ def read_block(work, at, g, logits, rows, span):
 @inlined
 def place_of(at, g, i, j, alpha, alpha_after):
     layer = item(g.numbers, g.layer + i)
-    before, after, classes = item(g.numbers, g.before + layer), item(g.numbers, g.after + layer), item(g.numbers, g.layer_classes + layer)
+    before, after, classes = (
+        item(g.numbers, g.before + layer),
+        item(g.numbers, g.after + layer),
+        item(g.numbers, g.layer_classes + layer),
+    )
     beta_before = at.beta + at.states
     priors = priors_row(at, g, j)
     return Place(layer, before, after, classes, alpha, alpha_after, at.beta, beta_before, priors, at.rest)
@@ -195,12 +200,18 @@ def scale_rows(work, source, target, size, scale):
 
 
 @inlined
+def copy_rows(work, source, target, size):
+    for s in range(size):
+        store(work, target + s, load(work, source + s))
+
+
+@inlined
 def forward_block(work, at, g, label_rows, rows, span, keep, job):
     """alpha after every position of the block, or in turns in the first two places where it is not kept.
 
-    Returns the product of the scales, and of those of the priors, as mantissa and exponent.
+    Returns the last sum of alpha, and the product of all that was taken off as mantissa and exponent.
     """
-    product, exponent = filled(work, 1.0), filled(work, 0.0)
+    product, exponent, total = filled(work, 1.0), filled(work, 0.0), filled(work, 1.0)
     for i in range(span[0], span[1]):
         j = i - span[0]
         here, there = (j, j + 1) if keep else (j & 1, ~j & 1)
@@ -210,14 +221,17 @@ def forward_block(work, at, g, label_rows, rows, span, keep, job):
         if entry >= 0:
             read_seen(work, at, g, label_rows, rows, entry)
             total = multiply_by_seen(work, at, place.alpha_after, place.after)
-        total = maximum(total, job.smallest_normal)
-        scale_rows(work, place.alpha_after, place.alpha_after, place.after, 1.0 / total)
+        shift = exponent_of(maximum(total, job.smallest_normal))
+        scale = power_of_two(shift * -1.0)
+        scale_rows(work, place.alpha_after, place.alpha_after, place.after, scale)
         store(work, place.alpha_after + at.states - 1, 0.0)
-        product *= total * load(work, at.scales + j)
+        total *= scale
+        exponent += shift
+        product *= load(work, at.scales + j)
         shift = exponent_of(product)
         product *= power_of_two(shift * -1.0)
         exponent += shift
-    return product, exponent
+    return total, product, exponent
 
 
 @inlined
@@ -246,7 +260,7 @@ def backward_block(work, at, g, label_rows, rows, span, smallest, job):
         for c in range(place.classes):
             evidence = multiply_add(load(work, place.priors + c), load(work, at.rest + c), evidence)
         smallest = minimum(evidence, smallest)
-        scale = 1.0 / maximum(largest, job.smallest_normal)
+        scale = power_of_two(exponent_of(maximum(largest, job.smallest_normal)) * -1.0)
         scale_rows(work, place.beta_before, place.beta, place.before, scale)
         write_values(work, at, g, place, j, evidence, job)
     return smallest
@@ -285,25 +299,27 @@ def sum_product(logits, label_rows, marginals, log_evidence, status, g, at, work
     for first in range(0, len(logits), work.shape[1]):
         rows = first, min(first + work.shape[1], len(logits))
         set_up(work, at, g)
-        mantissa, exponent = filled(work, 1.0), filled(work, 0.0)
-        for b in range(last_block + 1):
-            span = b * at.block, min(at.n, (b + 1) * at.block)
-            scale_rows(work, at.alpha, at.starts + b * at.states, at.states, 1.0)
+        mantissa, exponent, smallest = filled(work, 1.0), filled(work, 0.0), filled(work, 1.0)
+        # Up to the last block, and back: the blocks before it are computed again.
+        for phase in range(2 * last_block + 1):
+            b = min(phase, 2 * last_block - phase)
+            span, start = (b * at.block, min(at.n, (b + 1) * at.block)), at.starts + b * at.states
+            if phase <= last_block:
+                copy_rows(work, at.alpha, start, at.states)
+            else:
+                copy_rows(work, start, at.alpha, at.states)
             read_block(work, at, g, logits, rows, span)
-            product, more = forward_block(work, at, g, label_rows, rows, span, b == last_block, job)
-            mantissa *= product
-            shift = exponent_of(mantissa)
-            mantissa *= power_of_two(shift * -1.0)
-            exponent += more + shift
-            if b < last_block:
-                scale_rows(work, at.alpha + (span[1] - span[0] & 1) * at.states, at.alpha, at.states, 1.0)
-        smallest = filled(work, 1.0)
-        for b in range(last_block, -1, -1):
-            span = b * at.block, min(at.n, (b + 1) * at.block)
-            if b < last_block:
-                scale_rows(work, at.starts + b * at.states, at.alpha, at.states, 1.0)
-                read_block(work, at, g, logits, rows, span)
-                forward_block(work, at, g, label_rows, rows, span, True, job)
+            total, product, more = forward_block(work, at, g, label_rows, rows, span, phase >= last_block, job)
+            if phase <= last_block:
+                mantissa *= product
+                shift = exponent_of(mantissa)
+                mantissa *= power_of_two(shift * -1.0)
+                exponent += more + shift
+            if phase == last_block:
+                mantissa *= total
+            if phase < last_block:
+                copy_rows(work, at.alpha + (span[1] - span[0] & 1) * at.states, at.alpha, at.states)
+                continue
             smallest = backward_block(work, at, g, label_rows, rows, span, smallest, job)
             lanes_to_columns(marginals, rows, (span[0] * at.k, span[1] * at.k), work, at.values)
         store(work, at.results, mantissa)

@@ -110,12 +110,22 @@ def log_beta(g, layer, s, f, maxima):
     first = layer * (g.n_states + 1) + s
     largest = -np.inf
     for e in range(item(g.numbers, g.out_first + first), item(g.numbers, g.out_first + first + 1)):
-        largest = max(largest, f.classes[item(g.numbers, g.out_class + e)] + g.weights[g.out_weight + e] + f.ahead[item(g.numbers, g.out_target + e)])
+        largest = max(
+            largest,
+            f.classes[item(g.numbers, g.out_class + e)]
+            + g.weights[g.out_weight + e]
+            + f.ahead[item(g.numbers, g.out_target + e)],
+        )
     if maxima or largest == -np.inf:
         return largest
     total = 0.0
     for e in range(item(g.numbers, g.out_first + first), item(g.numbers, g.out_first + first + 1)):
-        total += math.exp(f.classes[item(g.numbers, g.out_class + e)] + g.weights[g.out_weight + e] + f.ahead[item(g.numbers, g.out_target + e)] - largest)
+        total += math.exp(
+            f.classes[item(g.numbers, g.out_class + e)]
+            + g.weights[g.out_weight + e]
+            + f.ahead[item(g.numbers, g.out_target + e)]
+            - largest
+        )
     return largest + math.log(total)
 
 

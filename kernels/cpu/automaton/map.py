@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from emnesy_gpu.kernels.cpu.automaton.graph import item
 from emnesy_gpu.kernels.cpu.automaton.log_space import (
     filter_backwards,
     filter_block,
@@ -15,7 +16,6 @@ from emnesy_gpu.kernels.cpu.automaton.log_space import (
     log_softmax,
     new_filter,
 )
-from emnesy_gpu.kernels.cpu.automaton.graph import item
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from emnesy_gpu.kernels.cpu.automaton.graph import item
 from emnesy_gpu.kernels.cpu.automaton.log_space import (
     filter_backwards,
     filter_block,
@@ -17,7 +18,6 @@ from emnesy_gpu.kernels.cpu.automaton.log_space import (
     log_softmax,
     new_filter,
 )
-from emnesy_gpu.kernels.cpu.automaton.graph import item
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.philox import philox_uniforms
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE

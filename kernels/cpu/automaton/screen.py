@@ -107,7 +107,7 @@ def allowed(rows, group, i, g, result):
 
 @kernel
 def reach(logits, rows, hard, which, g, status):
-    """IMPOSSIBLE for the rows among ``which`` that no path can give; the logits of rows that are not hard are not read."""
+    """IMPOSSIBLE for the rows among ``which`` that no path can give. Logits of rows that are not hard are not read."""
     before, after = np.empty(g.n_states, np.uint64), np.empty(g.n_states, np.uint64)
     classes, seen = np.empty(g.n_classes + 1, np.uint64), np.empty(g.n_states, np.uint64)
     for first in range(0, len(which), WORD):

@@ -46,14 +46,23 @@ def step_forward(work, g, at):
 def pull_edges(work, g, at, e, end):
     sum_0, sum_1 = filled(work, 0.0), filled(work, 0.0)
     while e + 1 < end:
-        alpha, prior = load(work, at.alpha + item(g.numbers, g.in_source + e)), load(work, at.priors + item(g.numbers, g.in_class + e))
+        alpha, prior = (
+            load(work, at.alpha + item(g.numbers, g.in_source + e)),
+            load(work, at.priors + item(g.numbers, g.in_class + e)),
+        )
         sum_0 = multiply_add(alpha, prior, sum_0)
         e += 1
-        alpha, prior = load(work, at.alpha + item(g.numbers, g.in_source + e)), load(work, at.priors + item(g.numbers, g.in_class + e))
+        alpha, prior = (
+            load(work, at.alpha + item(g.numbers, g.in_source + e)),
+            load(work, at.priors + item(g.numbers, g.in_class + e)),
+        )
         sum_1 = multiply_add(alpha, prior, sum_1)
         e += 1
     if e < end:
-        alpha, prior = load(work, at.alpha + item(g.numbers, g.in_source + e)), load(work, at.priors + item(g.numbers, g.in_class + e))
+        alpha, prior = (
+            load(work, at.alpha + item(g.numbers, g.in_source + e)),
+            load(work, at.priors + item(g.numbers, g.in_class + e)),
+        )
         sum_0 = multiply_add(alpha, prior, sum_0)
     return sum_0 + sum_1
 

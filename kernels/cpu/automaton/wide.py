@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.automaton.log_space import block_size, class_sums, log_seen, log_softmax, new_filter
 from emnesy_gpu.kernels.cpu.automaton.graph import item
+from emnesy_gpu.kernels.cpu.automaton.log_space import block_size, class_sums, log_seen, log_softmax, new_filter
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
@@ -21,12 +21,22 @@ def log_alpha(g, layer, t, before, classes):
     first = layer * (g.n_states + 1) + t
     largest = -np.inf
     for e in range(item(g.numbers, g.in_first + first), item(g.numbers, g.in_first + first + 1)):
-        largest = max(largest, before[item(g.numbers, g.in_source + e)] + g.weights[g.in_weight + e] + classes[item(g.numbers, g.in_class + e)])
+        largest = max(
+            largest,
+            before[item(g.numbers, g.in_source + e)]
+            + g.weights[g.in_weight + e]
+            + classes[item(g.numbers, g.in_class + e)],
+        )
     if largest == -np.inf:
         return largest
     total = 0.0
     for e in range(item(g.numbers, g.in_first + first), item(g.numbers, g.in_first + first + 1)):
-        total += math.exp(before[item(g.numbers, g.in_source + e)] + g.weights[g.in_weight + e] + classes[item(g.numbers, g.in_class + e)] - largest)
+        total += math.exp(
+            before[item(g.numbers, g.in_source + e)]
+            + g.weights[g.in_weight + e]
+            + classes[item(g.numbers, g.in_class + e)]
+            - largest
+        )
     return largest + math.log(total)
 
 
@@ -50,7 +60,10 @@ def step_backward(g, layer, f, alpha, beta, rest, largest):
         first = layer * (g.n_states + 1) + s
         top = -np.inf
         for e in range(item(g.numbers, g.out_first + first), item(g.numbers, g.out_first + first + 1)):
-            c, ahead = item(g.numbers, g.out_class + e), g.weights[g.out_weight + e] + f.ahead[item(g.numbers, g.out_target + e)]
+            c, ahead = (
+                item(g.numbers, g.out_class + e),
+                g.weights[g.out_weight + e] + f.ahead[item(g.numbers, g.out_target + e)],
+            )
             top = max(top, f.classes[c] + ahead)
             largest[c] = max(largest[c], alpha[s] + ahead)
         beta[s] = top
@@ -58,7 +71,10 @@ def step_backward(g, layer, f, alpha, beta, rest, largest):
         first = layer * (g.n_states + 1) + s
         total, top = 0.0, beta[s]
         for e in range(item(g.numbers, g.out_first + first), item(g.numbers, g.out_first + first + 1)):
-            c, ahead = item(g.numbers, g.out_class + e), g.weights[g.out_weight + e] + f.ahead[item(g.numbers, g.out_target + e)]
+            c, ahead = (
+                item(g.numbers, g.out_class + e),
+                g.weights[g.out_weight + e] + f.ahead[item(g.numbers, g.out_target + e)],
+            )
             if top > -np.inf:
                 total += math.exp(f.classes[c] + ahead - top)
             if largest[c] > -np.inf:
@@ -70,7 +86,7 @@ def step_backward(g, layer, f, alpha, beta, rest, largest):
 
 @lane_function
 def write_values(g, layer, f, rest, result, job):
-    """(posterior - prior_share * prior) * factor of one position; f.classes gets overwritten."""
+    """(posterior - prior_share * prior) * factor of one position."""
     top = -np.inf
     for v in range(g.n_values):
         top = max(top, f.priors[v] + rest[item(g.numbers, g.classes + layer * g.n_values + v)])
@@ -97,9 +113,9 @@ def backward_block(logits, label_row, g, span, f, alphas, messages, result, job)
 
 @kernel
 def wide_rows(logits, label_rows, marginals, log_evidence, status, g, job):
-    """logits float64 [batch, n, K], g with logarithms, job (prior_share, factor); every row gets POSSIBLE or IMPOSSIBLE.
+    """logits float64 [batch, n, K], g with logarithms, job (prior_share, factor).
 
-    The values of impossible rows are not written.
+    Every row becomes POSSIBLE or IMPOSSIBLE. The values of impossible rows are not written.
     """
     n, states = g.n, g.n_states
     block = block_size(n, states)
