@@ -1,0 +1,16 @@
+"""pytest --benchmark-only: time and memory of the E-step of automata against its baselines."""
+
+from __future__ import annotations
+
+import pytest
+
+from emnesy_gpu.benchmarks.automaton import BATCHES, METHODS, STATES, SUITE
+from tests.benchmarking import DEVICES, measure
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("states", STATES)
+@pytest.mark.parametrize("device", DEVICES)
+def test_automaton(benchmark, device: str, states: int, batch: int, method: str) -> None:
+    measure(benchmark, SUITE, device, states, batch, method, large=states * batch > 10**4)
