@@ -1,0 +1,187 @@
+"""Launch functions of exact inference on an automaton on a GPU; contracts as in emnesy_gpu.reference.automaton.
+
+A first launch brings the tables into the order in which the kernels read them. Marginals take two more: one in float32
+probabilities, which marks the rows whose digits drown, and one that repeats these, if any, with float64 logarithms.
+Scratch memory does not grow with the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from emnesy_gpu.automata.tables import AutomatonTables
+from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels.gpu.automaton.machine import LAYER_SIZES, Sizes, tables_kernel
+from emnesy_gpu.kernels.gpu.automaton.paths import map_kernel, paths_size, sample_kernel
+from emnesy_gpu.kernels.gpu.automaton.posterior import posterior_kernel, scratch_size
+from emnesy_gpu.kernels.gpu.common.scalars import high_and_low, signed
+
+MAX_STATES = 1024
+BLOCK_BYTES = 128 << 10
+"""Scratch memory of a program up to which all positions are one block."""
+
+
+class Config(NamedTuple):
+    sizes: Sizes
+    num_warps: int
+
+
+def row_config(tables: AutomatonTables, n_values: int, rows: int) -> Config:
+    """Tiles for this many rows a program.
+
+    Threads take four numbers each, or more where a tile would need more than eight warps; nothing depends on the batch.
+    """
+    n_states, n_classes = tables.successor.shape[1:]
+    tile = launch_config.next_power_of_two(n_states)
+    value_tile = launch_config.next_power_of_two(n_values)
+    class_tile = launch_config.next_power_of_two(n_classes + 1)
+    numbers = min(rows, 4)  # that a thread loads at once
+    num_warps = min(max(tile * rows // (128 * numbers), value_tile // 512, 1), 8)
+    lanes = min(tile, 32 * num_warps * numbers // rows)
+    chunk = min(launch_config.next_power_of_two(n_classes), 16)
+    parts = min(lanes, max(128 * num_warps // (chunk * rows), 1))
+    symbols = max(256 * num_warps // max(value_tile, class_tile), 1)
+    positions = max(64 * num_warps // rows, 1)
+    layered, weighted = len(tables.classes) > 1, len(tables.successor) == 0
+    sizes = Sizes(
+        n_states, n_values, n_classes, rows, tile, lanes, chunk, parts, value_tile, class_tile, symbols, positions,
+        layered, weighted,
+    )  # fmt: skip
+    return Config(sizes, num_warps)
+
+
+def rows_of_program(n_states: int) -> int:
+    """A warp has four numbers a thread where there are few states, in as many rows as a float32 vector holds or more."""
+    return min(max(128 // launch_config.next_power_of_two(n_states), 4), 32)
+
+
+def block_of(n: int, sizes: Sizes, compute_bytes: int) -> int:
+    """Positions whose state vectors are kept: all, or about the root of their number."""
+    if scratch_size(n, n, sizes) * compute_bytes <= BLOCK_BYTES:
+        return n
+    return math.isqrt(n - 1) + 1
+
+
+def posterior(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    return _marginals(logits, rows, AutomatonTables(*tables), 1.0, False)
+
+
+def em_gradient(logits: Tensor, rows: Tensor, tables: Sequence[Tensor], scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    return _marginals(logits, rows, AutomatonTables(*tables), scale, True)
+
+
+def _marginals(
+    logits: Tensor, label: Tensor, tables: AutomatonTables, scale: float, gradient: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    _check_states(tables)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    out = torch.empty_like(logits, dtype=dtype)
+    log_evidence, status = logits.new_empty(len(logits), dtype=dtype), logits.new_empty(len(logits), dtype=torch.uint8)
+    if len(logits) > 0:
+        results = (out, log_evidence, status, torch.ones_like(status))
+        with torch.cuda.device_of(logits):
+            arguments = _machine(tables, logits.shape[2])
+            for compute in (torch.float32, torch.float64) if dtype == torch.float32 else (torch.float64,):
+                _launch(logits, label, tables, arguments, results, compute, scale, gradient)
+    return out, log_evidence, status
+
+
+def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    t = AutomatonTables(*tables)
+    _check_states(t)
+    batch, n, _ = logits.shape
+    chosen = logits.new_empty(batch, n, dtype=torch.int64)
+    log_joint = logits.new_empty(batch, dtype=torch.promote_types(logits.dtype, torch.float32))
+    status = logits.new_empty(batch, dtype=torch.uint8)
+    if batch > 0:
+        with torch.cuda.device_of(logits):
+            machine = _machine(t, logits.shape[2])
+            config, scratch, programs = _paths(logits, t)
+            map_kernel[(programs,)](
+                logits, rows, *machine, scratch, chosen, log_joint, status, batch, n, *t.emissions.shape[:2],
+                SIZES=config.sizes, **_options(config.num_warps),
+            )  # fmt: skip
+    return chosen, log_joint, status
+
+
+def sample(
+    logits: Tensor, rows: Tensor, tables: Sequence[Tensor], n_samples: int, seed: int, first_row: int
+) -> tuple[Tensor, Tensor]:
+    t = AutomatonTables(*tables)
+    _check_states(t)
+    batch, n, _ = logits.shape
+    drawn = logits.new_empty(n_samples, batch, n, dtype=torch.int64)
+    status = logits.new_empty(batch, dtype=torch.uint8)
+    if batch > 0:
+        with torch.cuda.device_of(logits):
+            machine = _machine(t, logits.shape[2])
+            config, scratch, programs = _paths(logits, t)
+            sample_kernel[(programs,)](
+                logits, rows, *machine, scratch, drawn, status, batch, n, *t.emissions.shape[:2], n_samples,
+                signed(seed), first_row, SIZES=config.sizes,
+                SAMPLES=launch_config.carry_chain_sample_lanes(n_samples), **_options(config.num_warps),
+            )  # fmt: skip
+    return drawn, status
+
+
+def _paths(logits: Tensor, tables: AutomatonTables) -> tuple[Config, Tensor, int]:
+    """Tiles, scratch memory and programs of the kernels that take one row of the batch a program."""
+    config = row_config(tables, logits.shape[2], 1)
+    size = paths_size(logits.shape[1], config.sizes)
+    programs = launch_config.resident_programs(len(logits), 8 * size)
+    return config, logits.new_empty(programs * size, dtype=torch.float64), programs
+
+
+def _check_states(tables: AutomatonTables) -> None:
+    n_states = tables.successor.shape[1]
+    if n_states > MAX_STATES:
+        message = f"automata on a GPU have at most {MAX_STATES} states, got {n_states}"
+        raise ValueError(f"{message}: use tensors on a CPU")
+
+
+def _machine(tables: AutomatonTables, n_values: int) -> tuple[Tensor, ...]:
+    """The tables in the order of ``machine.Machine``, and log_scale."""
+    t = tables
+    config = row_config(t, n_values, 1)
+    n_layers, n_states, n_classes = len(t.classes), *t.successor.shape[1:]
+    sizes = t.classes.new_empty(n_layers, LAYER_SIZES.value)
+    incoming = t.classes.new_empty(2 * len(t.in_source) + n_layers * n_states)
+    successor = t.classes.new_empty(len(t.successor), n_classes, n_states)
+    class_first = t.classes.new_empty(n_layers, n_classes + 1)
+    class_values = torch.empty_like(t.classes)
+    tables_kernel[(n_layers,)](
+        t.successor, t.classes, t.in_first, t.in_source, t.in_class, sizes, incoming, successor, class_first,
+        class_values, n_layers, SIZES=config.sizes, **_options(config.num_warps),
+    )  # fmt: skip
+    return (
+        t.layer, sizes, incoming, successor, t.classes, class_first, class_values, t.in_first, t.in_source, t.in_class,
+        t.in_weight, t.out_first, t.out_class, t.out_target, t.out_weight, t.start, t.entry, t.emissions, t.log_scale,
+    )  # fmt: skip
+
+
+def _launch(
+    logits: Tensor, label: Tensor, tables: AutomatonTables, machine: tuple[Tensor, ...], results: tuple[Tensor, ...],
+    compute: torch.dtype, scale: float, gradient: bool,
+) -> None:  # fmt: skip
+    """All rows in float32, or those to be repeated in float64."""
+    batch, n, n_values = logits.shape
+    rows = rows_of_program(tables.successor.shape[1]) if compute == torch.float32 else 1
+    config = row_config(tables, n_values, rows)
+    block = block_of(n, config.sizes, compute.itemsize)
+    size = scratch_size(n, block, config.sizes)
+    programs = launch_config.resident_programs(-(-batch // rows), size * compute.itemsize)
+    scratch = logits.new_empty(programs * size, dtype=compute)
+    posterior_kernel[(programs,)](
+        logits, label, *machine, scratch, *results, batch, n, block, *tables.emissions.shape[:2],
+        *high_and_low(scale), SIZES=config.sizes, GRADIENT=gradient, **_options(config.num_warps),
+    )  # fmt: skip
+
+
+def _options(num_warps: int) -> dict[str, int | bool]:
+    """Rounding a * b + c once changes results, and a limit keeps the assembler from spilling."""
+    return {"num_warps": num_warps, "maxnreg": launch_config.max_registers(num_warps), "enable_fp_fusion": True}
