@@ -56,8 +56,8 @@ def row_config(tables: AutomatonTables, n_values: int, rows: int) -> Config:
 
 
 def rows_of_program(n_states: int) -> int:
-    """A warp has four numbers a thread where there are few states, in as many rows as a float32 vector holds or more."""
-    return min(max(128 // launch_config.next_power_of_two(n_states), 4), 32)
+    """Eight numbers a thread of a warp, if that makes more rows than the four that a load takes."""
+    return min(max(256 // launch_config.next_power_of_two(n_states), 4), 32)
 
 
 def block_of(n: int, sizes: Sizes, compute_bytes: int) -> int:

@@ -21,10 +21,10 @@ from emnesy_gpu.kernels.gpu.automaton.symbols import (
     POSSIBLE,
     Batch,
     label_status,
+    label_weights,
     store_class_weights,
     store_priors,
     weight_of,
-    with_label,
 )
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, LOG2_E, exp2, log2
 from emnesy_gpu.kernels.gpu.common.log2_semiring import ZERO as NEVER
@@ -83,10 +83,11 @@ def _store_logits(score_ptr, batch, SIZES: tl.constexpr):
 @triton.jit
 def _with_label(beta, batch, machine, position, SIZES: tl.constexpr, MAX: tl.constexpr):
     """beta plus what the label says after a position, in the unit of the scores: logarithms to the base e, or 2."""
-    if MAX:
-        return beta + LN_2 * with_label(tl.zeros_like(beta), batch, machine, position, SIZES, LOG)
-    else:
-        return with_label(beta, batch, machine, position, SIZES, LOG)
+    entry = tl.load(machine.entry + position)
+    if entry >= 0:
+        weight = label_weights(batch, machine, entry, SIZES, LOG, tl.float64)
+        beta += weight * LN_2 if MAX else weight
+    return beta
 
 
 @triton.jit
@@ -280,7 +281,8 @@ def _draw_value(paths, position, uniform, SIZES: tl.constexpr):
     running = tl.zeros(uniform.shape, tl.float64)
     chosen = tl.zeros(uniform.shape, tl.int32)
     for value in range(SIZES.n_values):
-        weight = exp2(tl.load(paths.score + position * SIZES.n_values + value))
+        at = tl.zeros(uniform.shape, tl.int32) + position * SIZES.n_values + value
+        weight = exp2(tl.load(paths.score + at))
         running, chosen = _take(weight, value, uniform, running, chosen)
     return chosen
 

@@ -37,11 +37,12 @@ from emnesy_gpu.kernels.gpu.automaton.symbols import (
     POSSIBLE,
     Batch,
     label_status,
+    label_weights,
     row_of,
     store_class_weights,
     store_priors,
+    symbols_from,
     weight_of,
-    with_label,
 )
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, log2
 from emnesy_gpu.kernels.gpu.common.sum_product import lost, one, over, plus_product, probability, times, total, zero
@@ -63,6 +64,7 @@ class Work(NamedTuple):
     starts: object  # [blocks, S + 1, R]: alpha at the beginning of each block
     beta: object  # [2, S + 1, R]: o beta, that of position i at i % 2
     sums: object  # [LANES, CHUNK, R]
+    seen: object  # [S + 1, R]: o of a position where the label has an entry
     kept: object  # [R]: 1 for rows whose prior is their result
 
 
@@ -76,19 +78,45 @@ def _work(scratch_ptr, n, block, SIZES: tl.constexpr):
     starts = alpha + block * (SIZES.n_states + 1)
     beta = starts + tl.cdiv(n, block) * (SIZES.n_states + 1)
     sums = beta + 2 * (SIZES.n_states + 1)
-    kept = sums + SIZES.lanes * SIZES.chunk
+    seen = sums + SIZES.lanes * SIZES.chunk
+    kept = seen + SIZES.n_states + 1
     scratch_ptr += tl.program_id(0).to(tl.int64) * (kept + 1) * R
     return Work(
         scratch_ptr, scratch_ptr + weight * R, scratch_ptr + scale * R, scratch_ptr + alpha * R,
-        scratch_ptr + starts * R, scratch_ptr + beta * R, scratch_ptr + sums * R, scratch_ptr + kept * R,
+        scratch_ptr + starts * R, scratch_ptr + beta * R, scratch_ptr + sums * R,
+        scratch_ptr + seen * R, scratch_ptr + kept * R,
     )  # fmt: skip
 
 
 def scratch_size(n: int, block: int, sizes: object) -> int:
     """Numbers of scratch memory for a program."""
     per_position = sizes.n_values + sizes.n_classes + 1 + 1 + sizes.n_states + 1
-    vectors = -(-n // block) + 2
+    vectors = -(-n // block) + 3
     return sizes.rows * (block * per_position + vectors * (sizes.n_states + 1) + sizes.lanes * sizes.chunk + 1)
+
+
+@triton.jit
+def states(SIZES: tl.constexpr):
+    """The states [TILE, 1], not known to be neighbours: threads with two of them would trade what they look up by state."""
+    return tl.max_contiguous(tl.arange(0, SIZES.tile)[:, None], (1, 1))
+
+
+@triton.jit
+def rows_of_states(SIZES: tl.constexpr):
+    """The rows [TILE, R] of every state: all vectors are then in the threads that hold those of states."""
+    return tl.broadcast_to(tl.arange(0, SIZES.rows)[None, :], (SIZES.tile, SIZES.rows))
+
+
+@triton.jit
+def _lookup(pointers, other, SIZES: tl.constexpr):
+    """Numbers of all states, pointers [TILE, 1], for every row [TILE, R], `other` where there is no state.
+
+    Read once for the rows that a thread has, by the threads that need them.
+    """
+    LANES: tl.constexpr = max(SIZES.rows // 4, 1)
+    at = tl.broadcast_to(pointers, (SIZES.tile, LANES))
+    number = tl.load(at, mask=states(SIZES) < SIZES.n_states, other=other)[:, :, None]
+    return tl.reshape(tl.broadcast_to(number, (SIZES.tile, LANES, SIZES.rows // LANES)), (SIZES.tile, SIZES.rows))
 
 
 @triton.jit
@@ -100,15 +128,15 @@ def _scaled(x, sums, LOG: tl.constexpr):
 @triton.jit
 def _store_vector(pointers, x, SIZES: tl.constexpr):
     """x [TILE, R] to [S, R]."""
-    state = tl.arange(0, SIZES.tile)[:, None]
-    row = tl.arange(0, SIZES.rows)[None, :]
+    state = states(SIZES)
+    row = rows_of_states(SIZES)
     tl.store(pointers + state * SIZES.rows + row, x, mask=state < SIZES.n_states)
 
 
 @triton.jit
 def _load_vector(pointers, SIZES: tl.constexpr, LOG: tl.constexpr):
-    state = tl.arange(0, SIZES.tile)[:, None]
-    row = tl.arange(0, SIZES.rows)[None, :]
+    state = states(SIZES)
+    row = rows_of_states(SIZES)
     return tl.load(pointers + state * SIZES.rows + row, mask=state < SIZES.n_states, other=zero(LOG))
 
 
@@ -124,13 +152,47 @@ def _clear_nowhere(work, block, SIZES: tl.constexpr, LOG: tl.constexpr):
 
 
 @triton.jit
+def _with_label(x, work, batch, machine, position, SIZES: tl.constexpr, LOG: tl.constexpr):
+    """x times what the label says after a position, by way of scratch memory: x stays in the threads where it is."""
+    entry = tl.load(machine.entry + position)
+    if entry >= 0:
+        weights = label_weights(batch, machine, entry, SIZES, LOG, work.seen.dtype.element_ty)
+        tl.debug_barrier()
+        _store_vector(work.seen, weights, SIZES)
+        tl.debug_barrier()
+        x = times(x, _load_vector(work.seen, SIZES, LOG), LOG)
+    return x
+
+
+@triton.jit
+def _pull_listed(after, alpha, weight, machine, layer, width, degree, SIZES: tl.constexpr, LOG: tl.constexpr):
+    """after [TILE, R] and what comes along the edges into each state that have no column."""
+    S: tl.constexpr = SIZES.n_states
+    R: tl.constexpr = SIZES.rows
+    state = states(SIZES)
+    listed = machine.in_first + layer * (S + 1) + state
+    first = tl.load(listed, mask=state < S, other=0)
+    end = tl.load(listed + 1, mask=state < S, other=0)
+    for d in range(width, degree):
+        inside = first + d < end
+        source = tl.load(machine.in_source + first + d, mask=inside, other=S)
+        klass = tl.load(machine.in_class + first + d, mask=inside, other=0)
+        before = tl.load(alpha + source * R)
+        if SIZES.weighted:
+            factor = tl.load(machine.in_weight + first + d, mask=inside, other=1.0)
+            before = times(before, weight_of(factor, LOG, after.dtype), LOG)
+        after = plus_product(after, before, tl.load(weight + klass * R), LOG, False)
+    return after
+
+
+@triton.jit
 def _pull_forward(work, machine, layer, j, SIZES: tl.constexpr, LOG: tl.constexpr):
     """alpha of position j of a block along the edges into each state [TILE, R]."""
     COMPUTE: tl.constexpr = work.alpha.dtype.element_ty
     S: tl.constexpr = SIZES.n_states
     R: tl.constexpr = SIZES.rows
-    state = tl.arange(0, SIZES.tile)[:, None]
-    row = tl.arange(0, R)[None, :]
+    state = states(SIZES)
+    row = rows_of_states(SIZES)
     alpha = work.alpha + j * ((S + 1) * R) + row
     weight = work.weight + j * ((SIZES.n_classes + 1) * R) + row
     sizes = machine.sizes + layer * LAYER_SIZES
@@ -138,36 +200,28 @@ def _pull_forward(work, machine, layer, j, SIZES: tl.constexpr, LOG: tl.constexp
     after = tl.full((SIZES.tile, R), zero(LOG), COMPUTE)
     column = machine.incoming + tl.load(sizes + BASE) + state
     for d in range(width):
-        edge = tl.load(column + d * S, mask=state < S, other=S)
+        edge = _lookup(column + d * S, S, SIZES)
         source = edge & SOURCE_MASK
         before = tl.load(alpha + source * R)
         after = plus_product(after, before, tl.load(weight + (edge >> CLASS_SHIFT) * R), LOG, False)
-    listed = machine.in_first + layer * (S + 1) + state
-    first = tl.load(listed, mask=state < S, other=0)
-    end = tl.load(listed + 1, mask=state < S, other=0)
-    for d in range(width, tl.load(sizes + DEGREE)):
-        inside = first + d < end
-        source = tl.load(machine.in_source + first + d, mask=inside, other=S)
-        klass = tl.load(machine.in_class + first + d, mask=inside, other=0)
-        before = tl.load(alpha + source * R)
-        if SIZES.weighted:
-            factor = tl.load(machine.in_weight + first + d, mask=inside, other=1.0)
-            before = times(before, weight_of(factor, LOG, COMPUTE), LOG)
-        after = plus_product(after, before, tl.load(weight + klass * R), LOG, False)
+    degree = tl.load(sizes + DEGREE)
+    if width < degree:
+        after = _pull_listed(after, alpha, weight, machine, layer, width, degree, SIZES, LOG)
     return after
 
 
 @triton.jit
 def _forward(work, batch, machine, alpha, first, count, SIZES: tl.constexpr, LOG: tl.constexpr):
     """The positions of a block: leaves alpha before and z of each in scratch, and returns alpha after the last."""
-    row = tl.arange(0, SIZES.rows)[None, :]
+    row = rows_of_states(SIZES)
     for j in range(count):
         _store_vector(work.alpha + j * ((SIZES.n_states + 1) * SIZES.rows), alpha, SIZES)
         tl.debug_barrier()
         after = _pull_forward(work, machine, layer_at(machine, first + j, SIZES), j, SIZES, LOG)
-        after = with_label(after, batch, machine, first + j, SIZES, LOG)
+        after = _with_label(after, work, batch, machine, first + j, SIZES, LOG)
         scale = total(after, 0, LOG, False)
-        tl.store(work.scale + j * SIZES.rows + row, scale)
+        scale = tl.broadcast_to(scale, (SIZES.tile, SIZES.rows))
+        tl.store(work.scale + j * SIZES.rows + row, scale, mask=states(SIZES) == 0)
         alpha = _scaled(after, scale, LOG)
     tl.debug_barrier()
     return alpha
@@ -178,17 +232,17 @@ def _log2_of_scales(work, count, SIZES: tl.constexpr, LOG: tl.constexpr):
     """The sum of log2 z_i over a block [1, R] in float64, and whether one of them is zero."""
     row = tl.arange(0, SIZES.rows)[None, :]
     evidence = tl.zeros((1, SIZES.rows), tl.float64)
-    dead = tl.zeros((1, SIZES.rows), tl.int32)
+    dead = tl.zeros((SIZES.positions, SIZES.rows), tl.int32)
     for start in range(0, count, SIZES.positions * FACTORS):
         product = tl.full((SIZES.positions, SIZES.rows), one(LOG), tl.float64)
         for d in range(FACTORS):
             j = start + tl.arange(0, SIZES.positions)[:, None] * FACTORS + d
             scale = tl.load(work.scale + j * SIZES.rows + row, mask=j < count, other=one(LOG))
             nothing = lost(scale, LOG) if LOG else ~(scale > 0.0)
-            dead = tl.maximum(dead, tl.max(nothing.to(tl.int32), 0)[None, :])
+            dead |= nothing.to(tl.int32)
             product = times(product, tl.where(nothing, one(LOG), scale).to(tl.float64), LOG)
         evidence += tl.sum(product if LOG else log2(product), 0)[None, :]
-    return evidence, dead
+    return evidence, tl.max(dead, 0)[None, :]
 
 
 @triton.jit
@@ -200,11 +254,11 @@ def _class_ahead(beta, edge, end, machine, layer, c, SIZES: tl.constexpr, LOG: t
     COMPUTE: tl.constexpr = beta.dtype.element_ty
     S: tl.constexpr = SIZES.n_states
     R: tl.constexpr = SIZES.rows
-    state = tl.arange(0, SIZES.tile)[:, None]
-    row = tl.arange(0, R)[None, :]
+    state = states(SIZES)
+    row = rows_of_states(SIZES)
     if not SIZES.weighted:
         at = (layer * SIZES.n_classes + c) * S + state
-        target = tl.load(machine.successor + at, mask=state < S, other=S)
+        target = _lookup(machine.successor + at, S, SIZES)
         return tl.load(beta + target * R + row), edge
     else:
         ahead = tl.full((SIZES.tile, R), zero(LOG), COMPUTE)
@@ -254,11 +308,11 @@ def _finish_sums(work, j, first, SIZES: tl.constexpr, LOG: tl.constexpr):
 
 @triton.jit
 def _pull_backward(work, machine, position, j, SIZES: tl.constexpr, LOG: tl.constexpr):
-    """beta before a position, not scaled [TILE, R], and y [1, R]; leaves r in scratch."""
+    """beta before a position, not scaled [TILE, R], and y [TILE, R]; leaves r and y in scratch."""
     COMPUTE: tl.constexpr = work.alpha.dtype.element_ty
     S: tl.constexpr = SIZES.n_states
     R: tl.constexpr = SIZES.rows
-    row = tl.arange(0, R)[None, :]
+    row = rows_of_states(SIZES)
     layer = layer_at(machine, position, SIZES)
     beta = work.beta + (position & 1) * ((S + 1) * R)
     alpha = _load_vector(work.alpha + j * ((S + 1) * R), SIZES, LOG)
@@ -267,7 +321,7 @@ def _pull_backward(work, machine, position, j, SIZES: tl.constexpr, LOG: tl.cons
     edge = 0
     end = 0
     if SIZES.weighted:
-        state = tl.arange(0, SIZES.tile)[:, None]
+        state = states(SIZES)
         listed = machine.out_first + layer * (S + 1) + state
         edge = tl.load(listed, mask=state < S, other=0)
         end = tl.load(listed + 1, mask=state < S, other=0)
@@ -278,20 +332,20 @@ def _pull_backward(work, machine, position, j, SIZES: tl.constexpr, LOG: tl.cons
             before = plus_product(before, weight, ahead, LOG, False)
             _store_sums(work, alpha, ahead, c - first, SIZES, LOG)
         sums = plus_product(sums, _finish_sums(work, j, first, SIZES, LOG), one(LOG), LOG, False)
-    return before, sums
+    tl.store(work.scale + j * R + tl.arange(0, R)[None, :], sums)
+    tl.debug_barrier()
+    return before, tl.load(work.scale + j * R + row)
 
 
 @triton.jit
 def _backward(work, batch, machine, beta, largest, first, count, SIZES: tl.constexpr, LOG: tl.constexpr):
     """The positions of a block from the last to the first; beta before it, and the largest that the bound looks at."""
-    row = tl.arange(0, SIZES.rows)[None, :]
     for back in range(count):
         j = count - 1 - back
-        seen = with_label(beta, batch, machine, first + j, SIZES, LOG)
+        seen = _with_label(beta, work, batch, machine, first + j, SIZES, LOG)
         _store_vector(work.beta + ((first + j) & 1) * ((SIZES.n_states + 1) * SIZES.rows), seen, SIZES)
         tl.debug_barrier()
         before, sums = _pull_backward(work, machine, first + j, j, SIZES, LOG)
-        tl.store(work.scale + j * SIZES.rows + row, sums)
         if not LOG:
             largest = tl.maximum(largest, _scaled(tl.maximum(beta, 1.0), sums, LOG))
         beta = _scaled(before, sums, LOG)
@@ -309,7 +363,7 @@ def _store_results(
     value = tl.arange(0, SIZES.value_tile)[None, :]
     tl.debug_barrier()
     for start in range(0, count * R, SIZES.symbols):
-        symbol = start + tl.arange(0, SIZES.symbols)[:, None]
+        symbol = symbols_from(start, SIZES)
         r = symbol % R
         j = symbol // R
         inside = (symbol < count * R) & (value < K)
@@ -342,7 +396,7 @@ def _read_block(work, batch, machine, first, count, SIZES: tl.constexpr, LOG: tl
 @triton.jit
 def _forward_to_last_block(work, batch, machine, block, SIZES: tl.constexpr, LOG: tl.constexpr):
     """Leaves alpha at the start of every block; the evidence and the status of the blocks but the last [1, R]."""
-    state = tl.arange(0, SIZES.tile)[:, None]
+    state = states(SIZES)
     alpha = tl.load(machine.start + state, mask=state < SIZES.n_states, other=0.0)
     alpha = weight_of(alpha, LOG, work.alpha.dtype.element_ty) + tl.zeros(
         (1, SIZES.rows), work.alpha.dtype.element_ty

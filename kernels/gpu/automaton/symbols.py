@@ -53,17 +53,20 @@ def weight_of(weight, LOG: tl.constexpr, COMPUTE: tl.constexpr):
 
 
 @triton.jit
-def with_label(x, batch, machine, position, SIZES: tl.constexpr, LOG: tl.constexpr):
-    """x [TILE, R] times what the entry of the label that is seen after a position says about each state."""
-    entry = tl.load(machine.entry + position)
-    if entry >= 0:
-        state = tl.arange(0, SIZES.tile)[:, None]
-        row = row_of(batch, tl.arange(0, SIZES.rows)[None, :])
-        code = tl.maximum(tl.load(batch.label + row * machine.n_entries + entry), 0)
-        at = (entry * machine.n_emissions + code) * SIZES.n_states + state
-        weight = tl.load(machine.emissions + at, mask=state < SIZES.n_states, other=0.0)
-        x = times(x, weight_of(weight, LOG, x.dtype), LOG)
-    return x
+def label_weights(batch, machine, entry, SIZES: tl.constexpr, LOG: tl.constexpr, COMPUTE: tl.constexpr):
+    """What an entry of the label says about each state [TILE, R]."""
+    state = tl.arange(0, SIZES.tile)[:, None]
+    row = row_of(batch, tl.arange(0, SIZES.rows)[None, :])
+    code = tl.maximum(tl.load(batch.label + row * machine.n_entries + entry), 0)
+    at = (entry * machine.n_emissions + code) * SIZES.n_states + state
+    weight = tl.load(machine.emissions + at, mask=state < SIZES.n_states, other=0.0)
+    return weight_of(weight, LOG, COMPUTE)
+
+
+@triton.jit
+def symbols_from(start, SIZES: tl.constexpr):
+    """Symbols [SYMBOLS, 1], not known to be neighbours: threads hold values of one symbol in all tiles."""
+    return tl.max_contiguous(start + tl.arange(0, SIZES.symbols)[:, None], (1, 1))
 
 
 @triton.jit
@@ -80,7 +83,7 @@ def store_priors(prior_ptr, batch, first, count, SIZES: tl.constexpr, LOG: tl.co
     code = tl.zeros((SIZES.symbols, R), tl.int32)
     uniform = over(one(LOG), constant(tl.full((1, 1), K, tl.int32), tl.zeros((1, 1), COMPUTE), LOG), LOG)
     for start in range(0, count * R, SIZES.symbols):
-        symbol = start + tl.arange(0, SIZES.symbols)[:, None]
+        symbol = symbols_from(start, SIZES)
         exists = symbol < count * R
         r = symbol % R
         at = (row_of(batch, r) * batch.n + first + symbol // R) * K + value
@@ -104,7 +107,7 @@ def store_class_weights(
     R: tl.constexpr = SIZES.rows
     klass = tl.arange(0, SIZES.class_tile)[None, :]
     for start in range(0, count * R, SIZES.symbols):
-        symbol = start + tl.arange(0, SIZES.symbols)[:, None]
+        symbol = symbols_from(start, SIZES)
         exists = symbol < count * R
         layer = layer_at(machine, tl.where(exists, first + symbol // R, first), SIZES)
         table = machine.class_first + layer * (C + 1) + klass
