@@ -57,7 +57,9 @@ def _hidden_markov_chain() -> AutomatonTables:
     return make_tables(machine, [{0: 0, 1: 1}] * 2)
 
 
-def _draw(function: str, tables: partial[AutomatonTables], batch: int, sd: float, dtype: torch.dtype) -> tuple[Any, ...]:
+def _draw(
+    function: str, tables: partial[AutomatonTables], batch: int, sd: float, dtype: torch.dtype
+) -> tuple[Any, ...]:
     """The last rows have hard zeros, an invalid label and invalid logits."""
     t = tables()
     generator = torch.Generator().manual_seed(0)

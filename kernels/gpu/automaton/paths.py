@@ -76,7 +76,9 @@ def _store_logits(score_ptr, batch, SIZES: tl.constexpr):
         valid = sums == sums
         normaliser += tl.where(exists & valid, high + LN_2 * log2(tl.where(valid, sums, 1.0)), 0.0)
         code = tl.maximum(code, tl.where(valid, POSSIBLE, INVALID_LOGITS))
-        tl.store(score_ptr + symbol * SIZES.n_values + value, tl.where(valid, tl.maximum(logits, NEVER), 0.0), mask=inside)
+        tl.store(
+            score_ptr + symbol * SIZES.n_values + value, tl.where(valid, tl.maximum(logits, NEVER), 0.0), mask=inside
+        )
     return tl.sum(normaliser), tl.max(code)
 
 

@@ -394,55 +394,51 @@ def _read_block(work, batch, machine, first, count, SIZES: tl.constexpr, LOG: tl
 
 
 @triton.jit
-def _forward_to_last_block(work, batch, machine, block, SIZES: tl.constexpr, LOG: tl.constexpr):
-    """Leaves alpha at the start of every block; the evidence and the status of the blocks but the last [1, R]."""
+def _store_start(work, machine, SIZES: tl.constexpr, LOG: tl.constexpr):
+    """alpha before the first position."""
+    COMPUTE: tl.constexpr = work.alpha.dtype.element_ty
     state = states(SIZES)
     alpha = tl.load(machine.start + state, mask=state < SIZES.n_states, other=0.0)
-    alpha = weight_of(alpha, LOG, work.alpha.dtype.element_ty) + tl.zeros(
-        (1, SIZES.rows), work.alpha.dtype.element_ty
-    )
-    evidence = tl.zeros((1, SIZES.rows), tl.float64)
-    dead = tl.zeros((1, SIZES.rows), tl.int32)
-    code = label_status(batch, machine, SIZES)
-    for first in range(0, batch.n, block):
-        _store_vector(work.starts + (first // block) * ((SIZES.n_states + 1) * SIZES.rows), alpha, SIZES)
-        if first + block < batch.n:
-            code = tl.maximum(code, _read_block(work, batch, machine, first, block, SIZES, LOG))
-            alpha = _forward(work, batch, machine, alpha, first, block, SIZES, LOG)
-            more, nothing = _log2_of_scales(work, block, SIZES, LOG)
-            evidence += more
-            dead = tl.maximum(dead, nothing)
-            tl.debug_barrier()
-    return evidence, dead, code
+    alpha = tl.broadcast_to(weight_of(alpha, LOG, COMPUTE), (SIZES.tile, SIZES.rows))
+    _store_vector(work.starts, alpha, SIZES)
 
 
 @triton.jit
 def _rows(
     work, batch, machine, out_ptr, scale, block, SIZES: tl.constexpr, GRADIENT: tl.constexpr, LOG: tl.constexpr
 ):  # fmt: skip
-    """R rows: stores their marginals, and returns log2 of the evidence, the status, and which rows to repeat [1, R]."""
+    """R rows: stores their marginals, and returns log2 of the evidence, the status, and which rows to repeat [1, R].
+
+    Blocks of positions from the first to the last, and then backwards; the last is computed once.
+    """
     COMPUTE: tl.constexpr = work.alpha.dtype.element_ty
-    row = tl.arange(0, SIZES.rows)[None, :]
-    evidence, dead, code = _forward_to_last_block(work, batch, machine, block, SIZES, LOG)
+    VECTOR: tl.constexpr = (SIZES.n_states + 1) * SIZES.rows
+    evidence = tl.zeros((1, SIZES.rows), tl.float64)
+    dead = tl.zeros((1, SIZES.rows), tl.int32)
+    code = label_status(batch, machine, SIZES)
     beta = tl.full((SIZES.tile, SIZES.rows), one(LOG), COMPUTE)
     largest = tl.full((SIZES.tile, SIZES.rows), 1.0, COMPUTE)
-    n_blocks = tl.cdiv(batch.n, block)
-    for back in range(n_blocks):
-        first = (n_blocks - 1 - back) * block
+    _store_start(work, machine, SIZES, LOG)
+    last = tl.cdiv(batch.n, block) - 1
+    for step in range(2 * last + 1):
+        index = tl.minimum(step, 2 * last - step)
+        first = index * block
         count = tl.minimum(batch.n - first, block)
-        tl.debug_barrier()
-        alpha = _load_vector(work.starts + (n_blocks - 1 - back) * ((SIZES.n_states + 1) * SIZES.rows), SIZES, LOG)
-        broken = _read_block(work, batch, machine, first, count, SIZES, LOG)
-        _forward(work, batch, machine, alpha, first, count, SIZES, LOG)
-        if back == 0:
-            code = tl.maximum(code, broken)
+        code = tl.maximum(code, _read_block(work, batch, machine, first, count, SIZES, LOG))
+        alpha = _load_vector(work.starts + index * VECTOR, SIZES, LOG)
+        alpha = _forward(work, batch, machine, alpha, first, count, SIZES, LOG)
+        if step <= last:
             more, nothing = _log2_of_scales(work, count, SIZES, LOG)
             evidence += more
             dead = tl.maximum(dead, nothing)
-            tl.store(work.kept + row, ((code > 0) | (dead > 0)).to(COMPUTE))
             tl.debug_barrier()
-        beta, largest = _backward(work, batch, machine, beta, largest, first, count, SIZES, LOG)
-        _store_results(work, batch, machine, out_ptr, first, count, scale, SIZES, GRADIENT, LOG)
+        if step < last:
+            _store_vector(work.starts + (index + 1) * VECTOR, alpha, SIZES)
+        else:
+            kept = (code > POSSIBLE) | (dead > 0)
+            tl.store(work.kept + tl.arange(0, SIZES.rows)[None, :], kept.to(COMPUTE))
+            beta, largest = _backward(work, batch, machine, beta, largest, first, count, SIZES, LOG)
+            _store_results(work, batch, machine, out_ptr, first, count, scale, SIZES, GRADIENT, LOG)
     drowned = dead
     if not LOG:
         drowned = tl.maximum(dead, tl.where(tl.max(largest, 0)[None, :] <= LARGEST, 0, 1))
