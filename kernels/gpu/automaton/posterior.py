@@ -33,12 +33,10 @@ from emnesy_gpu.kernels.gpu.automaton.machine import (
     layer_at,
 )
 from emnesy_gpu.kernels.gpu.automaton.symbols import (
-    INVALID_LOGITS,
     POSSIBLE,
     Batch,
     label_status,
     label_weights,
-    row_of,
     store_class_weights,
     store_priors,
     symbols_from,

@@ -9,7 +9,7 @@ from emnesy_gpu.kernels import status
 from emnesy_gpu.kernels.gpu.automaton.machine import LARGEST_CLASS, LAYER_SIZES, layer_at
 from emnesy_gpu.kernels.gpu.common.log2_semiring import ZERO as LOG_ZERO
 from emnesy_gpu.kernels.gpu.common.log2_semiring import log2
-from emnesy_gpu.kernels.gpu.common.sum_product import constant, one, over, plus_product, softmax, times, zero
+from emnesy_gpu.kernels.gpu.common.sum_product import constant, one, over, plus_product, softmax, zero
 
 POSSIBLE = tl.constexpr(status.POSSIBLE)
 INVALID_LOGITS = tl.constexpr(status.INVALID_LOGITS)
