@@ -5,12 +5,11 @@ The Triton interpreter must be chosen before Triton is imported, so it lives in 
 
 from __future__ import annotations
 
-import importlib.util
 import multiprocessing
 import os
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
@@ -40,12 +39,6 @@ def forced(name: str) -> Callable[..., Any]:
             return function(*args, **kwargs)
 
     return call
-
-
-def default_for(stem: str) -> AbstractContextManager[None]:
-    """The back end that users get on a CPU; the reference for a stem without a kernel there."""
-    found = importlib.util.find_spec(f"emnesy_gpu.kernels.cpu.{stem}")
-    return em.backend("reference") if found is None else nullcontext()
 
 
 def call_on_cuda(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

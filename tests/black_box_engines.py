@@ -15,7 +15,12 @@ import emnesy_gpu as em
 from emnesy_gpu.engines import SETTINGS
 from emnesy_gpu.inference import joint_table
 
-ENGINES = {"default": SETTINGS[em.BlackBox], "em.ABC()": em.ABC(), "em.Gibbs()": em.Gibbs(), "rejection": em.Rejection()}
+ENGINES = {
+    "default": SETTINGS[em.BlackBox],
+    "em.ABC()": em.ABC(),
+    "em.Gibbs()": em.Gibbs(),
+    "rejection": em.Rejection(),
+}
 READS = ("little", "half", "most")
 
 

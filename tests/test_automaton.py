@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import math
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,29 +15,11 @@ from torch import Tensor
 
 import emnesy_gpu as em
 from emnesy_gpu.problems import UnsupportedInference
-from tests.backends import Backend, default_for
+from tests.backends import Backend
 from tests.rules import HELPERS, MODES, RULES, Rule, matches
 
-FOLDERS = {"cpu": "cpu", "interpreter": "gpu", "cuda": "gpu"}
-KERNELS = {
-    name: importlib.util.find_spec(f"emnesy_gpu.kernels.{folder}.automaton") is not None
-    for name, folder in FOLDERS.items()
-}
 ROMAN = "M{0,3}(CM|CD|D?C{0,3})(XC|XL|L?X{0,3})(IX|IV|V?I{0,3})"
 TOLERANCE = {"rtol": 1e-5, "atol": 2e-6}
-
-
-@pytest.fixture(autouse=True)
-def default_back_end() -> Iterator[None]:
-    with default_for("automaton"):
-        yield
-
-
-@pytest.fixture
-def backend(backend: Backend) -> Backend:
-    if not KERNELS.get(backend.name, True):
-        pytest.skip(f"no kernel for {backend.name}")
-    return backend
 
 
 def assert_close(found: Tensor, expected: Tensor) -> None:

@@ -9,7 +9,6 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.ops import NAMES
-from tests.backends import default_for
 from tests.cases import Case
 
 OPS = torch.ops.emnesy_gpu
@@ -86,10 +85,6 @@ def arguments(op: str, dtype: torch.dtype = torch.float32):
 @pytest.mark.parametrize("op", ALL)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_opcheck(op: str, dtype: torch.dtype) -> None:
-    if op in AUTOMATON_OPS:
-        with default_for("automaton"):
-            torch.library.opcheck(getattr(OPS, op).default, arguments(op, dtype))
-        return
     torch.library.opcheck(getattr(OPS, op).default, arguments(op, dtype))
 
 

@@ -10,7 +10,6 @@ import torch
 
 from emnesy_gpu.ops import NAMES
 from tests import op_table
-from tests.backends import default_for
 from tests.readme_matrix import matrix
 
 ROOT = Path(__file__).parent.parent
@@ -49,8 +48,7 @@ def test_problem_of_the_extension_page_agrees_with_samples(capsys) -> None:
 
 def test_rules_of_their_page_have_these_states_and_edges(capsys) -> None:
     page = ROOT / "docs" / "your_own_rule.md"
-    with default_for("automaton"):
-        run_code(page)
+    run_code(page)
     found = re.findall(r"^\| (\d+) \| (\d+) \| (\d+) \|$", capsys.readouterr().out, re.MULTILINE)
     promised = re.findall(r"^\| (\d+) .*\| (\d+) \| (\d+) \|$", page.read_text(), re.MULTILINE)
     assert found == promised

@@ -25,7 +25,7 @@ ENGINES: dict[str, type[Engine[Any]]] = {
 """Name on the command line -> engine, best first: ``choose_engine`` takes the first that supports the problem."""
 
 SETTINGS: dict[type[Problem], Engine[Any]] = {BlackBox: ABC(samples=4096, target_ess=100.0)}
-"""What ``engine=None`` takes where the default settings of an engine are not the best for a problem: see the problem."""
+"""What ``engine=None`` takes where the default settings of an engine are not the best ones: see the problem."""
 
 __all__ = [
     "ABC",

@@ -28,7 +28,7 @@ class Problem:
         tractable: whether exact marginals, exact samples and the EM gradient can be computed at this size, where the
             class implements them.
         map_tractable: whether the most probable assignment can be found at this size, where the class implements it.
-        limit: why the problem is not tractable, and what to do instead, for errors; empty where there is nothing to say.
+        limit: why the problem is not tractable, and what to do instead, for errors; empty where nothing is to be said.
 
     Two bits of which the label is the logical or, by Bayes' rule:
 
