@@ -109,11 +109,13 @@ def codes_of(labels: Sequence[Any]) -> dict[Any, int]:
     >>> codes_of([False, True]), codes_of([3, 5]), codes_of(["a", "b"])
     ({False: 0, True: 1}, {3: 3, 5: 5}, {'a': 0, 'b': 1})
     """
-    integers = (bool, int, np.bool_, np.integer)
-    own = all(isinstance(label, integers) and 0 <= int(label) <= LARGEST_CODE for label in labels)
-    if own:
+    if all(map(is_own_code, labels)):
         return {label: int(label) for label in labels}
     return {label: code for code, label in enumerate(labels)}
+
+
+def is_own_code(label: object) -> bool:
+    return isinstance(label, (bool, int, np.bool_, np.integer)) and 0 <= int(label) <= LARGEST_CODE
 
 
 def by_code(codes: dict[Any, int]) -> list[Any]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-LARGEST_OWN_CODE = 1 << 20
-"""Labels that are integers in 0..LARGEST_OWN_CODE are their own codes."""
+from emnesy_gpu.automata.labels import LARGEST_CODE, codes_of, is_own_code
 
 UNKNOWN = -1
 """The code of a label that no assignment has."""
@@ -58,13 +56,8 @@ class LabelCodes:
 
     def __init__(self, every_label: Iterable[Hashable] | None) -> None:
         self.complete = every_label is not None
-        self._first = 0 if self.complete else LARGEST_OWN_CODE + 1
-        distinct = list(dict.fromkeys(every_label or ()))
-        own = all(map(_is_own_code, distinct))
-        self._codes: dict[Hashable, int] = {
-            label: int(label) if own else number  # type: ignore[call-overload]
-            for number, label in enumerate(distinct)
-        }
+        self._first = 0 if self.complete else LARGEST_CODE + 1
+        self._codes: dict[Hashable, int] = codes_of(list(dict.fromkeys(every_label or ())))
 
     @property
     def labels(self) -> list[Any]:
@@ -77,14 +70,10 @@ class LabelCodes:
     def code(self, label: Hashable) -> int:
         """Raise ValueError for a label that no assignment has; number a new one where not all are known."""
         if not self.complete:
-            if _is_own_code(label):
+            if is_own_code(label):
                 return int(label)  # type: ignore[call-overload]
             return self._codes.setdefault(label, self._first + len(self._codes))
         if label not in self._codes:
             known = list(self._codes)
             raise ValueError(f"no assignment has the label {label!r}; known are {known[:10]}, {len(known)} in all")
         return self._codes[label]
-
-
-def _is_own_code(label: object) -> bool:
-    return isinstance(label, (bool, int, np.integer, np.bool_)) and 0 <= int(label) <= LARGEST_OWN_CODE

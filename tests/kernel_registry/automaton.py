@@ -11,8 +11,7 @@ import torch
 import emnesy_gpu as em
 from emnesy_gpu.automata.machine import Layer, Machine, Observation
 from emnesy_gpu.automata.tables import AutomatonTables, make_tables
-
-from .entry import Entry
+from tests.kernel_registry.entry import Entry
 
 _MORE: dict[str, tuple[Any, ...]] = {"posterior": (), "em_gradient": (0.3,), "map_assignment": (), "sample": (3, 7, 2)}
 _NAMES = {torch.float32: "", torch.float64: " float64", torch.bfloat16: " bfloat16"}

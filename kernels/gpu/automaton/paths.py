@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels import status
-from emnesy_gpu.kernels.gpu.automaton.machine import Machine, layer_at
+from emnesy_gpu.kernels.gpu.automaton.machine import Machine, Sizes, layer_at
 from emnesy_gpu.kernels.gpu.automaton.symbols import (
     INVALID_LOGITS,
     POSSIBLE,
@@ -53,7 +53,7 @@ def _paths(scratch_ptr, n, SIZES: tl.constexpr):
     return Paths(scratch_ptr, scratch_ptr + weight, scratch_ptr + beta, scratch_ptr + ahead)
 
 
-def paths_size(n: int, sizes: object) -> int:
+def paths_size(n: int, sizes: Sizes) -> int:
     """Numbers of scratch memory for a program."""
     return n * (sizes.n_values + sizes.n_classes + 1) + (2 * n + 1) * (sizes.n_states + 1)
 

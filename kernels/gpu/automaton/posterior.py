@@ -30,6 +30,7 @@ from emnesy_gpu.kernels.gpu.automaton.machine import (
     SOURCE_MASK,
     WIDTH,
     Machine,
+    Sizes,
     layer_at,
 )
 from emnesy_gpu.kernels.gpu.automaton.symbols import (
@@ -86,7 +87,7 @@ def _work(scratch_ptr, n, block, SIZES: tl.constexpr):
     )  # fmt: skip
 
 
-def scratch_size(n: int, block: int, sizes: object) -> int:
+def scratch_size(n: int, block: int, sizes: Sizes) -> int:
     """Numbers of scratch memory for a program."""
     per_position = sizes.n_values + sizes.n_classes + 1 + 1 + sizes.n_states + 1
     vectors = -(-n // block) + 3
