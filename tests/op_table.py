@@ -25,7 +25,6 @@ EXERCISED = {
     "not_equal": ("test_not_equal_cpu", "test_bench_sudoku"),
     "abc_sampling": ("test_abc", "test_bench_sampling"),
     "gibbs": ("test_gibbs", "test_bench_sampling"),
-    "automaton": ("test_automaton", "test_bench_automaton"),
     "grid_paths": ("test_shortest_path", "test_bench_shortest_path"),
 }
 """Stem -> its first test, which names the stem, and its benchmark; by default test_<stem> and test_bench_<stem>."""
