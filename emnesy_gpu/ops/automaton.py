@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.automata.tables import AutomatonTables
 from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.kernels.status import INVALID_LABEL
 from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import RowResults, assignment_results, row_results, sample_results

@@ -26,12 +26,13 @@ from emnesy_gpu.automata.given_tables import (
 from emnesy_gpu.automata.labels import Observer, by_code, checked_label, codes_of
 from emnesy_gpu.automata.machine import Machine, Observation
 from emnesy_gpu.automata.regex import checked_alphabet, regex_step
-from emnesy_gpu.automata.tables import AutomatonTables, make_tables
+from emnesy_gpu.automata.tables import make_tables
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.inference import gibbs_chains, weighted_samples
 from emnesy_gpu.inference.results import Chains, MapAssignment, Marginals, Weighted
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
+from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.kernels.status import POSSIBLE
 from emnesy_gpu.ops.automaton import check_values
 from emnesy_gpu.problems.problem import Problem

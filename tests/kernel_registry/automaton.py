@@ -10,7 +10,8 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.automata.machine import Layer, Machine, Observation
-from emnesy_gpu.automata.tables import AutomatonTables, make_tables
+from emnesy_gpu.automata.tables import make_tables
+from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from tests.kernel_registry.entry import Entry
 
 _MORE: dict[str, tuple[Any, ...]] = {"posterior": (), "em_gradient": (0.3,), "map_assignment": (), "sample": (3, 7, 2)}

@@ -13,6 +13,8 @@ from numba.extending import intrinsic
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from emnesy_gpu.kernels.automaton_tables import AutomatonTables
+
 # Share of the edges that a layer must have for the loops over all states and classes to be worth it.
 COMPLETE_SHARE = 0.6
 # Entries of a table of predecessors beyond which edge lists serve alone.
@@ -26,29 +28,6 @@ inlined = njit(
 )
 
 FLOAT32, FLOAT64, LOGARITHMS = "float32", "float64", "logarithms"
-
-
-class Tables(NamedTuple):
-    """The tensors that the launch functions receive, in their order: ``automata.tables.AutomatonTables``."""
-
-    layer: Tensor
-    n_states: Tensor
-    classes: Tensor
-    n_classes: Tensor
-    in_first: Tensor
-    in_source: Tensor
-    in_class: Tensor
-    in_weight: Tensor
-    out_first: Tensor
-    out_class: Tensor
-    out_target: Tensor
-    out_weight: Tensor
-    successor: Tensor
-    start: Tensor
-    entry: Tensor
-    emissions: Tensor
-    codes: Tensor
-    log_scale: Tensor
 
 
 class Graph(NamedTuple):
@@ -112,11 +91,11 @@ def graph(tables: Sequence[Tensor], kind: str) -> Graph:
     if kept is None or kept.addresses[1] != tables[1].data_ptr() or kept.addresses[-3] != tables[-3].data_ptr():
         kept = _automata[tables[0]] = _Kept(tuple(table.data_ptr() for table in tables), tables[1:], {})
     if kind not in kept.graphs:
-        kept.graphs[kind] = _graph(Tables(*tables), kind)
+        kept.graphs[kind] = _graph(AutomatonTables(*tables), kind)
     return kept.graphs[kind]
 
 
-def _graph(t: Tables, kind: str) -> Graph:
+def _graph(t: AutomatonTables, kind: str) -> Graph:
     n_classes = int(t.n_classes.max())
     numbers, where = _joined(_numbers(t, n_classes), np.int32)
     dtype = np.float32 if kind == FLOAT32 else np.float64
@@ -141,7 +120,7 @@ def _graph(t: Tables, kind: str) -> Graph:
     )
 
 
-def _numbers(t: Tables, n_classes: int) -> dict[str, np.ndarray]:
+def _numbers(t: AutomatonTables, n_classes: int) -> dict[str, np.ndarray]:
     successor, predecessor, complete, injective = _complete_layers(t)
     found = {name: getattr(t, name).numpy() for name in ("layer", "in_first", "in_source", "in_class")}
     found |= {name: getattr(t, name).numpy() for name in ("out_first", "out_class", "out_target", "entry")}
@@ -159,7 +138,7 @@ def _numbers(t: Tables, n_classes: int) -> dict[str, np.ndarray]:
     }
 
 
-def _weights(t: Tables, kind: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _weights(t: AutomatonTables, kind: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Weights of a kind, and the logarithm of the largest one of each row of the emissions."""
     weights = {name: getattr(t, name).numpy() for name in ("in_weight", "out_weight", "start", "emissions")}
     top = weights["emissions"].max(-1, initial=0.0)
@@ -179,7 +158,7 @@ def _joined(parts: dict[str, np.ndarray], dtype: type) -> tuple[np.ndarray, dict
     return np.concatenate([part.ravel().astype(dtype) for part in parts.values()]), firsts
 
 
-def _complete_layers(t: Tables) -> tuple[np.ndarray, ...]:
+def _complete_layers(t: AutomatonTables) -> tuple[np.ndarray, ...]:
     """Successors, predecessors, and which layers are complete, and injective in every class."""
     successor = t.successor.numpy()
     n_states = len(t.start)

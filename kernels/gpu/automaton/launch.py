@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from emnesy_gpu.automata.tables import AutomatonTables
 from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.kernels.gpu.automaton.machine import LAYER_SIZES, Sizes, tables_kernel
 from emnesy_gpu.kernels.gpu.automaton.paths import map_kernel, paths_size, sample_kernel
 from emnesy_gpu.kernels.gpu.automaton.posterior import posterior_kernel, scratch_size

@@ -1,4 +1,4 @@
-"""The tables of an automaton as the kernels read them, from those of ``automata.tables.AutomatonTables``.
+"""The tables of an automaton as the kernels read them, from those of ``kernels.automaton_tables.AutomatonTables``.
 
 A warp reads one number for each of 32 states at a time, so that tables have the states along their last axis. Edges
 into a state fill columns of one width, twice what a layer has on average, so that no state with many edges makes all

@@ -28,7 +28,7 @@ from emnesy_gpu.kernels.gpu.automaton.symbols import (
 )
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, LOG2_E, exp2, log2
 from emnesy_gpu.kernels.gpu.common.log2_semiring import ZERO as NEVER
-from emnesy_gpu.kernels.gpu.common.philox import uniforms_float64
+from emnesy_gpu.kernels.gpu.common.philox import Counter, uniforms_float64
 from emnesy_gpu.kernels.gpu.common.sum_product import lost, plus_product, total
 
 IMPOSSIBLE = tl.constexpr(status.IMPOSSIBLE)
@@ -308,10 +308,10 @@ def _sample_row(
         out_ptr = drawn_ptr + (t.to(tl.int64) * batch.size + batch.first) * batch.n
         state = tl.zeros((SAMPLES,), tl.int32)
         if code == POSSIBLE:
-            uniform = uniforms_float64(seed, 0, t, number)[1]
+            uniform = uniforms_float64(Counter(seed, t, number), 0)[1]
             state = _draw_start(paths, machine, total_weight, uniform, SIZES)
         for position in range(batch.n):
-            uniform = uniforms_float64(seed, position, t, number)[0]
+            uniform = uniforms_float64(Counter(seed, t, number), position)[0]
             if code == POSSIBLE:
                 value, state = _draw_way(paths, machine, state, position, uniform, SIZES)
             else:
