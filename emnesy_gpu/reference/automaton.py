@@ -12,7 +12,7 @@ the evidence is sum_s alpha_n(s), and p(z_i = v | y) ~ p_i(v) r_i(class of v): e
 (Rabiner, "A tutorial on hidden Markov models", 1989, section III). Weights 0 and 1 make a deterministic automaton.
 
 Everything is computed in float64 and in log space. The launch functions have the signatures of
-``kernels.cpu.automaton`` and ``kernels.gpu.automaton``; ``tables`` are those of ``kernels.automaton_tables.AutomatonTables``,
+``kernels.cpu.automaton`` and ``kernels.gpu.automaton``; ``tables`` are ``kernels.automaton_tables.AutomatonTables``,
 and ``rows`` int32 [batch, M] the row of the emissions for each entry of the label, -1 for codes that do not exist.
 """
 
