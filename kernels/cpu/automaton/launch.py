@@ -102,18 +102,18 @@ def _infer_rows(logits, label_rows, results: Results, tables, prior_share: float
     """Screen the rows, and compute the possible ones; the others keep their priors."""
     _, log_evidence, status = results
     g = graph(tables, FLOAT64 if logits.dtype == np.float64 else FLOAT32)
-    screen(logits, label_rows, g, status)
-    possible = status == POSSIBLE
 
     def compute(logits, label_rows, results: Results) -> None:
         _compute_rows(logits, label_rows, results, tables, prior_share, factor)
 
-    if possible.all():
+    if screen(logits, label_rows, g, status):
         compute(logits, label_rows, results)
-    elif possible.any():
-        _on_rows(np.flatnonzero(possible), compute, logits, label_rows, results)
-    _write_priors(logits, results, factor * (1.0 - prior_share))
-    log_evidence[status != POSSIBLE] = -np.inf
+    else:
+        _on_rows(np.flatnonzero(status == POSSIBLE), compute, logits, label_rows, results)
+    others = np.flatnonzero(status != POSSIBLE)
+    if len(others):
+        log_evidence[others] = -np.inf
+        _write_priors(logits, results, others, factor * (1.0 - prior_share))
 
 
 def _compute_rows(logits, label_rows, results: Results, tables, prior_share: float, factor: float) -> None:
@@ -139,6 +139,8 @@ def _compute_rows(logits, label_rows, results: Results, tables, prior_share: flo
 
 def _on_rows(rows, compute: Callable[..., None], logits, label_rows, results: Results, dtype=None) -> None:
     """Call compute on a copy of some rows, and write its results to their places."""
+    if len(rows) == 0:
+        return
     some = logits[rows] if dtype is None else logits[rows].astype(dtype)
     own = np.empty(some.shape, some.dtype), np.empty(len(rows), some.dtype), np.empty(len(rows), np.uint8)
     compute(some, label_rows[rows], own)
@@ -146,18 +148,17 @@ def _on_rows(rows, compute: Callable[..., None], logits, label_rows, results: Re
         result[rows] = values
 
 
-def _write_priors(logits, results: Results, factor: float) -> None:
-    """Softmax times factor where there is no posterior."""
-    marginals, _, status = results
-    rows = np.flatnonzero(status != POSSIBLE)
+def _write_priors(logits, results: Results, rows, factor: float) -> None:
+    """Softmax times factor, for rows without a posterior."""
+    from emnesy_gpu.kernels.cpu.automaton.wide import write_priors
+
+    marginals = results[0]
     if factor == 0.0:
         marginals[rows] = 0.0
-    elif len(rows):
-        from emnesy_gpu.kernels.cpu.automaton.wide import write_priors
-
-        values = np.empty((len(rows), *logits.shape[1:]), marginals.dtype)
-        write_priors(logits[rows].astype(np.float64), values, factor)
-        marginals[rows] = values
+        return
+    values = np.empty((len(rows), *logits.shape[1:]), marginals.dtype)
+    write_priors(logits[rows].astype(np.float64), values, factor)
+    marginals[rows] = values
 
 
 def _cost(g: Graph, costs: tuple[float, float]) -> float:

@@ -124,12 +124,21 @@ def exponentiate(work, first, size):
     largest = load(work, first)
     for row in range(first + 1, first + size):
         largest = maximum(load(work, row), largest)
-    total = filled(work, 0.0)
-    for row in range(first, first + size):
+    # Two at a time: the polynomial is one long chain of dependent operations.
+    total, other_total, row = filled(work, 0.0), filled(work, 0.0), first
+    while row + 2 <= first + size:
+        value = exp_nonpositive(load(work, row) - largest)
+        other = exp_nonpositive(load(work, row + 1) - largest)
+        total += value
+        other_total += other
+        store(work, row, value)
+        store(work, row + 1, other)
+        row += 2
+    if row < first + size:
         value = exp_nonpositive(load(work, row) - largest)
         total += value
         store(work, row, value)
-    return 1.0 / total
+    return 1.0 / (total + other_total)
 
 
 @inlined

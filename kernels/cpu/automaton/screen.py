@@ -18,53 +18,65 @@ from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 WORD = 64
+ASK = 254
 NO_ROWS, ALL_ROWS, ONE = np.uint64(0), np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(1)
 
 
-def screen(logits: np.ndarray, rows: np.ndarray, g: Graph, status: np.ndarray) -> None:
-    """Status of every row; logits float32 or float64 [batch, n, K], rows int32 [batch, M]."""
+def screen(logits: np.ndarray, rows: np.ndarray, g: Graph, status: np.ndarray) -> bool:
+    """Status of every row, and whether all are possible; logits float32 or float64 [batch, n, K], rows [batch, M]."""
     unsigned, infinity = (np.uint32, 0x7F800000) if logits.dtype == np.float32 else (np.uint64, 0x7FF << 52)
     bits = logits.view(unsigned).reshape(len(logits), -1)
     hard = np.empty(len(logits), np.bool_)
-    check_rows(logits, bits, unsigned(infinity), rows, status, hard)
-    asked = status == POSSIBLE
     if rows.shape[1] <= 1:
-        possible = possible_labels(g, rows.shape[1])
-        entries = rows[:, 0] if rows.shape[1] else np.zeros(len(rows), np.int32)
-        status[asked & ~possible[np.maximum(entries, 0)]] = IMPOSSIBLE
-        asked = (status == POSSIBLE) & hard
-    which = np.flatnonzero(asked)
-    if len(which):
+        find_possible_labels(g, rows.shape[1])
+    asked, others = check_rows(logits, bits, unsigned(infinity), rows, g.possible, status, hard)
+    if asked:
+        which = np.flatnonzero(status == ASK)
+        status[which] = POSSIBLE
         reach(logits, rows, hard, which, g, status)
+        return bool((status == POSSIBLE).all())
+    return others == 0
 
 
-def possible_labels(g: Graph, n_entries: int) -> np.ndarray:
-    """bool [Y + 1]: which rows of the emissions some path of states gives, where the label has one entry or none."""
-    if g.possible[0] == UNKNOWN:
-        count = len(g.possible)
-        rows = np.arange(count, dtype=np.int32)[:, None][:, :n_entries]
-        status = np.full(count, POSSIBLE, np.uint8)
-        no_logits = np.empty((0, 0, 0), np.float32)
-        reach(no_logits, np.ascontiguousarray(rows), np.zeros(count, np.bool_), np.arange(count), g, status)
-        # From the last to the first, which other threads wait for.
-        g.possible[1:], g.possible[:1] = status[1:], status[:1]
-    return g.possible == POSSIBLE
+def find_possible_labels(g: Graph, n_entries: int) -> None:
+    """g.possible: the status of the rows of the emissions, where the label has one entry or none."""
+    if g.possible[0] != UNKNOWN:
+        return
+    count = len(g.possible)
+    rows = np.arange(count, dtype=np.int32)[:, None][:, :n_entries]
+    status = np.full(count, POSSIBLE, np.uint8)
+    no_logits = np.empty((0, 0, 0), np.float32)
+    reach(no_logits, np.ascontiguousarray(rows), np.zeros(count, np.bool_), np.arange(count), g, status)
+    # The first one last: it tells other threads that all are there.
+    g.possible[1:] = status[1:]
+    g.possible[0] = status[0]
 
 
 @kernel
-def check_rows(logits, bits, infinity, rows, status, hard):
-    """POSSIBLE (so far), INVALID_LOGITS or INVALID_LABEL of every row, and whether it has logits of -inf."""
+def check_rows(logits, bits, infinity, rows, possible, status, hard):
+    """Status of every row, ASK where that takes ``reach``, and whether it has logits of -inf.
+
+    Returns how many rows are to be asked for, and how many have no posterior.
+    """
+    asked, others = 0, 0
     for row in range(len(logits)):
-        largest = infinity ^ infinity
-        for number in bits[row]:
-            largest = max(largest, number & infinity)
-        hard[row] = largest == infinity
-        status[row] = POSSIBLE
-        if hard[row] and not are_priors(logits[row]):
-            status[row] = INVALID_LOGITS
+        # Without a branch, so that it is done on vectors: most rows have finite logits alone.
+        found = False
+        for column in range(bits.shape[1]):
+            found |= (bits[row, column] & infinity) == infinity
+        hard[row] = found
+        code = POSSIBLE if not found or are_priors(logits[row]) else INVALID_LOGITS
         for entry in rows[row]:
             if entry < 0:
-                status[row] = INVALID_LABEL
+                code = INVALID_LABEL
+        if code == POSSIBLE and rows.shape[1] <= 1:
+            code = possible[rows[row, 0] if rows.shape[1] else 0]
+        if code == POSSIBLE and (found or rows.shape[1] > 1):
+            code = ASK
+        status[row] = code
+        asked += code == ASK
+        others += code != ASK and code != POSSIBLE
+    return asked, others
 
 
 @lane_function
