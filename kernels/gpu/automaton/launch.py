@@ -45,7 +45,7 @@ def row_config(tables: AutomatonTables, n_values: int, rows: int) -> Config:
     lanes = min(tile, 32 * num_warps * numbers // rows)
     chunk = min(launch_config.next_power_of_two(n_classes), 16)
     parts = min(lanes, max(128 * num_warps // (chunk * rows), 1))
-    symbols = max(256 * num_warps // max(value_tile, class_tile), 1)
+    symbols = max(256 * num_warps // max(value_tile, class_tile), rows)  # a multiple of the rows
     positions = max(64 * num_warps // rows, 1)
     layered, weighted = len(tables.classes) > 1, len(tables.successor) == 0
     sizes = Sizes(
@@ -55,9 +55,13 @@ def row_config(tables: AutomatonTables, n_values: int, rows: int) -> Config:
     return Config(sizes, num_warps)
 
 
-def rows_of_program(n_states: int) -> int:
-    """Eight numbers a thread of a warp, if that makes more rows than the four that a load takes."""
-    return min(max(256 // launch_config.next_power_of_two(n_states), 4), 32)
+def rows_of_program(n_states: int, n_values: int) -> int:
+    """Eight numbers a thread of a warp, if that makes more rows than the four that a load takes.
+
+    Fewer where there are many values, as the priors of one symbol of each row are computed together.
+    """
+    most = 512 // launch_config.next_power_of_two(n_values)
+    return max(min(256 // launch_config.next_power_of_two(n_states), most, 32), 4)
 
 
 def block_of(n: int, sizes: Sizes, compute_bytes: int) -> int:
@@ -170,7 +174,7 @@ def _launch(
 ) -> None:  # fmt: skip
     """All rows in float32, or those to be repeated in float64."""
     batch, n, n_values = logits.shape
-    rows = rows_of_program(tables.successor.shape[1]) if compute == torch.float32 else 1
+    rows = rows_of_program(tables.successor.shape[1], n_values) if compute == torch.float32 else 1
     config = row_config(tables, n_values, rows)
     block = block_of(n, config.sizes, compute.itemsize)
     size = scratch_size(n, block, config.sizes)

@@ -213,7 +213,7 @@ def _pull_forward(work, machine, layer, j, SIZES: tl.constexpr, LOG: tl.constexp
 def _forward(work, batch, machine, alpha, first, count, SIZES: tl.constexpr, LOG: tl.constexpr):
     """The positions of a block: leaves alpha before and z of each in scratch, and returns alpha after the last."""
     row = rows_of_states(SIZES)
-    for j in range(count):
+    for j in tl.range(count, disable_licm=True):
         _store_vector(work.alpha + j * ((SIZES.n_states + 1) * SIZES.rows), alpha, SIZES)
         tl.debug_barrier()
         after = _pull_forward(work, machine, layer_at(machine, first + j, SIZES), j, SIZES, LOG)
@@ -232,7 +232,7 @@ def _log2_of_scales(work, count, SIZES: tl.constexpr, LOG: tl.constexpr):
     row = tl.arange(0, SIZES.rows)[None, :]
     evidence = tl.zeros((1, SIZES.rows), tl.float64)
     dead = tl.zeros((SIZES.positions, SIZES.rows), tl.int32)
-    for start in range(0, count, SIZES.positions * FACTORS):
+    for start in tl.range(0, count, SIZES.positions * FACTORS, disable_licm=True):
         product = tl.full((SIZES.positions, SIZES.rows), one(LOG), tl.float64)
         for d in range(FACTORS):
             j = start + tl.arange(0, SIZES.positions)[:, None] * FACTORS + d
@@ -339,7 +339,7 @@ def _pull_backward(work, machine, position, j, SIZES: tl.constexpr, LOG: tl.cons
 @triton.jit
 def _backward(work, batch, machine, beta, largest, first, count, SIZES: tl.constexpr, LOG: tl.constexpr):
     """The positions of a block from the last to the first; beta before it, and the largest that the bound looks at."""
-    for back in range(count):
+    for back in tl.range(count, disable_licm=True):
         j = count - 1 - back
         seen = _with_label(beta, work, batch, machine, first + j, SIZES, LOG)
         _store_vector(work.beta + ((first + j) & 1) * ((SIZES.n_states + 1) * SIZES.rows), seen, SIZES)
@@ -361,7 +361,7 @@ def _store_results(
     R: tl.constexpr = SIZES.rows
     value = tl.arange(0, SIZES.value_tile)[None, :]
     tl.debug_barrier()
-    for start in range(0, count * R, SIZES.symbols):
+    for start in tl.range(0, count * R, SIZES.symbols, disable_licm=True):
         symbol = symbols_from(start, SIZES)
         r = symbol % R
         j = symbol // R
@@ -419,7 +419,7 @@ def _rows(
     largest = tl.full((SIZES.tile, SIZES.rows), 1.0, COMPUTE)
     _store_start(work, machine, SIZES, LOG)
     last = tl.cdiv(batch.n, block) - 1
-    for step in range(2 * last + 1):
+    for step in tl.range(2 * last + 1, disable_licm=True):
         index = tl.minimum(step, 2 * last - step)
         first = index * block
         count = tl.minimum(batch.n - first, block)
@@ -485,7 +485,7 @@ def posterior_kernel(
     _clear_nowhere(work, block, SIZES, LOG)
     scale = tl.zeros((), scratch_ptr.dtype.element_ty) + scale_high + scale_low
     log_scale = tl.load(log_scale_ptr)
-    for group in range(tl.program_id(0), tl.cdiv(batch, SIZES.rows), tl.num_programs(0)):
+    for group in tl.range(tl.program_id(0), tl.cdiv(batch, SIZES.rows), tl.num_programs(0), disable_licm=True):
         first = (tl.zeros((), tl.int64) + group) * SIZES.rows
         wanted = 1
         if LOG:

@@ -79,10 +79,9 @@ def store_priors(prior_ptr, batch, first, count, SIZES: tl.constexpr, LOG: tl.co
     K: tl.constexpr = SIZES.n_values
     R: tl.constexpr = SIZES.rows
     value = tl.arange(0, SIZES.value_tile)[None, :]
-    rows = tl.arange(0, R)[None, :]
-    code = tl.zeros((SIZES.symbols, R), tl.int32)
+    code = tl.zeros((SIZES.symbols, 1), tl.int32)
     uniform = over(one(LOG), constant(tl.full((1, 1), K, tl.int32), tl.zeros((1, 1), COMPUTE), LOG), LOG)
-    for start in range(0, count * R, SIZES.symbols):
+    for start in tl.range(0, count * R, SIZES.symbols, disable_licm=True):
         symbol = symbols_from(start, SIZES)
         exists = symbol < count * R
         r = symbol % R
@@ -92,8 +91,8 @@ def store_priors(prior_ptr, batch, first, count, SIZES: tl.constexpr, LOG: tl.co
         valid = sums == sums
         prior = tl.where(valid, prior, uniform)
         tl.store(prior_ptr + ((symbol // R) * K + value) * R + r, prior, mask=exists & (value < K))
-        code = tl.maximum(code, tl.where(~valid & (r == rows), INVALID_LOGITS, POSSIBLE))
-    return tl.max(code, 0)[None, :]
+        code = tl.maximum(code, tl.where(valid, POSSIBLE, INVALID_LOGITS))
+    return tl.max(tl.reshape(code, (SIZES.symbols // R, R)), 0)[None, :]
 
 
 @triton.jit
@@ -106,7 +105,7 @@ def store_class_weights(
     C: tl.constexpr = SIZES.n_classes
     R: tl.constexpr = SIZES.rows
     klass = tl.arange(0, SIZES.class_tile)[None, :]
-    for start in range(0, count * R, SIZES.symbols):
+    for start in tl.range(0, count * R, SIZES.symbols, disable_licm=True):
         symbol = symbols_from(start, SIZES)
         exists = symbol < count * R
         layer = layer_at(machine, tl.where(exists, first + symbol // R, first), SIZES)
