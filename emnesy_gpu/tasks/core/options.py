@@ -55,6 +55,10 @@ LEARNING = (
 )
 """The options of the optimizer."""
 
+SUPERVISED = click.option(
+    "--supervised", is_flag=True, help="Train on the true classes, without an E-step, for comparison."
+)
+
 MACHINE = (
     click.option(
         "--device", callback=check_device, default="cpu", show_default=True, help="Device: cpu, cuda or cuda:N."

@@ -12,6 +12,7 @@ from emnesy_gpu.tasks.core.options import (
     LEARNING,
     MACHINE,
     POSITIVE,
+    SUPERVISED,
     Runs,
     add_options,
     run_command,
@@ -69,7 +70,7 @@ E_STEP = (
         type=click.IntRange(min=0),
         help="First epochs, in which samples are Rao-Blackwellised.  [default: by size]",
     ),
-    click.option("--supervised", is_flag=True, help="Train on the true classes, without an E-step, for comparison."),
+    SUPERVISED,
 )
 """The options of the E-step."""
 

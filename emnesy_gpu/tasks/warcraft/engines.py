@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import emnesy_gpu as em
-from emnesy_gpu.engines import WrappedEngine
 from emnesy_gpu.tasks.core.sampling_engines import Reseeded
 from emnesy_gpu.tasks.warcraft.settings import WarcraftSettings
 
@@ -64,21 +63,3 @@ class PathSampling(Reseeded):
         likelihood = marginals / prior.clamp(min=torch.finfo(prior.dtype).tiny)
         posterior = raised * likelihood
         return posterior / posterior.sum(-1, keepdim=True)
-
-
-class TrueClasses(WrappedEngine):
-    """The true classes of a batch in place of the posterior of another engine: supervised training, for comparison.
-
-    The training sets ``classes``, integers [batch, height, width], before every step.
-    """
-
-    def __init__(self, engine: em.Engine) -> None:
-        super().__init__(engine)
-        self.classes: Tensor | None = None
-
-    def infer(self, problem: em.Problem, logits: Tensor, label: Tensor, check: bool) -> em.Posterior:
-        """Return one-hot marginals with a log evidence of 0."""
-        assert self.classes is not None, "classes must be set before an E-step"
-        known = nn.functional.one_hot(self.classes.long(), problem.cardinality).to(logits.dtype)
-        zeros = torch.zeros(len(logits), dtype=logits.dtype, device=logits.device)
-        return em.Posterior(known, zeros, torch.ones_like(zeros, dtype=torch.bool))

@@ -10,7 +10,8 @@ from torch import Tensor
 
 import emnesy_gpu as em
 from emnesy_gpu.tasks.core.training import EMTraining, running_average
-from emnesy_gpu.tasks.warcraft.engines import PathSampling, TrueClasses, sampler
+from emnesy_gpu.tasks.core.true_classes import TrueClasses
+from emnesy_gpu.tasks.warcraft.engines import PathSampling, sampler
 from emnesy_gpu.tasks.warcraft.maps import MapData, Maps
 from emnesy_gpu.tasks.warcraft.nets import NETS, MapReader
 from emnesy_gpu.tasks.warcraft.settings import WarcraftSettings
