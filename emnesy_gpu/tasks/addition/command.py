@@ -8,7 +8,7 @@ import click
 
 from emnesy_gpu.tasks.core.engines import ENGINE_NAMES
 from emnesy_gpu.tasks.core.options import LEARNING, MACHINE, POSITIVE, Runs, add_options, run_command, seed_option
-from emnesy_gpu.tasks.mnist.options import AUGMENT, DATA, VIEWS
+from emnesy_gpu.tasks.mnist.options import AUGMENT, DATA, HOLDOUT, VIEWS
 
 ENGINES = [name for name in ENGINE_NAMES if name != "bp"]
 """All engines but loopy belief propagation: the carry chain has no loops."""
@@ -37,13 +37,7 @@ def runs() -> Runs:
 @AUGMENT
 @VIEWS
 @seed_option("Seed of the first weights, the pairing into sums, their order and the warps.")
-@click.option(
-    "--holdout",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Test on this many of the last training images, which are not trained on, in place of the test images.",
-)
+@HOLDOUT
 @add_options(MACHINE)
 @click.pass_context
 def addition(ctx: click.Context, **options: Any) -> None:

@@ -27,3 +27,11 @@ VIEWS = click.option(
     help="At the end, test a second time: on the mean belief over this many warped copies of every image.  "
     "[default: by recipe]",
 )
+
+HOLDOUT = click.option(
+    "--holdout",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Test on this many of the last training images, which are not trained on, in place of the test images.",
+)
