@@ -20,7 +20,7 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def __getitem__(self, index: slice) -> Images:
+    def __getitem__(self, index: slice | Tensor) -> Images:
         return Images(self.pixels[index], self.classes[index])
 
 
@@ -45,6 +45,11 @@ class DataSet:
             train=self.train[:-n_images],
             test=self.train[-n_images:],
         )
+
+    def below(self, n_classes: int) -> DataSet:
+        """Return the images of the classes 0..n_classes-1 alone."""
+        train, test = (images[images.classes < n_classes] for images in (self.train, self.test))
+        return replace(self, train=train, test=test)
 
     def moments(self) -> tuple[float, float]:
         """Return mean and standard deviation of the training pixels in units of 255 (MNIST: 0.1307 and 0.3081)."""
