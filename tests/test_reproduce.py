@@ -41,7 +41,7 @@ def test_every_experiment_of_the_protocol_is_a_train_command_that_parses(task, q
             assert experiment.method in METHODS
             name, *arguments = experiment.arguments()
             options = train.commands[name].make_context(name, arguments).params
-            assert options["size" if "size" in options else "digits"] == experiment.size
+            assert options[TASKS[task].size_option] == experiment.size
 
 
 def test_several_m_steps_take_as_many_gradient_steps_as_one():
