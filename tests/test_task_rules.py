@@ -1,0 +1,157 @@
+"""``python -m emnesy_gpu train rules``: the rules, small runs, resumption and errors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import emnesy_gpu as em
+from emnesy_gpu.cli import main
+from emnesy_gpu.tasks.core import progress
+from emnesy_gpu.tasks.mnist import choose
+from emnesy_gpu.tasks.rules.automata import KNOWN_RULES, automaton
+from emnesy_gpu.tasks.rules.settings import RulesSettings, recipe
+from emnesy_gpu.tasks.rules.training import RulesTraining
+
+COMMAND = ["train", "rules"]
+QUICK = [*COMMAND, "--data", "digits", "--threads", "1"]
+
+
+@pytest.fixture(autouse=True)
+def no_mnist_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """No test may find MNIST or use more than its threads."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("EMNESY_DATA", raising=False)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def small(rule: str, **others) -> RulesTraining:
+    settings = RulesSettings(rule=rule, data="digits", **recipe(rule, None, "digits"))
+    return RulesTraining(replace(settings, **others), choose.load("digits"))
+
+
+def figures(path: Path) -> list[dict[str, float]]:
+    records = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in record.items() if "seconds" not in name} for record in records]
+
+
+def test_the_label_of_sort_is_the_digits_in_ascending_order():
+    rule = automaton("sort", 3)
+    z = torch.cartesian_prod(*[torch.arange(10)] * 3)
+    assert [rule.labels[code] for code in rule.label(z)] == list(map(tuple, z.sort().values.tolist()))
+
+
+def test_the_label_of_multiply_add_is_the_number():
+    z = torch.cartesian_prod(*[torch.arange(10)] * 3)
+    assert torch.equal(automaton("multiply-add", 3).label(z), z[:, 0] * z[:, 1] + z[:, 2])
+
+
+@pytest.mark.parametrize("rule", KNOWN_RULES)
+def test_no_swap_of_two_classes_keeps_all_labels(rule):
+    problem = automaton(rule, KNOWN_RULES[rule].symbols)
+    values = torch.arange(problem.cardinality)
+    z = torch.cartesian_prod(*[values] * KNOWN_RULES[rule].symbols)
+    for one, other in torch.combinations(values).tolist():
+        swapped = values.clone()
+        swapped[[one, other]] = values[[other, one]]
+        assert not torch.equal(problem.label(z), problem.label(swapped[z]))
+
+
+def test_parity_of_an_even_number_is_the_same_when_zero_and_one_are_swapped():
+    problem = automaton("parity", 4)
+    z = torch.cartesian_prod(*[torch.arange(2)] * 4)
+    assert torch.equal(problem.label(z), problem.label(1 - z))
+
+
+@pytest.mark.parametrize(("rule", "epochs"), [("parity", 8), ("maximum", 8), ("sort", 8), ("multiply-add", 8)])
+def test_a_small_run_learns_from_labels_alone(rule, epochs):
+    training = small(rule, epochs=epochs)
+    while not training.finished:
+        training.run_epoch()
+    first, last = training.history[0], training.history[-1]
+    assert last["log_evidence"] > first["log_evidence"]
+    assert last["label_accuracy"] > first["label_accuracy"]
+
+
+def test_parity_reads_images_of_zero_and_one_alone():
+    training = small("parity")
+    assert training.train_classes.unique().tolist() == training.test.classes.unique().tolist() == [0, 1]
+
+
+def test_supervised_training_reads_most_digits_after_a_few_epochs():
+    training = small("multiply-add", supervised=True, epochs=8)
+    while not training.finished:
+        training.run_epoch()
+    assert training.history[-1]["digit_accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("engine", ["abc", "gibbs", "rejection", "map"])
+def test_other_engines_take_a_step(engine):
+    training = small("maximum", engine=engine, epochs=1)
+    assert training.run_epoch()["epoch"] == 1
+
+
+def test_a_run_reports_plain_lines_and_writes_its_files(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main([*QUICK, "--rule", "sort", "--symbols", "3", "--epochs", "2", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "sort of 3 digits: 480 rows to train on, 119 to test on; soft EM, 2 epochs" in text
+    assert f"written to {out}" in text
+    names = {"config.json", "metrics.jsonl", "checkpoint.pt", "curve.png", "summary.json"}
+    assert {path.name for path in out.iterdir()} == names
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["rule"], summary["symbols"], summary["test_rows"]) == ("sort", 3, 119)
+    assert summary["digit_accuracy"] == figures(out)[-1]["digit_accuracy"]
+
+
+@pytest.mark.parametrize("flags", [[], ["--supervised"]])
+def test_an_interrupted_run_continues_to_the_bit(flags, tmp_path, capsys, monkeypatch):
+    command = [*QUICK, "--rule", "maximum", "--epochs", "2", *flags]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main([*command, "--out", str(whole)]) == 0
+
+    def interrupt_in_epoch_2(self: progress.PlainReporter, epoch: int) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(progress.PlainReporter, "epoch_begins", interrupt_in_epoch_2)
+        assert main([*command, "--out", str(cut)]) == 130
+    assert f"train rules --resume {cut}" in capsys.readouterr().out
+    assert main([*COMMAND, "--resume", str(cut)]) == 0
+    assert figures(whole) == figures(cut)
+    one, other = (torch.load(path / "checkpoint.pt", weights_only=True)["net"] for path in (whole, cut))
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*COMMAND, "--rule", "magic"], "--rule"),
+        ([*COMMAND, "--symbols", "0"], "--symbols"),
+        ([*COMMAND, "--engine", "bp-std"], "--engine"),
+        ([*QUICK, "--rule", "multiply-add", "--symbols", "4"], "rule multiply-add needs 3 symbols, got 4"),
+        ([*QUICK, "--rule", "parity", "--symbols", "1000"], "needs as many images"),
+        ([*QUICK, "--supervised", "--hard"], "supervised=True has no E-step"),
+        ([*QUICK, "--supervised", "--engine", "exact"], "supervised=True has no E-step"),
+        ([*QUICK, "--hard", "--engine", "exact"], "hard=True"),
+        ([*COMMAND, "--resume", "/nowhere"], "holds no run"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, message, capsys):
+    assert main(arguments) not in (0, None)
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    assert text.startswith("emnesy: error: ")
+    assert message in text
+
+
+def test_every_rule_is_exact():
+    for rule, found in KNOWN_RULES.items():
+        assert em.Exact().supports(automaton(rule, found.symbols))
