@@ -1,0 +1,107 @@
+"""A circuit as tensors for the kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from emnesy_gpu.circuits.graph import Graph, Rows
+from emnesy_gpu.circuits.tape import make_tape
+from emnesy_gpu.kernels.circuit_tables import CircuitTables
+
+
+class Compiled(NamedTuple):
+    """Tables of a circuit, and how many rows the table of their tape has."""
+
+    tables: CircuitTables
+    tape_rows: int
+
+
+def make_tables(graph: Graph, codes: Sequence[dict[int, int]] = (), *, prediction: bool = False) -> Compiled:
+    """Tables on the CPU.
+
+    Args:
+        graph: the circuit.
+        codes: for each entry of the label, the value that each code stands for; without, values are their own codes.
+        prediction: the tape leaves the derivatives with respect to the leaves of the label, in place of those of the
+            symbols.
+    """
+    hidden = np.arange(graph.n_leaves) < graph.n_symbols * graph.n_values
+    tape = make_tape(graph, ~hidden if prediction else hidden)
+    n_hidden = graph.n_symbols * graph.n_values
+    parts = {
+        "given": n_hidden + np.concatenate([[0], np.cumsum(graph.given)]),
+        "codes": _codes(graph, codes),
+        "first": graph.first,
+        "left": graph.left,
+        "right": graph.right,
+        "node_levels": graph.node_levels,
+        "draws": _draws(graph),
+        "mentioned": _mentioned(graph),
+        "levels": tape.levels,
+        "runs": tape.runs,
+        "out": tape.out,
+        "tape_left": tape.left,
+        "tape_right": tape.right,
+        "derivatives": tape.derivatives,
+    }
+    tensors = {name: torch.from_numpy(part.astype(np.int32)) for name, part in parts.items()}
+    return Compiled(CircuitTables(**tensors), tape.n_rows)
+
+
+def _codes(graph: Graph, codes: Sequence[dict[int, int]]) -> Rows:
+    """[M, Q]: one more than the value of each code, -1 for codes that do not exist."""
+    known = codes or [{value: value for value in range(size)} for size in graph.given]
+    table = np.full((len(known), max((max(entry) + 1 for entry in known), default=0)), -1, np.int64)
+    for row, entry in zip(table, known, strict=True):
+        row[list(entry)] = [value + 1 for value in entry.values()]
+    return table
+
+
+def _draws(graph: Graph) -> Rows:
+    """A counter for each node [N]: its smallest symbol, and how many nodes with that symbol are nested below it.
+
+    Of two nodes of a sample with the same smallest symbol one lies below the other.
+    """
+    symbol, nested = np.full(graph.n_rows, graph.n_symbols), np.zeros(graph.n_rows, np.int64)
+    n_hidden = graph.n_symbols * graph.n_values
+    symbol[:n_hidden] = np.repeat(np.arange(graph.n_symbols), graph.n_values)
+    fixed = graph.n_leaves + 1
+    for nodes, terms in graph.by_level():
+        left, right, begin = graph.left[terms], graph.right[terms], graph.first[nodes] - terms.start
+        smallest = np.minimum.reduceat(np.minimum(symbol[left], symbol[right]), begin)
+        of_term = np.repeat(smallest, np.diff(np.append(begin, len(left))))
+        below = np.maximum(
+            np.where(symbol[left] == of_term, nested[left], 0), np.where(symbol[right] == of_term, nested[right], 0)
+        )
+        rows = slice(fixed + nodes.start, fixed + nodes.stop)
+        symbol[rows], nested[rows] = smallest, np.maximum.reduceat(below, begin) + 1
+    return nested[fixed:] * (graph.n_symbols + 1) + symbol[fixed:]
+
+
+def _mentioned(graph: Graph) -> Rows:
+    """1 for the symbols that all parts of the root mention [n]."""
+    sets = symbol_sets(graph, every_part=True)
+    bits = np.unpackbits(sets[-1:].view(np.uint8), bitorder="little")
+    return bits[: graph.n_symbols].astype(np.int64)
+
+
+def symbol_sets(graph: Graph, *, every_part: bool) -> NDArray[np.uint64]:
+    """[rows, words]: the symbols that some part of each row mentions, or that every part mentions, as bits."""
+    words = graph.n_symbols // 64 + 1
+    sets = np.zeros((graph.n_rows, words), np.uint64)
+    leaf = np.arange(graph.n_symbols * graph.n_values)
+    symbol = leaf // max(graph.n_values, 1)
+    sets[leaf, symbol // 64] = np.uint64(1) << (symbol % 64).astype(np.uint64)
+    reduce = np.bitwise_and if every_part else np.bitwise_or
+    fixed = graph.n_leaves + 1
+    for nodes, terms in graph.by_level():
+        parts = sets[graph.left[terms]] | sets[graph.right[terms]]
+        sets[fixed + nodes.start : fixed + nodes.stop] = reduce.reduceat(
+            parts, graph.first[nodes] - terms.start, axis=0
+        )
+    return sets

@@ -1,0 +1,136 @@
+"""One tape for the pass up and the pass down of a circuit, over a table whose rows are used again.
+
+The derivative of the root with respect to a row is the sum over the uses of the row of the derivative of the parent
+times the sibling. This is a sum of products as the value of a node is, so both passes are one list of instructions.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emnesy_gpu.circuits.graph import Graph, Rows, longest_ways, ranges
+
+NO_DERIVATIVE = -1
+
+
+class Tape(NamedTuple):
+    """The part of ``kernels.circuit_tables.CircuitTables`` that is played, and the rows of its table."""
+
+    levels: Rows
+    runs: Rows
+    out: Rows
+    left: Rows
+    right: Rows
+    derivatives: Rows
+    n_rows: int
+
+
+class _Instructions(NamedTuple):
+    """Instructions sorted by level; values are named by numbers of their own, each written once.
+
+    Number r is the value of row r, number n_rows + r the derivative with respect to it. out, level: [I]. first: [I + 1]
+    over left, right: [terms].
+    """
+
+    out: Rows
+    level: Rows
+    first: Rows
+    left: Rows
+    right: Rows
+
+
+def make_tape(graph: Graph, wanted: NDArray[np.bool_]) -> Tape:
+    """The tape that leaves the derivatives with respect to some leaves. wanted: bool [leaves]."""
+    leads = _leads_to(graph, wanted)
+    todo = _instructions(graph, leads)
+    one = graph.n_leaves
+    last_level = int(todo.level[-1])
+    starts = np.searchsorted(todo.level, np.arange(1, last_level + 2))
+    sizes = np.diff(todo.first)
+    changes = (np.diff(todo.level) != 0) | (np.diff(sizes) != 0)
+    begin = np.concatenate([[0], np.flatnonzero(changes) + 1])
+    counts = np.diff(np.concatenate([begin, [len(todo.out)]]))
+    runs = np.stack([begin, counts, todo.first[begin], sizes[begin]], 1)
+    place, n_rows = _places(todo, starts, graph)
+    derivatives = place[graph.n_rows : graph.n_rows + one].copy()
+    derivatives[~leads[:one] | ~wanted] = NO_DERIVATIVE
+    return Tape(
+        np.searchsorted(begin, starts), runs, place[todo.out], place[todo.left], place[todo.right], derivatives, n_rows
+    )
+
+
+def _leads_to(graph: Graph, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The rows that reach a wanted leaf which the root reaches too [rows]."""
+    leads = np.zeros(graph.n_rows, bool)
+    leads[: graph.n_leaves] = wanted
+    fixed = graph.n_leaves + 1
+    for nodes, terms in graph.by_level():
+        hit = leads[graph.left[terms]] | leads[graph.right[terms]]
+        leads[fixed + nodes.start : fixed + nodes.stop] = np.logical_or.reduceat(hit, graph.first[nodes] - terms.start)
+    used = np.zeros(graph.n_leaves, bool)
+    for rows in (graph.left, graph.right):
+        used[rows[rows < graph.n_leaves]] = True
+    leads[: graph.n_leaves] &= used
+    return leads
+
+
+def _instructions(graph: Graph, leads: NDArray[np.bool_]) -> _Instructions:
+    down = graph.n_rows
+    height = _heights(graph)
+    depth = np.zeros(graph.n_rows, np.int64)
+    for level, (nodes, _) in enumerate(graph.by_level()):
+        depth[graph.n_leaves + 1 :][nodes] = level + 1
+    child, sibling = np.concatenate([graph.left, graph.right]), np.concatenate([graph.right, graph.left])
+    needed = leads[child]
+    child, sibling = child[needed], sibling[needed]
+    parent = np.concatenate([graph.parent, graph.parent])[needed]
+    out = np.concatenate([graph.parent, down + child])
+    left, right = np.concatenate([graph.left, down + parent]), np.concatenate([graph.right, sibling])
+    level = np.concatenate([depth, depth[-1] + height])
+    order = np.argsort(out, kind="stable")
+    arity = np.bincount(out, minlength=2 * graph.n_rows)
+    start = np.cumsum(arity) - arity
+    outs = np.flatnonzero(arity)
+    outs = outs[np.lexsort((arity[outs], level[outs]))]
+    terms = order[ranges(start[outs], start[outs] + arity[outs])]
+    first = np.concatenate([[0], np.cumsum(arity[outs])])
+    return _Instructions(outs, level[outs], first, left[terms], right[terms])
+
+
+def _heights(graph: Graph) -> Rows:
+    """The longest way from the root down to each row [rows], 0 for the root."""
+    child = np.concatenate([graph.left, graph.right])
+    parent = np.concatenate([graph.parent, graph.parent])
+    return longest_ways(graph.n_rows, parent, child)
+
+
+def _places(todo: _Instructions, starts: Rows, graph: Graph) -> tuple[Rows, int]:
+    """A row of the table for every number, and how many rows there are.
+
+    Leaves, constant and root have the first rows, and the derivative with respect to the root is the constant. The rows
+    of values that are read no more are used again, in a later level; derivatives with respect to leaves stay.
+    """
+    root, down, n_fixed = graph.n_rows - 1, graph.n_rows, graph.n_leaves + 2
+    place = np.full(2 * graph.n_rows, NO_DERIVATIVE, np.int64)
+    place[: graph.n_leaves + 1], place[root], place[down + root] = np.arange(n_fixed - 1), n_fixed - 1, graph.n_leaves
+    last = np.zeros(len(place), np.int64)
+    reader = np.repeat(todo.level, np.diff(todo.first))
+    np.maximum.at(last, todo.left, reader)
+    np.maximum.at(last, todo.right, reader)
+    last[place >= 0] = 0
+    last[down : down + graph.n_leaves] = 0
+    dying = np.argsort(last, kind="stable")
+    ends = np.searchsorted(last[dying], np.arange(1, len(starts) + 1))
+    free, used = np.zeros(0, np.int64), n_fixed
+    for level in range(len(starts) - 1):
+        outs = todo.out[starts[level] : starts[level + 1]]
+        outs = outs[place[outs] < 0]
+        again = min(len(outs), len(free))
+        place[outs[:again]] = free[len(free) - again :]
+        place[outs[again:]] = used + np.arange(len(outs) - again)
+        used += len(outs) - again
+        free = np.concatenate([free[: len(free) - again], place[dying[ends[level] : ends[level + 1]]]])
+    return place, used
