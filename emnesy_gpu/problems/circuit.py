@@ -12,8 +12,8 @@ from torch import Tensor
 from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
 from emnesy_gpu.automata.explore import MAX_STATES
 from emnesy_gpu.automata.labels import codes_of
-from emnesy_gpu.circuits.evaluate import uniform_evidence
 from emnesy_gpu.circuits.diagram import machine_graph
+from emnesy_gpu.circuits.evaluate import uniform_evidence
 from emnesy_gpu.circuits.graph import Graph
 from emnesy_gpu.circuits.program import Program, compile_program
 from emnesy_gpu.circuits.tables import Compiled, make_tables
@@ -25,7 +25,7 @@ from emnesy_gpu.problems.coded_rule import NOT_GIVEN, CodedRule
 from emnesy_gpu.problems.symbols import checked_cardinalities, checked_latent_shape, checked_order
 
 NARROW_EVIDENCE = 2.0**-60
-"""Circuits whose evidence is smaller where symbols know nothing are computed in float64: float32 fails for most rows."""
+"""Circuits with less evidence where symbols know nothing are computed in float64: float32 fails for most rows."""
 
 
 class Circuit(CodedRule):
@@ -146,7 +146,7 @@ class Circuit(CodedRule):
         >>> em.Circuit.from_automaton(em.rules.exactly(3, 8)).model_count(1)
         56
         """
-        graph = machine_graph(rule.machine, order=None if rule.order is None else rule.order.tolist())
+        graph = machine_graph(rule.machine, order=None if rule._order is None else rule._order.tolist())
         entries = [seen.labels for seen in rule.machine.observed.values()]
         circuit = cls._made(graph, rule.latent_shape, entries, has_entries=bool(rule.label_shape))
         circuit.pad = rule.pad
