@@ -79,7 +79,8 @@ def machine_graph(machine: Machine, known: Sequence[int] = (), order: Sequence[i
             rows = _seen(nodes, rows, _label_rows(machine.observed[position], places.entry[position]), one)
         layer = machine.layers[machine.layer_of[position]]
         step = moves[machine.layer_of[position]]
-        rows = _step(nodes, rows, step, places.symbol[position], layer.n_before, (one, machine.n_values))
+        n_values = 0 if position in known else machine.n_values  # every part mentions all entries of the label
+        rows = _step(nodes, rows, step, places.symbol[position], layer.n_before, (one, n_values))
     start = int(np.flatnonzero(machine.start)[0])
     return nodes.graph(places.shape, int(rows[start]))
 
@@ -172,11 +173,11 @@ def _step(nodes: _Nodes, rows: Rows, moves: _Moves, leaf: int, n_before: int, co
 
 
 def _value_rows(nodes: _Nodes, moves: _Moves, leaf: int, one: int, n_values: int) -> Rows:
-    """The row of each set of values: a leaf, the constant, or the sum of some leaves."""
+    """The row of each set of values: a leaf, the constant for all n_values, or the sum of some leaves."""
     sizes = np.diff(moves.first)
     rows = leaf + moves.members[moves.first[:-1]]
     rows[sizes == n_values] = one
-    several = np.flatnonzero((sizes > 1) & (sizes < n_values))
+    several = np.flatnonzero((sizes > 1) & (sizes != n_values))
     members = moves.members[ranges(moves.first[several], moves.first[several + 1])]
     rows[several] = nodes.add(sizes[several], leaf + members, np.full(len(members), one))
     return rows

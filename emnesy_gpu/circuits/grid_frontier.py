@@ -180,7 +180,7 @@ def _merged(state: States, x: States, y: States, columns: tuple[int, int], width
 
 
 def _attached(state: States, code: States, column: int, end: int, width: int) -> States:
-    """A piece whose open end had a code, in a column that is closed by now, gets the source or the target as its end."""
+    """A piece whose open end had a code, in a column that is closed by now, gets the source or the target as an end."""
     return np.where(code >= TO_SOURCE, _complete(state, width), _set_mate(state, column, code, end, width))
 
 

@@ -18,8 +18,9 @@ from emnesy_gpu.circuits.graph import Graph
 from emnesy_gpu.circuits.program import Program, compile_program
 from emnesy_gpu.circuits.tables import Compiled, make_tables
 from emnesy_gpu.inference.results import MapAssignment, Marginals
+from emnesy_gpu.kernels.circuit_tables import CircuitTables
 from emnesy_gpu.kernels.status import POSSIBLE
-from emnesy_gpu.ops.circuit import check_values
+from emnesy_gpu.ops.label_rows import check_values
 from emnesy_gpu.problems.automaton import Automaton
 from emnesy_gpu.problems.coded_rule import NOT_GIVEN, CodedRule
 from emnesy_gpu.problems.symbols import checked_cardinalities, checked_latent_shape, checked_order
@@ -283,7 +284,8 @@ class Circuit(CodedRule):
 
     def _check_values(self, logits: Tensor, label: Tensor, check: bool) -> None:
         if check:
-            check_values(*self._inputs(logits, label))
+            symbols, entries, tables = self._inputs(logits, label)
+            check_values(symbols, entries, CircuitTables(*tables).codes)
 
     def _inputs(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Logits [batch, n, K], entries [batch, M], tables."""

@@ -29,7 +29,7 @@ class SimplePaths(Circuit):
     Attributes:
         latent_shape: ``(number of edges,)`` or ``(height, width)``; cardinality 2.
         edges: the two cells of each edge, numbered in row-major order, in the order of the symbols.
-        labels: [None, True]: the label is 1, a path.
+        labels: [None, 1]: the label is 1, a path.
 
     The size of the circuit grows by a factor of about 4 a row and column for edges: 1,227 terms for 5x5, 18,328 for
     7x7; and 3.3 for cells: 894 for 6x6, 146,256 for 10x10. Raises ValueError and TypeError for sizes and cells that do
@@ -37,7 +37,7 @@ class SimplePaths(Circuit):
 
     >>> import torch, emnesy_gpu as em
     >>> paths = em.SimplePaths(4, 4)
-    >>> paths.model_count(True)
+    >>> paths.model_count(1)
     184
     >>> cells = em.SimplePaths(3, 3, over="cells")
     >>> logits = torch.zeros(1, 3, 3, 2)
