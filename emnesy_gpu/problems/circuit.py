@@ -144,7 +144,7 @@ class Circuit(CodedRule):
         Raises ValueError for an automaton with weighted edges or noisy labels.
 
         >>> import emnesy_gpu as em
-        >>> em.Circuit.from_automaton(em.rules.exactly(3, 8)).model_count(1)
+        >>> em.Circuit.from_automaton(em.rules.exactly(8, 2, values=[1], k=3)).model_count(1)
         56
         """
         graph = machine_graph(rule.machine, order=None if rule._order is None else rule._order.tolist())
