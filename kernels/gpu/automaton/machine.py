@@ -28,14 +28,17 @@ class Sizes(NamedTuple):
     n_states: int
     n_values: int
     n_classes: int
+    single: bool  # class v has the value v alone, in all layers
     rows: int  # rows of the batch that a program takes at once
     tile: int  # states
-    lanes: int  # sums over states that are left for the end of a chunk of classes
+    row_lanes: int  # threads that have the same states, for different rows
+    lanes: int  # threads that have different states
     chunk: int  # classes
     parts: int  # of the lanes, summed at once
     value_tile: int
     class_tile: int  # of at least C + 1
     symbols: int  # of which priors are computed at once
+    items: int  # positions and values of which results are computed at once
     positions: int  # groups of scales of which the logarithms are summed at once
     layered: bool
     weighted: bool
