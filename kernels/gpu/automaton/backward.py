@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.automaton.forward import with_label
-from emnesy_gpu.kernels.gpu.automaton.machine import layer_at
+from emnesy_gpu.kernels.gpu.automaton.machine import LAYER_SIZES, N_CLASSES, layer_at
 from emnesy_gpu.kernels.gpu.automaton.symbols import weight_of
 from emnesy_gpu.kernels.gpu.automaton.vectors import (
     by_row,
@@ -52,19 +52,18 @@ def _class_ahead(beta, edge, end, machine, layer, c, SIZES: tl.constexpr, LOG: t
 
 
 @triton.jit
-def _finish_chunk(work, j, first, SIZES: tl.constexpr, LOG: tl.constexpr):
-    """Stores r of a chunk of classes; their share of y [1, R]."""
-    C: tl.constexpr = SIZES.n_classes
+def _finish_chunk(work, j, first, end, SIZES: tl.constexpr, LOG: tl.constexpr):
+    """Stores r of the classes of a chunk, up to `end`; their share of y [1, R]."""
     row = tl.arange(0, SIZES.rows)[None, :]
     klass = first + tl.arange(0, SIZES.chunk)[:, None]
     tl.debug_barrier()
     rest = sums_of_chunk(work, SIZES, LOG)
-    weight = tl.load(weight_at(work, j, klass, SIZES) + row, mask=klass < C, other=zero(LOG))
+    weight = tl.load(weight_at(work, j, klass, SIZES) + row, mask=klass < end, other=zero(LOG))
     if not SIZES.single:
         tl.debug_barrier()
-    tl.store(rest_at(work, j, klass, SIZES) + row, rest, mask=klass < C)
+    tl.store(rest_at(work, j, klass, SIZES) + row, rest, mask=klass < end)
     # Chosen, so that no product is rounded together with a sum: all threads of a sum then have the same one.
-    return total(tl.where(klass < C, times(weight, rest, LOG), zero(LOG)), 0, LOG, False)
+    return total(tl.where(klass < end, times(weight, rest, LOG), zero(LOG)), 0, LOG, False)
 
 
 @triton.jit
@@ -83,12 +82,14 @@ def _pull(work, machine, position, j, SIZES: tl.constexpr, LOG: tl.constexpr):
         listed = machine.out_first + layer * (S + 1) + state
         edge = tl.load(listed, mask=state < S, other=0)
         end = tl.load(listed + 1, mask=state < S, other=0)
-    for first in range(0, SIZES.n_classes, SIZES.chunk):
-        for c in range(first, min(first + SIZES.chunk, SIZES.n_classes)):
+    n_classes = tl.load(machine.sizes + layer * LAYER_SIZES + N_CLASSES)
+    for first in range(0, n_classes, SIZES.chunk):
+        last = tl.minimum(first + SIZES.chunk, n_classes)
+        for c in range(first, last):
             ahead, edge = _class_ahead(beta, edge, end, machine, layer, c, SIZES, LOG)
             before = plus_product(before, by_row(weight_at(work, j, c, SIZES), SIZES), ahead, LOG, False)
             store_sums(work, times(alpha, ahead, LOG), c - first, SIZES, LOG)
-        sums = plus_product(sums, _finish_chunk(work, j, first, SIZES, LOG), one(LOG), LOG, False)
+        sums = plus_product(sums, _finish_chunk(work, j, first, last, SIZES, LOG), one(LOG), LOG, False)
     tl.store(work.scale + j * SIZES.rows + tl.arange(0, SIZES.rows)[None, :], divisor(sums, LOG))
     tl.debug_barrier()
     return before, by_row(work.scale + j * SIZES.rows, SIZES)
