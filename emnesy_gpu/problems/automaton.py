@@ -436,7 +436,11 @@ class Automaton(Problem):
         return self._back(gradient, logits), log_evidence
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
-        """Ties: from the first position to the last, the smallest value that leads to the maximum."""
+        """Ties: from the first position to the last, the smallest value that leads to the maximum.
+
+        Logits of float32 or less are added up without rounding, so that assignments of equal probability always tie,
+        in every back end. Weights other than 1, and logits of float64, are rounded.
+        """
         z, log_joint, status = torch.ops.emnesy_gpu.automaton_map(*self._inputs(logits, label), check)
         return MapAssignment(self._back(z, logits[..., 0]), log_joint, status == POSSIBLE)
 
