@@ -1,8 +1,8 @@
 """The most probable symbols of an automaton given its label: max-product in float64 logarithms, one row at a time.
 
 beta_{i-1}(s) = max over edges (s, c, t) of max P_i(c) w o_i(t) beta_i(t), where logits stand for log p: in float64 they
-add up without rounding, so that assignments of equal probability tie exactly, in every back end. Walking from the first position to the last,
-the smallest value of those that lead to the maximum is taken, and then the smallest state.
+add up without rounding, so that assignments of equal probability tie exactly, in every back end. Walking from the first
+position to the last, the smallest value of those that lead to the maximum is taken, and then the smallest state.
 """
 
 from __future__ import annotations
