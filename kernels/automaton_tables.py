@@ -9,14 +9,15 @@ from torch import Tensor
 
 
 class AutomatonTables(NamedTuple):
-    """Everything on one device. n positions, L different layers, S states at most, K values, C classes at most.
+    """Everything on one device. n positions, L different layers, S states at most, K values, C classes.
 
     States of a layer are numbered from 0 on both sides. Values with the same edges share a class: their probabilities
     are summed once, and an edge belongs to a class. Edges [E] of all layers lie one layer after the other, twice:
     sorted by target, source and class (in_*), and by source, class and target (out_*).
 
     layer: int32 [n], the layer of each position. n_states: int32 [L, 2], before and after. classes: int32 [L, K], -1
-    for values without edges. n_classes: int32 [L]. in_first: int32 [L, S + 1], where the edges into each state begin,
+    for values without edges. n_classes: int32 [L], at most C; C = K says that each value is a class in every layer.
+    in_first: int32 [L, S + 1], where the edges into each state begin,
     over all layers. in_source, in_class, in_weight: [E]. out_first: int32 [L, S + 1]. out_class, out_target,
     out_weight: [E]. Weights are float64, at most 1 in each layer. successor: int32 [L, S, C] of deterministic automata
     whose weights are all 1, S where there is no edge; empty [0, S, C] for all others.

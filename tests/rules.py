@@ -16,8 +16,15 @@ from torch import Tensor
 
 import emnesy_gpu as em
 
+TOLERANCE = {"rtol": 1e-5, "atol": 2e-6}
+"""float32 marginals, and log evidence of a few symbols."""
+
 Meaning = Callable[[tuple[int, ...]], Any]
 """z in row-major order -> the label, None where the rule forbids z, {label: probability}, or a list of entries."""
+
+
+def assert_close(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected.to(found.dtype), **TOLERANCE)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,8 @@ import emnesy_gpu as em
 from emnesy_gpu.automata.explore import explore, unroll
 from emnesy_gpu.automata.machine import DEAD
 from emnesy_gpu.automata.minimise import Table, minimise_layers, minimise_shared, number_rows
-from tests.test_automaton import assert_close, dates
+from tests.rules import assert_close
+from tests.test_automaton_counts import dates
 
 SLOWEST_COMPILATION = 10.0
 """Seconds of CPU for 1.9 million steps: 1 on an idle core; the limit leaves room for a machine that is busy."""

@@ -86,13 +86,20 @@ def _first(parts: list[_Edges], states: list[np.ndarray], n_states: int) -> np.n
 
 
 def _successors(machine: Machine, edges: list[_Edges], classes: list[np.ndarray]) -> np.ndarray:
-    n_states, n_classes = machine.n_states, max(int(of_value.max()) + 1 for of_value in classes)
+    n_states, n_classes = machine.n_states, _table_width(classes)
     if not all(layer.deterministic for layer in machine.layers):
         return np.zeros((0, n_states, n_classes), np.int32)
     table = np.full((len(edges), n_states, n_classes), n_states, np.int32)
     for index, part in enumerate(edges):
         table[index, part.source, part.klass] = part.target
     return table
+
+
+def _table_width(classes: list[np.ndarray]) -> int:
+    """Classes of a table: as many as values exist only where every layer has one class for each value."""
+    numbers = [int(of_value.max()) + 1 for of_value in classes]
+    n_values = len(classes[0])
+    return n_values + 1 if min(numbers) < max(numbers) == n_values else max(numbers)
 
 
 def _observations(machine: Machine, codes: list[dict[int, int]]) -> dict[str, np.ndarray]:

@@ -39,7 +39,7 @@ class Graph(NamedTuple):
 
     n: int
     n_states: int  # S, the most of any layer
-    n_classes: int  # C, the most of any layer
+    n_classes: int  # C
     n_values: int
     n_labels: int  # rows of the emissions of an entry
     n_edges: int  # of all positions
@@ -96,7 +96,7 @@ def graph(tables: Sequence[Tensor], kind: str) -> Graph:
 
 
 def _graph(t: AutomatonTables, kind: str) -> Graph:
-    n_classes = int(t.n_classes.max())
+    n_classes = t.successor.shape[2]
     numbers, where = _joined(_numbers(t, n_classes), np.int32)
     dtype = np.float32 if kind == FLOAT32 else np.float64
     scaled, log_top = _weights(t, kind)

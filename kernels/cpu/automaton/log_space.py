@@ -24,7 +24,7 @@ class Filter(NamedTuple):
     block: int
     betas: np.ndarray  # [block + 1, S]: log beta before each position of the block, and after the last one
     ends: np.ndarray  # [n_blocks, S]: log beta after the last position of each block
-    priors: np.ndarray  # [K]: log p of one position
+    priors: np.ndarray  # [K]: log p of one position; logits, where maxima are taken
     classes: np.ndarray  # [C + 1]: log of what each class of values weighs
     ahead: np.ndarray  # [S]: log of what the label says of a state, times beta
 
@@ -44,21 +44,43 @@ def new_filter(g):
 
 
 @lane_function
-def log_softmax(logits, result):
-    """A symbol whose logits are no prior gets the uniform one."""
+def largest_logit(logits):
+    """-inf where the logits are no prior."""
     largest, valid = -np.inf, True
     for value in logits:
         valid &= value < np.inf
         largest = max(largest, value)
-    if not valid or largest == -np.inf:
+    return largest if valid else -np.inf
+
+
+@lane_function
+def log_sum(logits, largest):
+    """log sum exp(logits), less the largest of them."""
+    total = 0.0
+    for value in logits:
+        total += math.exp(value - largest)
+    return math.log(total)
+
+
+@lane_function
+def log_softmax(logits, result):
+    """A symbol whose logits are no prior gets the uniform one."""
+    largest = largest_logit(logits)
+    if largest == -np.inf:
         result[:] = -math.log(len(logits))
         return
-    total = 0.0
-    for v in range(len(logits)):
-        total += math.exp(logits[v] - largest)
-    log_total = math.log(total)
+    log_total = log_sum(logits, largest)
     for v in range(len(logits)):
         result[v] = logits[v] - largest - log_total
+
+
+@lane_function
+def read_scores(logits, result):
+    """The logits as they are, whose sums are exact where those of logarithms are rounded; zeros without a prior."""
+    if largest_logit(logits) == -np.inf:
+        result[:] = 0.0
+    else:
+        result[:] = logits
 
 
 @lane_function
@@ -97,10 +119,11 @@ def log_seen(g, label_row, i, t):
 
 @lane_function
 def read_classes(logits, g, i, f, maxima):
-    log_softmax(logits[i], f.priors)
     if maxima:
+        read_scores(logits[i], f.priors)
         class_maxima(f.priors, g, item(g.numbers, g.layer + i), f.classes)
     else:
+        log_softmax(logits[i], f.priors)
         class_sums(f.priors, g, item(g.numbers, g.layer + i), f.classes)
 
 
