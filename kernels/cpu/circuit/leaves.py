@@ -29,9 +29,9 @@ def read_leaves(table, p, logits, label_rows, span):
     checks = filled(table, 0.0)
     for first in range(0, p.n, SYMBOLS):
         last = min(first + SYMBOLS, p.n)
-        row = first * p.n_values
-        read_columns(logits, span[0], span[1] - 1, row, (last - first) * p.n_values, table, row)
-        for row in range(row, last * p.n_values, p.n_values):
+        start, stop = first * p.n_values, last * p.n_values
+        read_columns(logits, span[0], span[1] - 1, start, stop - start, table, start)
+        for row in range(start, stop, p.n_values):
             checks += softmax_of_two(table, row) if p.n_values == 2 else softmax(table, row, p.n_values)
     store(table, p.checks, checks)
     read_label(table, p, label_rows, span)
@@ -109,8 +109,8 @@ def write_marginals(table, p, marginals, span, inverse, combination):
             for row in range(i * p.n_values, (i + 1) * p.n_values):
                 derivative = load(table, item(p.numbers, p.derivatives + row))
                 store(table, row, load(table, row) * multiply_add(derivative, ratio, share))
-        row = first * p.n_values
-        write_columns(marginals, span[0], span[1] - 1, row, (last - first) * p.n_values, table, row)
+        start = first * p.n_values
+        write_columns(marginals, span[0], span[1] - 1, start, (last - first) * p.n_values, table, start)
 
 
 @inlined

@@ -40,9 +40,9 @@ def read_leaves(table, p, logits, label_rows, span):
     checks, mantissa, exponent = filled(table, 0.0), filled(table, 1.0), filled(table, 0.0)
     for first in range(0, p.n, SYMBOLS):
         last = min(first + SYMBOLS, p.n)
-        row = first * p.n_values
-        read_columns(logits, span[0], span[1] - 1, row, (last - first) * p.n_values, table, row)
-        for row in range(row, last * p.n_values, p.n_values):
+        start, stop = first * p.n_values, last * p.n_values
+        read_columns(logits, span[0], span[1] - 1, start, stop - start, table, start)
+        for row in range(start, stop, p.n_values):
             total = shift_to_largest(table, row, p.n_values)
             checks += total
             mantissa *= total

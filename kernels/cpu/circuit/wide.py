@@ -66,9 +66,9 @@ def read_leaves(table, p, logits, label_rows, span):
     checks = filled(table.mantissa, 0.0)
     for first in range(0, p.n, SYMBOLS):
         last = min(first + SYMBOLS, p.n)
-        row = first * p.n_values
-        read_columns(logits, span[0], span[1] - 1, row, (last - first) * p.n_values, table.mantissa, row)
-        for row in range(row, last * p.n_values, p.n_values):
+        start, stop = first * p.n_values, last * p.n_values
+        read_columns(logits, span[0], span[1] - 1, start, stop - start, table.mantissa, start)
+        for row in range(start, stop, p.n_values):
             checks += softmax(table, row, p.n_values)
     store(table.mantissa, p.checks, checks)
     read_label(table, p, label_rows, span)
@@ -164,8 +164,8 @@ def write_marginals(table, p, marginals, span, combination):
                 m, e = get(table, row)
                 value = share_of_evidence(table, p, row) + (rest - combination.prior_share) * plain(m, e)
                 store(table.mantissa, row, value * combination.factor)
-        row = first * p.n_values
-        write_columns(marginals, span[0], span[1] - 1, row, (last - first) * p.n_values, table.mantissa, row)
+        start = first * p.n_values
+        write_columns(marginals, span[0], span[1] - 1, start, (last - first) * p.n_values, table.mantissa, start)
 
 
 @inlined
