@@ -121,10 +121,10 @@ def sample(
         value = values[row].tolist()
         for s in range(n_samples):
 
-            def drawn(node: int, terms: list[tuple[int, int]], value=value, place=(s, first_row + row)) -> int:
+            def drawn(node: int, terms: list[tuple[int, int]], value=value, sample=s, number=first_row + row) -> int:
                 if len(terms) == 1:
                     return 0
-                uniform = uniforms_at(draws[node - walker.n_fixed], *place, seed)[0]
+                uniform = uniforms_at(draws[node - walker.n_fixed], sample, number, seed)[0]
                 return draw([value[a] + value[b] for a, b in terms], uniform)
 
             if status[row] == POSSIBLE:
