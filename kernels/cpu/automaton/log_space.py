@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.automaton.graph import item
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
+from emnesy_gpu.kernels.cpu.common.flat_tables import item
+from emnesy_gpu.kernels.cpu.common.priors import largest_logit, log_softmax
 
 BLOCK_NUMBERS = 1 << 16
 """Numbers that a block of messages may hold, where that is more than the square root of the positions."""
@@ -44,36 +45,6 @@ def new_filter(g):
 
 
 @lane_function
-def largest_logit(logits):
-    """-inf where the logits are no prior."""
-    largest, valid = -np.inf, True
-    for value in logits:
-        valid &= value < np.inf
-        largest = max(largest, value)
-    return largest if valid else -np.inf
-
-
-@lane_function
-def log_sum(logits, largest):
-    """log sum exp(logits), less the largest of them."""
-    total = 0.0
-    for value in logits:
-        total += math.exp(value - largest)
-    return math.log(total)
-
-
-@lane_function
-def log_softmax(logits, result):
-    """A symbol whose logits are no prior gets the uniform one."""
-    largest = largest_logit(logits)
-    if largest == -np.inf:
-        result[:] = -math.log(len(logits))
-        return
-    log_total = log_sum(logits, largest)
-    for v in range(len(logits)):
-        result[v] = logits[v] - largest - log_total
-
-
 @lane_function
 def read_scores(logits, result):
     """The logits as they are, whose sums are exact where those of logarithms are rounded; zeros without a prior."""

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.automaton.graph import item
 from emnesy_gpu.kernels.cpu.automaton.log_space import (
     filter_backwards,
     filter_block,
-    largest_logit,
     log_seen,
-    log_sum,
     new_filter,
     read_scores,
 )
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.flat_tables import item
+from emnesy_gpu.kernels.cpu.common.priors import largest_logit, log_sum
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 
