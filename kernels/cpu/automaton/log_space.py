@@ -45,7 +45,6 @@ def new_filter(g):
 
 
 @lane_function
-@lane_function
 def read_scores(logits, result):
     """The logits as they are, whose sums are exact where those of logarithms are rounded; zeros without a prior."""
     if largest_logit(logits) == -np.inf:
