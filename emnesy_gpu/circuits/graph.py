@@ -75,7 +75,10 @@ def depths(graph: Graph) -> Rows:
 
 
 def longest_ways(n_nodes: int, source: Rows, target: Rows) -> Rows:
-    """The longest way that ends at each node of a graph without circles [n_nodes]; edges source -> target."""
+    """The longest way that ends at each node of a graph without circles [n_nodes]; edges source -> target.
+
+    Raises ValueError for a circle.
+    """
     order = np.argsort(source, kind="stable")
     leaving = target[order]
     start = np.searchsorted(source[order], np.arange(n_nodes + 1))
@@ -87,6 +90,8 @@ def longest_ways(n_nodes: int, source: Rows, target: Rows) -> Rows:
         reached, times = np.unique(leaving[ranges(start[ready], start[ready + 1])], return_counts=True)
         waiting[reached] -= times
         ready, steps = reached[waiting[reached] == 0], steps + 1
+    if waiting.any():
+        raise ValueError("a node of the circuit is a child of itself")
     return length
 
 
