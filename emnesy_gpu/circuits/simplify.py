@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from emnesy_gpu.circuits.graph import Graph, Rows, depths, ranges, sorted_by_level
+from emnesy_gpu.circuits.graph import Graph, Rows, depths, distinct, ranges, sorted_by_level
 
 ZERO = -1
 """The name of a row that is 0 for every assignment."""
@@ -61,14 +61,14 @@ def with_whole_symbols(graph: Graph) -> Graph:
 def _needed(graph: Graph, root: int) -> tuple[Graph, int]:
     """The nodes that a row needs, in their order, and the new name of the row."""
     fixed = graph.n_leaves + 1
-    needed = np.zeros(graph.n_rows, bool)
+    needed, scratch = np.zeros(graph.n_rows, bool), np.zeros(graph.n_rows, np.int64)
     fresh = np.array([root])
     needed[fresh] = True
     while len(fresh):
         nodes = fresh[fresh >= fixed] - fixed
         terms = ranges(graph.first[nodes], graph.first[nodes + 1])
         below = np.concatenate([graph.left[terms], graph.right[terms]])
-        fresh = np.unique(below[~needed[below]])
+        fresh = distinct(below[~needed[below]], scratch)
         needed[fresh] = True
     return _kept(graph, needed[fixed:]), fixed + int(needed[fixed:root].sum()) if root >= fixed else root
 
@@ -151,7 +151,7 @@ def _folded(left: Rows, right: Rows, owner: Rows, n_nodes: int, one: int) -> tup
     left, right = np.where(swap, right, left), np.where(swap, left, right)
     is_true = np.zeros(n_nodes, bool)
     is_true[owner[(left == one) & (right == one)]] = True
-    order = np.lexsort((right, left, owner))
+    order = np.lexsort((left << 32 | right, owner))
     return _Terms(left[order], right[order], np.bincount(owner, minlength=n_nodes)), is_true
 
 

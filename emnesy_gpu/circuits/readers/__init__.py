@@ -42,7 +42,8 @@ def read_sdd(
     both = not free and not variables.one_hot.any()
     draft = Draft(variables.n_symbols, variables.n_values, BOTH_LABELS if both else TRUE_ALONE)
     holds, fails = add_sdd(draft, file, variables)
-    return finish(draft, holds, fails if both else None, variables, file.lines.name)
+    del file  # large
+    return finish(draft, holds, fails if both else None, variables, str(path))
 
 
 def read_nnf(
@@ -63,7 +64,9 @@ def read_nnf(
     file = parse_nnf(*read_bytes(path))
     variables = make_variables(symbols, n_symbols=n_symbols, free=free, largest=file.largest_variable)
     draft = Draft(variables.n_symbols, variables.n_values, TRUE_ALONE)
-    return finish(draft, add_nnf(draft, file, variables), None, variables, file.lines.name)
+    holds = add_nnf(draft, file, variables)
+    del file  # large
+    return finish(draft, holds, None, variables, str(path))
 
 
 def finish(draft: Draft, holds: int, fails: int | None, variables: Variables, name: str) -> Graph:
