@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from emnesy_gpu.circuits.graph import Graph
-from emnesy_gpu.circuits.simplify import finished
+from emnesy_gpu.circuits.graph import Graph, Shape, assemble
 
 FALSE, TRUE = -1, -2
 """Rows of the constants, as the methods of a builder take and return them."""
@@ -96,5 +95,5 @@ class Builder:
         rows += rows >= one
         rows[rows == TRUE] = one
         first = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-        draft = Graph(self.n_symbols, self.n_values, self.given, first, rows[::2].copy(), rows[1::2].copy())
-        return finished(draft, one if root == TRUE else root)
+        shape = Shape(self.n_symbols, self.n_values, self.given)
+        return assemble(shape, first, rows[::2].copy(), rows[1::2].copy(), one if root == TRUE else root)

@@ -7,6 +7,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from emnesy_gpu.circuits.evaluate import evaluate
 from emnesy_gpu.circuits.graph import Graph, Rows
 from emnesy_gpu.circuits.tables import symbol_sets
 
@@ -69,10 +70,10 @@ def count_parts(graph: Graph, assignments: Rows, label: Rows | None = None) -> V
     """How many parts of the circuit hold for each assignment; assignments [B, n], label [B, M], by default not given."""
     leaves = np.zeros((len(assignments), graph.n_symbols, graph.n_values))
     np.put_along_axis(leaves, assignments[:, :, None], 1.0, 2)
-    return evaluate(graph, leaves, label)
+    return evidence(graph, leaves, label)
 
 
-def evaluate(graph: Graph, leaves: Values, label: Rows | None = None) -> Values:
+def evidence(graph: Graph, leaves: Values, label: Rows | None = None) -> Values:
     """The value of the root in float64: leaves [B, n, K], label int [B, M] by value, -1 or None: not given."""
     values = np.empty(len(leaves))
     step = max(1, LARGEST_TABLE // graph.n_rows)
@@ -84,20 +85,11 @@ def evaluate(graph: Graph, leaves: Values, label: Rows | None = None) -> Values:
 
 def table_of_values(graph: Graph, leaves: Values, label: Rows | None = None) -> Values:
     """The values of all rows [rows, B]."""
-    n_hidden, fixed = graph.n_symbols * graph.n_values, graph.n_leaves + 1
-    table = np.ones((graph.n_rows, len(leaves)))
-    table[:n_hidden] = leaves.reshape(len(leaves), n_hidden).T
-    if label is not None:
-        start = n_hidden
-        for entry, size in enumerate(graph.given):
-            given = label[:, entry] >= 0
-            table[start : start + size] = ~given | (label[:, entry] == np.arange(size)[:, None])
-            start += size
-    for nodes, terms in graph.by_level():
-        products = table[graph.left[terms]] * table[graph.right[terms]]
-        rows = slice(fixed + nodes.start, fixed + nodes.stop)
-        table[rows] = np.add.reduceat(products, graph.first[nodes] - terms.start)
-    return table
+    columns = [leaves.reshape(len(leaves), -1)]
+    for entry, size in enumerate(graph.given):
+        given = np.full(len(leaves), -1) if label is None else label[:, entry]
+        columns.append((given[:, None] < 0) | (given[:, None] == np.arange(size)))
+    return evaluate(graph, np.concatenate(columns, 1).T)
 
 
 def derivatives(graph: Graph, values: Values) -> Values:
@@ -114,12 +106,11 @@ def derivatives(graph: Graph, values: Values) -> Values:
 
 
 def posterior(graph: Graph, leaves: Values, label: Rows | None = None) -> tuple[Values, Values]:
-    """Marginals [B, n, K] and evidence [B]; leaves as in ``evaluate``, those of a symbol sum to 1."""
+    """Marginals [B, n, K] and evidence [B]; leaves as in ``evidence``, those of a symbol sum to 1."""
     values = table_of_values(graph, leaves, label)
     slopes = derivatives(graph, values)[: graph.n_symbols * graph.n_values]
-    evidence = values[-1]
-    q = leaves * slopes.T.reshape(leaves.shape) / evidence[:, None, None]
-    return q + leaves * np.maximum(0.0, 1.0 - q.sum(2, keepdims=True)), evidence
+    q = leaves * slopes.T.reshape(leaves.shape) / values[-1][:, None, None]
+    return q + leaves * np.maximum(0.0, 1.0 - q.sum(2, keepdims=True)), values[-1]
 
 
 def sample_assignments(graph: Graph, n_samples: int, seed: int) -> Rows:

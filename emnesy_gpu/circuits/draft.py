@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emnesy_gpu.circuits.graph import Graph, Rows
+from emnesy_gpu.circuits.graph import Graph, Rows, assemble
 from emnesy_gpu.circuits.simplify import simplified
 
 BOTH_LABELS, TRUE_ALONE = (2,), (1,)
@@ -74,11 +74,13 @@ class Draft:
         return self.graph([(leaf + 1, holds), (leaf, fails)])
 
     def graph(self, terms: Sequence[tuple[int, int]]) -> Graph:
-        """The simplified circuit of a sum of products."""
+        """The simplified circuit of a sum of products; the draft is empty afterwards."""
         pairs = np.array(terms, np.int64)
         root = self.add(np.array([len(pairs)]), pairs[:, 0].copy(), pairs[:, 1].copy())
-        return simplified(Graph(self.n_symbols, self.n_values, self.given, *self._arrays()), root)
+        parts = simplified(Graph(self.n_symbols, self.n_values, self.given, *self._arrays()), root)
+        return assemble(*parts)
 
     def _arrays(self) -> tuple[Rows, Rows, Rows]:
         sizes, left, right = (np.concatenate(parts) for parts in zip(*self._blocks.values(), strict=True))
+        self._blocks.clear()  # large
         return np.concatenate([[0], np.cumsum(sizes)]), left, right

@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.int64]
+
+
+class Shape(NamedTuple):
+    """The leaves of a circuit. given: the number of values of each entry of the label."""
+
+    n_symbols: int
+    n_values: int
+    given: tuple[int, ...]
+
+    @property
+    def n_leaves(self) -> int:
+        """Leaves of the symbols and of the label; also the row of the constant 1."""
+        return self.n_symbols * self.n_values + sum(self.given)
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,11 @@ class Graph:
     @property
     def n_leaves(self) -> int:
         """Leaves of the symbols and of the label; also the row of the constant 1."""
-        return self.n_symbols * self.n_values + sum(self.given)
+        return self.shape.n_leaves
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.n_symbols, self.n_values, self.given)
 
     @property
     def n_nodes(self) -> int:
@@ -77,9 +95,9 @@ def depths(graph: Graph) -> Rows:
 
 
 def longest_ways(n_nodes: int, source: Rows, target: Rows) -> Rows:
-    """The longest way that ends at each node of a graph without circles [n_nodes]; edges source -> target.
+    """The longest way that ends at each node of a graph [n_nodes]; edges source -> target.
 
-    Raises ValueError for a circle.
+    Raises ValueError where the graph has a circle.
     """
     leaving = source << 32
     leaving |= target
@@ -89,13 +107,15 @@ def longest_ways(n_nodes: int, source: Rows, target: Rows) -> Rows:
     waiting = np.bincount(target, minlength=n_nodes)
     length, scratch = np.zeros(n_nodes, np.int64), np.zeros(n_nodes, np.int64)
     ready, steps = np.flatnonzero(waiting == 0), 0
+    n_done = 0
     while len(ready):
+        n_done += len(ready)
         length[ready] = steps
         reached = leaving[ranges(start[ready], start[ready + 1])]
         np.subtract.at(waiting, reached, 1)
         ready, steps = distinct(reached[waiting[reached] == 0], scratch), steps + 1
-    if waiting.any():
-        raise ValueError("a node of the circuit is a child of itself")
+    if n_done < n_nodes:
+        raise ValueError(f"the circuit has a circle: {n_nodes - n_done} nodes need themselves")
     return length
 
 
@@ -134,3 +154,52 @@ def sorted_by_level(graph: Graph) -> Graph:
     terms = ranges(graph.first[order], graph.first[order + 1])
     first = np.concatenate([[0], np.cumsum(sizes[order])])
     return Graph(graph.n_symbols, graph.n_values, graph.given, first, name[graph.left[terms]], name[graph.right[terms]])
+
+
+def assemble(shape: Shape, first: Rows, left: Rows, right: Rows, root: int) -> Graph:
+    """The circuit of a row: the nodes that it needs, sorted by level.
+
+    A product that a single sum takes as a single row becomes a term of that sum. Rows as in ``Graph``, but nodes in any
+    order. A root that is a leaf or the constant becomes a node. Raises ValueError where a node needs itself.
+    """
+    fixed, one = shape.n_leaves + 1, shape.n_leaves
+    if root < fixed:
+        return Graph(*shape, np.array([0, 1]), np.array([root]), np.array([one]))
+    needed = needed_nodes(first, left, right, root - fixed, fixed)
+    terms = ranges(first[needed], first[needed + 1])
+    sizes = first[needed + 1] - first[needed]
+    node = np.repeat(needed, sizes) + fixed
+    a, b = left[terms], right[terms]
+    inner = _inner(first, a, b, one, fixed)
+    taken = inner[a] & (b == one)
+    term_of = first[np.where(taken, a - fixed, 0)]
+    a, b = np.where(taken, left[term_of], a), np.where(taken, right[term_of], b)
+    kept = ~inner[node]
+    nodes = needed[~inner[needed + fixed]]
+    name = np.arange(fixed + len(first) - 1)
+    name[nodes + fixed] = fixed + np.arange(len(nodes))
+    starts = np.concatenate([[0], np.cumsum(sizes[~inner[needed + fixed]])])
+    return sorted_by_level(Graph(*shape, starts, name[a[kept]], name[b[kept]]))
+
+
+def needed_nodes(first: Rows, left: Rows, right: Rows, root: int, fixed: int) -> Rows:
+    """The nodes below a node, in ascending order; all are numbered from 0."""
+    found, scratch = np.zeros(len(first) - 1, bool), np.zeros(len(first) - 1, np.int64)
+    ready = np.array([root])
+    while len(ready):
+        found[ready] = True
+        terms = ranges(first[ready], first[ready + 1])
+        below = np.concatenate([left[terms], right[terms]]) - fixed
+        below = below[below >= 0]
+        ready = distinct(below[~found[below]], scratch)
+    return np.flatnonzero(found)
+
+
+def _inner(first: Rows, left: Rows, right: Rows, one: int, fixed: int) -> NDArray[np.bool_]:
+    """Whether a row is a product that one term takes as a single row [rows]. left, right: of the needed terms."""
+    uses = np.bincount(np.concatenate([left, right]), minlength=fixed + len(first) - 1)
+    single = np.zeros(len(uses), bool)
+    single[left[right == one]] = True
+    single[:fixed] = False
+    single[fixed:] &= (np.diff(first) == 1) & (uses[fixed:] == 1)
+    return single

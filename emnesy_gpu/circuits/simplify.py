@@ -1,4 +1,4 @@
-"""The same circuit with fewer nodes: constants folded, equal nodes once, products that one sum needs as its terms."""
+"""The same circuit with fewer nodes: constants folded, equal nodes once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from emnesy_gpu.circuits.graph import Graph, Rows, depths, distinct, ranges, sorted_by_level
+from emnesy_gpu.circuits.graph import Graph, Rows, Shape, assemble, longest_ways, needed_nodes, ranges
 
 ZERO = -1
 """The name of a row that is 0 for every assignment."""
@@ -17,28 +17,34 @@ MIXERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xD6E8FEB86659FD93], 
 """Odd numbers whose products spread the terms of a node over 64 bits."""
 
 
-def simplified(draft: Graph, root: int) -> Graph:
-    """The circuit of one row of a draft.
+class Parts(NamedTuple):
+    """What ``assemble`` takes: nodes in any order without constants, and the root."""
+
+    shape: Shape
+    first: Rows
+    left: Rows
+    right: Rows
+    root: int
+
+
+def simplified(draft: Graph, root: int) -> Parts:
+    """The nodes that one row of a draft needs.
 
     A draft is a Graph whose nodes stand in any order; a node without terms is the constant 0. Terms with the factor 0
     go, nodes of one single row become that row, nodes with equal terms become one, nodes that the root does not need
     go. A sum with a part that is constantly 1 is 1, as parts exclude each other.
 
-    Raises ValueError for a root that is 0 for every assignment, and for a node that is a child of itself.
+    Raises ValueError for a root that is 0 for every assignment, and for a node that needs itself.
     """
-    graph, name = _merged(*_needed(draft, root))
-    if name == ZERO:
+    fixed, one = draft.n_leaves + 1, draft.n_leaves
+    name = np.full(draft.n_rows, ZERO, np.int64)
+    name[:fixed] = np.arange(fixed)
+    unique = _UniqueNodes(draft)
+    for nodes in _needed_by_level(draft, root):
+        name[fixed + nodes] = _names(draft, nodes, name, unique, one)
+    if name[root] == ZERO:
         raise ValueError("the circuit is false: no assignment satisfies it")
-    return finished(graph, name)
-
-
-def finished(graph: Graph, root: int) -> Graph:
-    """What a row needs of a circuit without constants in it, sorted; products with one parent as terms of it."""
-    fixed = graph.n_leaves + 1
-    if root < fixed:  # a leaf or the constant: a node of its own
-        row, one = np.array([root]), np.array([graph.n_leaves])
-        return replace(graph, first=np.array([0, 1]), left=row, right=one)
-    return sorted_by_level(_inlined(_needed(graph, root)[0]))
+    return unique.parts(int(name[root]))
 
 
 def with_whole_symbols(graph: Graph) -> Graph:
@@ -55,48 +61,7 @@ def with_whole_symbols(graph: Graph) -> Graph:
         return graph
     left, right = graph.left.copy(), graph.right.copy()
     left[terms] = right[terms] = one
-    return simplified(replace(graph, left=left, right=right), graph.n_rows - 1)
-
-
-def _needed(graph: Graph, root: int) -> tuple[Graph, int]:
-    """The nodes that a row needs, in their order, and the new name of the row."""
-    fixed = graph.n_leaves + 1
-    needed, scratch = np.zeros(graph.n_rows, bool), np.zeros(graph.n_rows, np.int64)
-    fresh = np.array([root])
-    needed[fresh] = True
-    while len(fresh):
-        nodes = fresh[fresh >= fixed] - fixed
-        terms = ranges(graph.first[nodes], graph.first[nodes + 1])
-        below = np.concatenate([graph.left[terms], graph.right[terms]])
-        fresh = distinct(below[~needed[below]], scratch)
-        needed[fresh] = True
-    return _kept(graph, needed[fixed:]), fixed + int(needed[fixed:root].sum()) if root >= fixed else root
-
-
-def _kept(graph: Graph, kept: NDArray[np.bool_]) -> Graph:
-    """Some of the nodes [N]; what they read is among them."""
-    fixed = graph.n_leaves + 1
-    name = np.arange(graph.n_rows)
-    name[fixed:] = fixed + np.cumsum(kept) - 1
-    sizes = np.diff(graph.first)
-    terms = np.repeat(kept, sizes)
-    first = np.concatenate([[0], np.cumsum(sizes[kept])])
-    return replace(graph, first=first, left=name[graph.left[terms]], right=name[graph.right[terms]])
-
-
-def _inlined(graph: Graph) -> Graph:
-    """A product with one parent that takes it as a single row becomes a term of it."""
-    fixed, one = graph.n_leaves + 1, graph.n_leaves
-    uses = np.bincount(graph.left, minlength=graph.n_rows) + np.bincount(graph.right, minlength=graph.n_rows)
-    sizes = np.diff(graph.first)
-    is_product = np.concatenate([np.zeros(fixed, bool), sizes == 1]) & (uses == 1)
-    inside = np.flatnonzero((graph.right == one) & is_product[graph.left])
-    inner = graph.left[inside]
-    left, right = graph.left.copy(), graph.right.copy()
-    left[inside], right[inside] = graph.left[graph.first[inner - fixed]], graph.right[graph.first[inner - fixed]]
-    kept = np.ones(graph.n_nodes, bool)
-    kept[inner - fixed] = False
-    return _kept(replace(graph, left=left, right=right), kept)
+    return assemble(*simplified(replace(graph, left=left, right=right), graph.n_rows - 1))
 
 
 class _Terms(NamedTuple):
@@ -116,28 +81,35 @@ class _Terms(NamedTuple):
         return _Terms(self.left[terms], self.right[terms], self.sizes[nodes])
 
 
-def _merged(draft: Graph, root: int) -> tuple[Graph, int]:
-    """Constants folded and equal nodes once, and the new name of a row."""
-    fixed, one = draft.n_leaves + 1, draft.n_leaves
-    name = np.full(draft.n_rows, ZERO, np.int64)
-    name[:fixed] = np.arange(fixed)
-    unique = _UniqueNodes(draft)
-    level = depths(draft)
+def _names(draft: Graph, nodes: Rows, name: Rows, unique: _UniqueNodes, one: int) -> Rows:
+    """What stands for each of the nodes of a level: a row, the constant one, or ZERO."""
+    sizes = draft.first[nodes + 1] - draft.first[nodes]
+    terms = ranges(draft.first[nodes], draft.first[nodes + 1])
+    owner = np.repeat(np.arange(len(nodes)), sizes)
+    found, is_true = _folded(name[draft.left[terms]], name[draft.right[terms]], owner, len(nodes), one)
+    names = np.where(is_true, one, ZERO)
+    single = (found.sizes == 1) & ~is_true
+    single[single] = found.right[found.start[single]] == one
+    names[single] = found.left[found.start[single]]
+    rest = np.flatnonzero((found.sizes > 0) & ~is_true & ~single)
+    names[rest] = unique.rows_of(nodes[rest], found.of(rest))
+    return names
+
+
+def _needed_by_level(draft: Graph, root: int) -> list[Rows]:
+    """The nodes that a row needs, children before parents."""
+    fixed = draft.n_leaves + 1
+    needed = needed_nodes(draft.first, draft.left, draft.right, root - fixed, fixed)
+    place = np.zeros(draft.n_rows, np.int64)
+    place[fixed + needed] = np.arange(len(needed))
+    terms = ranges(draft.first[needed], draft.first[needed + 1])
+    parent = np.repeat(np.arange(len(needed)), draft.first[needed + 1] - draft.first[needed])
+    below = [rows[terms] for rows in (draft.left, draft.right)]
+    inner = [rows >= fixed for rows in below]
+    child = np.concatenate([place[rows[mask]] for rows, mask in zip(below, inner, strict=True)])
+    level = longest_ways(len(needed), child, np.concatenate([parent[mask] for mask in inner]))
     order = np.argsort(level, kind="stable")
-    starts = np.searchsorted(level[order], np.arange(1, level.max(initial=0) + 2))
-    for begin, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-        nodes = order[begin:end]
-        terms = ranges(draft.first[nodes], draft.first[nodes + 1])
-        owner = np.repeat(np.arange(len(nodes)), draft.first[nodes + 1] - draft.first[nodes])
-        found, is_true = _folded(name[draft.left[terms]], name[draft.right[terms]], owner, len(nodes), one)
-        names = np.where(is_true, one, ZERO)
-        single = (found.sizes == 1) & ~is_true
-        single[single] = found.right[found.start[single]] == one
-        names[single] = found.left[found.start[single]]
-        rest = np.flatnonzero((found.sizes > 0) & ~is_true & ~single)
-        names[rest] = unique.rows_of(nodes[rest], found.of(rest))
-        name[fixed + nodes] = names
-    return unique.graph(int(name[root]))
+    return np.split(needed[order], np.searchsorted(level[order], np.arange(1, level.max(initial=0) + 1)))
 
 
 def _folded(left: Rows, right: Rows, owner: Rows, n_nodes: int, one: int) -> tuple[_Terms, NDArray[np.bool_]]:
@@ -159,7 +131,7 @@ class _UniqueNodes:
     """Nodes by their terms; of equal nodes the first one stands for all, under its row in the draft."""
 
     def __init__(self, draft: Graph) -> None:
-        self._draft, self._fixed = draft, draft.n_leaves + 1
+        self._shape, self._fixed, self._first = draft.shape, draft.n_leaves + 1, draft.first
         self._left, self._right = np.empty_like(draft.left), np.empty_like(draft.right)
         self._sizes = np.zeros(draft.n_nodes, np.int64)
         self._row_of: dict[int, int] = {}
@@ -185,7 +157,7 @@ class _UniqueNodes:
         self._left[place], self._right[place], self._sizes[nodes[which]] = mine.left, mine.right, mine.sizes
 
     def _places(self, nodes: Rows, sizes: Rows) -> Rows:
-        return ranges(self._draft.first[nodes], self._draft.first[nodes] + sizes)
+        return ranges(self._first[nodes], self._first[nodes] + sizes)
 
     def _equal(self, nodes: Rows, terms: _Terms) -> NDArray[np.bool_]:
         """Whether each node has these terms."""
@@ -196,16 +168,15 @@ class _UniqueNodes:
             equal[equal] = np.logical_and.reduceat(same, theirs.start)
         return equal
 
-    def graph(self, root: int) -> tuple[Graph, int]:
-        """The nodes that stand for others or themselves, and the new name of a row."""
+    def parts(self, root: int) -> Parts:
+        """The nodes that stand for others or themselves."""
         nodes = np.flatnonzero(self._sizes)
         sizes = self._sizes[nodes]
         terms = self._places(nodes, sizes)
-        name = np.arange(self._draft.n_rows)
+        name = np.arange(self._fixed + len(self._sizes))
         name[self._fixed + nodes] = self._fixed + np.arange(len(nodes))
         first = np.concatenate([[0], np.cumsum(sizes)])
-        graph = replace(self._draft, first=first, left=name[self._left[terms]], right=name[self._right[terms]])
-        return graph, root if root < self._fixed else int(name[root])
+        return Parts(self._shape, first, name[self._left[terms]], name[self._right[terms]], int(name[root]))
 
 
 def _hashes(terms: _Terms) -> NDArray[np.uint64]:
