@@ -78,7 +78,7 @@ def read_bytes(path: str | PathLike[str]) -> tuple[bytes, str]:
 
 
 def split_lines(raw: bytes, name: str, word: str, letters: str) -> Lines:
-    """Split a file; word: what its header starts with, letters: those that lines may start with.
+    """Split a file; word: a pattern of what its header starts with, letters: those that lines may start with.
 
     Raises CircuitFileError for any other character, and for letters and signs in the wrong place.
     """
@@ -94,13 +94,14 @@ def split_lines(raw: bytes, name: str, word: str, letters: str) -> Lines:
 
 def _header(raw: bytes, begin: int, name: str, word: str) -> tuple[list[int] | None, int, int]:
     """The integers of the header, where the lines after it begin, and the number of the first of them."""
-    found = re.compile(rb"[ ]*" + word.encode() + rb"\b([^\n]*)(?:\n|$)").match(raw, begin)
+    found = re.compile(rb"[ ]*(" + word.encode() + rb")(?=[ \n]|$)([^\n]*)(?:\n|$)").match(raw, begin)
     line = 1 + raw.count(b"\n", 0, begin)
     if not found:
         return None, begin, line
-    parts = found[1].split()
+    parts = found[2].split()
     if any(not part.isdigit() or len(part) > LONGEST_NUMBER for part in parts):
-        fail(name, line, f"after {word!r} there must be counts, got {found[1].decode('ascii', 'replace').strip()!r}")
+        shown = found[2].decode("ascii", "backslashreplace").strip()
+        fail(name, line, f"after {found[1].decode()!r} there must be counts, got {shown!r}")
     return [int(part) for part in parts], found.end(), line + 1
 
 
