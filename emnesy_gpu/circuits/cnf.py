@@ -82,7 +82,7 @@ def compile_clauses(
     variables = make_variables(symbols, n_symbols=n_symbols, free=(free := set(free)), largest=formula.n_variables)
     _check_meanings(formula.clauses, variables)
     always = [clause for group in _one_hot_groups(variables) for clause in exactly_one(group)]
-    theory = Theory(always, list(formula.clauses), sorted(free), _order(formula.clauses, variables))
+    theory = Theory(always, list(formula.clauses), sorted(free), variable_order(formula.clauses, variables))
     return compile_theory(theory, variables, settings)
 
 
@@ -138,7 +138,7 @@ def _one_hot_groups(variables: Variables) -> list[list[int]]:
     return list(groups.values())
 
 
-def _order(clauses: Sequence[Clause], variables: Variables) -> list[int]:
+def variable_order(clauses: Sequence[Clause], variables: Variables) -> list[int]:
     """Variables in the order of their leaves, free ones near those that they share clauses with."""
     place = variables.positive.astype(float)
     place[variables.positive < 0] = np.nan

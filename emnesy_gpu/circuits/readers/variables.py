@@ -8,8 +8,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from emnesy_gpu.circuits.checks import check_decomposable
 from emnesy_gpu.circuits.graph import Graph, Rows
 from emnesy_gpu.circuits.readers.lines import Lines
+from emnesy_gpu.circuits.tables import mentioned_symbols
 
 MOST_LEAVES = 1 << 24
 """Symbols times values: more than any net has outputs, so that a lying file takes no memory."""
@@ -150,9 +152,6 @@ def check_one_hot(graph: Graph, variables: Variables, name: str) -> None:
     If so, the circuit with negative literals folded away is right: a part with the values of all symbols holds for one
     assignment, whose other variables are false. If not, the file does not say that exactly one variable is true.
     """
-    from emnesy_gpu.circuits.checks import check_decomposable
-    from emnesy_gpu.circuits.tables import mentioned_symbols
-
     check_decomposable(graph)
     missing = variables.one_hot & ~mentioned_symbols(graph)
     if missing.any():
