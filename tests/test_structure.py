@@ -32,6 +32,7 @@ LAYERS = (
     ("emnesy_gpu.backends", "emnesy_gpu.checks"),
     (
         "emnesy_gpu.errors",
+        "emnesy_gpu.folders",
         "emnesy_gpu.memory",
         "emnesy_gpu.philox",
         "emnesy_gpu.reduction",

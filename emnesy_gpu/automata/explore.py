@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emnesy_gpu.automata.machine import DEAD
+from emnesy_gpu.errors import TooManyStatesError
 
 MAX_STATES = 1 << 16
 
@@ -99,7 +100,7 @@ def unroll_arrays(
         alive = targets >= 0
         after, numbers = np.unique(targets[alive], return_inverse=True)
         if len(after) > max_states:
-            raise ValueError(
+            raise TooManyStatesError(
                 f"step reaches {len(after)} states after position {position}, more than max_states={max_states}, the "
                 f"last one {after[-1]}: bound the state, or raise max_states"
             )
@@ -198,7 +199,7 @@ def _check_states(fresh: Sequence[Hashable], n_states: int, max_states: int, fou
     for state in fresh[:1]:
         checked_state(state, "a state")
     if n_states > max_states:
-        raise ValueError(
+        raise TooManyStatesError(
             f"{found}, more than max_states={max_states}, the last one {fresh[-1]!r}: bound the state, or raise "
             "max_states"
         )

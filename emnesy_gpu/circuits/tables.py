@@ -41,7 +41,7 @@ def make_tables(graph: Graph, codes: Sequence[dict[int, int]] = (), *, predictio
         "right": graph.right,
         "node_levels": graph.node_levels,
         "draws": _draws(graph),
-        "mentioned": _mentioned(graph),
+        "mentioned": mentioned_symbols(graph),
         "levels": tape.levels,
         "runs": tape.runs,
         "out": tape.out,
@@ -83,11 +83,11 @@ def _draws(graph: Graph) -> Rows:
     return nested[fixed:] * (graph.n_symbols + 1) + symbol[fixed:]
 
 
-def _mentioned(graph: Graph) -> Rows:
-    """1 for the symbols that all parts of the root mention [n]."""
+def mentioned_symbols(graph: Graph) -> NDArray[np.bool_]:
+    """The symbols that all parts of the root mention, bool [n]."""
     sets = symbol_sets(graph, every_part=True)
     bits = np.unpackbits(sets[-1:].view(np.uint8), bitorder="little")
-    return bits[: graph.n_symbols].astype(np.int64)
+    return bits[: graph.n_symbols].astype(bool)
 
 
 def symbol_sets(graph: Graph, *, every_part: bool) -> NDArray[np.uint64]:
