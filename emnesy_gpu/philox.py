@@ -37,11 +37,15 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
     return c0, c1, c2, c3
 
 
+def uniforms_at(position: int, sample: int, row: int, seed: int) -> list[float]:
+    """Four uniform numbers in (0, 1): (word + 1/2) / 2^32 with counter (position, sample, row)."""
+    words = philox((position, sample, row & MASK, (row >> 32) & MASK), (seed & MASK, (seed >> 32) & MASK))
+    return [(word + 0.5) * 2.0**-32 for word in words]
+
+
 def philox_uniforms(n_positions: int, sample: int, row: int, seed: int) -> list[list[float]]:
-    """Four uniform numbers in (0, 1) per position: (word + 1/2) / 2^32 with counter (position, sample, row)."""
-    key = (seed & MASK, (seed >> 32) & MASK)
-    words = (philox((i, sample, row & MASK, (row >> 32) & MASK), key) for i in range(n_positions))
-    return [[(word + 0.5) * 2.0**-32 for word in four] for four in words]
+    """``uniforms_at`` of each position."""
+    return [uniforms_at(position, sample, row, seed) for position in range(n_positions)]
 
 
 def philox_words(counter: tuple[Tensor, Tensor, Tensor, Tensor], seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

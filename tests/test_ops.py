@@ -10,6 +10,7 @@ import torch
 import emnesy_gpu as em
 from emnesy_gpu.ops import NAMES
 from tests.cases import Case
+from tests.circuits import parity
 
 OPS = torch.ops.emnesy_gpu
 
@@ -55,11 +56,19 @@ AUTOMATON_OPS = {
     "automaton_map": (True,),
     "automaton_sample": (2, 7, 0, True),
 }
+PARITY, PARITY_LABELS = parity(3), parity(3, prediction=True)
+CIRCUIT_OPS = {
+    "circuit_posterior": (PARITY.tape_rows, False, True),
+    "circuit_em_gradient": (PARITY.tape_rows, False, 0.5, True),
+    "circuit_map": (True,),
+    "circuit_sample": (2, 7, 0, True),
+}
 LOGITS_OPS = {"abc_sampling_draw": (5, 7, 0, 0)}
 MAPS = em.ShortestPath(3, 3)
 COSTS = MAPS._integer_costs(torch.device("cpu"))
 MAP_OPS = {"grid_paths_posterior": (COSTS, MAPS.unit, "cells", "exponential", 1.0, 0.0, 40, 7, 0, False, True)}
-ALL = SUM_OPS | BOARD_OPS | AUTOMATON_OPS | LOGITS_OPS | MAP_OPS | {"grid_paths_shortest_path": ()}
+ALL = SUM_OPS | BOARD_OPS | AUTOMATON_OPS | CIRCUIT_OPS | LOGITS_OPS | MAP_OPS
+ALL |= {"grid_paths_shortest_path": (), "circuit_predict": (PARITY_LABELS.tape_rows, False, True)}
 
 
 def map_arguments(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,12 +81,19 @@ def rule_arguments(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, list
     return RULE._inputs(logits.to(dtype), torch.tensor([0, 2, -1]))
 
 
+def circuit_arguments(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    logits = torch.randn(3, 3, 2, generator=torch.Generator().manual_seed(0))
+    return logits.to(dtype), torch.tensor([[0], [1], [-1]]), list(PARITY.tables)
+
+
 def arguments(op: str, dtype: torch.dtype = torch.float32):
     if op == "grid_paths_shortest_path":
         ends = torch.zeros(2, dtype=torch.int32)
         return COSTS[torch.arange(18).view(2, 3, 3) % 5], ends, ends + 8
-    if op in AUTOMATON_OPS:
-        return (*rule_arguments(dtype), *ALL[op])
+    if op == "circuit_predict":
+        return (circuit_arguments(dtype)[0], list(PARITY_LABELS.tables), *ALL[op])
+    if op in AUTOMATON_OPS | CIRCUIT_OPS:
+        return (*(rule_arguments if op in AUTOMATON_OPS else circuit_arguments)(dtype), *ALL[op])
     inputs = (sum_arguments if op in SUM_OPS else map_arguments if op in MAP_OPS else board_arguments)(dtype)
     return (*(inputs[:1] if op in LOGITS_OPS else inputs), *ALL[op])
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from emnesy_gpu.inference.results import result_dtype
+from emnesy_gpu.kernels.circuit_tables import CircuitTables
 
 RowResults = tuple[Tensor, Tensor, Tensor]
 MapResults = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -38,6 +41,13 @@ def map_results(logits: Tensor) -> MapResults:
 def sample_results(logits: Tensor, n_samples: int) -> tuple[Tensor, Tensor]:
     """Samples int64 [n_samples, batch, *symbols], status [batch]."""
     return drawn_results(logits, n_samples), logits.new_empty(logits.shape[0], dtype=torch.uint8)
+
+
+def prediction_results(logits: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """log p of every value of every entry of the label [batch, values], status [batch]; of the tables of a circuit."""
+    n_leaves, (batch, n, k) = CircuitTables(*tables).derivatives.shape[0], logits.shape
+    log_p = logits.new_empty((batch, n_leaves - n * k), dtype=result_dtype(logits))
+    return log_p, logits.new_empty(batch, dtype=torch.uint8)
 
 
 def drawn_results(logits: Tensor, n_samples: int) -> Tensor:

@@ -34,7 +34,7 @@ from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.kernels.status import POSSIBLE
-from emnesy_gpu.ops.automaton import check_values
+from emnesy_gpu.ops.label_rows import check_values
 from emnesy_gpu.problems.problem import Problem
 
 NOT_GIVEN = -1
@@ -472,7 +472,8 @@ class Automaton(Problem):
     def _check_values(self, logits: Tensor, label: Tensor, check: bool) -> None:
         self._running_tables(logits.device)  # raises where no sample has a label
         if check:
-            check_values(*self._inputs(logits, label))
+            symbols, entries, tables = self._inputs(logits, label)
+            check_values(symbols, entries, AutomatonTables(*tables).codes)
 
     def _inputs(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Logits [batch, n, K] in reading order, entries [batch, M], tables."""

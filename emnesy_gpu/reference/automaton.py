@@ -27,7 +27,7 @@ from torch import Tensor
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.philox import philox_uniforms
-from emnesy_gpu.reference.symbols import NEG_INF, draw, log_softmax, not_a_prior, result_dtype
+from emnesy_gpu.reference.symbols import NEG_INF, draw, log_maxima, log_softmax, log_sums, not_a_prior, result_dtype
 
 
 class Step(NamedTuple):
@@ -52,7 +52,7 @@ def posterior(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[T
         step = steps[i]
         ahead = (step.log_seen + beta)[:, step.target] + step.log_weight
         log_joint[:, i] += _by_value(alphas[i][:, step.source] + ahead, step)
-        beta = _log_sums(ahead + _class_log_prior(log_prior[:, i], step)[:, step.klass], step.source, beta)
+        beta = log_sums(ahead + _class_log_prior(log_prior[:, i], step)[:, step.klass], step.source, beta)
     status[(status == POSSIBLE) & (log_evidence == NEG_INF)] = IMPOSSIBLE
     possible = (status == POSSIBLE)[:, None, None]
     marginals = torch.where(possible, torch.softmax(log_joint, -1), log_prior.exp())
@@ -82,7 +82,7 @@ def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tu
     for i in reversed(range(len(steps))):
         step = steps[i]
         best = torch.stack([log_prior[:, i, step.classes == c].amax(1) for c in range(int(step.classes.max()) + 1)], 1)
-        betas.append(_log_maxima(_ahead(best, step, betas[-1]), step.source, betas[-1]))
+        betas.append(log_maxima(_ahead(best, step, betas[-1]), step.source, betas[-1]))
     betas.reverse()
     first = start + betas[0]
     log_joint = first.amax(1) + AutomatonTables(*tables).log_scale
@@ -114,7 +114,7 @@ def sample(
     for i in reversed(range(len(steps))):
         step = steps[i]
         ahead = _ahead(_class_log_prior(log_prior[:, i], step), step, betas[-1])
-        betas.append(_log_sums(ahead, step.source, betas[-1]))
+        betas.append(log_sums(ahead, step.source, betas[-1]))
     betas.reverse()
     status[(status == POSSIBLE) & (torch.logsumexp(start + betas[0], 1) == NEG_INF)] = IMPOSSIBLE
     z = torch.zeros(n_samples, *logits.shape[:2], dtype=torch.int64)
@@ -163,7 +163,7 @@ def _forward(log_prior: Tensor, steps: list[Step], tables: Sequence[Tensor]) -> 
     alphas = [start.expand(len(log_prior), -1)]
     for i, step in enumerate(steps):
         along = alphas[-1][:, step.source] + step.log_weight + _class_log_prior(log_prior[:, i], step)[:, step.klass]
-        alphas.append(_log_sums(along, step.target, alphas[-1]) + step.log_seen)
+        alphas.append(log_sums(along, step.target, alphas[-1]) + step.log_seen)
     return alphas
 
 
@@ -178,21 +178,8 @@ def _by_value(log_terms: Tensor, step: Step) -> Tensor:
     """log r_i of the class of each value [batch, K] from the terms of the edges [batch, E]; -inf without a class."""
     n_classes = int(step.classes.max()) + 1
     like = log_terms.new_zeros(len(log_terms), n_classes)
-    by_class = _log_sums(log_terms, step.klass, like)
+    by_class = log_sums(log_terms, step.klass, like)
     return torch.where(step.classes >= 0, by_class[:, step.classes.clamp_min(0)], NEG_INF)
-
-
-def _log_sums(log_terms: Tensor, index: Tensor, like: Tensor) -> Tensor:
-    """Log of the sums of the terms [batch, E] with the same index: the shape of ``like`` [batch, J]."""
-    largest = _log_maxima(log_terms, index, like)
-    shift = largest.masked_fill(largest == NEG_INF, 0.0)
-    terms = (log_terms - shift[:, index]).exp()
-    return torch.zeros_like(like).index_add_(1, index, terms).log() + shift
-
-
-def _log_maxima(log_terms: Tensor, index: Tensor, like: Tensor) -> Tensor:
-    result = torch.full_like(like, NEG_INF)
-    return result.scatter_reduce(1, index.expand(len(log_terms), -1), log_terms, "amax")
 
 
 def _ahead(log_class: Tensor, step: Step, beta: Tensor) -> Tensor:

@@ -46,6 +46,20 @@ def log_normalise(log_weights: Tensor) -> Tensor:
     return torch.log_softmax(torch.where(total == NEG_INF, 0.0, log_weights), -1)
 
 
+def log_sums(log_terms: Tensor, index: Tensor, like: Tensor) -> Tensor:
+    """Log of the sums of the terms [batch, E] with the same index: the shape of ``like`` [batch, J]."""
+    largest = log_maxima(log_terms, index, like)
+    shift = largest.masked_fill(largest == NEG_INF, 0.0)
+    terms = (log_terms - shift[:, index]).exp()
+    return torch.zeros_like(like).index_add_(1, index, terms).log() + shift
+
+
+def log_maxima(log_terms: Tensor, index: Tensor, like: Tensor) -> Tensor:
+    """The largest of the terms [batch, E] with the same index: the shape of ``like`` [batch, J], -inf without terms."""
+    result = torch.full_like(like, NEG_INF)
+    return result.scatter_reduce(1, index.expand(len(log_terms), -1), log_terms, "amax")
+
+
 def draw(log_weights: list[float], uniform: float) -> int:
     """The first index whose running sum of weights exceeds uniform * total."""
     shifted = torch.tensor(log_weights, dtype=torch.float64)

@@ -1,0 +1,76 @@
+"""Circuits over symbols: logits [batch, n, K], label int64 [batch, M] of codes, -1 where an entry is not given.
+
+tape_rows: the rows of the table that the tape is played over. wide: whether float32 logits are computed in float64 from
+the start. Both belong to the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from emnesy_gpu import checks
+from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.kernels.circuit_tables import CircuitTables
+from emnesy_gpu.ops.label_rows import label_rows, raise_for_status
+from emnesy_gpu.ops.registry import operator
+from emnesy_gpu.ops.results import RowResults, assignment_results, prediction_results, row_results, sample_results
+
+
+def _rows(label: Tensor, tables: Sequence[Tensor]) -> Tensor:
+    """int32 [batch, M]: 0 where an entry is not given, v + 1 for its value v, -1 for unknown codes."""
+    return label_rows(label, CircuitTables(*tables).codes)
+
+
+@operator(row_results)
+def circuit_posterior(
+    logits: Tensor, label: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool, check: bool
+) -> RowResults:
+    rows, kernels = _rows(label, tables), kernels_for("circuit", logits.device)
+    results: RowResults = kernels.posterior(logits.contiguous(), rows, list(tables), tape_rows, wide)
+    if check:
+        raise_for_status(results[2], logits, label, rows)
+    return results
+
+
+@operator(row_results)
+def circuit_em_gradient(
+    logits: Tensor, label: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool, scale: float, check: bool
+) -> RowResults:
+    rows, kernels = _rows(label, tables), kernels_for("circuit", logits.device)
+    results: RowResults = kernels.em_gradient(logits.contiguous(), rows, list(tables), tape_rows, wide, scale)
+    if check:
+        raise_for_status(results[2], logits, label, rows)
+    return results
+
+
+@operator(assignment_results)
+def circuit_map(logits: Tensor, label: Tensor, tables: Sequence[Tensor], check: bool) -> RowResults:
+    rows, kernels = _rows(label, tables), kernels_for("circuit", logits.device)
+    results: RowResults = kernels.map_assignment(logits.contiguous(), rows, list(tables))
+    if check:
+        raise_for_status(results[2], logits, label, rows)
+    return results
+
+
+@operator(sample_results)
+def circuit_sample(
+    logits: Tensor, label: Tensor, tables: Sequence[Tensor], n_samples: int, seed: int, first_row: int, check: bool
+) -> tuple[Tensor, Tensor]:
+    rows, kernels = _rows(label, tables), kernels_for("circuit", logits.device)
+    z, status = kernels.sample(logits.contiguous(), rows, list(tables), n_samples, seed, first_row)
+    if check:
+        raise_for_status(status, logits, label, rows)
+    return z, status
+
+
+@operator(prediction_results)
+def circuit_predict(
+    logits: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool, check: bool
+) -> tuple[Tensor, Tensor]:
+    kernels = kernels_for("circuit", logits.device)
+    log_p, status = kernels.predict(logits.contiguous(), list(tables), tape_rows, wide)
+    if check:
+        checks.raise_for_status(status, logits, logits, "", 0)
+    return log_p, status

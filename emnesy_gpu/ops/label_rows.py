@@ -1,0 +1,38 @@
+"""Labels of several entries as rows of tables: codes int64 [batch, M], -1 for an entry that is not given."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from emnesy_gpu import checks
+from emnesy_gpu.kernels.status import INVALID_LABEL
+
+
+def label_rows(label: Tensor, codes: Tensor) -> Tensor:
+    """int32 [batch, M]: 0 where an entry is not given, -1 for codes that do not exist, else codes[entry, code].
+
+    codes: [M, Q], -1 for codes that do not exist.
+    """
+    last = codes.shape[1] - 1
+    known = codes.gather(1, label.T.clamp(0, last)).T if codes.numel() else torch.zeros_like(label)
+    known = torch.where((label < -1) | (label > last), -1, known)
+    return torch.where(label == -1, 0, known).to(torch.int32).contiguous()
+
+
+def raise_for_status(status: Tensor, logits: Tensor, label: Tensor, rows: Tensor) -> None:
+    """Raise ValueError for the first row whose label or logits are not allowed (synchronises a GPU)."""
+    if status.numel() and int(status.max()) == INVALID_LABEL:
+        row, entry = (rows < 0).nonzero()[0].tolist()
+        raise ValueError(
+            f"label[{row}, {entry}] must be the code of a label, see encode() and labels, or -1 for none, got "
+            f"{int(label[row, entry])}"
+        )
+    checks.raise_for_status(status, logits, label, "the code of a label", 0)
+
+
+def check_values(logits: Tensor, label: Tensor, codes: Tensor) -> None:
+    """Raise for logits that are no prior and for codes that no label has (synchronises a GPU)."""
+    rows = label_rows(label, codes)
+    status = checks.row_status(logits, label, None)
+    raise_for_status(torch.where((rows < 0).any(1), INVALID_LABEL, status), logits, label, rows)
