@@ -26,6 +26,7 @@ _GRAPHS = {
     "permutation 8": partial(permutation_graph, 8, 8),
     "sum of 4": partial(_sum_graph, 4, 10),
     "5 of 40": partial(exactly_graph, 5, 40),
+    "large": lambda: random_graph(5, 8, 3000, 4, seed=2)[0],
     "random": lambda: random_graph(6, 3, 5, 4, seed=1)[0],
 }
 
@@ -86,5 +87,7 @@ ENTRIES = [
     _entry("posterior", "permutation 3 of 4", sd=3000.0, slow=True),
     _entry("posterior", "permutation 3 of 4", dtype=torch.float64, slow=True),
     _entry("posterior", "permutation 3 of 4", dtype=torch.bfloat16, slow=True),
+    _entry("posterior", "large", batch=10, slow=True, interpreted=False),
+    _entry("predict", "large", batch=10, slow=True, interpreted=False),
     _entry("posterior", "permutation 8", slow=True, interpreted=False),
 ]

@@ -23,6 +23,7 @@ from emnesy_gpu.kernels.gpu.circuit.posterior import (
     block_kernel,
     leaves_kernel,
     level_kernel,
+    repeat_kernel,
     results_kernel,
 )
 from emnesy_gpu.kernels.gpu.common.launch_options import rounded_once
@@ -106,25 +107,27 @@ def _played(logits: Tensor, label: Tensor, task: Task, wide: bool, out: Tensor) 
     if len(logits) > 0:
         with torch.cuda.device_of(logits):
             if task.tape_rows <= BLOCK_ROWS:
-                _play_blocks(logits, label, task, results, compute, False)
+                _play_blocks(logits, label, task, results, compute)
             else:
                 _play_levels(logits, label, task, results, compute)
-            _play_blocks(logits, label, task, results, torch.float64, True)
+            _play_blocks(logits, label, task, results)
     return out, log_evidence, status
 
 
 def _play_blocks(
-    logits: Tensor, label: Tensor, task: Task, results: tuple[Tensor, ...], compute: torch.dtype, repeat: bool
+    logits: Tensor, label: Tensor, task: Task, results: tuple[Tensor, ...], compute: torch.dtype | None = None
 ) -> None:
+    """All rows, or without a type to compute in those that are to be repeated."""
     batch, n, n_values = logits.shape
+    kernel, compute = (repeat_kernel, torch.float64) if compute is None else (block_kernel, compute)
     t, config = task.tables, tape_config(task.tables, n_values, compute)
     groups = -(-batch // config.sizes.rows)
     programs = launch_config.resident_programs(groups, (task.tape_rows + 1) * ROW_BYTES)
     scratch = logits.new_empty(programs * (task.tape_rows + 1) * config.sizes.rows, dtype=compute)
-    block_kernel[(programs,)](
+    kernel[(programs,)](
         logits, label, t.given, t.levels, t.runs, t.out, t.tape_left, t.tape_right, t.derivatives, t.mentioned, scratch,
         *results, batch, n, len(t.codes), len(t.levels) - 1, task.tape_rows, task.terms, *high_and_low(task.scale),
-        SIZES=config.sizes, RESULT=task.result, REPEAT=repeat, **rounded_once(config.num_warps),
+        SIZES=config.sizes, RESULT=task.result, **rounded_once(config.num_warps),
     )  # fmt: skip
 
 

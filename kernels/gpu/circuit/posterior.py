@@ -168,6 +168,7 @@ def _store_outcome(results, table, batch, circuit, limits, least, SIZES: tl.cons
     possible = (code == POSSIBLE) & _enough(evidence, limits.n_terms, LOG)
     log_evidence = tl.where(possible, tl.minimum(_log(evidence, LOG), 0.0), float("-inf"))
     wanted = _is_wanted(results, batch, r)
+    tl.debug_barrier()
     again = (code == POSSIBLE) & ~(possible & _enough(least, limits.n_terms, LOG))
     code = tl.where((code == POSSIBLE) & ~possible, IMPOSSIBLE, code)
     tl.store(results.evidence + row, log_evidence.to(results.evidence.dtype.element_ty), mask=wanted)
@@ -186,7 +187,6 @@ def _store_results(
         _store_marginals(results, table, batch, circuit, limits, scale, SIZES, RESULT, LOG)
         r = tl.arange(0, SIZES.rows)[None, :]
         least, _ = _root_and_status(table, circuit, limits.n_rows, r, SIZES)
-    tl.debug_barrier()
     _store_outcome(results, table, batch, circuit, limits, least, SIZES, LOG)
 
 
@@ -212,9 +212,9 @@ def _play(
 def block_kernel(
     logits_ptr, label_ptr, given_ptr, levels_ptr, runs_ptr, out_row_ptr, left_ptr, right_ptr, derivatives_ptr,
     mentioned_ptr, scratch_ptr, out_ptr, evidence_ptr, status_ptr, redo_ptr, batch, n, n_entries, n_levels, n_rows,
-    n_terms, scale_high, scale_low, SIZES: tl.constexpr, RESULT: tl.constexpr, REPEAT: tl.constexpr,
+    n_terms, scale_high, scale_low, SIZES: tl.constexpr, RESULT: tl.constexpr,
 ):  # fmt: skip
-    """Wanted rows, R at once; with REPEAT those that underflow then with logarithms.
+    """Rows of the batch, R at once.
 
     Grid (programs,), group g of R rows to program g mod programs. logits [batch, n, K]; label int32 [batch, M]; scratch
     [programs, n_rows + 1, R]; the tables as in Circuit, results as in Results.
@@ -230,12 +230,32 @@ def block_kernel(
     for group in tl.range(tl.program_id(0), tl.cdiv(batch, SIZES.rows), tl.num_programs(0), disable_licm=True):
         rows = Batch(logits_ptr, label_ptr, (tl.zeros((), tl.int64) + group) * SIZES.rows, batch, n)
         tl.debug_barrier()
+        _play(results, table, rows, circuit, limits, scale, SIZES, RESULT, 0)
+
+
+@triton.jit(do_not_specialize=["batch", "n", "n_entries", "n_levels", "n_rows", "n_terms"])
+def repeat_kernel(
+    logits_ptr, label_ptr, given_ptr, levels_ptr, runs_ptr, out_row_ptr, left_ptr, right_ptr, derivatives_ptr,
+    mentioned_ptr, scratch_ptr, out_ptr, evidence_ptr, status_ptr, redo_ptr, batch, n, n_entries, n_levels, n_rows,
+    n_terms, scale_high, scale_low, SIZES: tl.constexpr, RESULT: tl.constexpr,
+):  # fmt: skip
+    """Rows that are wanted again: in float64, and where that underflows too with logarithms. All as in block_kernel."""
+    circuit = Circuit(
+        given_ptr, levels_ptr, runs_ptr, out_row_ptr, left_ptr, right_ptr, derivatives_ptr, mentioned_ptr, n_entries,
+        n_levels,
+    )  # fmt: skip
+    results = Results(out_ptr, evidence_ptr, status_ptr, redo_ptr)
+    limits = Limits(n_rows, n_terms)
+    scale = tl.zeros((), scratch_ptr.dtype.element_ty) + scale_high + scale_low
+    table = scratch_ptr + tl.program_id(0).to(tl.int64) * (n_rows + 1) * SIZES.rows
+    for group in tl.range(tl.program_id(0), tl.cdiv(batch, SIZES.rows), tl.num_programs(0), disable_licm=True):
+        rows = Batch(logits_ptr, label_ptr, (tl.zeros((), tl.int64) + group) * SIZES.rows, batch, n)
+        tl.debug_barrier()
         if _any_wanted(results, rows, SIZES):
             _play(results, table, rows, circuit, limits, scale, SIZES, RESULT, 0)
-            if REPEAT:
-                tl.debug_barrier()
-                if _any_wanted(results, rows, SIZES):
-                    _play(results, table, rows, circuit, limits, scale, SIZES, RESULT, 2)
+            tl.debug_barrier()
+            if _any_wanted(results, rows, SIZES):
+                _play(results, table, rows, circuit, limits, scale, SIZES, RESULT, 2)
 
 
 @triton.jit
