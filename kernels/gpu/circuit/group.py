@@ -19,7 +19,6 @@ class Sizes(NamedTuple):
     value_tile: int
     symbols: int  # of which priors are computed at once, times R
     pairs: int  # of an instruction and a term that are computed at once, a pair by two threads
-    free: int  # symbols that a walk looks at at once
 
 
 class Circuit(NamedTuple):
@@ -35,6 +34,19 @@ class Circuit(NamedTuple):
     mentioned: object
     n_entries: object  # M
     n_levels: object
+
+
+class Nodes(NamedTuple):
+    """Pointers to ``kernels.circuit_tables.CircuitTables``, as far as values of nodes and walks need them."""
+
+    given: object
+    first: object
+    left: object
+    right: object
+    node_levels: object
+    draws: object
+    n_entries: object  # M
+    n_rows: object  # leaves, constant and nodes
 
 
 class Terms(NamedTuple):

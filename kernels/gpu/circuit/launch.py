@@ -7,7 +7,7 @@ plays one level. Scratch memory does not grow with the batch. Nothing here waits
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,9 +26,11 @@ from emnesy_gpu.kernels.gpu.circuit.posterior import (
     repeat_kernel,
     results_kernel,
 )
-from emnesy_gpu.kernels.gpu.common.launch_options import rounded_once
+from emnesy_gpu.kernels.gpu.circuit.values import MORE_ROWS, values_kernel
+from emnesy_gpu.kernels.gpu.circuit.walks import Walk, map_kernel, sample_kernel
+from emnesy_gpu.kernels.gpu.common.launch_options import LaunchOptions, rounded_once
 from emnesy_gpu.kernels.gpu.common.results import float_dtype, row_results
-from emnesy_gpu.kernels.gpu.common.scalars import high_and_low
+from emnesy_gpu.kernels.gpu.common.scalars import high_and_low, signed
 
 ROW_BYTES = 32
 """Of one row of a table, for the rows of the batch that a program takes at once."""
@@ -69,7 +71,7 @@ def config_for(pairs: int, n_values: int, compute: torch.dtype) -> Config:
     num_warps = pairs // 16
     value_tile, rows = launch_config.next_power_of_two(n_values), ROW_BYTES // compute.itemsize
     symbols = max(256 * num_warps // value_tile, rows)  # a multiple of the rows
-    return Config(Sizes(n_values, rows, value_tile, symbols, pairs, 1), num_warps)
+    return Config(Sizes(n_values, rows, value_tile, symbols, pairs), num_warps)
 
 
 def posterior(
@@ -151,4 +153,93 @@ def _play_levels(logits: Tensor, label: Tensor, task: Task, results: tuple[Tenso
         results_kernel[(here,)](
             t.given, t.derivatives, t.mentioned, scratch, *results, *shape, task.terms, *high_and_low(task.scale),
             SIZES=sizes, RESULT=task.result, **options,
+        )  # fmt: skip
+
+
+def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    batch, n, n_values = logits.shape
+    t = CircuitTables(*tables)
+    chosen = logits.new_empty(batch, n, dtype=torch.int64)
+    log_joint, status = row_results(logits)
+    walk = walk_config(1, n_values)
+    with torch.cuda.device_of(logits):
+        for part in _parts(logits, rows, t, walk, True):
+            map_kernel[(part.groups,)](
+                t.given, t.first, t.left, t.right, part.tables, part.stacks, chosen, log_joint, status, part.first, batch, n,
+                len(t.codes), _circuit_rows(t), len(t.node_levels), WALK=walk, **_walk_options(walk),
+            )  # fmt: skip
+    return chosen, log_joint, status
+
+
+def sample(
+    logits: Tensor, rows: Tensor, tables: Sequence[Tensor], n_samples: int, seed: int, first_row: int
+) -> tuple[Tensor, Tensor]:
+    batch, n, n_values = logits.shape
+    t = CircuitTables(*tables)
+    drawn = logits.new_empty(n_samples, batch, n, dtype=torch.int64)
+    status = logits.new_empty(batch, dtype=torch.uint8)
+    walk = walk_config(n_samples, n_values)
+    with torch.cuda.device_of(logits):
+        for part in _parts(logits, rows, t, walk, False):
+            sample_kernel[(part.groups,)](
+                t.given, t.first, t.left, t.right, t.draws, part.tables, part.stacks, drawn, status, part.first, batch, n,
+                len(t.codes), _circuit_rows(t), len(t.node_levels), n_samples, signed(seed), first_row, WALK=walk,
+                **_walk_options(walk),
+            )  # fmt: skip
+    return drawn, status
+
+
+def walk_config(n_samples: int, n_values: int) -> Walk:
+    rows = ROW_BYTES // torch.float64.itemsize
+    walks = rows * min(launch_config.next_power_of_two(n_samples), 32)
+    return Walk(n_values, rows, walks, max(128 // walks, 1))
+
+
+def _walk_options(walk: Walk) -> LaunchOptions:
+    return rounded_once(max(walk.walks // 32, 1))
+
+
+def _circuit_rows(tables: CircuitTables) -> int:
+    """Leaves, the constant, and nodes."""
+    return len(tables.derivatives) + 1 + len(tables.draws)
+
+
+class Part(NamedTuple):
+    """Rows of the batch, from the first on, whose values scratch memory holds: tables of groups, and stacks for walks."""
+
+    first: int
+    groups: int
+    tables: Tensor
+    stacks: Tensor
+
+
+def _parts(logits: Tensor, label: Tensor, tables: CircuitTables, walk: Walk, maximise: bool) -> Iterator[Part]:
+    """The batch in parts, with the values of all nodes. What a row's values are made of does not depend on the parts."""
+    batch, n, n_values = logits.shape
+    n_levels = len(tables.node_levels) - 1
+    table_size = (_circuit_rows(tables) + MORE_ROWS) * walk.rows
+    stack_size = (n_levels + 1 + n) * walk.walks
+    groups = min(-(-batch // walk.rows), max(LEVEL_SCRATCH_BYTES // (8 * table_size + 4 * stack_size), 1))
+    scratch = logits.new_empty(groups * table_size, dtype=torch.float64)
+    stacks = logits.new_empty(groups * stack_size, dtype=torch.int32)
+    for first in range(0, batch, groups * walk.rows):
+        part = Part(first, min(-(-(batch - first) // walk.rows), groups), scratch, stacks)
+        _launch_values(logits, label, tables, part, maximise)
+        yield part
+
+
+def _launch_values(logits: Tensor, label: Tensor, tables: CircuitTables, part: Part, maximise: bool) -> None:
+    """One launch where a program can keep its table in caches; for larger ones a launch for the leaves and each level."""
+    batch, n, n_values = logits.shape
+    t, n_levels, n_rows = tables, len(tables.node_levels) - 1, _circuit_rows(tables)
+    config = config_for(len(t.left) // n_levels, n_values, torch.float64)
+    ranges = [(0, n_levels, 1)]
+    if n_rows > BLOCK_ROWS:
+        shares = max(min(LEVEL_PROGRAMS // part.groups, -(-len(t.left) // config.sizes.pairs)), 1)
+        ranges = [(0, 0, 1), *((level, level + 1, shares) for level in range(n_levels))]
+    for index, (*levels, shares) in enumerate(ranges):
+        values_kernel[(part.groups, shares)](
+            logits, label, t.given, t.first, t.left, t.right, t.node_levels, part.tables, part.first, batch, n,
+            len(t.codes), n_rows, *levels, shares, SIZES=config.sizes, MAX=maximise, LEAVES=index == 0,
+            **rounded_once(config.num_warps),
         )  # fmt: skip
