@@ -42,8 +42,11 @@ LOG_2 = math.log(2.0)
 TOLERANCE = 1e-6
 """The share of the evidence that may be missing from a row."""
 
+WHOLE_ROWS = 1 << 15
+"""Rows of 128 bytes, 4 MiB, up to which all positions are one block: to keep messages costs less than to repeat them."""
+
 SCRATCH_ROWS = 6144
-"""Rows of 128 bytes that a block of positions may take: the second cache of a core holds them."""
+"""Rows that a block may take where there are several: the second cache of a core holds them."""
 
 
 class Layout(NamedTuple):
@@ -79,7 +82,7 @@ def layout(n: int, k: int, n_classes: int, n_states: int, one_class_each: bool) 
     states, sums = n_states + 1, 0 if one_class_each else n_classes + 1
     rows = k + sums + 1 + states
     block = n
-    if n * rows > SCRATCH_ROWS:
+    if n * rows > WHOLE_ROWS:
         # At least about sqrt(n) positions, so that neither the starts nor the block grow with n.
         block = min(n, max(16, SCRATCH_ROWS // rows // 16 * 16, math.isqrt(n)))
     sizes = {
