@@ -10,7 +10,7 @@ from torch import Tensor
 from emnesy_gpu import checks
 from emnesy_gpu.backends import kernels_for
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
-from emnesy_gpu.kernels.status import INVALID_LABEL
+from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import RowResults, assignment_results, row_results, sample_results
 
@@ -18,14 +18,14 @@ from emnesy_gpu.ops.results import RowResults, assignment_results, row_results, 
 def _rows(label: Tensor, tables: Sequence[Tensor]) -> Tensor:
     """int32 [batch, M]: which row of the emissions each entry takes, 0 where it is not given, -1 for unknown codes."""
     codes = AutomatonTables(*tables).codes
-    last = codes.shape[1] - 1
-    known = codes.gather(1, label.T.clamp(0, last)).T if codes.numel() else torch.zeros_like(label)
-    known = torch.where((label < -1) | (label > last), -1, known)
-    return torch.where(label == -1, 0, known).to(torch.int32).contiguous()
+    return codes.gather(1, (label + 2).clamp_(0, codes.shape[1] - 1).T).T.contiguous()
 
 
 def _raise_for_status(status: Tensor, logits: Tensor, label: Tensor, rows: Tensor) -> None:
-    if status.numel() and int(status.max()) == INVALID_LABEL:
+    highest = int(status.max()) if status.numel() else POSSIBLE
+    if highest < INVALID_LOGITS:
+        return
+    if highest == INVALID_LABEL:
         row, entry = (rows < 0).nonzero()[0].tolist()
         raise ValueError(
             f"label[{row}, {entry}] must be the code of a label, see encode() and labels, or -1 for none, got "

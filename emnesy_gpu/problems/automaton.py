@@ -488,7 +488,7 @@ class Automaton(Problem):
         """From reading order to the shape of the symbols."""
         if self._place is not None:
             values = values[:, self._place.to(values.device)]
-        return values.reshape(like.shape)
+        return values if values.shape == like.shape else values.reshape(like.shape)
 
 
 def _latent_shape(

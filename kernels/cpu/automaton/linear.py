@@ -43,7 +43,7 @@ TOLERANCE = 1e-6
 """The share of the evidence that may be missing from a row."""
 
 WHOLE_ROWS = 1 << 15
-"""Rows of 128 bytes, 4 MiB, up to which all positions are one block: to keep messages costs less than to repeat them."""
+"""Rows of 128 bytes, 4 MiB, up to which all positions are one block: it costs less to keep messages than to repeat."""
 
 SCRATCH_ROWS = 6144
 """Rows that a block may take where there are several: the second cache of a core holds them."""
