@@ -25,6 +25,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     exp_nonpositive,
     exponent_of,
     filled,
+    half_lanes,
     kept_scratch,
     load,
     maximum,
@@ -113,6 +114,8 @@ def run(logits, rows, results, g: Graph, prior_share: float, factor: float) -> i
     at = layout(n, k, g.n_classes, g.n_states, g.one_class_each)
     single = logits.dtype == np.float32
     work = kept_scratch(at.total) if single else scratch(at.total, np.float64)
+    if batch <= work.shape[1] // 2:
+        work = half_lanes(work)
     smallest = float(np.finfo(logits.dtype).tiny)
     guard = 16.0 * g.n_edges * k * smallest / TOLERANCE
     marginals, log_evidence, status = results
