@@ -58,7 +58,7 @@ class Layout(NamedTuple):
     block: int  # positions
     states: int  # rows of a message: S + 1, the last one 0
     values: int  # [block, K]: exponentials of the logits, later marginals
-    sums: int  # [block, C + 1]: exponentials of each class, the last one of values without edges
+    sums: int  # [block, C]: exponentials of each class
     scales: int  # [block]: one over the sums of the exponentials
     alpha: int  # [block + 1, states]
     starts: int  # [n_blocks, states]
@@ -80,7 +80,7 @@ class Job(NamedTuple):
 
 @cache
 def layout(n: int, k: int, n_classes: int, n_states: int, one_class_each: bool) -> Layout:
-    states, sums = n_states + 1, 0 if one_class_each else n_classes + 1
+    states, sums = n_states + 1, 0 if one_class_each else n_classes
     rows = k + sums + 1 + states
     block = n
     if n * rows > WHOLE_ROWS:
@@ -149,17 +149,18 @@ def exponentiate(work, first, size):
 
 @inlined
 def sum_classes(work, g, layer, values, sums):
-    for c in range(g.n_classes + 1):
-        store(work, sums + c, 0.0)
-    for v in range(g.n_values):
-        row = sums + item(g.numbers, g.classes + layer * g.n_values + v)
-        store(work, row, load(work, row) + load(work, values + v))
+    first, order = g.class_first + layer * (g.n_classes + 1), g.class_values + layer * g.n_values
+    for c in range(g.n_classes):
+        total = filled(work, 0.0)
+        for v in range(item(g.numbers, first + c), item(g.numbers, first + c + 1)):
+            total += load(work, values + item(g.numbers, order + v))
+        store(work, sums + c, total)
 
 
 @inlined
 def priors_row(at, g, j):
     """First row of the priors of the classes of position j of a block."""
-    return at.values + j * at.k if g.one_class_each else at.sums + j * (g.n_classes + 1)
+    return at.values + j * at.k if g.one_class_each else at.sums + j * g.n_classes
 
 
 @inlined
