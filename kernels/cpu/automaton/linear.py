@@ -164,15 +164,12 @@ def priors_row(at, g, j):
 
 
 @inlined
-def read_block(work, at, g, logits, rows, span):
-    """Exponentials of the positions span[0] .. span[1] - 1, and their sums over classes."""
-    start, end = span
-    columns_to_lanes(logits, rows, (start * at.k, end * at.k), work, at.values)
-    for i in range(start, end):
-        values = at.values + (i - start) * at.k
-        store(work, at.scales + i - start, exponentiate(work, values, at.k))
-        if not g.one_class_each:
-            sum_classes(work, g, item(g.numbers, g.layer + i), values, priors_row(at, g, i - start))
+def find_priors(work, at, g, i, j):
+    """Exponentials of the logits of position i, position j of its block, and their sums over classes."""
+    values = at.values + j * at.k
+    store(work, at.scales + j, exponentiate(work, values, at.k))
+    if not g.one_class_each:
+        sum_classes(work, g, item(g.numbers, g.layer + i), values, priors_row(at, g, j))
 
 
 @inlined
@@ -223,13 +220,14 @@ def copy_rows(work, source, target, size):
 
 @inlined
 def forward_block(work, at, g, label_rows, rows, span, keep, job):
-    """alpha after every position of the block, or in turns in the first two places where it is not kept.
+    """alpha after every position of the block, or in turns in the first two places where it is not kept; and priors.
 
     Returns the last sum of alpha, and the product of all that was taken off as mantissa and exponent.
     """
     product, exponent, total = filled(work, 1.0), filled(work, 0.0), filled(work, 1.0)
     for i in range(span[0], span[1]):
         j = i - span[0]
+        find_priors(work, at, g, i, j)
         here, there = (j, j + 1) if keep else (j & 1, ~j & 1)
         place = place_of(at, g, i, j, at.alpha + here * at.states, at.alpha + there * at.states)
         total = step_forward(work, g, place)
@@ -269,7 +267,9 @@ def backward_block(work, at, g, label_rows, rows, span, smallest, job):
         place = place_of(at, g, i, j, at.alpha + j * at.states, at.alpha + (j + 1) * at.states)
         entry = item(g.numbers, g.entry + i)
         if entry >= 0:
-            read_seen(work, at, g, label_rows, rows, entry)
+            # The last position of a block was the last that its way forwards has read.
+            if i + 1 < span[1]:
+                read_seen(work, at, g, label_rows, rows, entry)
             multiply_by_seen(work, at, place.beta, place.after)
         largest = step_backward(work, g, place)
         evidence = filled(work, 0.0)
@@ -324,7 +324,7 @@ def sum_product(logits, label_rows, marginals, log_evidence, status, g, at, work
                 copy_rows(work, at.alpha, start, at.states)
             else:
                 copy_rows(work, start, at.alpha, at.states)
-            read_block(work, at, g, logits, rows, span)
+            columns_to_lanes(logits, rows, (span[0] * at.k, span[1] * at.k), work, at.values)
             total, product, more = forward_block(work, at, g, label_rows, rows, span, phase >= last_block, job)
             if phase <= last_block:
                 mantissa *= product

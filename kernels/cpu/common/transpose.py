@@ -120,8 +120,8 @@ _prefetch_to_read, _prefetch_to_write = _prefetch(0), _prefetch(1)
 @lane_function
 def read_columns(matrix, row, last_row, column, columns, lanes, lane_row):
     """Columns of a matrix into rows of lanes, a row of the matrix in each lane, whole tiles at a time."""
-    for first in range(0, columns, TILE):
-        for lane in range(0, lanes.shape[1], TILE):
+    for lane in range(0, lanes.shape[1], TILE):
+        for first in range(0, columns, TILE):
             width = min(TILE, columns - first)
             read_tile(matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane)
 
@@ -129,8 +129,8 @@ def read_columns(matrix, row, last_row, column, columns, lanes, lane_row):
 @lane_function
 def write_columns(matrix, row, last_row, column, columns, lanes, lane_row):
     """Rows of lanes into columns of a matrix, a row of the matrix from each lane, up to its last row."""
-    for first in range(0, columns, TILE):
-        for lane in range(0, lanes.shape[1], TILE):
+    for lane in range(0, lanes.shape[1], TILE):
+        for first in range(0, columns, TILE):
             width = min(TILE, columns - first)
             write_tile(matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane)
 
