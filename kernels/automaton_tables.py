@@ -25,7 +25,8 @@ class AutomatonTables(NamedTuple):
     start: float64 [S], weights of the states before position 0, the largest 1. entry: int32 [n], which entry of the
     label is seen after each position, -1 for none. emissions: float64 [M, Y + 1, S], for each of the M entries of the
     label the weight of every state given the entry; row 0 is for entries that are not given: 1 for states with any
-    label. codes: int64 [M, Q], row of the emissions for each code of an entry; -1 for codes that do not exist.
+    label. codes: int32 [M, Q + 3], the row of the emissions for each code of an entry, in column code + 2: 0 for code
+    -1, and -1 for codes that do not exist, as in the first and the last column.
     log_scale: float64 [1], what was divided out of the weights, as a logarithm.
     """
 

@@ -113,12 +113,14 @@ def _observations(machine: Machine, codes: list[dict[int, int]]) -> dict[str, np
         )
     rows = 1 + most
     emissions = np.zeros((n_entries, rows, machine.n_states))
-    lookup = np.full((n_entries, 1 + max((max(of_entry, default=0) for of_entry in codes), default=0)), DEAD, np.int64)
+    largest = max((max(of_entry, default=0) for of_entry in codes), default=0)
+    lookup = np.full((n_entries, largest + 4), DEAD, np.int32)
+    lookup[:, 1] = 0
     for index, (position, observation) in enumerate(machine.observed.items()):
         entry[position] = index
         n_labels, n_seen = observation.weights.shape
         emissions[index, 1 : n_labels + 1, :n_seen] = observation.weights
         emissions[index, 0, :n_seen] = observation.weights.max(0, initial=0.0) > 0
         for code, label in codes[index].items():
-            lookup[index, code] = label + 1
+            lookup[index, code + 2] = label + 1
     return {"entry": entry, "emissions": emissions, "codes": lookup}

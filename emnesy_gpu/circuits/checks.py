@@ -98,7 +98,9 @@ def derivatives(graph: Graph, values: Values) -> Values:
     result[-1] = 1.0
     fixed = graph.n_leaves + 1
     for nodes, terms in reversed(list(graph.by_level())):
-        above = np.repeat(result[fixed + nodes.start : fixed + nodes.stop], np.diff(graph.first[nodes.start : nodes.stop + 1]), axis=0)
+        above = np.repeat(
+            result[fixed + nodes.start : fixed + nodes.stop], np.diff(graph.first[nodes.start : nodes.stop + 1]), axis=0
+        )
         left, right = graph.left[terms], graph.right[terms]
         np.add.at(result, left, above * values[right])
         np.add.at(result, right, above * values[left])

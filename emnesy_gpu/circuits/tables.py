@@ -54,11 +54,12 @@ def make_tables(graph: Graph, codes: Sequence[dict[int, int]] = (), *, predictio
 
 
 def _codes(graph: Graph, codes: Sequence[dict[int, int]]) -> Rows:
-    """[M, Q]: one more than the value of each code, -1 for codes that do not exist."""
+    """[M, Q + 3]: one more than the value of each code, -1 for codes that do not exist; a code is its column less 2."""
     known = codes or [{value: value for value in range(size)} for size in graph.given]
-    table = np.full((len(known), max((max(entry) + 1 for entry in known), default=0)), -1, np.int64)
+    table = np.full((len(known), max(map(max, known), default=0) + 4), -1, np.int64)
+    table[:, 1] = 0
     for row, entry in zip(table, known, strict=True):
-        row[list(entry)] = [value + 1 for value in entry.values()]
+        row[[code + 2 for code in entry]] = [value + 1 for value in entry.values()]
     return table
 
 

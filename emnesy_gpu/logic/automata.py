@@ -130,9 +130,7 @@ def language(positions: Sequence[int], rule: Language) -> Reader:
     return Reader(tuple(positions), (rule.start,), step)
 
 
-def counting(
-    parts: Sequence[Reader], decided: Callable[[int, int], bool | None], modulus: int | None = None
-) -> Reader:
+def counting(parts: Sequence[Reader], decided: Callable[[int, int], bool | None], modulus: int | None = None) -> Reader:
     """A product of automata of which it matters how many hold.
 
     decided(n_true, n_open): True, False, or None as long as it depends on those that are open. States: (n_true, n_open,

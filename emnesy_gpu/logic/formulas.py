@@ -359,7 +359,9 @@ class SumWithin(Formula):
         return sum_within(terms, self.low, self.high)
 
     def __repr__(self) -> str:
-        total = " + ".join(f"{'' if weight == 1 else f'{weight} * '}{symbol}" for symbol, weight in self.weights.items())
+        total = " + ".join(
+            f"{'' if weight == 1 else f'{weight} * '}{symbol}" for symbol, weight in self.weights.items()
+        )
         if self.low == self.high:
             return f"{total} == {self.low}"
         below, above = f" <= {self.high}" if self.high is not None else "", f"{self.low} <= " * (self.low is not None)

@@ -246,7 +246,7 @@ class Circuit(CodedRule):
 
     def _places_of_codes(self, device: torch.device) -> Tensor:
         """Where the label leaf of each code lies [M, codes], -1 for codes without a label."""
-        codes = self.compiled(device).tables.codes.long()
+        codes = self.compiled(device).tables.codes[:, 2:-1].long()
         first = self.compiled(device).tables.given[:-1, None] - self.graph.n_symbols * self.graph.n_values
         return torch.where(codes > 0, first + codes - 1, -1)
 

@@ -190,7 +190,7 @@ class FiniteStateProblem(CodedRule):
         """From reading order to the shape of the symbols."""
         if self._place is not None:
             values = values[:, self._place.to(values.device)]
-        return values.reshape(like.shape)
+        return values if values.shape == like.shape else values.reshape(like.shape)
 
 
 def _positions(labels: Sequence[Any], codes: dict[Any, int]) -> dict[int, int]:
