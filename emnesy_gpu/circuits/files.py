@@ -22,7 +22,7 @@ from emnesy_gpu.errors import CircuitFileError
 from emnesy_gpu.folders import cache_dir
 
 VERSION = 1
-ARRAYS = ("version", "shape", "given", "first", "left", "right")
+ARRAYS = ("version", "shape", "given", "first", "left", "right", "notes")
 
 UNREADABLE = (
     *(OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, SyntaxError, MemoryError, OverflowError),
@@ -34,11 +34,12 @@ Folder = str | PathLike[str] | bool | None
 """A folder; True for ``circuits`` below the folder of the cache; None or False for none."""
 
 
-def save(graph: Graph, path: str | PathLike[str]) -> None:
-    """Write a circuit as .npz, without pickle. The file is complete or not there at all."""
+def save(graph: Graph, path: str | PathLike[str], notes: str = "") -> None:
+    """Write a circuit and some text as .npz, without pickle. The file is complete or not there at all."""
     shape = np.array([graph.n_symbols, graph.n_values], np.int64)
     arrays = {"version": np.array(VERSION), "shape": shape, "given": np.array(graph.given, np.int64)}
     arrays |= {name: getattr(graph, name).astype(np.int32) for name in ("first", "left", "right")}
+    arrays["notes"] = np.frombuffer(notes.encode(), np.uint8).astype(np.int64)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
@@ -51,8 +52,8 @@ def save(graph: Graph, path: str | PathLike[str]) -> None:
         raise
 
 
-def load(path: str | PathLike[str]) -> Graph:
-    """Read a circuit that ``save`` wrote.
+def load(path: str | PathLike[str]) -> tuple[Graph, str]:
+    """Read the circuit and the text that ``save`` wrote.
 
     Raises CircuitFileError for any other file: shapes, ranges, and that no node needs itself are checked. Whether the
     circuit is decomposable and deterministic is not: see ``checks.check``.
@@ -71,7 +72,7 @@ def load(path: str | PathLike[str]) -> Graph:
         if len(rows) != len(left) or rows.min() < 0 or rows.max() >= n_rows:
             _refuse(path, f"its terms name rows outside 0..{n_rows - 1}")
     try:
-        return assemble(shape, first, left, right, n_rows - 1)
+        return assemble(shape, first, left, right, n_rows - 1), bytes(arrays["notes"].astype(np.uint8)).decode()
     except ValueError as error:
         _refuse(path, str(error))
 
@@ -111,7 +112,7 @@ def cached(folder: Folder, key: bytes, make: Callable[[], Graph]) -> Graph:
     root = cache_dir() / "circuits" if folder is True else Path(folder)
     path = root / f"{hashlib.sha256(b'%d ' % VERSION + key).hexdigest()}.npz"
     try:
-        return load(path)
+        return load(path)[0]
     except CircuitFileError:
         graph = make()
     save(graph, path)

@@ -7,12 +7,12 @@ import numpy as np
 from emnesy_gpu import checks
 from emnesy_gpu.circuits.grid_frontier import MAX_WIDTH, CellPaths, EdgePaths, Grid, finish
 from emnesy_gpu.circuits.program import Program, compile_program
-from emnesy_gpu.problems.circuit import Circuit
+from emnesy_gpu.problems.circuit_problem import CircuitProblem
 
 MAX_PATH_STATES = 1 << 24
 
 
-class SimplePaths(Circuit):
+class SimplePaths(CircuitProblem):
     """Whether a set of edges, or of cells, of a grid is a path from one cell to another that meets no cell twice.
 
     A circuit by the frontier method: every path is one way through a decision diagram over the edges or cells. It
@@ -70,7 +70,7 @@ class SimplePaths(Circuit):
         shape = (len(grid.edges),) if over == "edges" else (height, width)
         program = Program(paths.step, paths.start, lambda states: np.where(finish(states), 1, -1), arrays=True)
         compiled = compile_program(program, [2] * int(np.prod(shape)), None, MAX_PATH_STATES)
-        self._set_up(compiled.graph, shape, compiled.labels, has_entries=False)
+        CircuitProblem.__init__(self, compiled.graph, shape, compiled.labels, has_entries=False)
 
 
 def _cell(name: str, cell: tuple[int, int], height: int, width: int) -> int:
