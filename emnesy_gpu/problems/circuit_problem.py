@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from os import PathLike
 
 import torch
 from torch import Tensor
@@ -11,7 +12,9 @@ from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the o
 from emnesy_gpu.automata.labels import codes_of
 from emnesy_gpu.circuits.checks import check, model_count
 from emnesy_gpu.circuits.evaluate import uniform_evidence
+from emnesy_gpu.circuits.files import save
 from emnesy_gpu.circuits.graph import Graph
+from emnesy_gpu.circuits.notes import write_notes
 from emnesy_gpu.circuits.tables import Compiled, make_tables
 from emnesy_gpu.inference.results import MapAssignment, Marginals
 from emnesy_gpu.kernels.circuit_tables import CircuitTables
@@ -95,6 +98,20 @@ class CircuitProblem(CodedRule):
         Exact for up to 2^14 assignments, beyond that by 256 random ones, see ``circuits.checks``.
         """
         check(self.graph, seed)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the circuit with its labels as .npz, without pickle, so that it is compiled once.
+
+        Raises TypeError for labels that are not integers, bools, text, None or tuples of these.
+
+        >>> import tempfile, emnesy_gpu as em
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     em.SimplePaths(3, 3).save(f"{folder}/paths.npz")
+        ...     em.Circuit.load(f"{folder}/paths.npz").model_count(1)
+        12
+        """
+        labels = [list(entry) for entry in self._values_of_entries]
+        save(self.graph, path, write_notes(self.latent_shape, labels, bool(self.label_shape)))
 
     def predict(self, logits: Tensor) -> Tensor:
         """log p(label | x) for all labels by their codes, from one pass over the circuit.
