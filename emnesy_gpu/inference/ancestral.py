@@ -22,7 +22,9 @@ def sample_invalid(logits: Tensor, assignments: Tensor, n_samples: int, seed: in
     """
     step = max(1, LISTED_AT_A_TIME // max(1, len(assignments) * len(logits)))
     parts = [
-        _some_samples(logits, assignments, torch.arange(first, min(n_samples, first + step)), seed, rows)
+        _some_samples(
+            logits, assignments, torch.arange(first, min(n_samples, first + step), device=logits.device), seed, rows
+        )
         for first in range(0, n_samples, step)
     ]
     return torch.cat(parts) if parts else torch.empty(0, *logits.shape[:2], dtype=torch.int64, device=logits.device)

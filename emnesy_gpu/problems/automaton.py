@@ -360,7 +360,7 @@ class Automaton(Problem):
             raise ValueError(f"lengths must have shape {list(logits.shape[:1])}, got {list(lengths.shape)}")
         if bool(((lengths < 0) | (lengths > n)).any()):
             raise ValueError(f"lengths must lie in 0..{n}, got {int(lengths.min())}..{int(lengths.max())}")
-        place = torch.arange(n) if self._place is None else self._place
+        place = torch.arange(n, device=lengths.device) if self._place is None else self._place
         exists = place.to(lengths.device) < lengths[:, None]
         none = logits.new_full((self.cardinality,), -torch.inf)
         none[self.pad] = 0.0
@@ -527,7 +527,7 @@ def _cardinalities(n: int, cardinality: int | None, cardinalities: Sequence[int]
 def _checked_order(order: Sequence[int], n: int) -> Tensor:
     if sorted(order) != list(range(n)):
         raise ValueError(f"order must name every symbol 0..{n - 1} once, got {list(order)!r}")
-    return torch.tensor(list(order), dtype=torch.int64)
+    return torch.tensor(list(order), dtype=torch.int64, device="cpu")
 
 
 def _positions(labels: Sequence[Any], codes: dict[Any, int]) -> dict[int, int]:
