@@ -72,9 +72,7 @@ class EM:
     ) -> None:
         if not callable(model):
             raise TypeError(f"model must be a function of x that returns logits, got {model!r}")
-        checks.is_instance(
-            "optimizer", optimizer, Optimizer, "a torch.optim.Optimizer over the parameters of the model"
-        )
+        checks.is_instance("optimizer", optimizer, Optimizer, "a torch.optim.Optimizer over the parameters")
         checks.is_integer("m_steps", m_steps, 1, None)
         if hard and engine is not None:
             raise ValueError(f"hard=True means engine=em.MAP(): give one of them, got engine={engine!r}")

@@ -346,7 +346,7 @@ MISTAKES = [
     (lambda: BP(damping=1.0), ValueError, r"damping must lie in \[0, 1\), got 1.0"),
     (lambda: BP(schedule="random"), ValueError, "schedule must be one of"),
     (lambda: BP(factors="triples"), ValueError, "factors must be one of"),
-    (lambda: BP(tolerance=float("nan")), ValueError, "tolerance must be at least 0"),
+    (lambda: BP(tolerance=float("nan")), ValueError, "tolerance must be a finite number >= 0"),
     (lambda: em.Sudoku(4).label(torch.full((4, 4), 4)), ValueError, "z must hold values in 0..3, got 4..4"),
     (lambda: em.Sudoku(4).label(torch.zeros(4, 5).long()), ValueError, r"z must have shape \[..., 4, 4\]"),
     (
