@@ -15,8 +15,8 @@ class UnsupportedEngineError(ValueError):
     """
 
 
-class UnsupportedInference(NotImplementedError):
-    """The problem does not implement this kind of inference, or not at its size."""
+class UnsupportedInference(UnsupportedEngineError, NotImplementedError):
+    """The problem does not implement this kind of inference, or not at its size; the message names what helps."""
 
 
 class InferenceWarning(UserWarning):

@@ -101,8 +101,7 @@ class Gibbs(Engine[GibbsProblem]):
         checks.is_integer("sweeps", self.sweeps, 1, MAX_SWEEPS)
         checks.is_integer("seed", self.seed, 0, 2**63 - 1)
         checks.is_integer("first_row", self.first_row, 0, None)
-        if not 0.0 <= self.penalty < float("inf"):
-            raise ValueError(f"penalty must be a finite number >= 0, got {self.penalty!r}")
+        checks.is_number("penalty", self.penalty, 0.0)
 
     def infer(self, problem: GibbsProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         found = problem.gibbs_marginals(logits, label, self, check)

@@ -21,10 +21,8 @@ def sample_invalid(logits: Tensor, assignments: Tensor, n_samples: int, seed: in
     logits: [batch, N, K]. assignments: all valid ones, [M, N]. rows: int64 [batch], the global indices of the rows.
     """
     step = max(1, LISTED_AT_A_TIME // max(1, len(assignments) * len(logits)))
-    parts = [
-        _some_samples(logits, assignments, torch.arange(first, min(n_samples, first + step)), seed, rows)
-        for first in range(0, n_samples, step)
-    ]
+    samples = torch.arange(n_samples, device=logits.device)
+    parts = [_some_samples(logits, assignments, some, seed, rows) for some in samples.split(step) if n_samples]
     return torch.cat(parts) if parts else torch.empty(0, *logits.shape[:2], dtype=torch.int64, device=logits.device)
 
 
@@ -35,7 +33,7 @@ def _some_samples(logits: Tensor, assignments: Tensor, samples: Tensor, seed: in
     chosen = log_prior[:, torch.arange(n, device=logits.device), listed]
     completed = chosen.flip(-1).cumsum(-1).flip(-1)
     following = torch.nn.functional.pad(completed[..., 1:], (0, 1)).exp()
-    sample, row = samples.to(logits.device)[:, None], rows[None]
+    sample, row = samples[:, None], rows[None]
     alive = torch.ones(len(samples), batch, len(listed), dtype=torch.bool, device=logits.device)
     z = torch.empty(len(samples), batch, n, dtype=torch.int64, device=logits.device)
     for i in range(n):

@@ -74,7 +74,7 @@ def _containing(sets: Sequence[Sequence[int]], n_variables: int) -> Tensor:
         for i in members:
             inside[i].append(index)
     width = max(map(len, inside))
-    return torch.tensor([[*row, *[-1] * (width - len(row))] for row in inside], dtype=torch.int32)
+    return torch.tensor([[*row, *[-1] * (width - len(row))] for row in inside], dtype=torch.int32, device="cpu")
 
 
 def gibbs_marginals(logits: Tensor, label: Tensor, tables: ScoreTables, settings: ChainSettings, check: bool) -> Chains:

@@ -97,7 +97,7 @@ class FiniteStateProblem(CodedRule):
             raise ValueError(f"lengths must have shape {list(logits.shape[:1])}, got {list(lengths.shape)}")
         if bool(((lengths < 0) | (lengths > n)).any()):
             raise ValueError(f"lengths must lie in 0..{n}, got {int(lengths.min())}..{int(lengths.max())}")
-        place = torch.arange(n) if self._place is None else self._place
+        place = torch.arange(n, device=lengths.device) if self._place is None else self._place
         exists = place.to(lengths.device) < lengths[:, None]
         none = logits.new_full((self.cardinality,), -torch.inf)
         none[self.pad] = 0.0

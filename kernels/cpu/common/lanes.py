@@ -325,8 +325,8 @@ def exp_nonpositive(typingctx, x):
 def scratch(rows: int, dtype: type) -> np.ndarray:
     """Uninitialised [rows, lanes] that starts on a cache line, as torch allocates: no load touches two of them."""
     if dtype is np.float32:
-        return torch.empty((rows, FLOAT32_LANES), dtype=torch.float32).numpy()
-    return torch.empty((rows, FLOAT64_LANES), dtype=torch.float64).numpy()
+        return torch.empty((rows, FLOAT32_LANES), dtype=torch.float32, device="cpu").numpy()
+    return torch.empty((rows, FLOAT64_LANES), dtype=torch.float64, device="cpu").numpy()
 
 
 def half_lanes(rows: np.ndarray) -> np.ndarray:
