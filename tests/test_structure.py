@@ -27,6 +27,7 @@ LAYERS = (
     ("emnesy_gpu.ops",),
     ("emnesy_gpu.inference",),
     ("emnesy_gpu.reference",),
+    ("emnesy_gpu.logic",),
     ("emnesy_gpu.circuits",),
     ("emnesy_gpu.automata",),
     ("emnesy_gpu.backends", "emnesy_gpu.checks"),

@@ -351,15 +351,21 @@ class SumWithin(Formula):
 
     def truth(self, values: Columns) -> Truth:
         total = sum(weight * values[symbol.number] for symbol, weight in self.weights.items())
-        above = np.asarray(True) if self.low is None else total >= self.low
-        return above & (np.asarray(True) if self.high is None else total <= self.high)
+        truth = np.ones(np.shape(total), bool)
+        if self.low is not None:
+            truth &= total >= self.low
+        if self.high is not None:
+            truth &= total <= self.high
+        return truth
 
     def reader(self, places: Places) -> Reader:
         terms = sorted((places[symbol.number], weight, symbol.cardinality) for symbol, weight in self.weights.items())
         return sum_within(terms, self.low, self.high)
 
     def __repr__(self) -> str:
-        total = " + ".join(f"{'' if weight == 1 else f'{weight} * '}{symbol}" for symbol, weight in self.weights.items())
+        total = " + ".join(
+            f"{'' if weight == 1 else f'{weight} * '}{symbol}" for symbol, weight in self.weights.items()
+        )
         if self.low == self.high:
             return f"{total} == {self.low}"
         below, above = f" <= {self.high}" if self.high is not None else "", f"{self.low} <= " * (self.low is not None)

@@ -26,7 +26,7 @@ class Universe:
 class Expression(Operators):
     """A sum of symbols with integer weights and a constant; comparisons make formulas.
 
-        weights[0] z_0 + ... + constant
+    weights[0] z_0 + ... + constant
     """
 
     def __init__(self, weights: dict[Symbol, int], constant: int = 0) -> None:
