@@ -57,8 +57,11 @@ def satisfied(clauses: Clauses, bits: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def random_clauses(n: int, ratio: float, seed: int, width: int = 3) -> Clauses:
     rng = np.random.default_rng(seed)
-    chosen = [rng.choice(n, width, replace=False) + 1 for _ in range(int(n * ratio))]
-    return [[int(v) if rng.random() < 0.5 else -int(v) for v in variables] for variables in chosen]
+    clauses = []
+    for _ in range(int(n * ratio)):
+        chosen = rng.choice(n, width, replace=False) + 1
+        clauses.append([int(v) if rng.random() < 0.5 else -int(v) for v in chosen])
+    return clauses
 
 
 def one_hot_variables(cardinalities: Sequence[int]) -> dict[int, tuple[int, int]]:
