@@ -67,7 +67,7 @@ def check_deterministic(graph: Graph, seed: int = 0) -> None:
 
 
 def count_parts(graph: Graph, assignments: Rows, label: Rows | None = None) -> Values:
-    """How many parts of the circuit hold for each assignment; assignments [B, n], label [B, M], by default not given."""
+    """How many parts of the circuit hold for each of the assignments [B, n]; label [B, M], by default not given."""
     leaves = np.zeros((len(assignments), graph.n_symbols, graph.n_values))
     np.put_along_axis(leaves, assignments[:, :, None], 1.0, 2)
     return evidence(graph, leaves, label)
@@ -96,11 +96,8 @@ def derivatives(graph: Graph, values: Values) -> Values:
     """The derivatives of the root with respect to all rows [rows, B], from the values of all rows."""
     result = np.zeros_like(values)
     result[-1] = 1.0
-    fixed = graph.n_leaves + 1
-    for nodes, terms in reversed(list(graph.by_level())):
-        above = np.repeat(
-            result[fixed + nodes.start : fixed + nodes.stop], np.diff(graph.first[nodes.start : nodes.stop + 1]), axis=0
-        )
+    for _, terms in reversed(list(graph.by_level())):
+        above = result[graph.parent[terms]]
         left, right = graph.left[terms], graph.right[terms]
         np.add.at(result, left, above * values[right])
         np.add.at(result, right, above * values[left])
@@ -126,7 +123,7 @@ def sample_assignments(graph: Graph, n_samples: int, seed: int) -> Rows:
         table = table_of_values(graph, rng.dirichlet(np.ones(k), (len(rows), n)))
         chosen = np.zeros(table.shape, bool)
         chosen[-1] = True
-        for nodes, terms in reversed(list(graph.by_level())):
+        for nodes, _ in reversed(list(graph.by_level())):
             node, sample = np.nonzero(chosen[fixed + nodes.start : fixed + nodes.stop])
             for s, term in zip(sample, _drawn_terms(graph, table, nodes.start + node, sample, rng), strict=True):
                 chosen[graph.left[term], s] = chosen[graph.right[term], s] = True

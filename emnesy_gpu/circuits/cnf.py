@@ -36,12 +36,12 @@ class Theory(NamedTuple):
     """Clauses whose label is whether some of them hold.
 
     always: hold whatever the label is, such as that every symbol has one value, and definitions of auxiliary variables.
-    theory: hold where the label is 1; where it is 0, one of them does not. forgotten: variables that the theory needs to
+    theory: hold where the label is 1; where it is 0, one of them does not. forgotten: variables for which values must
     exist, and that nothing else defines. order: all variables, those of related clauses close to each other.
     """
 
-    always: list[Clause]
-    theory: list[Clause]
+    always: list[list[int]]
+    theory: list[list[int]]
     forgotten: list[int]
     order: list[int]
 
@@ -68,9 +68,9 @@ def compile_clauses(
         source: a path, text in the format of DIMACS, or clauses as sequences of literals.
         symbols, n_symbols, free: the meaning of the variables, see ``make_variables``. That a one-hot symbol has
             exactly one value is added, and holds for both labels.
-        settings: ``"sdd"`` is PySDD, ``"d4"`` is d4; ``"auto"`` takes PySDD for one-hot symbols and d4 for bits, or
-            the other one where that is not installed. With free variables d4 makes the label 1 alone, and they must be functions of the others; PySDD asks whether values
-            exist for them, and makes both labels.
+        settings: ``"sdd"`` is PySDD, ``"d4"`` is d4; ``"auto"`` takes PySDD for one-hot symbols and d4 for bits, or the
+            other one where that is not installed. With free variables d4 makes the label 1 alone, and they must be
+            functions of the others; PySDD asks whether values exist for them, and makes both labels.
 
     Raises ModuleNotFoundError without a compiler; TimeoutError after ``time_limit`` seconds; RuntimeError for a
     compiler that fails; ValueError for variables without a meaning.
@@ -86,7 +86,7 @@ def compile_clauses(
     return compile_theory(theory, variables, settings)
 
 
-def exactly_one(variables: Sequence[int]) -> list[Clause]:
+def exactly_one(variables: Sequence[int]) -> list[list[int]]:
     """Clauses that say that one of some variables is true.
 
     >>> exactly_one([1, 2])
@@ -183,9 +183,9 @@ def _with_d4(theory: Theory, variables: Variables, time_limit: float | None) -> 
     return finish(draft, rows[0], rows[1] if len(rows) > 1 else None, variables, "the compiled theory")
 
 
-def violated(clauses: Sequence[Clause], n_variables: int) -> list[Clause]:
+def violated(clauses: Sequence[Clause], n_variables: int) -> list[list[int]]:
     """Clauses that say that one of some clauses does not hold, with a new variable for each: it is violated."""
-    result: list[Clause] = [list(range(n_variables + 1, n_variables + 1 + len(clauses)))]
+    result = [list(range(n_variables + 1, n_variables + 1 + len(clauses)))]
     for variable, clause in enumerate(clauses, n_variables + 1):
         result += [[-variable, -literal] for literal in clause]
         result.append([variable, *clause])

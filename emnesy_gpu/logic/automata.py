@@ -7,7 +7,7 @@ states are tuples, which no bool equals.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 Places = Mapping[int, int]
@@ -70,7 +70,7 @@ def _after(values: Sequence[int]) -> list[int]:
 
 def different_values(terms: Sequence[tuple[int, Sequence[int]]]) -> Reader:
     """All different. terms: (position, what each value stands for), ascending. States: the set of what was read."""
-    images = {position: image for position, image in terms}
+    images = dict(terms)
     last = terms[-1][0]
     possible = {value for image in images.values() for value in image}
     bit = {value: 1 << index for index, value in enumerate(sorted(possible))}
@@ -117,7 +117,7 @@ class Language(NamedTuple):
 
 def language(positions: Sequence[int], rule: Language) -> Reader:
     """An automaton of the user that reads positions in this order. Raises OrderError unless they ascend."""
-    if any(a >= b for a, b in zip(positions, positions[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(positions)):
         raise OrderError("an automaton must read its symbols in their order")
     last = positions[-1]
 

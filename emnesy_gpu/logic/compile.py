@@ -46,8 +46,8 @@ def to_graph(
     """The circuit of a formula; its label says whether the formula holds: 0 or 1.
 
     A formula is the product of the automata of its constraints, read along the symbols: a decision diagram. Some orders
-    of the symbols are tried, and the circuit with the fewest edges is kept. Where the product has too many states in all
-    of them, the formula becomes clauses for a knowledge compiler.
+    of the symbols are tried, and the circuit with the fewest edges is kept. Where the product has too many states in
+    each of them, the formula becomes clauses for a knowledge compiler.
 
     Args:
         formula: of ``em.logic``.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emnesy_gpu import checks
 from emnesy_gpu.automata.machine import Machine
@@ -143,8 +142,8 @@ def regular(symbols: Iterable[Symbol], rule: Any, alphabet: str | None = None) -
     Args:
         symbols: in the order of the word, all different.
         rule: a regular expression over the characters of the alphabet (needs interegular); or an ``em.Automaton`` over
-            as many symbols, whose label says whether the word is in the language: 0 or 1; or (step, start, accepts) with
-            step(state, value) -> the next state or None, and accepts(last state) -> bool.
+            as many symbols, whose label 0 or 1 says whether the word is in the language; or (step, start, accepts)
+            with step(state, value) -> the next state or None, and accepts(last state) -> bool.
         alphabet: a character for each value.
 
     >>> from emnesy_gpu import logic

@@ -351,8 +351,12 @@ class SumWithin(Formula):
 
     def truth(self, values: Columns) -> Truth:
         total = sum(weight * values[symbol.number] for symbol, weight in self.weights.items())
-        above = np.asarray(True) if self.low is None else total >= self.low
-        return above & (np.asarray(True) if self.high is None else total <= self.high)
+        truth = np.ones(np.shape(total), bool)
+        if self.low is not None:
+            truth &= total >= self.low
+        if self.high is not None:
+            truth &= total <= self.high
+        return truth
 
     def reader(self, places: Places) -> Reader:
         terms = sorted((places[symbol.number], weight, symbol.cardinality) for symbol, weight in self.weights.items())

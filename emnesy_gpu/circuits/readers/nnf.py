@@ -26,10 +26,7 @@ class NnfFile(NamedTuple):
     @property
     def largest_variable(self) -> int:
         lines = self.lines
-        if self.is_c2d:
-            literals = lines.column(0)[lines.kind == LITERAL]
-        else:
-            literals = lines.values[_d4_literals(lines)[0]]
+        literals = lines.column(0)[lines.kind == LITERAL] if self.is_c2d else lines.values[_d4_literals(lines)[0]]
         return int(np.abs(literals).max(initial=0))
 
 

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from emnesy_gpu import checks
 from emnesy_gpu.circuits.checks import check_decomposable
 from emnesy_gpu.circuits.graph import Graph, Rows
 from emnesy_gpu.circuits.readers.lines import Lines
@@ -72,15 +73,16 @@ def make_variables(
 
     Raises TypeError and ValueError for symbols that are not as described.
     """
+    if n_symbols is not None:
+        checks.is_integer("n_symbols", n_symbols, 1, MOST_LEAVES)
     auxiliary = _checked_free(free)
     if isinstance(symbols, str):
         if symbols != "bits":
             raise ValueError(f'symbols must be "bits" or {{variable: (symbol, value)}}, got {symbols!r}')
         named = n_symbols
         if named is None:
-            inside = [v for v in auxiliary if v <= largest]
             named = largest
-            while named in set(inside):
+            while named in auxiliary:
                 named -= 1
         _check_size(named, 2)
         meaning = {v: (v - 1, 1) for v in range(1, named + 1) if v not in auxiliary}
@@ -92,8 +94,10 @@ def make_variables(
 def _variables(meaning: Mapping[int, tuple[int, int]], auxiliary: set[int], n_symbols: int | None) -> Variables:
     n_named = max((symbol for symbol, _ in meaning.values()), default=-1) + 1
     n = n_named if n_symbols is None else n_symbols
-    if n < n_named or n < 1:
-        raise ValueError(f"n_symbols must be at least {max(n_named, 1)}, as many as symbols names, got {n}")
+    if n < 1:
+        raise ValueError("no variable is named: say how many symbols there are by n_symbols")
+    if n < n_named:
+        raise ValueError(f"n_symbols must be at least {n_named}, as many as symbols names, got {n}")
     of_symbol: dict[int, list[int]] = {}
     for symbol, value in meaning.values():
         of_symbol.setdefault(symbol, []).append(value)
@@ -135,7 +139,8 @@ def _checked_meaning(symbols: Mapping[int, tuple[int, int]]) -> dict[int, tuple[
 
 
 def _is_index(value: object, low: int) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and low <= value <= MOST_LEAVES
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return whole and low <= int(value) <= MOST_LEAVES  # type: ignore[call-overload]
 
 
 def _check_size(n_symbols: int, n_values: int) -> None:
