@@ -178,7 +178,7 @@ def test_an_interrupted_run_continues_to_the_bit(flags, tmp_path, capsys, monkey
         ([*COMMAND, "--symbols", "4"], "--symbols"),
         ([*COMMAND, "--symbols", "9"], "--symbols"),
         ([*COMMAND, "--engine", "bp-std"], "--engine"),
-        ([*QUICK, "--holdout", "1"], "1 test images are too few for one formula: choose fewer --symbols"),
+        ([*QUICK, "--holdout", "1"], "needs 3 images, there are 1"),
         ([*QUICK, "--supervised", "--hard"], "supervised=True has no E-step"),
         ([*COMMAND, "--resume", "/nowhere"], "holds no run"),
     ],

@@ -178,7 +178,7 @@ def test_sums_stay_the_same_in_every_epoch(data):
 
 
 def test_too_few_images_for_one_sum(data):
-    with pytest.raises(DataError, match="357 test images are too few for one sum: choose fewer --digits"):
+    with pytest.raises(DataError, match="needs 400 images, there are 357"):
         AdditionTraining(replace(SMALL, digits=200), data)
 
 

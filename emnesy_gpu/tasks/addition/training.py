@@ -18,7 +18,7 @@ GIBBS_PENALTY = 3.0
 class AdditionTraining(RowTraining):
     """One run on MNIST addition. The images of a row are two numbers, each with its most significant digit first."""
 
-    unit, size_option = "sum", "digits"
+    unit = "sum"
     problem: em.Addition
 
     def __init__(self, settings: AdditionSettings, data: DataSet) -> None:

@@ -45,9 +45,12 @@ LayOut = Callable[[Images, Tensor, torch.Generator], Rows]
 def cut(order: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Cut an order of image indices [n] into rows int64 [n_rows, *shape].
 
-    Every image is used once; the remainder is dropped. Images follow each other in row-major order.
+    Every image is used once; the remainder is dropped. Images follow each other in row-major order. Raises DataError
+    where there are too few images for one row.
     """
     n_rows = len(order) // prod(shape)
+    if n_rows == 0:
+        raise DataError(f"a row needs {prod(shape)} images, there are {len(order)}: choose fewer digits or symbols")
     return order[: n_rows * prod(shape)].view(n_rows, *shape)
 
 
@@ -73,8 +76,6 @@ class RowTraining(ImageTraining):
 
     unit: ClassVar[str] = "row"
     """What has one label."""
-    size_option: ClassVar[str] = "symbols"
-    """The option of the train command that sets the images per row."""
 
     def __init__(
         self,
@@ -88,7 +89,6 @@ class RowTraining(ImageTraining):
         generator = torch.Generator().manual_seed(settings.seed)
         self.train = lay_out(data.train, torch.randperm(len(data.train), generator=generator), generator)
         self.test = lay_out(data.test, torch.arange(len(data.test)), torch.Generator().manual_seed(TEST_SEED))
-        self._check_enough(data)
         self.known = TrueClasses(em.Exact())
         engine = self._engine(settings, sampling)
         super().__init__(settings, problem, engine, len(self.train), data.moments(), settings.hard)
@@ -96,13 +96,6 @@ class RowTraining(ImageTraining):
         self.train_classes = self.train.classes.to(self.device)
         self.train_labels = problem.label(self.train_classes)
         self.train_pixels = self.train.images.pixels.to(self.device)
-
-    def _check_enough(self, data: DataSet) -> None:
-        for part, images, rows in (("training", data.train, self.train), ("test", data.test, self.test)):
-            if len(rows) == 0:
-                raise DataError(
-                    f"{len(images)} {part} images are too few for one {self.unit}: choose fewer --{self.size_option}"
-                )
 
     def _engine(self, settings: RowSettings, sampling: Sampling) -> em.Engine | None:
         """Return the engine of the settings; None leaves the choice to ``em.EM``."""
