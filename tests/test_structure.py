@@ -48,7 +48,13 @@ LAYERS = (
 TASK_LAYERS = (
     ("emnesy_gpu.tasks.commands",),
     ("emnesy_gpu.tasks.registry",),
-    ("emnesy_gpu.tasks.addition", "emnesy_gpu.tasks.rules", "emnesy_gpu.tasks.sudoku", "emnesy_gpu.tasks.warcraft"),
+    (
+        "emnesy_gpu.tasks.addition",
+        "emnesy_gpu.tasks.formula",
+        "emnesy_gpu.tasks.rules",
+        "emnesy_gpu.tasks.sudoku",
+        "emnesy_gpu.tasks.warcraft",
+    ),
     ("emnesy_gpu.tasks.mnist",),
     ("emnesy_gpu.tasks.task",),
     ("emnesy_gpu.tasks.core",),
