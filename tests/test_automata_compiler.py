@@ -100,6 +100,18 @@ def test_a_minimal_table_has_the_same_words(case: tuple[Table, Table]) -> None:
     assert len(signatures) == len(merged.successor), "two equal states are left"
 
 
+def test_a_long_chain_that_only_its_end_tells_apart_is_minimal() -> None:
+    """Each round of refinement tells one more state apart: rounds that looked at all states would take minutes."""
+    n = 5000
+    table = np.repeat(np.arange(1, n + 1)[:, None], 2, axis=1)
+    table[-1] = DEAD
+    kinds = np.full(n, DEAD)
+    kinds[-1] = 0
+    merged = minimise_shared(table, kinds)
+    assert (merged.successor == table).all()
+    assert (merged.state_of == np.arange(n)).all()
+
+
 def test_rows_whose_hashes_agree_are_compared(monkeypatch) -> None:
     monkeypatch.setattr("emnesy_gpu.automata.minimise.MULTIPLIER", np.uint64(0))
     assert number_rows(np.array([[1, 2], [3, 4], [1, 2]])).tolist() == [0, 1, 0]
