@@ -18,7 +18,7 @@ BATCHES = (64, 256, 1024)
 METHODS = {**exact_e_steps.METHODS, "BP-std": "gradient by autograd through the log-space forward recursion"}
 TENSORS = TensorMethods(
     posterior=lambda *row: bp_em_posterior(*row)[0],
-    loss=lambda *row: em.bp_std_loss(*row, "sum"),
+    loss=lambda problem, logits, label: em.bp_std_loss(problem, logits, label, "sum"),
 )
 
 

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from emnesy_gpu import checks
+from emnesy_gpu.engines.doubts import warn_about_chains
 from emnesy_gpu.engines.engine import Engine, Posterior
 from emnesy_gpu.inference.results import Chains
 from emnesy_gpu.inference.settings import ChainSettings
@@ -66,7 +67,9 @@ class Gibbs(Engine[GibbsProblem]):
     estimate of E[exp(-penalty * conflicts)] under the prior, which is at least p(y | x). For label 0 of groups the
     marginals are p(z_i | y = 0) = (p(z_i) - Z q_i) / (1 - Z) with that estimate as Z. ``possible`` is True for every
     other row: chains cannot prove that a label is impossible, and such a row has the marginals of the assignments with
-    few conflicts. ``info``: ``satisfied`` [batch], the share of chains that end without a conflict.
+    few conflicts. ``info``: ``satisfied`` [batch], the share of chains that end without a conflict. Where no change of
+    one symbol settles a conflict, the marginals are the prior; if that is so in half of the rows,
+    ``em.InferenceWarning`` is given once for a problem.
 
     Random words: Philox-4x32-10, counter (symbol // 4, chain * 2**16 + sweep, row), key ``seed``. Sums are of float32
     in a fixed order, or of integers, so that the chains are the same on every back end, whatever the batch split. For
@@ -105,4 +108,5 @@ class Gibbs(Engine[GibbsProblem]):
 
     def infer(self, problem: GibbsProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         found = problem.gibbs_marginals(logits, label, self, check)
+        warn_about_chains(problem, self, found, logits, check)
         return Posterior(*found.marginals, {"satisfied": found.satisfied})

@@ -56,14 +56,15 @@ def row_config(tables: AutomatonTables, n_values: int, rows: int) -> Config:
 
 
 def rows_of_program(n_states: int, n_values: int) -> int:
-    """Eight numbers a thread of a warp, and eight rows or four where a warp does not hold all states.
+    """Eight numbers a thread of a warp; sixteen where threads have two states or more, whose sums they then share.
 
-    Fewer where there are many values, as the priors of one symbol of each row are computed together.
+    At least the four rows that a load takes. Fewer than wanted where there are many values, as the priors of one symbol
+    of each row are computed together.
     """
     tile = launch_config.next_power_of_two(n_states)
     most = 512 // launch_config.next_power_of_two(n_values)
-    wanted = min(256 // tile, 32) if tile <= 32 else 8 if tile <= 512 else 4
-    return max(min(wanted, most), 4)
+    wanted = (256 if tile <= 32 else 512) // tile
+    return max(min(wanted, most, 32), 4)
 
 
 def block_of(n: int, sizes: Sizes, compute_bytes: int) -> int:

@@ -130,7 +130,7 @@ def softmax(logits, AXIS: tl.constexpr, LOG: tl.constexpr):
     relative = (logits - tl.max(logits, AXIS, keep_dims=True)) * LOG2_E
     weights = _exp2(relative, LOG) if LOG else exp2(relative)
     sums = tl.sum(weights, AXIS, keep_dims=True)
-    return tl.maximum(relative - _log2(sums, LOG), LOG_ZERO) if LOG else weights * (1.0 / sums), sums
+    return tl.maximum(relative - _log2(sums, LOG), LOG_ZERO) if LOG else weights / sums, sums
 
 
 @triton.jit
