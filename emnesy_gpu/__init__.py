@@ -24,7 +24,17 @@ from emnesy_gpu.engines import ABC, MAP, BeliefPropagation, Engine, Exact, Gibbs
 from emnesy_gpu.errors import InferenceWarning
 from emnesy_gpu.inference.results import Marginals
 from emnesy_gpu.m_step import em_loss, fused_em_loss
-from emnesy_gpu.problems import Addition, AllDifferent, Automaton, BlackBox, Problem, ShortestPath, Sudoku
+from emnesy_gpu.problems import (
+    Addition,
+    AllDifferent,
+    Automaton,
+    BlackBox,
+    Circuit,
+    Problem,
+    ShortestPath,
+    SimplePaths,
+    Sudoku,
+)
 from emnesy_gpu.version import __version__
 
 __all__ = [
@@ -36,6 +46,7 @@ __all__ = [
     "Automaton",
     "BeliefPropagation",
     "BlackBox",
+    "Circuit",
     "Engine",
     "Exact",
     "Gibbs",
@@ -45,6 +56,7 @@ __all__ = [
     "Problem",
     "Rejection",
     "ShortestPath",
+    "SimplePaths",
     "Sudoku",
     "UnsupportedEngineError",
     "__version__",

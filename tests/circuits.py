@@ -132,3 +132,59 @@ def random_graph(n: int, k: int, states: int, labels: int, seed: int) -> tuple[G
         return None if state is None else int(end[state])
 
     return from_steps(n, k, step, lambda s: int(end[s]), labels), label
+
+
+def two_entries() -> Example:
+    """Entry 0 is the parity of bits 0 and 2, entry 1 is bit 1."""
+    b = Builder(3, 2, (2, 2))
+    parts = []
+    for parity_of in range(2):
+        pairs = [b.product([b.leaf(0, v), b.leaf(2, v ^ parity_of)]) for v in range(2)]
+        parts.append((b.label_leaf(0, parity_of), b.sum([(pair, TRUE) for pair in pairs])))
+    known = b.sum([(b.label_leaf(1, v), b.leaf(1, v)) for v in range(2)])
+    return Example("two entries", b.graph(b.product([b.sum(parts), known])), lambda z: (z[0] ^ z[2], z[1]))
+
+
+def unmentioned() -> Example:
+    """Symbol 0 is 1, or 0 together with symbol 2; symbol 1 is free."""
+    b = Builder(3, 3, ())
+    root = b.sum([(b.leaf(0, 1), TRUE), (b.leaf(0, 0), b.leaf(2, 0))])
+    return Example("unmentioned", b.graph(root), lambda z: () if z[0] == 1 or (z[0] == 0 and z[2] == 0) else None)
+
+
+def single_rows() -> list[Example]:
+    """Circuits of a leaf, of nothing but TRUE, and of symbols with one value."""
+    leaf, true, one = Builder(2, 3, ()), Builder(2, 3, ()), Builder(2, 1, (2,))
+    return [
+        Example("leaf", leaf.graph(leaf.leaf(1, 2)), lambda z: () if z[1] == 2 else None),
+        Example("true", true.graph(TRUE), lambda z: ()),
+        Example("one value", one.graph(one.product([one.leaf(0, 0), one.label_leaf(0, 1)])), lambda z: (1,)),
+    ]
+
+
+def random_example(n: int, k: int, states: int, labels: int, seed: int) -> Example | None:
+    """None where nothing is allowed."""
+    try:
+        graph, label = random_graph(n, k, states, labels, seed)
+    except ValueError:
+        return None
+
+    def of(z: tuple[int, ...]) -> tuple[int, ...] | None:
+        found = label(z)
+        return None if found is None else (found,)
+
+    return Example(f"random {n} {k} {states} {labels} {seed}", graph, of)
+
+
+def all_examples() -> list[Example]:
+    drawn = [random_example(5, 3, 4, 3, seed) for seed in range(3)]
+    return [
+        Example("parity", parity_graph(4), lambda z: (sum(z) % 2,)),
+        Example("permutation", permutation_graph(3, 3), lambda z: (int(len(set(z)) == 3),)),
+        Example("permutation of 4 of 5", permutation_graph(4, 5), lambda z: (int(len(set(z)) == 4),)),
+        Example("exactly 2 of 5", exactly_graph(2, 5), lambda z: () if sum(z) == 2 else None),
+        two_entries(),
+        unmentioned(),
+        *single_rows(),
+        *[example for example in drawn if example is not None],
+    ]

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.carry_chain import launch as carry_chain
 from emnesy_gpu.kernels.cpu.carry_chain import probabilities, wide_exponents
-from emnesy_gpu.kernels.cpu.carry_chain.rows import Combination
 from emnesy_gpu.kernels.cpu.common import compile, parallel, row_driver
 from emnesy_gpu.kernels.cpu.common.lanes import (
     FLOAT32_LANES,
@@ -26,7 +25,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     store,
 )
 from emnesy_gpu.kernels.cpu.common.philox import philox
-from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Results
+from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Combination, Results
 from emnesy_gpu.kernels.cpu.common.transpose import TILE, read_columns, write_columns
 from emnesy_gpu.reference import carry_chain as reference
 from tests.cases import Case

@@ -56,6 +56,13 @@ def compile_step_at(
     return _layered(tables, [len(at) for at in states], observed, observer)
 
 
+def compile_tables(
+    tables: Sequence[Table], n_states: Sequence[int], labels: Sequence[Any], observer: Observer
+) -> Machine:
+    """From a table for every position, the numbers of states around them, and the label of each last state."""
+    return _layered(tables, n_states, {len(tables) - 1: list(labels)}, observer)
+
+
 def _shared(table: Table, n_symbols: int, observed: dict[int, list[Any]], observer: Observer) -> Machine:
     layer = Layer.from_successors(table, len(table))
     seen = {position: observer.observation(labels) for position, labels in observed.items()}

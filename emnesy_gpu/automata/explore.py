@@ -83,6 +83,54 @@ def unroll(
     return tables, states
 
 
+def unroll_arrays(
+    step: Step, start: Any, cardinalities: Sequence[int], max_states: int = MAX_STATES
+) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+    """As ``unroll``, for a step on integers that takes states [S, 1], values [1, K] and the position.
+
+    It returns the next states, of a shape that can be broadcast to [S, K], negative where the rule forbids the value.
+    """
+    if isinstance(start, bool) or not isinstance(start, (int, np.integer)) or start < 0:
+        raise TypeError(f"start must be an integer >= 0 for a step on arrays, got {start!r}")
+    before = np.array([start], np.int64)
+    tables, states, width = [], [before], max(cardinalities)
+    for position, n_values in enumerate(cardinalities):
+        targets = _array_step(step, before, n_values, position)
+        alive = targets >= 0
+        after, numbers = np.unique(targets[alive], return_inverse=True)
+        if len(after) > max_states:
+            raise ValueError(
+                f"step reaches {len(after)} states after position {position}, more than max_states={max_states}, the "
+                f"last one {after[-1]}: bound the state, or raise max_states"
+            )
+        table = np.full((len(before), width), DEAD, np.int64)
+        table[:, :n_values][alive] = numbers.reshape(-1)
+        tables.append(table)
+        states.append(after)
+        before = after
+    return tables, states
+
+
+def _array_step(step: Step, states: NDArray[np.int64], n_values: int, position: int) -> NDArray[np.int64]:
+    """The next states [S, n_values]; raises ValueError for a step that raises, changes, or returns something else."""
+    shape = len(states), n_values
+    try:
+        found = [np.asarray(step(states[:, None], np.arange(n_values)[None], position)) for _ in range(2)]
+    except Exception as error:
+        raise ValueError(f"step raised {type(error).__name__} at position {position}: {error}") from error
+    try:
+        targets, again = (np.broadcast_to(part, shape) for part in found)
+    except ValueError:
+        raise ValueError(
+            f"step must return states of shape {list(shape)} at position {position}, got {list(found[0].shape)}"
+        ) from None
+    if targets.dtype.kind not in "biu":
+        raise TypeError(f"step must return integers, got {targets.dtype} at position {position}")
+    if (targets != again).any():
+        raise ValueError(f"the result of step changes from call to call at position {position}")
+    return targets.astype(np.int64)
+
+
 def _successors(
     step: Step, states: Sequence[Hashable], n_values: int, position: tuple[int, ...], index: Index
 ) -> list[int]:

@@ -6,7 +6,7 @@ A node is the probability that the rest of the symbols, read from a state, gives
 
 with P_i(s, t) the sum of p_i over the values that lead from s to t, and o_i(s) the leaf of what the label has for a
 state after position i, where it has anything. Rows that are constant vanish: a state that all values leave for one
-other is that state. (Darwiche, "Tractable Boolean and arithmetic circuits", 2021, section 2: ordered decision diagrams.)
+other is that state. (Darwiche, "Tractable Boolean and arithmetic circuits", 2021, section 2.)
 """
 
 from __future__ import annotations
@@ -57,16 +57,17 @@ class _Nodes:
         return assemble(shape, np.concatenate([[0], np.cumsum(sizes)]), left, right, root)
 
 
-def machine_graph(machine: Machine, known: Sequence[int] = ()) -> Graph:
+def machine_graph(machine: Machine, known: Sequence[int] = (), order: Sequence[int] | None = None) -> Graph:
     """The circuit of a deterministic automaton.
 
     Entries of the label: what is observed after positions, in their order, and then the symbols at ``known`` positions,
-    which belong to the label. All other symbols are hidden, in the order of their positions.
+    which belong to the label. All other symbols are hidden; order: the symbol that each of their positions reads, in
+    place of the same order.
 
     Raises ValueError for weighted edges and for labels that are not a function of the state.
     """
     _check_deterministic(machine)
-    places = _leaf_rows(machine, known)
+    places = _leaf_rows(machine, known, order)
     moves = [_moves(layer, machine.n_values) for layer in machine.layers]
     one = places.shape.n_leaves
     nodes = _Nodes(one + 1)
@@ -78,7 +79,8 @@ def machine_graph(machine: Machine, known: Sequence[int] = ()) -> Graph:
             rows = _seen(nodes, rows, _label_rows(machine.observed[position], places.entry[position]), one)
         layer = machine.layers[machine.layer_of[position]]
         step = moves[machine.layer_of[position]]
-        rows = _step(nodes, rows, step, places.symbol[position], layer.n_before, (one, machine.n_values))
+        n_values = 0 if position in known else machine.n_values  # every part mentions all entries of the label
+        rows = _step(nodes, rows, step, places.symbol[position], layer.n_before, (one, n_values))
     start = int(np.flatnonzero(machine.start)[0])
     return nodes.graph(places.shape, int(rows[start]))
 
@@ -91,13 +93,14 @@ class _Places(NamedTuple):
     entry: dict[int, int]
 
 
-def _leaf_rows(machine: Machine, known: Sequence[int]) -> _Places:
+def _leaf_rows(machine: Machine, known: Sequence[int], order: Sequence[int] | None) -> _Places:
     n, k = len(machine.layer_of), machine.n_values
     hidden = [i for i in range(n) if i not in set(known)]
     given = tuple(len(seen.labels) for seen in machine.observed.values()) + (k,) * len(known)
     shape = Shape(len(hidden), k, given)
     starts = (shape.n_symbols * k + np.concatenate([[0], np.cumsum(given)])).tolist()
-    symbol = dict(zip(hidden, range(0, len(hidden) * k, k), strict=True))
+    symbols = range(len(hidden)) if order is None else order
+    symbol = {position: k * index for position, index in zip(hidden, symbols, strict=True)}
     symbol.update(zip(known, starts[len(machine.observed) :], strict=False))
     entry = dict(zip(machine.observed, starts, strict=False))
     return _Places(shape, [symbol[i] for i in range(n)], entry)
@@ -170,11 +173,11 @@ def _step(nodes: _Nodes, rows: Rows, moves: _Moves, leaf: int, n_before: int, co
 
 
 def _value_rows(nodes: _Nodes, moves: _Moves, leaf: int, one: int, n_values: int) -> Rows:
-    """The row of each set of values: a leaf, the constant, or the sum of some leaves."""
+    """The row of each set of values: a leaf, the constant for all n_values, or the sum of some leaves."""
     sizes = np.diff(moves.first)
     rows = leaf + moves.members[moves.first[:-1]]
     rows[sizes == n_values] = one
-    several = np.flatnonzero((sizes > 1) & (sizes < n_values))
+    several = np.flatnonzero((sizes > 1) & (sizes != n_values))
     members = moves.members[ranges(moves.first[several], moves.first[several + 1])]
     rows[several] = nodes.add(sizes[several], leaf + members, np.full(len(members), one))
     return rows

@@ -6,8 +6,10 @@ from emnesy_gpu.problems.addition import Addition
 from emnesy_gpu.problems.all_different import AllDifferent
 from emnesy_gpu.problems.automaton import Automaton
 from emnesy_gpu.problems.black_box import BlackBox
+from emnesy_gpu.problems.circuit import Circuit
 from emnesy_gpu.problems.problem import Problem
 from emnesy_gpu.problems.shortest_path import ShortestPath
+from emnesy_gpu.problems.simple_paths import SimplePaths
 from emnesy_gpu.problems.sudoku import Sudoku
 
 __all__ = [
@@ -17,10 +19,12 @@ __all__ = [
     "Beliefs",
     "BlackBox",
     "Chains",
+    "Circuit",
     "MapAssignment",
     "Marginals",
     "Problem",
     "ShortestPath",
+    "SimplePaths",
     "Sudoku",
     "UnsupportedInference",
     "Weighted",

@@ -29,6 +29,7 @@ where an entry of the label is not given, v + 1 for its value v, -1 for a code t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -120,10 +121,10 @@ def sample(
         value = values[row].tolist()
         for s in range(n_samples):
 
-            def drawn(node: int, terms: list[tuple[int, int]], value=value, place=(s, first_row + row)) -> int:
+            def drawn(node: int, terms: list[tuple[int, int]], value=value, sample=s, number=first_row + row) -> int:
                 if len(terms) == 1:
                     return 0
-                uniform = uniforms_at(draws[node - walker.n_fixed], *place, seed)[0]
+                uniform = uniforms_at(draws[node - walker.n_fixed], sample, number, seed)[0]
                 return draw([value[a] + value[b] for a, b in terms], uniform)
 
             if status[row] == POSSIBLE:
@@ -160,7 +161,7 @@ class Walker(NamedTuple):
     def of(cls, t: CircuitTables) -> Walker:
         pairs = list(zip(t.left.tolist(), t.right.tolist(), strict=True))
         first = t.first.tolist()
-        terms = [pairs[start:stop] for start, stop in zip(first[:-1], first[1:], strict=True)]
+        terms = [pairs[start:stop] for start, stop in pairwise(first)]
         n_hidden = int(t.given[0])
         return cls(n_hidden // max(len(t.mentioned), 1), n_hidden, int(t.given[-1]) + 1, terms)
 
@@ -198,7 +199,7 @@ def _leaves(log_prior: Tensor, rows: Tensor, t: CircuitTables) -> Tensor:
 def _levels(t: CircuitTables) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
     """Of each level, leaves first: rows of its nodes, and left row, right row and parent of each term."""
     n_fixed, parent = int(t.given[-1]) + 1, torch.repeat_interleave(torch.arange(len(t.draws)), t.first.diff())
-    for start, stop in zip(t.node_levels[:-1].tolist(), t.node_levels[1:].tolist(), strict=True):
+    for start, stop in pairwise(t.node_levels.tolist()):
         terms = slice(int(t.first[start]), int(t.first[stop]))
         nodes = slice(n_fixed + start, n_fixed + stop)
         yield nodes, t.left[terms].long(), t.right[terms].long(), n_fixed + parent[terms]

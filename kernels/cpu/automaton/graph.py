@@ -7,13 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
+from emnesy_gpu.kernels.cpu.common.flat_tables import KeptTables, joined
 
 # Share of the edges that a layer must have for the loops over all states and classes to be worth it.
 COMPLETE_SHARE = 0.6
@@ -21,11 +18,6 @@ COMPLETE_SHARE = 0.6
 PREDECESSORS = 1 << 24
 
 UNKNOWN = 255
-
-# A call that is not inlined would pass every field of the graph, and count references to its arrays.
-inlined = njit(
-    nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", forceinline=True, _nrt=False
-)
 
 FLOAT32, FLOAT64, LOGARITHMS = "float32", "float64", "logarithms"
 
@@ -74,33 +66,20 @@ class Graph(NamedTuple):
     possible: np.ndarray  # uint8 [Y + 1]: filled by the first call that asks, see ``screen``
 
 
-class _Kept(NamedTuple):
-    """What is kept for one automaton: the tensors, so that their addresses stay theirs, and a graph for each kind."""
-
-    addresses: tuple[int, ...]
-    tensors: Sequence[Tensor]
-    graphs: dict[str, Graph]
-
-
-_automata: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+_automata = KeptTables(watched=(1, -3))
 
 
 def graph(tables: Sequence[Tensor], kind: str) -> Graph:
     """Of tables that live as long as their automaton; they must not be written to."""
-    kept = _automata.get(tables[0])
-    if kept is None or kept.addresses[1] != tables[1].data_ptr() or kept.addresses[-3] != tables[-3].data_ptr():
-        kept = _automata[tables[0]] = _Kept(tuple(table.data_ptr() for table in tables), tables[1:], {})
-    if kind not in kept.graphs:
-        kept.graphs[kind] = _graph(AutomatonTables(*tables), kind)
-    return kept.graphs[kind]
+    return _automata.get(tables, kind, lambda: _graph(AutomatonTables(*tables), kind))
 
 
 def _graph(t: AutomatonTables, kind: str) -> Graph:
     n_classes = int(t.n_classes.max())
-    numbers, where = _joined(_numbers(t, n_classes), np.int32)
+    numbers, where = joined(_numbers(t, n_classes), np.int32)
     dtype = np.float32 if kind == FLOAT32 else np.float64
     scaled, log_top = _weights(t, kind)
-    weights, weights_where = _joined(scaled, dtype)
+    weights, weights_where = joined(scaled, dtype)
     return Graph(
         n=len(t.layer),
         n_states=len(t.start),
@@ -149,15 +128,6 @@ def _weights(t: AutomatonTables, kind: str) -> tuple[dict[str, np.ndarray], np.n
         return weights, np.log(top)
 
 
-def _joined(parts: dict[str, np.ndarray], dtype: type) -> tuple[np.ndarray, dict[str, int]]:
-    """All numbers in one flat array, and where each part begins."""
-    firsts, total = {}, 0
-    for name, part in parts.items():
-        firsts[name] = total
-        total += part.size
-    return np.concatenate([part.ravel().astype(dtype) for part in parts.values()]), firsts
-
-
 def _complete_layers(t: AutomatonTables) -> tuple[np.ndarray, ...]:
     """Successors, predecessors, and which layers are complete, and injective in every class."""
     successor = t.successor.numpy()
@@ -176,15 +146,3 @@ def _complete_layers(t: AutomatonTables) -> tuple[np.ndarray, ...]:
     # Where two sources share a target under one class, the table has lost one of them.
     injective = ((predecessor < n_states).sum((1, 2)) == edges) & complete
     return successor, predecessor, complete.astype(np.int32), injective.astype(np.int32)
-
-
-@intrinsic
-def item(typingctx, array, index):
-    """One number of a flat int32 array as an index, without a look whether it counts from the end."""
-
-    def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        number = builder.load(cgutils.gep_inbounds(builder, data, args[1]))
-        return context.cast(builder, number, types.int32, types.intp)
-
-    return types.intp(array, types.intp), codegen

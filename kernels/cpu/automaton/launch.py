@@ -150,7 +150,7 @@ def _on_rows(rows, compute: Callable[..., None], logits, label_rows, results: Re
 
 def _write_priors(logits, results: Results, rows, factor: float) -> None:
     """Softmax times factor, for rows without a posterior."""
-    from emnesy_gpu.kernels.cpu.automaton.wide import write_priors
+    from emnesy_gpu.kernels.cpu.common.priors import write_priors
 
     marginals = results[0]
     if factor == 0.0:

@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.automaton.columns import columns_to_lanes, lanes_to_columns
-from emnesy_gpu.kernels.cpu.automaton.graph import Graph, inlined, item
+from emnesy_gpu.kernels.cpu.automaton.graph import Graph
 from emnesy_gpu.kernels.cpu.automaton.steps import Place, step_backward, step_forward
-from emnesy_gpu.kernels.cpu.common.compile import kernel
+from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel
+from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.lanes import (
     exp_nonpositive,
     exponent_of,
@@ -34,7 +34,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     scratch,
     store,
 )
-from emnesy_gpu.kernels.cpu.common.transpose import TILE
+from emnesy_gpu.kernels.cpu.common.transpose import TILE, read_columns, write_columns
 from emnesy_gpu.kernels.status import POSSIBLE
 
 RECOMPUTE = 255
@@ -160,7 +160,7 @@ def priors_row(at, g, j):
 def read_block(work, at, g, logits, rows, span):
     """Exponentials of the positions span[0] .. span[1] - 1, and their sums over classes."""
     start, end = span
-    columns_to_lanes(logits, rows, (start * at.k, end * at.k), work, at.values)
+    read_columns(logits, rows[0], rows[1] - 1, start * at.k, (end - start) * at.k, work, at.values)
     for i in range(start, end):
         values = at.values + (i - start) * at.k
         store(work, at.scales + i - start, exponentiate(work, values, at.k))
@@ -330,7 +330,8 @@ def sum_product(logits, label_rows, marginals, log_evidence, status, g, at, work
                 copy_rows(work, at.alpha + (span[1] - span[0] & 1) * at.states, at.alpha, at.states)
                 continue
             smallest = backward_block(work, at, g, label_rows, rows, span, smallest, job)
-            lanes_to_columns(marginals, rows, (span[0] * at.k, span[1] * at.k), work, at.values)
+            columns = (span[1] - span[0]) * at.k
+            write_columns(marginals, rows[0], rows[1] - 1, span[0] * at.k, columns, work, at.values)
         store(work, at.results, mantissa)
         store(work, at.results + 1, exponent)
         store(work, at.results + 2, smallest)

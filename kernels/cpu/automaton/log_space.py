@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.automaton.graph import item
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
+from emnesy_gpu.kernels.cpu.common.flat_tables import item
+from emnesy_gpu.kernels.cpu.common.priors import log_softmax
 
 BLOCK_NUMBERS = 1 << 16
 """Numbers that a block of messages may hold, where that is more than the square root of the positions."""
@@ -41,24 +42,6 @@ def new_filter(g):
     block = block_size(n, s)
     betas, ends = np.empty((block + 1, s)), np.empty(((n + block - 1) // block, s))
     return Filter(block, betas, ends, np.empty(g.n_values), np.empty(g.n_classes + 1), np.empty(s))
-
-
-@lane_function
-def log_softmax(logits, result):
-    """A symbol whose logits are no prior gets the uniform one."""
-    largest, valid = -np.inf, True
-    for value in logits:
-        valid &= value < np.inf
-        largest = max(largest, value)
-    if not valid or largest == -np.inf:
-        result[:] = -math.log(len(logits))
-        return
-    total = 0.0
-    for v in range(len(logits)):
-        total += math.exp(logits[v] - largest)
-    log_total = math.log(total)
-    for v in range(len(logits)):
-        result[v] = logits[v] - largest - log_total
 
 
 @lane_function

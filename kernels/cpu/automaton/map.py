@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.automaton.graph import item
 from emnesy_gpu.kernels.cpu.automaton.log_space import (
     filter_backwards,
     filter_block,
     log_seen,
-    log_softmax,
     new_filter,
 )
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.flat_tables import item
+from emnesy_gpu.kernels.cpu.common.priors import log_softmax
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 

@@ -6,41 +6,19 @@ order of the values, then of the states, by word 0 of the Philox counter (positi
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.automaton.graph import item
 from emnesy_gpu.kernels.cpu.automaton.log_space import (
     filter_backwards,
     filter_block,
     log_seen,
-    log_softmax,
     new_filter,
 )
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.philox import philox_uniforms
+from emnesy_gpu.kernels.cpu.common.priors import draw, log_softmax
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
-
-
-@lane_function
-def draw(log_weights, size, uniform):
-    """The first index whose running sum of weights exceeds uniform * total."""
-    largest = -np.inf
-    for index in range(size):
-        largest = max(largest, log_weights[index])
-    total = 0.0
-    for index in range(size):
-        log_weights[index] = math.exp(log_weights[index] - largest)
-        total += log_weights[index]
-    running, last = 0.0, 0
-    for index in range(size):
-        running += log_weights[index]
-        if running > uniform * total:
-            return index
-        if log_weights[index] > 0.0:
-            last = index
-    return last
 
 
 @lane_function

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.automaton.graph import UNKNOWN, Graph, item
+from emnesy_gpu.kernels.cpu.automaton.graph import UNKNOWN, Graph
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 WORD = 64

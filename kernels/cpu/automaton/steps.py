@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from emnesy_gpu.kernels.cpu.automaton.graph import inlined, item
+from emnesy_gpu.kernels.cpu.common.compile import inlined
+from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.lanes import filled, load, maximum, multiply_add, store
 
 

@@ -9,9 +9,10 @@ import math
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.automaton.graph import item
-from emnesy_gpu.kernels.cpu.automaton.log_space import block_size, class_sums, log_seen, log_softmax, new_filter
+from emnesy_gpu.kernels.cpu.automaton.log_space import block_size, class_sums, log_seen, new_filter
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.flat_tables import item
+from emnesy_gpu.kernels.cpu.common.priors import log_softmax
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 
@@ -145,14 +146,3 @@ def wide_rows(logits, label_rows, marginals, log_evidence, status, g, job):
                 alphas[0] = starts[b]
                 forward_block(logits[row], label_rows[row], g, span, f, alphas)
             backward_block(logits[row], label_rows[row], g, span, f, alphas, messages, marginals[row], job)
-
-
-@kernel
-def write_priors(logits, values, factor):
-    """softmax times factor, for rows without a posterior; float64 logits."""
-    priors = np.empty(logits.shape[2])
-    for row in range(len(logits)):
-        for i in range(logits.shape[1]):
-            log_softmax(logits[row, i], priors)
-            for v in range(len(priors)):
-                values[row, i, v] = math.exp(priors[v]) * factor

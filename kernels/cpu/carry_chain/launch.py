@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.carry_chain import probabilities
-from emnesy_gpu.kernels.cpu.carry_chain.rows import Combination
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.common.row_driver import (
+    Combination,
     Method,
     Results,
     for_converted_rows,

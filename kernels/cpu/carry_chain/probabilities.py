@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emnesy_gpu.kernels.cpu.carry_chain.digit_sums import digits_between, n_sums, transfer_row
-from emnesy_gpu.kernels.cpu.carry_chain.rows import Combination, carry_out
+from emnesy_gpu.kernels.cpu.carry_chain.rows import carry_out
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import (
     FLOAT32_LANES,
@@ -33,7 +33,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     where_less,
 )
 from emnesy_gpu.kernels.cpu.common.layout import consecutive_rows
-from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Results
+from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Combination, Results
 from emnesy_gpu.kernels.cpu.common.transpose import TILE, prefetch_columns, read_columns, write_columns
 from emnesy_gpu.kernels.status import POSSIBLE
 

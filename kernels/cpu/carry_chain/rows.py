@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
 from emnesy_gpu.kernels.cpu.common.symbol_rows import is_prior
 from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
-
-
-class Combination(NamedTuple):
-    """What is written in place of marginals: (posterior - prior_share * prior) * factor."""
-
-    prior_share: float
-    factor: float
 
 
 @lane_function

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emnesy_gpu.kernels.cpu.carry_chain.digit_sums import digits_between, n_sums, transfer_row
-from emnesy_gpu.kernels.cpu.carry_chain.rows import Combination, carry_out, row_status
+from emnesy_gpu.kernels.cpu.carry_chain.rows import carry_out, row_status
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import (
     FLOAT64_LANES,
@@ -33,7 +33,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     where_less,
 )
 from emnesy_gpu.kernels.cpu.common.layout import consecutive_rows
-from emnesy_gpu.kernels.cpu.common.row_driver import Results
+from emnesy_gpu.kernels.cpu.common.row_driver import Combination, Results
 from emnesy_gpu.kernels.cpu.common.wide_numbers import (
     LOG_2,
     SMALLEST_EXPONENT,

@@ -12,6 +12,11 @@ CPU_KERNELS = Path(__file__).parent.parent
 lane_function = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
 """For functions that only kernels call: no wrappers for Python, and no cache file of their own."""
 
+inlined = njit(
+    nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", forceinline=True, _nrt=False
+)
+"""The same for functions that take tables: a call would pass every field of them, and count references to arrays."""
+
 
 def kernel(function: Callable):
     """Compile on first use, keep the machine code on disk, and run without the GIL.

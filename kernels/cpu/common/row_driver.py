@@ -22,6 +22,13 @@ LOGITS_CONVERTED_AT_A_TIME = 1 << 18
 """Rows whose logits need another precision are taken about this many logits at a time: 2 MB in float64."""
 
 
+class Combination(NamedTuple):
+    """What is written in place of marginals: (posterior - prior_share * prior) * factor."""
+
+    prior_share: float
+    factor: float
+
+
 class Results(NamedTuple):
     """What exact inference says about each row, in the float type of the result."""
 

@@ -1,4 +1,7 @@
-"""Between rows of numbers in memory and Lanes: transposition of float32 tiles in registers."""
+"""Between rows of numbers in memory and Lanes: transposition of tiles in registers.
+
+Lanes of float64 take matrices of float32 as well: numbers are converted on the way.
+"""
 
 from __future__ import annotations
 
@@ -12,36 +15,53 @@ from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.common.pointers import vector_pointer_2d
 
 TILE = 16
-"""Rows and columns that are transposed in registers together."""
+"""Rows and columns that are transposed in registers together; half as many for float64 lanes."""
 
-VECTOR = ir.VectorType(ir.FloatType(), TILE)
-MASK = ir.VectorType(ir.IntType(1), TILE)
 INDEX = ir.IntType(32)
 INTP = ir.IntType(64)
 
 
+def _tile(lanes: types.Array) -> int:
+    return TILE if lanes.dtype == types.float32 else TILE // 2
+
+
+def _vector(array_type: types.Array, size: int) -> ir.VectorType:
+    return ir.VectorType(ir.FloatType() if array_type.dtype == types.float32 else ir.DoubleType(), size)
+
+
+def _converted(builder, vector, wanted: ir.VectorType):
+    if vector.type == wanted:
+        return vector
+    return (builder.fpext if wanted.element == ir.DoubleType() else builder.fptrunc)(vector, wanted)
+
+
 def _transposed(builder, vectors: list) -> list:
-    """Columns of a square of vectors: log2(TILE) rounds of interleaving the first half with the second."""
-    half = TILE // 2
+    """Columns of a square of vectors: log2(size) rounds of interleaving the first half with the second."""
+    size = len(vectors)
+    half = size // 2
     halves = [
-        ir.Constant(ir.VectorType(INDEX, TILE), [i // 2 + start + TILE * (i % 2) for i in range(TILE)])
+        ir.Constant(ir.VectorType(INDEX, size), [i // 2 + start + size * (i % 2) for i in range(size)])
         for start in (0, half)
     ]
-    for _ in range(TILE.bit_length() - 1):
+    for _ in range(size.bit_length() - 1):
         pairs = zip(vectors[:half], vectors[half:], strict=True)
         vectors = [builder.shuffle_vector(low, high, order) for low, high in pairs for order in halves]
     return vectors
 
 
-def _pointer(context, builder, array_type, array, row, column):
-    """Address of TILE numbers that start at array[row, column]."""
-    return vector_pointer_2d(context, builder, (array_type, array), row, column, VECTOR)
+def _pointer(context, builder, array_type, array, row, column, size=TILE):
+    """Address of some numbers that start at array[row, column]."""
+    return vector_pointer_2d(context, builder, (array_type, array), row, column, _vector(array_type, size))
 
 
-def _column_mask(builder, columns):
-    counts = builder.insert_element(ir.Constant(ir.VectorType(INTP, TILE), ir.Undefined), columns, INDEX(0))
-    counts = builder.shuffle_vector(counts, counts, ir.Constant(ir.VectorType(INDEX, TILE), [0] * TILE))
-    return builder.icmp_signed("<", ir.Constant(counts.type, list(range(TILE))), counts)
+def _column_mask(builder, columns, size: int):
+    counts = builder.insert_element(ir.Constant(ir.VectorType(INTP, size), ir.Undefined), columns, INDEX(0))
+    counts = builder.shuffle_vector(counts, counts, ir.Constant(ir.VectorType(INDEX, size), [0] * size))
+    return builder.icmp_signed("<", ir.Constant(counts.type, list(range(size))), counts)
+
+
+def _align(array_type: types.Array) -> ir.Constant:
+    return INDEX(array_type.dtype.bitwidth // 8)
 
 
 def _call(builder, name: str, result, arguments: list):
@@ -50,25 +70,37 @@ def _call(builder, name: str, result, arguments: list):
 
 
 @intrinsic
-def read_tile(typingctx, matrix, row, last_row, column, columns, lanes, lane_row, lane):
-    """lanes[lane_row + v, lane + r] = matrix[min(row + r, last_row), column + v] for v < columns, r < TILE.
+def tile_of(typingctx, lanes):
+    """Rows and columns of the tiles of an array of lanes."""
+    return types.intp(lanes), lambda context, builder, signature, args: INTP(_tile(signature.args[0]))
 
-    Rows of lanes from lane_row + columns to lane_row + TILE are overwritten with zeros.
+
+@intrinsic
+def read_tile(typingctx, matrix, row, last_row, column, columns, lanes, lane_row, lane):
+    """lanes[lane_row + v, lane + r] = matrix[min(row + r, last_row), column + v] for v < columns; r, v < tile.
+
+    Rows of lanes from lane_row + columns to lane_row + tile are overwritten with zeros.
     """
 
     def codegen(context, builder, signature, args):
         matrix, row, last_row, column, columns, lanes, lane_row, lane = args
-        mask = _column_mask(builder, columns)
-        zeros = ir.Constant(VECTOR, [0.0] * TILE)
+        source, target = signature.args[0], signature.args[5]
+        size = _tile(target)
+        kind, wanted = _vector(source, size), _vector(target, size)
+        mask, zeros = _column_mask(builder, columns, size), ir.Constant(kind, [0.0] * size)
+        name = f"llvm.masked.load.v{size}f{source.dtype.bitwidth}.p0"
         vectors = []
-        for r in range(TILE):
-            wanted = builder.add(row, INTP(r))
-            wanted = builder.select(builder.icmp_signed("<", wanted, last_row), wanted, last_row)
-            pointer = _pointer(context, builder, signature.args[0], matrix, wanted, column)
-            vectors.append(_call(builder, "llvm.masked.load.v16f32.p0", VECTOR, [pointer, INDEX(4), mask, zeros]))
+        for r in range(size):
+            at = builder.add(row, INTP(r))
+            at = builder.select(builder.icmp_signed("<", at, last_row), at, last_row)
+            pointer = _pointer(context, builder, source, matrix, at, column, size)
+            vectors.append(
+                _converted(builder, _call(builder, name, kind, [pointer, _align(source), mask, zeros]), wanted)
+            )
         for v, vector in enumerate(_transposed(builder, vectors)):
             at = builder.add(lane_row, INTP(v))
-            builder.store(vector, _pointer(context, builder, signature.args[5], lanes, at, lane), align=4)
+            pointer = _pointer(context, builder, target, lanes, at, lane, size)
+            builder.store(vector, pointer, align=target.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(matrix, *[types.intp] * 4, lanes, *[types.intp] * 2), codegen
@@ -76,23 +108,29 @@ def read_tile(typingctx, matrix, row, last_row, column, columns, lanes, lane_row
 
 @intrinsic
 def write_tile(typingctx, matrix, row, last_row, column, columns, lanes, lane_row, lane):
-    """matrix[row + r, column + v] = lanes[lane_row + v, lane + r] for v < columns, r < TILE, row + r <= last_row."""
+    """matrix[row + r, column + v] = lanes[lane_row + v, lane + r] for v < columns, row + r <= last_row; r, v < tile."""
 
     def codegen(context, builder, signature, args):
         matrix, row, last_row, column, columns, lanes, lane_row, lane = args
-        mask = _column_mask(builder, columns)
+        target, source = signature.args[0], signature.args[5]
+        size = _tile(source)
+        kind, wanted = _vector(source, size), _vector(target, size)
+        mask, nowhere = (
+            _column_mask(builder, columns, size),
+            ir.Constant(ir.VectorType(ir.IntType(1), size), [0] * size),
+        )
+        name = f"llvm.masked.store.v{size}f{target.dtype.bitwidth}.p0"
         vectors = []
-        for v in range(TILE):
+        for v in range(size):
             at = builder.add(lane_row, INTP(v))
-            pointer = _pointer(context, builder, signature.args[5], lanes, at, lane)
-            vectors.append(builder.load(pointer, align=4, typ=VECTOR))
+            pointer = _pointer(context, builder, source, lanes, at, lane, size)
+            vectors.append(builder.load(pointer, align=source.dtype.bitwidth // 8, typ=kind))
         for r, vector in enumerate(_transposed(builder, vectors)):
-            wanted = builder.add(row, INTP(r))
-            exists = builder.icmp_signed("<=", wanted, last_row)
-            pointer = _pointer(context, builder, signature.args[0], matrix, wanted, column)
-            row_mask = builder.select(exists, mask, ir.Constant(MASK, [0] * TILE))
-            arguments = [vector, pointer, INDEX(4), row_mask]
-            _call(builder, "llvm.masked.store.v16f32.p0", ir.VoidType(), arguments)
+            at = builder.add(row, INTP(r))
+            pointer = _pointer(context, builder, target, matrix, at, column, size)
+            row_mask = builder.select(builder.icmp_signed("<=", at, last_row), mask, nowhere)
+            arguments = [_converted(builder, vector, wanted), pointer, _align(target), row_mask]
+            _call(builder, name, ir.VoidType(), arguments)
         return context.get_dummy_value()
 
     return types.void(matrix, *[types.intp] * 4, lanes, *[types.intp] * 2), codegen
@@ -119,19 +157,21 @@ _prefetch_to_read, _prefetch_to_write = _prefetch(0), _prefetch(1)
 
 @lane_function
 def read_columns(matrix, row, last_row, column, columns, lanes, lane_row):
-    """Columns of FLOAT32_LANES rows of a matrix into rows of lanes, whole tiles at a time."""
-    for first in range(0, columns, TILE):
-        for lane in range(0, FLOAT32_LANES, TILE):
-            width = min(TILE, columns - first)
+    """Columns of a matrix into rows of lanes, a row of the matrix in each lane, whole tiles at a time."""
+    tile = tile_of(lanes)
+    for first in range(0, columns, tile):
+        for lane in range(0, lanes.shape[1], tile):
+            width = min(tile, columns - first)
             read_tile(matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane)
 
 
 @lane_function
 def write_columns(matrix, row, last_row, column, columns, lanes, lane_row):
-    """Rows of lanes into columns of FLOAT32_LANES rows of a matrix, up to its last row."""
-    for first in range(0, columns, TILE):
-        for lane in range(0, FLOAT32_LANES, TILE):
-            width = min(TILE, columns - first)
+    """Rows of lanes into columns of a matrix, a row of the matrix from each lane, up to its last row."""
+    tile = tile_of(lanes)
+    for first in range(0, columns, tile):
+        for lane in range(0, lanes.shape[1], tile):
+            width = min(tile, columns - first)
             write_tile(matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane)
 
 

@@ -1,0 +1,113 @@
+"""What exact rules share: labels of any hashable type as integer codes, and the engines that sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emnesy_gpu import checks
+from emnesy_gpu.automata.labels import by_code, checked_label
+from emnesy_gpu.inference import gibbs_chains, weighted_samples
+from emnesy_gpu.inference.results import Chains, Weighted
+from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
+from emnesy_gpu.inference.weighted_samples import Score
+from emnesy_gpu.problems.problem import Problem
+
+NOT_GIVEN = -1
+"""The code of a label, or of an entry of it, that is not known."""
+
+
+class CodedRule(Problem):
+    """A rule whose label has one or more entries, each an integer code.
+
+    Attributes:
+        labels: the labels in the order of their codes, None for codes between them that no label has; where the label
+            has entries, a tuple of such lists.
+    """
+
+    labels: Any
+
+    def _set_codes(self, codes: list[dict[Any, int]], *, has_entries: bool) -> None:
+        """codes: label -> code for each entry."""
+        self._codes = codes
+        self.label_shape = (len(codes),) if has_entries else ()
+        names = [by_code(entry) for entry in codes]
+        self.labels = tuple(names) if has_entries else names[0]
+
+    def encode(self, labels: Iterable[Any]) -> Tensor:
+        """The codes of labels, int64 [batch] or [batch, entries]; None for what is not given.
+
+        Raises ValueError for a label that the rule does not know.
+
+        >>> import emnesy_gpu as em
+        >>> rule = em.Automaton(lambda s, v: max(s, v), 0, lambda s: "abc"[s], n_symbols=4, cardinality=3)
+        >>> rule.labels, rule.encode(["b", None, "a"]).tolist()
+        (['a', 'b', 'c'], [1, -1, 0])
+        """
+        if not self.label_shape:
+            return torch.tensor([self._code(label, 0) for label in labels], dtype=torch.int64)
+        rows = [list(row) for row in labels]
+        for index, row in enumerate(rows):
+            if len(row) != len(self._codes):
+                raise ValueError(f"labels[{index}] must have {len(self._codes)} entries, got {len(row)}")
+        codes = [[self._code(entry, position) for position, entry in enumerate(row)] for row in rows]
+        return torch.tensor(codes, dtype=torch.int64).view(-1, len(self._codes))
+
+    def _code(self, label: Any, entry: int) -> int:
+        if label is None:
+            return NOT_GIVEN
+        if checked_label(label, "labels") not in self._codes[entry]:
+            known = list(self._codes[entry])
+            raise ValueError(f"no state has the label {label!r}; known labels are {known[:10]}, {len(known)} in all")
+        return self._codes[entry][label]
+
+    def label(self, z: Tensor) -> Tensor:
+        """The codes of the labels: int64 [..., *latent_shape] -> [..., *label_shape]; -1 where the rule forbids z.
+
+        Raises TypeError and ValueError for a wrong dtype or shape and for values outside 0..cardinality-1;
+        UnsupportedInference where the label is not a function of the symbols (weighted tables, noisy labels).
+        """
+        checks.is_tensor("z", z)
+        checks.has_dtype("z", z, checks.INTEGER_DTYPES)
+        lead = z.dim() - len(self.latent_shape)
+        if lead < 0 or tuple(z.shape[lead:]) != self.latent_shape:
+            expected = ", ".join(["...", *map(str, self.latent_shape)])
+            raise ValueError(f"z must have shape [{expected}], got {list(z.shape)}")
+        if bool(((z < 0) | (z >= self.cardinality)).any()):
+            raise ValueError(f"z must hold values in 0..{self.cardinality - 1}, got {int(z.min())}..{int(z.max())}")
+        entries = self._entries(z.flatten(lead))
+        return entries if self.label_shape else entries[..., 0]
+
+    def _entries(self, symbols: Tensor) -> Tensor:
+        """Codes int64 [..., M] of symbols int64 [..., n], NOT_GIVEN where the rule forbids them."""
+        raise NotImplementedError
+
+    def _check_values(self, logits: Tensor, label: Tensor, check: bool) -> None:
+        """Raise for values that no exact inference takes, where check asks for it."""
+        raise NotImplementedError
+
+    def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
+        """Constraints are the entries of the label: samples score how many of them they get right."""
+        if settings.scope == "local":
+            raise ValueError(
+                f'{type(self).__name__} takes samples with scope "global" only: every symbol touches the whole label'
+            )
+        self._check_values(logits, label, check)
+        return weighted_samples.weighted_marginals(logits, label, settings, self._score)
+
+    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
+        self._check_values(logits, label, check)
+        return gibbs_chains.gibbs_marginals(logits, label, settings, self._score)
+
+    @property
+    def _score(self) -> Score:
+        return Score(self._right_entries, len(self._codes))
+
+    def _right_entries(self, z: Tensor, label: Tensor) -> Tensor:
+        """How many entries of the label z [samples, batch, *latent_shape] explains; those not given count."""
+        found = self._entries(z.flatten(2))
+        wanted = label.reshape(len(label), len(self._codes))
+        return ((found == wanted) | ((wanted == NOT_GIVEN) & (found != NOT_GIVEN))).sum(-1)

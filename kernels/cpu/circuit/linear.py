@@ -1,0 +1,169 @@
+"""Sum-product on a circuit in probabilities, rows of the batch in lanes, with a bound of its own error.
+
+Notation of ``reference.circuit``. All values V and derivatives D are probabilities of events, at most 1. An operation
+that underflows, or a leaf that does, loses at most the smallest normal number m; what is lost enters the evidence Z
+times a derivative, and p_i(v) D_(i,v) times a probability, both at most 1. So with T products of the tape and leaves
+together, Z and every p_i(v) D_(i,v) miss at most T m besides rounding, and marginals at most T m / Z. Rows for which
+that may exceed the rounding of one operation, Z < T m / epsilon, are handed back (``RECOMPUTE``).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from emnesy_gpu.kernels.cpu.circuit.leaves import read_leaves, write_marginals
+from emnesy_gpu.kernels.cpu.circuit.program import Program, term_at
+from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel
+from emnesy_gpu.kernels.cpu.common.flat_tables import item
+from emnesy_gpu.kernels.cpu.common.lanes import kept_scratch, load, multiply_add, store
+from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Combination, Results
+from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
+
+
+class Predictions(NamedTuple):
+    """What a prediction says about each row."""
+
+    log_p: np.ndarray  # [batch, leaves of the label]
+    status: np.ndarray  # uint8 [batch]
+
+
+def run(
+    p: Program, lanes: type[np.floating], combination: Combination, logits: np.ndarray, rows: np.ndarray, out: Results
+) -> int:
+    """Marginals combined with the prior, log evidence and status; returns how many rows are left.
+
+    lanes: the float type of the arithmetic, float32 or float64; logits and results may be narrower.
+    """
+    flat = logits.reshape(len(logits), -1)
+    work, job = table(p, lanes), (guard(p, lanes), *combination)
+    return sum_product(flat, rows, out.marginals.reshape(flat.shape), out.log_evidence, out.status, p, work, job)
+
+
+def run_prediction(p: Program, lanes: type[np.floating], logits: np.ndarray, rows: np.ndarray, out: Predictions) -> int:
+    """log p of every leaf of the label, and status; returns how many rows are left. rows: int32 [batch, M] zeros."""
+    flat = logits.reshape(len(logits), -1)
+    return predict_rows(flat, rows, out.log_p, out.status, p, table(p, lanes), guard(p, lanes))
+
+
+def table(p: Program, lanes: type[np.floating]) -> np.ndarray:
+    """Uninitialised [rows, lanes]: rows of 128 bytes in both types."""
+    kept = kept_scratch(p.rows)
+    return kept if lanes is np.float32 else kept.view(np.float64)
+
+
+def guard(p: Program, lanes: type[np.floating]) -> float:
+    """The smallest evidence that is trusted."""
+    info = np.finfo(lanes)
+    return p.operations * float(info.tiny) / float(info.eps)
+
+
+@inlined
+def product(table, p, e):
+    left, right = term_at(p.terms, e)
+    return load(table, left) * load(table, right)
+
+
+@inlined
+def add_product(table, p, e, total):
+    left, right = term_at(p.terms, e)
+    return multiply_add(load(table, left), load(table, right), total)
+
+
+@inlined
+def play(table, p):
+    """All instructions of a program."""
+    i, e = p.out, 0
+    for run in range(p.runs, p.runs + 2 * p.n_runs, 2):
+        last, size = i + item(p.numbers, run), item(p.numbers, run + 1)
+        if size == 1:
+            while i < last:
+                store(table, item(p.numbers, i), product(table, p, e))
+                i, e = i + 1, e + 1
+        elif size == 2:
+            while i < last:
+                store(table, item(p.numbers, i), add_product(table, p, e + 1, product(table, p, e)))
+                i, e = i + 1, e + 2
+        elif size == 3:
+            while i < last:
+                total = add_product(table, p, e + 1, product(table, p, e))
+                store(table, item(p.numbers, i), add_product(table, p, e + 2, total))
+                i, e = i + 1, e + 3
+        else:
+            while i < last:
+                end, total = e + size, product(table, p, e)
+                e += 1
+                while e < end:
+                    total = add_product(table, p, e, total)
+                    e += 1
+                store(table, item(p.numbers, i), total)
+                i += 1
+
+
+@inlined
+def status_of(table, p, label_rows, row, lane):
+    """INVALID_LABEL, INVALID_LOGITS or POSSIBLE (so far)."""
+    for entry in range(p.n_entries):
+        if label_rows[row, entry] < 0:
+            return INVALID_LABEL
+    return POSSIBLE if table[p.checks, lane] == table[p.checks, lane] else INVALID_LOGITS
+
+
+@inlined
+def write_evidence(table, p, label_rows, span, log_evidence, status, smallest):
+    """Log evidence and status of the lanes; returns how many are left."""
+    left = 0
+    for row in range(span[0], span[1]):
+        lane = row - span[0]
+        evidence, code = np.float64(table[p.root, lane]), status_of(table, p, label_rows, row, lane)
+        if code == POSSIBLE and not evidence >= smallest:
+            code = RECOMPUTE
+            left += 1
+        status[row] = code
+        log_evidence[row] = math.log(evidence) if code == POSSIBLE else -np.inf
+    return left
+
+
+@kernel
+def sum_product(logits, label_rows, marginals, log_evidence, status, p, table, job):
+    """As many rows at a time as there are lanes; job: the guard, prior_share, factor. Returns how many are left."""
+    left, combination = 0, Combination(job[1], job[2])
+    for first in range(0, len(logits), table.shape[1]):
+        span = first, min(first + table.shape[1], len(logits))
+        read_leaves(table, p, logits, label_rows, span)
+        play(table, p)
+        write_marginals(table, p, marginals, span, 1.0 / load(table, p.root), combination)
+        left += write_evidence(table, p, label_rows, span, log_evidence, status, job[0])
+    return left
+
+
+@kernel
+def predict_rows(logits, label_rows, log_p, status, p, table, smallest):
+    """log p of the leaves of the label; the tape is that of a prediction. Returns how many rows are left."""
+    left, first_leaf = 0, p.n * p.n_values
+    for first in range(0, len(logits), table.shape[1]):
+        span = first, min(first + table.shape[1], len(logits))
+        read_leaves(table, p, logits, label_rows, span)
+        play(table, p)
+        for row in range(span[0], span[1]):
+            lane = row - span[0]
+            code = status_of(table, p, label_rows, row, lane)
+            if code == POSSIBLE and not table[p.root, lane] >= smallest:
+                code = RECOMPUTE
+            for leaf in range(first_leaf, p.one):
+                place = item(p.numbers, p.derivatives + leaf)
+                value = np.float64(table[place, lane])
+                # A leaf that has a derivative can be reached: less is an underflow, or a hard zero.
+                if code == POSSIBLE and place != p.zero and not value >= smallest:
+                    code = RECOMPUTE
+                log_p[row, leaf - first_leaf] = math.log(value) if code == POSSIBLE and value > 0.0 else -np.inf
+            status[row] = code
+            left += code == RECOMPUTE
+    return left
+
+
+# All arrays belong to the caller: to count references to them would cost more than a small circuit does.
+for _kernel in (sum_product, predict_rows):
+    _kernel.targetoptions["_nrt"] = False

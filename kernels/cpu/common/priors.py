@@ -1,0 +1,58 @@
+"""The prior of one symbol at a time, in float64 logarithms: for rows without a posterior, and for draws."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+
+
+@lane_function
+def log_softmax(logits, result):
+    """A symbol whose logits are no prior gets the uniform one."""
+    largest, valid = -np.inf, True
+    for value in logits:
+        valid &= value < np.inf
+        largest = max(largest, value)
+    if not valid or largest == -np.inf:
+        result[:] = -math.log(len(logits))
+        return
+    total = 0.0
+    for v in range(len(logits)):
+        total += math.exp(logits[v] - largest)
+    log_total = math.log(total)
+    for v in range(len(logits)):
+        result[v] = logits[v] - largest - log_total
+
+
+@lane_function
+def draw(log_weights, size, uniform):
+    """The first index whose running sum of weights exceeds uniform * total."""
+    largest = -np.inf
+    for index in range(size):
+        largest = max(largest, log_weights[index])
+    total = 0.0
+    for index in range(size):
+        log_weights[index] = math.exp(log_weights[index] - largest)
+        total += log_weights[index]
+    running, last = 0.0, 0
+    for index in range(size):
+        running += log_weights[index]
+        if running > uniform * total:
+            return index
+        if log_weights[index] > 0.0:
+            last = index
+    return last
+
+
+@kernel
+def write_priors(logits, values, factor):
+    """softmax times factor, for rows without a posterior; float64 logits."""
+    priors = np.empty(logits.shape[2])
+    for row in range(len(logits)):
+        for i in range(logits.shape[1]):
+            log_softmax(logits[row, i], priors)
+            for v in range(len(priors)):
+                values[row, i, v] = math.exp(priors[v]) * factor

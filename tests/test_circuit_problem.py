@@ -1,0 +1,317 @@
+"""``em.Circuit`` against brute force, automata, counting identities and problems that are known."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import emnesy_gpu as em
+from tests.backends import Backend
+from tests.rules import RULES, Rule
+from tests.test_automaton import assert_close, loss_and_gradient
+
+CIRCUITS = [
+    replace(rule, problem=em.Circuit.from_automaton(rule.problem)) for rule in RULES if rule.name != "noisy labels"
+]
+
+
+def sudoku_4() -> em.Circuit:
+    """Boards of four values; the state holds the values of the row, the columns and the boxes that are not done."""
+    groups = [
+        {i for i in range(16) if place(i // 4, i % 4) == g}
+        for place in (lambda r, c: r, lambda r, c: c, lambda r, c: r // 2 * 2 + c // 2)
+        for g in range(4)
+    ]
+
+    def step(used: Any, value: int, cell: int) -> Any:
+        if used is False:
+            return False
+        after = list(used)
+        for number, group in enumerate(groups):
+            if cell in group:
+                if used[number] >> value & 1:
+                    return False
+                after[number] = 0 if cell == max(group) else used[number] | 1 << value
+        return tuple(after)
+
+    return em.Circuit.from_program(
+        step, 16, 4, lambda used: int(used is not False), start=(0,) * 12, latent_shape=(4, 4)
+    )
+
+
+@pytest.mark.parametrize("rule", CIRCUITS, ids=str)
+def test_label_is_the_meaning(rule: Rule) -> None:
+    z = rule.assignments.view(-1, *rule.problem.latent_shape)
+    nothing = [None] * len(rule.problem.labels) if rule.problem.label_shape else None
+    expected = rule.problem.encode([nothing if meaning is None else meaning for meaning in rule.meanings])
+    assert torch.equal(rule.problem.label(z), expected)
+
+
+@pytest.mark.parametrize("rule", CIRCUITS, ids=str)
+def test_posterior_is_that_of_brute_force(backend: Backend, rule: Rule) -> None:
+    logits, label = rule.draw()
+    post = backend.run(em.posterior, rule.problem, logits, label)
+    marginals, log_evidence = rule.marginals(logits, label)
+    assert_close(post.marginals, marginals)
+    assert_close(post.log_evidence, log_evidence)
+    assert post.possible.all()
+
+
+@pytest.mark.parametrize("rule", CIRCUITS, ids=str)
+def test_map_and_samples_have_the_label(backend: Backend, rule: Rule) -> None:
+    logits, label = rule.draw(seed=1)
+    log_joint, likelihood = rule.log_joint(logits, label), rule.likelihood(label)
+    post = backend.run(em.posterior, rule.problem, logits, label, em.MAP())
+    assert_close(post.log_evidence, log_joint.amax(1))
+    best = index_of(post.info["assignment"], rule)
+    assert_close(log_joint.gather(1, best[:, None])[:, 0], log_joint.amax(1))
+    for sample in backend.run(em.sample_posterior, rule.problem, logits, label, 4, seed=3):
+        assert (likelihood.gather(1, index_of(sample, rule)[:, None]) > 0).all()
+
+
+def index_of(z: Tensor, rule: Rule) -> Tensor:
+    return (z.flatten(1)[:, None] == rule.assignments).all(-1).long().argmax(1)
+
+
+@pytest.mark.parametrize("rule", CIRCUITS[::4], ids=str)
+def test_gradient_is_that_of_the_evidence(backend: Backend, rule: Rule) -> None:
+    logits, label = rule.draw(seed=4)
+    leaf = logits.double().requires_grad_()
+    (expected,) = torch.autograd.grad(-rule.log_joint(leaf, label).logsumexp(1).mean(), leaf)
+    loss, gradient = backend.run(loss_and_gradient, rule.problem, logits, label)
+    assert_close(gradient, expected)
+    assert_close(loss, -rule.marginals(logits, label)[1].mean())
+
+
+@pytest.mark.parametrize("rule", CIRCUITS, ids=str)
+def test_predictions_are_the_evidence_of_every_label(rule: Rule) -> None:
+    logits, _ = rule.draw()
+    predicted = rule.problem.predict(logits)
+    entries = [predicted[:, m] for m in range(predicted.shape[1])] if rule.problem.label_shape else [predicted]
+    for m, entry in enumerate(entries):
+        names = rule.problem.labels[m] if rule.problem.label_shape else rule.problem.labels
+        for code, name in enumerate(names):
+            label = torch.full((len(logits), *rule.problem.label_shape), -1)
+            label[..., m if rule.problem.label_shape else ...] = code
+            expected = -torch.inf if name is None else em.posterior(rule.problem, logits, label).log_evidence
+            assert_close(entry[:, code], torch.as_tensor(expected).expand(len(logits)))
+
+
+@pytest.mark.parametrize(
+    ("circuit", "label", "count"),
+    [
+        pytest.param(lambda: permutations(7), True, math.factorial(7), id="permutations"),
+        pytest.param(lambda: em.Circuit.from_automaton(em.rules.parity(30)), 1, 2**29, id="parity"),
+        pytest.param(lambda: em.Circuit.from_automaton(em.rules.count(40, 2, [1])), 17, math.comb(40, 17), id="count"),
+        pytest.param(sudoku_4, 1, 288, id="sudoku"),
+        pytest.param(sudoku_4, 0, 4**16 - 288, id="not a sudoku"),
+        pytest.param(lambda: em.SimplePaths(4, 4), 1, 184, id="paths 4"),
+        pytest.param(lambda: em.SimplePaths(7, 7), 1, 575780564, id="paths 7"),
+        pytest.param(lambda: em.SimplePaths(9, 9), 1, 3266598486981642, id="paths 9"),
+    ],
+)
+def test_uniform_symbols_count_assignments(circuit: Any, label: Any, count: int) -> None:
+    problem = circuit()
+    assert problem.model_count(label) == count
+    logits = torch.zeros(1, *problem.latent_shape, problem.cardinality, dtype=torch.float64)
+    log_evidence = em.posterior(problem, logits, problem.encode([label])).log_evidence.item()
+    n = math.prod(problem.latent_shape)
+    assert log_evidence == pytest.approx(math.log(count) - n * math.log(problem.cardinality), abs=1e-9)
+
+
+def permutations(n: int) -> em.Circuit:
+    def step(used: Any, value: Any, position: int) -> Any:
+        return np.where(used >> value & 1, -1, used | 1 << value)
+
+    return em.Circuit.from_program(step, n, n, arrays=True)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_sums_whose_digits_are_read_in_between_are_addition(backend: Backend, n: int) -> None:
+    """The program reads the two digits of a place and then that of the sum, the least significant place first."""
+
+    def step(state: int, value: int, position: int) -> int | None:
+        if position == 3 * n:
+            return 0 if value == state else None
+        if position % 3 < 2:
+            return state + value
+        return state // 10 if state % 10 == value else None
+
+    given = [*range(2, 3 * n, 3), 3 * n]
+    order = [j * n + i for i in reversed(range(n)) for j in range(2)]  # the addends, most significant digit first
+    circuit = em.Circuit.from_program(step, 3 * n + 1, 10, lambda state: True, given=given, order=order)
+    addition = em.Addition(n_digits=n)
+    generator = torch.Generator().manual_seed(n)
+    logits = 2.0 * torch.randn(9, 2, n, 10, generator=generator)
+    label = addition.label(torch.randint(0, 10, (9, 2, n), generator=generator))
+    expected = em.posterior(addition, logits, label)
+    found = backend.run(em.posterior, circuit, logits.flatten(1, 2), label.flip(1))
+    assert_close(found.marginals, expected.marginals.flatten(1, 2))
+    assert_close(found.log_evidence, expected.log_evidence)
+
+
+def test_label_0_of_a_sudoku_is_right_for_a_certain_net() -> None:
+    """1 - p(valid) would be 0 in float32; the part of label 0 is not."""
+    board = torch.tensor([[0, 1, 2, 3], [2, 3, 0, 1], [1, 0, 3, 2], [3, 2, 1, 0]])
+    problem = sudoku_4()
+    for gap in (30.0, 100.0, 1e4):
+        logits = gap * torch.nn.functional.one_hot(board, 4).float()[None]
+        post = em.posterior(problem, logits, torch.tensor([0]))
+        exact = math.log(16 * 3) - gap  # one cell is wrong, each of 16 by each of 3 values
+        assert post.possible.all()
+        assert post.log_evidence.item() == pytest.approx(exact, rel=1e-6, abs=1e-5)
+        assert_close(post.marginals[0, 0, 0], torch.tensor([15 / 16, 1 / 48, 1 / 48, 1 / 48]))
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> tuple[list[np.ndarray], list[int], np.ndarray]:
+    n = draw(st.integers(1, 5))
+    sizes = draw(st.lists(st.integers(1, 4), min_size=n, max_size=n))
+    states = draw(st.integers(1, 5))
+    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+    tables = [rng.integers(-1 if draw(st.booleans()) else 0, states, (states, size)) for size in sizes]
+    return tables, sizes, rng.integers(-1, 3, states)
+
+
+@given(programs())
+@settings(max_examples=60, deadline=None)
+def test_random_programs_are_their_automata(program: tuple[list[np.ndarray], list[int], np.ndarray]) -> None:
+    tables, sizes, labels = program
+
+    def step(state: Any, value: Any, position: int) -> Any:
+        return tables[position][state, value]
+
+    def scalar(state: int, value: int, position: int) -> int | None:
+        target = int(tables[position][state, value])
+        return None if target < 0 else target
+
+    def label(state: int) -> int | None:
+        return None if labels[state] < 0 else int(labels[state])
+
+    arguments = {"step_at": scalar, "label": label, "cardinalities": sizes}
+    try:
+        automaton = em.Automaton(**arguments)
+    except ValueError as error:
+        with pytest.raises(ValueError, match=str(error)):
+            em.Circuit.from_program(step, cardinalities=sizes, finish=lambda s: labels[s], arrays=True)
+        return
+    circuits = [
+        em.Circuit.from_program(step, cardinalities=sizes, finish=lambda s: labels[s], arrays=True),
+        em.Circuit.from_program(scalar, cardinalities=sizes, finish=label),
+        em.Circuit.from_automaton(automaton),
+    ]
+    codes = torch.tensor([*[code for code, name in enumerate(automaton.labels) if name is not None], -1])
+    logits = torch.randn(len(codes), len(sizes), max(sizes), dtype=torch.float64)
+    expected = em.posterior(automaton, logits, codes)
+    every = torch.tensor(list(itertools.product(range(max(sizes)), repeat=len(sizes))))
+    for circuit in circuits:
+        found = em.posterior(circuit, logits, codes)
+        torch.testing.assert_close(found.marginals, expected.marginals, rtol=1e-11, atol=1e-12)
+        torch.testing.assert_close(found.log_evidence, expected.log_evidence, rtol=1e-11, atol=1e-12)
+        assert torch.equal(circuit.label(every), automaton.label(every))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: program(given=[3]), ValueError, r"given must hold different positions in 0..1, got \[3\]"),
+        (lambda: program(given=[0, 1]), ValueError, "given holds every position: nothing is hidden"),
+        (lambda: program(step=lambda s, v, i: s + 0.5 * v), TypeError, "step must return integers, got float64"),
+        (lambda: program(step=lambda s, v, i: np.zeros((7, 7), int)), ValueError, r"states of shape \[1, 2\]"),
+        (lambda: program(step=lambda s, v, i: s + v + {}), ValueError, "step raised TypeError at position 0"),
+        (lambda: program(step=lambda s, v, i: s - 1 + 0 * v), ValueError, "the rule forbids every assignment"),
+        (lambda: program(start=-1), TypeError, "start must be an integer >= 0 for a step on arrays, got -1"),
+        (lambda: program(max_states=1), ValueError, "step reaches 2 states after position 0, more than max_states=1"),
+        (lambda: program(finish=lambda s: s * 0.5), ValueError, "finish must return integers or bools"),
+        (lambda: program(n_symbols=None), TypeError, "needs n_symbols, latent_shape or cardinalities"),
+        (lambda: program(order=[0, 0]), ValueError, "order must name every symbol 0..1 once"),
+        (lambda: noisy(), ValueError, "a circuit cannot have noisy labels: use em.Automaton"),
+        (lambda: em.SimplePaths(3, 3, over="faces"), ValueError, 'over must be "edges" or "cells", got \'faces\''),
+        (lambda: em.SimplePaths(3, 30), ValueError, "width must be an integer in 1..20, got 30"),
+        (lambda: em.SimplePaths(3, 3, source=(2, 2)), ValueError, "source and target must differ"),
+        (lambda: em.SimplePaths(3, 3, source=(3, 0)), ValueError, r"source\[0\] must be an integer in 0..2, got 3"),
+    ],
+)
+def test_wrong_arguments(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+def program(**changes: Any) -> em.Circuit:
+    arguments = {"step": lambda s, v, i: s + v, "n_symbols": 2, "cardinality": 2, "finish": lambda s: s, "arrays": True}
+    return em.Circuit.from_program(**{**arguments, **changes})
+
+
+def noisy() -> em.Circuit:
+    return em.Circuit.from_automaton(next(rule.problem for rule in RULES if rule.name == "noisy labels"))
+
+
+def test_weighted_automata_are_no_circuits() -> None:
+    weights = torch.ones(2, 2, 2)
+    with pytest.raises(ValueError, match=r"a circuit cannot have weighted edges: use em\.Automaton"):
+        em.Circuit.from_automaton(em.Automaton.from_tables(weights, n_symbols=2))
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (4, 1), (2, 3), (3, 3), (3, 4), (4, 3)])
+@pytest.mark.parametrize("over", ["edges", "cells"])
+def test_paths_are_those_of_a_search(shape: tuple[int, int], over: str) -> None:
+    cells = list(itertools.product(range(shape[0]), range(shape[1])))
+    for source, target in itertools.islice(itertools.permutations(cells, 2), 0, None, 5):
+        found = paths_by_search(shape, source, target, over)
+        if not found:
+            continue
+        problem = em.SimplePaths(*shape, source=source, target=target, over=over)
+        assert problem.model_count(1) == len(found)
+        z = torch.tensor(sorted(found)).view(-1, *problem.latent_shape)
+        assert (problem.label(z) == 1).all()
+
+
+def paths_by_search(
+    shape: tuple[int, int], source: tuple[int, int], target: tuple[int, int], over: str
+) -> set[tuple[int, ...]]:
+    """All paths as assignments, by walking."""
+    height, width = shape
+    edges = em.SimplePaths(height, width).edges if height * width > 1 else []
+    start, end = source[0] * width + source[1], target[0] * width + target[1]
+    near = {v: [b if a == v else a for a, b in edges if v in (a, b)] for v in range(height * width)}
+    found = set()
+
+    def walk(path: list[int]) -> None:
+        if path[-1] == end:
+            pairs = {frozenset(pair) for pair in itertools.pairwise(path)}
+            if over == "edges":
+                found.add(tuple(int(frozenset(edge) in pairs) for edge in edges))
+            elif sum(a in path and b in path for a, b in edges) == len(pairs):
+                found.add(tuple(int(v in path) for v in range(height * width)))
+            return
+        for after in near[path[-1]]:
+            if after not in path:
+                walk([*path, after])
+
+    walk([start])
+    return found
+
+
+@pytest.mark.parametrize("engine", [em.ABC(samples=4000, target_ess=100.0), em.Gibbs(sweeps=200), em.Rejection(4000)])
+def test_samples_come_close(engine: em.Engine) -> None:
+    rule = next(rule for rule in CIRCUITS if rule.name == "at_least")
+    logits, label = rule.draw(seed=5)
+    post = em.posterior(rule.problem, logits, label, engine)
+    assert (post.marginals - rule.marginals(logits, label)[0]).abs().max() < 0.1
+
+
+def test_an_automaton_of_variable_length_keeps_its_padding() -> None:
+    automaton = em.rules.lexicon(["ab", "abc", "cab", "a"], "abc")
+    circuit = em.Circuit.from_automaton(automaton)
+    logits = automaton.padded(torch.randn(3, 3, 3), torch.tensor([1, 2, 3]))
+    label = torch.tensor([1, 1, 1])
+    assert_close(em.posterior(circuit, logits, label).marginals, em.posterior(automaton, logits, label).marginals)
