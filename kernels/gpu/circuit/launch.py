@@ -61,13 +61,13 @@ class Task(NamedTuple):
 
 
 def tape_config(tables: CircuitTables, n_values: int, compute: torch.dtype) -> Config:
-    """Two threads a pair, for the pairs of a level on average."""
-    pairs = len(tables.tape_left) // max(len(tables.levels) - 1, 1)
+    """Tiles for a third of the pairs of a level on average: fewer would take more steps, more would often be empty."""
+    pairs = len(tables.tape_left) // max(3 * (len(tables.levels) - 1), 1)
     return config_for(pairs, n_values, compute)
 
 
 def config_for(pairs: int, n_values: int, compute: torch.dtype) -> Config:
-    pairs = min(max(launch_config.next_power_of_two(pairs), 16), 128)
+    pairs = min(max(launch_config.next_power_of_two(pairs), 16), 128 if pairs >= 512 else 64)
     num_warps = pairs // 16
     value_tile, rows = launch_config.next_power_of_two(n_values), ROW_BYTES // compute.itemsize
     symbols = max(256 * num_warps // value_tile, rows)  # a multiple of the rows

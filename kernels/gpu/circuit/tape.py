@@ -41,16 +41,21 @@ def _play_run(
 
 
 @triton.jit
+def _padded(size, length, SPLIT: tl.constexpr, SIZES: tl.constexpr):
+    """Pairs of full tiles that a run takes."""
+    NODES: tl.constexpr = SIZES.pairs // SPLIT
+    return ((size + (NODES - 1)) & -NODES) * ((length + (SPLIT - 1)) & -SPLIT)
+
+
+@triton.jit
 def play_level(table, circuit, level, part, parts, SIZES: tl.constexpr, LOG: tl.constexpr):
-    """One level, in the way that takes fewer steps of a program."""
+    """One level; part: the program's, of the parts that share it. Each run in the way that pads it less."""
     for r in tl.range(tl.load(circuit.levels + level), tl.load(circuit.levels + level + 1), disable_licm=True):
         size = tl.load(circuit.runs + 4 * r + 1)
         term = tl.load(circuit.runs + 4 * r + 2)
         length = tl.load(circuit.runs + 4 * r + 3)
         run = Terms(tl.load(circuit.runs + 4 * r), size, length, circuit.tape_left + term, circuit.tape_right + term)
-        narrow = tl.cdiv(size, SIZES.pairs // NARROW) * tl.cdiv(length, NARROW)
-        wide = tl.cdiv(size, SIZES.pairs // WIDE) * tl.cdiv(length, WIDE)
-        if wide < narrow:
+        if _padded(size, length, WIDE, SIZES) < _padded(size, length, NARROW, SIZES):
             _play_run(table, run, circuit.out, part, parts, WIDE, SIZES, LOG)
         else:
             _play_run(table, run, circuit.out, part, parts, NARROW, SIZES, LOG)
