@@ -177,7 +177,7 @@ class Circuit(CircuitProblem):
         >>> import emnesy_gpu as em
         >>> same = em.Circuit.from_predicate(lambda z: z[:, 0] == z[:, 2], latent_shape=(3,), cardinality=4)
         >>> same.model_count(True), same.n_edges
-        (16, 17)
+        (16, 24)
         """
         checks.is_shape("latent_shape", latent_shape)
         checks.is_integer("cardinality", cardinality, 1, None)
