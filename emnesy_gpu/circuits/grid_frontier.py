@@ -1,6 +1,6 @@
 """Paths through a grid as programs that read one cell or one edge after the other: the frontier method.
 
-A state holds one code for every vertex on the frontier, where read and unread vertices touch: what is still asked of it.
+A state holds one code for every vertex on the frontier, where read and unread vertices touch: what is asked of it.
 
     FREE        it is not on the path (of edges: not yet)
     CLOSED      it is on the path, and all its neighbours on the path are known

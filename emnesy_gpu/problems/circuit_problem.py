@@ -26,6 +26,10 @@ NARROW_EVIDENCE = 2.0**-60
 """Circuits with less evidence where symbols know nothing are computed in float64: float32 fails for most rows."""
 
 
+SMALL_CIRCUIT = 1 << 16
+"""Terms up to which tables for predictions are made at once, and not when they are asked for."""
+
+
 class CircuitProblem(CodedRule):
     """A circuit with codes for its labels; every inference on it is exact.
 
@@ -51,6 +55,9 @@ class CircuitProblem(CodedRule):
         ]
         self._wide = uniform_evidence(graph) < NARROW_EVIDENCE
         self._compiled: dict[tuple[torch.device, bool], Compiled] = {}
+        self.compiled(torch.device("cpu"))
+        if graph.n_edges <= SMALL_CIRCUIT:  # torch.compile cannot make tables
+            self.compiled(torch.device("cpu"), prediction=True)
 
     @property
     def n_edges(self) -> int:
