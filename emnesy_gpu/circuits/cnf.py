@@ -178,9 +178,21 @@ def _with_d4(theory: Theory, variables: Variables, time_limit: float | None) -> 
         path = Path(folder) / "theory.nnf"
         for clauses in jobs:
             size = max([n, *(abs(literal) for clause in clauses for literal in clause)])
-            _run("with_d4", {"clauses": clauses or [[1, -1]], "n_variables": size, "path": str(path)}, time_limit)
+            _run("with_d4", {"clauses": plain(clauses), "n_variables": size, "path": str(path)}, time_limit)
             rows.append(add_nnf(draft, parse_nnf(*read_bytes(path)), wider))
     return finish(draft, rows[0], rows[1] if len(rows) > 1 else None, variables, "the compiled theory")
+
+
+def plain(clauses: Sequence[Clause]) -> list[list[int]]:
+    """The same clauses without empty ones, literals that are there twice, and clauses that always hold: d4 crashes.
+
+    >>> plain([[1, 1], [2, -2]]), plain([[1], []])
+    ([[1]], [[1], [-1]])
+    """
+    sets = [sorted(set(clause)) for clause in clauses]
+    if not all(sets):
+        return [[1], [-1]]
+    return [clause for clause in sets if not any(-literal in clause for literal in clause)] or [[1, -1]]
 
 
 def violated(clauses: Sequence[Clause], n_variables: int) -> list[list[int]]:
