@@ -183,7 +183,9 @@ def test_changed_bytes_raise_a_value_error_or_nothing(write: Write, data: st.Dat
     for _ in range(data.draw(st.integers(1, 4))):
         start = data.draw(st.integers(0, len(changed)))
         stop = data.draw(st.integers(start, min(start + 4, len(changed))))
-        changed[start:stop] = data.draw(st.binary(max_size=3) | st.sampled_from([b"-", b"0", b" 7 ", b"\n", b"D", b"99"]))
+        changed[start:stop] = data.draw(
+            st.binary(max_size=3) | st.sampled_from([b"-", b"0", b" 7 ", b"\n", b"D", b"99"])
+        )
     try:
         graph = read(write(bytes(changed)))
     except ValueError as error:

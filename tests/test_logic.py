@@ -132,10 +132,15 @@ atoms = st.one_of(
     st.builds(lambda i, v: y[i] == v, st.integers(0, 3), st.integers(0, 2)),
     st.builds(lambda i, j: y[i] <= y[j], st.integers(0, 3), st.integers(0, 3)),
     st.builds(lambda i, j: y[i] != y[j], st.integers(0, 3), st.integers(0, 3)),
-    st.builds(lambda ws, bound: logic.linear(ws, y) <= bound, st.lists(st.integers(-2, 2), min_size=4, max_size=4), st.integers(-3, 5)),
+    st.builds(
+        lambda ws, bound: logic.linear(ws, y) <= bound,
+        st.lists(st.integers(-2, 2), min_size=4, max_size=4),
+        st.integers(-3, 5),
+    ),
     st.builds(lambda mask: logic.all_different([y[i] for i in range(4) if mask >> i & 1]), st.integers(1, 15)),
     st.builds(
-        lambda rows: logic.table([y[3], y[1]], rows), st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=4)
+        lambda rows: logic.table([y[3], y[1]], rows),
+        st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=4),
     ),
 )
 formulas = st.recursive(
@@ -147,7 +152,9 @@ formulas = st.recursive(
         st.builds(lambda p: ~p, inner),
         st.builds(logic.implies, inner, inner),
         st.builds(logic.iff, inner, inner),
-        st.builds(lambda k, parts: logic.exactly(min(k, len(parts)), parts), st.integers(0, 3), st.lists(inner, max_size=4)),
+        st.builds(
+            lambda k, parts: logic.exactly(min(k, len(parts)), parts), st.integers(0, 3), st.lists(inner, max_size=4)
+        ),
         st.builds(lambda k, parts: logic.at_least(k, parts), st.integers(0, 3), st.lists(inner, max_size=4)),
         st.builds(lambda k, parts: logic.at_most(k, parts), st.integers(0, 3), st.lists(inner, max_size=4)),
     ),
@@ -257,7 +264,11 @@ def test_values_may_have_names() -> None:
         (lambda: logic.regular(x, "a*", alphabet="ab"), ValueError, "alphabet must have 3 characters"),
         (lambda: logic.regular([x[0], x[0]], "a*", alphabet="abc"), ValueError, "reads each symbol once"),
         (lambda: logic.regular(x, em.rules.parity(2, 3)), ValueError, "the automaton must read 3 symbols"),
-        (lambda: logic.regular(x, 5), TypeError, r"rule must be a pattern, an em.Automaton or \(step, start, accepts\)"),
+        (
+            lambda: logic.regular(x, 5),
+            TypeError,
+            r"rule must be a pattern, an em.Automaton or \(step, start, accepts\)",
+        ),
         (lambda: logic.linear([1], x), ValueError, "a weight for each of 3 symbols, got 1"),
         (lambda: logic.exactly(-1, x == 1), ValueError, "k must be an integer >= 0"),
         (lambda: logic.symbols("a", 2, values=(1, 2)), TypeError, "cardinality or values, not both"),
