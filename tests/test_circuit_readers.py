@@ -199,12 +199,7 @@ def test_changed_bytes_raise_a_value_error_or_nothing(write: Write, data: st.Dat
         changed[start:stop] = data.draw(
             st.binary(max_size=3) | st.sampled_from([b"-", b"0", b" 7 ", b"\n", b"D", b"99"])
         )
-    try:
-        graph = read(write(bytes(changed)))
-    except ValueError as error:
-        assert "\n" not in str(error)
-    else:
-        assert graph.n_nodes > 0
+    in_one_line(lambda: read(write(bytes(changed))), ValueError)
 
 
 @given(st.binary(max_size=60) | st.text("pcnf 0123-\n%", max_size=60).map(str.encode))
@@ -234,7 +229,7 @@ def test_broken_clauses_are_named(text: str, message: str) -> None:
 def test_a_circuit_is_the_same_after_it_was_saved(write: Write, tmp_path: Path) -> None:
     graph = read_sdd(write(SDD))
     save(graph, tmp_path / "deep" / "circuit.npz")
-    again = load(tmp_path / "deep" / "circuit.npz")
+    again, _ = load(tmp_path / "deep" / "circuit.npz")
     assert (again.shape, again.n_edges) == (graph.shape, graph.n_edges)
     assert_theory(again, assignments(2, 2).all(1))
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["circuit.npz"]
