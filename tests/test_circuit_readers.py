@@ -91,6 +91,7 @@ def test_free_variables_count_one(write: Write) -> None:
         (read_nnf, b"nnf 1 0 2\nL 2\n", 2),
         (read_nnf, b"nnf 1 0 2\nA 0\n", 4),
         (read_nnf, b"t 1 0\n", 4),
+        (read_nnf, b"f 1 0\n", 0),
         (read_nnf, b"o 1 0\nt 2 0\n1 2 2 0\n", 2),
     ],
 )
@@ -102,10 +103,17 @@ def test_literals_and_constants_alone_are_circuits(
     assert checks.model_count(graph, len(graph.given) and graph.given[0] - 1) == expected
 
 
-@pytest.mark.parametrize("raw", [b"nnf 1 0 2\nO 0 0\n", b"f 1 0\n"])
-def test_a_false_theory_alone_is_refused(write: Write, raw: bytes) -> None:
+def test_a_false_theory_without_label_0_is_refused(write: Write) -> None:
     with pytest.raises(CircuitFileError, match="no assignment satisfies it"):
-        read_nnf(write(raw), n_symbols=2)
+        read_nnf(write(b"nnf 1 0 2\nO 0 0\n"), n_symbols=2)
+
+
+def test_an_or_of_d4_without_a_decision_has_no_label_0(write: Write) -> None:
+    both = read_nnf(write(b"o 1 0\nt 2 0\n1 2 1 2 0\n1 2 -1 0\n"))
+    alone = read_nnf(write(b"o 1 0\nt 2 0\n1 2 1 2 0\n1 2 1 -2 0\n1 2 -1 0\n"))
+    assert (both.given, alone.given) == ((2,), (1,))
+    assert_theory(both, ~(assignments(2, 2) == [1, 0]).all(1))
+    assert_theory(alone, np.ones(4, bool))
 
 
 BROKEN_SDD = {

@@ -71,6 +71,13 @@ def test_random_clauses_have_their_known_count(compiler: str, n: int, seed: int,
     assert (checks.model_count(graph, 1), checks.model_count(graph, 0)) == (count, 2**n - count)
 
 
+@pytest.mark.skipif(find_spec("py_d4") is None, reason="needs py_d4")
+def test_d4_takes_theories_that_are_hard_for_diagrams() -> None:
+    graph = compile_clauses(random_clauses(40, 3, 0), settings=CompilerSettings("d4"))
+    checks.check(graph)
+    assert (checks.model_count(graph, 1), checks.model_count(graph, 0)) == (19319, 2**40 - 19319)
+
+
 @needs_compiler
 def test_a_sudoku_board_has_288_models() -> None:
     def related(i: int, j: int) -> bool:
