@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from itertools import combinations
 from math import comb
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from emnesy_gpu.circuits import checks
 from emnesy_gpu.circuits.builder import TRUE, Builder
 from emnesy_gpu.circuits.cnf import INSTALL, CompilerSettings, compile_clauses
 from emnesy_gpu.circuits.graph import Graph
-from emnesy_gpu.circuits.predicate import compile_predicate
+from emnesy_gpu.circuits.program import compile_predicate
 from emnesy_gpu.circuits.simplify import simplified
 from tests.circuit_oracles import (
     Clauses,
@@ -70,6 +71,13 @@ def test_random_clauses_have_their_known_count(compiler: str, n: int, seed: int,
     assert (checks.model_count(graph, 1), checks.model_count(graph, 0)) == (count, 2**n - count)
 
 
+@pytest.mark.skipif(find_spec("py_d4") is None, reason="needs py_d4")
+def test_d4_takes_theories_that_are_hard_for_diagrams() -> None:
+    graph = compile_clauses(random_clauses(40, 3, 0), settings=CompilerSettings("d4"))
+    checks.check(graph)
+    assert (checks.model_count(graph, 1), checks.model_count(graph, 0)) == (19319, 2**40 - 19319)
+
+
 @needs_compiler
 def test_a_sudoku_board_has_288_models() -> None:
     def related(i: int, j: int) -> bool:
@@ -86,9 +94,9 @@ def test_four_ways_to_one_theory_have_the_same_posterior(tmp_path: Path) -> None
     """Exactly two of five bits: by hand, by a formula, by trying all, and by clauses in two orders."""
     n, k = 5, 2
     graphs = [by_hand(n, k), logic.exactly(k, logic.symbols(n)).graph()]
-    graphs.append(compile_predicate(lambda z: z.sum(1) == k, n, 2).graph)
-    clauses = [list(c) for c in combinations_of(range(1, n + 1), n - k + 1)]
-    clauses += [[-v for v in c] for c in combinations_of(range(1, n + 1), k + 1)]
+    graphs.append(compile_predicate(lambda z: z.sum(1) == k, (n,), 2, 100).graph)
+    clauses = [list(c) for c in combinations(range(1, n + 1), n - k + 1)]
+    clauses += [[-v for v in c] for c in combinations(range(1, n + 1), k + 1)]
     graphs.append(compile_clauses(clauses, settings=CompilerSettings("sdd", cache=tmp_path)))
     swapped = {v: (n - v, 1) for v in range(1, n + 1)}
     graphs.append(compile_clauses(clauses, swapped, settings=CompilerSettings("sdd", cache=tmp_path)))
@@ -103,12 +111,6 @@ def test_four_ways_to_one_theory_have_the_same_posterior(tmp_path: Path) -> None
     assert {checks.model_count(graph, 1) for graph in graphs} == {comb(n, k)}
 
 
-def combinations_of(items: range, size: int) -> list[tuple[int, ...]]:
-    from itertools import combinations
-
-    return list(combinations(items, size))
-
-
 def by_hand(n: int, k: int) -> Graph:
     """States count the ones that were read."""
     b = Builder(n, 2, (2,))
@@ -118,24 +120,10 @@ def by_hand(n: int, k: int) -> Graph:
     return b.graph(rows[0])
 
 
-@pytest.mark.parametrize("label", [False, True])
-def test_predicates_may_be_constant(label: bool) -> None:
-    found = compile_predicate(lambda z: z[:, 0] >= (0 if label else 9), 2, 3)
-    assert found.labels == [(False, True)]
-    assert_theory(found.graph, np.full(9, label))
-
-
 def test_predicates_may_have_integer_labels() -> None:
-    found = compile_predicate(lambda z: z.sum(1) - 1, 2, 3)
-    assert found.labels == [(0, 1, 2, 3)]
-    assert [checks.model_count(found.graph, value) for value in range(4)] == [2, 3, 2, 1]
-
-
-def test_predicates_that_cannot_be_tried_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"10\^7 assignments are too many to try"):
-        compile_predicate(lambda z: z[:, 0] == 0, 7, 10)
-    with pytest.raises(ValueError, match=r"a bool or an integer for each of 4 assignments, got int64 \[4, 2\]"):
-        compile_predicate(lambda z: z, 2, 2)
+    found = compile_predicate(lambda z: z.sum(1), (2,), 3, 100)
+    assert found.labels == [(0, 1, 2, 3, 4)]
+    assert [checks.model_count(found.graph, value) for value in range(5)] == [1, 2, 3, 2, 1]
 
 
 def test_meanings_and_compilers_that_do_not_exist_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

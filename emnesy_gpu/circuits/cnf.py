@@ -20,9 +20,9 @@ from emnesy_gpu.circuits.files import Folder, cached
 from emnesy_gpu.circuits.graph import Graph
 from emnesy_gpu.circuits.readers import finish
 from emnesy_gpu.circuits.readers.lines import read_bytes
-from emnesy_gpu.circuits.readers.nnf import add_nnf, parse_nnf
+from emnesy_gpu.circuits.readers.nnf import NnfFile, add_nnf, parse_nnf
 from emnesy_gpu.circuits.readers.sdd import add_sdd, parse_sdd
-from emnesy_gpu.circuits.readers.variables import UNKNOWN, Symbols, Variables, make_variables
+from emnesy_gpu.circuits.readers.variables import ONE, UNKNOWN, Symbols, Variables, make_variables
 
 Compiler = Literal["auto", "sdd", "d4"]
 
@@ -164,23 +164,40 @@ def _with_sdd(theory: Theory, variables: Variables, time_limit: float | None) ->
 
 
 def _with_d4(theory: Theory, variables: Variables, time_limit: float | None) -> Graph:
-    jobs = [[*theory.always, *theory.theory]]
-    n = len(theory.order)
-    if not theory.forgotten:
-        jobs.append([*theory.always, *violated(theory.theory, n)])
-    draft = Draft(variables.n_symbols, variables.n_values, TRUE_ALONE if theory.forgotten else BOTH_LABELS)
-    extra = np.full(len(theory.theory), -1)
-    wider = variables._replace(
-        positive=np.concatenate([variables.positive, extra]), negative=np.concatenate([variables.negative, extra])
-    )
-    rows = []
+    everything = [*theory.always, *theory.theory]
+    if theory.forgotten:
+        draft = Draft(variables.n_symbols, variables.n_values, TRUE_ALONE)
+        holds, _ = add_nnf(draft, _run_d4(everything, len(theory.order), time_limit), variables)
+        return finish(draft, holds, None, variables, "the compiled theory")
+    draft = Draft(variables.n_symbols, variables.n_values, BOTH_LABELS)
+    file = _run_d4(everything, len(theory.order), time_limit)
+    holds, fails = add_nnf(draft, file, variables)
+    if theory.always or not file.negatable:  # the negation is not that of the theory alone
+        clauses = [*theory.always, *violated(theory.theory, len(theory.order))]
+        extra = np.full(len(theory.theory), ONE)
+        positive, negative = (np.concatenate([rows, extra]) for rows in (variables.positive, variables.negative))
+        wider = variables._replace(positive=positive, negative=negative)
+        fails, _ = add_nnf(draft, _run_d4(clauses, len(positive) - 1, time_limit), wider)
+    return finish(draft, holds, fails, variables, "the compiled theory")
+
+
+def _run_d4(clauses: Sequence[Clause], n_variables: int, time_limit: float | None) -> NnfFile:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "theory.nnf"
-        for clauses in jobs:
-            size = max([n, *(abs(literal) for clause in clauses for literal in clause)])
-            _run("with_d4", {"clauses": clauses or [[1, -1]], "n_variables": size, "path": str(path)}, time_limit)
-            rows.append(add_nnf(draft, parse_nnf(*read_bytes(path)), wider))
-    return finish(draft, rows[0], rows[1] if len(rows) > 1 else None, variables, "the compiled theory")
+        _run("with_d4", {"clauses": plain(clauses), "n_variables": n_variables, "path": str(path)}, time_limit)
+        return parse_nnf(*read_bytes(path))
+
+
+def plain(clauses: Sequence[Clause]) -> list[list[int]]:
+    """The same clauses without empty ones, literals that are there twice, and clauses that always hold: d4 crashes.
+
+    >>> plain([[1, 1], [2, -2]]), plain([[1], []])
+    ([[1]], [[1], [-1]])
+    """
+    sets = [sorted(set(clause)) for clause in clauses]
+    if not all(sets):
+        return [[1], [-1]]
+    return [clause for clause in sets if not any(-literal in clause for literal in clause)] or [[1, -1]]
 
 
 def violated(clauses: Sequence[Clause], n_variables: int) -> list[list[int]]:

@@ -43,25 +43,30 @@ class Draft:
 
     def products(self, factors: Rows, sizes: Rows) -> Rows:
         """The row of each product of some factors, in a row, as balanced trees."""
+        return self.products_and_negations(factors, np.full(len(factors), self.zero), sizes)[0]
+
+    def products_and_negations(self, factors: Rows, negations: Rows, sizes: Rows) -> tuple[Rows, Rows]:
+        """The same, and the row that is true where the product is not: not a, or a and not b.
+
+        negations: of the factors. What the root does not need goes in ``graph``.
+        """
         group = np.repeat(np.arange(len(sizes)), sizes)
-        kept = factors != self.one
-        factors, group = factors[kept], group[kept]
-        order = np.lexsort((factors, group))
-        factors, group = factors[order], group[order]
-        while True:
-            sizes = np.bincount(group, minlength=len(sizes))
-            if sizes.max(initial=0) <= 1:
-                break
+        kept = np.flatnonzero(factors != self.one)
+        kept = kept[np.lexsort((factors[kept], group[kept]))]
+        factors, negations, group = factors[kept], negations[kept], group[kept]
+        while len(group) and (sizes := np.bincount(group, minlength=len(sizes))).max() > 1:
             place = np.arange(len(group)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-            is_first = (place % 2 == 0) & (place + 1 < np.repeat(sizes, sizes))
-            pairs = np.flatnonzero(is_first)
-            start = self.add(np.ones(len(pairs), np.int64), factors[pairs], factors[pairs + 1])
-            factors[pairs] = start + np.arange(len(pairs))
+            pairs = np.flatnonzero((place % 2 == 0) & (place + 1 < np.repeat(sizes, sizes)))
+            a, b, not_a, not_b = factors[pairs], factors[pairs + 1], negations[pairs], negations[pairs + 1]
+            new = np.arange(len(pairs))
+            factors[pairs] = self.add(np.ones(len(pairs), np.int64), a, b) + new
+            left, right = np.stack([not_a, a], 1).ravel(), np.stack([np.full_like(a, self.one), not_b], 1).ravel()
+            negations[pairs] = self.add(np.full(len(pairs), 2), left, right) + new
             stays = place % 2 == 0
-            factors, group = factors[stays], group[stays]
-        rows = np.full(len(sizes), self.one)
-        rows[group] = factors
-        return rows
+            factors, negations, group = factors[stays], negations[stays], group[stays]
+        rows, not_rows = np.full(len(sizes), self.one), np.full(len(sizes), self.zero)
+        rows[group], not_rows[group] = factors, negations
+        return rows, not_rows
 
     def theory(self, holds: int, fails: int | None = None) -> Graph:
         """The circuit with the label 1 where one row holds, and 0 where the other one does.

@@ -253,6 +253,8 @@ class Circuit(CircuitProblem):
     ) -> Circuit:
         """From an .nnf file of c2d, dsharp or d4, in their deterministic and decomposable form; the label is 1.
 
+        For a file of d4 over bits the label may be 0 too.
+
         Arguments: as for ``from_cnf``. Raises CircuitFileError, a ValueError, for what is no such file.
         """
         return cls._theory(read_nnf(path, symbols, n_symbols=n_symbols, free=free), latent_shape)

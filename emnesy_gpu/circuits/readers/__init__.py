@@ -55,18 +55,20 @@ def read_nnf(
 ) -> Graph:
     """The circuit of an .nnf file of c2d, dsharp or d4: which of the two formats it has is seen at its first line.
 
-    The label has the value 1 alone. The file must be deterministic and decomposable, as these compilers promise:
-    ``checks`` can tell. Arguments and errors as for ``read_sdd``.
+    For a file of d4 over bits the label is 0 or 1, as for ``read_sdd``; else it has the value 1 alone. The file must be
+    deterministic and decomposable, as these compilers promise: ``checks`` can tell. Arguments and errors as for
+    ``read_sdd``.
 
     Source: Darwiche, "A compiler for deterministic, decomposable negation normal form" (2002); Lagniez and Marquis,
     "An improved decision-DNNF compiler" (2017).
     """
     file = parse_nnf(*read_bytes(path))
-    variables = make_variables(symbols, n_symbols=n_symbols, free=free, largest=file.largest_variable)
-    draft = Draft(variables.n_symbols, variables.n_values, TRUE_ALONE)
-    holds = add_nnf(draft, file, variables)
+    variables = make_variables(symbols, n_symbols=n_symbols, free=(free := set(free)), largest=file.largest_variable)
+    both = file.negatable and not free and not variables.one_hot.any()
+    draft = Draft(variables.n_symbols, variables.n_values, BOTH_LABELS if both else TRUE_ALONE)
+    holds, fails = add_nnf(draft, file, variables)
     del file  # large
-    return finish(draft, holds, None, variables, str(path))
+    return finish(draft, holds, fails if both else None, variables, str(path))
 
 
 def finish(draft: Draft, holds: int, fails: int | None, variables: Variables, name: str) -> Graph:

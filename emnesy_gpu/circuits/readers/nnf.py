@@ -18,10 +18,16 @@ D4_ROOT = 1
 
 
 class NnfFile(NamedTuple):
-    """A checked file, and which of the two formats it has."""
+    """A checked file, and which of the two formats it has.
+
+    decisions: of a file of d4, bool for each of its values: the literal by which an edge of an OR differs from the
+    other one. negatable: whether each OR with two edges has such literals.
+    """
 
     lines: Lines
     is_c2d: bool
+    decisions: NDArray[np.bool_]
+    negatable: bool
 
     @property
     def largest_variable(self) -> int:
@@ -35,17 +41,23 @@ def parse_nnf(raw: bytes, name: str) -> NnfFile:
     lines = split_lines(raw, name, "nnf", "LAOoatf")
     if not len(lines.kind):
         lines.refuse_all("there are no nodes")
-    is_c2d = lines.header is not None
-    if is_c2d:
+    if lines.header is not None:
         _check_c2d(lines)
-    else:
-        _check_d4(lines)
-    return NnfFile(lines, is_c2d)
+        return NnfFile(lines, True, np.zeros(len(lines.values), bool), False)
+    _check_d4(lines)
+    return NnfFile(lines, False, *_decisions(lines))
 
 
-def add_nnf(draft: Draft, file: NnfFile, variables: Variables) -> int:
-    """Add the nodes of a file; returns the row of its theory."""
-    return (_add_c2d if file.is_c2d else _add_d4)(draft, file.lines, variables)
+def add_nnf(draft: Draft, file: NnfFile, variables: Variables) -> tuple[int, int]:
+    """Add the nodes of a file; returns the rows of its theory, and of the negation where the file is negatable.
+
+    A decision (x and A) or (not x and B) has the negation (x and not A) or (not x and not B), and A and B without a
+    variable in common has the negation not A, or A and not B. The negation is right where those of literals are: not
+    for one-hot symbols.
+    """
+    if file.is_c2d:
+        return _add_c2d(draft, file.lines, variables), draft.zero
+    return _add_d4(draft, file, variables)
 
 
 def _check_c2d(lines: Lines) -> None:
@@ -79,17 +91,24 @@ def _add_c2d(draft: Draft, lines: Lines, variables: Variables) -> int:
     is_and = lines.kind[inner] == AND
     of_and = np.repeat(is_and, sizes)
     products = draft.products(rows[child[of_and]], sizes[is_and])
-    _fill(draft, block, is_and, products, rows[child[~of_and]], sizes)
+    nodes = np.concatenate([np.flatnonzero(is_and), np.repeat(np.arange(len(inner)), sizes)[~of_and]])
+    parts = np.concatenate([products, rows[child[~of_and]]])
+    _fill(draft, block, len(inner), _Terms(nodes, parts, np.full(len(parts), draft.one)))
     return int(rows[-1])
 
 
-def _fill(draft: Draft, block: int, is_product: NDArray[np.bool_], products: Rows, parts: Rows, sizes: Rows) -> None:
-    """Nodes that are products, and nodes that are sums of so many single rows as sizes says."""
-    n_terms = np.where(is_product, 1, sizes)
-    left = np.empty(int(n_terms.sum()), np.int64)
-    of_product = np.repeat(is_product, n_terms)
-    left[of_product], left[~of_product] = products, parts
-    draft.fill(block, n_terms, left, np.full(len(left), draft.one))
+class _Terms(NamedTuple):
+    """Terms left * right of nodes, which are numbered from the start of their block."""
+
+    node: Rows
+    left: Rows
+    right: Rows
+
+
+def _fill(draft: Draft, block: int, n_nodes: int, terms: _Terms) -> None:
+    order = np.argsort(terms.node, kind="stable")
+    sizes = np.bincount(terms.node, minlength=n_nodes)
+    draft.fill(block, sizes, terms.left[order], terms.right[order])
 
 
 def _check_d4(lines: Lines) -> None:
@@ -123,29 +142,62 @@ def _d4_literals(lines: Lines) -> tuple[Rows, Rows]:
     return ranges(start, stop), np.repeat(edge, stop - start)
 
 
-def _add_d4(draft: Draft, lines: Lines, variables: Variables) -> int:
+def _decisions(lines: Lines) -> tuple[NDArray[np.bool_], bool]:
+    """Which values are literals that decide between the two edges of an OR, and whether each such OR has them."""
+    nodes = np.flatnonzero(lines.kind > 0)
+    edge = np.flatnonzero(lines.kind == 0)
+    source, _ = index_of(lines.column(0)[nodes], lines.column(0)[edge])
+    n_edges = np.bincount(source, minlength=len(nodes))
+    is_or = lines.kind[nodes] == D4_OR
+    place, line = _d4_literals(lines)
+    source_of_line = np.zeros(len(lines.kind), np.int64)
+    source_of_line[edge] = source
+    owner = source_of_line[line]
+    wanted = np.flatnonzero((is_or & (n_edges == 2))[owner])
+    literal, owner = lines.values[place[wanted]], owner[wanted]
+    order = np.lexsort((np.abs(literal), owner))
+    a, b = order[:-1], order[1:]
+    opposite = (owner[a] == owner[b]) & (literal[a] == -literal[b]) & (line[wanted][a] != line[wanted][b])
+    a, b = a[opposite], b[opposite]
+    decided, first = np.unique(owner[a], return_index=True)
+    mask = np.zeros(len(lines.values), bool)
+    mask[place[wanted[a[first]]]] = mask[place[wanted[b[first]]]] = True
+    return mask, bool((n_edges[is_or] <= 2).all()) and len(decided) == int((is_or & (n_edges == 2)).sum())
+
+
+def _add_d4(draft: Draft, file: NnfFile, variables: Variables) -> tuple[int, int]:
+    lines = file.lines
     nodes = np.flatnonzero(lines.kind > 0)
     ids, kind = lines.column(0)[nodes], lines.kind[nodes]
-    block = draft.reserve(len(nodes))
+    block, not_block = draft.reserve(len(nodes)), draft.reserve(len(nodes))
     edge = np.flatnonzero(lines.kind == 0)
     source, _ = index_of(ids, lines.column(0)[edge])
-    edge, source = _sorted_by_source(edge, source)
-    rows = lines.values.copy()  # the row of every value that is a child or a literal
-    rows[lines.first[edge] + 1] = block + index_of(ids, lines.column(1)[edge])[0]
+    order = np.argsort(source, kind="stable")
+    edge, source = edge[order], source[order]
+    # The rows of all values that are children or literals, and of their negations.
+    rows, negations = lines.values.copy(), lines.values.copy()
+    child = index_of(ids, lines.column(1)[edge])[0]
+    rows[lines.first[edge] + 1], negations[lines.first[edge] + 1] = block + child, not_block + child
     place, line = _d4_literals(lines)
     rows[place] = variables.rows(lines.values[place], draft.one, lines, line)
-    start, stop = lines.first[edge] + 1, lines.first[edge + 1] - 1
-    # The edges of an AND are one product, every edge of an OR is a product of its own.
+    negations[place] = variables.rows(-lines.values[place], draft.one, lines, line)
+    # The edges of an AND are one product, every edge of an OR is a product of its own, by its decision.
     new = (kind[source] == D4_OR) | np.append(True, np.diff(source) != 0)[: len(source)]
-    group = np.cumsum(new) - 1
-    sizes = np.bincount(group, weights=stop - start).astype(np.int64)
-    products = draft.products(rows[ranges(start, stop)], sizes)
-    n_terms = np.bincount(source[new], minlength=len(nodes))
-    is_one = (kind == D4_TRUE) | ((kind == D4_AND) & (n_terms == 0))
-    _fill(draft, block, is_one, np.full(int(is_one.sum()), draft.one), products, n_terms)
-    return block + int(np.flatnonzero(ids == D4_ROOT)[0])
-
-
-def _sorted_by_source(edge: Rows, source: Rows) -> tuple[Rows, Rows]:
-    order = np.argsort(source, kind="stable")
-    return edge[order], source[order]
+    start, stop = lines.first[edge] + 1, lines.first[edge + 1] - 1
+    items = ranges(start, stop)
+    group = np.repeat(np.cumsum(new) - 1, stop - start)
+    decides = file.decisions[items]
+    by = np.full(int(new.sum()), draft.one)
+    by[group[decides]] = rows[items[decides]]
+    items, sizes = items[~decides], np.bincount(group[~decides], minlength=len(by))
+    products, not_products = draft.products_and_negations(rows[items], negations[items], sizes)
+    owner = source[new]
+    childless = np.bincount(owner, minlength=len(nodes)) == 0
+    true = np.flatnonzero((kind == D4_TRUE) | ((kind == D4_AND) & childless))
+    false = np.flatnonzero((kind == D4_FALSE) | ((kind == D4_OR) & childless))
+    for start_row, parts, constant in ((block, products, true), (not_block, not_products, false)):
+        ones = np.full(len(constant), draft.one)
+        left, right = np.concatenate([parts, ones]), np.concatenate([by, ones])
+        _fill(draft, start_row, len(nodes), _Terms(np.concatenate([owner, constant]), left, right))
+    root = int(np.flatnonzero(ids == D4_ROOT)[0])
+    return block + root, not_block + root
