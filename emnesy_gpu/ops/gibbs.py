@@ -39,7 +39,7 @@ def gibbs_marginals(
 ) -> ChainResults:
     """Posterior by annealed chains that count the equal members of groups: see ``em.Gibbs``.
 
-    memberships: int32 [N, D], the groups of each symbol, padded with -1. pairs: int64 [2, P], variables that must differ.
+    memberships: int32 [N, D], the groups of each symbol, padded with -1. pairs: int64 [2, P], symbols that must differ.
     most_conflicts: the largest number of conflicts of one symbol.
     """
     symbols = logits.flatten(1, -2)
