@@ -34,6 +34,7 @@ from emnesy_gpu.problems import (
     ShortestPath,
     SimplePaths,
     Sudoku,
+    compile_rule,
 )
 from emnesy_gpu.version import __version__
 
@@ -63,6 +64,7 @@ __all__ = [
     "backend",
     "blackbox_loss",
     "bp_std_loss",
+    "compile_rule",
     "em_loss",
     "fused_em_loss",
     "imle_loss",

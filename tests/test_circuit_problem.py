@@ -256,6 +256,20 @@ def noisy() -> em.Circuit:
     return em.Circuit.from_automaton(next(rule.problem for rule in RULES if rule.name == "noisy labels"))
 
 
+def test_the_engine_that_suits_a_rule() -> None:
+    def rule(**options: Any) -> em.Problem:
+        sizes = {"n_symbols": 8, "cardinality": 6}
+        return em.compile_rule(step_at=lambda s, v, i: s + (i + 3) * v, **sizes, **options)
+
+    sums, noisy = rule(label=lambda s: s), rule(label=lambda s: {s: 0.5, s + 1: 0.5})
+    assert isinstance(sums, em.Circuit)
+    assert isinstance(noisy, em.Automaton)
+    assert isinstance(em.compile_rule(lambda s, v: s ^ v, 0, lambda s: s, 50, 2), em.Automaton)
+    automaton = em.Automaton(step_at=lambda s, v, i: s + (i + 3) * v, label=lambda s: s, n_symbols=8, cardinality=6)
+    logits, label = torch.randn(4, 8, 6), automaton.label(torch.randint(0, 6, (4, 8)))
+    assert_close(em.posterior(sums, logits, label).marginals, em.posterior(automaton, logits, label).marginals)
+
+
 def test_weighted_automata_are_no_circuits() -> None:
     weights = torch.ones(2, 2, 2)
     with pytest.raises(ValueError, match=r"a circuit cannot have weighted edges: use em\.Automaton"):

@@ -122,9 +122,10 @@ class FiniteStateProblem(CodedRule):
         return self._running[device]
 
     def _make_running_tables(self, device: torch.device) -> tuple[list[Tensor], dict[int, Tensor]]:
-        one_start = np.count_nonzero(self.machine.start) == 1 and self.machine.start[0] > 0
-        if not one_start or not all(layer.deterministic for layer in self.machine.layers):
+        if self.machine.is_weighted or self.machine.start[0] == 0:
             raise UnsupportedInference(f"{self!r} has weighted edges: its label is no function of the symbols")
+        if self.machine.has_noisy_labels:
+            raise UnsupportedInference(f"{self!r} has noisy labels: they are no function of the symbols")
         sink = self.machine.n_states
         successors = []
         for layer in self.machine.layers:
@@ -137,11 +138,8 @@ class FiniteStateProblem(CodedRule):
 
     def _codes_of_states(self, observation: Observation, code_of: dict[Any, int]) -> Tensor:
         """int64 [S + 1], NOT_GIVEN for states without a label."""
-        weights = observation.weights
-        if not np.isin(weights, (0.0, 1.0)).all() or (weights.sum(0) > 1).any():
-            raise UnsupportedInference(f"{self!r} has noisy labels: they are no function of the symbols")
         codes = np.full(self.machine.n_states + 1, NOT_GIVEN, np.int64)
-        label, state = np.nonzero(weights)
+        label, state = np.nonzero(observation.weights)
         codes[state] = np.array([code_of[name] for name in observation.labels], np.int64)[label]
         return torch.from_numpy(codes)
 
