@@ -110,6 +110,8 @@ def test_a_false_theory_without_label_0_is_refused(write: Write) -> None:
 
 def test_an_or_of_d4_without_a_decision_has_no_label_0(write: Write) -> None:
     both = read_nnf(write(b"o 1 0\nt 2 0\n1 2 1 2 0\n1 2 -1 0\n"))
+    with_false = read_nnf(write(b"o 1 0\nt 2 0\nf 3 0\n1 2 1 2 0\n1 3 0\n"))
+    assert_theory(with_false, assignments(2, 2).all(1))
     alone = read_nnf(write(b"o 1 0\nt 2 0\n1 2 1 2 0\n1 2 1 -2 0\n1 2 -1 0\n"))
     assert (both.given, alone.given) == ((2,), (1,))
     assert_theory(both, ~(assignments(2, 2) == [1, 0]).all(1))

@@ -142,18 +142,29 @@ def _d4_literals(lines: Lines) -> tuple[Rows, Rows]:
     return ranges(start, stop), np.repeat(edge, stop - start)
 
 
+def _d4_edges(lines: Lines) -> tuple[Rows, Rows, Rows, Rows]:
+    """The lines of the nodes and of the edges, sorted by source; source and target of each edge among the nodes.
+
+    Edges from an OR to the constant false are left out.
+    """
+    nodes, edge = np.flatnonzero(lines.kind > 0), np.flatnonzero(lines.kind == 0)
+    ids, kind = lines.column(0)[nodes], lines.kind[nodes]
+    source, target = (index_of(ids, lines.column(end)[edge])[0] for end in (0, 1))
+    kept = np.flatnonzero((kind[source] != D4_OR) | (kind[target] != D4_FALSE))
+    kept = kept[np.argsort(source[kept], kind="stable")]
+    return nodes, edge[kept], source[kept], target[kept]
+
+
 def _decisions(lines: Lines) -> tuple[NDArray[np.bool_], bool]:
     """Which values are literals that decide between the two edges of an OR, and whether each such OR has them."""
-    nodes = np.flatnonzero(lines.kind > 0)
-    edge = np.flatnonzero(lines.kind == 0)
-    source, _ = index_of(lines.column(0)[nodes], lines.column(0)[edge])
+    nodes, edge, source, _ = _d4_edges(lines)
     n_edges = np.bincount(source, minlength=len(nodes))
     is_or = lines.kind[nodes] == D4_OR
     place, line = _d4_literals(lines)
-    source_of_line = np.zeros(len(lines.kind), np.int64)
+    source_of_line = np.full(len(lines.kind), -1)
     source_of_line[edge] = source
     owner = source_of_line[line]
-    wanted = np.flatnonzero((is_or & (n_edges == 2))[owner])
+    wanted = np.flatnonzero((owner >= 0) & (is_or & (n_edges == 2))[owner])
     literal, owner = lines.values[place[wanted]], owner[wanted]
     order = np.lexsort((np.abs(literal), owner))
     a, b = order[:-1], order[1:]
@@ -167,16 +178,11 @@ def _decisions(lines: Lines) -> tuple[NDArray[np.bool_], bool]:
 
 def _add_d4(draft: Draft, file: NnfFile, variables: Variables) -> tuple[int, int]:
     lines = file.lines
-    nodes = np.flatnonzero(lines.kind > 0)
+    nodes, edge, source, child = _d4_edges(lines)
     ids, kind = lines.column(0)[nodes], lines.kind[nodes]
     block, not_block = draft.reserve(len(nodes)), draft.reserve(len(nodes))
-    edge = np.flatnonzero(lines.kind == 0)
-    source, _ = index_of(ids, lines.column(0)[edge])
-    order = np.argsort(source, kind="stable")
-    edge, source = edge[order], source[order]
     # The rows of all values that are children or literals, and of their negations.
     rows, negations = lines.values.copy(), lines.values.copy()
-    child = index_of(ids, lines.column(1)[edge])[0]
     rows[lines.first[edge] + 1], negations[lines.first[edge] + 1] = block + child, not_block + child
     place, line = _d4_literals(lines)
     rows[place] = variables.rows(lines.values[place], draft.one, lines, line)
