@@ -80,12 +80,11 @@ class Circuit(CircuitProblem):
         labels: Sequence[Sequence[Hashable]] | None = None,
     ) -> None:
         if isinstance(knowledge, Formula):
-            graph, shape = to_graph(knowledge).graph, latent_shape or knowledge.latent_shape
-        else:
-            checks.is_instance("knowledge", knowledge, Graph, "a formula of em.logic or a circuits.Graph")
-            graph, shape = knowledge, latent_shape
-        names = [range(size) for size in graph.given] if labels is None else labels
-        super().__init__(graph, shape, names, has_entries=len(names) > 1)
+            latent_shape = latent_shape or knowledge.latent_shape
+            knowledge = to_graph(knowledge).graph
+        checks.is_instance("knowledge", knowledge, Graph, "a formula of em.logic or a circuits.Graph")
+        names = [range(size) for size in knowledge.given] if labels is None else labels
+        super().__init__(knowledge, latent_shape, names, has_entries=len(names) > 1)
 
     @classmethod
     def from_program(
@@ -153,9 +152,7 @@ class Circuit(CircuitProblem):
         """
         graph = machine_graph(rule.machine, order=None if rule._order is None else rule._order.tolist())
         entries = [seen.labels for seen in rule.machine.observed.values()]
-        circuit = cls._made(graph, rule.latent_shape, entries, has_entries=bool(rule.label_shape))
-        circuit.pad = rule.pad
-        return circuit
+        return cls._made(graph, rule.latent_shape, entries, has_entries=bool(rule.label_shape))
 
     @classmethod
     def from_predicate(

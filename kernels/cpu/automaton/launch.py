@@ -126,7 +126,8 @@ def _compute_rows(logits, label_rows, results: Results, job: Job) -> bool:
     """Probabilities in the dtype of the logits, and what they leave in wider arithmetic; whether they leave nothing."""
     if not linear.run(logits, label_rows, results, job.g, job.prior_share, job.factor):
         return True
-    wider, g = _wide_rows, graph(job.tables, LOGARITHMS)
+    wider: Callable[..., Any] = _wide_rows
+    g = graph(job.tables, LOGARITHMS)
     if logits.dtype == np.float32:
         wider, g = _compute_rows, graph(job.tables, FLOAT64)
     left = np.flatnonzero(results[2] == linear.RECOMPUTE)

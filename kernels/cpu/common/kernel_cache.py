@@ -83,8 +83,7 @@ class KernelCache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        found = self._cache_file
-        stamp = found._source_stamp, sources_stamp()
+        stamp = self._impl.locator.get_source_stamp(), sources_stamp()
         self._cache_file = CheckedFile(self._cache_path, self._impl.filename_base, stamp)
 
     def save_overload(self, sig: Any, data: Any) -> None:
