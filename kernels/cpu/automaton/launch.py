@@ -8,7 +8,7 @@ in float32 or float64 probabilities (``linear``), and what float32 leaves in flo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
