@@ -13,7 +13,7 @@ if not (Path(__file__).parent / "kernels").is_dir():
     # A source checkout has the kernels beside this package; an installed wheel has them inside it.
     __path__.append(str(Path(__file__).parent.parent))
 
-from emnesy_gpu import rules
+from emnesy_gpu import logic, rules
 from emnesy_gpu.backends import backend
 from emnesy_gpu.baselines.blackbox import blackbox_loss
 from emnesy_gpu.baselines.bp_std import bp_std_loss
@@ -66,6 +66,7 @@ __all__ = [
     "em_loss",
     "fused_em_loss",
     "imle_loss",
+    "logic",
     "posterior",
     "rules",
     "sample_posterior",

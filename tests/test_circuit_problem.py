@@ -236,7 +236,8 @@ def test_random_programs_are_their_automata(program: tuple[list[np.ndarray], lis
         (lambda: program(order=[0, 0]), ValueError, "order must name every symbol 0..1 once"),
         (lambda: noisy(), ValueError, "a circuit cannot have noisy labels: use em.Automaton"),
         (lambda: em.SimplePaths(3, 3, over="faces"), ValueError, 'over must be "edges" or "cells", got \'faces\''),
-        (lambda: em.SimplePaths(3, 30), ValueError, "width must be an integer in 1..20, got 30"),
+        (lambda: em.SimplePaths(3, 30), ValueError, "width must be an integer in 1..19, got 30"),
+        (lambda: em.SimplePaths(3, 3, neighbours=8), ValueError, 'neighbours must be 4, or 8 with over="cells", got 8'),
         (lambda: em.SimplePaths(3, 3, source=(2, 2)), ValueError, "source and target must differ"),
         (lambda: em.SimplePaths(3, 3, source=(3, 0)), ValueError, r"source\[0\] must be an integer in 0..2, got 3"),
     ],
@@ -262,25 +263,28 @@ def test_weighted_automata_are_no_circuits() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 4), (4, 1), (2, 3), (3, 3), (3, 4), (4, 3)])
-@pytest.mark.parametrize("over", ["edges", "cells"])
-def test_paths_are_those_of_a_search(shape: tuple[int, int], over: str) -> None:
+@pytest.mark.parametrize(("over", "neighbours"), [("edges", 4), ("cells", 4), ("cells", 8)])
+def test_paths_are_those_of_a_search(shape: tuple[int, int], over: str, neighbours: int) -> None:
     cells = list(itertools.product(range(shape[0]), range(shape[1])))
     for source, target in itertools.islice(itertools.permutations(cells, 2), 0, None, 5):
-        found = paths_by_search(shape, source, target, over)
+        found = paths_by_search(shape, source, target, over, neighbours)
         if not found:
             continue
-        problem = em.SimplePaths(*shape, source=source, target=target, over=over)
+        problem = em.SimplePaths(*shape, source=source, target=target, over=over, neighbours=neighbours)
         assert problem.model_count(1) == len(found)
         z = torch.tensor(sorted(found)).view(-1, *problem.latent_shape)
         assert (problem.label(z) == 1).all()
 
 
 def paths_by_search(
-    shape: tuple[int, int], source: tuple[int, int], target: tuple[int, int], over: str
+    shape: tuple[int, int], source: tuple[int, int], target: tuple[int, int], over: str, neighbours: int
 ) -> set[tuple[int, ...]]:
     """All paths as assignments, by walking."""
     height, width = shape
-    edges = em.SimplePaths(height, width).edges if height * width > 1 else []
+    edges = em.SimplePaths(height, width).edges
+    if neighbours == 8:
+        squares = [r * width + c for r in range(height - 1) for c in range(width - 1)]
+        edges = [*edges, *((v, v + width + 1) for v in squares), *((v + 1, v + width) for v in squares)]
     start, end = source[0] * width + source[1], target[0] * width + target[1]
     near = {v: [b if a == v else a for a, b in edges if v in (a, b)] for v in range(height * width)}
     found = set()

@@ -58,7 +58,7 @@ def posterior(
     log_evidence = values[:, -1]
     status[(status == POSSIBLE) & (log_evidence == NEG_INF)] = IMPOSSIBLE
     shift = log_evidence.masked_fill(log_evidence == NEG_INF, 0.0)[:, None, None]
-    log_derivative = _log_derivatives(values, t)[:, : log_prior[0].numel()].view_as(log_prior)
+    log_derivative = _log_derivatives(values, t)[:, : log_prior.shape[1:].numel()].view_as(log_prior)
     mentioning = (log_prior + log_derivative - shift).exp()
     rest = (1.0 - mentioning.sum(-1, keepdim=True)).clamp_min(0.0) * (t.mentioned == 0)[:, None]
     possible = (status == POSSIBLE)[:, None, None]

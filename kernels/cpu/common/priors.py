@@ -10,19 +10,32 @@ from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 
 
 @lane_function
-def log_softmax(logits, result):
-    """A symbol whose logits are no prior gets the uniform one."""
+def largest_logit(logits):
+    """-inf where the logits are no prior."""
     largest, valid = -np.inf, True
     for value in logits:
         valid &= value < np.inf
         largest = max(largest, value)
-    if not valid or largest == -np.inf:
+    return largest if valid else -np.inf
+
+
+@lane_function
+def log_sum(logits, largest):
+    """log sum exp(logits), less the largest of them."""
+    total = 0.0
+    for value in logits:
+        total += math.exp(value - largest)
+    return math.log(total)
+
+
+@lane_function
+def log_softmax(logits, result):
+    """A symbol whose logits are no prior gets the uniform one."""
+    largest = largest_logit(logits)
+    if largest == -np.inf:
         result[:] = -math.log(len(logits))
         return
-    total = 0.0
-    for v in range(len(logits)):
-        total += math.exp(logits[v] - largest)
-    log_total = math.log(total)
+    log_total = log_sum(logits, largest)
     for v in range(len(logits)):
         result[v] = logits[v] - largest - log_total
 
