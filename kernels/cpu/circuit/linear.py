@@ -54,6 +54,12 @@ def table(p: Program, lanes: type[np.floating]) -> np.ndarray:
     return kept if lanes is np.float32 else kept.view(np.float64)
 
 
+def two_tables(p: Program) -> tuple[np.ndarray, np.ndarray]:
+    """Two of float64."""
+    kept = kept_scratch(2 * p.rows).view(np.float64)
+    return kept[: p.rows], kept[p.rows : 2 * p.rows]
+
+
 def guard(p: Program, lanes: type[np.floating]) -> float:
     """The smallest evidence that is trusted."""
     info = np.finfo(lanes)

@@ -249,6 +249,18 @@ def where_equal(typingctx, x, y, then, otherwise):
 
 
 @intrinsic
+def any_positive(typingctx, x):
+    """Whether some lane is larger than 0."""
+
+    def codegen(context, builder, signature, args):
+        positive = builder.fcmp_ordered(">", args[0], x.float_constant(0.0))
+        bits = builder.bitcast(positive, ir.IntType(x.count))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+    return types.boolean(x), codegen
+
+
+@intrinsic
 def nearest_integer(typingctx, x):
     """Round to an integer; for magnitudes below 2^22 (2^51 in double precision)."""
 

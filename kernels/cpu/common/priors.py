@@ -41,8 +41,8 @@ def log_softmax(logits, result):
 
 
 @lane_function
-def draw(log_weights, size, uniform):
-    """The first index whose running sum of weights exceeds uniform * total."""
+def exponentiate(log_weights, size):
+    """Weights in units of the largest one, in place of their logarithms; returns their sum."""
     largest = -np.inf
     for index in range(size):
         largest = max(largest, log_weights[index])
@@ -50,14 +50,27 @@ def draw(log_weights, size, uniform):
     for index in range(size):
         log_weights[index] = math.exp(log_weights[index] - largest)
         total += log_weights[index]
+    return total
+
+
+@lane_function
+def pick(weights, size, wanted):
+    """The first index whose running sum of weights exceeds a number."""
     running, last = 0.0, 0
     for index in range(size):
-        running += log_weights[index]
-        if running > uniform * total:
+        running += weights[index]
+        if running > wanted:
             return index
-        if log_weights[index] > 0.0:
+        if weights[index] > 0.0:
             last = index
     return last
+
+
+@lane_function
+def draw(log_weights, size, uniform):
+    """The first index whose running sum of weights exceeds uniform * total; overwrites the logarithms."""
+    total = exponentiate(log_weights, size)
+    return pick(log_weights, size, uniform * total)
 
 
 @kernel
