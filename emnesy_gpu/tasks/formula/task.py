@@ -17,7 +17,7 @@ PROTOCOL = TaskProtocol(
     methods={5: ("exact", "supervised")},
     data="mnist",
     batches=(5, "exact", ()),
-    minutes={(5, True): 0.8},
+    minutes={(5, True): 1.0},
     quick=QuickProtocol(5, 2, ("exact", "supervised")),
 )
 
