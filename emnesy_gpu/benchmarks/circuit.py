@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -115,10 +115,14 @@ def methods(problem: em.Circuit, logits: Tensor, label: Tensor, file: Path | Non
         "fused": lambda: em.posterior(problem, logits, label).marginals,
         "fused gradient": lambda: problem.em_gradient(logits, label, 1.0, True)[0],
         "fused loss": fused_loss,
-        **{method: lambda run=run: run(logits)[1] for method, run in rivals(problem, logits, label, file).items()},
+        **{method: partial(gradient_of, run, logits) for method, run in rivals(problem, logits, label, file).items()},
         "softmax": lambda: torch.softmax(logits, -1),
         "copy": lambda: target.copy_(logits),
     }
+
+
+def gradient_of(run: circuit_torch.Run, logits: Tensor) -> Tensor:
+    return run(logits)[1]
 
 
 def rivals(problem: em.Circuit, logits: Tensor, label: Tensor, file: Path | None) -> dict[str, circuit_torch.Run]:
