@@ -115,13 +115,13 @@ def methods(problem: em.Circuit, logits: Tensor, label: Tensor, file: Path | Non
         "fused": lambda: em.posterior(problem, logits, label).marginals,
         "fused gradient": lambda: problem.em_gradient(logits, label, 1.0, True)[0],
         "fused loss": fused_loss,
-        **{method: partial(_marginals, run, logits) for method, run in rivals(problem, logits, label, file).items()},
+        **{method: partial(gradient_of, run, logits) for method, run in rivals(problem, logits, label, file).items()},
         "softmax": lambda: torch.softmax(logits, -1),
         "copy": lambda: target.copy_(logits),
     }
 
 
-def _marginals(run: circuit_torch.Run, logits: Tensor) -> Tensor:
+def gradient_of(run: circuit_torch.Run, logits: Tensor) -> Tensor:
     return run(logits)[1]
 
 
