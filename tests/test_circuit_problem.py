@@ -333,3 +333,37 @@ def test_an_automaton_of_variable_length_keeps_its_padding() -> None:
     logits = automaton.padded(torch.randn(3, 3, 3), torch.tensor([1, 2, 3]))
     label = torch.tensor([1, 1, 1])
     assert_close(em.posterior(circuit, logits, label).marginals, em.posterior(automaton, logits, label).marginals)
+
+
+def test_posteriors_and_losses_compile_without_a_graph_break() -> None:
+    problem = em.Circuit.from_automaton(em.rules.exactly(4, 3, [0, 2], 2))
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def step(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        post = em.posterior(problem, logits, label)
+        return post.marginals, em.fused_em_loss(problem, logits, label), problem.predict(logits)
+
+    logits, label = torch.randn(5, 4, 3, requires_grad=True), torch.tensor([0, 1, -1, 1, 0])
+    marginals, loss, predicted = step(logits, label)
+    loss.backward()
+    expected = em.posterior(problem, logits, label)
+    assert_close(marginals, expected.marginals)
+    assert_close(loss, -expected.log_evidence.mean())
+    assert_close(logits.grad, (torch.softmax(logits, -1) - expected.marginals) / 5)
+    assert_close(predicted, problem.predict(logits))
+
+
+def test_circuits_in_files_are_the_same(tmp_path: Any) -> None:
+    for index, rule in enumerate(CIRCUITS[::3]):
+        path = tmp_path / f"{index}.npz"
+        try:
+            rule.problem.save(path)
+        except TypeError as error:
+            assert "labels in files must be integers" in str(error)
+            continue
+        loaded = em.Circuit.load(path)
+        logits, label = rule.draw()
+        assert loaded.labels == rule.problem.labels
+        assert torch.equal(
+            em.posterior(loaded, logits, label).marginals, em.posterior(rule.problem, logits, label).marginals
+        )
