@@ -20,7 +20,12 @@ def evaluate(graph: Graph, leaves: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def uniform_evidence(graph: Graph) -> float:
-    """The evidence of a label where symbols and labels know nothing; 0 where float64 underflows."""
+    """The evidence where symbols know nothing, 0 where float64 underflows.
+
+    Of a label of two values it is that of the rarer one, if both are possible; of others that of a value on average.
+    """
     n_hidden = graph.n_symbols * graph.n_values
-    sizes = np.concatenate([np.full(n_hidden, graph.n_values), np.repeat(graph.given, graph.given)])
-    return float(evaluate(graph, 1.0 / sizes[:, None])[-1, 0])
+    leaves = np.full((graph.n_leaves, 2), 1.0 / graph.n_values)
+    leaves[n_hidden:] = np.eye(2) if graph.given == (2,) else 1.0 / np.repeat(graph.given, graph.given)[:, None]
+    evidence = evaluate(graph, leaves)[-1]
+    return float(evidence.min() or evidence.max())
