@@ -55,6 +55,20 @@ def addition(digits: tuple[int, ...], **options: Any) -> None:
     _run(SUITE, digits, **options)
 
 
+@bench.command(short_help="Measure the E-step of automata.")
+@click.option("--states", type=POSITIVE, multiple=True, help="States; may be repeated.  [default: 2 4 16 64 256]")
+@measured
+def automaton(states: tuple[int, ...], **options: Any) -> None:
+    """Measure the E-step of automata: fused kernels, messages in torch, BP-std by autograd, softmax, and a plain copy.
+
+    The label is the sum of 100 symbols modulo the number of states. Every result is checked against the float64
+    reference before it is timed. Peak memory is counted as for addition.
+    """
+    from emnesy_gpu.benchmarks.automaton import SUITE
+
+    _run(SUITE, states, **options)
+
+
 @bench.command(short_help="Measure the E-step of Sudoku.")
 @click.option(
     "--size", type=click.Choice(["4", "9"]), multiple=True, help="Rows of a board; may be repeated.  [default: 4 9]"
