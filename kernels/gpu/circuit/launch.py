@@ -39,7 +39,7 @@ BLOCK_ROWS = 6144
 """Rows of a table up to which one program plays the tape: the first-level cache holds them."""
 
 LEVEL_SCRATCH_BYTES = 256 << 20
-"""Scratch memory of tables that are played level by level."""
+"""Scratch memory of tables that more than one launch works on."""
 
 LEVEL_PROGRAMS = 1024
 """Programs of a launch for one level, about as many as run at once on a large GPU."""
@@ -138,7 +138,7 @@ def _play_levels(logits: Tensor, label: Tensor, task: Task, results: tuple[Tenso
     batch, n, n_values = logits.shape
     t, config = task.tables, tape_config(task.tables, n_values, compute)
     sizes, options = config.sizes, rounded_once(config.num_warps)
-    groups = min(-(-batch // sizes.rows), max(LEVEL_SCRATCH_BYTES // ((task.tape_rows + 1) * ROW_BYTES), 1))
+    groups = max(min(-(-batch // sizes.rows), LEVEL_SCRATCH_BYTES // ((task.tape_rows + 1) * ROW_BYTES)), 1)
     parts = max(min(LEVEL_PROGRAMS // groups, -(-len(t.out) // sizes.pairs)), 1)
     scratch = logits.new_empty(groups * (task.tape_rows + 1) * sizes.rows, dtype=compute)
     for first in range(0, batch, groups * sizes.rows):
@@ -219,7 +219,7 @@ def _parts(logits: Tensor, label: Tensor, tables: CircuitTables, walk: Walk, max
     n_levels = len(tables.node_levels) - 1
     table_size = (_circuit_rows(tables) + MORE_ROWS) * walk.rows
     stack_size = (n_levels + 1 + n) * walk.walks
-    groups = min(-(-batch // walk.rows), max(LEVEL_SCRATCH_BYTES // (8 * table_size + 4 * stack_size), 1))
+    groups = max(min(-(-batch // walk.rows), LEVEL_SCRATCH_BYTES // (8 * table_size + 4 * stack_size)), 1)
     scratch = logits.new_empty(groups * table_size, dtype=torch.float64)
     stacks = logits.new_empty(groups * stack_size, dtype=torch.int32)
     for first in range(0, batch, groups * walk.rows):
