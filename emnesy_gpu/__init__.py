@@ -13,7 +13,7 @@ if not (Path(__file__).parent / "kernels").is_dir():
     # A source checkout has the kernels beside this package; an installed wheel has them inside it.
     __path__.append(str(Path(__file__).parent.parent))
 
-from emnesy_gpu import rules
+from emnesy_gpu import logic, rules
 from emnesy_gpu.backends import backend
 from emnesy_gpu.baselines.blackbox import blackbox_loss
 from emnesy_gpu.baselines.bp_std import bp_std_loss
@@ -34,6 +34,7 @@ from emnesy_gpu.problems import (
     ShortestPath,
     SimplePaths,
     Sudoku,
+    compile_rule,
 )
 from emnesy_gpu.version import __version__
 
@@ -63,9 +64,11 @@ __all__ = [
     "backend",
     "blackbox_loss",
     "bp_std_loss",
+    "compile_rule",
     "em_loss",
     "fused_em_loss",
     "imle_loss",
+    "logic",
     "posterior",
     "rules",
     "sample_posterior",

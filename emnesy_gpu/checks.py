@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 FLOAT_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+LARGEST_SEED = 2**63 - 1
 INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def is_tensor(name: str, value: object) -> None:
-    """Raise TypeError unless the value is a tensor."""
+    """Raise TypeError unless the value is a dense tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.is_nested:
+        raise TypeError(f"{name} must be a dense tensor, got a nested one: call torch.nested.to_padded_tensor")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}: call to_dense()")
+
+
+def is_instance(name: str, value: object, kind: type, example: str) -> None:
+    """Raise TypeError unless the value is an instance of a class; example: how one is made."""
+    if not isinstance(value, kind):
+        got = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+        raise TypeError(f"{name} must be {example}, got {got}")
 
 
 def has_dtype(name: str, tensor: Tensor, allowed: tuple[torch.dtype, ...]) -> None:
@@ -32,6 +47,16 @@ def has_trailing_shape(name: str, tensor: Tensor, trailing: tuple[int, ...]) -> 
         raise ValueError(f"{name} must have shape [{expected}], got {list(tensor.shape)}")
 
 
+def is_shape(name: str, shape: object) -> None:
+    """Raise TypeError or ValueError unless the value is a sequence of at least one integer >= 1."""
+    if isinstance(shape, str) or not isinstance(shape, Sequence):
+        raise TypeError(f"{name} must be a tuple of integers, got {shape!r}")
+    if len(shape) == 0:
+        raise ValueError(f"{name} must have at least one axis, got {shape!r}")
+    for index, size in enumerate(shape):
+        is_integer(f"{name}[{index}]", size, 1, None)
+
+
 def is_integer(name: str, value: object, low: int, high: int | None) -> None:
     """Raise TypeError or ValueError unless the value is an integer in low..high; None stands for no upper bound."""
     expected = f"an integer >= {low}" if high is None else f"an integer in {low}..{high}"
@@ -39,6 +64,15 @@ def is_integer(name: str, value: object, low: int, high: int | None) -> None:
         raise TypeError(f"{name} must be {expected}, got {value!r}")
     if value < low or (high is not None and value > high):
         raise ValueError(f"{name} must be {expected}, got {value}")
+
+
+def is_number(name: str, value: object, low: float, high: float = math.inf) -> None:
+    """Raise TypeError or ValueError unless the value is a number with low <= value < high."""
+    expected = f"a finite number >= {low:g}" if high == math.inf else f"a number in [{low:g}, {high:g})"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be {expected}, got {value!r}")
+    if not low <= value < high:
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
 
 
 def belong_together(logits: Tensor, label: Tensor) -> None:

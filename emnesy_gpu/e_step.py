@@ -6,7 +6,8 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
-from emnesy_gpu.engines import Engine, Posterior, choose_engine
+from emnesy_gpu import checks
+from emnesy_gpu.engines import A_PROBLEM, Engine, Posterior, choose_engine
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.problems import Problem
 
@@ -103,7 +104,7 @@ def sample_posterior(
 
     Raises:
         TypeError, ValueError: as ``em.posterior``; ValueError also for numbers out of range.
-        UnsupportedInference: a problem without exact samples. This is a NotImplementedError.
+        UnsupportedInference: a problem without exact samples. This is an UnsupportedEngineError.
 
     Cost: one pass forward per row, and O(samples) backward; see the problem.
 
@@ -114,12 +115,10 @@ def sample_posterior(
     >>> bool((problem.label(z) == label).all())
     True
     """
-    if n_samples < 0:
-        raise ValueError(f"n_samples must be at least 0, got {n_samples}")
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"seed must be an integer in 0..2**63-1, got {seed}")
-    if first_row < 0:
-        raise ValueError(f"first_row must be at least 0, got {first_row}")
+    checks.is_instance("problem", problem, Problem, A_PROBLEM)
+    checks.is_integer("n_samples", n_samples, 0, None)
+    checks.is_integer("seed", seed, 0, checks.LARGEST_SEED)
+    checks.is_integer("first_row", first_row, 0, checks.LARGEST_SEED)
     logits, label = problem.checked(logits, label)
     if not (issubclass(type(problem), SampledProblem) and problem.tractable):
         reason = problem.limit or "use the marginals of em.posterior"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from emnesy_gpu import checks
 from emnesy_gpu.e_step import posterior
 from emnesy_gpu.engines import MAP, Engine, choose_engine
 from emnesy_gpu.m_step import em_loss
@@ -69,8 +70,10 @@ class EM:
         hard: bool = False,
         scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     ) -> None:
-        if m_steps < 1:
-            raise ValueError(f"m_steps must be at least 1, got {m_steps}")
+        if not callable(model):
+            raise TypeError(f"model must be a function of x that returns logits, got {model!r}")
+        checks.is_instance("optimizer", optimizer, Optimizer, "a torch.optim.Optimizer over the parameters")
+        checks.is_integer("m_steps", m_steps, 1, None)
         if hard and engine is not None:
             raise ValueError(f"hard=True means engine=em.MAP(): give one of them, got engine={engine!r}")
         self.model, self.problem, self.optimizer = model, problem, optimizer

@@ -15,9 +15,17 @@ class UnsupportedEngineError(ValueError):
     """
 
 
-class UnsupportedInference(NotImplementedError):
-    """The problem does not implement this kind of inference, or not at its size."""
+class UnsupportedInference(UnsupportedEngineError, NotImplementedError):
+    """The problem does not implement this kind of inference, or not at its size; the message names what helps."""
 
 
 class InferenceWarning(UserWarning):
     """An approximate engine learned next to nothing from the labels, so that its marginals are close to the prior."""
+
+
+class CircuitFileError(ValueError):
+    """A file of a circuit, or of clauses, cannot be read: the message names the file, the line and what is wrong."""
+
+
+class TooManyStatesError(ValueError):
+    """An automaton reaches more states than it may; the message names the position and the limit."""

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from emnesy_gpu.engines import Posterior
+from emnesy_gpu import checks
+from emnesy_gpu.engines import A_PROBLEM, Posterior
 from emnesy_gpu.engines.exact import ExactProblem
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.inference.results import em_gradient_of, per_row
@@ -65,6 +66,8 @@ def em_loss(logits: Tensor, post: Posterior, reduction: str = "mean") -> Tensor:
     >>> [round(g, 2) for g in logits.grad[0, 0, 0].tolist()[:3]]     # softmax - posterior
     [-0.4, -0.4, 0.1]
     """
+    checks.is_tensor("logits", logits)
+    checks.is_instance("post", post, Posterior, "the Posterior that em.posterior returns")
     if logits.shape != post.marginals.shape:
         raise ValueError(
             f"logits must have the shape of the posterior {list(post.marginals.shape)}, got {list(logits.shape)}"
@@ -93,7 +96,7 @@ def fused_em_loss(
 
     Raises:
         TypeError, ValueError: as ``em.posterior``; ValueError also for an unknown reduction.
-        UnsupportedInference: a problem without exact inference. This is a NotImplementedError.
+        UnsupportedInference: a problem without exact inference. This is an UnsupportedEngineError.
 
     >>> import torch, emnesy_gpu as em
     >>> problem, label = em.Addition(n_digits=1), torch.tensor([[0, 1]])
@@ -103,6 +106,7 @@ def fused_em_loss(
     >>> round(loss.item(), 4), round(logits.grad[0, 0, 0, 0].item(), 2)   # -log(2 / 100)
     (3.912, -0.4)
     """
+    checks.is_instance("problem", problem, Problem, A_PROBLEM)
     prior_logits, label = problem.checked(logits, label)
     if not has_em_gradient(problem):
         reason = problem.limit or "it has no exact marginals. Use em.posterior with another engine, and em.em_loss"

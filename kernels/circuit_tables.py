@@ -16,12 +16,13 @@ class CircuitTables(NamedTuple):
     children before parents. A node is the sum over its terms of the product of two rows; a term of a single row has the
     constant on its right. The last node is the root.
 
-    given: [M + 1], the first leaf of each entry of the label, and the row of the constant at last. codes: [M, Q], one
-    more than the value that each code of an entry stands for, -1 for codes that do not exist. first: [N + 1], the first
-    term of each node. left, right: [T]. node_levels: [H + 1], the first node of each level: its nodes read earlier rows
-    alone. draws: [N], the Philox counter of each node where samples choose a term, above n: another one for all nodes
-    of one sample (the counters below n belong to symbols that no chosen part mentions). mentioned: [n], 1 for symbols
-    that every part mentions.
+    given: [M + 1], the first leaf of each entry of the label, and the row of the constant at last. codes: [M, Q + 3],
+    one more than the value that each code of an entry stands for, in column code + 2: 0 for code -1, not given, and -1
+    for codes that do not exist, as in the first and the last column. first: [N + 1], the first term of each node. left,
+    right: [T]. node_levels: [H + 1], the first node of each level: its nodes read earlier rows alone. draws: [N], the
+    Philox counter of each node where samples choose a term, above n: another one for all nodes of one sample (the
+    counters below n belong to symbols that no chosen part mentions). mentioned: [n], 1 for symbols that every part
+    mentions.
 
     The tape: evidence and derivatives by one kind of instruction, table[out] = sum of table[left] * table[right].
     Its table has the leaves and the constant in the rows of the circuit, then the value of the root; all other rows are

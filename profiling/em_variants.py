@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 import emnesy_gpu as em
 from emnesy_gpu.reference import carry_chain as reference
-from emnesy_gpu.tasks.addition.sums import group
 from emnesy_gpu.tasks.core.extras import require
 from emnesy_gpu.tasks.mnist import sklearn_digits
+from emnesy_gpu.tasks.mnist.rows import cut
 
 THEOREM_DIGITS = (1, 2, 4, 8, 15, 32, 64, 100, 200, 500, 1000)
 THEOREM_BATCH = 64
@@ -87,7 +87,7 @@ class SmallTask:
         self.generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
         self.problem = em.Addition(n_digits)
-        sums = group(torch.randperm(len(data.train.classes), generator=self.generator), n_digits)
+        sums = cut(torch.randperm(len(data.train.classes), generator=self.generator), self.problem.latent_shape)
         self.images, self.label = _flat(data.train.pixels)[sums], self.problem.label(data.train.classes[sums])
         self.test_images, self.test_classes = _flat(data.test.pixels), data.test.classes
         self.net = nn.Sequential(nn.Linear(self.images.shape[-1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 10))

@@ -137,7 +137,7 @@ def _mib(n_bytes: int | None) -> float | None:
 def measure(names: Sequence[str], n_digits: int, batch: int, seconds: float, device: torch.device) -> list[Row]:
     """One row per method of ``emnesy_gpu.benchmarks.addition``; measured, on this machine."""
     problem, logits, label = addition.inputs(n_digits, batch, device)
-    calls = addition.methods(problem, logits, label)
+    calls = addition.SUITE.calls(problem, logits, label)
     rows: list[Row] = []
     nvml = open_nvml(device) if device.type == "cuda" else None
     for name in names:

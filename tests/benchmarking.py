@@ -20,7 +20,7 @@ def synchronised() -> float:
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, pytest.mark.benchmark(timer=synchronised)])]
 
 
-def measure(benchmark, suite: Suite, device: str, size: int, batch: int, method: str, large: bool) -> None:
+def measure(benchmark, suite: Suite, device: str, size: int | str, batch: int, method: str, large: bool) -> None:
     """Groups are sizes, so that every method stands beside its baselines; the results are checked first."""
     where = torch.device(device)
     inputs = suite.inputs(size, batch, where)

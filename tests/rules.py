@@ -16,8 +16,15 @@ from torch import Tensor
 
 import emnesy_gpu as em
 
+TOLERANCE = {"rtol": 1e-5, "atol": 2e-6}
+"""float32 marginals, and log evidence of a few symbols."""
+
 Meaning = Callable[[tuple[int, ...]], Any]
 """z in row-major order -> the label, None where the rule forbids z, {label: probability}, or a list of entries."""
+
+
+def assert_close(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected.to(found.dtype), **TOLERANCE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,15 +122,22 @@ def balanced(z: tuple[int, ...]) -> bool:
     return not text
 
 
-def value_of(digits: tuple[int, ...], operators: str) -> Meaning:
-    """By Python's own parser."""
+def value_of(digits: tuple[int, ...], operators: str, one_alphabet: bool = False, pad: int = -1) -> Meaning:
+    """By Python's own parser; the value pad is no symbol."""
+    first_operator = len(digits) if one_alphabet else 0
 
     def meaning(z: tuple[int, ...]) -> Fraction | None:
-        text = ""
+        text, kinds = "", []
         for i, v in enumerate(z):
-            if v >= (len(operators) if i % 2 else len(digits)):
+            if v == pad:
+                continue
+            v -= first_operator if i % 2 else 0
+            if not 0 <= v < (len(operators) if i % 2 else len(digits)):
                 return None
             text += operators[v] if i % 2 else f"Fraction({digits[v]})"
+            kinds.append(i % 2)
+        if len(kinds) % 2 == 0 or kinds != [i % 2 for i in range(len(kinds))]:
+            return None
         try:
             return Fraction(eval(text))
         except ZeroDivisionError:
@@ -177,6 +191,16 @@ HELPERS = [
     Rule("kinds of brackets", em.rules.balanced_brackets(4, kinds=2), balanced),
     Rule("formula of 3", em.rules.formula(3, digits=(1, 2, 3)), value_of((1, 2, 3), "+-*/")),
     Rule("formula of 5", em.rules.formula(5, digits=(0, 1, 2), operators="-*/"), value_of((0, 1, 2), "-*/")),
+    Rule(
+        "formula in one alphabet",
+        em.rules.formula(3, digits=(0, 1, 2), operators="+/", one_alphabet=True),
+        value_of((0, 1, 2), "+/", one_alphabet=True),
+    ),
+    Rule(
+        "formula of lengths",
+        em.rules.formula(5, digits=(0, 2), operators="-/", one_alphabet=True, variable_length=True),
+        value_of((0, 2), "-/", one_alphabet=True, pad=4),
+    ),
 ]
 
 MODES = [

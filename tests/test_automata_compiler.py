@@ -17,7 +17,8 @@ import emnesy_gpu as em
 from emnesy_gpu.automata.explore import explore, unroll
 from emnesy_gpu.automata.machine import DEAD
 from emnesy_gpu.automata.minimise import Table, minimise_layers, minimise_shared, number_rows
-from tests.test_automaton import assert_close, dates
+from tests.rules import assert_close
+from tests.test_automaton_counts import dates
 
 SLOWEST_COMPILATION = 10.0
 """Seconds of CPU for 1.9 million steps: 1 on an idle core; the limit leaves room for a machine that is busy."""
@@ -97,6 +98,18 @@ def test_a_minimal_table_has_the_same_words(case: tuple[Table, Table]) -> None:
     assert language(merged.successor, small_kinds, 0, 5) == language(table, kinds, 0, 5)
     signatures = {tuple(language(merged.successor, small_kinds, s, 6)) for s in range(len(merged.successor))}
     assert len(signatures) == len(merged.successor), "two equal states are left"
+
+
+def test_a_long_chain_that_only_its_end_tells_apart_is_minimal() -> None:
+    """Each round of refinement tells one more state apart: rounds that looked at all states would take minutes."""
+    n = 5000
+    table = np.repeat(np.arange(1, n + 1)[:, None], 2, axis=1)
+    table[-1] = DEAD
+    kinds = np.full(n, DEAD)
+    kinds[-1] = 0
+    merged = minimise_shared(table, kinds)
+    assert (merged.successor == table).all()
+    assert (merged.state_of == np.arange(n)).all()
 
 
 def test_rows_whose_hashes_agree_are_compared(monkeypatch) -> None:

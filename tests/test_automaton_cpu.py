@@ -112,6 +112,7 @@ def test_blocks_of_positions_change_nothing(monkeypatch):
     tables = sum_modulo(6, 4, 100)
     logits, rows = draw(tables, 40)
     whole = launch.posterior(logits, rows, tables)
+    monkeypatch.setattr(linear, "WHOLE_ROWS", 320)
     monkeypatch.setattr(linear, "SCRATCH_ROWS", 320)
     linear.layout.cache_clear()
     assert linear.layout(100, 4, 4, 6, True).block < 100

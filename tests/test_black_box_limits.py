@@ -112,8 +112,9 @@ def parts(n: int) -> em.BlackBox:
         (bits(40), None, "no sample counts in 4 of 4 rows"),
         (bits(40), em.Rejection(100), "no sample counts in 4 of 4 rows"),
         (parts(200), em.ABC(200), "nearly all of 200 samples weigh the same in 4 of 4 rows"),
+        (bits(20), em.Gibbs(4, 4), "no change of one symbol settles a conflict that counts in 4 of 4 rows"),
     ],
-    ids=["default", "rejection", "flat weights"],
+    ids=["default", "rejection", "flat weights", "chains"],
 )
 def test_samples_that_say_nothing_warn_once(problem: em.BlackBox, engine: em.Engine | None, reason: str) -> None:
     row = torch.zeros(4, *problem.latent_shape, 2), torch.ones(4, dtype=torch.int64)
@@ -133,6 +134,8 @@ def test_samples_that_say_something_do_not_warn() -> None:
         em.posterior(bits(20), torch.zeros(4, 20, 2), torch.ones(4, dtype=torch.int64), em.Rejection(9), check=False)
         em.posterior(bits(20), torch.zeros(0, 20, 2), torch.zeros(0, dtype=torch.int64))
         em.posterior(bits(3), torch.zeros(1, 3, 2), torch.tensor([2]))  # exact: an impossible label is an answer
+        em.posterior(bits(20), torch.zeros(4, 20, 2), torch.zeros(4, dtype=torch.int64), em.Gibbs(2, 4))  # no bit alone
+        em.posterior(em.Addition(4), torch.zeros(2, 2, 4, 10), torch.full((2, 5), 1), em.Gibbs(2, 4))
 
 
 @pytest.mark.filterwarnings("ignore::emnesy_gpu.errors.InferenceWarning")

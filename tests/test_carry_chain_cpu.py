@@ -14,7 +14,7 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.carry_chain import launch as carry_chain
 from emnesy_gpu.kernels.cpu.carry_chain import probabilities, wide_exponents
-from emnesy_gpu.kernels.cpu.common import compile, parallel, row_driver
+from emnesy_gpu.kernels.cpu.common import kernel_cache, parallel, row_driver
 from emnesy_gpu.kernels.cpu.common.lanes import (
     FLOAT32_LANES,
     KEPT_BYTES,
@@ -276,14 +276,14 @@ def test_stamp_of_the_cache_changes_with_any_file(tmp_path):
     files[2].parent.mkdir(parents=True)
     for file in files:
         file.write_text("A = 1")
-    stamps = [compile.sources_stamp(folder)]
+    stamps = [kernel_cache.sources_stamp(folder)]
     for file in files:
         file.write_text("A = 10")
-        stamps.append(compile.sources_stamp(folder))
+        stamps.append(kernel_cache.sources_stamp(folder))
     assert len(set(stamps)) == len(stamps)
 
 
 @pytest.mark.parametrize("module", [probabilities, wide_exponents])
 def test_cached_code_depends_on_every_file_of_the_folder(module):
     stamp = module.sum_product._cache._cache_file._source_stamp
-    assert stamp[1] == compile.sources_stamp()
+    assert stamp[1] == kernel_cache.sources_stamp()

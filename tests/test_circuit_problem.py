@@ -236,7 +236,8 @@ def test_random_programs_are_their_automata(program: tuple[list[np.ndarray], lis
         (lambda: program(order=[0, 0]), ValueError, "order must name every symbol 0..1 once"),
         (lambda: noisy(), ValueError, "a circuit cannot have noisy labels: use em.Automaton"),
         (lambda: em.SimplePaths(3, 3, over="faces"), ValueError, 'over must be "edges" or "cells", got \'faces\''),
-        (lambda: em.SimplePaths(3, 30), ValueError, "width must be an integer in 1..20, got 30"),
+        (lambda: em.SimplePaths(3, 30), ValueError, "width must be an integer in 1..19, got 30"),
+        (lambda: em.SimplePaths(3, 3, neighbours=8), ValueError, 'neighbours must be 4, or 8 with over="cells", got 8'),
         (lambda: em.SimplePaths(3, 3, source=(2, 2)), ValueError, "source and target must differ"),
         (lambda: em.SimplePaths(3, 3, source=(3, 0)), ValueError, r"source\[0\] must be an integer in 0..2, got 3"),
     ],
@@ -255,6 +256,20 @@ def noisy() -> em.Circuit:
     return em.Circuit.from_automaton(next(rule.problem for rule in RULES if rule.name == "noisy labels"))
 
 
+def test_the_engine_that_suits_a_rule() -> None:
+    def rule(**options: Any) -> em.Problem:
+        sizes = {"n_symbols": 8, "cardinality": 6}
+        return em.compile_rule(step_at=lambda s, v, i: s + (i + 3) * v, **sizes, **options)
+
+    sums, noisy = rule(label=lambda s: s), rule(label=lambda s: {s: 0.5, s + 1: 0.5})
+    assert isinstance(sums, em.Circuit)
+    assert isinstance(noisy, em.Automaton)
+    assert isinstance(em.compile_rule(lambda s, v: s ^ v, 0, lambda s: s, 50, 2), em.Automaton)
+    automaton = em.Automaton(step_at=lambda s, v, i: s + (i + 3) * v, label=lambda s: s, n_symbols=8, cardinality=6)
+    logits, label = torch.randn(4, 8, 6), automaton.label(torch.randint(0, 6, (4, 8)))
+    assert_close(em.posterior(sums, logits, label).marginals, em.posterior(automaton, logits, label).marginals)
+
+
 def test_weighted_automata_are_no_circuits() -> None:
     weights = torch.ones(2, 2, 2)
     with pytest.raises(ValueError, match=r"a circuit cannot have weighted edges: use em\.Automaton"):
@@ -262,25 +277,28 @@ def test_weighted_automata_are_no_circuits() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 4), (4, 1), (2, 3), (3, 3), (3, 4), (4, 3)])
-@pytest.mark.parametrize("over", ["edges", "cells"])
-def test_paths_are_those_of_a_search(shape: tuple[int, int], over: str) -> None:
+@pytest.mark.parametrize(("over", "neighbours"), [("edges", 4), ("cells", 4), ("cells", 8)])
+def test_paths_are_those_of_a_search(shape: tuple[int, int], over: str, neighbours: int) -> None:
     cells = list(itertools.product(range(shape[0]), range(shape[1])))
     for source, target in itertools.islice(itertools.permutations(cells, 2), 0, None, 5):
-        found = paths_by_search(shape, source, target, over)
+        found = paths_by_search(shape, source, target, over, neighbours)
         if not found:
             continue
-        problem = em.SimplePaths(*shape, source=source, target=target, over=over)
+        problem = em.SimplePaths(*shape, source=source, target=target, over=over, neighbours=neighbours)
         assert problem.model_count(1) == len(found)
         z = torch.tensor(sorted(found)).view(-1, *problem.latent_shape)
         assert (problem.label(z) == 1).all()
 
 
 def paths_by_search(
-    shape: tuple[int, int], source: tuple[int, int], target: tuple[int, int], over: str
+    shape: tuple[int, int], source: tuple[int, int], target: tuple[int, int], over: str, neighbours: int
 ) -> set[tuple[int, ...]]:
     """All paths as assignments, by walking."""
     height, width = shape
-    edges = em.SimplePaths(height, width).edges if height * width > 1 else []
+    edges = em.SimplePaths(height, width).edges
+    if neighbours == 8:
+        squares = [r * width + c for r in range(height - 1) for c in range(width - 1)]
+        edges = [*edges, *((v, v + width + 1) for v in squares), *((v + 1, v + width) for v in squares)]
     start, end = source[0] * width + source[1], target[0] * width + target[1]
     near = {v: [b if a == v else a for a, b in edges if v in (a, b)] for v in range(height * width)}
     found = set()
@@ -315,3 +333,37 @@ def test_an_automaton_of_variable_length_keeps_its_padding() -> None:
     logits = automaton.padded(torch.randn(3, 3, 3), torch.tensor([1, 2, 3]))
     label = torch.tensor([1, 1, 1])
     assert_close(em.posterior(circuit, logits, label).marginals, em.posterior(automaton, logits, label).marginals)
+
+
+def test_posteriors_and_losses_compile_without_a_graph_break() -> None:
+    problem = em.Circuit.from_automaton(em.rules.exactly(4, 3, [0, 2], 2))
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def step(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        post = em.posterior(problem, logits, label)
+        return post.marginals, em.fused_em_loss(problem, logits, label), problem.predict(logits)
+
+    logits, label = torch.randn(5, 4, 3, requires_grad=True), torch.tensor([0, 1, -1, 1, 0])
+    marginals, loss, predicted = step(logits, label)
+    loss.backward()
+    expected = em.posterior(problem, logits, label)
+    assert_close(marginals, expected.marginals)
+    assert_close(loss, -expected.log_evidence.mean())
+    assert_close(logits.grad, (torch.softmax(logits, -1) - expected.marginals) / 5)
+    assert_close(predicted, problem.predict(logits))
+
+
+@pytest.mark.parametrize("rule", [rule for rule in CIRCUITS[::3] if "formula" not in rule.name], ids=str)
+def test_circuits_in_files_are_the_same(rule: Rule, tmp_path: Any) -> None:
+    rule.problem.save(tmp_path / "circuit.npz")
+    loaded = em.Circuit.load(tmp_path / "circuit.npz")
+    logits, label = rule.draw()
+    assert loaded.labels == rule.problem.labels
+    found, expected = (em.posterior(problem, logits, label) for problem in (loaded, rule.problem))
+    assert torch.equal(found.marginals, expected.marginals)
+
+
+def test_labels_that_a_file_cannot_hold(tmp_path: Any) -> None:
+    fractions = next(rule.problem for rule in CIRCUITS if rule.name == "formula of 3")
+    with pytest.raises(TypeError, match="labels in files must be integers, bools, text, None or tuples of these"):
+        fractions.save(tmp_path / "circuit.npz")

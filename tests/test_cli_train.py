@@ -15,11 +15,13 @@ import pytest
 import torch
 
 from emnesy_gpu.cli import main
-from emnesy_gpu.tasks.addition import run as addition_run
+from emnesy_gpu.tasks.addition.run import AdditionRunner
 from emnesy_gpu.tasks.core import progress
 from emnesy_gpu.tasks.core.errors import MissingExtraError
 from emnesy_gpu.tasks.core.extras import require
+from emnesy_gpu.tasks.core.run_directory import RunDirectory
 from emnesy_gpu.tasks.mnist import idx_files
+from tests.train_runs import assert_same_run, error_line, figures, interrupt_in_epoch_2, no_mnist_at_hand, weights  # noqa: F401
 
 QUICK = ["train", "addition", "--data", "digits", "--digits", "2", "--epochs", "2", "--batch", "60", "--threads", "1"]
 RECORD = {
@@ -31,34 +33,6 @@ RECORD = {
     "seconds_e": 0.1,
     "seconds_m": 0.2,
 }
-
-
-@pytest.fixture(autouse=True)
-def no_mnist_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """No test may find MNIST or use more than its threads."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("EMNESY_DATA", raising=False)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
-def error_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """Standard error of a failing call, which must be one line."""
-    assert main(arguments) not in (0, None)
-    text = capsys.readouterr().err
-    assert text.count("\n") == 1
-    assert text.startswith("emnesy: error: ")
-    return text
-
-
-def figures(path: Path) -> list[dict[str, float]]:
-    records = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in record.items() if "seconds" not in name} for record in records]
-
-
-def weights(path: Path) -> dict[str, torch.Tensor]:
-    return torch.load(path / "checkpoint.pt", weights_only=True)["net"]
 
 
 def test_a_run_reports_plain_lines_and_writes_its_files(tmp_path, capsys):
@@ -83,19 +57,11 @@ def test_a_run_reports_plain_lines_and_writes_its_files(tmp_path, capsys):
 def test_an_interrupted_run_continues_to_the_bit(tmp_path, capsys, monkeypatch):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main([*QUICK, "--out", str(whole)]) == 0
-
-    def interrupt_in_epoch_2(self: progress.PlainReporter, epoch: int) -> None:
-        if epoch == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(progress.PlainReporter, "epoch_begins", interrupt_in_epoch_2)
-        assert main([*QUICK, "--out", str(cut)]) == 130
+    interrupt_in_epoch_2([*QUICK, "--out", str(cut)], monkeypatch)
     assert "interrupted after 1 of 2 epochs" in capsys.readouterr().out
     assert not (cut / "summary.json").exists()
     assert main(["train", "addition", "--resume", str(cut)]) == 0
-    assert figures(whole) == figures(cut)
-    torch.testing.assert_close(weights(whole), weights(cut), rtol=0, atol=0)
+    assert_same_run(whole, cut)
     assert main(["train", "addition", "--resume", str(cut)]) == 0
     assert len(figures(cut)) == 2
 
@@ -104,11 +70,11 @@ def test_interruption_between_checkpoint_and_metrics(tmp_path, capsys, monkeypat
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main([*QUICK, "--out", str(whole)]) == 0
 
-    def interrupt(self: addition_run.RunDirectory, record: dict) -> None:
+    def interrupt(self: RunDirectory, record: dict) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(addition_run.RunDirectory, "append_metrics", interrupt)
+        patch.setattr(RunDirectory, "append_metrics", interrupt)
         assert main([*QUICK, "--out", str(cut)]) == 130
     assert "interrupted after 1 of 2 epochs" in capsys.readouterr().out
     assert main(["train", "addition", "--resume", str(cut)]) == 0
@@ -247,7 +213,7 @@ class Terminal(io.StringIO):
 
 def test_a_terminal_gets_a_live_line():
     terminal = Terminal()
-    with progress.reporter(2, 3, addition_run.AdditionRunner.accuracies, terminal) as report:
+    with progress.reporter(2, 3, AdditionRunner.accuracies, terminal) as report:
         assert isinstance(report, progress.LiveReporter)
         report.epoch_begins(1)
         report.batch({"loss": 1.25, "log_evidence": -2.5, "seconds_e": 0.5, "seconds_m": 1.5})
@@ -263,7 +229,7 @@ def test_a_terminal_gets_a_live_line():
 
 def test_a_pipe_gets_plain_lines():
     pipe = io.StringIO()
-    with progress.reporter(10, 3, addition_run.AdditionRunner.accuracies, pipe) as report:
+    with progress.reporter(10, 3, AdditionRunner.accuracies, pipe) as report:
         report.epoch_begins(1)
         report.batch({})
         report.epoch_ends(RECORD)

@@ -135,6 +135,7 @@ def test_without_a_penalty_the_conditionals_are_the_prior() -> None:
     assert post.log_evidence.tolist() == [0.0, 0.0]
 
 
+@pytest.mark.filterwarnings("ignore::emnesy_gpu.errors.InferenceWarning")
 @pytest.mark.parametrize("size", [1.0, 1e4])
 def test_hard_zeros_stay_zero(size: float) -> None:
     problem = small_problem()

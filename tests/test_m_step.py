@@ -134,7 +134,7 @@ def test_multi_m_uses_one_posterior_and_steps_the_scheduler() -> None:
 def test_wrong_trainer_options() -> None:
     model = Digits()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    with pytest.raises(ValueError, match="m_steps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="m_steps must be an integer >= 1, got 0"):
         em.EM(model, em.Addition(1), optimizer, m_steps=0)
     with pytest.raises(ValueError, match=r"hard=True means engine=em\.MAP"):
         em.EM(model, em.Addition(1), optimizer, engine=em.Exact(), hard=True)

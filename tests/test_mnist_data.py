@@ -16,9 +16,10 @@ import pytest
 import torch
 
 import emnesy_gpu as em
-from emnesy_gpu.tasks.addition.sums import group, mean_sum_accuracy, sum_accuracy
+from emnesy_gpu.tasks.addition.sums import mean_sum_accuracy
 from emnesy_gpu.tasks.core.errors import DataError
 from emnesy_gpu.tasks.mnist import choose, idx_files, sklearn_digits
+from emnesy_gpu.tasks.mnist.rows import cut, label_accuracy
 
 N_TRAIN, N_TEST = 6, 4
 
@@ -267,25 +268,25 @@ def test_moments_are_those_of_the_training_pixels():
 )
 def test_every_image_is_in_at_most_one_sum(n_digits, train_sums, test_sums):
     for n_images, n_sums in ((60000, train_sums), (10000, test_sums)):
-        sums = group(torch.randperm(n_images), n_digits)
+        sums = cut(torch.randperm(n_images), (2, n_digits))
         assert sums.shape == (n_sums, 2, n_digits)
         assert sums.flatten().bincount().max() == 1
 
 
 def test_sums_are_most_significant_digit_first():
-    assert group(torch.arange(9), 2).tolist() == [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]
+    assert cut(torch.arange(9), (2, 2)).tolist() == [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]
 
 
-def test_sum_accuracy_counts_whole_sums():
+def test_label_accuracy_counts_whole_sums():
     problem = em.Addition(n_digits=2)
     true = torch.tensor([1, 2, 3, 4, 5, 6, 7, 8])
-    sums = group(torch.arange(8), 2)
+    sums = cut(torch.arange(8), (2, 2))
     one_wrong, cancelling = true.clone(), true.clone()
     one_wrong[0] = 9
     cancelling[[0, 2]] += torch.tensor([1, -1])
-    assert sum_accuracy(problem, true, true, sums) == 1
-    assert sum_accuracy(problem, one_wrong, true, sums) == 0.5
-    assert sum_accuracy(problem, cancelling, true, sums) == 1
+    assert label_accuracy(problem, true, true, sums) == 1
+    assert label_accuracy(problem, one_wrong, true, sums) == 0.5
+    assert label_accuracy(problem, cancelling, true, sums) == 1
 
 
 def test_mean_over_groupings_is_fixed_and_between_0_and_1():

@@ -27,6 +27,7 @@ def board_arguments(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
 
 BOARD = em.Sudoku(4)
 TABLES = BOARD.tables(torch.device("cpu"))
+CIRCUIT = BOARD._circuit_on(torch.device("cpu"))
 GRAPH = (TABLES.groups, BOARD.serial_phases)
 SCORES = BOARD._score_tables_on(torch.device("cpu"))
 NEIGHBOURS = (TABLES.neighbours, TABLES.reverse, TABLES.order, [16])
@@ -37,17 +38,20 @@ SUM_OPS = {
     "carry_chain_sample": (2, 7, 0, True),
 }
 BOARD_OPS = {
-    "enumeration_posterior": (TABLES.assignments, True),
+    "enumeration_posterior": (TABLES.assignments, list(CIRCUIT.tables), CIRCUIT.tape_rows, True),
     "enumeration_map": (TABLES.assignments, TABLES.pairs, True),
-    "enumeration_sample": (TABLES.assignments, 2, 7, 0, True),
-    "all_different_belief_propagation": (*GRAPH, 2, 0.0, 0.0, False, True),
+    "enumeration_sample": (TABLES.assignments, list(CIRCUIT.tables), 2, 7, 0, True),
+    "all_different_belief_propagation": (TABLES.pairs, *GRAPH, 2, 0.0, 0.0, False, True),
     "all_different_map": (*GRAPH, TABLES.pairs, True),
-    "not_equal_belief_propagation": (*NEIGHBOURS, 2, 0.0, 0.0, False, True),
+    "not_equal_belief_propagation": (TABLES.pairs, *NEIGHBOURS, 2, 0.0, 0.0, False, True),
     "abc_sampling_posterior": (
         *(SCORES.members, SCORES.incident, *SCORES.exponents["exponential", True]),
         *(2.0, 0.0, 50, 7, 0, True),
     ),
-    "gibbs_marginals": (SCORES.memberships, SCORES.n_groups, SCORES.most_conflicts, 2, 4, 2.0, 7, 0, True),
+    "gibbs_marginals": (
+        *(SCORES.memberships, TABLES.pairs, SCORES.n_groups, SCORES.most_conflicts),
+        *(2, 4, 2.0, 7, 0, True),
+    ),
 }
 RULE = em.rules.compare(2, base=4)
 AUTOMATON_OPS = {

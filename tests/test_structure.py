@@ -27,11 +27,13 @@ LAYERS = (
     ("emnesy_gpu.ops",),
     ("emnesy_gpu.inference",),
     ("emnesy_gpu.reference",),
+    ("emnesy_gpu.logic",),
     ("emnesy_gpu.circuits",),
     ("emnesy_gpu.automata",),
     ("emnesy_gpu.backends", "emnesy_gpu.checks"),
     (
         "emnesy_gpu.errors",
+        "emnesy_gpu.folders",
         "emnesy_gpu.memory",
         "emnesy_gpu.philox",
         "emnesy_gpu.reduction",
@@ -46,7 +48,13 @@ LAYERS = (
 TASK_LAYERS = (
     ("emnesy_gpu.tasks.commands",),
     ("emnesy_gpu.tasks.registry",),
-    ("emnesy_gpu.tasks.addition", "emnesy_gpu.tasks.rules", "emnesy_gpu.tasks.sudoku", "emnesy_gpu.tasks.warcraft"),
+    (
+        "emnesy_gpu.tasks.addition",
+        "emnesy_gpu.tasks.formula",
+        "emnesy_gpu.tasks.rules",
+        "emnesy_gpu.tasks.sudoku",
+        "emnesy_gpu.tasks.warcraft",
+    ),
     ("emnesy_gpu.tasks.mnist",),
     ("emnesy_gpu.tasks.task",),
     ("emnesy_gpu.tasks.core",),

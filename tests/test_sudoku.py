@@ -343,10 +343,10 @@ MISTAKES = [
     (lambda: em.AllDifferent([(0, 1.0)], 3, 3), TypeError, r"groups\[0\] must hold integers"),
     (lambda: em.AllDifferent([(0, 1)], 2, 65), ValueError, "cardinality must be an integer in 2..64, got 65"),
     (lambda: BP(iterations=-1), ValueError, "iterations must be an integer >= 0, got -1"),
-    (lambda: BP(damping=1.0), ValueError, r"damping must lie in \[0, 1\), got 1.0"),
+    (lambda: BP(damping=1.0), ValueError, r"damping must be a number in \[0, 1\), got 1.0"),
     (lambda: BP(schedule="random"), ValueError, "schedule must be one of"),
     (lambda: BP(factors="triples"), ValueError, "factors must be one of"),
-    (lambda: BP(tolerance=float("nan")), ValueError, "tolerance must be at least 0"),
+    (lambda: BP(tolerance=float("nan")), ValueError, "tolerance must be a finite number >= 0"),
     (lambda: em.Sudoku(4).label(torch.full((4, 4), 4)), ValueError, "z must hold values in 0..3, got 4..4"),
     (lambda: em.Sudoku(4).label(torch.zeros(4, 5).long()), ValueError, r"z must have shape \[..., 4, 4\]"),
     (

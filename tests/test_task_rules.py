@@ -4,41 +4,25 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.cli import main
-from emnesy_gpu.tasks.core import progress
 from emnesy_gpu.tasks.mnist import choose
 from emnesy_gpu.tasks.rules.automata import KNOWN_RULES, automaton
 from emnesy_gpu.tasks.rules.settings import RulesSettings, recipe
 from emnesy_gpu.tasks.rules.training import RulesTraining
+from tests.train_runs import assert_same_run, error_line, figures, interrupt_in_epoch_2, no_mnist_at_hand  # noqa: F401
 
 COMMAND = ["train", "rules"]
 QUICK = [*COMMAND, "--data", "digits", "--threads", "1"]
 
 
-@pytest.fixture(autouse=True)
-def no_mnist_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """No test may find MNIST or use more than its threads."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("EMNESY_DATA", raising=False)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
 def small(rule: str, **others) -> RulesTraining:
     settings = RulesSettings(rule=rule, data="digits", **recipe(rule, None, "digits"))
     return RulesTraining(replace(settings, **others), choose.load("digits"))
-
-
-def figures(path: Path) -> list[dict[str, float]]:
-    records = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in record.items() if "seconds" not in name} for record in records]
 
 
 def test_the_label_of_sort_is_the_digits_in_ascending_order():
@@ -115,19 +99,10 @@ def test_an_interrupted_run_continues_to_the_bit(flags, tmp_path, capsys, monkey
     command = [*QUICK, "--rule", "maximum", "--epochs", "2", *flags]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main([*command, "--out", str(whole)]) == 0
-
-    def interrupt_in_epoch_2(self: progress.PlainReporter, epoch: int) -> None:
-        if epoch == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(progress.PlainReporter, "epoch_begins", interrupt_in_epoch_2)
-        assert main([*command, "--out", str(cut)]) == 130
+    interrupt_in_epoch_2([*command, "--out", str(cut)], monkeypatch)
     assert f"train rules --resume {cut}" in capsys.readouterr().out
     assert main([*COMMAND, "--resume", str(cut)]) == 0
-    assert figures(whole) == figures(cut)
-    one, other = (torch.load(path / "checkpoint.pt", weights_only=True)["net"] for path in (whole, cut))
-    torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert_same_run(whole, cut)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +112,10 @@ def test_an_interrupted_run_continues_to_the_bit(flags, tmp_path, capsys, monkey
         ([*COMMAND, "--symbols", "0"], "--symbols"),
         ([*COMMAND, "--engine", "bp-std"], "--engine"),
         ([*QUICK, "--rule", "multiply-add", "--symbols", "4"], "rule multiply-add needs 3 symbols, got 4"),
-        ([*QUICK, "--rule", "parity", "--symbols", "1000"], "needs as many images"),
+        (
+            [*QUICK, "--rule", "parity", "--symbols", "1000"],
+            "needs 1000 images",
+        ),
         ([*QUICK, "--supervised", "--hard"], "supervised=True has no E-step"),
         ([*QUICK, "--supervised", "--engine", "exact"], "supervised=True has no E-step"),
         ([*QUICK, "--hard", "--engine", "exact"], "hard=True"),
@@ -145,11 +123,7 @@ def test_an_interrupted_run_continues_to_the_bit(flags, tmp_path, capsys, monkey
     ],
 )
 def test_a_mistake_is_one_line(arguments, message, capsys):
-    assert main(arguments) not in (0, None)
-    text = capsys.readouterr().err
-    assert text.count("\n") == 1
-    assert text.startswith("emnesy: error: ")
-    assert message in text
+    assert message in error_line(arguments, capsys)
 
 
 def test_every_rule_is_exact():

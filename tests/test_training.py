@@ -147,29 +147,38 @@ def test_views_average_probabilities_over_warped_copies(data):
     assert torch.equal(training.predict(pixels, views=2), torch.stack(readings).mean(0).argmax(-1))
 
 
+def test_supervised_training_reads_most_digits_after_a_few_epochs(data):
+    training = AdditionTraining(replace(SMALL, supervised=True, epochs=6), data)
+    while not training.finished:
+        training.run_epoch()
+    assert training.history[-1]["digit_accuracy"] > 0.8
+    with pytest.raises(ValueError, match="supervised=True has no E-step"):
+        AdditionTraining(replace(SMALL, supervised=True, hard=True), data)
+
+
 def test_seed_decides_pairing_and_weights(data):
     first, same, other = (AdditionTraining(replace(SMALL, seed=seed), data) for seed in (1, 1, 2))
     assert same_state(first, same)
-    assert torch.equal(first.train_sums, same.train_sums)
-    assert not torch.equal(first.train_sums, other.train_sums)
+    assert torch.equal(first.train.index, same.train.index)
+    assert not torch.equal(first.train.index, other.train.index)
     assert not torch.equal(first.model.net[0].weight, other.model.net[0].weight)
-    assert torch.equal(first.test_sums, other.test_sums)
+    assert torch.equal(first.test.index, other.test.index)
 
 
 def test_sums_stay_the_same_in_every_epoch(data):
     training = AdditionTraining(SMALL, data)
-    sums, labels = training.train_sums.clone(), training.train_labels.clone()
+    sums, labels = training.train.index.clone(), training.train_labels.clone()
     orders = [torch.cat(list(training._batches())) for _ in range(2)]
     assert not torch.equal(*orders)
     assert torch.equal(orders[0].sort().values, torch.arange(len(sums)))
     training.run_epoch()
-    assert torch.equal(training.train_sums, sums)
+    assert torch.equal(training.train.index, sums)
     assert torch.equal(training.train_labels, labels)
     assert torch.equal(training.problem.label(data.train.classes[sums]), labels)
 
 
 def test_too_few_images_for_one_sum(data):
-    with pytest.raises(DataError, match="needs 400 images, there are 357 test images"):
+    with pytest.raises(DataError, match="needs 400 images, there are 357"):
         AdditionTraining(replace(SMALL, digits=200), data)
 
 

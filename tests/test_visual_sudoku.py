@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,19 +21,10 @@ from emnesy_gpu.tasks.sudoku.engines import Sharpened
 from emnesy_gpu.tasks.sudoku.metrics import auroc, best_renaming, best_threshold, matched_accuracy, threshold_accuracy
 from emnesy_gpu.tasks.sudoku.settings import SudokuSettings, recipe
 from emnesy_gpu.tasks.sudoku.training import SudokuTraining
+from tests.train_runs import assert_same_run, figures, interrupt_in_epoch_2, no_mnist_at_hand, without_times  # noqa: F401
 
 SMALL = SudokuSettings(size=4, split=1, data="digits", boards="regenerated", epochs=2, batch=5, lr=4e-3, seed=1)
 QUICK = ["train", "sudoku", "--data", "digits", "--epochs", "2", "--batch", "5", "--threads", "1"]
-
-
-@pytest.fixture(autouse=True)
-def no_mnist_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """No test may find MNIST or use more than its threads."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("EMNESY_DATA", raising=False)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -47,20 +37,11 @@ def large_boards() -> Split:
     return regenerate(sklearn_digits.load(), 9, 1)
 
 
-def figures(history: list[dict[str, float]]) -> list[dict[str, float]]:
-    """The history without its times."""
-    return [{name: value for name, value in record.items() if "seconds" not in name} for record in history]
-
-
-def records(path: Path) -> list[dict[str, float]]:
-    return figures([json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()])
-
-
 def same_state(left: SudokuTraining, right: SudokuTraining) -> bool:
     first, second = left.state_dict(), right.state_dict()
     for name in ("net", "averaged_net", "optimizer", "generator", "torch_rng"):
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
-    return first["scheduler"] == second["scheduler"] and figures(left.history) == figures(right.history)
+    return first["scheduler"] == second["scheduler"] and without_times(left.history) == without_times(right.history)
 
 
 def test_a_threshold_separates_what_can_be_separated():
@@ -275,7 +256,7 @@ def test_a_run_reports_and_writes_its_files(tmp_path, capsys):
     summary = json.loads((out / "summary.json").read_text())
     assert summary["boards"] == "regenerated"
     assert summary["calibration_boards"] == 28
-    assert summary["cell_accuracy"] == records(out)[-1]["cell_accuracy"]
+    assert summary["cell_accuracy"] == figures(out)[-1]["cell_accuracy"]
     assert json.loads((out / "config.json").read_text())["settings"]["boards"] == "regenerated"
     assert (out / "boards.png").read_bytes().startswith(b"\x89PNG")
 
@@ -285,20 +266,12 @@ def test_an_interrupted_run_continues_to_the_bit(tmp_path, capsys, monkeypatch, 
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     arguments = [*QUICK, "--restarts", restarts]
     assert main([*arguments, "--out", str(whole)]) == 0
-
-    def interrupt_in_epoch_2(self: progress.PlainReporter, epoch: int) -> None:
-        if epoch == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(progress.PlainReporter, "epoch_begins", interrupt_in_epoch_2)
-        assert main([*arguments, "--out", str(cut)]) == 130
+    interrupt_in_epoch_2([*arguments, "--out", str(cut)], monkeypatch)
     assert f"continue with: python -m emnesy_gpu train sudoku --resume {cut}" in capsys.readouterr().out
     assert main(["train", "sudoku", "--resume", str(cut)]) == 0
-    assert records(whole) == records(cut)
+    assert_same_run(whole, cut)
     left, right = (torch.load(path / "checkpoint.pt", weights_only=True) for path in (whole, cut))
-    torch.testing.assert_close(left["net"], right["net"], rtol=0, atol=0)
-    assert figures(left["trials"]) == figures(right["trials"])
+    assert without_times(left["trials"]) == without_times(right["trials"])
 
 
 def test_an_interruption_during_the_trials_leaves_nothing(tmp_path, capsys, monkeypatch):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from itertools import islice, product, repeat
+from itertools import islice, product
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emnesy_gpu.automata.machine import DEAD
+from emnesy_gpu.errors import TooManyStatesError
 
 MAX_STATES = 1 << 16
 
@@ -22,8 +23,13 @@ STATES_AT_A_TIME = 1 << 12
 Step = Callable[..., Any]
 """(state, value) or (state, value, position) -> the next state, None where the rule forbids the value."""
 
-Index = dict[Hashable, int]
-"""state -> its number, in the order in which states were found."""
+
+class Index(dict[Hashable, int]):
+    """state -> its number, in the order in which states are first asked for."""
+
+    def __missing__(self, state: Hashable) -> int:
+        number = self[state] = len(self)
+        return number
 
 
 class Explored(NamedTuple):
@@ -39,7 +45,7 @@ def explore(step: Step, start: Hashable, n_symbols: int, n_values: int, max_stat
     A state that only the last symbol reaches has no successors: nobody asks for them. Raises ValueError where there are
     more than max_states states, and for a step that raises or changes; TypeError for a state that cannot be hashed.
     """
-    index: Index = {}
+    index = Index()
     fresh = [checked_state(start, "start")]
     index[start] = 0
     numbers: list[int] = []
@@ -70,7 +76,7 @@ def unroll(
     tables, states = [], [before]
     width = max(cardinalities)
     for position, n_values in enumerate(cardinalities):
-        index: Index = {}
+        index = Index()
         numbers = _successors(step_at, before, n_values, (position,), index)
         found = f"step_at reaches {len(index)} states after position {position}"
         _check_states(list(index), len(index), max_states, found)
@@ -99,7 +105,7 @@ def unroll_arrays(
         alive = targets >= 0
         after, numbers = np.unique(targets[alive], return_inverse=True)
         if len(after) > max_states:
-            raise ValueError(
+            raise TooManyStatesError(
                 f"step reaches {len(after)} states after position {position}, more than max_states={max_states}, the "
                 f"last one {after[-1]}: bound the state, or raise max_states"
             )
@@ -141,13 +147,9 @@ def _successors(
         part = states[first : first + STATES_AT_A_TIME]
         try:
             targets = [step(state, value, *position) for state in part for value in values]
-            different = dict.fromkeys(targets)
+            numbers += [DEAD if target is None else index[target] for target in targets]
         except Exception as error:
             _blame(step, part, n_values, position, error)
-        different.pop(None, None)
-        for target in different:
-            index.setdefault(target, len(index))
-        numbers += map(index.get, targets, repeat(DEAD))
     return numbers
 
 
@@ -198,7 +200,7 @@ def _check_states(fresh: Sequence[Hashable], n_states: int, max_states: int, fou
     for state in fresh[:1]:
         checked_state(state, "a state")
     if n_states > max_states:
-        raise ValueError(
+        raise TooManyStatesError(
             f"{found}, more than max_states={max_states}, the last one {fresh[-1]!r}: bound the state, or raise "
             "max_states"
         )

@@ -79,6 +79,17 @@ class Machine:
     observed: dict[int, Observation]
 
     @property
+    def is_weighted(self) -> bool:
+        """Whether the last state is more than a function of the symbols."""
+        return np.count_nonzero(self.start) != 1 or not all(layer.deterministic for layer in self.layers)
+
+    @property
+    def has_noisy_labels(self) -> bool:
+        """Whether a label is more than a function of the state."""
+        weights = [seen.weights for seen in self.observed.values()]
+        return any(not np.isin(w, (0.0, 1.0)).all() or bool((w.sum(0) > 1).any()) for w in weights)
+
+    @property
     def n_states(self) -> int:
         """The largest number of states at any position."""
         return max(max(layer.n_before, layer.n_after) for layer in self.layers)

@@ -23,30 +23,83 @@ class Merged(NamedTuple):
 
 
 def minimise_shared(successor: Table, kinds: Table) -> Merged:
-    """For one table that serves every position; Moore's partition refinement.
+    """For one table that serves every position; Moore's partition refinement, where only what may change is looked at.
 
     kinds [S]: states of different kinds are never merged, DEAD marks states that no sequence may end in. Goes: what
     cannot be reached from state 0, and what can never come to a state with a kind. State 0 stays state 0.
     """
-    useful = _useful(successor, kinds >= 0)
+    sources = _sources(successor)
+    useful = _useful(sources, kinds >= 0)
     useful[0] = True
     table = np.where((successor >= 0) & useful[successor], successor, DEAD)
-    finer = number_rows(np.where(useful, kinds, DEAD - 1)[:, None])
-    classes = np.zeros(0, np.int64)
-    while finer.max() > classes.max(initial=DEAD):
-        classes = finer
-        finer = number_rows(np.column_stack([classes, renamed(table, classes)]))
+    classes = number_rows(np.where(useful, kinds, DEAD - 1)[:, None])
+    sizes, n_classes = np.bincount(classes, minlength=len(table)), int(classes.max()) + 1
+    touched = np.arange(len(table))
+    while len(touched):
+        changed = _split(table, classes, sizes, n_classes, touched)
+        n_classes = int(classes[changed].max(initial=n_classes - 1)) + 1
+        touched = sources.of(changed)
     return _from_start(renamed(table, classes)[_representatives(classes)], classes)
 
 
-def _useful(successor: Table, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+class _Sources(NamedTuple):
+    """The edges backwards: state[first[t] : first[t + 1]] are the states with an edge to t."""
+
+    first: Table
+    state: Table
+
+    def of(self, targets: Table) -> Table:
+        """The different states with an edge to one of different targets."""
+        counts = self.first[targets + 1] - self.first[targets]
+        shift = np.repeat(self.first[targets] - (np.cumsum(counts) - counts), counts)
+        states = self.state[np.arange(len(shift)) + shift]
+        if len(states) < len(self.first) // 8:
+            return np.unique(states)
+        found = np.zeros(len(self.first) - 1, np.bool_)
+        found[states] = True
+        return np.flatnonzero(found)
+
+
+def _sources(successor: Table) -> _Sources:
+    state, value = np.nonzero(successor >= 0)
+    targets = successor[state, value]
+    counts = np.bincount(targets, minlength=len(successor))
+    return _Sources(np.append(0, np.cumsum(counts)), state[np.argsort(targets, kind="stable")])
+
+
+def _useful(sources: _Sources, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The states from which a wanted one can be reached."""
     useful = wanted.copy()
-    while True:
-        more = useful | ((successor >= 0) & useful[successor]).any(1)
-        if (more == useful).all():
-            return useful
-        useful = more
+    fresh = np.flatnonzero(wanted)
+    while len(fresh):
+        before = sources.of(fresh)
+        fresh = before[~useful[before]]
+        useful[fresh] = True
+    return useful
+
+
+def _split(table: Table, classes: Table, sizes: Table, n_classes: int, touched: Table) -> Table:
+    """Split the classes of touched states, in place, by the classes of their successors.
+
+    touched: the states whose successors have changed their class since the last call; all others in a class are alike,
+    and keep its number. sizes [S]: of the classes, written too. Returns the states whose class has changed.
+    """
+    old = classes[touched]
+    rows = np.where(table[touched] >= 0, classes[table[touched]], DEAD)
+    numbers = number_rows(np.column_stack([old, rows]))
+    of_group, counts = np.empty(numbers.max() + 1, np.int64), np.bincount(numbers)
+    of_group[numbers] = old
+    by_size = np.argsort(-counts)
+    different, first, of_class = np.unique(of_group[by_size], return_index=True, return_inverse=True)
+    # Where all states of a class are touched, its largest group keeps the number.
+    whole = np.bincount(of_class, counts[by_size]) == sizes[different]
+    fresh = np.ones(len(of_group), np.bool_)
+    fresh[by_size[first[whole]]] = False
+    names = np.where(fresh, n_classes + np.cumsum(fresh) - 1, of_group)
+    np.subtract.at(sizes, of_group[fresh], counts[fresh])
+    sizes[names[fresh]] = counts[fresh]
+    classes[touched] = names[numbers]
+    return touched[fresh[numbers]]
 
 
 def _from_start(rows: Table, classes: Table) -> Merged:

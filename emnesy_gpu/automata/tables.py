@@ -86,13 +86,20 @@ def _first(parts: list[_Edges], states: list[np.ndarray], n_states: int) -> np.n
 
 
 def _successors(machine: Machine, edges: list[_Edges], classes: list[np.ndarray]) -> np.ndarray:
-    n_states, n_classes = machine.n_states, max(int(of_value.max()) + 1 for of_value in classes)
+    n_states, n_classes = machine.n_states, _table_width(classes)
     if not all(layer.deterministic for layer in machine.layers):
         return np.zeros((0, n_states, n_classes), np.int32)
     table = np.full((len(edges), n_states, n_classes), n_states, np.int32)
     for index, part in enumerate(edges):
         table[index, part.source, part.klass] = part.target
     return table
+
+
+def _table_width(classes: list[np.ndarray]) -> int:
+    """Classes of a table: as many as values exist only where every layer has one class for each value."""
+    numbers = [int(of_value.max()) + 1 for of_value in classes]
+    n_values = len(classes[0])
+    return n_values + 1 if min(numbers) < max(numbers) == n_values else max(numbers)
 
 
 def _observations(machine: Machine, codes: list[dict[int, int]]) -> dict[str, np.ndarray]:
@@ -106,12 +113,14 @@ def _observations(machine: Machine, codes: list[dict[int, int]]) -> dict[str, np
         )
     rows = 1 + most
     emissions = np.zeros((n_entries, rows, machine.n_states))
-    lookup = np.full((n_entries, 1 + max((max(of_entry, default=0) for of_entry in codes), default=0)), DEAD, np.int64)
+    largest = max((max(of_entry, default=0) for of_entry in codes), default=0)
+    lookup = np.full((n_entries, largest + 4), DEAD, np.int32)
+    lookup[:, 1] = 0
     for index, (position, observation) in enumerate(machine.observed.items()):
         entry[position] = index
         n_labels, n_seen = observation.weights.shape
         emissions[index, 1 : n_labels + 1, :n_seen] = observation.weights
         emissions[index, 0, :n_seen] = observation.weights.max(0, initial=0.0) > 0
         for code, label in codes[index].items():
-            lookup[index, code] = label + 1
+            lookup[index, code + 2] = label + 1
     return {"entry": entry, "emissions": emissions, "codes": lookup}

@@ -73,7 +73,7 @@ def _steps(problem: Automaton, prior: Tensor, label: Tensor) -> list[Step]:
     layers = [_edges(problem, layer, prior) for layer in range(len(tables.n_classes))]
     steps = []
     for layer, entry in zip(tables.layer.tolist(), tables.entry.tolist(), strict=True):
-        seen = None if entry < 0 else tables.emissions[entry, tables.codes[entry, label[:, entry]]].to(prior.dtype)
+        seen = None if entry < 0 else tables.emissions[entry, tables.codes[entry, label[:, entry] + 2]].to(prior.dtype)
         steps.append(layers[layer]._replace(seen=seen))
     return steps
 

@@ -102,7 +102,25 @@ def sampling(samples: tuple[int, ...], **options: Any) -> None:
     _run(SUITE, samples, **options)
 
 
-def _run(chosen: Suite, sizes: tuple[int, ...], *, threads: int, out: Path | None, **options: Any) -> None:
+@bench.command(short_help="Measure the E-step of circuits.")
+@click.option("--circuit", "names", multiple=True, help="Name of a circuit; may be repeated.  [default: all]")
+@measured
+def circuit(names: tuple[str, ...], **options: Any) -> None:
+    """Measure the E-step of circuits: fused kernels, torch level by level, KLay, PySDD, softmax, and a copy.
+
+    The circuits are permutation-of-8, permutation-of-12, sudoku-4x4, 10-of-100, and the .sdd files in the folder that
+    EMNESY_CIRCUITS names, without their ending. KLay and PySDD take part where they are installed. Every result is
+    checked against the float64 reference before it is timed.
+    """
+    from emnesy_gpu.benchmarks.circuit import SIZES, SUITE
+
+    unknown = sorted(set(names) - set(SIZES))
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(SIZES)}", param_hint="--circuit")
+    _run(SUITE, names, **options)
+
+
+def _run(chosen: Suite, sizes: tuple[Any, ...], *, threads: int, out: Path | None, **options: Any) -> None:
     """Run a suite and show its figures; options are batch, device and seconds."""
     import torch
 

@@ -65,7 +65,8 @@ def write_plot(path: Path, suite: Suite, measurements: Sequence[Measurement], fa
         if name != suite.copy and all(m.peak is not None for m, _ in rows):
             memory_axis.plot(sizes, [(m.peak or 0) / MIB for m, _ in rows], marker="o", label=name)
     for axis, title in ((time_axis, f"ns per {suite.unit}"), (memory_axis, "peak MiB above the inputs")):
-        axis.set(xscale="log", yscale="log", xlabel=suite.size_name, title=title)
+        named = isinstance(suite.sizes[0], str)
+        axis.set(xscale="linear" if named else "log", yscale="log", xlabel=suite.size_name, title=title)
         axis.grid(alpha=0.3, which="both")
     handles, labels = time_axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(suite.methods))

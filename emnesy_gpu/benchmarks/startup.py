@@ -14,14 +14,15 @@ import emnesy_gpu as em
 imported = time.perf_counter()
 from importlib import import_module
 suite = import_module(f"emnesy_gpu.benchmarks.{sys.argv[1]}").SUITE
-problem, logits, label, *_ = suite.inputs(int(sys.argv[2]), 8, torch.device("cpu"))
+size = int(sys.argv[2]) if sys.argv[2].isdigit() else sys.argv[2]
+problem, logits, label, *_ = suite.inputs(size, 8, torch.device("cpu"))
 prepared = time.perf_counter()
 em.posterior(problem, logits, label)
 print(imported - start, time.perf_counter() - prepared + imported - start)
 """
 
 
-def measure(suite: str, size: int) -> dict[str, float]:
+def measure(suite: str, size: int | str) -> dict[str, float]:
     """Seconds of the import of emnesy_gpu after torch, and of import and first posterior together, cold and warm."""
     with tempfile.TemporaryDirectory() as cache:
         _, cold = _first_posterior(cache, suite, size)
@@ -29,7 +30,7 @@ def measure(suite: str, size: int) -> dict[str, float]:
     return {"import": imported, "cold": cold, "warm": warm}
 
 
-def _first_posterior(cache: str, suite: str, size: int) -> tuple[float, float]:
+def _first_posterior(cache: str, suite: str, size: int | str) -> tuple[float, float]:
     environment = os.environ | {"NUMBA_CACHE_DIR": cache}
     output = subprocess.run(
         [sys.executable, "-c", SCRIPT, suite, str(size)], env=environment, capture_output=True, text=True, check=True

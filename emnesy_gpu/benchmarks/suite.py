@@ -15,6 +15,9 @@ import emnesy_gpu as em
 from emnesy_gpu.benchmarks.measure import free_bytes, in_child, median_seconds, peak_bytes
 
 Calls = dict[str, Callable[[], Tensor]]
+Size = Any
+"""An integer, or the name of what is measured."""
+
 LARGEST_ERROR = 1e-3
 """Largest error of a probability or a gradient with which a method is still timed."""
 
@@ -39,14 +42,14 @@ class Suite:
     name: str
     title: str
     size_name: str
-    sizes: Sequence[int]
+    sizes: Sequence[Size]
     batches: Sequence[int]
     methods: Mapping[str, str]
-    inputs: Callable[[int, int, torch.device], tuple[Any, ...]]
+    inputs: Callable[[Size, int, torch.device], tuple[Any, ...]]
     calls: Callable[..., Calls]
     errors: Callable[..., dict[str, float]]
     unit: str
-    work: Callable[[int], float]
+    work: Callable[[Size], float]
     baseline: str = "BP-std"
     copy: str = "copy"
     plain_torch: Collection[str] = ("torch EM", "BP-std", "softmax", "copy")
@@ -62,7 +65,7 @@ class Measurement:
     """
 
     method: str
-    size: int
+    size: Size
     batch: int
     seconds: float | None
     peak: float | None
@@ -71,7 +74,7 @@ class Measurement:
 
 def run(
     suite: Suite,
-    sizes: Iterable[int] | None = None,
+    sizes: Iterable[Size] | None = None,
     batches: Iterable[int] | None = None,
     device: str = "cpu",
     budget: float = 0.5,
@@ -97,7 +100,7 @@ def run(
                 yield Measurement(name, size, batch, median_seconds(call, where, budget), peak, error.get(name))
 
 
-def _peaks(suite: Suite, points: list[tuple[int, int]], device: str) -> dict[tuple[int, int, str], float | None]:
+def _peaks(suite: Suite, points: list[tuple[Size, int]], device: str) -> dict[tuple[Size, int, str], float | None]:
     """Peak memory of every method, measured in a child process, since its allocator settings would slow the timings.
 
     It is inf for methods that do not fit into memory, by the estimate or because the process was killed.
@@ -107,7 +110,7 @@ def _peaks(suite: Suite, points: list[tuple[int, int]], device: str) -> dict[tup
     return dict(zip(keys, in_child(measure_peak, calls, lost=inf), strict=True))
 
 
-def measure_peak(name: str, size: int, batch: int, method: str, device: str, threads: int) -> float | None:
+def measure_peak(name: str, size: Size, batch: int, method: str, device: str, threads: int) -> float | None:
     """Peak bytes of one method of the suite of a name; inf if they would not fit into memory."""
     torch.set_num_threads(threads)
     suite: Suite = importlib.import_module(f"emnesy_gpu.benchmarks.{name}").SUITE

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from emnesy_gpu.circuits.graph import Graph, sorted_by_level
+from emnesy_gpu.circuits.graph import Graph, Shape, assemble
 
 FALSE, TRUE = -1, -2
 """Rows of the constants, as the methods of a builder take and return them."""
@@ -87,42 +87,13 @@ class Builder:
         """
         if root == FALSE:
             raise ValueError("the circuit is false: no assignment satisfies it")
-        nodes = _inlined(self._needed(root), self._n_leaves)
-        if root < self._n_leaves:  # a leaf or TRUE: a node of its own
-            nodes[self._n_leaves + len(self._nodes)] = [(root, TRUE)]
         one = self._n_leaves
-        name = {row: one + 1 + index for index, row in enumerate(nodes)}
-        name[TRUE] = one
-        flat = [name.get(row, row) for terms in nodes.values() for term in terms for row in term]
-        pairs = np.array(flat, np.int64).reshape(-1, 2)
-        first = np.concatenate([[0], np.cumsum([len(terms) for terms in nodes.values()])])
-        return sorted_by_level(
-            Graph(self.n_symbols, self.n_values, self.given, first, pairs[:, 0].copy(), pairs[:, 1].copy())
-        )
-
-    def _needed(self, root: int) -> dict[int, list[Term]]:
-        """Row -> terms of all nodes below a row, children before parents."""
-        needed = {root}
-        for row in range(root, self._n_leaves - 1, -1):
-            if row in needed:
-                needed.update(child for term in self._nodes[row - self._n_leaves] for child in term)
-        return {row: list(self._nodes[row - self._n_leaves]) for row in sorted(needed) if row >= self._n_leaves}
-
-
-def _inlined(nodes: dict[int, list[Term]], n_leaves: int) -> dict[int, list[Term]]:
-    """A product with one parent that takes it as a single row becomes a term of it."""
-    uses: dict[int, int] = {}
-    for terms in nodes.values():
-        for a, b in terms:
-            uses[a] = uses.get(a, 0) + 1
-            uses[b] = uses.get(b, 0) + 1
-
-    def is_term(row: int, other: int) -> bool:
-        return other == TRUE and row >= n_leaves and uses[row] == 1 and len(nodes[row]) == 1
-
-    inner = {a for terms in nodes.values() for a, b in terms if is_term(a, b)}
-    return {
-        row: [nodes[a][0] if a in inner and b == TRUE else (a, b) for a, b in terms]
-        for row, terms in nodes.items()
-        if row not in inner
-    }
+        if root >= 0:
+            root += root >= one  # rows of a graph have the constant before the nodes
+        sizes = [len(terms) for terms in self._nodes]
+        rows = np.fromiter((row for terms in self._nodes for term in terms for row in term), np.int64, 2 * sum(sizes))
+        rows += rows >= one
+        rows[rows == TRUE] = one
+        first = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        shape = Shape(self.n_symbols, self.n_values, self.given)
+        return assemble(shape, first, rows[::2].copy(), rows[1::2].copy(), one if root == TRUE else root)

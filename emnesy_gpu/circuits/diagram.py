@@ -107,13 +107,8 @@ def _leaf_rows(machine: Machine, known: Sequence[int], order: Sequence[int] | No
 
 
 def _check_deterministic(machine: Machine) -> None:
-    weighted = np.count_nonzero(machine.start) != 1 or not all(layer.deterministic for layer in machine.layers)
-    noisy = any(
-        not np.isin(seen.weights, (0.0, 1.0)).all() or (seen.weights.sum(0) > 1).any()
-        for seen in machine.observed.values()
-    )
-    if weighted or noisy:
-        what = "weighted edges" if weighted else "noisy labels"
+    if machine.is_weighted or machine.has_noisy_labels:
+        what = "weighted edges" if machine.is_weighted else "noisy labels"
         raise ValueError(f"a circuit cannot have {what}: use em.Automaton")
 
 

@@ -86,10 +86,12 @@ class Graph:
 def depths(graph: Graph) -> Rows:
     """The longest way from each node down to a leaf [N], at least 1."""
     fixed = graph.n_leaves + 1
-    below = np.concatenate([graph.left, graph.right])
-    above = np.concatenate([graph.parent, graph.parent])
-    inner = below >= fixed
-    return longest_ways(graph.n_nodes, below[inner] - fixed, above[inner] - fixed) + 1
+    inner = [rows >= fixed for rows in (graph.left, graph.right)]
+    below = np.concatenate([graph.left[inner[0]], graph.right[inner[1]]])
+    above = np.concatenate([graph.parent[inner[0]], graph.parent[inner[1]]])
+    below -= fixed
+    above -= fixed
+    return longest_ways(graph.n_nodes, below, above) + 1
 
 
 def longest_ways(n_nodes: int, source: Rows, target: Rows) -> Rows:
@@ -97,22 +99,35 @@ def longest_ways(n_nodes: int, source: Rows, target: Rows) -> Rows:
 
     Raises ValueError where the graph has a circle.
     """
-    order = np.argsort(source, kind="stable")
-    leaving = target[order]
-    start = np.searchsorted(source[order], np.arange(n_nodes + 1))
+    leaving = source << 32
+    leaving |= target
+    leaving.sort()  # faster than to sort indices
+    start = np.searchsorted(leaving, np.arange(n_nodes + 1) << 32)
+    leaving &= 0xFFFFFFFF
     waiting = np.bincount(target, minlength=n_nodes)
-    length = np.zeros(n_nodes, np.int64)
+    length, scratch = np.zeros(n_nodes, np.int64), np.zeros(n_nodes, np.int64)
     ready, steps = np.flatnonzero(waiting == 0), 0
     n_done = 0
     while len(ready):
         n_done += len(ready)
         length[ready] = steps
-        reached, times = np.unique(leaving[ranges(start[ready], start[ready + 1])], return_counts=True)
-        waiting[reached] -= times
-        ready, steps = reached[waiting[reached] == 0], steps + 1
+        reached = leaving[ranges(start[ready], start[ready + 1])]
+        np.subtract.at(waiting, reached, 1)
+        ready, steps = distinct(reached[waiting[reached] == 0], scratch), steps + 1
     if n_done < n_nodes:
         raise ValueError(f"the circuit has a circle: {n_nodes - n_done} nodes need themselves")
     return length
+
+
+def distinct(rows: Rows, scratch: Rows) -> Rows:
+    """Each row once, in no particular order; scratch has room for all rows, whatever it holds.
+
+    >>> distinct(np.array([4, 1, 4]), np.zeros(5, np.int64)).tolist()
+    [1, 4]
+    """
+    index = np.arange(len(rows))
+    scratch[rows] = index
+    return rows[scratch[rows] == index]
 
 
 def ranges(starts: Rows, stops: Rows) -> Rows:
@@ -150,7 +165,7 @@ def assemble(shape: Shape, first: Rows, left: Rows, right: Rows, root: int) -> G
     fixed, one = shape.n_leaves + 1, shape.n_leaves
     if root < fixed:
         return Graph(*shape, np.array([0, 1]), np.array([root]), np.array([one]))
-    needed = _needed(first, left, right, root - fixed, fixed)
+    needed = needed_nodes(first, left, right, root - fixed, fixed)
     terms = ranges(first[needed], first[needed + 1])
     sizes = first[needed + 1] - first[needed]
     node = np.repeat(needed, sizes) + fixed
@@ -167,16 +182,16 @@ def assemble(shape: Shape, first: Rows, left: Rows, right: Rows, root: int) -> G
     return sorted_by_level(Graph(*shape, starts, name[a[kept]], name[b[kept]]))
 
 
-def _needed(first: Rows, left: Rows, right: Rows, root: int, fixed: int) -> Rows:
+def needed_nodes(first: Rows, left: Rows, right: Rows, root: int, fixed: int) -> Rows:
     """The nodes below a node, in ascending order; all are numbered from 0."""
-    found = np.zeros(len(first) - 1, bool)
+    found, scratch = np.zeros(len(first) - 1, bool), np.zeros(len(first) - 1, np.int64)
     ready = np.array([root])
     while len(ready):
         found[ready] = True
         terms = ranges(first[ready], first[ready + 1])
-        below = np.unique(np.concatenate([left[terms], right[terms]])) - fixed
+        below = np.concatenate([left[terms], right[terms]]) - fixed
         below = below[below >= 0]
-        ready = below[~found[below]]
+        ready = distinct(below[~found[below]], scratch)
     return np.flatnonzero(found)
 
 

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from math import log2, prod
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from emnesy_gpu.automata.compile import compile_step_at, compile_tables
 from emnesy_gpu.automata.explore import unroll_arrays
 from emnesy_gpu.automata.labels import Observer
 from emnesy_gpu.automata.machine import Machine
+from emnesy_gpu.automata.minimise import number_rows
 from emnesy_gpu.circuits.diagram import machine_graph
 from emnesy_gpu.circuits.graph import Graph
+
+MOST_ASSIGNMENTS = 1 << 20
+"""Assignments of which a predicate is asked at most."""
 
 
 class Program(NamedTuple):
@@ -53,6 +60,48 @@ def compile_program(
         machine = replace(machine, observed={})  # every last state is accepted, and no label is seen
     seen = [observation.labels for observation in machine.observed.values()]
     return Labelled(machine_graph(machine, program.given, order), seen + entries)
+
+
+def compile_predicate(
+    holds: Callable[[Tensor], Tensor], latent_shape: tuple[int, ...], cardinality: int, max_states: int
+) -> Labelled:
+    """The decision diagram of a function that is asked for all assignments.
+
+    Raises ValueError for too many assignments or states, and for results of a wrong dtype, shape or value.
+    """
+    n = prod(latent_shape)
+    if n * log2(cardinality) > log2(MOST_ASSIGNMENTS):
+        raise ValueError(f"there are {cardinality}^{n} assignments, and at most {MOST_ASSIGNMENTS} are tried")
+    labels = _labels_of_all(holds, latent_shape, cardinality)
+    known, numbers = np.unique(labels, return_inverse=True)
+    tables, states = [], [len(known)]
+    for _ in range(n):
+        rows = numbers.reshape(-1, cardinality)
+        numbers = number_rows(rows)
+        tables.append(rows[np.unique(numbers, return_index=True)[1]])
+        states.append(len(tables[-1]))
+    if max(states) > max_states:
+        raise ValueError(f"the diagram has {max(states)} states, more than max_states={max_states}")
+    machine = compile_tables(tables[::-1], states[::-1], known.tolist(), Observer(None, None))
+    return Labelled(machine_graph(machine), [seen.labels for seen in machine.observed.values()])
+
+
+def _labels_of_all(
+    holds: Callable[[Tensor], Tensor], latent_shape: tuple[int, ...], cardinality: int
+) -> NDArray[np.int64] | NDArray[np.bool_]:
+    """The labels of all assignments in lexicographic order."""
+    n = prod(latent_shape)
+    numbers = torch.arange(cardinality**n, device="cpu")
+    powers = torch.tensor([cardinality**i for i in reversed(range(n))], device="cpu")
+    found = holds((numbers[:, None] // powers % cardinality).view(-1, *latent_shape))
+    integers = isinstance(found, Tensor) and not found.is_floating_point() and not found.is_complex()
+    if not integers or found.shape != numbers.shape:
+        got = f"{found.dtype} of shape {list(found.shape)}" if isinstance(found, Tensor) else repr(found)
+        raise ValueError(f"the predicate must return bools or integers of shape [{len(numbers)}], got {got}")
+    if found.dtype != torch.bool and bool((found < 0).any()):
+        raise ValueError(f"the predicate must return integers >= 0, got {int(found.min())}")
+    labels: NDArray[np.int64] = found.cpu().numpy()
+    return labels
 
 
 def _machine(program: Program, cardinalities: Sequence[int], max_states: int) -> Machine:

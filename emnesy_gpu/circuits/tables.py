@@ -41,7 +41,7 @@ def make_tables(graph: Graph, codes: Sequence[dict[int, int]] = (), *, predictio
         "right": graph.right,
         "node_levels": graph.node_levels,
         "draws": _draws(graph),
-        "mentioned": _mentioned(graph),
+        "mentioned": mentioned_symbols(graph),
         "levels": tape.levels,
         "runs": tape.runs,
         "out": tape.out,
@@ -54,11 +54,12 @@ def make_tables(graph: Graph, codes: Sequence[dict[int, int]] = (), *, predictio
 
 
 def _codes(graph: Graph, codes: Sequence[dict[int, int]]) -> Rows:
-    """[M, Q]: one more than the value of each code, -1 for codes that do not exist."""
+    """[M, Q + 3]: one more than the value of each code, -1 for codes that do not exist; a code is its column less 2."""
     known = codes or [{value: value for value in range(size)} for size in graph.given]
-    table = np.full((len(known), max((max(entry) + 1 for entry in known), default=0)), -1, np.int64)
+    table = np.full((len(known), max(map(max, known), default=0) + 4), -1, np.int64)
+    table[:, 1] = 0
     for row, entry in zip(table, known, strict=True):
-        row[list(entry)] = [value + 1 for value in entry.values()]
+        row[[code + 2 for code in entry]] = [value + 1 for value in entry.values()]
     return table
 
 
@@ -83,11 +84,11 @@ def _draws(graph: Graph) -> Rows:
     return nested[fixed:] * (graph.n_symbols + 1) + symbol[fixed:]
 
 
-def _mentioned(graph: Graph) -> Rows:
-    """1 for the symbols that all parts of the root mention [n]."""
+def mentioned_symbols(graph: Graph) -> NDArray[np.bool_]:
+    """The symbols that all parts of the root mention, bool [n]."""
     sets = symbol_sets(graph, every_part=True)
     bits = np.unpackbits(sets[-1:].view(np.uint8), bitorder="little")
-    return bits[: graph.n_symbols].astype(np.int64)
+    return bits[: graph.n_symbols].astype(bool)
 
 
 def symbol_sets(graph: Graph, *, every_part: bool) -> NDArray[np.uint64]:

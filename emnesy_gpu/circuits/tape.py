@@ -81,8 +81,8 @@ def _instructions(graph: Graph, leads: NDArray[np.bool_]) -> _Instructions:
     down = graph.n_rows
     height = _heights(graph)
     depth = np.zeros(graph.n_rows, np.int64)
-    for level, (nodes, _) in enumerate(graph.by_level()):
-        depth[graph.n_leaves + 1 :][nodes] = level + 1
+    for number, (nodes, _) in enumerate(graph.by_level()):
+        depth[graph.n_leaves + 1 :][nodes] = number + 1
     child, sibling = np.concatenate([graph.left, graph.right]), np.concatenate([graph.right, graph.left])
     needed = leads[child]
     child, sibling = child[needed], sibling[needed]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from emnesy_gpu import checks
 from emnesy_gpu.engines.abc import ABC
 from emnesy_gpu.engines.belief_propagation import BeliefPropagation
 from emnesy_gpu.engines.engine import Engine, Posterior, WrappedEngine
@@ -24,11 +25,14 @@ ENGINES: dict[str, type[Engine[Any]]] = {
 }
 """Name on the command line -> engine, best first: ``choose_engine`` takes the first that supports the problem."""
 
+A_PROBLEM = "a Problem such as em.Addition(n_digits=4)"
+
 SETTINGS: dict[type[Problem], Engine[Any]] = {BlackBox: ABC(samples=4096, target_ess=100.0)}
 """What ``engine=None`` takes where the default settings of an engine are not the best ones: see the problem."""
 
 __all__ = [
     "ABC",
+    "A_PROBLEM",
     "ENGINES",
     "MAP",
     "SETTINGS",
@@ -50,6 +54,7 @@ def choose_engine(problem: Problem, engine: Engine[Any] | None) -> Engine[Any]:
     It has its default settings, or those of ``SETTINGS``. Raises UnsupportedEngineError if it does not support the
     problem, and TypeError for what is no engine.
     """
+    checks.is_instance("problem", problem, Problem, A_PROBLEM)
     if engine is None:
         for cls in ENGINES.values():
             candidate = cls()

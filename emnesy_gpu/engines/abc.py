@@ -139,10 +139,11 @@ class ABC(Engine[WeightedProblem]):
             raise ValueError(f"weighting must be one of {WEIGHTINGS} or None, got {self.weighting!r}")
         if self.scope not in SCOPES:
             raise ValueError(f"scope must be one of {SCOPES}, got {self.scope!r}")
-        if not 0.0 <= self.sharpness < float("inf"):
-            raise ValueError(f"sharpness must be a finite number >= 0, got {self.sharpness!r}")
-        if self.target_ess is not None and not 0.0 < self.target_ess <= self.samples:
-            raise ValueError(f"target_ess must lie in (0, samples] = (0, {self.samples}], got {self.target_ess!r}")
+        checks.is_number("sharpness", self.sharpness, 0.0)
+        if self.target_ess is not None:
+            checks.is_number("target_ess", self.target_ess, 0.0)
+            if not 0.0 < self.target_ess <= self.samples:
+                raise ValueError(f"target_ess must lie in (0, samples] = (0, {self.samples}], got {self.target_ess!r}")
 
     def infer(self, problem: WeightedProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         weighted = self._weighted(problem, logits, label, check)

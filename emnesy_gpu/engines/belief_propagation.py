@@ -92,14 +92,12 @@ class BeliefPropagation(Engine[LoopyProblem]):
 
     def __post_init__(self) -> None:
         checks.is_integer("iterations", self.iterations, 0, None)
-        if not 0.0 <= self.damping < 1.0:
-            raise ValueError(f"damping must lie in [0, 1), got {self.damping!r}")
+        checks.is_number("damping", self.damping, 0.0, 1.0)
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule must be one of {SCHEDULES}, got {self.schedule!r}")
         if self.factors not in FACTORS:
             raise ValueError(f"factors must be one of {FACTORS}, got {self.factors!r}")
-        if not self.tolerance >= 0.0:
-            raise ValueError(f"tolerance must be at least 0, got {self.tolerance!r}")
+        checks.is_number("tolerance", self.tolerance, 0.0)
 
     def infer(self, problem: LoopyProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         marginals, sweeps, change = problem.loopy_marginals(logits, label, self, check)

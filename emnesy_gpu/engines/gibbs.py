@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from emnesy_gpu import checks
+from emnesy_gpu.engines.doubts import warn_about_chains
 from emnesy_gpu.engines.engine import Engine, Posterior
 from emnesy_gpu.inference.results import Chains
 from emnesy_gpu.inference.settings import ChainSettings
@@ -66,7 +67,9 @@ class Gibbs(Engine[GibbsProblem]):
     estimate of E[exp(-penalty * conflicts)] under the prior, which is at least p(y | x). For label 0 of groups the
     marginals are p(z_i | y = 0) = (p(z_i) - Z q_i) / (1 - Z) with that estimate as Z. ``possible`` is True for every
     other row: chains cannot prove that a label is impossible, and such a row has the marginals of the assignments with
-    few conflicts. ``info``: ``satisfied`` [batch], the share of chains that end without a conflict.
+    few conflicts. ``info``: ``satisfied`` [batch], the share of chains that end without a conflict. Where no change of
+    one symbol settles a conflict, the marginals are the prior; if that is so in half of the rows,
+    ``em.InferenceWarning`` is given once for a problem.
 
     Random words: Philox-4x32-10, counter (symbol // 4, chain * 2**16 + sweep, row), key ``seed``. Sums are of float32
     in a fixed order, or of integers, so that the chains are the same on every back end, whatever the batch split. For
@@ -101,9 +104,9 @@ class Gibbs(Engine[GibbsProblem]):
         checks.is_integer("sweeps", self.sweeps, 1, MAX_SWEEPS)
         checks.is_integer("seed", self.seed, 0, 2**63 - 1)
         checks.is_integer("first_row", self.first_row, 0, None)
-        if not 0.0 <= self.penalty < float("inf"):
-            raise ValueError(f"penalty must be a finite number >= 0, got {self.penalty!r}")
+        checks.is_number("penalty", self.penalty, 0.0)
 
     def infer(self, problem: GibbsProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         found = problem.gibbs_marginals(logits, label, self, check)
+        warn_about_chains(problem, self, found, logits, check)
         return Posterior(*found.marginals, {"satisfied": found.satisfied})

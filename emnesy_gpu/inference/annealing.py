@@ -27,9 +27,9 @@ def annealed_factors(sweeps: int, annealing: int, penalty: float, most_conflicts
     the factors of the powers of two in n, multiplied in ascending order, and at least exp(-40). The cache returns the
     same tensor to all calls: do not write to it.
     """
-    ramp = (torch.arange(sweeps + 1, dtype=float64) / annealing).clamp(max=1.0) * penalty
-    conflicts = torch.arange(most_conflicts + 1)
-    factors = torch.ones(sweeps + 1, most_conflicts + 1)
+    ramp = (torch.arange(sweeps + 1, dtype=float64, device="cpu") / annealing).clamp(max=1.0) * penalty
+    conflicts = torch.arange(most_conflicts + 1, device="cpu")
+    factors = torch.ones(sweeps + 1, most_conflicts + 1, dtype=float32, device="cpu")
     for bit in range(most_conflicts.bit_length()):
         power = (-ramp * 2**bit).clamp(min=-LARGEST_LOG_RATIO).exp().to(float32)
         factors = torch.where((conflicts >> bit) % 2 == 1, factors * power[:, None], factors)

@@ -7,7 +7,7 @@ from math import prod
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, float64
+from torch import Tensor, float32, float64
 
 from emnesy_gpu.inference import weighted_samples
 from emnesy_gpu.inference.annealing import annealed_evidence, annealing_sweeps, mean_conditionals, relative_prior
@@ -72,7 +72,7 @@ def gibbs_marginals(
 def _factors(sweep: int, settings: ChainSettings, n_constraints: int) -> Tensor:
     """The factors of 0 .. n_constraints violated constraints in a sweep, float64."""
     penalty = settings.penalty * min(sweep / annealing_sweeps(settings.sweeps), 1.0)
-    violations = torch.arange(n_constraints + 1, dtype=float64)
+    violations = torch.arange(n_constraints + 1, dtype=float64, device="cpu")
     return (violations * -penalty).clamp_(min=-LARGEST_LOG_PENALTY).exp_()
 
 
@@ -136,7 +136,7 @@ class _Block:
                 threshold = uniforms[i] * running[-1] >> UNIFORM_BITS
                 self.z[..., i] = (running[:-1] <= threshold).sum(0)
                 if sweep > self.burn_in:
-                    total[i] += (weights * (2.0**WORD_BITS / running[-1])).round_().long().sum(1)
+                    total[i] += (weights * (2.0**WORD_BITS / running[-1].to(float32))).round_().long().sum(1)
         return Sums(total.permute(2, 0, 1), before.T, self._violated(self.z).T)
 
     def _weights(self, i: int, factors: Tensor | None) -> Tensor:

@@ -22,6 +22,7 @@ from emnesy_gpu.ops.results import LoopyResults, MapResults, loopy_results, map_
 def all_different_belief_propagation(
     logits: Tensor,
     label: Tensor,
+    pairs: Tensor,
     groups: Tensor,
     phases: Sequence[int],
     iterations: int,
@@ -30,9 +31,12 @@ def all_different_belief_propagation(
     maximise: bool,
     check: bool,
 ) -> LoopyResults:
-    """Beliefs by messages of the groups: see ``emnesy_gpu.reference.all_different.belief_propagation``."""
+    """Beliefs by messages of the groups: see ``emnesy_gpu.reference.all_different.belief_propagation``.
+
+    pairs: int64 [2, P], variables that must differ.
+    """
     graph, settings = (groups, list(phases)), (iterations, damping, tolerance, maximise)
-    return loopy_posterior("all_different", logits, label, graph, settings, check)
+    return loopy_posterior("all_different", logits, label, pairs, graph, settings, check)
 
 
 @operator(map_results)

@@ -1,6 +1,7 @@
 """Exact inference over a list of the valid assignments: logits [batch, *symbols, K], label [batch] (1 valid, 0 not).
 
-assignments: uint8 [M, N], all valid ones.
+assignments: uint8 [M, N], all valid ones. circuit, tape_rows: of the question whether an assignment is valid, see
+``kernels.circuit_tables``; its label has the values 0 and 1.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.backends import kernels_for
-from emnesy_gpu.inference.ancestral import sample_invalid
-from emnesy_gpu.inference.given_label import given_label, map_given_label, surely_valid
+from emnesy_gpu.inference.given_label import map_given_label, surely_valid
 from emnesy_gpu.inference.results import per_row
 from emnesy_gpu.kernels.status import POSSIBLE
 from emnesy_gpu.ops.registry import operator
@@ -26,37 +26,40 @@ def _kernels(logits: Tensor) -> ModuleType:
 
 
 @operator(row_results)
-def enumeration_posterior(logits: Tensor, label: Tensor, assignments: Tensor, check: bool) -> RowResults:
-    """Exact marginals, log evidence and status.
+def enumeration_posterior(
+    logits: Tensor, label: Tensor, assignments: Tensor, circuit: Sequence[Tensor], tape_rows: int, check: bool
+) -> RowResults:
+    """Exact marginals, log evidence and status; rows with label 0 by the circuit.
 
-    Rows with label 0 are computed in float64, because their marginals are differences of nearly equal numbers.
+    Computed as differences to label 1 they would be lost where a valid assignment is nearly certain.
     """
     symbols = logits.flatten(1, -2).contiguous()
     results = _kernels(logits).posterior(symbols, label.contiguous(), assignments)
     if check:
         checks.raise_for_validity(results[2], logits, label)
     if logits.device.type != "cpu":
-        results = _with_invalid_rows(symbols, label, assignments, results)
+        invalid = _invalid_rows(symbols, circuit, tape_rows)
+        results = [
+            torch.where(per_row(label == 0, result), part, result)
+            for result, part in zip(results, invalid, strict=True)
+        ]
     elif not surely_valid(label):
         rows = (label == 0).nonzero()[:, 0]
-        parts = [result[rows] for result in results]
-        invalid = _with_invalid_rows(symbols[rows], label[rows], assignments, parts)
-        for result, part in zip(results, invalid, strict=True):
+        for result, part in zip(results, _invalid_rows(symbols[rows], circuit, tape_rows), strict=True):
             result[rows] = part
     marginals, log_evidence, status = results
     return marginals.view_as(logits), log_evidence, status
 
 
-def _with_invalid_rows(
-    symbols: Tensor, label: Tensor, assignments: Tensor, results: Sequence[Tensor]
-) -> Sequence[Tensor]:
-    """The results, with those of rows with label 0 recomputed in float64."""
-    doubled = symbols.double()
-    precise = given_label(doubled, label, *_kernels(symbols).posterior(doubled, label.contiguous(), assignments))
-    return [
-        torch.where(per_row(label == 0, result), value.to(result.dtype), result)
-        for result, value in zip(results, precise, strict=True)
-    ]
+def _label_0(symbols: Tensor) -> Tensor:
+    """Label 0 for each row, as kernels of circuits take it."""
+    return torch.ones(len(symbols), 1, dtype=torch.int32, device=symbols.device)
+
+
+def _invalid_rows(symbols: Tensor, circuit: Sequence[Tensor], tape_rows: int) -> RowResults:
+    kernels = kernels_for("circuit", symbols.device)
+    results: RowResults = kernels.posterior(symbols, _label_0(symbols), list(circuit), tape_rows, False)
+    return results
 
 
 @operator(map_results)
@@ -72,15 +75,23 @@ def enumeration_map(logits: Tensor, label: Tensor, assignments: Tensor, pairs: T
 
 @operator(sample_results)
 def enumeration_sample(
-    logits: Tensor, label: Tensor, assignments: Tensor, n_samples: int, seed: int, first_row: int, check: bool
+    logits: Tensor,
+    label: Tensor,
+    assignments: Tensor,
+    circuit: Sequence[Tensor],
+    n_samples: int,
+    seed: int,
+    first_row: int,
+    check: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Independent exact samples, and status."""
+    """Independent exact samples, and status; rows with label 0 by the circuit."""
     symbols = logits.flatten(1, -2).contiguous()
     z, status = _kernels(logits).sample(symbols, label.contiguous(), assignments, n_samples, seed, first_row)
     if check:
         checks.raise_for_validity(status, logits, label)
     if not surely_valid(label):
-        rows = torch.arange(first_row, first_row + len(logits), device=logits.device)
-        invalid = sample_invalid(symbols, assignments, n_samples, seed, rows)
-        z = torch.where((label == 0)[:, None], invalid, z)
+        kernels, invalid = kernels_for("circuit", logits.device), label == 0
+        others = kernels.sample(symbols, _label_0(symbols), list(circuit), n_samples, seed, first_row)
+        z = torch.where(invalid[:, None], others[0], z)
+        status = torch.where(invalid, others[1], status)
     return z.view(n_samples, *logits.shape[:-1]), status

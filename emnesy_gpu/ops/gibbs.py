@@ -27,6 +27,7 @@ def gibbs_marginals(
     logits: Tensor,
     label: Tensor,
     memberships: Tensor,
+    pairs: Tensor,
     n_groups: int,
     most_conflicts: int,
     chains: int,
@@ -38,7 +39,7 @@ def gibbs_marginals(
 ) -> ChainResults:
     """Posterior by annealed chains that count the equal members of groups: see ``em.Gibbs``.
 
-    memberships: int32 [N, D], the groups of each symbol, padded with -1.
+    memberships: int32 [N, D], the groups of each symbol, padded with -1. pairs: int64 [2, P], symbols that must differ.
     most_conflicts: the largest number of conflicts of one symbol.
     """
     symbols = logits.flatten(1, -2)
@@ -56,5 +57,5 @@ def gibbs_marginals(
         valid = torch.where(broken[:, None, None], torch.softmax(symbols.to(valid.dtype), -1), valid)
     log_valid = annealed_evidence(conflicts, penalty, sweeps)
     log_valid = torch.where(status == POSSIBLE, log_valid, -math.inf).to(valid.dtype)
-    marginals, log_evidence, status = given_label(symbols.to(valid.dtype), label, valid, log_valid, status)
+    marginals, log_evidence, status = given_label(symbols, label, pairs, valid, log_valid, status)
     return marginals.view(logits.shape), log_evidence, status, (final == 0).to(valid.dtype).mean(1)

@@ -6,23 +6,24 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.kernels.status import INVALID_LABEL
+from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 
 def label_rows(label: Tensor, codes: Tensor) -> Tensor:
-    """int32 [batch, M]: 0 where an entry is not given, -1 for codes that do not exist, else codes[entry, code].
+    """int32 [batch, M]: 0 where an entry is not given, -1 for codes that do not exist, else its row.
 
-    codes: [M, Q], -1 for codes that do not exist.
+    codes: int32 [M, Q + 3], the row of each code of an entry in column code + 2: 0 for code -1, and -1 for codes that
+    do not exist, as in the first and the last column.
     """
-    last = codes.shape[1] - 1
-    known = codes.gather(1, label.T.clamp(0, last)).T if codes.numel() else torch.zeros_like(label)
-    known = torch.where((label < -1) | (label > last), -1, known)
-    return torch.where(label == -1, 0, known).to(torch.int32).contiguous()
+    return codes.gather(1, (label + 2).clamp_(0, codes.shape[1] - 1).T).T.contiguous()
 
 
 def raise_for_status(status: Tensor, logits: Tensor, label: Tensor, rows: Tensor) -> None:
     """Raise ValueError for the first row whose label or logits are not allowed (synchronises a GPU)."""
-    if status.numel() and int(status.max()) == INVALID_LABEL:
+    highest = int(status.max()) if status.numel() else POSSIBLE
+    if highest < INVALID_LOGITS:
+        return
+    if highest == INVALID_LABEL:
         row, entry = (rows < 0).nonzero()[0].tolist()
         raise ValueError(
             f"label[{row}, {entry}] must be the code of a label, see encode() and labels, or -1 for none, got "

@@ -6,6 +6,7 @@ from emnesy_gpu.problems.addition import Addition
 from emnesy_gpu.problems.all_different import AllDifferent
 from emnesy_gpu.problems.automaton import Automaton
 from emnesy_gpu.problems.black_box import BlackBox
+from emnesy_gpu.problems.choice import compile_rule
 from emnesy_gpu.problems.circuit import Circuit
 from emnesy_gpu.problems.problem import Problem
 from emnesy_gpu.problems.shortest_path import ShortestPath
@@ -28,4 +29,5 @@ __all__ = [
     "Sudoku",
     "UnsupportedInference",
     "Weighted",
+    "compile_rule",
 ]

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
+from emnesy_gpu.circuits.listed import listed_graph
+from emnesy_gpu.circuits.tables import Compiled
+from emnesy_gpu.circuits.tables import make_tables as make_tables_of_circuit
 from emnesy_gpu.inference.results import (
     Beliefs,
     Chains,
@@ -35,7 +38,9 @@ class AllDifferent(Problem):
     p(y = 1 | x) = sum_z prod_i p(z_i | x) prod_groups [all different]. Where at most 4096 assignments are valid,
     inference is exact, over a list of them, in O(assignments * n_variables) per row; otherwise it is loopy belief
     propagation, with the exact messages of every group (permanents by dynamic programming over subsets of values) or of
-    every pair. Given label 0 the posterior is p(z_i | y = 0) = (p(z_i) - Z p(z_i | y = 1)) / (1 - Z), Z = p(y = 1 | x).
+    every pair. Given label 0 exact inference takes a circuit of the invalid assignments; loopy belief propagation takes
+    p(z_i | y = 0) = (p(z_i) - Z p(z_i | y = 1)) / (1 - Z) with Z = p(y = 1 | x), and where a valid assignment is nearly
+    certain the mistakes of one symbol and of two.
     Everything is deterministic given the seeds. Source: Visual Sudoku of EM-NeSy (arXiv 2606.14463), generalised.
 
     Args:
@@ -76,6 +81,10 @@ class AllDifferent(Problem):
             raise ValueError(f"constraints must be one of {all_different_scores.CONSTRAINTS}, got {constraints!r}")
         self.constraints = constraints
         members = tables.pairs.T if constraints == "pairs" else tables.groups
+        self._circuit: dict[torch.device, Compiled] = {}
+        if tables.assignments is not None:
+            graph = listed_graph(tables.assignments.numpy(), cardinality)
+            self._circuit[torch.device("cpu")] = make_tables_of_circuit(graph)
         self._score_tables = {torch.device("cpu"): all_different_scores.ScoreTables(members, self.groups, n_variables)}
 
     def __repr__(self) -> str:
@@ -111,9 +120,9 @@ class AllDifferent(Problem):
         return self.tractable
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
-        assignments = self.tables(logits.device).assignments
-        results = torch.ops.emnesy_gpu.enumeration_posterior(logits, label, assignments, check)
-        return Marginals.from_operator(results)
+        assignments, circuit = self.tables(logits.device).assignments, self._circuit_on(logits.device)
+        arguments = logits, label, assignments, list(circuit.tables), circuit.tape_rows
+        return Marginals.from_operator(torch.ops.emnesy_gpu.enumeration_posterior(*arguments, check))
 
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
         exact = self.exact_marginals(logits, label, check)
@@ -125,12 +134,14 @@ class AllDifferent(Problem):
         operators = torch.ops.emnesy_gpu
         if settings.factors == "pairwise":
             phases = self._phases.variables if serial else [self.n_variables]
-            graph = tables.neighbours, tables.reverse, tables.order, phases
+            graph = tables.pairs, tables.neighbours, tables.reverse, tables.order, phases
             results = operators.not_equal_belief_propagation(logits, label, *graph, *numbers)
         else:
             self._check_factors()
             phases = self._phases.groups if serial else [len(self.groups)]
-            results = operators.all_different_belief_propagation(logits, label, tables.groups, phases, *numbers)
+            results = operators.all_different_belief_propagation(
+                logits, label, tables.pairs, tables.groups, phases, *numbers
+            )
         *row_results, sweeps, change = results
         return Beliefs(Marginals.from_operator(row_results), sweeps, change)
 
@@ -139,8 +150,8 @@ class AllDifferent(Problem):
         return all_different_scores.weighted_marginals(logits, label, tables, settings, check)
 
     def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
-        tables = self._score_tables_on(logits.device)
-        return all_different_scores.gibbs_marginals(logits, label, tables, settings, check)
+        tables, pairs = self._score_tables_on(logits.device), self.tables(logits.device).pairs
+        return all_different_scores.gibbs_marginals(logits, label, tables, pairs, settings, check)
 
     def _score_tables_on(self, device: torch.device) -> all_different_scores.ScoreTables:
         if device not in self._score_tables:
@@ -178,7 +189,14 @@ class AllDifferent(Problem):
         return MapAssignment(z, log_joint, is_possible(status), valid)
 
     def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
-        assignments = self.tables(logits.device).assignments
-        where = logits, label, assignments, n_samples, seed, first_row, check
+        assignments, circuit = self.tables(logits.device).assignments, self._circuit_on(logits.device)
+        where = logits, label, assignments, list(circuit.tables), n_samples, seed, first_row, check
         z, _ = torch.ops.emnesy_gpu.enumeration_sample(*where)
         return z
+
+    def _circuit_on(self, device: torch.device) -> Compiled:
+        """Whether an assignment is valid, with a part for each answer."""
+        if device not in self._circuit:
+            host = self._circuit[torch.device("cpu")]
+            self._circuit[device] = host._replace(tables=host.tables.to(device))
+        return self._circuit[device]

@@ -74,12 +74,17 @@ def _containing(sets: Sequence[Sequence[int]], n_variables: int) -> Tensor:
         for i in members:
             inside[i].append(index)
     width = max(map(len, inside))
-    return torch.tensor([[*row, *[-1] * (width - len(row))] for row in inside], dtype=torch.int32)
+    return torch.tensor([[*row, *[-1] * (width - len(row))] for row in inside], dtype=torch.int32, device="cpu")
 
 
-def gibbs_marginals(logits: Tensor, label: Tensor, tables: ScoreTables, settings: ChainSettings, check: bool) -> Chains:
-    """Marginals from annealed chains that count conflicts within the groups: see ``GibbsProblem``."""
-    groups = tables.memberships, tables.n_groups, tables.most_conflicts
+def gibbs_marginals(
+    logits: Tensor, label: Tensor, tables: ScoreTables, pairs: Tensor, settings: ChainSettings, check: bool
+) -> Chains:
+    """Marginals from annealed chains that count conflicts within the groups: see ``GibbsProblem``.
+
+    pairs: int64 [2, P], variables that must differ.
+    """
+    groups = tables.memberships, pairs, tables.n_groups, tables.most_conflicts
     numbers = settings.chains, settings.sweeps, float(settings.penalty), settings.seed, settings.first_row
     *row_results, satisfied = torch.ops.emnesy_gpu.gibbs_marginals(logits, label, *groups, *numbers, check)
     return Chains(Marginals.from_operator(row_results), satisfied)

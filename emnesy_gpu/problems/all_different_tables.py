@@ -49,7 +49,10 @@ class Phases(NamedTuple):
 
 def checked_groups(groups: Iterable[Sequence[int]], n_variables: int, cardinality: int) -> list[tuple[int, ...]]:
     """The groups as tuples; raises TypeError or ValueError for the first group that is not allowed."""
-    checked = [tuple(group) for group in groups]
+    try:
+        checked = [tuple(group) for group in groups]
+    except TypeError:
+        raise TypeError(f"groups must hold sequences of variables, such as [(0, 1), (1, 2)], got {groups!r}") from None
     if not checked:
         raise ValueError("groups must hold at least one group, got none")
     for index, group in enumerate(checked):
@@ -75,11 +78,11 @@ def make_tables(groups: list[tuple[int, ...]], n_variables: int, cardinality: in
     variable_runs = _colour([set(neighbours) for neighbours in adjacent])
     assignments = valid_assignments(adjacent, cardinality)
     tables = GroupTables(
-        pairs=torch.tensor(pairs, dtype=torch.int64).T.contiguous(),
+        pairs=torch.tensor(pairs, dtype=torch.int64, device="cpu").T.contiguous(),
         groups=_padded([groups[g] for run in group_runs for g in run]),
         neighbours=_padded(adjacent),
         reverse=_padded([[adjacent[j].index(i) for j in neighbours] for i, neighbours in enumerate(adjacent)]),
-        order=torch.tensor([i for run in variable_runs for i in run], dtype=torch.int32),
+        order=torch.tensor([i for run in variable_runs for i in run], dtype=torch.int32, device="cpu"),
         assignments=None if assignments is None else torch.from_numpy(assignments),
     )
     return tables, Phases([len(run) for run in group_runs], [len(run) for run in variable_runs])
@@ -101,7 +104,7 @@ def _colour(conflicts: list[set[int]]) -> list[list[int]]:
 def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
     """The rows as one table int32 [rows, longest], padded with -1."""
     width = max(map(len, rows))
-    return torch.tensor([[*row, *[-1] * (width - len(row))] for row in rows], dtype=torch.int32)
+    return torch.tensor([[*row, *[-1] * (width - len(row))] for row in rows], dtype=torch.int32, device="cpu")
 
 
 def valid_assignments(adjacent: list[list[int]], cardinality: int) -> np.ndarray | None:

@@ -137,8 +137,10 @@ class BlackBox(Problem):
         given = [name for name, function in functions.items() if function is not None]
         if len(given) != 1:
             raise TypeError(f"BlackBox takes one of score, label and python_label, got {' and '.join(given) or 'none'}")
-        for index, size in enumerate(latent_shape):
-            checks.is_integer(f"latent_shape[{index}]", size, 1, None)
+        for name, function in functions.items():
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} must be a function, got {function!r}")
+        checks.is_shape("latent_shape", latent_shape)
         self.latent_shape, self.label_shape = tuple(latent_shape), tuple(label_shape)
         self.cardinalities = _cardinalities(cardinality, prod(latent_shape))
         self.cardinality = max(self.cardinalities)
@@ -311,6 +313,8 @@ def _cardinalities(cardinality: int | Sequence[int], n: int) -> tuple[int, ...]:
     if isinstance(cardinality, int):
         checks.is_integer("cardinality", cardinality, 2, MAX_CARDINALITY)
         return (cardinality,) * n
+    if not isinstance(cardinality, Sequence):
+        raise TypeError(f"cardinality must be an integer or a sequence of integers, got {cardinality!r}")
     sizes = tuple(cardinality)
     if len(sizes) != n:
         raise ValueError(f"cardinality must be an integer or have {n} entries, one for each symbol, got {len(sizes)}")

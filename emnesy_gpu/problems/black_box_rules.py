@@ -127,7 +127,7 @@ class PythonRule:
             labels = [self.function(z) for z in self._tuples(self.symbols.assignments(torch.device("cpu")))]
             self._known = LabelCodes(labels)
             codes = [self._known.code(label) for label in labels]
-            self._tables[torch.device("cpu")] = torch.tensor(codes, dtype=torch.int64)
+            self._tables[torch.device("cpu")] = torch.tensor(codes, dtype=torch.int64, device="cpu")
         return self._known
 
     def label(self, z: Tensor) -> Tensor:

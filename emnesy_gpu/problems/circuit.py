@@ -4,32 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from math import prod
+from os import PathLike
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
+from emnesy_gpu import checks
 from emnesy_gpu.automata.explore import MAX_STATES
-from emnesy_gpu.automata.labels import codes_of
+from emnesy_gpu.circuits.cnf import Compiler, CompilerSettings, compile_clauses
 from emnesy_gpu.circuits.diagram import machine_graph
-from emnesy_gpu.circuits.evaluate import uniform_evidence
+from emnesy_gpu.circuits.dimacs import ClauseSource
+from emnesy_gpu.circuits.files import Folder, load
 from emnesy_gpu.circuits.graph import Graph
-from emnesy_gpu.circuits.program import Program, compile_program
-from emnesy_gpu.circuits.tables import Compiled, make_tables
-from emnesy_gpu.inference.results import MapAssignment, Marginals
-from emnesy_gpu.kernels.circuit_tables import CircuitTables
-from emnesy_gpu.kernels.status import POSSIBLE
-from emnesy_gpu.ops.label_rows import check_values
+from emnesy_gpu.circuits.notes import read_notes
+from emnesy_gpu.circuits.program import Program, compile_predicate, compile_program
+from emnesy_gpu.circuits.readers import read_nnf, read_sdd
+from emnesy_gpu.circuits.readers.variables import Symbols
+from emnesy_gpu.logic import Formula, to_graph
 from emnesy_gpu.problems.automaton import Automaton
-from emnesy_gpu.problems.coded_rule import NOT_GIVEN, CodedRule
+from emnesy_gpu.problems.circuit_problem import CircuitProblem
 from emnesy_gpu.problems.symbols import checked_cardinalities, checked_latent_shape, checked_order
 
-NARROW_EVIDENCE = 2.0**-60
-"""Circuits with less evidence where symbols know nothing are computed in float64: float32 fails for most rows."""
 
-
-class Circuit(CodedRule):
+class Circuit(CircuitProblem):
     """Knowledge about symbols as a sum-product circuit, compiled once.
 
     With p_i = softmax(logits[i]), Z(y) the value of the root and D(i, v) its derivative with respect to leaf (i, v),
@@ -41,9 +38,10 @@ class Circuit(CodedRule):
     circuit, and label 0 of a theory has a part of its own, in place of 1 - p. (Darwiche, "A differential approach to
     inference in Bayesian networks", 2003; Choi, Vergari and Van den Broeck, "Probabilistic circuits", 2020.)
 
-    ``from_program`` compiles a step function, ``from_automaton`` an ``em.Automaton``, ``from_cnf`` clauses,
-    ``from_sdd`` and ``from_nnf`` read compiled files. A chain of many equal steps is better kept as an
-    ``em.Automaton``, which needs no nodes for each position; ``em.Rule`` chooses between the two.
+    The class takes formulas of ``em.logic``. ``from_program`` compiles a step function, ``from_automaton`` an
+    ``em.Automaton``, ``from_predicate`` any function that can be asked for all assignments, ``from_cnf`` clauses;
+    ``from_sdd`` and ``from_nnf`` read compiled files. A long chain of equal steps is better kept as an
+    ``em.Automaton``, which needs no nodes for each position: ``em.compile_rule`` chooses between the two.
 
     Cost per row: O(edges), for evidence and all marginals together.
 
@@ -69,7 +67,8 @@ class Circuit(CodedRule):
     (6, 12)
     >>> logits = torch.zeros(1, 3, 3)
     >>> logits[0, 0, 2] = 50.0                                                                    # the first is 2
-    >>> em.posterior(orders, logits, orders.encode([True])).marginals[0, 1].tolist()
+    >>> post = em.posterior(orders, logits, orders.encode([True]))
+    >>> [round(q, 3) for q in post.marginals[0, 1].tolist()]
     [0.5, 0.5, 0.0]
     """
 
@@ -80,9 +79,12 @@ class Circuit(CodedRule):
         latent_shape: Sequence[int] | None = None,
         labels: Sequence[Sequence[Hashable]] | None = None,
     ) -> None:
-        graph = knowledge if isinstance(knowledge, Graph) else knowledge.graph()
-        names = [range(size) for size in graph.given] if labels is None else labels
-        self._set_up(graph, latent_shape, names, has_entries=len(names) > 1)
+        if isinstance(knowledge, Formula):
+            latent_shape = latent_shape or knowledge.latent_shape
+            knowledge = to_graph(knowledge).graph
+        checks.is_instance("knowledge", knowledge, Graph, "a formula of em.logic or a circuits.Graph")
+        names = [range(size) for size in knowledge.given] if labels is None else labels
+        super().__init__(knowledge, latent_shape, names, has_entries=len(names) > 1)
 
     @classmethod
     def from_program(
@@ -126,7 +128,8 @@ class Circuit(CodedRule):
         >>> def add(state, value, position):
         ...     return state + value if position < 2 else (state // 10 if state % 10 == value else None)
         >>> total = em.Circuit.from_program(add, 4, 10, lambda carry: carry == 0, given=(2, 3))
-        >>> em.posterior(total, torch.zeros(1, 2, 10), torch.tensor([[8, 1]])).marginals[0, 0, 9].item()   # 9 + 9
+        >>> post = em.posterior(total, torch.zeros(1, 2, 10), torch.tensor([[8, 1]]))                  # 9 + 9 = 18
+        >>> round(post.marginals[0, 0, 9].item(), 3)
         1.0
         """
         checks.is_integer("max_states", max_states, 1, None)
@@ -149,9 +152,121 @@ class Circuit(CodedRule):
         """
         graph = machine_graph(rule.machine, order=None if rule._order is None else rule._order.tolist())
         entries = [seen.labels for seen in rule.machine.observed.values()]
-        circuit = cls._made(graph, rule.latent_shape, entries, has_entries=bool(rule.label_shape))
-        circuit.pad = rule.pad
-        return circuit
+        return cls._made(graph, rule.latent_shape, entries, has_entries=bool(rule.label_shape))
+
+    @classmethod
+    def from_predicate(
+        cls,
+        holds: Callable[[Tensor], Tensor],
+        latent_shape: Sequence[int],
+        cardinality: int,
+        max_states: int = MAX_STATES,
+    ) -> Circuit:
+        """From a function that is asked for all assignments, at most 2^20; the label is what it returns.
+
+        Args:
+            holds: z int64 [assignments, *latent_shape] -> bools or integers >= 0 [assignments].
+            latent_shape, cardinality: of the symbols.
+            max_states: the most states of the diagram after any symbol.
+
+        Raises ValueError for more assignments, and for results of a wrong dtype, shape or value.
+
+        >>> import emnesy_gpu as em
+        >>> same = em.Circuit.from_predicate(lambda z: z[:, 0] == z[:, 2], latent_shape=(3,), cardinality=4)
+        >>> same.model_count(True), same.n_edges
+        (16, 24)
+        """
+        checks.is_shape("latent_shape", latent_shape)
+        checks.is_integer("cardinality", cardinality, 1, None)
+        compiled = compile_predicate(holds, tuple(latent_shape), cardinality, max_states)
+        return cls._made(compiled.graph, latent_shape, compiled.labels, has_entries=False)
+
+    @classmethod
+    def from_cnf(
+        cls,
+        clauses: ClauseSource,
+        symbols: Symbols = "bits",
+        *,
+        n_symbols: int | None = None,
+        free: Iterable[int] = (),
+        compiler: Compiler = "auto",
+        time_limit: float | None = None,
+        cache: Folder = None,
+        latent_shape: Sequence[int] | None = None,
+    ) -> Circuit:
+        """From clauses that all must hold; the label says whether they do, 1 or 0.
+
+        It needs PySDD (pip install "emnesy_gpu[circuits]") or d4 (pip install d4solver).
+
+        Args:
+            clauses: the path of a DIMACS file, its text, or sequences of literals (v for variable v, -v for not v).
+            symbols: "bits", where variable v is the symbol v - 1 with values 0 and 1; or {variable: (symbol, value)}.
+                A symbol with a variable for each value has exactly one of them: this is added to the clauses.
+            n_symbols: how many symbols there are, where some are in no clause.
+            free: auxiliary variables, which no symbol stands for.
+            compiler: "sdd", "d4", or "auto": PySDD for values and d4 for bits, or the one that is installed.
+            time_limit: seconds, after which TimeoutError is raised.
+            cache: a folder where results are kept by their content, or True for that of the package.
+            latent_shape: the shape of the symbols.
+
+        Raises ModuleNotFoundError without a compiler, RuntimeError where it fails, ValueError for variables without a
+        meaning. With free variables d4 makes a circuit for the label 1 alone.
+
+        >>> import importlib.util, emnesy_gpu as em
+        >>> if importlib.util.find_spec("pysdd"):
+        ...     clauses = em.Circuit.from_cnf([[1, 2], [-1, 3]], compiler="sdd")
+        ...     print(clauses.model_count(1), clauses.model_count(0))
+        4 4
+        """
+        settings = CompilerSettings(compiler, time_limit, cache)
+        graph = compile_clauses(clauses, symbols, n_symbols=n_symbols, free=free, settings=settings)
+        return cls._theory(graph, latent_shape)
+
+    @classmethod
+    def from_sdd(
+        cls,
+        path: str | PathLike[str],
+        symbols: Symbols = "bits",
+        *,
+        n_symbols: int | None = None,
+        free: Iterable[int] = (),
+        latent_shape: Sequence[int] | None = None,
+    ) -> Circuit:
+        """From an .sdd file; the label 1 says that the theory holds, and 0, for bits alone, that it does not.
+
+        Arguments: as for ``from_cnf``. Raises CircuitFileError, a ValueError, for what is no such file.
+        """
+        return cls._theory(read_sdd(path, symbols, n_symbols=n_symbols, free=free), latent_shape)
+
+    @classmethod
+    def from_nnf(
+        cls,
+        path: str | PathLike[str],
+        symbols: Symbols = "bits",
+        *,
+        n_symbols: int | None = None,
+        free: Iterable[int] = (),
+        latent_shape: Sequence[int] | None = None,
+    ) -> Circuit:
+        """From an .nnf file of c2d, dsharp or d4, in their deterministic and decomposable form; the label is 1.
+
+        For a file of d4 over bits the label may be 0 too.
+
+        Arguments: as for ``from_cnf``. Raises CircuitFileError, a ValueError, for what is no such file.
+        """
+        return cls._theory(read_nnf(path, symbols, n_symbols=n_symbols, free=free), latent_shape)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Circuit:
+        """Read what ``save`` wrote. Raises CircuitFileError, a ValueError, for any other file."""
+        graph, notes = load(path)
+        shape, labels, has_entries = read_notes(notes, graph, path)
+        return cls._made(graph, shape, labels, has_entries=has_entries)
+
+    @classmethod
+    def _theory(cls, graph: Graph, latent_shape: Sequence[int] | None) -> Circuit:
+        """A theory whose label is 1 where it holds, and 0, if the circuit has a part for that, where it does not."""
+        return cls._made(graph, latent_shape, [(1,) if graph.given == (1,) else (0, 1)], has_entries=False)
 
     @classmethod
     def _made(
@@ -163,134 +278,5 @@ class Circuit(CodedRule):
         has_entries: bool,
     ) -> Circuit:
         circuit = cls.__new__(cls)
-        circuit._set_up(graph, latent_shape, labels, has_entries=has_entries)
+        CircuitProblem.__init__(circuit, graph, latent_shape, labels, has_entries=has_entries)
         return circuit
-
-    def _set_up(
-        self,
-        graph: Graph,
-        latent_shape: Sequence[int] | None,
-        labels: Sequence[Sequence[Hashable]],
-        *,
-        has_entries: bool,
-    ) -> None:
-        self.graph, self.cardinality = graph, graph.n_values
-        self.latent_shape = (graph.n_symbols,) if latent_shape is None else tuple(latent_shape)
-        self._set_codes([codes_of(entry) for entry in labels], has_entries=has_entries)
-        self._values = [
-            {code[label]: value for value, label in enumerate(entry)}
-            for code, entry in zip(self._codes, labels, strict=True)
-        ]
-        self._wide = uniform_evidence(graph) < NARROW_EVIDENCE
-        self._compiled: dict[tuple[torch.device, bool], Compiled] = {}
-
-    @property
-    def n_edges(self) -> int:
-        return self.graph.n_edges
-
-    @property
-    def n_nodes(self) -> int:
-        return self.graph.n_nodes
-
-    @property
-    def levels(self) -> int:
-        return len(self.graph.node_levels) - 1
-
-    def __repr__(self) -> str:
-        shape = f"latent_shape={self.latent_shape}, cardinality={self.cardinality}"
-        return f"Circuit({shape}, {self.n_edges} edges on {self.levels} levels)"
-
-    def compiled(self, device: torch.device, *, prediction: bool = False) -> Compiled:
-        """The circuit as tensors on a device, made and copied once."""
-        key = device, prediction
-        if key not in self._compiled:
-            if device.type == "cpu":
-                self._compiled[key] = make_tables(self.graph, self._values, prediction=prediction)
-            else:
-                host = self.compiled(torch.device("cpu"), prediction=prediction)
-                self._compiled[key] = host._replace(tables=host.tables.to(device))
-        return self._compiled[key]
-
-    def predict(self, logits: Tensor) -> Tensor:
-        """log p(label | x) for all labels by their codes, from one pass over the circuit.
-
-        Args:
-            logits: [batch, *latent_shape, cardinality], detached before use.
-
-        Returns:
-            [batch, codes], or [batch, entries, codes] for each entry by itself; -inf for codes without a label. float64
-            for float64 logits, float32 for all others. Where the rule forbids some assignments, the probabilities of
-            all labels sum to less than 1.
-
-        >>> import torch, emnesy_gpu as em
-        >>> sums = em.Circuit.from_program(lambda s, v, i: s + v, 2, 3, lambda s: s)
-        >>> [round(p, 3) for p in sums.predict(torch.zeros(1, 2, 3)).exp()[0].tolist()]
-        [0.111, 0.222, 0.333, 0.222, 0.111]
-        """
-        checks.is_tensor("logits", logits)
-        checks.has_dtype("logits", logits, checks.FLOAT_DTYPES)
-        checks.has_trailing_shape("logits", logits, (*self.latent_shape, self.cardinality))
-        by_value, _ = self._predict(logits.detach().flatten(1, -2), True)
-        places = self._places_of_codes(by_value.device)
-        by_code = by_value.new_full((len(by_value), len(self._codes), places.shape[1]), -torch.inf)
-        found = places >= 0
-        by_code[:, found] = by_value[:, places[found]]
-        return by_code if self.label_shape else by_code[:, 0]
-
-    def _predict(self, symbols: Tensor, check: bool) -> tuple[Tensor, Tensor]:
-        tables, tape_rows = self.compiled(symbols.device, prediction=True)
-        result: tuple[Tensor, Tensor] = torch.ops.emnesy_gpu.circuit_predict(
-            symbols, list(tables), tape_rows, self._wide, check
-        )
-        return result
-
-    def _places_of_codes(self, device: torch.device) -> Tensor:
-        """Where the label leaf of each code lies [M, codes], -1 for codes without a label."""
-        codes = self.compiled(device).tables.codes.long()
-        first = self.compiled(device).tables.given[:-1, None] - self.graph.n_symbols * self.graph.n_values
-        return torch.where(codes > 0, first + codes - 1, -1)
-
-    def _entries(self, symbols: Tensor) -> Tensor:
-        lead = symbols.shape[:-1]
-        certain = torch.full((*symbols.shape, self.cardinality), -torch.inf, device=symbols.device)
-        certain.scatter_(-1, symbols[..., None].long(), 0.0)
-        by_value, _ = self._predict(certain.reshape(-1, *certain.shape[-2:]), False)
-        codes = []
-        for entry, part in zip(self._values, by_value.split(list(self.graph.given), -1), strict=True):
-            log_p, value = part.max(-1)
-            code_of_value = torch.tensor(list(entry), device=part.device)
-            codes.append(torch.where(log_p > -torch.inf, code_of_value[value], NOT_GIVEN))
-        return torch.stack(codes, -1).view(*lead, len(codes))
-
-    def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
-        arguments = *self._inputs(logits, label), *self._tape(logits)
-        marginals, log_evidence, status = torch.ops.emnesy_gpu.circuit_posterior(*arguments, check)
-        return Marginals(marginals.view(logits.shape), log_evidence, status == POSSIBLE)
-
-    def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
-        arguments = *self._inputs(logits, label), *self._tape(logits)
-        gradient, log_evidence, _ = torch.ops.emnesy_gpu.circuit_em_gradient(*arguments, scale, check)
-        return gradient.view(logits.shape), log_evidence
-
-    def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
-        """Ties: the first of the terms of a node, and the smallest value of a symbol that no chosen part mentions."""
-        z, log_joint, status = torch.ops.emnesy_gpu.circuit_map(*self._inputs(logits, label), check)
-        return MapAssignment(z.view(logits.shape[:-1]), log_joint, status == POSSIBLE)
-
-    def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
-        arguments = self._inputs(logits, label)
-        z, _ = torch.ops.emnesy_gpu.circuit_sample(*arguments, n_samples, seed, first_row, check)
-        return z.view(n_samples, len(logits), *self.latent_shape)
-
-    def _check_values(self, logits: Tensor, label: Tensor, check: bool) -> None:
-        if check:
-            symbols, entries, tables = self._inputs(logits, label)
-            check_values(symbols, entries, CircuitTables(*tables).codes)
-
-    def _inputs(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Logits [batch, n, K], entries [batch, M], tables."""
-        tables = list(self.compiled(logits.device).tables)
-        return logits.flatten(1, -2), label.reshape(len(label), len(self._codes)), tables
-
-    def _tape(self, logits: Tensor) -> tuple[int, bool]:
-        return self.compiled(logits.device).tape_rows, self._wide

@@ -92,9 +92,7 @@ class CodedRule(Problem):
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
         """Constraints are the entries of the label: samples score how many of them they get right."""
         if settings.scope == "local":
-            raise ValueError(
-                f'{type(self).__name__} takes samples with scope "global" only: every symbol touches the whole label'
-            )
+            raise ValueError(f'{self!r} takes samples with scope "global" only: every symbol touches the whole label')
         self._check_values(logits, label, check)
         return weighted_samples.weighted_marginals(logits, label, settings, self._score)
 

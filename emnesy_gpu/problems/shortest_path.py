@@ -102,7 +102,7 @@ class ShortestPath(Problem):
         self.unit, keys = _integer_costs(self.costs, height * width)
         self.cardinality = len(self.costs)
         self.latent_shape = self.label_shape = (height, width)
-        self._keys = {torch.device("cpu"): torch.tensor(keys, dtype=torch.int32)}
+        self._keys = {torch.device("cpu"): torch.tensor(keys, dtype=torch.int32, device="cpu")}
 
     def __repr__(self) -> str:
         return f"ShortestPath(height={self.height}, width={self.width})"

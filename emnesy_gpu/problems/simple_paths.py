@@ -7,12 +7,12 @@ import numpy as np
 from emnesy_gpu import checks
 from emnesy_gpu.circuits.grid_frontier import MAX_WIDTH, CellPaths, EdgePaths, Grid, finish
 from emnesy_gpu.circuits.program import Program, compile_program
-from emnesy_gpu.problems.circuit import Circuit
+from emnesy_gpu.problems.circuit_problem import CircuitProblem
 
 MAX_PATH_STATES = 1 << 24
 
 
-class SimplePaths(Circuit):
+class SimplePaths(CircuitProblem):
     """Whether a set of edges, or of cells, of a grid is a path from one cell to another that meets no cell twice.
 
     A circuit by the frontier method: every path is one way through a decision diagram over the edges or cells. It
@@ -20,20 +20,22 @@ class SimplePaths(Circuit):
     (Ahmed et al., "Semantic probabilistic layers for neuro-symbolic learning", 2022).
 
     Args:
-        height, width: of the grid; the width at most 20, and best the smaller one. Cells have up to 4 neighbours.
+        height, width: of the grid; the width at most 19, and best the smaller one.
         source, target: (row, column) of the ends; by default the first and the last corner.
         over: "edges": a symbol for each edge, 1 where the path takes it; ``edges`` lists their cells. "cells": a symbol
             for each cell, 1 where the path goes through it. Only paths without chords are then paths: cells of the path
-            are neighbours only if one follows the other, so that the cells tell the path.
+            are neighbours only if one follows the other, so that the cells tell the path. The cheapest path is one of
+            these wherever all cells cost something.
+        neighbours: of a cell, 4, or 8 with diagonals, which needs over="cells".
 
     Attributes:
         latent_shape: ``(number of edges,)`` or ``(height, width)``; cardinality 2.
         edges: the two cells of each edge, numbered in row-major order, in the order of the symbols.
         labels: [None, 1]: the label is 1, a path.
 
-    The size of the circuit grows by a factor of about 4 a row and column for edges: 1,227 terms for 5x5, 18,328 for
-    7x7; and 3.3 for cells: 894 for 6x6, 146,256 for 10x10. Raises ValueError and TypeError for sizes and cells that do
-    not exist, and for more than 2^24 states.
+    The circuit grows by a factor of about 3.6 with a row and a column. Terms over edges: 1,227 for 5x5, 18,328 for 7x7,
+    783,872 for 10x10. Over cells: 894 for 6x6, 146,256 for 10x10, 1,380,884 for 12x12; with diagonals 1,064, 147,724
+    and 1,489,173. Raises ValueError and TypeError for sizes and cells that do not exist, and for more than 2^24 states.
 
     >>> import torch, emnesy_gpu as em
     >>> paths = em.SimplePaths(4, 4)
@@ -55,22 +57,25 @@ class SimplePaths(Circuit):
         source: tuple[int, int] = (0, 0),
         target: tuple[int, int] | None = None,
         over: str = "edges",
+        neighbours: int = 4,
     ) -> None:
         checks.is_integer("height", height, 1, None)
         checks.is_integer("width", width, 1, MAX_WIDTH)
         if over not in ("edges", "cells"):
             raise ValueError(f'over must be "edges" or "cells", got {over!r}')
+        if neighbours not in ((4,) if over == "edges" else (4, 8)):
+            raise ValueError(f'neighbours must be 4, or 8 with over="cells", got {neighbours!r} with over={over!r}')
         last = (height - 1, width - 1) if target is None else target
         ends = [_cell(name, cell, height, width) for name, cell in (("source", source), ("target", last))]
         if ends[0] == ends[1]:
             raise ValueError(f"source and target must differ, got {source} for both")
         grid = Grid(height, width, *ends)
         self.edges = grid.edges
-        paths = EdgePaths(grid) if over == "edges" else CellPaths(grid)
+        paths = EdgePaths(grid) if over == "edges" else CellPaths(grid, neighbours == 8)
         shape = (len(grid.edges),) if over == "edges" else (height, width)
         program = Program(paths.step, paths.start, lambda states: np.where(finish(states), 1, -1), arrays=True)
         compiled = compile_program(program, [2] * int(np.prod(shape)), None, MAX_PATH_STATES)
-        self._set_up(compiled.graph, shape, compiled.labels, has_entries=False)
+        CircuitProblem.__init__(self, compiled.graph, shape, compiled.labels, has_entries=False)
 
 
 def _cell(name: str, cell: tuple[int, int], height: int, width: int) -> int:

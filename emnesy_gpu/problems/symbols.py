@@ -47,4 +47,4 @@ def checked_cardinalities(n: int, cardinality: int | None, cardinalities: Sequen
 def checked_order(order: Sequence[int], n: int) -> Tensor:
     if sorted(order) != list(range(n)):
         raise ValueError(f"order must name every symbol 0..{n - 1} once, got {list(order)!r}")
-    return torch.tensor(list(order), dtype=torch.int64)
+    return torch.tensor(list(order), dtype=torch.int64, device="cpu")

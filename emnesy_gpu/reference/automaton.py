@@ -72,29 +72,29 @@ def em_gradient(logits: Tensor, rows: Tensor, tables: Sequence[Tensor], scale: f
 def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """The most probable symbols int64 [batch, n], the log of their prior times weights, and status.
 
-    Maxima replace the sums. Walking from the first position to the last, the smallest value of those that lead to the
-    maximum is taken, and then the smallest state. Rows that are not possible have the most probable value of every
-    symbol.
+    Maxima of sums of logits replace the sums: in float64 they add up float32 logits without rounding, so that
+    assignments of equal probability tie exactly. Of these, the first in the order of values, and then of states, is
+    taken, from the first position to the last. Rows that are not possible have the most probable value of every symbol.
     """
-    log_prior, steps, status = log_softmax(logits), _steps(rows, tables), _status(logits, rows)
+    score, steps, status = _scores(logits), _steps(rows, tables), _status(logits, rows)
     start = AutomatonTables(*tables).start.log()
     betas = [torch.zeros(len(logits), len(start), dtype=torch.float64)]
     for i in reversed(range(len(steps))):
         step = steps[i]
-        best = torch.stack([log_prior[:, i, step.classes == c].amax(1) for c in range(int(step.classes.max()) + 1)], 1)
+        best = torch.stack([score[:, i, step.classes == c].amax(1) for c in range(int(step.classes.max()) + 1)], 1)
         betas.append(log_maxima(_ahead(best, step, betas[-1]), step.source, betas[-1]))
     betas.reverse()
     first = start + betas[0]
-    log_joint = first.amax(1) + AutomatonTables(*tables).log_scale
-    status[(status == POSSIBLE) & (log_joint == NEG_INF)] = IMPOSSIBLE
-    z = log_prior.argmax(-1)
+    highest = first.amax(1)
+    status[(status == POSSIBLE) & (highest == NEG_INF)] = IMPOSSIBLE
+    z = score.argmax(-1)
     for row in (status == POSSIBLE).nonzero()[:, 0].tolist():
         state = int(first[row].argmax())
         for i, step in enumerate(steps):
-            choices = _choices(log_prior[row, i], step, row, state, betas[i + 1][row])
-            highest = max(score for score, _, _ in choices)
-            _, value, state = min((c for c in choices if c[0] == highest), key=lambda c: c[1:])
+            choices = _choices(score[row, i], step, row, state, betas[i + 1][row])
+            _, value, state = min(choices, key=lambda choice: (-choice[0], *choice[1:]))
             z[row, i] = value
+    log_joint = highest - torch.logsumexp(score, -1).sum(1) + AutomatonTables(*tables).log_scale
     log_joint = torch.where(status == POSSIBLE, log_joint, NEG_INF)
     return z, log_joint.to(result_dtype(logits)), status
 
@@ -157,6 +157,11 @@ def _status(logits: Tensor, rows: Tensor) -> Tensor:
     return status
 
 
+def _scores(logits: Tensor) -> Tensor:
+    """Logits in float64; zeros where they are no prior."""
+    return torch.where(not_a_prior(logits), 0.0, logits.double())
+
+
 def _forward(log_prior: Tensor, steps: list[Step], tables: Sequence[Tensor]) -> list[Tensor]:
     """log alpha_i for i = 0 .. n, [batch, S] each."""
     start = AutomatonTables(*tables).start.log()
@@ -192,7 +197,7 @@ def _choices(log_prior: Tensor, step: Step, row: int, state: int, beta: Tensor) 
     ways = []
     for edge in (step.source == state).nonzero()[:, 0].tolist():
         target = int(step.target[edge])
-        ahead = float(step.log_weight[edge] + step.log_seen[row, target] + beta[target])
+        ahead = float(step.log_weight[edge] + (step.log_seen[row, target] + beta[target]))
         for value in (step.classes == step.klass[edge]).nonzero()[:, 0].tolist():
             ways.append((float(log_prior[value]) + ahead, value, target))
     return ways

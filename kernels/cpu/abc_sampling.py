@@ -66,7 +66,7 @@ class Workspace(NamedTuple):
 def draw(thresholds: Tensor, n_samples: int, seed: int, first_row: int, first_sample: int) -> Tensor:
     """int64 [n_samples, batch, N]: see ``emnesy_gpu.reference.abc_sampling``."""
     batch, n, _ = thresholds.shape
-    z = torch.empty(n_samples, batch, n, dtype=torch.int64)
+    z = torch.empty(n_samples, batch, n, dtype=torch.int64, device="cpu")
     arrays, stream = (thresholds.numpy(), z.numpy()), Stream(np.uint64(seed), first_row, first_sample)
 
     def some_rows(first: int, last: int) -> None:
@@ -89,8 +89,8 @@ def weigh(
 ) -> tuple[Tensor, Tensor]:
     """Counts and weighted histogram: see ``emnesy_gpu.reference.abc_sampling``."""
     batch, n, k = thresholds.shape[0], thresholds.shape[1], thresholds.shape[2] + 1
-    counts = torch.zeros(weights.shape, dtype=torch.int64)
-    histogram = torch.zeros(batch, n, k, dtype=torch.int64)
+    counts = torch.zeros(weights.shape, dtype=torch.int64, device="cpu")
+    histogram = torch.zeros(batch, n, k, dtype=torch.int64, device="cpu")
     prior = Prior(thresholds.numpy(), n_samples, Stream(np.uint64(seed), first_row, first_sample))
     scoring = Scoring(constraints.numpy(), weights.numpy(), incident.shape[1] > 0)
     sums, what = Sums(counts.numpy(), histogram.numpy()), work.numpy()

@@ -20,7 +20,7 @@ def histogram(
 ) -> Tensor:
     """int64 [batch, n_constraints + 1, N, K]: see ``emnesy_gpu.reference.black_box``. label [batch, entries]."""
     batch, n, steps = thresholds.shape
-    result = torch.zeros(batch, n_constraints + 1, n, steps + 1, dtype=torch.int64)
+    result = torch.zeros(batch, n_constraints + 1, n, steps + 1, dtype=torch.int64, device="cpu")
     arrays = [tensor.numpy() for tensor in (thresholds, label, result)]
     count, stream = histogram_rows(score), Stream(np.uint64(seed), first_row, 0)
 

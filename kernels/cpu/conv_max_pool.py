@@ -82,7 +82,7 @@ def pooled_convolution(images: Tensor, weight: Tensor, bias: Tensor, rectify: bo
     n, channels, height, width = images.shape
     out_channels, _, size, _ = weight.shape
     shape = n, out_channels, (height - size + 1) // POOL, (width - size + 1) // POOL
-    pooled, winners = images.new_empty(shape), torch.empty(shape, dtype=torch.uint8)
+    pooled, winners = images.new_empty(shape), torch.empty(shape, dtype=torch.uint8, device="cpu")
     floor = np.float32(0.0 if rectify else -np.inf)
     # oneDNN leaves most of the machine idle where there is one channel.
     tensors: tuple[Tensor, ...]

@@ -77,8 +77,8 @@ def run(
     """Marginals, conflicts of annealing and at the end: see ``emnesy_gpu.reference.gibbs``."""
     batch, n, k = prior.shape
     marginals = torch.zeros_like(prior)
-    annealing = torch.zeros(batch, chains, dtype=torch.int64)
-    final = torch.zeros(batch, chains, dtype=torch.int64)
+    annealing = torch.zeros(batch, chains, dtype=torch.int64, device="cpu")
+    final = torch.zeros(batch, chains, dtype=torch.int64, device="cpu")
     priors = prior.view(batch, n * k).numpy()
     settings = Chains(factors.numpy(), memberships.numpy(), n_groups, recorded, U64(seed), first_row)
     results = Results(marginals.view(batch, n * k).numpy(), annealing.numpy(), final.numpy())

@@ -7,7 +7,16 @@ from typing import Any
 import click
 
 from emnesy_gpu.tasks.core.engines import ENGINE_NAMES
-from emnesy_gpu.tasks.core.options import LEARNING, MACHINE, POSITIVE, Runs, add_options, run_command, seed_option
+from emnesy_gpu.tasks.core.options import (
+    LEARNING,
+    MACHINE,
+    POSITIVE,
+    SUPERVISED,
+    Runs,
+    add_options,
+    run_command,
+    seed_option,
+)
 from emnesy_gpu.tasks.mnist.options import AUGMENT, DATA, HOLDOUT, VIEWS
 
 ENGINES = [name for name in ENGINE_NAMES if name != "bp"]
@@ -33,6 +42,7 @@ def runs() -> Runs:
     "plain torch, without and with autograd.  [default: exact]",
 )
 @click.option("--hard", is_flag=True, help="Hard EM: the most probable digits are the targets, like --engine map.")
+@SUPERVISED
 @add_options(LEARNING)
 @AUGMENT
 @VIEWS

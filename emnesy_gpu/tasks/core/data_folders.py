@@ -1,21 +1,14 @@
-"""Folders of data: where downloads are kept, and how this package marks the folders that it wrote itself."""
+"""Folders of data: how this package marks the folders that it wrote itself."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from emnesy_gpu.tasks.core.errors import DataError
 
 GENERATOR = "emnesy_gpu"
 """The generator that ``options.json`` names in folders written by this package."""
-
-
-def cache_dir() -> Path:
-    """Return the folder for downloaded data: ``emnesy_gpu`` below ``$XDG_CACHE_HOME``, by default ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "emnesy_gpu"
 
 
 def read_generator(folder: Path) -> object:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emnesy_gpu.tasks.core.data_folders import cache_dir
+from emnesy_gpu.folders import cache_dir
 from emnesy_gpu.tasks.core.errors import DataError
 from emnesy_gpu.tasks.core.extras import require
 from emnesy_gpu.tasks.mnist.images import DataSet, Images

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import click
 
+from emnesy_gpu.tasks.core.engines import ENGINE_NAMES
 from emnesy_gpu.tasks.core.options import DIRECTORY
+from emnesy_gpu.tasks.core.plain_torch_engines import PLAIN_TORCH
+
+AUTOMATON_ENGINES = [name for name in ENGINE_NAMES if name != "bp" and name not in PLAIN_TORCH]
+"""The engines that take an automaton."""
 
 DATA = (
     click.option(

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import emnesy_gpu as em
 from emnesy_gpu.tasks.core.training import EMTraining, running_average
@@ -42,8 +42,8 @@ class ImageTraining(EMTraining):
         super().__init__(settings, problem, engine, n_rows, hard)
 
     def build_models(self) -> None:
-        """Build LeNet, and a model beside the averaged one that reads warped views of an image."""
-        net = lenet(self.problem.cardinality)
+        """Build the net, and a model beside the averaged one that reads warped views of an image."""
+        net = self.build_net()
         warp = Warp() if self.settings.augment else None
         self.model = ImageReader(net, *self.moments, warp, self.generator).to(self.device)
         self.averaged_net = running_average(net)
@@ -51,6 +51,10 @@ class ImageTraining(EMTraining):
         self.view_generator = torch.Generator()
         view = Warp().scaled(VIEW_STRENGTH)
         self.view_model = ImageReader(self.averaged_net, *self.moments, view, self.view_generator)
+
+    def build_net(self) -> nn.Module:
+        """Return the net that reads normalised images: LeNet with an output for every value of a symbol."""
+        return lenet(self.problem.cardinality)
 
     def read(self, pixels: Tensor, views: int = 0) -> Tensor:
         """Read images with the averaged net: uint8 [..., 28, 28] -> log probabilities [..., cardinality].

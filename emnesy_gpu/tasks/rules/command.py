@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from emnesy_gpu.tasks.core.engines import ENGINE_NAMES
 from emnesy_gpu.tasks.core.options import (
     LEARNING,
     MACHINE,
@@ -17,12 +16,8 @@ from emnesy_gpu.tasks.core.options import (
     run_command,
     seed_option,
 )
-from emnesy_gpu.tasks.core.plain_torch_engines import PLAIN_TORCH
-from emnesy_gpu.tasks.mnist.options import AUGMENT, DATA, HOLDOUT
+from emnesy_gpu.tasks.mnist.options import AUGMENT, AUTOMATON_ENGINES, DATA, HOLDOUT
 from emnesy_gpu.tasks.rules.automata import KNOWN_RULES
-
-ENGINES = [name for name in ENGINE_NAMES if name != "bp" and name not in PLAIN_TORCH]
-"""The engines that take an automaton."""
 
 
 def runs() -> Runs:
@@ -45,7 +40,7 @@ def runs() -> Runs:
 @add_options(DATA)
 @click.option("--epochs", type=POSITIVE, help="Passes over the training rows.  [default: by the recipe]")
 @click.option("--batch", type=POSITIVE, help="Rows per batch.  [default: by the recipe]")
-@click.option("--engine", type=click.Choice(ENGINES), help="Engine of the E-step.  [default: exact]")
+@click.option("--engine", type=click.Choice(AUTOMATON_ENGINES), help="Engine of the E-step.  [default: exact]")
 @click.option("--hard", is_flag=True, help="Hard EM: the most probable digits are the targets, like --engine map.")
 @SUPERVISED
 @add_options(LEARNING)

@@ -21,7 +21,7 @@ PROTOCOL = TaskProtocol(
     methods={2: ("exact", "supervised")},
     data="mnist",
     batches=(2, "exact", ()),
-    minutes={(2, True): 0.8},
+    minutes={(2, True): 0.5},
     quick=QuickProtocol(2, 2, ("exact", "supervised")),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emnesy_gpu.tasks.core.data_folders import cache_dir
+from emnesy_gpu.folders import cache_dir
 from emnesy_gpu.tasks.core.errors import DataError
 from emnesy_gpu.tasks.warcraft import files, synthetic
 from emnesy_gpu.tasks.warcraft.maps import MapData

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from emnesy_gpu.folders import cache_dir
 from emnesy_gpu.problems.shortest_path import TERRAIN
-from emnesy_gpu.tasks.core.data_folders import GENERATOR, cache_dir, read_generator
+from emnesy_gpu.tasks.core.data_folders import GENERATOR, read_generator
 from emnesy_gpu.tasks.core.errors import DataError
 from emnesy_gpu.tasks.warcraft.maps import TILE, MapData, Maps
 

@@ -31,7 +31,7 @@ class Graph(NamedTuple):
 
     n: int
     n_states: int  # S, the most of any layer
-    n_classes: int  # C, the most of any layer
+    n_classes: int  # C
     n_values: int
     n_labels: int  # rows of the emissions of an entry
     n_edges: int  # of all positions
@@ -43,6 +43,8 @@ class Graph(NamedTuple):
     after: int  # [L]
     classes: int  # [L, K], C for values without edges
     layer_classes: int  # [L]
+    class_first: int  # [L, C + 1]: where the values of each class begin in the next table
+    class_values: int  # [L, K]: values in the order of their classes
     in_first: int  # [L, S + 1]
     in_source: int
     in_class: int
@@ -75,7 +77,7 @@ def graph(tables: Sequence[Tensor], kind: str) -> Graph:
 
 
 def _graph(t: AutomatonTables, kind: str) -> Graph:
-    n_classes = int(t.n_classes.max())
+    n_classes = t.successor.shape[2]
     numbers, where = joined(_numbers(t, n_classes), np.int32)
     dtype = np.float32 if kind == FLOAT32 else np.float64
     scaled, log_top = _weights(t, kind)
@@ -103,10 +105,13 @@ def _numbers(t: AutomatonTables, n_classes: int) -> dict[str, np.ndarray]:
     successor, predecessor, complete, injective = _complete_layers(t)
     found = {name: getattr(t, name).numpy() for name in ("layer", "in_first", "in_source", "in_class")}
     found |= {name: getattr(t, name).numpy() for name in ("out_first", "out_class", "out_target", "entry")}
+    classes = torch.where(t.classes < 0, n_classes, t.classes)
     return found | {
         "before": t.n_states[:, 0].numpy(),
         "after": t.n_states[:, 1].numpy(),
-        "classes": torch.where(t.classes < 0, n_classes, t.classes).numpy(),
+        "classes": classes.numpy(),
+        "class_first": (classes[:, :, None] < torch.arange(n_classes + 1)).sum(1).numpy(),
+        "class_values": torch.argsort(classes, dim=1, stable=True).numpy(),
         "layer_classes": t.n_classes.numpy(),
         "successor": successor,
         "predecessor": predecessor,

@@ -8,6 +8,7 @@ in float32 or float64 probabilities (``linear``), and what float32 leaves in flo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +28,15 @@ LINEAR_COST = 0.5, 0.1
 LOG_COST = 30.0, 10.0
 
 Results = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+class Job(NamedTuple):
+    """What is computed: (posterior - prior_share * prior) * factor; g is the graph of the arithmetic at hand."""
+
+    tables: Sequence[Tensor]
+    g: Graph
+    prior_share: float
+    factor: float
 
 
 def posterior(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -86,64 +96,61 @@ def _sum_product(
     marginals = np.empty(logits.shape, log_evidence.dtype)
     label_rows = rows.numpy()
     wide = logits.dtype == torch.float64
-    g = graph(tables, FLOAT64 if wide else FLOAT32)
+    job = Job(tables, graph(tables, FLOAT64 if wide else FLOAT32), prior_share, factor)
     for part, converted in _in_dtype(logits, torch.float64 if wide else torch.float32):
         arrays = converted, label_rows[part], marginals[part], log_evidence[part], status[part]
 
         def work(first: int, last: int, arrays=arrays) -> None:
             values, labels, *results = (array[first:last] for array in arrays)
-            _infer_rows(values, labels, tuple(results), tables, prior_share, factor)
+            _infer_rows(values, labels, tuple(results), job)
 
-        for_rows(work, len(converted), FLOAT32_LANES, _cost(g, LINEAR_COST) * (4.0 if wide else 1.0))
+        for_rows(work, len(converted), FLOAT32_LANES, _cost(job.g, LINEAR_COST) * (4.0 if wide else 1.0))
     return torch.from_numpy(marginals), torch.from_numpy(log_evidence), torch.from_numpy(status)
 
 
-def _infer_rows(logits, label_rows, results: Results, tables, prior_share: float, factor: float) -> None:
+def _infer_rows(logits, label_rows, results: Results, job: Job) -> None:
     """Screen the rows, and compute the possible ones; the others keep their priors."""
     _, log_evidence, status = results
-    g = graph(tables, FLOAT64 if logits.dtype == np.float64 else FLOAT32)
-
-    def compute(logits, label_rows, results: Results) -> None:
-        _compute_rows(logits, label_rows, results, tables, prior_share, factor)
-
-    if screen(logits, label_rows, g, status):
-        compute(logits, label_rows, results)
+    if screen(logits, label_rows, job.g, status):
+        if _compute_rows(logits, label_rows, results, job):
+            return
     else:
-        _on_rows(np.flatnonzero(status == POSSIBLE), compute, logits, label_rows, results)
+        _on_rows(np.flatnonzero(status == POSSIBLE), _compute_rows, logits, label_rows, results, job)
     others = np.flatnonzero(status != POSSIBLE)
     if len(others):
         log_evidence[others] = -np.inf
-        _write_priors(logits, results, others, factor * (1.0 - prior_share))
+        _write_priors(logits, results, others, job.factor * (1.0 - job.prior_share))
 
 
-def _compute_rows(logits, label_rows, results: Results, tables, prior_share: float, factor: float) -> None:
-    """Probabilities in the dtype of the logits, and what they leave in the next wider arithmetic."""
-    single = logits.dtype == np.float32
-    g = graph(tables, FLOAT32 if single else FLOAT64)
-    if not linear.run(logits, label_rows, results, g, prior_share, factor):
-        return
-
-    def wider(logits, label_rows, results: Results) -> None:
-        if single:
-            _compute_rows(logits, label_rows, results, tables, prior_share, factor)
-        else:
-            from emnesy_gpu.kernels.cpu.automaton.wide import wide_rows
-
-            wide_rows(logits, label_rows, *results, graph(tables, LOGARITHMS), (prior_share, factor))
-
+def _compute_rows(logits, label_rows, results: Results, job: Job) -> bool:
+    """Probabilities in the dtype of the logits, and what they leave in wider arithmetic; whether they leave nothing."""
+    if not linear.run(logits, label_rows, results, job.g, job.prior_share, job.factor):
+        return True
+    wider: Callable[..., Any] = _wide_rows
+    g = graph(job.tables, LOGARITHMS)
+    if logits.dtype == np.float32:
+        wider, g = _compute_rows, graph(job.tables, FLOAT64)
     left = np.flatnonzero(results[2] == linear.RECOMPUTE)
     size = max(1, CONVERTED_LOGITS // logits[0].size)
     for start in range(0, len(left), size):
-        _on_rows(left[start : start + size], wider, logits, label_rows, results, np.float64)
+        _on_rows(left[start : start + size], wider, logits, label_rows, results, job._replace(g=g))
+    return False
 
 
-def _on_rows(rows, compute: Callable[..., None], logits, label_rows, results: Results, dtype=None) -> None:
-    """Call compute on a copy of some rows, and write its results to their places."""
+def _wide_rows(logits, label_rows, results: Results, job: Job) -> None:
+    from emnesy_gpu.kernels.cpu.automaton.wide import wide_rows
+
+    wide_rows(logits, label_rows, *results, job.g, (job.prior_share, job.factor))
+
+
+def _on_rows(rows, compute: Callable[..., object], logits, label_rows, results: Results, job: Job) -> None:
+    """Call compute on a copy of some rows in the dtype of its graph, and write its results to their places."""
     if len(rows) == 0:
         return
-    some = logits[rows] if dtype is None else logits[rows].astype(dtype)
-    own = np.empty(some.shape, some.dtype), np.empty(len(rows), some.dtype), np.empty(len(rows), np.uint8)
-    compute(some, label_rows[rows], own)
+    dtype = job.g.weights.dtype
+    some = logits[rows].astype(dtype, copy=False)
+    own = np.empty(some.shape, dtype), np.empty(len(rows), dtype), np.empty(len(rows), np.uint8)
+    compute(some, label_rows[rows], own, job)
     for result, values in zip(results, own, strict=True):
         result[rows] = values
 

@@ -25,6 +25,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     exp_nonpositive,
     exponent_of,
     filled,
+    half_lanes,
     kept_scratch,
     load,
     maximum,
@@ -42,8 +43,11 @@ LOG_2 = math.log(2.0)
 TOLERANCE = 1e-6
 """The share of the evidence that may be missing from a row."""
 
+WHOLE_ROWS = 1 << 15
+"""Rows of 128 bytes, 4 MiB, up to which all positions are one block: it costs less to keep messages than to repeat."""
+
 SCRATCH_ROWS = 6144
-"""Rows of 128 bytes that a block of positions may take: the second cache of a core holds them."""
+"""Rows that a block may take where there are several: the second cache of a core holds them."""
 
 
 class Layout(NamedTuple):
@@ -54,7 +58,7 @@ class Layout(NamedTuple):
     block: int  # positions
     states: int  # rows of a message: S + 1, the last one 0
     values: int  # [block, K]: exponentials of the logits, later marginals
-    sums: int  # [block, C + 1]: exponentials of each class, the last one of values without edges
+    sums: int  # [block, C]: exponentials of each class
     scales: int  # [block]: one over the sums of the exponentials
     alpha: int  # [block + 1, states]
     starts: int  # [n_blocks, states]
@@ -76,10 +80,10 @@ class Job(NamedTuple):
 
 @cache
 def layout(n: int, k: int, n_classes: int, n_states: int, one_class_each: bool) -> Layout:
-    states, sums = n_states + 1, 0 if one_class_each else n_classes + 1
+    states, sums = n_states + 1, 0 if one_class_each else n_classes
     rows = k + sums + 1 + states
     block = n
-    if n * rows > SCRATCH_ROWS:
+    if n * rows > WHOLE_ROWS:
         # At least about sqrt(n) positions, so that neither the starts nor the block grow with n.
         block = min(n, max(16, SCRATCH_ROWS // rows // 16 * 16, math.isqrt(n)))
     sizes = {
@@ -110,6 +114,8 @@ def run(logits, rows, results, g: Graph, prior_share: float, factor: float) -> i
     at = layout(n, k, g.n_classes, g.n_states, g.one_class_each)
     single = logits.dtype == np.float32
     work = kept_scratch(at.total) if single else scratch(at.total, np.float64)
+    if batch <= work.shape[1] // 2:
+        work = half_lanes(work)
     smallest = float(np.finfo(logits.dtype).tiny)
     guard = 16.0 * g.n_edges * k * smallest / TOLERANCE
     marginals, log_evidence, status = results
@@ -143,29 +149,27 @@ def exponentiate(work, first, size):
 
 @inlined
 def sum_classes(work, g, layer, values, sums):
-    for c in range(g.n_classes + 1):
-        store(work, sums + c, 0.0)
-    for v in range(g.n_values):
-        row = sums + item(g.numbers, g.classes + layer * g.n_values + v)
-        store(work, row, load(work, row) + load(work, values + v))
+    first, order = g.class_first + layer * (g.n_classes + 1), g.class_values + layer * g.n_values
+    for c in range(g.n_classes):
+        total = filled(work, 0.0)
+        for v in range(item(g.numbers, first + c), item(g.numbers, first + c + 1)):
+            total += load(work, values + item(g.numbers, order + v))
+        store(work, sums + c, total)
 
 
 @inlined
 def priors_row(at, g, j):
     """First row of the priors of the classes of position j of a block."""
-    return at.values + j * at.k if g.one_class_each else at.sums + j * (g.n_classes + 1)
+    return at.values + j * at.k if g.one_class_each else at.sums + j * g.n_classes
 
 
 @inlined
-def read_block(work, at, g, logits, rows, span):
-    """Exponentials of the positions span[0] .. span[1] - 1, and their sums over classes."""
-    start, end = span
-    read_columns(logits, rows[0], rows[1] - 1, start * at.k, (end - start) * at.k, work, at.values)
-    for i in range(start, end):
-        values = at.values + (i - start) * at.k
-        store(work, at.scales + i - start, exponentiate(work, values, at.k))
-        if not g.one_class_each:
-            sum_classes(work, g, item(g.numbers, g.layer + i), values, priors_row(at, g, i - start))
+def find_priors(work, at, g, i, j):
+    """Exponentials of the logits of position i, position j of its block, and their sums over classes."""
+    values = at.values + j * at.k
+    store(work, at.scales + j, exponentiate(work, values, at.k))
+    if not g.one_class_each:
+        sum_classes(work, g, item(g.numbers, g.layer + i), values, priors_row(at, g, j))
 
 
 @inlined
@@ -216,13 +220,14 @@ def copy_rows(work, source, target, size):
 
 @inlined
 def forward_block(work, at, g, label_rows, rows, span, keep, job):
-    """alpha after every position of the block, or in turns in the first two places where it is not kept.
+    """alpha after every position of the block, or in turns in the first two places where it is not kept; and priors.
 
     Returns the last sum of alpha, and the product of all that was taken off as mantissa and exponent.
     """
     product, exponent, total = filled(work, 1.0), filled(work, 0.0), filled(work, 1.0)
     for i in range(span[0], span[1]):
         j = i - span[0]
+        find_priors(work, at, g, i, j)
         here, there = (j, j + 1) if keep else (j & 1, ~j & 1)
         place = place_of(at, g, i, j, at.alpha + here * at.states, at.alpha + there * at.states)
         total = step_forward(work, g, place)
@@ -262,7 +267,9 @@ def backward_block(work, at, g, label_rows, rows, span, smallest, job):
         place = place_of(at, g, i, j, at.alpha + j * at.states, at.alpha + (j + 1) * at.states)
         entry = item(g.numbers, g.entry + i)
         if entry >= 0:
-            read_seen(work, at, g, label_rows, rows, entry)
+            # The last position of a block was the last that its way forwards has read.
+            if i + 1 < span[1]:
+                read_seen(work, at, g, label_rows, rows, entry)
             multiply_by_seen(work, at, place.beta, place.after)
         largest = step_backward(work, g, place)
         evidence = filled(work, 0.0)
@@ -313,11 +320,12 @@ def sum_product(logits, label_rows, marginals, log_evidence, status, g, at, work
         for phase in range(2 * last_block + 1):
             b = min(phase, 2 * last_block - phase)
             span, start = (b * at.block, min(at.n, (b + 1) * at.block)), at.starts + b * at.states
+            columns = (span[1] - span[0]) * at.k
             if phase <= last_block:
                 copy_rows(work, at.alpha, start, at.states)
             else:
                 copy_rows(work, start, at.alpha, at.states)
-            read_block(work, at, g, logits, rows, span)
+            read_columns(logits, rows[0], rows[1] - 1, span[0] * at.k, columns, work, at.values)
             total, product, more = forward_block(work, at, g, label_rows, rows, span, phase >= last_block, job)
             if phase <= last_block:
                 mantissa *= product
@@ -330,7 +338,6 @@ def sum_product(logits, label_rows, marginals, log_evidence, status, g, at, work
                 copy_rows(work, at.alpha + (span[1] - span[0] & 1) * at.states, at.alpha, at.states)
                 continue
             smallest = backward_block(work, at, g, label_rows, rows, span, smallest, job)
-            columns = (span[1] - span[0]) * at.k
             write_columns(marginals, rows[0], rows[1] - 1, span[0] * at.k, columns, work, at.values)
         store(work, at.results, mantissa)
         store(work, at.results + 1, exponent)

@@ -13,7 +13,7 @@ import numpy as np
 
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
-from emnesy_gpu.kernels.cpu.common.priors import log_softmax
+from emnesy_gpu.kernels.cpu.common.priors import largest_logit, log_softmax
 
 BLOCK_NUMBERS = 1 << 16
 """Numbers that a block of messages may hold, where that is more than the square root of the positions."""
@@ -25,7 +25,7 @@ class Filter(NamedTuple):
     block: int
     betas: np.ndarray  # [block + 1, S]: log beta before each position of the block, and after the last one
     ends: np.ndarray  # [n_blocks, S]: log beta after the last position of each block
-    priors: np.ndarray  # [K]: log p of one position
+    priors: np.ndarray  # [K]: log p of one position; logits, where maxima are taken
     classes: np.ndarray  # [C + 1]: log of what each class of values weighs
     ahead: np.ndarray  # [S]: log of what the label says of a state, times beta
 
@@ -42,6 +42,15 @@ def new_filter(g):
     block = block_size(n, s)
     betas, ends = np.empty((block + 1, s)), np.empty(((n + block - 1) // block, s))
     return Filter(block, betas, ends, np.empty(g.n_values), np.empty(g.n_classes + 1), np.empty(s))
+
+
+@lane_function
+def read_scores(logits, result):
+    """The logits as they are, whose sums are exact where those of logarithms are rounded; zeros without a prior."""
+    if largest_logit(logits) == -np.inf:
+        result[:] = 0.0
+    else:
+        result[:] = logits
 
 
 @lane_function
@@ -80,10 +89,11 @@ def log_seen(g, label_row, i, t):
 
 @lane_function
 def read_classes(logits, g, i, f, maxima):
-    log_softmax(logits[i], f.priors)
     if maxima:
+        read_scores(logits[i], f.priors)
         class_maxima(f.priors, g, item(g.numbers, g.layer + i), f.classes)
     else:
+        log_softmax(logits[i], f.priors)
         class_sums(f.priors, g, item(g.numbers, g.layer + i), f.classes)
 
 

@@ -1,7 +1,8 @@
 """The most probable symbols of an automaton given its label: max-product in float64 logarithms, one row at a time.
 
-beta_{i-1}(s) = max over edges (s, c, t) of max P_i(c) w o_i(t) beta_i(t). Walking from the first position to the last,
-the smallest value of those that lead to the maximum is taken, and then the smallest state.
+beta_{i-1}(s) = max over edges (s, c, t) of max P_i(c) w o_i(t) beta_i(t), where logits stand for log p: in float64 they
+add up without rounding, so that assignments of equal probability tie exactly, in every back end. Walking from the first
+position to the last, the smallest value of those that lead to the maximum is taken, and then the smallest state.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from emnesy_gpu.kernels.cpu.automaton.log_space import (
     filter_block,
     log_seen,
     new_filter,
+    read_scores,
 )
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
-from emnesy_gpu.kernels.cpu.common.priors import log_softmax
+from emnesy_gpu.kernels.cpu.common.priors import largest_logit, log_sum
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 
@@ -31,7 +33,7 @@ def best_step(g, label_row, i, state, f, beta):
         for e in range(item(g.numbers, g.out_first + first), item(g.numbers, g.out_first + first + 1)):
             if item(g.numbers, g.out_class + e) == c:
                 t = item(g.numbers, g.out_target + e)
-                score = f.priors[v] + (g.weights[g.out_weight + e] + log_seen(g, label_row, i, t) + beta[t])
+                score = f.priors[v] + (g.weights[g.out_weight + e] + (log_seen(g, label_row, i, t) + beta[t]))
                 if score > best:
                     best, value, target = score, v, t
     return value, target
@@ -44,8 +46,18 @@ def walk(logits, label_row, g, f, state, assignment):
             filter_block(logits, label_row, g, b, f, True)
         start = b * f.block
         for i in range(start, min(g.n, start + f.block)):
-            log_softmax(logits[i], f.priors)
+            read_scores(logits[i], f.priors)
             assignment[i], state = best_step(g, label_row, i, state, f, f.betas[i + 1 - start])
+
+
+@lane_function
+def log_normaliser(logits):
+    """The sum of log sum exp(logits) over all positions."""
+    total = 0.0
+    for i in range(len(logits)):
+        largest = largest_logit(logits[i])
+        total += largest + log_sum(logits[i], largest)
+    return total
 
 
 @kernel
@@ -63,9 +75,9 @@ def map_rows(logits, label_rows, assignment, log_joint, status, g):
             if log_joint[row] == -np.inf:
                 status[row] = IMPOSSIBLE
         if status[row] == POSSIBLE:
-            log_joint[row] += g.log_scale
+            log_joint[row] += g.log_scale - log_normaliser(logits[row])
             walk(logits[row], label_rows[row], g, f, state, assignment[row])
             continue
         for i in range(g.n):
-            log_softmax(logits[row, i], f.priors)
+            read_scores(logits[row, i], f.priors)
             assignment[row, i] = np.argmax(f.priors)

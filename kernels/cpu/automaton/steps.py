@@ -47,34 +47,27 @@ def step_forward(work, g, at):
 def pull_edges(work, g, at, e, end):
     sum_0, sum_1 = filled(work, 0.0), filled(work, 0.0)
     while e + 1 < end:
-        alpha, prior = (
-            load(work, at.alpha + item(g.numbers, g.in_source + e)),
-            load(work, at.priors + item(g.numbers, g.in_class + e)),
-        )
-        sum_0 = multiply_add(alpha, prior, sum_0)
-        e += 1
-        alpha, prior = (
-            load(work, at.alpha + item(g.numbers, g.in_source + e)),
-            load(work, at.priors + item(g.numbers, g.in_class + e)),
-        )
-        sum_1 = multiply_add(alpha, prior, sum_1)
-        e += 1
+        sum_0 = pull_edge(work, g, at, e, sum_0)
+        sum_1 = pull_edge(work, g, at, e + 1, sum_1)
+        e += 2
     if e < end:
-        alpha, prior = (
-            load(work, at.alpha + item(g.numbers, g.in_source + e)),
-            load(work, at.priors + item(g.numbers, g.in_class + e)),
-        )
-        sum_0 = multiply_add(alpha, prior, sum_0)
+        sum_0 = pull_edge(work, g, at, e, sum_0)
     return sum_0 + sum_1
+
+
+@inlined
+def pull_edge(work, g, at, e, total):
+    """total + alpha(s) P(c) of edge e."""
+    alpha = load(work, at.alpha + item(g.numbers, g.in_source + e))
+    return multiply_add(alpha, load(work, at.priors + item(g.numbers, g.in_class + e)), total)
 
 
 @inlined
 def pull_weighted_edges(work, g, at, e, end):
     total = filled(work, 0.0)
-    while e < end:
-        prior = load(work, at.priors + item(g.numbers, g.in_class + e)) * g.weights[g.in_weight + e]
-        total = multiply_add(load(work, at.alpha + item(g.numbers, g.in_source + e)), prior, total)
-        e += 1
+    for edge in range(e, end):
+        prior = load(work, at.priors + item(g.numbers, g.in_class + edge)) * g.weights[g.in_weight + edge]
+        total = multiply_add(load(work, at.alpha + item(g.numbers, g.in_source + edge)), prior, total)
     return total
 
 
@@ -133,33 +126,22 @@ def step_backward(work, g, at):
         store(work, at.rest + c, 0.0)
     for s in range(at.before):
         e, end = item(g.numbers, g.out_first + first + s), item(g.numbers, g.out_first + first + s + 1)
-        value = push_edges(work, g, at, s, e, end) if g.unit else push_weighted_edges(work, g, at, s, e, end)
+        value = push_edges(work, g, at, s, (e, end), False) if g.unit else push_edges(work, g, at, s, (e, end), True)
         store(work, at.beta_before + s, value)
         largest = maximum(value, largest)
     return largest
 
 
 @inlined
-def push_edges(work, g, at, s, e, end):
+def push_edges(work, g, at, s, edges, weighted):
     alpha, total = load(work, at.alpha + s), filled(work, 0.0)
-    while e < end:
+    for e in range(edges[0], edges[1]):
         c = item(g.numbers, g.out_class + e)
         beta = load(work, at.beta + item(g.numbers, g.out_target + e))
+        if weighted:
+            beta *= g.weights[g.out_weight + e]
         total = multiply_add(load(work, at.priors + c), beta, total)
         store(work, at.rest + c, multiply_add(alpha, beta, load(work, at.rest + c)))
-        e += 1
-    return total
-
-
-@inlined
-def push_weighted_edges(work, g, at, s, e, end):
-    alpha, total = load(work, at.alpha + s), filled(work, 0.0)
-    while e < end:
-        c = item(g.numbers, g.out_class + e)
-        beta = load(work, at.beta + item(g.numbers, g.out_target + e)) * g.weights[g.out_weight + e]
-        total = multiply_add(load(work, at.priors + c), beta, total)
-        store(work, at.rest + c, multiply_add(alpha, beta, load(work, at.rest + c)))
-        e += 1
     return total
 
 

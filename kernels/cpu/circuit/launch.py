@@ -60,8 +60,8 @@ def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tu
     label_rows = rows.numpy()
 
     def work(some: slice, logits: np.ndarray) -> None:
-        table = linear.table(p, np.float64)
-        map_rows(logits.reshape(len(logits), -1), label_rows[some], *(array[some] for array in results), p, table)
+        own = (array[some] for array in results)
+        map_rows(logits.reshape(len(logits), -1), label_rows[some], *own, p, *linear.two_tables(p))
 
     for_converted_rows(work, logits, dtype, FLOAT32_LANES, _cost(p, WALK_COST))
     z, log_joint, status = map(torch.from_numpy, results)

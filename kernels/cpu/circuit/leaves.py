@@ -12,7 +12,6 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     filled,
     load,
     maximum,
-    minimum,
     multiply_add,
     store,
     where_less,
@@ -70,14 +69,14 @@ def softmax(table, first, size):
 def softmax_of_two(table, first):
     """The same for a symbol of two values, by one exponential."""
     left, right = load(table, first), load(table, first + 1)
-    difference = right - left
-    smaller = exp_nonpositive(minimum(difference, difference * -1.0))
-    scale = 1.0 / (1.0 + smaller)
-    smaller *= scale
-    store(table, first, where_less(difference, 0.0, scale, smaller))
-    store(table, first + 1, where_less(difference, 0.0, smaller, scale))
     largest = maximum(left, right)
-    return (largest - largest) + smaller
+    # One of the two differences is 0, unless the logits are no prior.
+    smaller = exp_nonpositive((left - largest) + (right - largest))
+    scale = 1.0 / (1.0 + smaller)
+    lesser = smaller * scale
+    store(table, first, where_less(left, right, lesser, scale))
+    store(table, first + 1, where_less(left, right, scale, lesser))
+    return smaller
 
 
 @inlined

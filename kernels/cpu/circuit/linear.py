@@ -18,7 +18,7 @@ from emnesy_gpu.kernels.cpu.circuit.leaves import read_leaves, write_marginals
 from emnesy_gpu.kernels.cpu.circuit.program import Program, term_at
 from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
-from emnesy_gpu.kernels.cpu.common.lanes import kept_scratch, load, multiply_add, store
+from emnesy_gpu.kernels.cpu.common.lanes import half_lanes, kept_scratch, load, multiply_add, store
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Combination, Results
 from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
@@ -39,6 +39,8 @@ def run(
     """
     flat = logits.reshape(len(logits), -1)
     work, job = table(p, lanes), (guard(p, lanes), *combination)
+    if len(logits) <= work.shape[1] // 2:
+        work = half_lanes(work)
     return sum_product(flat, rows, out.marginals.reshape(flat.shape), out.log_evidence, out.status, p, work, job)
 
 
@@ -52,6 +54,12 @@ def table(p: Program, lanes: type[np.floating]) -> np.ndarray:
     """Uninitialised [rows, lanes]: rows of 128 bytes in both types."""
     kept = kept_scratch(p.rows)
     return kept if lanes is np.float32 else kept.view(np.float64)
+
+
+def two_tables(p: Program) -> tuple[np.ndarray, np.ndarray]:
+    """Two of float64."""
+    kept = kept_scratch(2 * p.rows).view(np.float64)
+    return kept[: p.rows], kept[p.rows : 2 * p.rows]
 
 
 def guard(p: Program, lanes: type[np.floating]) -> float:

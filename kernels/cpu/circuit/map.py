@@ -1,4 +1,4 @@
-"""The most probable symbols of a circuit given a label: max-plus in float64, rows in lanes, then a walk for each row.
+"""The most probable symbols of a circuit given a label: max-plus in float64, up and back, rows in lanes.
 
 Leaves are logits less the largest one of their symbol, so that a symbol that is not mentioned adds 0, its maximum. From
 the root, the first term that reaches the value of its node is taken: no sum is rounded differently on the way back.
@@ -13,10 +13,10 @@ import numpy as np
 from emnesy_gpu.kernels.cpu.circuit.leaves import SYMBOLS, read_label
 from emnesy_gpu.kernels.cpu.circuit.linear import status_of
 from emnesy_gpu.kernels.cpu.circuit.program import term_at
-from emnesy_gpu.kernels.cpu.circuit.walk import new_stack, terms_of, walker
-from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.lanes import (
+    any_positive,
     exp_nonpositive,
     exponent_of,
     filled,
@@ -24,6 +24,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     maximum,
     power_of_two,
     store,
+    where_equal,
     where_less,
 )
 from emnesy_gpu.kernels.cpu.common.transpose import read_columns
@@ -63,12 +64,16 @@ def shift_to_largest(table, first, size):
     largest = load(table, first)
     for row in range(first + 1, first + size):
         largest = maximum(load(table, row), largest)
-    total = filled(table, 0.0)
+    total, scores = filled(table, 0.0), filled(table, 0.0)
     for row in range(first, first + size):
         score = load(table, row) - largest
         store(table, row, score)
-        total += exp_nonpositive(score)
-    return total
+        if size == 2:
+            scores += score
+        else:
+            total += exp_nonpositive(score)
+    # Of two scores one is 0: a single exponential is enough.
+    return 1.0 + exp_nonpositive(scores) if size == 2 else total
 
 
 @inlined
@@ -90,53 +95,68 @@ def play_maxima(table, p):
 
 
 @inlined
-def best_value(table, p, i, lane):
-    """The smallest of the most probable values of a symbol; 0 where its logits are no prior."""
-    best = p.n_values
-    for v in range(p.n_values - 1, -1, -1):
-        score = table[i * p.n_values + v, lane]
-        if not score <= 0.0:
-            return 0
-        if score == 0.0:
-            best = v
-    return best
+def follow(table, reached, p):
+    """Mark the rows below the root that the chosen terms need, positive in the lanes that need them."""
+    for row in range(p.root):
+        store(reached, row, 0.0)
+    last, n_nodes = item(p.numbers, p.first + p.root - p.one), p.root - p.one
+    for node in range(n_nodes - 1, -1, -1):
+        row, first = p.one + 1 + node, item(p.numbers, p.first + node)
+        here = load(reached, row)
+        if any_positive(here):
+            value = load(table, row)
+            for e in range(first, last):
+                left, right = term_at(p.terms, e)
+                hit = where_equal(load(table, left) + load(table, right), value, here, 0.0)
+                here -= hit
+                store(reached, left, maximum(load(reached, left), hit))
+                store(reached, right, maximum(load(reached, right), hit))
+        last = first
 
 
-@lane_function
-def first_best(p, row, place):
-    """The first term that reaches the value of a node; place: table and lane."""
-    table, lane = place
-    e, last = terms_of(p, row)
-    while e < last - 1:
-        left, right = term_at(p.terms, e)
-        if table[left, lane] + table[right, lane] == table[row, lane]:
-            return e
-        e += 1
-    return e
+@inlined
+def values_of_symbols(table, reached, p):
+    """The value of symbol i in row i of the table: the chosen one, else the smallest of the most probable ones.
 
-
-walk = walker(first_best)
+    It is 0 where the logits of a symbol are no prior.
+    """
+    for i in range(p.n):
+        first = i * p.n_values
+        value, valid = filled(table, 0.0), filled(table, 0.0)
+        for v in range(p.n_values - 1, -1, -1):
+            score = load(table, first + v)
+            value = where_equal(score, 0.0, v, value)
+            valid += score
+        value = where_equal(valid, valid, value, 0.0)
+        for v in range(p.n_values):
+            value = where_less(0.0, load(reached, first + v), v, value)
+        store(table, i, value)
 
 
 @kernel
-def map_rows(logits, label_rows, assignment, log_joint, status, p, table):
-    """logits [batch, n K], assignment int64 [batch, n]; p: the nodes of a circuit, table: float64 lanes."""
-    stack = new_stack(p)
+def map_rows(logits, label_rows, assignment, log_joint, status, p, table, reached):
+    """logits [batch, n K], assignment int64 [batch, n]; p: the nodes of a circuit; table, reached: float64 lanes."""
     for first in range(0, len(logits), table.shape[1]):
         span = first, min(first + table.shape[1], len(logits))
         mantissa, exponent = read_leaves(table, p, logits, label_rows, span)
         play_maxima(table, p)
         store(table, p.zero, mantissa)
         store(table, p.spare, exponent)
+        store(reached, p.root, 0.0)
         for row in range(span[0], span[1]):
             lane = row - span[0]
             code, best = status_of(table, p, label_rows, row, lane), table[p.root, lane]
             if code == POSSIBLE and best == -np.inf:
                 code = IMPOSSIBLE
-            for i in range(p.n):
-                if code != POSSIBLE or item(p.numbers, p.mentioned + i) == 0:
-                    assignment[row, i] = best_value(table, p, i, lane)
             status[row], log_joint[row] = code, -np.inf
             if code == POSSIBLE:
                 log_joint[row] = best - math.log(table[p.zero, lane]) - LOG_2 * table[p.spare, lane]
-                walk(p, (table, lane), assignment[row], stack)
+                reached[p.root, lane] = 1.0
+        follow(table, reached, p)
+        values_of_symbols(table, reached, p)
+        for row in range(span[0], span[1]):
+            for i in range(p.n):
+                assignment[row, i] = np.int64(table[i, row - span[0]])
+
+
+map_rows.targetoptions["_nrt"] = False

@@ -18,7 +18,7 @@ from emnesy_gpu.kernels.cpu.circuit.wide import play, read_leaves
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.philox import philox_uniforms
-from emnesy_gpu.kernels.cpu.common.priors import draw, log_softmax
+from emnesy_gpu.kernels.cpu.common.priors import exponentiate, log_softmax, pick
 from emnesy_gpu.kernels.cpu.common.wide_numbers import SMALLEST_EXPONENT
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
@@ -49,13 +49,19 @@ walk = walker(drawn_term)
 
 
 @lane_function
-def draw_from_prior(logits, drawn, priors, sample, number, seed):
-    """Values of the symbols that have none, -1; logits [n K]."""
-    size = len(priors)
-    for i in range(len(drawn)):
-        if drawn[i] < 0:
-            log_softmax(logits[i * size : (i + 1) * size], priors)
-            drawn[i] = draw(priors, size, philox_uniforms(i, sample, number, seed)[0])
+def draw_from_prior(logits, drawn, weights, number, seed):
+    """Values of the symbols that have none, -1; logits [n K], drawn [n_samples, n]."""
+    size = len(weights)
+    for i in range(drawn.shape[1]):
+        total = 0.0
+        for sample in range(len(drawn)):
+            if drawn[sample, i] >= 0:
+                continue
+            if total == 0.0:
+                log_softmax(logits[i * size : (i + 1) * size], weights)
+                total = exponentiate(weights, size)
+            uniform = philox_uniforms(i, sample, number, seed)[0]
+            drawn[sample, i] = pick(weights, size, uniform * total)
 
 
 @kernel
@@ -64,7 +70,7 @@ def sample_rows(logits, label_rows, drawn, status, p, table, seed, first):
 
     Row r is row first[0] + r of drawn int64 [n_samples, batch, n], and row first[1] + r of the random numbers.
     """
-    stack, priors, lanes = new_stack(p), np.empty(p.n_values), table.mantissa.shape[1]
+    stack, weights, lanes = new_stack(p), np.empty(p.n_values), table.mantissa.shape[1]
     for start in range(0, len(logits), lanes):
         span = start, min(start + lanes, len(logits))
         read_leaves(table, p, logits, label_rows, span)
@@ -74,9 +80,9 @@ def sample_rows(logits, label_rows, drawn, status, p, table, seed, first):
             status[row] = status_of(table.mantissa, p, label_rows, row, lane)
             if status[row] == POSSIBLE and not table.mantissa[p.root, lane] > 0.0:
                 status[row] = IMPOSSIBLE
-            for sample in range(len(drawn)):
-                values = drawn[sample, first[0] + row]
-                values[:] = -1
-                if status[row] == POSSIBLE:
-                    walk(p, (table, lane, sample, number, seed), values, stack)
-                draw_from_prior(logits[row], values, priors, sample, number, seed)
+            values = drawn[:, first[0] + row]
+            values[:] = -1
+            if status[row] == POSSIBLE:
+                for sample in range(len(values)):
+                    walk(p, (table, lane, sample, number, seed), values[sample], stack)
+            draw_from_prior(logits[row], values, weights, number, seed)

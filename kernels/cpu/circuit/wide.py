@@ -12,14 +12,13 @@ import math
 import numpy as np
 
 from emnesy_gpu.kernels.cpu.circuit.leaves import SYMBOLS
-from emnesy_gpu.kernels.cpu.circuit.linear import Predictions
+from emnesy_gpu.kernels.cpu.circuit.linear import Predictions, two_tables
 from emnesy_gpu.kernels.cpu.circuit.program import Program, term_at
 from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.lanes import (
     exponent_of,
     filled,
-    kept_scratch,
     load,
     maximum,
     multiply_add,
@@ -56,8 +55,7 @@ def run_prediction(p: Program, logits: np.ndarray, rows: np.ndarray, out: Predic
 
 def pairs(p: Program) -> Pairs:
     """Uninitialised, for all rows of the table."""
-    kept = kept_scratch(2 * p.rows).view(np.float64)
-    return Pairs(kept[: p.rows], kept[p.rows : 2 * p.rows])
+    return Pairs(*two_tables(p))
 
 
 @inlined

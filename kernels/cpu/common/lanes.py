@@ -3,6 +3,7 @@
 A kernel that computes on Lanes treats every sample alike, whatever its neighbours are, so a row has the same
 bits in any batch. LLVM maps the vectors on the registers of the machine at hand. Lanes live in local variables
 and in the rows of C-contiguous arrays with one column per lane (``load``, ``store``); plain numbers mix with them.
+A kernel that is given a view of the first half of the columns (``half_lanes``) is compiled for half as many lanes.
 """
 
 from __future__ import annotations
@@ -43,12 +44,13 @@ LOG_2_PARTS = {
 class Lanes(types.Type):
     """The Numba type of a vector of floats of one precision."""
 
-    def __init__(self, dtype: types.Float) -> None:
+    def __init__(self, dtype: types.Float, half: bool = False) -> None:
         self.dtype = dtype
         single = dtype == types.float32
-        self.count = FLOAT32_LANES if single else FLOAT64_LANES
+        self.columns = FLOAT32_LANES if single else FLOAT64_LANES
+        self.count = self.columns // 2 if half else self.columns
         self.mantissa_bits, self.exponent_bias = (23, 127) if single else (52, 1023)
-        super().__init__(name=f"Lanes({dtype})")
+        super().__init__(name=f"Lanes({dtype}, {self.count})")
 
     @property
     def floats(self) -> ir.VectorType:
@@ -71,19 +73,24 @@ class LanesModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, fe_type.floats)
 
 
+def lanes_of(array: types.Array) -> Lanes:
+    """The lanes of an array's rows: half as many for a view of half the columns, which is not contiguous."""
+    return Lanes(array.dtype, half=array.layout != "C")
+
+
 def _pointer(context, builder, array_type, array, start):
-    return vector_pointer(context, builder, array_type, array, start, Lanes(array_type.dtype).floats)
+    return vector_pointer(context, builder, array_type, array, start, lanes_of(array_type).floats)
 
 
 def _row_pointer(context, builder, array_type, array, row):
-    start = builder.mul(row, ir.Constant(row.type, Lanes(array_type.dtype).count))
+    start = builder.mul(row, ir.Constant(row.type, lanes_of(array_type).columns))
     return _pointer(context, builder, array_type, array, start)
 
 
 @intrinsic
 def load(typingctx, array, row):
     """The lanes in one row of an array."""
-    lanes = Lanes(array.dtype)
+    lanes = lanes_of(array)
 
     def codegen(context, builder, signature, args):
         pointer = _row_pointer(context, builder, signature.args[0], *args)
@@ -95,7 +102,7 @@ def load(typingctx, array, row):
 @intrinsic
 def store(typingctx, array, row, value):
     """Write lanes, or one number for all of them, into one row of an array."""
-    lanes = Lanes(array.dtype)
+    lanes = lanes_of(array)
 
     def codegen(context, builder, signature, args):
         pointer = _row_pointer(context, builder, signature.args[0], *args[:2])
@@ -109,7 +116,7 @@ def store(typingctx, array, row, value):
 @intrinsic
 def load_at(typingctx, array, start):
     """The lanes array[start], array[start + 1], ..."""
-    lanes = Lanes(array.dtype)
+    lanes = lanes_of(array)
 
     def codegen(context, builder, signature, args):
         pointer = _pointer(context, builder, signature.args[0], *args)
@@ -121,7 +128,7 @@ def load_at(typingctx, array, start):
 @intrinsic
 def store_at(typingctx, array, start, value):
     """Write lanes to array[start], array[start + 1], ..."""
-    lanes = Lanes(array.dtype)
+    lanes = lanes_of(array)
 
     def codegen(context, builder, signature, args):
         pointer = _pointer(context, builder, signature.args[0], *args[:2])
@@ -145,7 +152,7 @@ def spread(context, builder, lanes: Lanes, value_type, value):
 @intrinsic
 def filled(typingctx, array, value):
     """Lanes of the float type of an array that all hold one number."""
-    lanes = Lanes(array.dtype)
+    lanes = lanes_of(array)
 
     def codegen(context, builder, signature, args):
         return spread(context, builder, lanes, signature.args[1], args[1])
@@ -242,6 +249,18 @@ def where_equal(typingctx, x, y, then, otherwise):
 
 
 @intrinsic
+def any_positive(typingctx, x):
+    """Whether some lane is larger than 0."""
+
+    def codegen(context, builder, signature, args):
+        positive = builder.fcmp_ordered(">", args[0], x.float_constant(0.0))
+        bits = builder.bitcast(positive, ir.IntType(x.count))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+    return types.boolean(x), codegen
+
+
+@intrinsic
 def nearest_integer(typingctx, x):
     """Round to an integer; for magnitudes below 2^22 (2^51 in double precision)."""
 
@@ -318,8 +337,13 @@ def exp_nonpositive(typingctx, x):
 def scratch(rows: int, dtype: type) -> np.ndarray:
     """Uninitialised [rows, lanes] that starts on a cache line, as torch allocates: no load touches two of them."""
     if dtype is np.float32:
-        return torch.empty((rows, FLOAT32_LANES), dtype=torch.float32).numpy()
-    return torch.empty((rows, FLOAT64_LANES), dtype=torch.float64).numpy()
+        return torch.empty((rows, FLOAT32_LANES), dtype=torch.float32, device="cpu").numpy()
+    return torch.empty((rows, FLOAT64_LANES), dtype=torch.float64, device="cpu").numpy()
+
+
+def half_lanes(rows: np.ndarray) -> np.ndarray:
+    """A view of scratch for few samples: vectors of half the length cost half as much."""
+    return rows[:, : rows.shape[1] // 2]
 
 
 @lane_function

@@ -15,9 +15,12 @@ def vector_pointer(context, builder: ir.IRBuilder, array_type: types.Array, arra
 def vector_pointer_2d(context, builder: ir.IRBuilder, typed_array, row, column, vector: ir.VectorType):
     """Address of the vector that begins at array[row, column].
 
-    typed_array: the Numba type of a C-contiguous matrix, and its value.
+    typed_array: the Numba type of a matrix whose rows are contiguous, and its value.
     """
     array_type, array = typed_array
-    width = builder.extract_value(context.make_array(array_type)(context, builder, array).shape, 1)
-    start = builder.add(builder.mul(row, width), column)
-    return vector_pointer(context, builder, array_type, array, start, vector)
+    matrix = context.make_array(array_type)(context, builder, array)
+    stride = builder.extract_value(matrix.strides, 0)
+    data = builder.bitcast(matrix.data, ir.IntType(8).as_pointer())
+    first = builder.gep(data, [builder.mul(row, stride)])
+    start = builder.gep(builder.bitcast(first, matrix.data.type), [column])
+    return builder.bitcast(start, vector.as_pointer())

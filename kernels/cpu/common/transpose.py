@@ -159,8 +159,8 @@ _prefetch_to_read, _prefetch_to_write = _prefetch(0), _prefetch(1)
 def read_columns(matrix, row, last_row, column, columns, lanes, lane_row):
     """Columns of a matrix into rows of lanes, a row of the matrix in each lane, whole tiles at a time."""
     tile = tile_of(lanes)
-    for first in range(0, columns, tile):
-        for lane in range(0, lanes.shape[1], tile):
+    for lane in range(0, lanes.shape[1], tile):
+        for first in range(0, columns, tile):
             width = min(tile, columns - first)
             read_tile(matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane)
 
@@ -169,8 +169,8 @@ def read_columns(matrix, row, last_row, column, columns, lanes, lane_row):
 def write_columns(matrix, row, last_row, column, columns, lanes, lane_row):
     """Rows of lanes into columns of a matrix, a row of the matrix from each lane, up to its last row."""
     tile = tile_of(lanes)
-    for first in range(0, columns, tile):
-        for lane in range(0, lanes.shape[1], tile):
+    for lane in range(0, lanes.shape[1], tile):
+        for first in range(0, columns, tile):
             width = min(tile, columns - first)
             write_tile(matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane)
 

@@ -83,9 +83,9 @@ def run_chains(
     """
     batch, height, width = mask.shape
     n, k = prior.shape[1:]
-    total = torch.zeros(batch, n, k, dtype=torch.int64)
-    annealing = torch.zeros(batch, chains, dtype=torch.int64)
-    final = torch.zeros(batch, chains, dtype=torch.int64)
+    total = torch.zeros(batch, n, k, dtype=torch.int64, device="cpu")
+    annealing = torch.zeros(batch, chains, dtype=torch.int64, device="cpu")
+    final = torch.zeros(batch, chains, dtype=torch.int64, device="cpu")
     priors, of_sweeps = prior.contiguous().numpy(), factors.contiguous().numpy()
     settings = Chains(priors, of_sweeps, tempered, sweeps, U64(seed), first_row)
     maps = maps_of(costs, mask, start, goal)

@@ -19,7 +19,10 @@ from emnesy_gpu.kernels.cpu.grid_paths.samples import change_rows, histogram_row
 def shortest_path(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
     """uint8 [batch, H, W] and int32 [batch]: see ``emnesy_gpu.reference.grid_paths``."""
     batch, height, width = costs.shape
-    mask, total = torch.zeros(costs.shape, dtype=torch.uint8), torch.empty(batch, dtype=torch.int32)
+    mask, total = (
+        torch.zeros(costs.shape, dtype=torch.uint8, device="cpu"),
+        torch.empty(batch, dtype=torch.int32, device="cpu"),
+    )
     numbers = np.zeros(1, distance_type(costs, height, width))
     arrays = [tensor.contiguous().numpy() for tensor in (costs, start, goal)] + [mask.numpy(), total.numpy()]
 

@@ -18,7 +18,8 @@ from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.kernels.gpu.automaton.machine import LAYER_SIZES, Sizes, tables_kernel
 from emnesy_gpu.kernels.gpu.automaton.paths import map_kernel, paths_size, sample_kernel
-from emnesy_gpu.kernels.gpu.automaton.posterior import posterior_kernel, scratch_size
+from emnesy_gpu.kernels.gpu.automaton.posterior import posterior_kernel
+from emnesy_gpu.kernels.gpu.automaton.vectors import scratch_size
 from emnesy_gpu.kernels.gpu.common.scalars import high_and_low, signed
 
 MAX_STATES = 1024
@@ -32,36 +33,38 @@ class Config(NamedTuple):
 
 
 def row_config(tables: AutomatonTables, n_values: int, rows: int) -> Config:
-    """Tiles for this many rows a program.
-
-    Threads take four numbers each, or more where a tile would need more than eight warps; nothing depends on the batch.
-    """
+    """Tiles for this many rows a program; nothing depends on the batch."""
     n_states, n_classes = tables.successor.shape[1:]
     tile = launch_config.next_power_of_two(n_states)
     value_tile = launch_config.next_power_of_two(n_values)
     class_tile = launch_config.next_power_of_two(n_classes + 1)
-    numbers = min(rows, 4)  # that a thread loads at once
-    num_warps = min(max(tile * rows // (128 * numbers), value_tile // 512, 1), 8)
-    lanes = min(tile, 32 * num_warps * numbers // rows)
+    num_warps = min(max(tile * rows // 512, tile // 128 if rows == 1 else 1, value_tile // 512, 1), 8)
+    threads = 32 * num_warps
+    row_lanes = min(max(threads // tile, 1), max(rows // 4, 1))
     chunk = min(launch_config.next_power_of_two(n_classes), 16)
-    parts = min(lanes, max(128 * num_warps // (chunk * rows), 1))
-    symbols = max(256 * num_warps // max(value_tile, class_tile), rows)  # a multiple of the rows
-    positions = max(64 * num_warps // rows, 1)
+    lanes = min(tile, threads)
+    parts = min(lanes, max(4 * threads // (chunk * rows), 1))
+    symbols = max(8 * threads // max(value_tile, class_tile), rows)  # a multiple of the rows
+    items = max(8 * threads // rows, 1)
+    positions = max(2 * threads // rows, 1)
     layered, weighted = len(tables.classes) > 1, len(tables.successor) == 0
     sizes = Sizes(
-        n_states, n_values, n_classes, rows, tile, lanes, chunk, parts, value_tile, class_tile, symbols, positions,
-        layered, weighted,
+        n_states, n_values, n_classes, n_classes == n_values, rows, tile, row_lanes, lanes, chunk,
+        parts, value_tile, class_tile, symbols, items, positions, layered, weighted,
     )  # fmt: skip
     return Config(sizes, num_warps)
 
 
 def rows_of_program(n_states: int, n_values: int) -> int:
-    """Eight numbers a thread of a warp, if that makes more rows than the four that a load takes.
+    """Eight numbers a thread of a warp; sixteen where threads have two states or more, whose sums they then share.
 
-    Fewer where there are many values, as the priors of one symbol of each row are computed together.
+    At least the four rows that a load takes. Fewer than wanted where there are many values, as the priors of one symbol
+    of each row are computed together.
     """
+    tile = launch_config.next_power_of_two(n_states)
     most = 512 // launch_config.next_power_of_two(n_values)
-    return max(min(256 // launch_config.next_power_of_two(n_states), most, 32), 4)
+    wanted = (256 if tile <= 32 else 512) // tile
+    return max(min(wanted, most, 32), 4)
 
 
 def block_of(n: int, sizes: Sizes, compute_bytes: int) -> int:

@@ -14,12 +14,13 @@ CLASS_SHIFT = tl.constexpr(11)
 SOURCE_MASK = tl.constexpr(2047)
 """An edge into a state is its source, at most 1,024, and from bit CLASS_SHIFT on its class."""
 
-LAYER_SIZES = tl.constexpr(4)
-"""Numbers that are kept of a layer: the next four constants."""
+LAYER_SIZES = tl.constexpr(5)
+"""Numbers that are kept of a layer: the next five constants."""
 BASE = tl.constexpr(0)
 WIDTH = tl.constexpr(1)
 DEGREE = tl.constexpr(2)
 LARGEST_CLASS = tl.constexpr(3)
+N_CLASSES = tl.constexpr(4)
 
 
 class Sizes(NamedTuple):
@@ -28,14 +29,17 @@ class Sizes(NamedTuple):
     n_states: int
     n_values: int
     n_classes: int
+    single: bool  # class v has the value v alone, in all layers
     rows: int  # rows of the batch that a program takes at once
     tile: int  # states
-    lanes: int  # sums over states that are left for the end of a chunk of classes
+    row_lanes: int  # threads that have the same states, for different rows
+    lanes: int  # threads that have different states
     chunk: int  # classes
     parts: int  # of the lanes, summed at once
     value_tile: int
     class_tile: int  # of at least C + 1
     symbols: int  # of which priors are computed at once
+    items: int  # positions and values of which results are computed at once
     positions: int  # groups of scales of which the logarithms are summed at once
     layered: bool
     weighted: bool
@@ -45,7 +49,7 @@ class Machine(NamedTuple):
     """Pointers to the tables. L layers, S states, K values, C classes, E edges, M entries of the label, Y rows of each."""
 
     layer: object  # int32 [n]
-    sizes: object  # int32 [L, LAYER_SIZES]: where its columns begin, their width, the largest degree, the largest class
+    sizes: object  # int32 [L, LAYER_SIZES]: where its columns begin, their width, the largest degree, the largest class, the number of classes
     incoming: object  # int32 [2 E + L S]: for each layer [WIDTH, S], source and class of an edge; source S: none
     successor: object  # int32 [L, C, S], S: none
     classes: object  # int32 [L, K]
@@ -99,7 +103,7 @@ def _store_edges(machine, layer, SIZES: tl.constexpr):
 
 @triton.jit
 def _store_classes(machine, layer, SIZES: tl.constexpr):
-    """Where the values of each class begin, and the values by class; the size of the largest class."""
+    """Where the values of each class begin, and the values by class; the size of the largest, and their number."""
     K: tl.constexpr = SIZES.n_values
     C: tl.constexpr = SIZES.n_classes
     value = tl.arange(0, SIZES.value_tile)
@@ -117,7 +121,7 @@ def _store_classes(machine, layer, SIZES: tl.constexpr):
         size += (other == klass).to(tl.int32)
     tl.store(machine.class_values + layer * K + rank, value, mask=value < K)
     tl.store(machine.class_first + layer * (C + 1) + klass, first, mask=klass <= C)
-    return tl.max(tl.where(klass < C, size, 0), 0)
+    return tl.max(tl.where(klass < C, size, 0), 0), tl.sum(((klass < C) & (size > 0)).to(tl.int32), 0)
 
 
 @triton.jit(do_not_specialize=["n_layers"])
@@ -133,11 +137,12 @@ def tables_kernel(
         in_source_ptr, in_class_ptr, nothing, nothing, nothing, nothing, nothing, nothing, nothing, nothing, 0, 0,
     )  # fmt: skip
     base, width, degree = _store_edges(machine, layer, SIZES)
-    largest = _store_classes(machine, layer, SIZES)
+    largest, n_classes = _store_classes(machine, layer, SIZES)
     tl.store(sizes_ptr + layer * LAYER_SIZES + BASE, base)
     tl.store(sizes_ptr + layer * LAYER_SIZES + WIDTH, width)
     tl.store(sizes_ptr + layer * LAYER_SIZES + DEGREE, degree)
     tl.store(sizes_ptr + layer * LAYER_SIZES + LARGEST_CLASS, largest)
+    tl.store(sizes_ptr + layer * LAYER_SIZES + N_CLASSES, n_classes)
     if not SIZES.weighted:
         state = tl.arange(0, SIZES.tile)
         exists = state < SIZES.n_states

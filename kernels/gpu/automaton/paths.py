@@ -5,8 +5,8 @@
 where plus is the maximum or the logarithm of a sum, and P_i(c) that of the values of class c. From the first position
 to the last a value v and the next state t are then chosen together, by p_i(v) + w + o_i(t) + beta_{i+1}(t).
 
-Maxima add raw logits, in which symbols of equal logits tie exactly; sums add log2 of priors. Both are kept for all
-positions in scratch memory.
+Maxima add raw logits: float64 adds up those of float32 without rounding, so that assignments of equal probability tie
+exactly, in every back end. Sums add log2 of priors. Both are kept for all positions in scratch memory.
 """
 
 from typing import NamedTuple

@@ -64,9 +64,9 @@ def label_weights(batch, machine, entry, SIZES: tl.constexpr, LOG: tl.constexpr,
 
 
 @triton.jit
-def symbols_from(start, SIZES: tl.constexpr):
-    """Symbols [SYMBOLS, 1], not known to be neighbours: threads hold values of one symbol in all tiles."""
-    return tl.max_contiguous(start + tl.arange(0, SIZES.symbols)[:, None], (1, 1))
+def _symbols_from(start, SIZES: tl.constexpr):
+    """Symbols [1, SYMBOLS], not known to be neighbours: threads hold values of one symbol in all tiles."""
+    return tl.max_contiguous(start + tl.arange(0, SIZES.symbols)[None, :], (1, 1))
 
 
 @triton.jit
@@ -78,19 +78,20 @@ def store_priors(prior_ptr, batch, first, count, SIZES: tl.constexpr, LOG: tl.co
     COMPUTE: tl.constexpr = prior_ptr.dtype.element_ty
     K: tl.constexpr = SIZES.n_values
     R: tl.constexpr = SIZES.rows
-    value = tl.arange(0, SIZES.value_tile)[None, :]
-    code = tl.zeros((SIZES.symbols, 1), tl.int32)
+    value = tl.max_contiguous(tl.arange(0, SIZES.value_tile)[:, None], (1, 1))
+    code = tl.zeros((1, SIZES.symbols), tl.int32)
     uniform = over(one(LOG), constant(tl.full((1, 1), K, tl.int32), tl.zeros((1, 1), COMPUTE), LOG), LOG)
     for start in tl.range(0, count * R, SIZES.symbols, disable_licm=True):
-        symbol = symbols_from(start, SIZES)
+        symbol = _symbols_from(start, SIZES)
         exists = symbol < count * R
+        inside = exists & (value < K)
         r = symbol % R
-        at = (row_of(batch, r) * batch.n + first + symbol // R) * K + value
-        logits = tl.load(batch.logits + at, mask=exists & (value < K), other=float("-inf")).to(COMPUTE)
-        prior, sums = softmax(tl.where(exists, logits, 0.0), LOG)
+        at = (row_of(batch, r) * batch.n + first + symbol // R) * K
+        logits = tl.load(batch.logits + at + value, mask=inside, other=float("-inf")).to(COMPUTE)
+        prior, sums = softmax(tl.where(exists, logits, 0.0), 0, LOG)
         valid = sums == sums
         prior = tl.where(valid, prior, uniform)
-        tl.store(prior_ptr + ((symbol // R) * K + value) * R + r, prior, mask=exists & (value < K))
+        tl.store(prior_ptr + (symbol // R * K * R + r) + value * R, prior, mask=inside)
         code = tl.maximum(code, tl.where(valid, POSSIBLE, INVALID_LOGITS))
     return tl.max(tl.reshape(code, (SIZES.symbols // R, R)), 0)[None, :]
 
@@ -104,16 +105,16 @@ def store_class_weights(
     K: tl.constexpr = SIZES.n_values
     C: tl.constexpr = SIZES.n_classes
     R: tl.constexpr = SIZES.rows
-    klass = tl.arange(0, SIZES.class_tile)[None, :]
+    klass = tl.max_contiguous(tl.arange(0, SIZES.class_tile)[:, None], (1, 1))
     for start in tl.range(0, count * R, SIZES.symbols, disable_licm=True):
-        symbol = symbols_from(start, SIZES)
+        symbol = _symbols_from(start, SIZES)
         exists = symbol < count * R
         layer = layer_at(machine, tl.where(exists, first + symbol // R, first), SIZES)
         table = machine.class_first + layer * (C + 1) + klass
         begin = tl.load(table, mask=klass < C, other=0)
         end = tl.load(table + 1, mask=klass < C, other=0)
         largest = tl.load(machine.sizes + layer * LAYER_SIZES + LARGEST_CLASS)
-        weight = tl.full((SIZES.symbols, SIZES.class_tile), zero(LOG), COMPUTE)
+        weight = tl.full((SIZES.class_tile, SIZES.symbols), zero(LOG), COMPUTE)
         for d in range(tl.max(largest)):
             inside = exists & (begin + d < end)
             value = tl.load(machine.class_values + layer * K + begin + d, mask=inside, other=0)

@@ -71,7 +71,7 @@ def store_prior(
         inside = (variable < n_variables) & (value < K)
         at = variable * K + value
         logits = tl.load(logits_ptr + at, mask=inside, other=float("-inf")).to(prior_ptr.dtype.element_ty)
-        prior, sums = softmax(tl.where(variable < n_variables, logits, 0.0), LOG)
+        prior, sums = softmax(tl.where(variable < n_variables, logits, 0.0), 1, LOG)
         code = tl.maximum(code, tl.max(tl.max(tl.where(sums == sums, POSSIBLE, INVALID_LOGITS), 1), 0))
         tl.store(prior_ptr + at, tl.where(sums == sums, prior, one(LOG)), mask=inside)
     return code

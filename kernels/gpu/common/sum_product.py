@@ -125,11 +125,11 @@ def constant(n, like, LOG: tl.constexpr):
 
 
 @triton.jit
-def softmax(logits, LOG: tl.constexpr):
-    """Over the last axis of [R, P]; and the sums [R, 1], NaN where logits are no prior."""
-    relative = (logits - tl.max(logits, 1, keep_dims=True)) * LOG2_E
+def softmax(logits, AXIS: tl.constexpr, LOG: tl.constexpr):
+    """Over one axis, which stays with size 1 in the sums; these are NaN where logits are no prior."""
+    relative = (logits - tl.max(logits, AXIS, keep_dims=True)) * LOG2_E
     weights = _exp2(relative, LOG) if LOG else exp2(relative)
-    sums = tl.sum(weights, 1, keep_dims=True)
+    sums = tl.sum(weights, AXIS, keep_dims=True)
     return tl.maximum(relative - _log2(sums, LOG), LOG_ZERO) if LOG else weights / sums, sums
 
 

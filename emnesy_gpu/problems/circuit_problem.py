@@ -1,0 +1,205 @@
+"""A circuit with codes for its labels: exact inference. ``em.Circuit`` says how one is made."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from os import PathLike
+
+import torch
+from torch import Tensor
+
+from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
+from emnesy_gpu.automata.labels import codes_of
+from emnesy_gpu.circuits.checks import check, model_count
+from emnesy_gpu.circuits.evaluate import uniform_evidence
+from emnesy_gpu.circuits.files import save
+from emnesy_gpu.circuits.graph import Graph
+from emnesy_gpu.circuits.notes import write_notes
+from emnesy_gpu.circuits.tables import Compiled, make_tables
+from emnesy_gpu.inference.results import MapAssignment, Marginals
+from emnesy_gpu.kernels.circuit_tables import CircuitTables
+from emnesy_gpu.kernels.status import POSSIBLE
+from emnesy_gpu.ops.label_rows import check_values
+from emnesy_gpu.problems.coded_rule import NOT_GIVEN, CodedRule
+
+NARROW_EVIDENCE = 2.0**-60
+"""Circuits with less evidence where symbols know nothing are computed in float64: float32 fails for most rows."""
+
+
+SMALL_CIRCUIT = 1 << 16
+"""Terms up to which tables for predictions are made at once, and not when they are asked for."""
+
+
+class CircuitProblem(CodedRule):
+    """A circuit with codes for its labels; every inference on it is exact.
+
+    graph: the circuit. latent_shape: of its symbols, by default all in a row. labels: of the values of each entry.
+    has_entries: the label is a sequence of entries, even if it is one.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        latent_shape: Sequence[int] | None,
+        labels: Sequence[Sequence[Hashable]],
+        *,
+        has_entries: bool,
+    ) -> None:
+        self.graph, self.cardinality = graph, graph.n_values
+        self.latent_shape = (graph.n_symbols,) if latent_shape is None else tuple(latent_shape)
+        self._set_codes([codes_of(entry) for entry in labels], has_entries=has_entries)
+        self._values_of_entries = [list(entry) for entry in labels]
+        self._values = [
+            {code[label]: value for value, label in enumerate(entry)}
+            for code, entry in zip(self._codes, labels, strict=True)
+        ]
+        self._wide = uniform_evidence(graph) < NARROW_EVIDENCE
+        self._compiled: dict[tuple[torch.device, bool], Compiled] = {}
+        self.compiled(torch.device("cpu"))
+        if graph.n_edges <= SMALL_CIRCUIT:  # torch.compile cannot make tables
+            self.compiled(torch.device("cpu"), prediction=True)
+
+    @property
+    def n_edges(self) -> int:
+        return self.graph.n_edges
+
+    @property
+    def n_nodes(self) -> int:
+        return self.graph.n_nodes
+
+    @property
+    def levels(self) -> int:
+        return len(self.graph.node_levels) - 1
+
+    def __repr__(self) -> str:
+        shape = f"latent_shape={self.latent_shape}, cardinality={self.cardinality}"
+        return f"Circuit({shape}, {self.n_edges} edges on {self.levels} levels)"
+
+    def compiled(self, device: torch.device, *, prediction: bool = False) -> Compiled:
+        """The circuit as tensors on a device, made and copied once."""
+        key = device, prediction
+        if key not in self._compiled:
+            if device.type == "cpu":
+                self._compiled[key] = make_tables(self.graph, self._values, prediction=prediction)
+            else:
+                host = self.compiled(torch.device("cpu"), prediction=prediction)
+                self._compiled[key] = host._replace(tables=host.tables.to(device))
+        return self._compiled[key]
+
+    def model_count(self, label: Hashable = None) -> int:
+        """How many assignments have a label, exactly; None: how many have any. For labels of one entry.
+
+        >>> import emnesy_gpu as em
+        >>> em.Circuit.from_automaton(em.rules.parity(20)).model_count(1)
+        524288
+        """
+        if label is None:
+            return model_count(self.graph)
+        if len(self._codes) > 1:
+            raise ValueError(f"the label of {self!r} has {len(self._codes)} entries: give None, and count them all")
+        return model_count(self.graph, self._values[0][self._code(label, 0)])
+
+    def check(self, seed: int = 0) -> None:
+        """Raise ValueError unless the circuit is decomposable and deterministic, for files of unknown origin.
+
+        Exact for up to 2^14 assignments, beyond that by 256 random ones, see ``circuits.checks``.
+        """
+        check(self.graph, seed)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the circuit with its labels as .npz, without pickle, so that it is compiled once.
+
+        Raises TypeError for labels that are not integers, bools, text, None or tuples of these.
+
+        >>> import tempfile, emnesy_gpu as em
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     em.SimplePaths(3, 3).save(f"{folder}/paths.npz")
+        ...     em.Circuit.load(f"{folder}/paths.npz").model_count(1)
+        12
+        """
+        labels = [list(entry) for entry in self._values_of_entries]
+        save(self.graph, path, write_notes(self.latent_shape, labels, bool(self.label_shape)))
+
+    def predict(self, logits: Tensor) -> Tensor:
+        """log p(label | x) for all labels by their codes, from one pass over the circuit.
+
+        Args:
+            logits: [batch, *latent_shape, cardinality], detached before use.
+
+        Returns:
+            [batch, codes], or [batch, entries, codes] for each entry by itself; -inf for codes without a label. float64
+            for float64 logits, float32 for all others. Where the rule forbids some assignments, the probabilities of
+            all labels sum to less than 1.
+
+        >>> import torch, emnesy_gpu as em
+        >>> sums = em.Circuit.from_program(lambda s, v, i: s + v, 2, 3, lambda s: s)
+        >>> [round(p, 3) for p in sums.predict(torch.zeros(1, 2, 3)).exp()[0].tolist()]
+        [0.111, 0.222, 0.333, 0.222, 0.111]
+        """
+        checks.is_tensor("logits", logits)
+        checks.has_dtype("logits", logits, checks.FLOAT_DTYPES)
+        checks.has_trailing_shape("logits", logits, (*self.latent_shape, self.cardinality))
+        by_value, _ = self._predict(logits.detach().flatten(1, -2), True)
+        places = self._places_of_codes(by_value.device)
+        by_code = by_value.new_full((len(by_value), len(self._codes), places.shape[1]), -torch.inf)
+        found = places >= 0
+        by_code[:, found] = by_value[:, places[found]]
+        return by_code if self.label_shape else by_code[:, 0]
+
+    def _predict(self, symbols: Tensor, check: bool) -> tuple[Tensor, Tensor]:
+        tables, tape_rows = self.compiled(symbols.device, prediction=True)
+        result: tuple[Tensor, Tensor] = torch.ops.emnesy_gpu.circuit_predict(
+            symbols, list(tables), tape_rows, self._wide, check
+        )
+        return result
+
+    def _places_of_codes(self, device: torch.device) -> Tensor:
+        """Where the label leaf of each code lies [M, codes], -1 for codes without a label."""
+        codes = self.compiled(device).tables.codes[:, 2:-1].long()
+        first = self.compiled(device).tables.given[:-1, None] - self.graph.n_symbols * self.graph.n_values
+        return torch.where(codes > 0, first + codes - 1, -1)
+
+    def _entries(self, symbols: Tensor) -> Tensor:
+        lead = symbols.shape[:-1]
+        certain = torch.full((*symbols.shape, self.cardinality), -torch.inf, device=symbols.device)
+        certain.scatter_(-1, symbols[..., None].long(), 0.0)
+        by_value, _ = self._predict(certain.reshape(-1, *certain.shape[-2:]), False)
+        codes = []
+        for entry, part in zip(self._values, by_value.split(list(self.graph.given), -1), strict=True):
+            log_p, value = part.max(-1)
+            code_of_value = torch.tensor(list(entry), dtype=torch.int64, device=part.device)
+            codes.append(torch.where(log_p > -torch.inf, code_of_value[value], NOT_GIVEN))
+        return torch.stack(codes, -1).view(*lead, len(codes))
+
+    def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
+        arguments = *self._inputs(logits, label), *self._tape(logits)
+        marginals, log_evidence, status = torch.ops.emnesy_gpu.circuit_posterior(*arguments, check)
+        return Marginals(marginals.view(logits.shape), log_evidence, status == POSSIBLE)
+
+    def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
+        arguments = *self._inputs(logits, label), *self._tape(logits)
+        gradient, log_evidence, _ = torch.ops.emnesy_gpu.circuit_em_gradient(*arguments, scale, check)
+        return gradient.view(logits.shape), log_evidence
+
+    def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
+        """Ties: the first of the terms of a node, and the smallest value of a symbol that no chosen part mentions."""
+        z, log_joint, status = torch.ops.emnesy_gpu.circuit_map(*self._inputs(logits, label), check)
+        return MapAssignment(z.view(logits.shape[:-1]), log_joint, status == POSSIBLE)
+
+    def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
+        arguments = self._inputs(logits, label)
+        z, _ = torch.ops.emnesy_gpu.circuit_sample(*arguments, n_samples, seed, first_row, check)
+        return z.view(n_samples, len(logits), *self.latent_shape)
+
+    def _check_values(self, logits: Tensor, label: Tensor, check: bool) -> None:
+        if check:
+            symbols, entries, tables = self._inputs(logits, label)
+            check_values(symbols, entries, CircuitTables(*tables).codes)
+
+    def _inputs(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Logits [batch, n, K], entries [batch, M], tables."""
+        tables = list(self.compiled(logits.device).tables)
+        return logits.flatten(1, -2), label.reshape(len(label), len(self._codes)), tables
+
+    def _tape(self, logits: Tensor) -> tuple[int, bool]:
+        return self.compiled(logits.device).tape_rows, self._wide

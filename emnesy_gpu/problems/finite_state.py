@@ -1,0 +1,195 @@
+"""A rule as a minimal automaton: labels, codes, and exact inference. ``em.Automaton`` says how one is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
+from emnesy_gpu.automata.labels import codes_of
+from emnesy_gpu.automata.machine import Machine, Observation
+from emnesy_gpu.automata.tables import make_tables
+from emnesy_gpu.errors import UnsupportedInference
+from emnesy_gpu.inference.results import MapAssignment, Marginals
+from emnesy_gpu.kernels.automaton_tables import AutomatonTables
+from emnesy_gpu.kernels.status import POSSIBLE
+from emnesy_gpu.ops.label_rows import check_values
+from emnesy_gpu.problems.coded_rule import NOT_GIVEN, CodedRule
+from emnesy_gpu.problems.symbols import checked_order
+
+
+class FiniteStateProblem(CodedRule):
+    """A minimal automaton with codes for its labels; every inference on it is exact.
+
+    machine: its states, edges and labels. latent_shape, order: of the symbols, as for ``em.Automaton``. has_pad: the
+    last value stands for no symbol. has_entries: the label is a sequence of entries, even if it is one.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        latent_shape: tuple[int, ...],
+        order: Sequence[int] | None,
+        *,
+        has_pad: bool,
+        has_entries: bool = False,
+    ) -> None:
+        self.machine = machine
+        self.latent_shape, self.cardinality = latent_shape, machine.n_values
+        self.pad = machine.n_values - 1 if has_pad else None
+        self.n_states, self.n_edges = machine.n_states, machine.n_edges
+        self._set_codes([codes_of(seen.labels) for seen in machine.observed.values()], has_entries=has_entries)
+        self._tables = {
+            torch.device("cpu"): make_tables(machine, [_positions(o.labels, c) for o, c in self._observed()])
+        }
+        self._running: dict[torch.device, tuple[list[Tensor], dict[int, Tensor]]] = {}
+        self._order = None if order is None else checked_order(order, prod(latent_shape))
+        self._place = None if self._order is None else torch.argsort(self._order)
+
+    def _observed(self) -> Iterable[tuple[Any, dict[Any, int]]]:
+        return zip(self.machine.observed.values(), self._codes, strict=True)
+
+    def __repr__(self) -> str:
+        shape = f"latent_shape={self.latent_shape}, cardinality={self.cardinality}"
+        return f"Automaton({shape}, {self.n_states} states, {self.n_edges} edges)"
+
+    def tables(self, device: torch.device) -> AutomatonTables:
+        """The automaton as tensors on a device, copied there once."""
+        if device not in self._tables:
+            self._tables[device] = self._tables[torch.device("cpu")].to(device)
+        return self._tables[device]
+
+    def padded(self, logits: Tensor, lengths: Tensor) -> Tensor:
+        """Logits with pad as the last value: only the first lengths[b] symbols of row b exist, in reading order.
+
+        Args:
+            logits: [batch, *latent_shape, cardinality - 1]; what stands behind the length of a row is not read.
+            lengths: integers [batch], 0..number of symbols.
+
+        Returns:
+            [batch, *latent_shape, cardinality], differentiable: -inf for pad where there is a symbol, and for all other
+            values where there is none.
+
+        Raises TypeError and ValueError for a rule without variable_length, and for wrong dtypes, shapes and lengths.
+
+        >>> import torch, emnesy_gpu as em
+        >>> rule = em.rules.regex("ab*", alphabet="ab", n_symbols=3, variable_length=True)
+        >>> logits = rule.padded(torch.zeros(2, 3, 2), torch.tensor([3, 1]))
+        >>> post = em.posterior(rule, logits, torch.tensor([1, 1]))
+        >>> post.marginals.argmax(-1).tolist(), rule.pad                     # abb and a
+        ([[0, 1, 1], [0, 2, 2]], 2)
+        """
+        if self.pad is None:
+            raise ValueError(f"{self!r} has no pad: make it with variable_length=True")
+        checks.is_tensor("logits", logits)
+        checks.has_dtype("logits", logits, checks.FLOAT_DTYPES)
+        checks.has_trailing_shape("logits", logits, (*self.latent_shape, self.pad))
+        checks.is_tensor("lengths", lengths)
+        checks.has_dtype("lengths", lengths, checks.INTEGER_DTYPES)
+        n = prod(self.latent_shape)
+        if lengths.shape != logits.shape[:1]:
+            raise ValueError(f"lengths must have shape {list(logits.shape[:1])}, got {list(lengths.shape)}")
+        if bool(((lengths < 0) | (lengths > n)).any()):
+            raise ValueError(f"lengths must lie in 0..{n}, got {int(lengths.min())}..{int(lengths.max())}")
+        place = torch.arange(n, device=lengths.device) if self._place is None else self._place
+        exists = place.to(lengths.device) < lengths[:, None]
+        none = logits.new_full((self.cardinality,), -torch.inf)
+        none[self.pad] = 0.0
+        return torch.where(exists.view(*logits.shape[:-1], 1), pad(logits, (0, 1), value=-torch.inf), none)
+
+    def _entries(self, symbols: Tensor) -> Tensor:
+        symbols = self._in_order(symbols)
+        successors, codes = self._running_tables(symbols.device)
+        state = torch.zeros(symbols.shape[:-1], dtype=torch.int64, device=symbols.device)
+        entries = []
+        for i, layer in enumerate(self.machine.layer_of):
+            state = successors[layer][state, symbols[..., i].long()]
+            if i in codes:
+                entries.append(codes[i][state])
+        forbidden = state == self.machine.n_states
+        return torch.stack(entries, -1).masked_fill_(forbidden[..., None], NOT_GIVEN)
+
+    def _running_tables(self, device: torch.device) -> tuple[list[Tensor], dict[int, Tensor]]:
+        """Successors [S + 1, K] of each layer, codes [S + 1] of each observed position; the last state is a sink."""
+        if device not in self._running:
+            self._running[device] = self._make_running_tables(device)
+        return self._running[device]
+
+    def _make_running_tables(self, device: torch.device) -> tuple[list[Tensor], dict[int, Tensor]]:
+        if self.machine.is_weighted or self.machine.start[0] == 0:
+            raise UnsupportedInference(f"{self!r} has weighted edges: its label is no function of the symbols")
+        if self.machine.has_noisy_labels:
+            raise UnsupportedInference(f"{self!r} has noisy labels: they are no function of the symbols")
+        sink = self.machine.n_states
+        successors = []
+        for layer in self.machine.layers:
+            table = np.full((sink + 1, self.cardinality), sink, np.int64)
+            rows = layer.successors(self.cardinality)
+            table[: len(rows)] = np.where(rows >= 0, rows, sink)
+            successors.append(torch.from_numpy(table).to(device))
+        observed = zip(self.machine.observed, self._observed(), strict=True)
+        return successors, {position: self._codes_of_states(*seen).to(device) for position, seen in observed}
+
+    def _codes_of_states(self, observation: Observation, code_of: dict[Any, int]) -> Tensor:
+        """int64 [S + 1], NOT_GIVEN for states without a label."""
+        codes = np.full(self.machine.n_states + 1, NOT_GIVEN, np.int64)
+        label, state = np.nonzero(observation.weights)
+        codes[state] = np.array([code_of[name] for name in observation.labels], np.int64)[label]
+        return torch.from_numpy(codes)
+
+    def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
+        operator = torch.ops.emnesy_gpu.automaton_posterior
+        marginals, log_evidence, status = operator(*self._inputs(logits, label), check)
+        return Marginals(self._back(marginals, logits), log_evidence, status == POSSIBLE)
+
+    def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
+        operator = torch.ops.emnesy_gpu.automaton_em_gradient
+        gradient, log_evidence, _ = operator(*self._inputs(logits, label), scale, check)
+        return self._back(gradient, logits), log_evidence
+
+    def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
+        """Ties: from the first position to the last, the smallest value that leads to the maximum.
+
+        Logits of float32 or less are added up without rounding, so that assignments of equal probability always tie,
+        in every back end. Weights other than 1, and logits of float64, are rounded.
+        """
+        z, log_joint, status = torch.ops.emnesy_gpu.automaton_map(*self._inputs(logits, label), check)
+        return MapAssignment(self._back(z, logits[..., 0]), log_joint, status == POSSIBLE)
+
+    def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
+        operator = torch.ops.emnesy_gpu.automaton_sample
+        z, _ = operator(*self._inputs(logits, label), n_samples, seed, first_row, check)
+        back = z if self._place is None else z[..., self._place.to(z.device)]
+        return back.view(n_samples, len(logits), *self.latent_shape)
+
+    def _check_values(self, logits: Tensor, label: Tensor, check: bool) -> None:
+        self._running_tables(logits.device)  # raises where no sample has a label
+        if check:
+            symbols, entries, tables = self._inputs(logits, label)
+            check_values(symbols, entries, AutomatonTables(*tables).codes)
+
+    def _inputs(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Logits [batch, n, K] in reading order, entries [batch, M], tables."""
+        symbols = logits.flatten(1, -2)
+        if self._order is not None:
+            symbols = symbols[:, self._order.to(symbols.device)]
+        return symbols, label.reshape(len(label), len(self._codes)), list(self.tables(logits.device))
+
+    def _in_order(self, symbols: Tensor) -> Tensor:
+        return symbols if self._order is None else symbols[..., self._order.to(symbols.device)]
+
+    def _back(self, values: Tensor, like: Tensor) -> Tensor:
+        """From reading order to the shape of the symbols."""
+        if self._place is not None:
+            values = values[:, self._place.to(values.device)]
+        return values if values.shape == like.shape else values.reshape(like.shape)
+
+
+def _positions(labels: Sequence[Any], codes: dict[Any, int]) -> dict[int, int]:
+    return {codes[label]: index for index, label in enumerate(labels)}

@@ -1,0 +1,1 @@
+"""Handwritten formulas: digits and operators learned from the values of formulas."""

@@ -1,0 +1,114 @@
+"""Wrong calls: a TypeError or a ValueError that names the argument, what was expected and what was given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import emnesy_gpu as em
+
+ADDITION = em.Addition(n_digits=2)
+LOGITS, LABEL = torch.zeros(1, 2, 2, 10), torch.zeros(1, 3, dtype=torch.int64)
+MODEL = torch.nn.Linear(1, 1)
+OPTIMIZER = torch.optim.SGD(MODEL.parameters(), lr=0.1)
+A_PROBLEM = r"problem must be a Problem such as em\.Addition\(n_digits=4\), got "
+A_SEED = "must be an integer in 0..9223372036854775807, got"
+
+
+def black_box(**changes: Any) -> em.BlackBox:
+    arguments = {"label": lambda z: z.sum(-1), "latent_shape": (2,), "cardinality": 3}
+    return em.BlackBox(**{**arguments, **changes})
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: em.posterior(None, LOGITS, LABEL), TypeError, A_PROBLEM + "None"),
+        (lambda: em.posterior(em.Addition, LOGITS, LABEL), TypeError, A_PROBLEM + "the class Addition"),
+        (lambda: em.fused_em_loss("sums", LOGITS, LABEL), TypeError, A_PROBLEM + "'sums'"),
+        (lambda: em.sample_posterior(None, LOGITS, LABEL, 1, seed=0), TypeError, A_PROBLEM + "None"),
+        (lambda: em.EM(MODEL, None, OPTIMIZER), TypeError, A_PROBLEM + "None"),
+        (lambda: em.EM(None, ADDITION, OPTIMIZER), TypeError, "model must be a function of x .* got None"),
+        (lambda: em.EM(MODEL, ADDITION, None), TypeError, r"optimizer must be a torch.optim.Optimizer .* got None"),
+        (lambda: em.EM(MODEL, ADDITION, OPTIMIZER, m_steps=1.5), TypeError, "m_steps must be an integer >= 1, got 1.5"),
+        (lambda: em.posterior(ADDITION, LOGITS, LABEL, em.Exact), TypeError, "engine must be an Engine such as"),
+        (lambda: em.posterior(ADDITION, LOGITS, LABEL, "exact"), TypeError, "engine must be an Engine .* got 'exact'"),
+        (lambda: em.em_loss(LOGITS, None), TypeError, "post must be the Posterior that em.posterior returns, got None"),
+        (lambda: em.em_loss(None, None), TypeError, "logits must be a torch.Tensor, got NoneType"),
+        (
+            lambda: em.posterior(ADDITION, LOGITS.to_sparse(), LABEL),
+            TypeError,
+            "logits must be a dense tensor, got l",
+        ),
+        (lambda: em.sample_posterior(ADDITION, LOGITS, LABEL, 2.5, seed=0), TypeError, "n_samples must be an integer"),
+        (lambda: em.sample_posterior(ADDITION, LOGITS, LABEL, 1, seed="0"), TypeError, f"seed {A_SEED} '0'"),
+        (lambda: em.sample_posterior(ADDITION, LOGITS, LABEL, 1, seed=2**63), ValueError, f"seed {A_SEED} {2**63}"),
+        (
+            lambda: em.sample_posterior(ADDITION, LOGITS, LABEL, 1, seed=0, first_row=2**63),
+            ValueError,
+            f"first_row {A_SEED} {2**63}",
+        ),
+        (lambda: em.ABC(samples="10"), TypeError, "samples must be an integer >= 1, got '10'"),
+        (lambda: em.Gibbs(sweeps="10"), TypeError, "sweeps must be an integer in 1..65535, got '10'"),
+        (lambda: em.BeliefPropagation(damping="0.5"), TypeError, r"damping must be a number in \[0, 1\), got '0.5'"),
+        (lambda: em.Gibbs(penalty="2"), TypeError, "penalty must be a finite number >= 0, got '2'"),
+        (lambda: em.ABC(sharpness=None), TypeError, "sharpness must be a finite number >= 0, got None"),
+        (lambda: black_box(latent_shape=()), ValueError, r"latent_shape must have at least one axis, got \(\)"),
+        (lambda: black_box(latent_shape=2), TypeError, "latent_shape must be a tuple of integers, got 2"),
+        (lambda: black_box(label="z"), TypeError, "label must be a function, got 'z'"),
+        (
+            lambda: black_box(cardinality=2.5),
+            TypeError,
+            "cardinality must be an integer or a sequence .* got 2.5",
+        ),
+        (lambda: em.AllDifferent(None, 3, 3), TypeError, "groups must hold sequences of variables, .* got None"),
+        (lambda: em.AllDifferent([0, 1], 3, 3), TypeError, "groups must hold sequences of variables, .* got .0, 1."),
+        (lambda: em.Addition(True), TypeError, "n_digits must be an integer >= 1, got True"),
+        (lambda: em.Sudoku("9"), ValueError, "size must be one of .* got '9'"),
+    ],
+)
+def test_wrong_calls(call: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_nested_tensors_are_refused() -> None:
+    nested = torch.nested.nested_tensor([torch.zeros(2, 2, 10)], layout=torch.jagged)
+    with pytest.raises(TypeError, match="logits must be a dense tensor, got a nested one"):
+        em.posterior(ADDITION, nested, LABEL)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        pytest.param(lambda: em.Sudoku(9), id="sudoku"),
+        pytest.param(lambda: em.ShortestPath(4, 4), id="paths"),
+        pytest.param(lambda: black_box(latent_shape=(40,), cardinality=10), id="large black box"),
+    ],
+)
+def test_what_a_problem_does_not_support_names_a_remedy(problem: Callable[[], em.Problem]) -> None:
+    intractable = problem()
+    logits = torch.zeros(1, *intractable.latent_shape, intractable.cardinality, requires_grad=True)
+    label = torch.ones(1, *intractable.label_shape, dtype=torch.int64)
+    with pytest.raises(em.UnsupportedEngineError, match=r"em\.posterior"):
+        em.fused_em_loss(intractable, logits, label)
+    with pytest.raises(em.UnsupportedEngineError, match=r"em\.posterior"):
+        em.sample_posterior(intractable, logits, label, 1, seed=0)
+    with pytest.raises(em.UnsupportedEngineError, match=r"engines that do: em\."):
+        em.posterior(intractable, logits, label, em.Exact())
+
+
+@pytest.mark.parametrize(
+    "engine", [None, em.Exact(), em.ABC(samples=8), em.Gibbs(sweeps=2), em.Rejection(8), em.MAP()], ids=repr
+)
+@pytest.mark.parametrize("latent_shape", [(2,), (40,)], ids=["small", "large"])
+def test_an_empty_batch_of_a_black_box(engine: em.Engine | None, latent_shape: tuple[int, ...]) -> None:
+    problem = black_box(latent_shape=latent_shape)
+    if isinstance(engine, (em.Exact, em.MAP)) and not problem.tractable:
+        pytest.skip("too large for exact inference")
+    post = em.posterior(problem, torch.zeros(0, *latent_shape, 3), torch.zeros(0, dtype=torch.int64), engine)
+    assert post.marginals.shape == (0, *latent_shape, 3)
+    assert post.log_evidence.shape == post.possible.shape == (0,)
