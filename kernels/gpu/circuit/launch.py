@@ -165,8 +165,8 @@ def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tu
     with torch.cuda.device_of(logits):
         for part in _parts(logits, rows, t, walk, True):
             map_kernel[(part.groups,)](
-                t.given, t.first, t.left, t.right, part.tables, part.stacks, chosen, log_joint, status, part.first, batch, n,
-                len(t.codes), _circuit_rows(t), len(t.node_levels), WALK=walk, **_walk_options(walk),
+                t.given, t.first, t.left, t.right, part.tables, part.stacks, chosen, log_joint, status, part.first, batch,
+                n, len(t.codes), _circuit_rows(t), len(t.node_levels), WALK=walk, **_walk_options(walk),
             )  # fmt: skip
     return chosen, log_joint, status
 
@@ -182,8 +182,8 @@ def sample(
     with torch.cuda.device_of(logits):
         for part in _parts(logits, rows, t, walk, False):
             sample_kernel[(part.groups,)](
-                t.given, t.first, t.left, t.right, t.draws, part.tables, part.stacks, drawn, status, part.first, batch, n,
-                len(t.codes), _circuit_rows(t), len(t.node_levels), n_samples, signed(seed), first_row, WALK=walk,
+                t.given, t.first, t.left, t.right, t.draws, part.tables, part.stacks, drawn, status, part.first, batch,
+                n, len(t.codes), _circuit_rows(t), len(t.node_levels), n_samples, signed(seed), first_row, WALK=walk,
                 **_walk_options(walk),
             )  # fmt: skip
     return drawn, status
