@@ -165,8 +165,8 @@ def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tu
     with torch.cuda.device_of(logits):
         for part in _parts(logits, rows, t, walk, True):
             map_kernel[(part.groups,)](
-                t.given, t.first, t.left, t.right, part.tables, part.stacks, chosen, log_joint, status, part.first, batch,
-                n, len(t.codes), _circuit_rows(t), len(t.node_levels), WALK=walk, **_walk_options(walk),
+                t.given, t.first, t.left, t.right, part.tables, part.stacks, chosen, log_joint, status, part.first,
+                batch, n, len(t.codes), _circuit_rows(t), len(t.node_levels), WALK=walk, **_walk_options(walk),
             )  # fmt: skip
     return chosen, log_joint, status
 
@@ -205,7 +205,7 @@ def _circuit_rows(tables: CircuitTables) -> int:
 
 
 class Part(NamedTuple):
-    """Rows of the batch, from the first on, whose values scratch memory holds: tables of groups, and stacks for walks."""
+    """Rows of the batch whose values scratch memory holds: tables of groups of R rows, and stacks for their walks."""
 
     first: int
     groups: int
@@ -214,7 +214,7 @@ class Part(NamedTuple):
 
 
 def _parts(logits: Tensor, label: Tensor, tables: CircuitTables, walk: Walk, maximise: bool) -> Iterator[Part]:
-    """The batch in parts, with the values of all nodes. What a row's values are made of does not depend on the parts."""
+    """The batch in parts, with the values of all nodes. The bits of a row do not depend on the parts."""
     batch, n, n_values = logits.shape
     n_levels = len(tables.node_levels) - 1
     table_size = (_circuit_rows(tables) + MORE_ROWS) * walk.rows
@@ -229,7 +229,7 @@ def _parts(logits: Tensor, label: Tensor, tables: CircuitTables, walk: Walk, max
 
 
 def _launch_values(logits: Tensor, label: Tensor, tables: CircuitTables, part: Part, maximise: bool) -> None:
-    """One launch where a program can keep its table in caches; for larger ones a launch for the leaves and each level."""
+    """One launch where a program can keep its table in caches, else one for the leaves and one for every level."""
     batch, n, n_values = logits.shape
     t, n_levels, n_rows = tables, len(tables.node_levels) - 1, _circuit_rows(tables)
     config = config_for(len(t.left) // n_levels, n_values, torch.float64)
