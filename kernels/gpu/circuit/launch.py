@@ -67,9 +67,10 @@ def tape_config(tables: CircuitTables, n_values: int, compute: torch.dtype) -> C
 
 
 def config_for(pairs: int, n_values: int, compute: torch.dtype) -> Config:
+    """Two threads a pair, and more where symbols have many values: up to 1,024 of them do not spill."""
     pairs = min(max(launch_config.next_power_of_two(pairs), 16), 128 if pairs >= 512 else 64)
-    num_warps = pairs // 16
     value_tile, rows = launch_config.next_power_of_two(n_values), ROW_BYTES // compute.itemsize
+    num_warps = max(pairs // 16, min(value_tile * rows // 512, 8))
     symbols = max(256 * num_warps // value_tile, rows)  # a multiple of the rows
     return Config(Sizes(n_values, rows, value_tile, symbols, pairs), num_warps)
 
