@@ -26,7 +26,7 @@ _GRAPHS = {
     "permutation 8": partial(permutation_graph, 8, 8),
     "sum of 4": partial(_sum_graph, 4, 10),
     "5 of 40": partial(exactly_graph, 5, 40),
-    "large": lambda: random_graph(5, 8, 3000, 4, seed=2)[0],
+    "large": lambda: random_graph(6, 8, 2000, 4, seed=2)[0],
     "random": lambda: random_graph(6, 3, 5, 4, seed=1)[0],
 }
 

@@ -114,8 +114,8 @@ def forward(work, batch, machine, alpha, first, count, SIZES: tl.constexpr, LOG:
 def log2_of_scales(work, count, SIZES: tl.constexpr, LOG: tl.constexpr):
     """The sum of log2 z_i over a block [1, R] in float64, and whether one of them is zero."""
     row = tl.arange(0, SIZES.rows)[None, :]
-    evidence = tl.zeros((1, SIZES.rows), tl.float64)
-    dead = tl.zeros((SIZES.positions, SIZES.rows), tl.int32)
+    evidence = tl.full((1, SIZES.rows), 0, tl.float64)
+    dead = tl.full((SIZES.positions, SIZES.rows), 0, tl.int32)
     for start in tl.range(0, count, SIZES.positions * FACTORS, disable_licm=True):
         product = tl.full((SIZES.positions, SIZES.rows), one(LOG), tl.float64)
         for d in range(FACTORS):

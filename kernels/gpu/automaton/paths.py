@@ -62,8 +62,8 @@ def paths_size(n: int, sizes: Sizes) -> int:
 def _store_logits(score_ptr, batch, SIZES: tl.constexpr):
     """Raw logits [n, K], 0 for symbols without a prior; the sum of the logs of their exponentials' sums, and a status."""
     value = tl.arange(0, SIZES.value_tile)[None, :]
-    code = tl.zeros((SIZES.symbols, 1), tl.int32)
-    normaliser = tl.zeros((SIZES.symbols, 1), tl.float64)
+    code = tl.full((SIZES.symbols, 1), 0, tl.int32)
+    normaliser = tl.full((SIZES.symbols, 1), 0, tl.float64)
     for start in range(0, batch.n, SIZES.symbols):
         symbol = start + tl.arange(0, SIZES.symbols)[:, None]
         exists = symbol < batch.n
@@ -123,7 +123,7 @@ def _filter(paths, batch, machine, SIZES: tl.constexpr, MAX: tl.constexpr):
     """Leaves beta and what is ahead of every position in scratch; beta before the first [TILE, 1]."""
     S: tl.constexpr = SIZES.n_states
     state = tl.arange(0, SIZES.tile)[:, None]
-    beta = tl.zeros((SIZES.tile, 1), tl.float64)
+    beta = tl.full((SIZES.tile, 1), 0, tl.float64)
     for back in range(batch.n):
         position = batch.n - 1 - back
         ahead = _with_label(beta, batch, machine, position, SIZES, MAX)
@@ -153,7 +153,7 @@ def _best_way(paths, machine, state, position, SIZES: tl.constexpr):
     score = tl.load(paths.score + position * SIZES.n_values + value, mask=exists, other=NEVER)
     own = tl.load(machine.classes + layer * SIZES.n_values + value, mask=exists, other=-1)
     best = tl.full((SIZES.value_tile,), 3.0 * NEVER, tl.float64)
-    target = tl.zeros((SIZES.value_tile,), tl.int32)
+    target = tl.full((SIZES.value_tile,), 0, tl.int32)
     listed = machine.out_first + layer * (SIZES.n_states + 1) + state
     for edge in range(tl.load(listed), tl.load(listed + 1)):
         # Edges of a class follow each other in the order of their targets.
@@ -306,7 +306,7 @@ def _sample_row(
     for start in range(0, n_samples, SAMPLES):
         t = start + tl.arange(0, SAMPLES)
         out_ptr = drawn_ptr + (t.to(tl.int64) * batch.size + batch.first) * batch.n
-        state = tl.zeros((SAMPLES,), tl.int32)
+        state = tl.full((SAMPLES,), 0, tl.int32)
         if code == POSSIBLE:
             uniform = uniforms_float64(Counter(seed, t, number), 0)[1]
             state = _draw_start(paths, machine, total_weight, uniform, SIZES)

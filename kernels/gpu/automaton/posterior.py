@@ -120,8 +120,8 @@ def _rows(
     Blocks of positions from the first to the last, and then backwards; the last is computed once.
     """
     COMPUTE: tl.constexpr = work.alpha.dtype.element_ty
-    evidence = tl.zeros((1, SIZES.rows), tl.float64)
-    dead = tl.zeros((1, SIZES.rows), tl.int32)
+    evidence = tl.full((1, SIZES.rows), 0, tl.float64)
+    dead = tl.full((1, SIZES.rows), 0, tl.int32)
     code = label_status(batch, machine, SIZES)
     beta = tl.zeros_like(states_of(SIZES) + rows_of(SIZES)).to(COMPUTE) + one(LOG)
     largest = tl.zeros_like(beta) + 1.0

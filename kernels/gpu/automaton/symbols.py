@@ -36,7 +36,7 @@ def row_of(batch, r):
 def label_status(batch, machine, SIZES: tl.constexpr):
     """INVALID_LABEL or POSSIBLE [1, R]."""
     row = row_of(batch, tl.arange(0, SIZES.rows)[None, :])
-    code = tl.zeros((1, SIZES.rows), tl.int32)
+    code = tl.full((1, SIZES.rows), 0, tl.int32)
     for entry in range(machine.n_entries):
         known = tl.load(batch.label + row * machine.n_entries + entry) >= 0
         code = tl.maximum(code, tl.where(known, POSSIBLE, INVALID_LABEL))
@@ -79,7 +79,7 @@ def store_priors(prior_ptr, batch, first, count, SIZES: tl.constexpr, LOG: tl.co
     K: tl.constexpr = SIZES.n_values
     R: tl.constexpr = SIZES.rows
     value = tl.max_contiguous(tl.arange(0, SIZES.value_tile)[:, None], (1, 1))
-    code = tl.zeros((1, SIZES.symbols), tl.int32)
+    code = tl.full((1, SIZES.symbols), 0, tl.int32)
     uniform = over(one(LOG), constant(tl.full((1, 1), K, tl.int32), tl.zeros((1, 1), COMPUTE), LOG), LOG)
     for start in tl.range(0, count * R, SIZES.symbols, disable_licm=True):
         symbol = _symbols_from(start, SIZES)

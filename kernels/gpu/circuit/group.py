@@ -12,7 +12,10 @@ LANES = tl.constexpr(2)
 
 
 class Sizes(NamedTuple):
-    """What a kernel is compiled for. All but n_values are powers of two."""
+    """What a kernel is compiled for. All but n_values are powers of two.
+
+    Shapes of tiles are made of them by tl.full: tl.zeros of Triton 3.6 and 3.7 does not take numbers of a tuple.
+    """
 
     n_values: int
     rows: int  # R, of the batch that a program takes at once: 32 bytes of numbers

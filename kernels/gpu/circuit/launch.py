@@ -39,7 +39,7 @@ BLOCK_ROWS = 6144
 """Rows of a table up to which one program plays the tape: the first-level cache holds them."""
 
 LEVEL_SCRATCH_BYTES = 256 << 20
-"""Scratch memory of tables that are played level by level."""
+"""Scratch memory of tables that more than one launch works on."""
 
 LEVEL_PROGRAMS = 1024
 """Programs of a launch for one level, about as many as run at once on a large GPU."""
@@ -67,9 +67,10 @@ def tape_config(tables: CircuitTables, n_values: int, compute: torch.dtype) -> C
 
 
 def config_for(pairs: int, n_values: int, compute: torch.dtype) -> Config:
+    """Two threads a pair, and more where symbols have many values: up to 1,024 of them do not spill."""
     pairs = min(max(launch_config.next_power_of_two(pairs), 16), 128 if pairs >= 512 else 64)
-    num_warps = pairs // 16
     value_tile, rows = launch_config.next_power_of_two(n_values), ROW_BYTES // compute.itemsize
+    num_warps = max(pairs // 16, min(value_tile * rows // 512, 8))
     symbols = max(256 * num_warps // value_tile, rows)  # a multiple of the rows
     return Config(Sizes(n_values, rows, value_tile, symbols, pairs), num_warps)
 
@@ -138,7 +139,7 @@ def _play_levels(logits: Tensor, label: Tensor, task: Task, results: tuple[Tenso
     batch, n, n_values = logits.shape
     t, config = task.tables, tape_config(task.tables, n_values, compute)
     sizes, options = config.sizes, rounded_once(config.num_warps)
-    groups = min(-(-batch // sizes.rows), max(LEVEL_SCRATCH_BYTES // ((task.tape_rows + 1) * ROW_BYTES), 1))
+    groups = max(min(-(-batch // sizes.rows), LEVEL_SCRATCH_BYTES // ((task.tape_rows + 1) * ROW_BYTES)), 1)
     parts = max(min(LEVEL_PROGRAMS // groups, -(-len(t.out) // sizes.pairs)), 1)
     scratch = logits.new_empty(groups * (task.tape_rows + 1) * sizes.rows, dtype=compute)
     for first in range(0, batch, groups * sizes.rows):
@@ -165,8 +166,8 @@ def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tu
     with torch.cuda.device_of(logits):
         for part in _parts(logits, rows, t, walk, True):
             map_kernel[(part.groups,)](
-                t.given, t.first, t.left, t.right, part.tables, part.stacks, chosen, log_joint, status, part.first, batch, n,
-                len(t.codes), _circuit_rows(t), len(t.node_levels), WALK=walk, **_walk_options(walk),
+                t.given, t.first, t.left, t.right, part.tables, part.stacks, chosen, log_joint, status, part.first,
+                batch, n, len(t.codes), _circuit_rows(t), len(t.node_levels), WALK=walk, **_walk_options(walk),
             )  # fmt: skip
     return chosen, log_joint, status
 
@@ -182,8 +183,8 @@ def sample(
     with torch.cuda.device_of(logits):
         for part in _parts(logits, rows, t, walk, False):
             sample_kernel[(part.groups,)](
-                t.given, t.first, t.left, t.right, t.draws, part.tables, part.stacks, drawn, status, part.first, batch, n,
-                len(t.codes), _circuit_rows(t), len(t.node_levels), n_samples, signed(seed), first_row, WALK=walk,
+                t.given, t.first, t.left, t.right, t.draws, part.tables, part.stacks, drawn, status, part.first, batch,
+                n, len(t.codes), _circuit_rows(t), len(t.node_levels), n_samples, signed(seed), first_row, WALK=walk,
                 **_walk_options(walk),
             )  # fmt: skip
     return drawn, status
@@ -205,7 +206,7 @@ def _circuit_rows(tables: CircuitTables) -> int:
 
 
 class Part(NamedTuple):
-    """Rows of the batch, from the first on, whose values scratch memory holds: tables of groups, and stacks for walks."""
+    """Rows of the batch whose values scratch memory holds: tables of groups of R rows, and stacks for their walks."""
 
     first: int
     groups: int
@@ -214,12 +215,12 @@ class Part(NamedTuple):
 
 
 def _parts(logits: Tensor, label: Tensor, tables: CircuitTables, walk: Walk, maximise: bool) -> Iterator[Part]:
-    """The batch in parts, with the values of all nodes. What a row's values are made of does not depend on the parts."""
+    """The batch in parts, with the values of all nodes. The bits of a row do not depend on the parts."""
     batch, n, n_values = logits.shape
     n_levels = len(tables.node_levels) - 1
     table_size = (_circuit_rows(tables) + MORE_ROWS) * walk.rows
     stack_size = (n_levels + 1 + n) * walk.walks
-    groups = min(-(-batch // walk.rows), max(LEVEL_SCRATCH_BYTES // (8 * table_size + 4 * stack_size), 1))
+    groups = max(min(-(-batch // walk.rows), LEVEL_SCRATCH_BYTES // (8 * table_size + 4 * stack_size)), 1)
     scratch = logits.new_empty(groups * table_size, dtype=torch.float64)
     stacks = logits.new_empty(groups * stack_size, dtype=torch.int32)
     for first in range(0, batch, groups * walk.rows):
@@ -229,7 +230,7 @@ def _parts(logits: Tensor, label: Tensor, tables: CircuitTables, walk: Walk, max
 
 
 def _launch_values(logits: Tensor, label: Tensor, tables: CircuitTables, part: Part, maximise: bool) -> None:
-    """One launch where a program can keep its table in caches; for larger ones a launch for the leaves and each level."""
+    """One launch where a program can keep its table in caches, else one for the leaves and one for every level."""
     batch, n, n_values = logits.shape
     t, n_levels, n_rows = tables, len(tables.node_levels) - 1, _circuit_rows(tables)
     config = config_for(len(t.left) // n_levels, n_values, torch.float64)

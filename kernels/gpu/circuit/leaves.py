@@ -63,7 +63,7 @@ def label_status(batch, circuit, SIZES: tl.constexpr):
     """INVALID_LABEL or POSSIBLE [1, R]."""
     lane = pair_lanes(SIZES)
     row = row_of(batch, lane)
-    code = tl.zeros((SIZES.pairs, SIZES.rows), tl.int32)
+    code = tl.full((SIZES.pairs, SIZES.rows), 0, tl.int32)
     for start in tl.range(0, circuit.n_entries, SIZES.pairs, disable_licm=True):
         entry = start + pair_numbers(SIZES)
         known = tl.load(batch.label + row * circuit.n_entries + entry, mask=entry < circuit.n_entries, other=0)

@@ -36,8 +36,8 @@ def _store_relative_logits(table, batch, SIZES: tl.constexpr):
     K: tl.constexpr = SIZES.n_values
     R: tl.constexpr = SIZES.rows
     value = tl.max_contiguous(tl.arange(0, SIZES.value_tile)[:, None], (1, 1))
-    code = tl.zeros((1, SIZES.symbols), tl.int32)
-    scale = tl.zeros((1, SIZES.symbols), tl.float64)
+    code = tl.full((1, SIZES.symbols), 0, tl.int32)
+    scale = tl.full((1, SIZES.symbols), 0, tl.float64)
     for start in tl.range(0, batch.n * R, SIZES.symbols, disable_licm=True):
         index = tl.max_contiguous(start + tl.arange(0, SIZES.symbols)[None, :], (1, 1))
         exists = index < batch.n * R
@@ -59,7 +59,7 @@ def _store_relative_logits(table, batch, SIZES: tl.constexpr):
 @triton.jit
 def _store_leaves(table, batch, nodes, SIZES: tl.constexpr, MAX: tl.constexpr):
     """All leaves, the status, and what is to be added to the value of the root."""
-    scale = tl.zeros((1, SIZES.rows), tl.float64)
+    scale = tl.full((1, SIZES.rows), 0, tl.float64)
     if MAX:
         scale, code = _store_relative_logits(table, batch, SIZES)
     else:

@@ -85,7 +85,7 @@ def _drawn_term(place, nodes, row, begin, end, counter, WALK: tl.constexpr):
     first_node = tl.load(nodes.given + nodes.n_entries) + 1
     uniform = uniforms_float64(counter, tl.load(nodes.draws + row - first_node))[0]
     total = tl.load(place.table + row * WALK.rows + r)
-    running = tl.zeros((WALK.walks,), tl.float64)
+    running = tl.full((WALK.walks,), 0, tl.float64)
     chosen = begin
     for d in range(tl.max(end - begin)):
         term = begin + d
@@ -112,7 +112,7 @@ def _arrive(place, nodes, row, top, active, WALK: tl.constexpr):
 
 @triton.jit
 def walk_down(place, nodes, n, wanted, counter, WALK: tl.constexpr, MAX: tl.constexpr):
-    """Leaves the values of the symbols that the walks reach, and MISSING for others, in scratch. wanted: bool [walks]."""
+    """Leaves the values of symbols that the walks reach, MISSING for others, in scratch. wanted: bool [walks]."""
     walk = tl.arange(0, WALK.walks)
     root = walk * 0 + nodes.n_rows - 1
     _clear(place, n, WALK)
@@ -155,7 +155,7 @@ def _drawn_value(place, symbol, exists, chosen, counter, WALK: tl.constexpr):
     """A value from the prior, where none is chosen."""
     r = tl.arange(0, WALK.walks)[None, :] % WALK.rows
     uniform = uniforms_float64(counter, symbol)[0]
-    running = tl.zeros((WALK.symbols, WALK.walks), tl.float64)
+    running = tl.full((WALK.symbols, WALK.walks), 0, tl.float64)
     found = chosen
     for value in range(WALK.n_values):
         x = tl.load(place.table + (symbol * WALK.n_values + value) * WALK.rows + r, mask=exists, other=NEVER)
@@ -170,9 +170,10 @@ def map_kernel(
     given_ptr, first_ptr, left_ptr, right_ptr, scratch_ptr, stack_ptr, chosen_ptr, log_joint_ptr, status_ptr, first_row,
     batch, n, n_entries, n_rows, n_levels, WALK: tl.constexpr,
 ):  # fmt: skip
-    """The most probable symbols of groups of R rows, from row first_row on, whose maxima are in scratch. Grid (groups,).
+    """The most probable symbols of groups of R rows, from row first_row on, whose maxima are in scratch.
 
-    chosen int64 [batch, n]; scratch and tables as in values_kernel, stack int32 [groups, n_levels + n, walks].
+    Grid (groups,). chosen int64 [batch, n]; scratch and tables as in values_kernel; stack int32
+    [groups, n_levels + n, walks].
     """
     nodes = Nodes(given_ptr, first_ptr, left_ptr, right_ptr, given_ptr, given_ptr, n_entries, n_rows)
     place = place_of(scratch_ptr, stack_ptr, n, n_levels, nodes, WALK)
