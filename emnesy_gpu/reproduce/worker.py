@@ -21,7 +21,7 @@ from emnesy_gpu.reproduce.protocol import Experiment
 from emnesy_gpu.tasks.core.errors import DivergedError
 from emnesy_gpu.tasks.core.options import open_run
 from emnesy_gpu.tasks.core.run_directory import RunDirectory, replace_file
-from emnesy_gpu.tasks.core.runner import INTERRUPTED, Runner
+from emnesy_gpu.tasks.core.runner import Runner
 from emnesy_gpu.tasks.core.training import EMTraining
 from emnesy_gpu.tasks.registry import TASKS
 from emnesy_gpu.tasks.task import EStepBenchmark
@@ -66,7 +66,7 @@ def train(experiment: Experiment, job: dict[str, Any]) -> list[dict[str, Any]]:
     runner, headline = open_runner(job), TASKS[experiment.task].headline
     training = runner.training
     _e_step(training)()  # loads its kernels, which are no part of the memory that training takes
-    if runner.run() == INTERRUPTED:
+    if runner.run() != 0:
         raise KeyboardInterrupt
     assert runner.directory is not None
     summary, history = json.loads(runner.directory.summary.read_text()), training.history
@@ -92,11 +92,11 @@ def train(experiment: Experiment, job: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def open_runner(job: dict[str, Any]) -> Runner:
-    """Open the run in the folder of the job where there is a checkpoint, else a new one there."""
+    """Open the run in the folder of the job where there is one, else a new one there."""
     name, *arguments = job["arguments"]
     task = TASKS[name]
     options = task.command.make_context(name, [*arguments, "--out", job["folder"]]).params
-    if RunDirectory(Path(job["folder"]), task.settings).checkpoint.exists():
+    if RunDirectory(Path(job["folder"]), task.settings).config.exists():
         options |= {"resume": Path(job["folder"])}
     return open_run(options, task.runs())
 
