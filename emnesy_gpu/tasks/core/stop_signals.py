@@ -75,6 +75,14 @@ class StopSignals:
         if not self._defers or self.noted is not None:
             raise Stopped(number)
         self.noted = number
-        self._timer = threading.Timer(GRACE, _thread.interrupt_main, [number])
+        self._timer = threading.Timer(GRACE, _repeat, [number])
         self._timer.daemon = True
         self._timer.start()
+
+
+def _repeat(number: int) -> None:
+    """Send a signal to the main thread; elsewhere than on POSIX, its handler runs when the thread has waited enough."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        _thread.interrupt_main(number)
