@@ -84,7 +84,7 @@ OTHER_FILES: dict[str, Callable[[np.ndarray], bytes]] = {
 
 @pytest.mark.parametrize("name", ["train_maps", "val_vertex_weights", "test_shortest_paths"])
 @pytest.mark.parametrize("kind", OTHER_FILES)
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_map_files_of_other_kinds_are_named(kind: str, name: str, maps: Path) -> None:
     path = maps / f"{name}.npy"
     path.write_bytes(OTHER_FILES[kind](np.load(path)))

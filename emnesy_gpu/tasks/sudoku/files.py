@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,9 @@ def _read_lines(path: Path) -> list[str]:
 def _read_pixels(path: Path, n_boards: int, size: int) -> torch.Tensor:
     """Read rounded shares of 255, and return the bytes that they stand for."""
     try:
-        shares = np.loadtxt(path, dtype=np.float32, delimiter="\t", ndmin=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an empty file, which has the wrong shape
+            shares = np.loadtxt(path, dtype=np.float32, delimiter="\t", ndmin=2)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     shape = (n_boards, size * size * SIDE * SIDE)
