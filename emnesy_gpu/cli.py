@@ -11,6 +11,7 @@ import click
 import emnesy_gpu
 from emnesy_gpu.engines import UnsupportedEngineError
 from emnesy_gpu.tasks.core.errors import DataError, DivergedError, MissingExtraError
+from emnesy_gpu.tasks.core.stop_signals import exit_code
 
 COMMANDS = {
     "bench": "emnesy_gpu.benchmarks.commands:bench",
@@ -63,8 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.format_message()} See {command} --help.", error.exit_code)
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted", 130)
+    except click.Abort:
+        return _fail("interrupted", exit_code(KeyboardInterrupt()))
+    except KeyboardInterrupt as interruption:
+        return _fail("interrupted", exit_code(interruption))
     except USER_ERRORS as error:
         return _fail(str(error), 1)
     return code if isinstance(code, int) else 0

@@ -44,7 +44,7 @@ def test_a_run_reports_plain_lines_and_writes_its_files(tmp_path, capsys):
     assert "\r" not in text
     assert "data: scikit-learn's bundled digits" in text
     assert len(re.findall(r"^epoch \d/2  loss .* evidence .* sums .* digits .* E .* M .*$", text, re.MULTILINE)) == 2
-    names = {"config.json", "metrics.jsonl", "checkpoint.pt", "curve.png", "summary.json"}
+    names = {".lock", "config.json", "metrics.jsonl", "checkpoint.pt", "curve.png", "summary.json"}
     assert {path.name for path in out.iterdir()} == names
     summary = json.loads((out / "summary.json").read_text())
     assert summary["sum_accuracy"] == figures(out)[-1]["sum_accuracy"]
@@ -86,17 +86,17 @@ def test_interruption_of_the_checkpoint_itself(tmp_path, capsys, monkeypatch):
     assert main([*QUICK, "--out", str(whole)]) == 0
     save = torch.save
 
-    def interrupt_after_an_epoch(state: dict, path: Path) -> None:
+    def interrupt_after_an_epoch(state: dict, file: io.BytesIO) -> None:
         if state["history"]:
-            path.write_bytes(b"half a checkpoint")
+            file.write(b"half a checkpoint")
             raise KeyboardInterrupt
-        save(state, path)
+        save(state, file)
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", interrupt_after_an_epoch)
         assert main([*QUICK, "--out", str(cut)]) == 130
     assert "interrupted after 0 of 2 epochs" in capsys.readouterr().out
-    assert {path.name for path in cut.iterdir()} == {"config.json", "checkpoint.pt"}
+    assert {path.name for path in cut.iterdir()} == {".lock", "config.json", "checkpoint.pt"}
     assert main(["train", "addition", "--resume", str(cut)]) == 0
     assert figures(cut) == figures(whole)
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from emnesy_gpu.cli import main
-from emnesy_gpu.reproduce import worker
+from emnesy_gpu.reproduce import records, worker
 from emnesy_gpu.reproduce.campaign import Campaign, Children
 from emnesy_gpu.reproduce.methods import METHODS
 from emnesy_gpu.reproduce.protocol import Experiment, estimate, protocol
@@ -98,7 +98,7 @@ def test_an_interrupted_run_continues_to_the_same_result(tmp_path):
     (tmp_path / "two" / "results.jsonl").unlink()
     epochs = len(metrics.read_text().splitlines())
     record = only(experiment, tmp_path / "two")
-    assert f"after epoch {epochs}" in (metrics.parent.parent / "log.txt").read_text()
+    assert f"after {epochs} of 3 epochs" in (metrics.parent.parent / "log.txt").read_text()
     assert record["figures"] == whole["figures"]
     assert [point["loss"] for point in record["history"]] == [point["loss"] for point in whole["history"]]
 
@@ -126,7 +126,7 @@ def test_a_net_that_diverged_is_a_result(tmp_path, monkeypatch):
     (record,) = worker.run({"experiment": ONE_DIGIT.to_dict()})
     assert record == {"status": "diverged", "error": "diverged: in epoch 3"}
     campaign = of([ONE_DIGIT], tmp_path)
-    campaign.append([{**record, "key": ONE_DIGIT.key}])
+    records.append(campaign.results, [{**record, "key": ONE_DIGIT.key}])
     assert campaign.remaining() == []
 
 
@@ -135,7 +135,7 @@ def test_a_line_that_a_crash_cut_off_is_run_again(tmp_path):
     campaign = of([ONE_DIGIT], tmp_path)
     campaign.results.write_text(json.dumps(record)[:-3])
     assert campaign.remaining() == [ONE_DIGIT]
-    campaign.append([record])
+    records.append(campaign.results, [record])
     assert campaign.records() == [record]
     assert campaign.remaining() == []
 

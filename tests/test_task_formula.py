@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emnesy_gpu.cli import main
-from emnesy_gpu.tasks.formula.command import SYMBOLS
 from emnesy_gpu.tasks.formula.formulas import BLANK, N_DIGITS, automaton, lengths, write
 from emnesy_gpu.tasks.formula.glyphs import GLYPHS_AT_A_TIME, OPERATORS, draw
-from emnesy_gpu.tasks.formula.settings import FormulaSettings, recipe
+from emnesy_gpu.tasks.formula.settings import SYMBOLS, FormulaSettings, recipe
 from emnesy_gpu.tasks.formula.training import FormulaTraining, ReadsBlank
 from emnesy_gpu.tasks.mnist import choose
 from emnesy_gpu.tasks.mnist.rows import Rows

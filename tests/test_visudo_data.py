@@ -181,7 +181,7 @@ def test_original_files_are_found_below_a_prefix_and_called_original(small, tmp_
     [
         ("train_puzzle_pixels.txt", "0.0\tmuch\n", "cannot be read"),
         ("train_puzzle_pixels.txt", "0.0\t1.0\n", "rows and columns, expected"),
-        ("test_puzzle_labels.txt", "1\t1\n", "must hold the rows 1 0"),
+        ("test_puzzle_labels.txt", "1\t1\n", "line 1 must be 1 0"),
         ("valid_cell_labels.txt", "mnist_1\n", "must hold 16 names"),
         ("valid_cell_labels.txt", "\t".join(["mnist_7"] * 16) + "\n", "with the classes 0..3"),
         ("options.json", "{", "cannot be read"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -15,7 +16,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from emnesy_gpu.reproduce import records
 from emnesy_gpu.reproduce.protocol import Experiment
+from emnesy_gpu.tasks.core.run_directory import replace_file
 from emnesy_gpu.tasks.registry import TASKS
 
 FINISHED = ("done", "timeout", "out_of_memory", "diverged")
@@ -49,14 +52,9 @@ class Campaign:
         """The file with a record a line."""
         return self.out / "results.jsonl"
 
-    def records(self) -> list[dict[str, Any]]:
-        """Return the records of all finished experiments; a line that a crash cut off counts as not written."""
-        records = []
-        if self.results.exists():
-            for line in self.results.read_text().splitlines():
-                with contextlib.suppress(json.JSONDecodeError):
-                    records.append(json.loads(line))
-        return records
+    def records(self, complete: bool = False) -> list[dict[str, Any]]:
+        """Return the records of all finished experiments; ``complete`` as for ``records.read``."""
+        return records.read(self.results, complete)
 
     def remaining(self) -> list[Experiment]:
         """Return the experiments without a final record."""
@@ -77,9 +75,9 @@ class Campaign:
                     running[pool.submit(self._run_one, experiment, children)] = experiment
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     experiment = running.pop(future)
-                    records = future.result()
-                    self.append(records)
-                    yield experiment, records
+                    found = future.result()
+                    records.append(self.results, found)
+                    yield experiment, found
 
     def _run_one(self, experiment: Experiment, children: Children) -> list[dict[str, Any]]:
         folder = self.out / "runs" / experiment.key
@@ -135,31 +133,33 @@ class Campaign:
         lines = (folder / "log.txt").read_text().strip().splitlines() or [""]
         return {"status": "failed", "error": f"exit code {code}: {lines[-1]}", "epochs": done, "figures": {}}
 
-    def append(self, records: list[dict[str, Any]]) -> None:
-        """Write records, each on a line of its own, whatever the file ends with."""
-        ends_well = not self.results.exists() or self.results.read_text()[-1:] in ("", "\n")
-        with self.results.open("a") as file:
-            if not ends_well:
-                file.write("\n")
-            file.writelines(json.dumps(record) + "\n" for record in records)
-
 
 class Clock:
-    """Adds the seconds of a ``with`` block to those in a file, however the block ends; ``before`` is what was there."""
+    """Adds the seconds of a ``with`` block to those in a file, however the block ends; ``before`` is what was there.
+
+    A file that a crash cut off counts as 0 seconds.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.before: float = json.loads(path.read_text()) if path.exists() else 0.0
+        self.path, self.before = path, 0.0
+        with contextlib.suppress(OSError, ValueError):
+            seconds = float(path.read_text())
+            self.before = seconds if 0 <= seconds < math.inf else 0.0
 
     def __enter__(self) -> None:
         self.start = time.monotonic()
 
     def __exit__(self, *ignored: object) -> None:
-        self.path.write_text(json.dumps(self.before + time.monotonic() - self.start))
+        text = json.dumps(self.before + time.monotonic() - self.start)
+        replace_file(self.path, lambda partial: partial.write_text(text))
 
 
 class Children:
-    """Child processes, which end with the ``with`` block."""
+    """Child processes, which end with the ``with`` block.
+
+    Each has a pipe to this process as its standard input. The system closes it when this process ends, however it ends:
+    that is the sign for the child to end too.
+    """
 
     def __init__(self) -> None:
         self.alive: set[subprocess.Popen[bytes]] = set()
@@ -175,7 +175,9 @@ class Children:
 
     def run(self, command: list[str], log: Any, seconds: float) -> int | None:
         """Run a command to its end; returns the exit code, or None where the time was over."""
-        child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
         self.alive.add(child)
         try:
             return child.wait(max(seconds, 1.0))
@@ -184,6 +186,8 @@ class Children:
             return None
         finally:
             self.alive.discard(child)
+            if child.stdin is not None:
+                child.stdin.close()
 
 
 def _end(child: subprocess.Popen[bytes], seconds: float) -> None:

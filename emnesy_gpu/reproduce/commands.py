@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,9 @@ import click
 
 from emnesy_gpu.reproduce.methods import METHODS
 from emnesy_gpu.reproduce.protocol import SEEDS, Experiment, estimate, protocol
+from emnesy_gpu.tasks.core.folder_lock import locked
 from emnesy_gpu.tasks.core.options import check_device
+from emnesy_gpu.tasks.core.stop_signals import StopSignals
 from emnesy_gpu.tasks.registry import TASKS
 
 if TYPE_CHECKING:
@@ -73,8 +74,10 @@ def reproduce(ctx: click.Context, task: str, level: str, dry_run: bool, out: Pat
     if dry_run:
         _list(campaign)
         return
-    failed = _run(campaign)
-    _write(campaign)
+    with locked(out):
+        campaign.records(complete=True)
+        failed = _run(campaign)
+        _write(campaign)
     ctx.exit(1 if failed else 0)
 
 
@@ -112,8 +115,7 @@ def _run(campaign: Campaign) -> int:
     from emnesy_gpu.reproduce.live import Progress
 
     failed = 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops the children too
-    with Progress(campaign, sys.stdout) as progress:
+    with StopSignals(), Progress(campaign, sys.stdout) as progress:
         for experiment, records in campaign.run():
             if any(record["status"] == "failed" for record in records):
                 failed += 1
@@ -125,7 +127,7 @@ def _write(campaign: Campaign) -> None:
     """Write tables and figures of all records."""
     from emnesy_gpu.reproduce import figures, tables
 
-    records = campaign.records()
+    records = campaign.records(complete=True)
     (campaign.out / "tables.md").write_text(tables.markdown(records), encoding="utf-8")
     names = ", ".join(path.name for path in figures.write(records, campaign.out))
     click.echo(f"written to {campaign.out}: results.jsonl, tables.md, {names or 'no figures'}")

@@ -1,13 +1,20 @@
 """One experiment in a process of its own: ``python -m emnesy_gpu.reproduce.worker JOB RESULT``, both JSON files.
 
 A job has the ``experiment``, the ``folder`` of the run, the ``arguments`` of the train command, ``device`` and
-``threads``. The result is the list of records. A run that was killed goes on from the checkpoint in its folder.
+``threads``. The result is the list of records. A run that was killed goes on from the checkpoint in its folder. A
+worker ends when the pipe that is its standard input does: when the process that started it has ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import stat
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,10 +28,15 @@ from emnesy_gpu.reproduce.protocol import Experiment
 from emnesy_gpu.tasks.core.errors import DivergedError
 from emnesy_gpu.tasks.core.options import open_run
 from emnesy_gpu.tasks.core.run_directory import RunDirectory, replace_file
-from emnesy_gpu.tasks.core.runner import INTERRUPTED, Runner
+from emnesy_gpu.tasks.core.runner import Runner
 from emnesy_gpu.tasks.core.training import EMTraining
 from emnesy_gpu.tasks.registry import TASKS
 from emnesy_gpu.tasks.task import EStepBenchmark
+
+STANDARD_INPUT = 0
+
+ORPHAN_SECONDS = 30.0
+"""Seconds for a worker to save its state and to end after its parent; the next one waits as long."""
 
 E_STEP_SECONDS = 0.3
 """Seconds to spend on each measurement of an E-step."""
@@ -64,9 +76,10 @@ def benchmarked_methods(benchmark: EStepBenchmark) -> dict[str, str]:
 def train(experiment: Experiment, job: dict[str, Any]) -> list[dict[str, Any]]:
     """Train, and measure time and memory."""
     runner, headline = open_runner(job), TASKS[experiment.task].headline
+    runner.patience = 2 * ORPHAN_SECONDS
     training = runner.training
     _e_step(training)()  # loads its kernels, which are no part of the memory that training takes
-    if runner.run() == INTERRUPTED:
+    if runner.run() != 0:
         raise KeyboardInterrupt
     assert runner.directory is not None
     summary, history = json.loads(runner.directory.summary.read_text()), training.history
@@ -92,11 +105,11 @@ def train(experiment: Experiment, job: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def open_runner(job: dict[str, Any]) -> Runner:
-    """Open the run in the folder of the job where there is a checkpoint, else a new one there."""
+    """Open the run in the folder of the job where there is one, else a new one there."""
     name, *arguments = job["arguments"]
     task = TASKS[name]
     options = task.command.make_context(name, [*arguments, "--out", job["folder"]]).params
-    if RunDirectory(Path(job["folder"]), task.settings).checkpoint.exists():
+    if RunDirectory(Path(job["folder"]), task.settings).config.exists():
         options |= {"resume": Path(job["folder"])}
     return open_run(options, task.runs())
 
@@ -146,5 +159,17 @@ def main(job: Path, result: Path) -> None:
     replace_file(result, lambda partial: partial.write_text(json.dumps(records)))
 
 
+def end_with_parent() -> None:
+    """Wait for the end of the pipe, then end as by SIGTERM, and at the latest after ``ORPHAN_SECONDS``."""
+    with contextlib.suppress(OSError):
+        while os.read(STANDARD_INPUT, 1):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORPHAN_SECONDS)
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    if stat.S_ISFIFO(os.fstat(STANDARD_INPUT).st_mode):
+        threading.Thread(target=end_with_parent, daemon=True).start()
     main(*map(Path, sys.argv[1:]))

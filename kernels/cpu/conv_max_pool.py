@@ -190,7 +190,8 @@ def convolve_rows(images, weight, bias, pooled, winners, floor, first, last):
     height = images.shape[2]
     out_channels = len(weight)
     _, _, pooled_height, pooled_width = pooled.shape
-    even, odd = np.zeros((2, height * HALF + FLOAT32_LANES), np.float32)
+    width = height * HALF + FLOAT32_LANES
+    even, odd = np.zeros(width, np.float32), np.zeros(width, np.float32)
     outputs = np.empty((4, FLOAT32_LANES), np.float32)
     # Results of whole lanes, since LLVM does not vectorise loops as short as a row of pools.
     best, winner = np.empty((2, HALF), np.float32), np.empty((2, HALF), np.uint8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from emnesy_gpu.tasks.core.settings import Count, Positive
 from emnesy_gpu.tasks.mnist import settings
 
 VIEWS = 16
@@ -14,8 +15,8 @@ VIEWS = 16
 class AdditionSettings(settings.RowSettings):
     """The settings of a run on addition."""
 
-    digits: int
-    views: int = 0
+    digits: Positive
+    views: Count = 0
     """Warped copies of every test image for a second reading after the last epoch, beside the plain one."""
 
 

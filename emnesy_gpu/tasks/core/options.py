@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
@@ -11,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 from click.core import ParameterSource
 
+from emnesy_gpu.checks import LARGEST_SEED
+from emnesy_gpu.tasks.core.settings import DEVICE
+
 if TYPE_CHECKING:
     from emnesy_gpu.tasks.core.runner import Runner
 
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 POSITIVE = click.IntRange(min=1)
-LARGEST_SEED = 2**63 - 1
 
 
 class Runs(Protocol):
@@ -40,7 +41,7 @@ class Runs(Protocol):
 
 def check_device(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
     """Return the name of a device as it is, or refuse it."""
-    if re.fullmatch(r"cpu|cuda(:\d+)?", value) is None:
+    if not DEVICE.holds(value):
         raise click.BadParameter(f"{value!r} is none of cpu, cuda and cuda:N", ctx, parameter)
     return value
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
 
 from emnesy_gpu.memory import PeakMemory
 from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.core.folder_lock import locked
 from emnesy_gpu.tasks.core.progress import PlainReporter, reporter
 from emnesy_gpu.tasks.core.run_directory import RunDirectory
-from emnesy_gpu.tasks.core.training import EMTraining
+from emnesy_gpu.tasks.core.stop_signals import StopSignals, exit_code
+from emnesy_gpu.tasks.core.training import BatchMetrics, EMTraining
 
-INTERRUPTED = 130
-"""The exit code of a run that Ctrl-C ended, as shells have it for SIGINT."""
+SECONDS_BETWEEN_SAVES = 300.0
+"""A longer epoch is saved in its middle too."""
 
 
 class Runner:
@@ -24,18 +28,21 @@ class Runner:
     Args:
         training: the training, with no epoch done.
         directory: where the files of the run go; None writes no files.
-        resumed: whether the directory holds a state to resume from.
+        resumed: whether the directory holds a run to resume. Where it has no state yet, the run begins anew.
     """
 
     command: ClassVar[str]
     """The train command, for the line that says how to resume."""
     accuracies: ClassVar[dict[str, str]]
     """Name in reports -> name in a record."""
+    patience = 0.0
+    """Seconds to wait for another process that still writes into the directory."""
     peak_bytes: int | None = None
     """The most memory that the epochs took beyond what was in use before them; None until they are run."""
 
     def __init__(self, training: EMTraining, directory: RunDirectory | None, resumed: bool = False) -> None:
         self.training, self.directory, self.resumed = training, directory, resumed
+        self.signals = StopSignals()
 
     def introduction(self) -> list[str]:
         """Return lines about the data and the settings."""
@@ -49,58 +56,98 @@ class Runner:
         raise NotImplementedError
 
     def run(self) -> int:
-        """Train to the end; returns the exit code."""
-        training = self.training
-        with reporter(training.settings.epochs, training.n_batches, self.accuracies) as report:
-            for line in self.introduction():
-                report.message(line)
+        """Train to the end; returns the exit code: 0, or 128 and the number of the signal that ended the run.
+
+        SIGINT, SIGTERM and SIGHUP end the batch, at most ``stop_signals.GRACE`` seconds later, and save the state.
+        Raises DataError where another process writes into the directory.
+        """
+        training, directory = self.training, self.directory
+        lock = nullcontext() if directory is None else locked(directory.path, self.patience)
+        with lock, self.signals, reporter(training.settings.epochs, training.n_batches, self.accuracies) as report:
             try:
+                for line in self.introduction():
+                    report.message(line)
                 self._open(report)
                 memory = PeakMemory(training.device)
                 self._train(report)
                 self.peak_bytes = memory.bytes()
-            except KeyboardInterrupt:
+                self.conclude(report)
+            except KeyboardInterrupt as interruption:
                 report.message(self._farewell())
-                return INTERRUPTED
-            self.conclude(report)
+                return exit_code(interruption)
         return 0
 
     def _open(self, report: PlainReporter) -> None:
         """Restore the state from the directory of a resumed run, or save the first state of a new run there."""
         training, directory = self.training, self.directory
-        if self.resumed and directory is not None:
-            training.load_state_dict(directory.load_checkpoint())
-            directory.rewrite_metrics(training.history)
-            report.message(f"resuming {directory.path} after epoch {len(training.history)}")
-            return
+        if directory is not None:
+            if self.resumed and directory.has_checkpoint():
+                self._restore(directory)
+                report.message(f"resuming {directory.path} after {self._done()}")
+                return
+            if self.resumed:
+                report.message(f"{directory.path} has no checkpoint yet: the run begins anew")
+            else:
+                directory.check_unused()
+                directory.create(training.settings)
         self.prepare(report)
         if directory is not None:
-            directory.create(training.settings)
             directory.save_checkpoint(training.state_dict())
             if training.history:
                 directory.rewrite_metrics(training.history)
 
+    def _restore(self, directory: RunDirectory) -> None:
+        state = directory.load_checkpoint()
+        try:
+            self.training.load_state_dict(state)
+        except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise DataError(
+                f"{directory.checkpoint} does not fit {directory.config.name}: {type(error).__name__}: {reason}"
+            ) from error
+        directory.rewrite_metrics(self.training.history)
+
     def _train(self, report: PlainReporter) -> None:
+        self.saved = time.monotonic()
+
+        def on_batch(metrics: BatchMetrics) -> None:
+            if self.signals.noted is not None or time.monotonic() - self.saved > SECONDS_BETWEEN_SAVES:
+                self._save()
+            self.signals.check()
+            report.batch(metrics)
+
         while not self.training.finished:
             report.epoch_begins(self.training.epoch)
-            record = self.training.run_epoch(report.batch)
-            report.epoch_ends(record)
-            if self.directory is not None:
-                self.directory.save_checkpoint(self.training.state_dict())
-                self.directory.append_metrics(record)
+            with self.signals.deferred():
+                record = self.training.run_epoch(on_batch)
+                self._save()
+                if self.directory is not None:
+                    self.directory.append_metrics(record)
+                report.epoch_ends(record)
+
+    def _save(self) -> None:
+        if self.directory is not None:
+            self.directory.save_checkpoint(self.training.state_dict())
+        self.saved = time.monotonic()
+
+    def _done(self) -> str:
+        """Return how far the training is, in words."""
+        epochs, progress = len(self.training.history), self.training.progress
+        inside = f" and {progress.batches} of {self.training.n_batches} batches" if progress is not None else ""
+        return f"{epochs} of {self.training.settings.epochs} epochs{inside}"
 
     def _farewell(self) -> str:
-        directory, epochs = self.directory, self.training.settings.epochs
+        """Return what was saved, by the file: the state in memory may be in the middle of a batch."""
+        directory = self.directory
         if directory is None:
-            done = len(self.training.history)
-            return f"interrupted after {done} of {epochs} epochs; nothing was saved: give --out to save a run"
-        if not directory.checkpoint.exists():
+            return f"interrupted after {self._done()}; nothing was saved: give --out to save a run"
+        remedy = f"continue with: python -m emnesy_gpu train {self.command} --resume {directory.path}"
+        if not directory.config.exists():
             return "interrupted before the first epoch; nothing was saved"
-        saved = len(directory.load_checkpoint()["history"])
-        return (
-            f"interrupted after {saved} of {epochs} epochs; "
-            f"continue with: python -m emnesy_gpu train {self.command} --resume {directory.path}"
-        )
+        if not directory.checkpoint.exists():
+            return f"interrupted before the first epoch; {remedy}"
+        self.training.load_state_dict(directory.load_checkpoint())
+        return f"interrupted after {self._done()}; {remedy}"
 
 
 def prepare_torch(settings: Any) -> None:

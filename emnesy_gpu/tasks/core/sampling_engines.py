@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -37,11 +38,22 @@ class Reseeded(WrappedEngine):
         return replace(self.engine, seed=seed % 2**63).infer(problem, logits, label, check)
 
 
-def start_epoch(engine: em.Engine, epoch: int) -> None:
-    """Tell the sampling engine inside ``engine``, if there is one, which epoch begins."""
+def start_epoch(engine: em.Engine, epoch: int, calls: int = 0) -> None:
+    """Tell the sampling engine inside ``engine``, if there is one, which epoch begins or goes on after some calls."""
+    for sampler in _reseeded(engine):
+        sampler.start_epoch(epoch)
+        sampler.calls = calls
+
+
+def calls_of_epoch(engine: em.Engine) -> int:
+    """Return how often the sampling engine inside ``engine`` was called in its epoch; 0 where there is none."""
+    return sum(sampler.calls for sampler in _reseeded(engine))
+
+
+def _reseeded(engine: em.Engine) -> Iterator[Reseeded]:
     while isinstance(engine, WrappedEngine):
         if isinstance(engine, Reseeded):
-            engine.start_epoch(epoch)
+            yield engine
         engine = engine.engine
 
 

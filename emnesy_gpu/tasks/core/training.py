@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,8 +15,9 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
 import emnesy_gpu as em
+from emnesy_gpu.tasks.core.epoch_progress import EpochProgress
 from emnesy_gpu.tasks.core.errors import DivergedError
-from emnesy_gpu.tasks.core.sampling_engines import start_epoch
+from emnesy_gpu.tasks.core.sampling_engines import calls_of_epoch, start_epoch
 
 BatchMetrics = dict[str, float]
 START_DIVISOR = 25
@@ -79,6 +80,7 @@ class EMTraining(ABC):
             scheduler=self.scheduler,
         )
         self.history: list[dict[str, Any]] = []
+        self.progress: EpochProgress | None = None
 
     def _one_cycle(self) -> OneCycleLR:
         settings = self.settings
@@ -112,8 +114,8 @@ class EMTraining(ABC):
         """Return the figures of the averaged net for the record of the current epoch; {} in an epoch without any."""
 
     def begin_epoch(self) -> None:
-        """Prepare the epoch ``self.epoch``, before its first batch: sampling engines begin its seeds."""
-        start_epoch(self.trainer.engine, self.epoch)
+        """Prepare the epoch ``self.epoch``, before its first batch or the first that is left: sampling engines too."""
+        start_epoch(self.trainer.engine, self.epoch, self._progress().calls)
 
     @property
     def n_batches(self) -> int:
@@ -131,28 +133,38 @@ class EMTraining(ABC):
         return len(self.history) >= self.settings.epochs
 
     def run_epoch(self, on_batch: Callable[[BatchMetrics], None] = lambda metrics: None) -> dict[str, Any]:
-        """Train on every row once, evaluate, and append the epoch's record to ``history``."""
-        began, cpu_began = time.perf_counter(), time.process_time()
-        record = {"epoch": self.epoch, **self.train_epoch(on_batch), **self.evaluate()}
-        record |= {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu_began}
+        """Train on every row once, evaluate, and append the epoch's record to ``history``.
+
+        An epoch that was cut between two batches goes on there, to the bit: after ``load_state_dict`` as well.
+        """
+        record: dict[str, Any] = {"epoch": self.epoch, **self.train_epoch(on_batch)}
+        progress, clock = self._progress(), Clock()
+        record |= self.evaluate()
+        clock.lap(progress)
+        record |= {"seconds": progress.seconds, "cpu_seconds": progress.cpu_seconds}
         self.history.append(record)
+        self.progress = None
         return record
 
     def train_epoch(self, on_batch: Callable[[BatchMetrics], None] = lambda metrics: None) -> dict[str, float]:
-        """Train on every row once; returns mean loss, log_evidence and possible, and the seconds of E and of M."""
+        """Train on the rows that are left; returns mean loss, log_evidence, possible, and the seconds of E and of M."""
+        progress, clock = self._progress(), Clock()
         self.begin_epoch()
         self.model.train()
-        totals = dict.fromkeys(("loss", "log_evidence", "possible"), 0.0)
-        seconds = dict.fromkeys(("seconds_e", "seconds_m"), 0.0)
-        for index in self._batches():
+        for index in progress.remaining(self.settings.batch):
             metrics = self._step(*self.rows(index))
             self.averaged_net.update_parameters(self.model.net)
-            for name in totals:
-                totals[name] += metrics[name] * len(index) / self.n_rows
-            for name in seconds:
-                seconds[name] += metrics[name]
+            progress.add(metrics, len(index))
+            progress.calls = calls_of_epoch(self.trainer.engine)
+            clock.lap(progress)
             on_batch(metrics)
-        return {**totals, **seconds}
+        return dict(progress.totals)
+
+    def _progress(self) -> EpochProgress:
+        """Return how far the epoch is, which begins with a new order of the rows."""
+        if self.progress is None:
+            self.progress = EpochProgress(torch.randperm(self.n_rows, generator=self.generator))
+        return self.progress
 
     def _step(self, inputs: Tensor, label: Tensor) -> BatchMetrics:
         try:
@@ -167,12 +179,12 @@ class EMTraining(ABC):
             raise DivergedError(f"diverged: the loss is {metrics['loss']}, in epoch {self.epoch}; try a smaller --lr")
         return metrics
 
-    def _batches(self) -> Iterator[Tensor]:
-        order = torch.randperm(self.n_rows, generator=self.generator)
-        return iter(order.split(self.settings.batch))
-
     def state_dict(self) -> dict[str, Any]:
-        """Return net, optimizer, schedule, random states and history: tensors and plain values only."""
+        """Return net, optimizer, schedule, random states and history: tensors and plain values only.
+
+        The state is sound between epochs and between batches. It also holds what it belongs to: the settings and the
+        number of training rows.
+        """
         return {
             "net": self.model.net.state_dict(),
             "averaged_net": self.averaged_net.state_dict(),
@@ -182,10 +194,18 @@ class EMTraining(ABC):
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
             "history": self.history,
+            "progress": None if self.progress is None else self.progress.to_dict(),
+            "settings": self.settings.to_dict(),
+            "n_rows": self.n_rows,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state from ``state_dict``, of a run with the same settings."""
+        """Take over a state from ``state_dict``, of a run with the same settings.
+
+        Earlier versions wrote no progress and no number of rows. Raises ValueError for another number of rows.
+        """
+        if state.get("n_rows", self.n_rows) != self.n_rows:
+            raise ValueError(f"the run had {state['n_rows']} training rows, the data have {self.n_rows}")
         self.model.net.load_state_dict(state["net"])
         self.averaged_net.load_state_dict(state["averaged_net"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -195,3 +215,21 @@ class EMTraining(ABC):
         if self.device.type == "cuda":
             torch.cuda.set_rng_state_all(state["cuda_rng"])
         self.history = list(state["history"])
+        progress = state.get("progress")
+        self.progress = None if progress is None else EpochProgress.from_dict(progress, self.n_rows)
+
+
+class Clock:
+    """Adds the seconds since the last lap to the progress of an epoch, by the clock and of the process."""
+
+    def __init__(self) -> None:
+        self.last = self._now()
+
+    def lap(self, progress: EpochProgress) -> None:
+        """Begin a new lap."""
+        before, self.last = self.last, self._now()
+        progress.seconds += self.last[0] - before[0]
+        progress.cpu_seconds += self.last[1] - before[1]
+
+    def _now(self) -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()

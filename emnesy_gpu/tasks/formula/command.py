@@ -16,10 +16,8 @@ from emnesy_gpu.tasks.core.options import (
     run_command,
     seed_option,
 )
+from emnesy_gpu.tasks.formula.settings import SYMBOLS
 from emnesy_gpu.tasks.mnist.options import AUGMENT, AUTOMATON_ENGINES, DATA, HOLDOUT
-
-SYMBOLS = (3, 5, 7)
-"""Lengths of formulas. More than 7 symbols have too large an automaton."""
 
 
 def runs() -> Runs:

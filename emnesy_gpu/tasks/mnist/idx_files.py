@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import os
 import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -27,6 +29,9 @@ MD5 = {
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 """Checksums of the uncompressed files, so that either form can be checked."""
+
+MOST_BYTES = 1 << 26
+"""Of the values of a file; the largest one of MNIST has 47,040,000."""
 
 UNSIGNED_BYTE = 0x08
 """The code of the type in the header of an IDX file."""
@@ -86,30 +91,41 @@ def read_idx(folder: Path, stem: str) -> NDArray[np.uint8]:
     if path is None:
         raise DataError(f"{folder / stem}[.gz] is missing: MNIST has four files, which belong into one folder")
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            header, shape = _read_header(path, file)
+            values = _read_values(path, file, math.prod(shape))
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    array = _parse_idx(path, content)
+    content = header + values
     digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if digest != MD5[stem]:
         raise DataError(f"{path} is corrupt: md5 of the content is {digest}, expected {MD5[stem]}")
-    return array
+    return np.frombuffer(values, np.uint8).reshape(shape).copy()
 
 
-def _parse_idx(path: Path, content: bytes) -> NDArray[np.uint8]:
-    """Parse two zero bytes, the type, the number of dimensions, their sizes as big-endian int32, and the values."""
-    if len(content) < 4 or content[:3] != bytes([0, 0, UNSIGNED_BYTE]):
-        raise DataError(f"{path} is not an IDX file of unsigned bytes: it begins with {content[:4].hex(' ')!r}")
-    header = 4 + 4 * content[3]
-    if len(content) < header:
-        raise DataError(f"{path} is too short: {len(content)} bytes, its header alone has {header}")
-    shape = struct.unpack(f">{content[3]}I", content[4:header])
-    expected = header + int(np.prod(shape, dtype=np.int64))
-    if len(content) != expected:
-        raise DataError(f"{path} has {len(content)} bytes, its header promises {expected}")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
+def _read_header(path: Path, file: IO[bytes]) -> tuple[bytes, tuple[int, ...]]:
+    """Read two zero bytes, the type, the number of dimensions, and their sizes as big-endian int32."""
+    start = file.read(4)
+    if len(start) < 4 or start[:3] != bytes([0, 0, UNSIGNED_BYTE]):
+        raise DataError(f"{path} is not an IDX file of unsigned bytes: it begins with {start.hex(' ')!r}")
+    length = 4 * start[3]
+    sizes = file.read(length)
+    if len(sizes) < length:
+        raise DataError(f"{path} is too short: {4 + len(sizes)} bytes, its header alone has {4 + length}")
+    return start + sizes, struct.unpack(f">{start[3]}I", sizes)
+
+
+def _read_values(path: Path, file: IO[bytes], promised: int) -> bytes:
+    """Read as many bytes as the header promises: a small compressed file may hold any number of them."""
+    if promised > MOST_BYTES:
+        raise DataError(
+            f"{path} is not a file of MNIST: its header promises {promised} bytes, expected at most {MOST_BYTES}"
+        )
+    values = file.read(promised + 1)
+    if len(values) != promised:
+        found = f"{len(values)} bytes" if len(values) < promised else "more bytes"
+        raise DataError(f"{path} has {found} of values, its header promises {promised}")
+    return values
 
 
 def fetch(cache: Path) -> DataSet:

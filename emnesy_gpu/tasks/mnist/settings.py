@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from emnesy_gpu.tasks.core.settings import RunSettings
+from emnesy_gpu.tasks.core.engines import ENGINE_NAMES
+from emnesy_gpu.tasks.core.settings import (
+    AboveZero,
+    AtLeastZero,
+    Count,
+    Device,
+    OneOf,
+    Positive,
+    RunSettings,
+    Seed,
+    Share,
+    Threads,
+)
+from emnesy_gpu.tasks.mnist.choose import CHOICES
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowSettings(RunSettings):
     """The settings of a run on rows of images; a task adds the size of its rows."""
 
-    data: str
-    epochs: int
-    batch: int
+    data: Annotated[str, OneOf(*CHOICES)]
+    epochs: Positive
+    batch: Positive
     """Rows per batch."""
-    lr: float
+    lr: AboveZero
     """Peak of the one-cycle schedule."""
-    final_lr: float = 0.3
+    final_lr: AboveZero = 0.3
     """Share of the peak at the last step."""
-    weight_decay: float = 1e-3
-    warm_up: float = 0.2
+    weight_decay: AtLeastZero = 1e-3
+    warm_up: Share = 0.2
     """Share of the steps before the peak."""
-    engine: str | None = None
+    engine: Annotated[str, OneOf(*ENGINE_NAMES)] | None = None
     hard: bool = False
     supervised: bool = False
-    m_steps: int = 1
+    m_steps: Positive = 1
     augment: bool = True
-    seed: int = 0
-    holdout: int = 0
-    device: str = "cpu"
-    threads: int = 1
+    seed: Seed = 0
+    holdout: Count = 0
+    device: Device = "cpu"
+    threads: Threads = 1
 
 
 IMAGES_PER_BATCH = 240

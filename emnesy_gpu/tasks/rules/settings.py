@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from emnesy_gpu.tasks.core.settings import OneOf, Positive
 from emnesy_gpu.tasks.mnist import settings
 from emnesy_gpu.tasks.rules.automata import KNOWN_RULES
 
@@ -16,8 +17,8 @@ EPOCHS = 12
 class RulesSettings(settings.RowSettings):
     """The settings of a run on a rule."""
 
-    rule: str
-    symbols: int
+    rule: Annotated[str, OneOf(*KNOWN_RULES)]
+    symbols: Positive
 
 
 def recipe(rule: str, symbols: int | None, data: str) -> dict[str, Any]:

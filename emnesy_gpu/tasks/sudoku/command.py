@@ -20,9 +20,10 @@ from emnesy_gpu.tasks.core.options import (
     size_option,
 )
 from emnesy_gpu.tasks.mnist.options import AUGMENT, DATA, VIEWS
+from emnesy_gpu.tasks.sudoku.settings import FACTORS, SIZES
 
 SPLIT = (
-    size_option((4, 9), "Rows of a board."),
+    size_option(SIZES, "Rows of a board."),
     click.option(
         "--split", type=POSITIVE, default=1, show_default=True, help="Number of the split: 1 to 11 as published."
     ),
@@ -51,7 +52,7 @@ def runs() -> Runs:
 )
 @click.option(
     "--factors",
-    type=click.Choice(["all_different", "pairwise"]),
+    type=click.Choice(FACTORS),
     default="all_different",
     show_default=True,
     help="Factors of belief propagation: rows, columns and boxes, or pairs of cells.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from emnesy_gpu.tasks.core.errors import DataError
 from emnesy_gpu.tasks.sudoku.boards import PARTS, SIDE, VALID_BOARDS, Boards, Split
 
 VARIANT = ("datasets::mnist", "strategy::simple", "corruptChance::0.50", "overlap::0.00")
-VALID_ROW, INVALID_ROW = (1, 0), (0, 1)
+VALID_ROW, INVALID_ROW = ["1", "0"], ["0", "1"]
+LONGEST_ROW = 40
+"""Letters of a wrong row that an error shows at most."""
 DECIMALS = 4
 """Decimals of a pixel in the files, as a share of 255."""
 
@@ -54,25 +57,35 @@ def read(folder: Path, size: int, number: int) -> Split:
 def _read_part(folder: Path, part: str, size: int) -> Boards:
     pixels_path, labels_path = folder / f"{part}_puzzle_pixels.txt", folder / f"{part}_puzzle_labels.txt"
     cells_path, notes_path = folder / f"{part}_cell_labels.txt", folder / f"{part}_puzzle_notes.txt"
-    rows = [tuple(map(int, line)) for line in _read_table(labels_path)]
-    if not rows or any(row not in (VALID_ROW, INVALID_ROW) for row in rows):
-        raise DataError(f"{labels_path} must hold the rows 1 0 (valid) and 0 1 (invalid) alone")
+    rows = _read_table(labels_path)
+    for number, row in enumerate(rows, 1):
+        if row not in (VALID_ROW, INVALID_ROW):
+            found = repr(" ".join(row))[:LONGEST_ROW]
+            raise DataError(f"{labels_path}, line {number} must be 1 0 (valid) or 0 1 (invalid), got {found}")
+    if not rows:
+        raise DataError(f"{labels_path} must hold rows 1 0 (valid) and 0 1 (invalid), got none")
     labels = torch.tensor([int(row == VALID_ROW) for row in rows])
     pixels = _read_pixels(pixels_path, len(rows), size)
     names = _read_table(cells_path)
     try:
         cells = torch.tensor([[int(name.rpartition("_")[2]) for name in line] for line in names]).view(-1, size, size)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OverflowError) as error:
         raise DataError(f"{cells_path} must hold {size * size} names such as mnist_3 a row: {error}") from error
     if len(cells) != len(rows) or int(cells.min()) < 0 or int(cells.max()) >= size:
         raise DataError(f"{cells_path} must hold {len(rows)} rows with the classes 0..{size - 1}")
-    notes = notes_path.read_text().splitlines() if notes_path.is_file() else [""] * len(rows)
+    notes = _read_lines(notes_path) if notes_path.is_file() else [""] * len(rows)
+    if len(notes) != len(rows):
+        raise DataError(f"{notes_path} must hold {len(rows)} lines, got {len(notes)}")
     return Boards(pixels, labels, cells, notes)
 
 
 def _read_table(path: Path) -> list[list[str]]:
+    return [line.split() for line in _read_lines(path)]
+
+
+def _read_lines(path: Path) -> list[str]:
     try:
-        return [line.split() for line in path.read_text().splitlines()]
+        return path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
@@ -80,7 +93,9 @@ def _read_table(path: Path) -> list[list[str]]:
 def _read_pixels(path: Path, n_boards: int, size: int) -> torch.Tensor:
     """Read rounded shares of 255, and return the bytes that they stand for."""
     try:
-        shares = np.loadtxt(path, dtype=np.float32, delimiter="\t", ndmin=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an empty file, which has the wrong shape
+            shares = np.loadtxt(path, dtype=np.float32, delimiter="\t", ndmin=2)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     shape = (n_boards, size * size * SIDE * SIDE)
@@ -103,7 +118,7 @@ def write(split: Split, root: Path) -> Path:
         shares = [str(round(value / 255, DECIMALS)) for value in range(256)]
         pixels = ([shares[value] for value in row] for row in boards.pixels.flatten(1).tolist())
         names = ([f"mnist_{value}" for value in row] for row in boards.cells.flatten(1).tolist())
-        labels = (map(str, VALID_ROW if label else INVALID_ROW) for label in boards.labels.tolist())
+        labels = (VALID_ROW if label else INVALID_ROW for label in boards.labels.tolist())
         for name, rows in (
             ("puzzle_pixels", pixels),
             ("cell_labels", names),

@@ -3,48 +3,67 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from emnesy_gpu.tasks.core.settings import RunSettings
+from emnesy_gpu.tasks.core.engines import ENGINE_NAMES
+from emnesy_gpu.tasks.core.settings import (
+    AboveZero,
+    AtLeastZero,
+    Count,
+    Device,
+    OneOf,
+    Positive,
+    RunSettings,
+    Seed,
+    Share,
+    Threads,
+)
+from emnesy_gpu.tasks.mnist.choose import CHOICES
+
+SIZES = (4, 9)
+"""Rows of a board."""
+
+FACTORS = ("all_different", "pairwise")
+"""Factors of belief propagation."""
 
 
 @dataclass(frozen=True)
 class SudokuSettings(RunSettings):
     """The settings of a run on visual Sudoku."""
 
-    size: int
-    split: int
-    data: str
-    boards: str
+    size: Annotated[int, OneOf(*SIZES)]
+    split: Positive
+    data: Annotated[str, OneOf(*CHOICES, "files")]
+    boards: Annotated[str, OneOf("regenerated", "original")]
     """Where the boards are from: "regenerated" or "original"."""
-    epochs: int
-    batch: int
+    epochs: Positive
+    batch: Positive
     """Boards per batch."""
-    lr: float
+    lr: AboveZero
     """Peak of the one-cycle schedule."""
-    final_lr: float = 0.1
+    final_lr: AboveZero = 0.1
     """Share of the peak at the last step."""
-    weight_decay: float = 1e-3
-    warm_up: float = 0.2
+    weight_decay: AtLeastZero = 1e-3
+    warm_up: Share = 0.2
     """Share of the steps before the peak."""
-    sharpening: float = 1.0
+    sharpening: AtLeastZero = 1.0
     """Power of the prior in the first E-steps, falling to 1 over ``sharpened_epochs``."""
-    sharpened_epochs: int = 0
-    sweeps: int = 4
+    sharpened_epochs: Count = 0
+    sweeps: Positive = 4
     """Sweeps of belief propagation in the E-step."""
-    engine: str | None = None
-    factors: str = "all_different"
+    engine: Annotated[str, OneOf(*ENGINE_NAMES)] | None = None
+    factors: Annotated[str, OneOf(*FACTORS)] = "all_different"
     hard: bool = False
-    m_steps: int = 1
+    m_steps: Positive = 1
     with_invalid: bool = False
     augment: bool = True
-    views: int = 0
-    restarts: int = 1
+    views: Count = 0
+    restarts: Positive = 1
     trial: bool = False
     """Whether this is a short run to choose a start from, without evaluation."""
-    seed: int = 0
-    device: str = "cpu"
-    threads: int = 1
+    seed: Seed = 0
+    device: Device = "cpu"
+    threads: Threads = 1
 
 
 def recipe(size: int, data: str) -> dict[str, Any]:

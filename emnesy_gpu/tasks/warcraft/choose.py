@@ -8,10 +8,7 @@ from emnesy_gpu.folders import cache_dir
 from emnesy_gpu.tasks.core.errors import DataError
 from emnesy_gpu.tasks.warcraft import files, synthetic
 from emnesy_gpu.tasks.warcraft.maps import MapData
-
-CHOICES = ("auto", "files", "synthetic")
-SIZES = (12, 18, 24, 30)
-"""Cells along a side of the published maps."""
+from emnesy_gpu.tasks.warcraft.settings import CHOICES, SIZES
 
 
 def load(size: int, data: str, data_dir: Path | None = None, n_maps: int | None = None) -> MapData:

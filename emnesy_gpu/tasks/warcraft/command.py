@@ -20,9 +20,9 @@ from emnesy_gpu.tasks.core.options import (
     size_option,
 )
 from emnesy_gpu.tasks.core.sampling_engines import SAMPLERS
+from emnesy_gpu.tasks.warcraft.settings import CHOICES, LARGEST_WINDOW, NETS, SIZES
 
-MAP_SIZE = size_option((12, 18, 24, 30), "Cells along a side of a map.")
-LARGEST_WINDOW = 40
+MAP_SIZE = size_option(SIZES, "Cells along a side of a map.")
 LARGEST_SEED = 2**62
 """Leaves room for the seeds of further starts."""
 
@@ -37,7 +37,7 @@ def runs() -> Runs:
 DATA = (
     click.option(
         "--data",
-        type=click.Choice(["auto", "files", "synthetic"]),
+        type=click.Choice(CHOICES),
         default="auto",
         show_default=True,
         help="files: the published maps, from --data-dir, $EMNESY_DATA or the cache. synthetic: maps that this package "
@@ -80,7 +80,7 @@ E_STEP = (
 @add_options(DATA)
 @click.option(
     "--net",
-    type=click.Choice(["tile", "context", "resnet18"]),
+    type=click.Choice(NETS),
     default="tile",
     show_default=True,
     help="tile: reads every cell alone. context: sees beyond the borders of a cell. resnet18: its first two blocks.",

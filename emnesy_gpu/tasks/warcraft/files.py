@@ -88,10 +88,12 @@ def _read_part(folder: Path, part: str, size: int, n_maps: int | None) -> Maps:
     if not len(pixels) == len(weights) == len(paths):
         counts = f"{len(pixels)} maps, {len(weights)} weights and {len(paths)} paths"
         raise DataError(f"{folder} has {counts} of part {part}")
+    if paths.dtype.kind not in "iu":
+        raise DataError(f"{folder / part}_shortest_paths.npy must hold integers, got {paths.dtype}")
     if not np.isin(paths, (0, 1)).all() or not (paths[:, 0, 0] & paths[:, -1, -1]).all():
         raise DataError(f"{folder / part}_shortest_paths.npy must hold masks of 0 and 1 with both corners on the path")
     classes = _classes(weights, f"{folder / part}_vertex_weights.npy")
-    return Maps(*(torch.from_numpy(array) for array in (pixels, classes, paths)))
+    return Maps(*(torch.from_numpy(array) for array in (pixels, classes, paths.astype(np.uint8))))
 
 
 def _read_array(folder: Path, stem: str, shape: tuple[int, ...], n_maps: int | None) -> NDArray[Any]:
@@ -100,10 +102,7 @@ def _read_array(folder: Path, stem: str, shape: tuple[int, ...], n_maps: int | N
     paths = [folder / f"{stem}.npy"] if (folder / f"{stem}.npy").is_file() or not parts else parts
     arrays, missing = [], n_maps
     for path in paths:
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path} cannot be read: {error}") from error
+        array = _load(path)
         if array.ndim == 0 or array.shape[1:] != shape or len(array) == 0:
             raise DataError(f"{path} has shape {list(array.shape)}, expected {['n', *shape]}")
         arrays.append(np.array(array[:missing]))
@@ -111,9 +110,24 @@ def _read_array(folder: Path, stem: str, shape: tuple[int, ...], n_maps: int | N
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
+def _load(path: Path) -> NDArray[Any]:
+    """Return the array of integers or floats in a file of ``np.save``, mapped into memory."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # besides OSError and ValueError, NumPy passes on what zipfile and the parser raise
+        raise DataError(f"{path} cannot be read as an array: {error}") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise DataError(f"{path} must hold one array of np.save, got an archive of several")
+    if array.dtype.kind not in "iuf":
+        raise DataError(f"{path} must hold integers or floats, got {array.dtype}")
+    return array
+
+
 def _classes(weights: NDArray[Any], name: str) -> NDArray[np.uint8]:
     """Return the classes of stored costs, which half precision has moved a little."""
-    stored = 10.0 * weights.astype(np.float32)
+    with np.errstate(over="ignore"):
+        stored = 10.0 * weights.astype(np.float32)
     classes = np.abs(stored[..., None] - TENTHS.astype(np.float32)).argmin(-1).astype(np.uint8)
     wrong = ~(np.abs(stored - TENTHS[classes]) <= HALF_PRECISION)
     if wrong.any():

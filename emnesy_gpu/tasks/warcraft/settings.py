@@ -3,56 +3,80 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from emnesy_gpu.tasks.core.settings import RunSettings
+from emnesy_gpu.tasks.core.sampling_engines import SAMPLERS
+from emnesy_gpu.tasks.core.settings import (
+    AboveZero,
+    AtLeastZero,
+    Count,
+    Device,
+    OneOf,
+    Positive,
+    Range,
+    RunSettings,
+    Seed,
+    Share,
+    Threads,
+)
+
+SIZES = (12, 18, 24, 30)
+"""Cells along a side of the published maps."""
+
+CHOICES = ("auto", "files", "synthetic")
+"""Where maps can be from."""
+
+NETS = ("tile", "context", "resnet18")
+"""The nets that read pictures of maps."""
+
+LARGEST_WINDOW = 40
 
 
 @dataclass(frozen=True)
 class WarcraftSettings(RunSettings):
     """The settings of a run on Warcraft maps."""
 
-    size: int
-    data: str
-    origin: str
+    size: Annotated[int, OneOf(*SIZES)]
+    data: Annotated[str, OneOf(*CHOICES)]
+    origin: Annotated[str, OneOf("original", "unverified", "synthetic")]
     """What the maps are: "original", "unverified" or "synthetic"."""
-    maps: int
+    maps: Positive
     """Training maps."""
-    epochs: int
-    batch: int
+    epochs: Positive
+    batch: Positive
     """Maps or windows per batch."""
-    lr: float
+    lr: AboveZero
     """Peak of the one-cycle schedule."""
-    net: str = "tile"
-    final_lr: float = 0.02
+    net: Annotated[str, OneOf(*NETS)] = "tile"
+    final_lr: AboveZero = 0.02
     """Share of the peak at the last step."""
-    weight_decay: float = 1e-3
-    warm_up: float = 0.1
+    weight_decay: AtLeastZero = 1e-3
+    warm_up: Share = 0.1
     """Share of the steps before the peak."""
-    window: int = 0
+    window: Annotated[int, Range(0, LARGEST_WINDOW)] = 0
     """Cells along a side of the windows to train on; 0 trains on whole maps."""
-    windows: int = 1
+    windows: Positive = 1
     """Windows per map and epoch."""
-    engine: str = "abc"
+    engine: Annotated[str, OneOf(*SAMPLERS)] = "abc"
     hard: bool = False
-    samples: int = 256
-    target_ess: float = 8.0
-    rao_blackwell_epochs: int = 0
+    samples: Positive = 256
+    target_ess: AboveZero = 8.0
+    rao_blackwell_epochs: Count = 0
     """Epochs at the start with Rao-Blackwellised samples."""
-    rao_blackwell_samples: int = 32
-    rao_blackwell_ess: float = 4.0
-    floor: float = 0.0
+    rao_blackwell_samples: Positive = 32
+    rao_blackwell_ess: AboveZero = 4.0
+    floor: Share = 0.0
     """Share of the uniform distribution in the prior at first; falls to 0 over the Rao-Blackwellised epochs."""
     supervised: bool = False
     """Train on the true classes in place of an E-step, for comparison."""
-    m_steps: int = 1
-    restarts: int = 1
+    m_steps: Positive = 1
+    restarts: Positive = 1
     """Most seeds to try."""
-    trial_epochs: int = 1
+    trial_epochs: Positive = 1
     """Epochs after which a start with merged classes is given up."""
-    seed: int = 0
-    device: str = "cpu"
-    threads: int = 1
+    seed: Seed = 0
+    device: Device = "cpu"
+    threads: Threads = 1
 
 
 def recipe(size: int) -> dict[str, Any]:

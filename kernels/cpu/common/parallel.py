@@ -1,71 +1,106 @@
-"""Row ranges on all cores: Numba kernels that release the GIL, in a pool of Python threads.
+"""Row ranges on all cores: Numba kernels that release the GIL, in threads that stay.
 
 Numba's own threading layers abort after a fork or when two threads enter them at once.
+
+Python handles a signal such as Ctrl-C in the main thread, between two of its steps. So the caller takes no part in long
+calls: it waits, which a signal ends at once.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
-from threading import Lock
+from queue import SimpleQueue
+from threading import Lock, Thread
 
 import torch
 
 # Nanoseconds of work below which handing a range to another thread costs more than it saves.
 SMALLEST_RANGE = 200_000
+# Nanoseconds of work above which a range is cut, and a call is long: what still runs after a signal.
+LARGEST_RANGE = 250_000_000
 # Ranges per thread: a thread that is held up leaves the rest to the others.
 RANGES_PER_THREAD = 4
 
+Outcomes = SimpleQueue[BaseException | None]
+
 _lock = Lock()
-_pool: ThreadPoolExecutor | None = None
-_pool_size = 0
+_tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
+_n_threads = 0
 
 
 def for_rows(work: Callable[[int, int], None], rows: int, block: int, row_cost: float) -> None:
     """Call work(first, last) on ranges that cover all rows; every range but the last is whole blocks.
 
-    row_cost: rough nanoseconds per row. Everything runs in the caller's thread if there is little to do or
-    torch.get_num_threads() is 1, and in as many threads otherwise: work must release the GIL.
+    row_cost: rough nanoseconds per row; 0 leaves a batch of unknown cost to one thread. Everything runs in the caller's
+    thread if there is little to do, and in torch.get_num_threads() threads otherwise: work must release the GIL. An
+    exception in the caller, such as KeyboardInterrupt, ends a long call at once: ranges that have begun go on alone.
     """
-    blocks = -(-rows // block)
+    is_long = rows > 0 and (row_cost == 0.0 or rows * row_cost >= LARGEST_RANGE)
     threads = torch.get_num_threads()
-    parts = min(blocks, threads * RANGES_PER_THREAD, int(rows * row_cost / SMALLEST_RANGE))
-    if threads == 1 or parts <= 1:
+    bounds = _bounds(rows, block, row_cost, threads)
+    if len(bounds) <= 2 and not is_long:
         work(0, rows)
         return
-    bounds = [min(rows, block * (blocks * part // parts)) for part in range(parts + 1)]
-    ranges = iter(list(pairwise(bounds)))
-    helpers = min(threads, parts) - 1
-    pool = _threads(helpers)
-    others = [pool.submit(_take, ranges, work) for _ in range(helpers)]
+    ranges, helpers = iter(list(pairwise(bounds))), min(threads, len(bounds) - 1) - (not is_long)
+    outcomes: Outcomes = SimpleQueue()
+    _hand_out(lambda: _take(ranges, work, outcomes), helpers)
     try:
-        _take(ranges, work)
-    finally:
-        wait(others)
-    for other in others:
-        other.result()
+        if not is_long:
+            _work_on(ranges, work)
+        errors = [outcomes.get() for _ in range(helpers)]
+    except BaseException:
+        list(ranges)  # leaves nothing for the others to begin
+        raise
+    for error in errors:
+        if error is not None:
+            raise error
 
 
-def _take(ranges: Iterable[tuple[int, int]], work: Callable[[int, int], None]) -> None:
+def _bounds(rows: int, block: int, row_cost: float, threads: int) -> list[int]:
+    """Where ranges begin and end: a few for each thread, more in long calls, none of them too small."""
+    blocks, cost = -(-rows // block), rows * row_cost
+    wanted = min(threads * RANGES_PER_THREAD if threads > 1 else 1, int(cost / SMALLEST_RANGE))
+    parts = max(1, min(blocks, max(wanted, int(cost / LARGEST_RANGE))))
+    return [min(rows, block * (blocks * part // parts)) for part in range(parts + 1)]
+
+
+def _work_on(ranges: Iterable[tuple[int, int]], work: Callable[[int, int], None]) -> None:
     for first, last in ranges:
         work(first, last)
 
 
-def _threads(size: int) -> ThreadPoolExecutor:
-    global _pool, _pool_size
+def _take(ranges: Iterable[tuple[int, int]], work: Callable[[int, int], None], outcomes: Outcomes) -> None:
+    try:
+        _work_on(ranges, work)
+    except BaseException as error:
+        outcomes.put(error)
+    else:
+        outcomes.put(None)
+
+
+def _hand_out(task: Callable[[], None], times: int) -> None:
+    """Let threads run a task so often, in parallel; there are as many threads as any call has asked for."""
+    global _n_threads
     with _lock:
-        if _pool is None or _pool_size < size:
-            # A pool that is replaced still finishes what others have handed to it.
-            _pool, _pool_size = ThreadPoolExecutor(size, "emnesy_gpu"), size
-        return _pool
+        while _n_threads < times:
+            # The end of the program does not wait for what a signal has left running.
+            Thread(target=_serve, args=(_tasks,), name=f"emnesy_gpu_{_n_threads}", daemon=True).start()
+            _n_threads += 1
+    for _ in range(times):
+        _tasks.put(task)
+
+
+def _serve(tasks: SimpleQueue[Callable[[], None]]) -> None:
+    while True:
+        tasks.get()()
 
 
 def _forget_threads() -> None:
-    """A forked child has the pool, and perhaps a held lock, but none of the threads."""
-    global _lock, _pool, _pool_size
-    _lock, _pool, _pool_size = Lock(), None, 0
+    """A forked child has the queue, and perhaps a held lock, but none of the threads."""
+    global _lock, _tasks, _n_threads
+    _lock, _tasks, _n_threads = Lock(), SimpleQueue(), 0
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,0 +1,77 @@
+"""Ctrl-C within a long call of a kernel is answered at once, on every number of threads."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+import emnesy_gpu as em
+from emnesy_gpu.kernels.cpu.common import parallel
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def interrupt_after(seconds: float) -> None:
+    number, main_thread = signal.SIGINT, threading.main_thread().ident
+    threading.Timer(seconds, lambda: signal.pthread_kill(main_thread, number)).start()
+
+
+def test_a_long_call_of_gibbs_ends_at_once(threads: int) -> None:
+    """Twenty rows of 256 symbols with 500 sweeps of 8 chains take seconds; so does one row of 60,000 sweeps."""
+    problem = em.Sudoku(16)
+    logits, label = torch.zeros(20, 16, 16, 16), torch.ones(20, dtype=torch.int64)
+    em.posterior(problem, logits[:1], label[:1], em.Gibbs(sweeps=2))
+    for rows, sweeps in ((20, 2000), (1, 60_000)):
+        began = time.monotonic()
+        interrupt_after(0.2)
+        with pytest.raises(KeyboardInterrupt):
+            em.posterior(problem, logits[:rows], label[:rows], em.Gibbs(sweeps=sweeps))
+        assert time.monotonic() - began < 1.2
+
+
+def test_ranges_that_have_not_begun_are_left_out(threads: int) -> None:
+    taken = []
+
+    def work(first: int, last: int) -> None:
+        taken.append(first)
+        time.sleep(0.05)
+
+    interrupt_after(0.12)
+    with pytest.raises(KeyboardInterrupt):
+        parallel.for_rows(work, 100, 1, parallel.LARGEST_RANGE)
+    begun = len(taken)
+    time.sleep(0.2)
+    assert len(taken) <= begun + threads
+    assert begun < 20
+
+
+def test_long_calls_have_the_bits_of_short_ones(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, label = em.Sudoku(9), torch.ones(50, dtype=torch.int64)
+    logits = torch.randn(50, 9, 9, 9, generator=torch.Generator().manual_seed(0))
+    for engine in (em.Gibbs(sweeps=3), em.ABC(samples=200, target_ess=20.0), em.BeliefPropagation(3)):
+        expected = em.posterior(problem, logits, label, engine)
+        with monkeypatch.context() as patch:
+            patch.setattr(parallel, "LARGEST_RANGE", 100_000)
+            patch.setattr(parallel, "SMALLEST_RANGE", 100_000)
+            found = em.posterior(problem, logits, label, engine)
+        assert torch.equal(found.marginals, expected.marginals)
+        assert torch.equal(found.log_evidence, expected.log_evidence)
+
+
+@pytest.mark.parametrize("row_cost", [0.0, 1.0, 1e9])
+def test_a_batch_of_any_cost_is_covered(threads: int, row_cost: float) -> None:
+    for rows in (0, 1, 7):
+        ranges: list[tuple[int, int]] = []
+        parallel.for_rows(lambda first, last, ranges=ranges: ranges.append((first, last)), rows, 2, row_cost)
+        assert [row for first, last in sorted(ranges) for row in range(first, last)] == list(range(rows))
