@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from statistics import mean, pstdev
 from typing import NamedTuple
 
 import torch
@@ -23,7 +24,10 @@ AGENTS, ACTIONS, PLACES = range(1, 11), range(11, 30), range(30, 42)
 N_ATTRIBUTES = 41
 
 N_FEATURES, NOISE = 64, 2.5
-N_TRAIN, N_TEST, BATCH, EPOCHS = 1000, 2000, 50, 30
+N_TRAIN, N_TEST, BATCH, EPOCHS, SEEDS = 1000, 2000, 50, 30, 5
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Logits [rows, N_ATTRIBUTES, 2] and attributes [rows, N_ATTRIBUTES] -> the mean loss of a row."""
 
 
 def generated_rules(seed: int = 0) -> list[list[int]]:
@@ -60,7 +64,7 @@ def cross_entropy(logits: Tensor, attributes: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), attributes.flatten(), reduction="sum") / len(logits)
 
 
-def train(data: Data, loss: Callable[[Tensor, Tensor], Tensor], seed: int) -> nn.Module:
+def train(data: Data, loss: Loss, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     net = nn.Sequential(
         nn.Linear(N_FEATURES, 256), nn.ReLU(), nn.Linear(256, 2 * N_ATTRIBUTES), nn.Unflatten(1, (N_ATTRIBUTES, 2))
@@ -82,23 +86,37 @@ def judge(rules: em.Circuit, predicted: Tensor, attributes: Tensor) -> list[floa
     return [100 * float(share.double().mean()) for share in shares]
 
 
-def main(seed: int = 0) -> None:
-    rules = em.Circuit.from_cnf(generated_rules(), compiler="sdd")
-    generator = torch.Generator().manual_seed(seed)
-    mixing = torch.randn(N_ATTRIBUTES, N_FEATURES, generator=generator)
-    train_data, test = (draw(rules, mixing, rows, generator) for rows in (N_TRAIN, N_TEST))
+def given_the_rules(rules: em.Circuit) -> Loss:
+    """-log p(attributes | the rules hold) of a row."""
 
-    def given_the_rules(logits: Tensor, attributes: Tensor) -> Tensor:
-        """-log p(attributes | the rules hold)."""
+    def loss(logits: Tensor, attributes: Tensor) -> Tensor:
         return cross_entropy(logits, attributes) - em.fused_em_loss(rules, logits, rules.encode([1] * len(logits)))
 
-    print("| training | prediction | exact match % | Hamming loss % | consistent % |\n|---|---|---|---|---|")
-    for name, loss in (("cross-entropy", cross_entropy), ("given the rules", given_the_rules)):
-        logits = train(train_data, loss, seed)(test.features).detach()
+    return loss
+
+
+def run(rules: em.Circuit, seed: int) -> dict[tuple[str, str], list[float]]:
+    """(training, prediction) -> figures, for one draw of the data and of the first weights."""
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(N_ATTRIBUTES, N_FEATURES, generator=generator)
+    data, test = (draw(rules, mixing, rows, generator) for rows in (N_TRAIN, N_TEST))
+    figures = {}
+    for name, loss in (("cross-entropy", cross_entropy), ("given the rules", given_the_rules(rules))):
+        logits = train(data, loss, seed)(test.features).detach()
         best = em.posterior(rules, logits, rules.encode([1] * len(logits)), em.MAP()).info["assignment"]
         for way, predicted in (("each by itself", logits.argmax(-1)), ("MAP under the rules", best)):
-            figures = " | ".join(f"{value:.1f}" for value in judge(rules, predicted, test.attributes))
-            print(f"| {name} | {way} | {figures} |")
+            figures[name, way] = judge(rules, predicted, test.attributes)
+    return figures
+
+
+def main() -> None:
+    rules = em.Circuit.from_cnf(generated_rules(), compiler="sdd")
+    runs = [run(rules, seed) for seed in range(SEEDS)]
+    print("| training | prediction | exact match % | Hamming loss % | consistent % |\n|---|---|---|---|---|")
+    for key in runs[0]:
+        columns = zip(*(figures[key] for figures in runs), strict=True)
+        cells = [f"{mean(values):.1f} ± {pstdev(values):.1f}" for values in columns]
+        print("| " + " | ".join([*key, *cells]) + " |")
 
 
 if __name__ == "__main__":
