@@ -68,6 +68,11 @@ def test_paths_without_chords_have_the_counts_of_a_search(neighbours: int, count
     assert found == counts
 
 
+def test_paths_refuse_label_0() -> None:
+    with pytest.raises(ValueError, match="must be the code of a label"):
+        em.posterior(em.SimplePaths(2, 2), torch.zeros(1, 4, 2), torch.tensor([0]))
+
+
 def boards() -> torch.Tensor:
     """The 288 boards [288, 4, 4], by trying rows."""
     rows = torch.cartesian_prod(*[torch.arange(4)] * 4)
@@ -95,6 +100,12 @@ def test_both_semantic_losses_are_those_of_enumeration(page: circuit_table.Page)
         ]
         torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=1e-9)
     assert 11 < float((expected[1] - expected[0]).detach()) < 14
+
+
+def test_semantic_losses_of_a_certain_net_have_gradients(page: circuit_table.Page) -> None:
+    logits = (100 * torch.nn.functional.one_hot(boards()[:2], 4).float()).requires_grad_()
+    assert max(loss.item() for loss in page.names["semantic_losses"](logits)) < 1e-3
+    assert all(torch.autograd.grad(loss, logits)[0].isfinite().all() for loss in page.names["semantic_losses"](logits))
 
 
 def test_rules_in_training_give_more_rows_that_are_right(page: circuit_table.Page, monkeypatch) -> None:
