@@ -27,6 +27,7 @@ PROBLEMS: dict[str, em.Problem] = {
     "`em.AllDifferent`, more": em.AllDifferent([(i, i + 1) for i in range(8)], 9, 4),
     "`em.ShortestPath`": em.ShortestPath(3, 3),
     "`em.Automaton`, `em.rules`": em.rules.parity(3),
+    "`em.Circuit`, `em.SimplePaths`": em.SimplePaths(2, 2),
     "`em.BlackBox`, at most 65536 assignments": em.BlackBox(label=_sum, latent_shape=(2,), cardinality=3),
     "`em.BlackBox`, more": em.BlackBox(label=_sum, latent_shape=(9,), cardinality=10),
 }

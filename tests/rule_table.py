@@ -39,14 +39,15 @@ def microseconds(rule: em.Automaton) -> float:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(BATCH, *rule.latent_shape, rule.cardinality, generator=generator)
     label = rule.label(torch.randint(0, rule.cardinality, (BATCH, *rule.latent_shape), generator=generator))
-    seconds = statistics.median(_process_times(lambda: em.posterior(rule, logits, label)))
+    seconds = statistics.median(process_times(lambda: em.posterior(rule, logits, label)))
     return seconds / BATCH * 1e6
 
 
-def _process_times(call: Callable[[], object]) -> list[float]:
+def process_times(call: Callable[[], object], runs: int = LEAST_RUNS, least: float = LEAST_SECONDS) -> list[float]:
+    """CPU seconds of so many calls or more, until they sum to ``least``; the first call does not count."""
     call()
     seconds: list[float] = []
-    while len(seconds) < LEAST_RUNS or sum(seconds) < LEAST_SECONDS:
+    while len(seconds) < runs or sum(seconds) < least:
         start = time.process_time()
         call()
         seconds.append(time.process_time() - start)

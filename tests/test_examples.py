@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,14 @@ def test_sudoku_beliefs_fill_the_unread_box(capsys) -> None:
     assert [line[:5] for line in read[:3]] == [". . ."] * 3
     assert all(sorted(line.split()) == list("123456789") for line in filled)
     assert "all symbols are right" in printed
+
+
+def test_path_layer_predicts_paths_alone(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["path_layer.py", "5", "200", "4"])
+    figures = re.findall(r": (\S+)% paths, (\S+)% right", output("path_layer.py", capsys))
+    paths, right = zip(*[map(float, line) for line in figures], strict=True)
+    assert paths[0] < paths[1] == paths[2] == 100.0
+    assert right[2] > right[0]
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
