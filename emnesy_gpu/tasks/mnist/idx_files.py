@@ -10,7 +10,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 import torch
@@ -91,7 +91,7 @@ def read_idx(folder: Path, stem: str) -> NDArray[np.uint8]:
     if path is None:
         raise DataError(f"{folder / stem}[.gz] is missing: MNIST has four files, which belong into one folder")
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as file:
             header, shape = _read_header(path, file)
             values = _read_values(path, file, math.prod(shape))
     except (OSError, EOFError, zlib.error) as error:
