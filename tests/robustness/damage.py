@@ -112,6 +112,7 @@ def damage_maps(source: Path, folder: Path, size: int, random: np.random.Generat
     try:
         map_files.read(folder, size)
     except DataError as error:
-        assert str(folder) in str(error)
+        if str(folder) not in str(error):
+            raise AssertionError(f"{error!r} names no file") from error
         return True
     return False

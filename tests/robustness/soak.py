@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,9 @@ class Soak:
 
     def kills(self, runs: int, first: int = 0) -> None:
         """Kill runs."""
+        cut = self.folder / "cut"
         for index in range(first, first + runs):
-            cut = self.folder / "cut"
-            faults = self.attempt("killed runs", index, lambda random: damage.kill_and_resume(self.whole, cut, random))
+            faults = self.attempt("killed runs", index, partial(damage.kill_and_resume, self.whole, cut))
             self.counts["kills and full disks"] += faults or 0
 
     def damages(self, n_files: int, first: int = 0) -> None:
