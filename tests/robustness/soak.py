@@ -128,8 +128,8 @@ def soak(seed: int, minutes: float, folder: Path) -> dict[str, Any]:
     while time.monotonic() - began < 60 * minutes:
         run.calls(2000, 1000, 2000 * turn)
         run.threads(100, 100 * turn)
-        run.kills(2, 2 * turn)
-        run.damages(4, 4 * turn)
+        run.kills(3, 3 * turn)
+        run.damages(5, 5 * turn)
         turn += 1
         print(f"{(time.monotonic() - began) / 60:.1f} min", dict(run.counts), flush=True)
     return run.report((time.monotonic() - began) / 60)
