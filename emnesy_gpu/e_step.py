@@ -116,7 +116,7 @@ def sample_posterior(
     True
     """
     checks.is_instance("problem", problem, Problem, A_PROBLEM)
-    checks.is_integer("n_samples", n_samples, 0, None)
+    checks.is_integer("n_samples", n_samples, 0, checks.LARGEST_SEED)
     checks.is_integer("seed", seed, 0, checks.LARGEST_SEED)
     checks.is_integer("first_row", first_row, 0, checks.LARGEST_SEED)
     logits, label = problem.checked(logits, label)

@@ -1,0 +1,118 @@
+"""Runs that are killed at random moments, whose disk is full, or whose files are damaged: they resume to the bit."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import resource
+import shutil
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from emnesy_gpu.cli import main
+from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.warcraft import files as map_files
+from tests.robustness.runs import arguments, resume
+from tests.train_runs import assert_same_run
+
+EPOCHS = 3
+LONGEST_RUN = 1.0
+"""Seconds after which a run of so many epochs is usually done."""
+
+
+def in_child(words: Sequence[str], seconds: float | None = None, number: int = 0, limit: int | None = None) -> int:
+    """Run a command in a forked child; returns the wait status. It gets a signal after some seconds, or a full disk."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            if limit is not None:
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            os._exit(main([*words]))
+        finally:
+            os._exit(99)  # an exception that is no error of the user
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, number)
+    return os.waitpid(child, 0)[1]
+
+
+def begin_or_resume(folder: Path) -> list[str]:
+    return resume(folder) if (folder / "config.json").exists() else arguments(folder, EPOCHS)
+
+
+def kill_and_resume(whole: Path, folder: Path, random: np.random.Generator) -> int:
+    """Kill a run up to five times, then let it end; returns how many signals and full disks it has met."""
+    shutil.rmtree(folder, ignore_errors=True)
+    faults = int(random.integers(1, 6))
+    for _ in range(faults):
+        if random.random() < 0.2:
+            limit = int(random.integers(0, 1_500_000))
+            status = in_child(begin_or_resume(folder), limit=limit)
+            assert os.waitstatus_to_exitcode(status) in (0, 1), f"limit {limit}: status {status}"
+        else:
+            number = int(random.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGHUP]))
+            status = in_child(begin_or_resume(folder), random.uniform(0, LONGEST_RUN), number)
+            code = os.waitstatus_to_exitcode(status)
+            assert code in (0, -number, 128 + number), f"signal {number}: status {status}"
+    assert in_child(begin_or_resume(folder)) == 0
+    assert_same_run(whole, folder)
+    return faults
+
+
+def damaged(content: bytes, random: np.random.Generator) -> bytes:
+    """Flip a bit, cut, extend, or replace."""
+    kind = random.integers(5)
+    if kind == 0 and content:
+        flipped = bytearray(content)
+        flipped[random.integers(len(content))] ^= 1 << random.integers(8)
+        return bytes(flipped)
+    if kind == 1:
+        return content[: random.integers(len(content) + 1)]
+    if kind == 2:
+        return content + random.bytes(random.integers(1, 50))
+    if kind == 3:
+        return random.bytes(random.integers(0, 200))
+    start = int(random.integers(len(content) + 1))
+    return content[:start] + random.bytes(8) + content[start + 8 :]
+
+
+def damage_run(half: Path, whole: Path, folder: Path, random: np.random.Generator) -> bool:
+    """Damage a file of a run and resume it; returns whether that was refused. Else it must end as without damage."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(half, folder)
+    path = folder / str(random.choice(["checkpoint.pt", "config.json", "metrics.jsonl", ".lock"]))
+    path.write_bytes(damaged(path.read_bytes(), random))
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+        code = main(resume(folder))
+    if code == 0:
+        if path.name != "config.json":
+            assert_same_run(whole, folder)
+        return False
+    assert code == 1
+    assert errors.getvalue().count("\n") == 1
+    assert str(folder) in errors.getvalue()
+    return True
+
+
+def damage_maps(source: Path, folder: Path, size: int, random: np.random.Generator) -> bool:
+    """Damage a file of maps and read them; returns whether that was refused with the name of the file."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder)
+    path = folder / str(random.choice([path.name for path in folder.iterdir()]))
+    path.write_bytes(damaged(path.read_bytes(), random))
+    try:
+        map_files.read(folder, size)
+    except DataError as error:
+        if str(folder) not in str(error):
+            raise AssertionError(f"{error!r} names no file") from error
+        return True
+    return False

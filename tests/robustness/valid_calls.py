@@ -1,0 +1,177 @@
+"""Random valid calls, each checked against sums over all assignments in long doubles."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import emnesy_gpu as em
+from emnesy_gpu import logic
+
+PROBLEMS: dict[str, Callable[[], em.Problem]] = {
+    "one digit": lambda: em.Addition(1, base=5),
+    "two bits": lambda: em.Addition(2, base=2),
+    "three addends": lambda: em.Addition(1, base=3, n_addends=3),
+    "permutation": lambda: em.AllDifferent([[0, 1, 2], [2, 3]], 4, 3),
+    "parity": lambda: em.rules.parity(4),
+    "maximum": lambda: em.rules.maximum(3, 4),
+    "pattern": lambda: em.Automaton.from_regex("a*b?a", "ab", 4),
+    "formula": lambda: em.Circuit(logic.exactly(2, logic.symbols(5, 2) == 1)),
+    "black box": lambda: em.BlackBox(
+        label=lambda z: z[..., 0] * z[..., 1] + z[..., 2], latent_shape=(3,), cardinality=3
+    ),
+}
+SCALES = (0.1, 1.0, 5.0, 30.0, 300.0)
+DTYPES = {torch.float32: 2e-4, torch.float64: 1e-9}
+"""Dtype of logits -> absolute error of marginals and relative error of the evidence, at logits of thousands."""
+
+
+ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-14}
+"""Dtype -> error of a probability near 1."""
+
+
+class World(NamedTuple):
+    """A problem with all its assignments."""
+
+    problem: em.Problem
+    z: Tensor  # int64 [n, *latent_shape]
+    one_hot: np.ndarray  # long double [n, N, K]
+    labels: Tensor  # int64 [n, *label_shape]
+
+
+class Call(NamedTuple):
+    """The arguments of one call."""
+
+    world: World
+    logits: Tensor
+    label: Tensor
+
+
+@cache
+def world(name: str) -> World:
+    problem = PROBLEMS[name]()
+    n = torch.Size(problem.latent_shape).numel()
+    z = torch.tensor(list(itertools.product(range(problem.cardinality), repeat=n))).view(-1, *problem.latent_shape)
+    one_hot = torch.nn.functional.one_hot(z.flatten(1), problem.cardinality).numpy().astype(np.longdouble)
+    return World(problem, z, one_hot, problem.label(z))
+
+
+def draw(random: np.random.Generator) -> Call:
+    """Return a call with logits of any scale, hard zeros, strides, and labels that may be impossible."""
+    chosen = world(str(random.choice(list(PROBLEMS))))
+    problem, batch = chosen.problem, int(random.integers(1, 4))
+    dtype = list(DTYPES)[random.integers(2)]
+    shape = (batch, *problem.latent_shape, problem.cardinality)
+    logits = torch.from_numpy(random.normal(0, random.choice(SCALES), shape)).to(dtype)
+    if random.random() < 0.3:
+        zeros = torch.from_numpy(random.random(shape) < 0.3)
+        zeros.scatter_(-1, logits.argmax(-1, keepdim=True), False)
+        logits = logits.masked_fill(zeros, -torch.inf)
+    if random.random() < 0.3:
+        logits = logits.transpose(0, -1).contiguous().transpose(0, -1)
+    label = chosen.labels[torch.from_numpy(random.integers(0, len(chosen.z), batch))]
+    return Call(chosen, logits, label)
+
+
+def oracle(call: Call) -> tuple[np.ndarray, np.ndarray]:
+    """Marginals [batch, N, K] and log evidence [batch]; NaN and -inf for impossible labels."""
+    chosen, batch = call.world, len(call.logits)
+    logits = call.logits.double().numpy().reshape(batch, -1, chosen.problem.cardinality).astype(np.longdouble)
+    largest = logits.max(-1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_prior = logits - largest - np.log(np.exp(logits - largest).sum(-1, keepdims=True))
+        log_p = np.where(chosen.one_hot[None] > 0, log_prior[:, None], 0).sum((-1, -2))
+        same = (chosen.labels[None] == call.label[:, None]).reshape(batch, len(chosen.z), -1).all(-1).numpy()
+        log_p = np.where(same, log_p, -np.inf)
+        top = log_p.max(1, keepdims=True)
+        weights = np.exp(log_p - top)
+        total = weights.sum(1)
+        log_evidence = np.where(np.isfinite(top[:, 0]), top[:, 0] + np.log(total), -np.inf)
+        return np.einsum("bs,snk->bnk", weights, chosen.one_hot) / total[:, None, None], log_evidence
+
+
+def tolerances(call: Call, log_evidence: np.ndarray) -> np.ndarray:
+    """Absolute errors of marginals [batch].
+
+    The evidence of "not all different" is 1 less that of "all different": it is as exact as a float near 1.
+    """
+    tolerance = DTYPES[call.logits.dtype]
+    if not isinstance(call.world.problem, em.AllDifferent):
+        return np.full(len(log_evidence), tolerance)
+    complement = call.label.numpy() == 0
+    return tolerance + np.where(complement, ROUNDING[call.logits.dtype] / np.exp(log_evidence), 0)
+
+
+def check_posterior(call: Call, random: np.random.Generator) -> None:
+    post = em.posterior(call.world.problem, call.logits, call.label)
+    marginals, log_evidence = oracle(call)
+    tolerance = tolerances(call, log_evidence)
+    sure, possible = tolerance < 1, np.isfinite(log_evidence)
+    assert post.possible.numpy()[sure].tolist() == possible[sure].tolist()
+    found = post.marginals.double().flatten(1, -2).numpy()
+    assert np.isfinite(found).all()
+    prior = call.logits.double().softmax(-1).flatten(1, -2).numpy()
+    expected = np.where(possible[:, None, None], marginals, prior)
+    assert (np.abs(found - expected).max((1, 2)) <= tolerance)[sure].all()
+    sure &= possible
+    error = np.abs(post.log_evidence.double().numpy()[sure] - log_evidence[sure])
+    assert (error <= (tolerance * (1 + np.abs(log_evidence)))[sure]).all()
+
+
+def check_loss(call: Call, random: np.random.Generator) -> None:
+    leaf = call.logits.clone().requires_grad_()
+    em.fused_em_loss(call.world.problem, leaf, call.label).backward()
+    marginals, log_evidence = oracle(call)
+    gradient = call.logits.double().softmax(-1).flatten(1, -2).numpy() - marginals
+    gradient = np.where(np.isfinite(log_evidence)[:, None, None], gradient, 0)
+    assert leaf.grad is not None
+    found = leaf.grad.double().flatten(1, -2).numpy() * len(call.logits)
+    tolerance = tolerances(call, log_evidence) * len(call.logits)
+    assert (np.abs(found - gradient).max((1, 2)) <= tolerance)[tolerance < 1].all()
+
+
+def check_map(call: Call, random: np.random.Generator) -> None:
+    """The evidence of MAP is the log probability of the most probable assignment with the label."""
+    post = em.posterior(call.world.problem, call.logits, call.label, em.MAP())
+    z = post.marginals.argmax(-1)
+    _, log_evidence = oracle(call)
+    possible = torch.from_numpy(np.isfinite(log_evidence))
+    assert post.possible.equal(possible)
+    assert call.world.problem.label(z[possible]).equal(call.label[possible])
+
+
+def check_samples(call: Call, random: np.random.Generator) -> None:
+    if not np.isfinite(oracle(call)[1]).all():
+        return
+    seed = int(random.integers(0, 2**62))
+    z = em.sample_posterior(call.world.problem, call.logits, call.label, 3, seed=seed)
+    assert all(call.world.problem.label(draw).equal(call.label) for draw in z)
+
+
+def check_estimates(call: Call, random: np.random.Generator) -> None:
+    """Samplers return distributions, and the same ones again."""
+    problem, seed = call.world.problem, int(random.integers(0, 2**62))
+    engines: list[em.Engine[Any]] = [em.ABC(samples=32, seed=seed), em.Gibbs(sweeps=3, seed=seed), em.Rejection(64)]
+    for engine in engines:
+        if engine.supports(problem):
+            first, again = (em.posterior(problem, call.logits, call.label, engine) for _ in range(2))
+            assert first.marginals.equal(again.marginals)
+            assert (first.marginals.double().sum(-1) - 1).abs().max() < 1e-4
+
+
+CHECKS = (check_posterior, check_posterior, check_loss, check_map, check_samples, check_estimates)
+
+
+def valid_call(random: np.random.Generator) -> None:
+    """Make one call and check it; AssertionError or any other exception is a loss."""
+    check = CHECKS[random.integers(len(CHECKS))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", em.InferenceWarning)
+        check(draw(random), random)
