@@ -10,7 +10,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import IO, cast
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -85,13 +85,20 @@ def read(folder: Path) -> DataSet:
     return DataSet("mnist", f"MNIST files in {folder}", train, test)
 
 
+class Readable(Protocol):
+    """A file of bytes, plain or compressed."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most so many bytes, fewer at the end."""
+
+
 def read_idx(folder: Path, stem: str) -> NDArray[np.uint8]:
     """Return the array in ``stem`` or ``stem.gz``, verified by its md5; DataError names the file and what is wrong."""
     path = _existing(folder, stem)
     if path is None:
         raise DataError(f"{folder / stem}[.gz] is missing: MNIST has four files, which belong into one folder")
     try:
-        with cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as file:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             header, shape = _read_header(path, file)
             values = _read_values(path, file, math.prod(shape))
     except (OSError, EOFError, zlib.error) as error:
@@ -103,7 +110,7 @@ def read_idx(folder: Path, stem: str) -> NDArray[np.uint8]:
     return np.frombuffer(values, np.uint8).reshape(shape).copy()
 
 
-def _read_header(path: Path, file: IO[bytes]) -> tuple[bytes, tuple[int, ...]]:
+def _read_header(path: Path, file: Readable) -> tuple[bytes, tuple[int, ...]]:
     """Read two zero bytes, the type, the number of dimensions, and their sizes as big-endian int32."""
     start = file.read(4)
     if len(start) < 4 or start[:3] != bytes([0, 0, UNSIGNED_BYTE]):
@@ -115,7 +122,7 @@ def _read_header(path: Path, file: IO[bytes]) -> tuple[bytes, tuple[int, ...]]:
     return start + sizes, struct.unpack(f">{start[3]}I", sizes)
 
 
-def _read_values(path: Path, file: IO[bytes], promised: int) -> bytes:
+def _read_values(path: Path, file: Readable, promised: int) -> bytes:
     """Read as many bytes as the header promises: a small compressed file may hold any number of them."""
     if promised > MOST_BYTES:
         raise DataError(
