@@ -72,9 +72,10 @@ class StopSignals:
             raise Stopped(self.noted)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if not self._defers or self.noted is not None:
+        at_once = not self._defers or self.noted is not None
+        self.noted = number  # a destructor that happens to run may swallow the exception
+        if at_once:
             raise Stopped(number)
-        self.noted = number
         self._timer = threading.Timer(GRACE, _repeat, [number])
         self._timer.daemon = True
         self._timer.start()
