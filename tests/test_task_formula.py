@@ -149,6 +149,7 @@ def test_a_run_says_that_operators_are_generated_and_writes_its_files(tmp_path, 
     assert "data: scikit-learn's bundled digits; operators: generated" in text
     assert "formulas of 3 symbols: 720 formulas to train on, 178 to test on; soft EM, 2 epochs" in text
     assert {path.name for path in out.iterdir()} == {
+        ".lock",
         "config.json",
         "metrics.jsonl",
         "checkpoint.pt",

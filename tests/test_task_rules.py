@@ -87,7 +87,7 @@ def test_a_run_reports_plain_lines_and_writes_its_files(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "sort of 3 digits: 480 rows to train on, 119 to test on; soft EM, 2 epochs" in text
     assert f"written to {out}" in text
-    names = {"config.json", "metrics.jsonl", "checkpoint.pt", "curve.png", "summary.json"}
+    names = {".lock", "config.json", "metrics.jsonl", "checkpoint.pt", "curve.png", "summary.json"}
     assert {path.name for path in out.iterdir()} == names
     summary = json.loads((out / "summary.json").read_text())
     assert (summary["rule"], summary["symbols"], summary["test_rows"]) == ("sort", 3, 119)

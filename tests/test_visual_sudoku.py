@@ -251,7 +251,7 @@ def test_a_run_reports_and_writes_its_files(tmp_path, capsys):
     assert text.count("trial with seed") == 2
     assert "28 regenerated  calibrated on 28 labelled boards" in text
     assert "mean of 1 warped views" in text
-    names = {"config.json", "metrics.jsonl", "checkpoint.pt", "curve.png", "boards.png", "summary.json"}
+    names = {".lock", "config.json", "metrics.jsonl", "checkpoint.pt", "curve.png", "boards.png", "summary.json"}
     assert {path.name for path in out.iterdir()} == names
     summary = json.loads((out / "summary.json").read_text())
     assert summary["boards"] == "regenerated"
@@ -274,14 +274,17 @@ def test_an_interrupted_run_continues_to_the_bit(tmp_path, capsys, monkeypatch, 
     assert without_times(left["trials"]) == without_times(right["trials"])
 
 
-def test_an_interruption_during_the_trials_leaves_nothing(tmp_path, capsys, monkeypatch):
+def test_an_interruption_during_the_trials_leaves_a_run_that_begins_anew(tmp_path, capsys, monkeypatch):
     def interrupt(self: SudokuTraining, *arguments: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(SudokuTraining, "run_epoch", interrupt)
     assert main([*QUICK, "--restarts", "2", "--out", str(tmp_path / "run")]) == 130
-    assert "interrupted before the first epoch; nothing was saved" in capsys.readouterr().out
-    assert not (tmp_path / "run").exists()
+    told = capsys.readouterr().out
+    assert "interrupted before the first epoch; continue with: python -m emnesy_gpu train sudoku --resume" in told
+    monkeypatch.undo()
+    assert main(["train", "sudoku", "--resume", str(tmp_path / "run")]) == 0
+    assert "has no checkpoint yet: the run begins anew" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
