@@ -32,6 +32,10 @@ MAX_FACTOR_CARDINALITY = 16
 """Largest number of values for all-different factors, whose messages cost O(2^cardinality) per group."""
 
 
+MOST_VARIABLES = 1 << 20
+"""More would be a mistake: their tables alone take gigabytes."""
+
+
 class AllDifferent(Problem):
     """Symbols in groups whose members must all differ; the label says whether they do in every group.
 
@@ -45,7 +49,7 @@ class AllDifferent(Problem):
 
     Args:
         groups: for each group the variables in it, as indices 0..n_variables-1; a variable may be in several groups.
-        n_variables: the number of hidden symbols.
+        n_variables: the number of hidden symbols, at most 2^20.
         cardinality: the number of values, 2..64; no group may have more members than that. All-different factors
             take at most 16 values (12 on a GPU), at a cost of O(2^cardinality) per group; pairwise factors any number.
         constraints: what ``em.ABC`` counts: "groups", or "pairs" of variables that must differ.
@@ -69,7 +73,7 @@ class AllDifferent(Problem):
     def __init__(
         self, groups: Iterable[Sequence[int]], n_variables: int, cardinality: int, constraints: str = "groups"
     ) -> None:
-        checks.is_integer("n_variables", n_variables, 1, None)
+        checks.is_integer("n_variables", n_variables, 1, MOST_VARIABLES)
         checks.is_integer("cardinality", cardinality, 2, MAX_CARDINALITY)
         self.groups = checked_groups(groups, n_variables, cardinality)
         self.n_variables, self.cardinality = n_variables, cardinality

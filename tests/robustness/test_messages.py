@@ -65,6 +65,16 @@ def black_box(**changes: Any) -> em.BlackBox:
             "cardinality must be an integer or a sequence .* got 2.5",
         ),
         (lambda: em.AllDifferent(None, 3, 3), TypeError, "groups must hold sequences of variables, .* got None"),
+        (
+            lambda: em.AllDifferent([[0, 1]], 2**63, 3),
+            ValueError,
+            r"n_variables must be an integer in 1\.\.1048576, got",
+        ),
+        (
+            lambda: em.sample_posterior(ADDITION, LOGITS, LABEL, 2**63, seed=0),
+            ValueError,
+            "n_samples must be an integer",
+        ),
         (lambda: em.AllDifferent([0, 1], 3, 3), TypeError, "groups must hold sequences of variables, .* got .0, 1."),
         (lambda: em.Addition(True), TypeError, "n_digits must be an integer >= 1, got True"),
         (lambda: em.Sudoku("9"), ValueError, "size must be one of .* got '9'"),

@@ -106,7 +106,8 @@ def tolerances(call: Call, log_evidence: np.ndarray) -> np.ndarray:
     if not isinstance(call.world.problem, em.AllDifferent):
         return np.full(len(log_evidence), tolerance)
     complement = call.label.numpy() == 0
-    return tolerance + np.where(complement, ROUNDING[call.logits.dtype] / np.exp(log_evidence), 0)
+    evidence = np.maximum(np.exp(log_evidence), np.finfo(np.longdouble).tiny)
+    return tolerance + np.where(complement, ROUNDING[call.logits.dtype] / evidence, 0)
 
 
 def check_posterior(call: Call, random: np.random.Generator) -> None:
