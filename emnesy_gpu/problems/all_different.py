@@ -31,7 +31,6 @@ MAX_CARDINALITY = 64
 MAX_FACTOR_CARDINALITY = 16
 """Largest number of values for all-different factors, whose messages cost O(2^cardinality) per group."""
 
-
 MOST_VARIABLES = 1 << 20
 """More would be a mistake: their tables alone take gigabytes."""
 
