@@ -18,6 +18,9 @@ MAX_BASE = 32
 MAX_ADDENDS = 4
 """Largest sizes; the kernels hold tables of ``base`` values and ``n_addends`` carries per position."""
 
+MOST_DIGITS = 1 << 20
+"""More would be a mistake: one row of logits alone takes gigabytes."""
+
 
 class Addition(Problem):
     """The sum of ``n_addends`` numbers of ``n_digits`` base-``base`` digits, observed digit by digit.
@@ -48,7 +51,7 @@ class Addition(Problem):
 
     def __init__(self, n_digits: int, base: int = 10, n_addends: int = 2) -> None:
         for name, value, low, high in (
-            ("n_digits", n_digits, 1, None),
+            ("n_digits", n_digits, 1, MOST_DIGITS),
             ("base", base, 2, MAX_BASE),
             ("n_addends", n_addends, 2, MAX_ADDENDS),
         ):

@@ -76,7 +76,7 @@ def black_box(**changes: Any) -> em.BlackBox:
             "n_samples must be an integer",
         ),
         (lambda: em.AllDifferent([0, 1], 3, 3), TypeError, "groups must hold sequences of variables, .* got .0, 1."),
-        (lambda: em.Addition(True), TypeError, "n_digits must be an integer >= 1, got True"),
+        (lambda: em.Addition(True), TypeError, "n_digits must be an integer in 1..1048576, got True"),
         (lambda: em.Sudoku("9"), ValueError, "size must be one of .* got '9'"),
     ],
 )
