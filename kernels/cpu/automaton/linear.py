@@ -22,7 +22,6 @@ from emnesy_gpu.kernels.cpu.automaton.steps import Place, step_backward, step_fo
 from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.lanes import (
-    exp_nonpositive,
     exponent_of,
     filled,
     half_lanes,
@@ -35,6 +34,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     scratch,
     store,
 )
+from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
 from emnesy_gpu.kernels.cpu.common.transpose import TILE, read_columns, write_columns
 from emnesy_gpu.kernels.status import POSSIBLE
 
@@ -125,29 +125,6 @@ def run(logits, rows, results, g: Graph, prior_share: float, factor: float) -> i
 
 
 @inlined
-def exponentiate(work, first, size):
-    """exp of the logits less the largest one, in place; returns one over their sum."""
-    largest = load(work, first)
-    for row in range(first + 1, first + size):
-        largest = maximum(load(work, row), largest)
-    # Two at a time: the polynomial is one long chain of dependent operations.
-    total, other_total, row = filled(work, 0.0), filled(work, 0.0), first
-    while row + 2 <= first + size:
-        value = exp_nonpositive(load(work, row) - largest)
-        other = exp_nonpositive(load(work, row + 1) - largest)
-        total += value
-        other_total += other
-        store(work, row, value)
-        store(work, row + 1, other)
-        row += 2
-    if row < first + size:
-        value = exp_nonpositive(load(work, row) - largest)
-        total += value
-        store(work, row, value)
-    return 1.0 / (total + other_total)
-
-
-@inlined
 def sum_classes(work, g, layer, values, sums):
     first, order = g.class_first + layer * (g.n_classes + 1), g.class_values + layer * g.n_values
     for c in range(g.n_classes):
@@ -167,7 +144,7 @@ def priors_row(at, g, j):
 def find_priors(work, at, g, i, j):
     """Exponentials of the logits of position i, position j of its block, and their sums over classes."""
     values = at.values + j * at.k
-    store(work, at.scales + j, exponentiate(work, values, at.k))
+    store(work, at.scales + j, 1.0 / exponentiate(work, values, at.k))
     if not g.one_class_each:
         sum_classes(work, g, item(g.numbers, g.layer + i), values, priors_row(at, g, j))
 

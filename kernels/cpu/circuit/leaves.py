@@ -16,6 +16,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     store,
     where_less,
 )
+from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
 from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
 
 SYMBOLS = 16
@@ -41,24 +42,7 @@ def read_leaves(table, p, logits, label_rows, span):
 @inlined
 def softmax(table, first, size):
     """In place; what it returns is not a number where the logits are no prior."""
-    largest = load(table, first)
-    for row in range(first + 1, first + size):
-        largest = maximum(load(table, row), largest)
-    # Two at a time: the polynomial is one long chain of dependent operations.
-    total, other_total, row = filled(table, 0.0), filled(table, 0.0), first
-    while row + 2 <= first + size:
-        value = exp_nonpositive(load(table, row) - largest)
-        other = exp_nonpositive(load(table, row + 1) - largest)
-        total += value
-        other_total += other
-        store(table, row, value)
-        store(table, row + 1, other)
-        row += 2
-    if row < first + size:
-        value = exp_nonpositive(load(table, row) - largest)
-        total += value
-        store(table, row, value)
-    total += other_total
+    total = exponentiate(table, first, size)
     scale = 1.0 / total
     for row in range(first, first + size):
         store(table, row, load(table, row) * scale)

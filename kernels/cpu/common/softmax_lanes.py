@@ -1,0 +1,29 @@
+"""Exponentials of the logits of one symbol, rows of the batch in lanes."""
+
+from __future__ import annotations
+
+from emnesy_gpu.kernels.cpu.common.compile import inlined
+from emnesy_gpu.kernels.cpu.common.lanes import exp_nonpositive, filled, load, maximum, store
+
+
+@inlined
+def exponentiate(table, first, size):
+    """exp of the logits less the largest one, in place; returns their sum."""
+    largest = load(table, first)
+    for row in range(first + 1, first + size):
+        largest = maximum(load(table, row), largest)
+    # Two at a time: the polynomial is one long chain of dependent operations.
+    total, other_total, row = filled(table, 0.0), filled(table, 0.0), first
+    while row + 2 <= first + size:
+        value = exp_nonpositive(load(table, row) - largest)
+        other = exp_nonpositive(load(table, row + 1) - largest)
+        total += value
+        other_total += other
+        store(table, row, value)
+        store(table, row + 1, other)
+        row += 2
+    if row < first + size:
+        value = exp_nonpositive(load(table, row) - largest)
+        total += value
+        store(table, row, value)
+    return total + other_total
