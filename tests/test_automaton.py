@@ -9,6 +9,7 @@ from torch import Tensor
 import emnesy_gpu as em
 from emnesy_gpu.problems import UnsupportedInference
 from tests.backends import Backend
+from tests.rule_checks import check_gradient, check_label, check_posterior, loss_and_gradient
 from tests.rules import HELPERS, MODES, RULES, Rule, assert_close
 
 
@@ -19,19 +20,12 @@ def test_label_is_the_meaning(rule: Rule) -> None:
         with pytest.raises(UnsupportedInference, match="noisy labels: they are no function of the symbols"):
             rule.problem.label(z)
         return
-    nothing = [None] * len(rule.problem.labels) if rule.problem.label_shape else None
-    expected = rule.problem.encode([nothing if meaning is None else meaning for meaning in rule.meanings])
-    assert torch.equal(rule.problem.label(z), expected)
+    check_label(rule)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_posterior_is_that_of_brute_force(backend: Backend, rule: Rule) -> None:
-    logits, label = rule.draw()
-    post = backend.run(em.posterior, rule.problem, logits, label)
-    marginals, log_evidence = rule.marginals(logits, label)
-    assert_close(post.marginals, marginals)
-    assert_close(post.log_evidence, log_evidence)
-    assert post.possible.all()
+    check_posterior(backend, rule)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
@@ -90,19 +84,7 @@ def test_samples_have_the_frequencies_of_the_posterior() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_gradient_is_that_of_the_evidence(backend: Backend, rule: Rule) -> None:
-    logits, label = rule.draw(seed=4)
-    leaf = logits.double().requires_grad_()
-    (expected,) = torch.autograd.grad(-rule.log_joint(leaf, label).logsumexp(1).mean(), leaf)
-    loss, gradient = backend.run(loss_and_gradient, rule.problem, logits, label)
-    assert_close(gradient, expected)
-    assert_close(loss, -rule.marginals(logits, label)[1].mean())
-
-
-def loss_and_gradient(problem: em.Problem, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    leaf = logits.detach().clone().requires_grad_()
-    loss = em.fused_em_loss(problem, leaf, label)
-    loss.backward()
-    return loss.detach(), leaf.grad
+    check_gradient(backend, rule)
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if not rule.problem.label_shape], ids=str)

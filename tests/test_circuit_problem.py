@@ -16,8 +16,8 @@ from torch import Tensor
 
 import emnesy_gpu as em
 from tests.backends import Backend
-from tests.rules import RULES, Rule
-from tests.test_automaton import assert_close, loss_and_gradient
+from tests.rule_checks import check_gradient, check_label, check_posterior
+from tests.rules import RULES, Rule, assert_close
 
 CIRCUITS = [
     replace(rule, problem=em.Circuit.from_automaton(rule.problem)) for rule in RULES if rule.name != "noisy labels"
@@ -50,20 +50,12 @@ def sudoku_4() -> em.Circuit:
 
 @pytest.mark.parametrize("rule", CIRCUITS, ids=str)
 def test_label_is_the_meaning(rule: Rule) -> None:
-    z = rule.assignments.view(-1, *rule.problem.latent_shape)
-    nothing = [None] * len(rule.problem.labels) if rule.problem.label_shape else None
-    expected = rule.problem.encode([nothing if meaning is None else meaning for meaning in rule.meanings])
-    assert torch.equal(rule.problem.label(z), expected)
+    check_label(rule)
 
 
 @pytest.mark.parametrize("rule", CIRCUITS, ids=str)
 def test_posterior_is_that_of_brute_force(backend: Backend, rule: Rule) -> None:
-    logits, label = rule.draw()
-    post = backend.run(em.posterior, rule.problem, logits, label)
-    marginals, log_evidence = rule.marginals(logits, label)
-    assert_close(post.marginals, marginals)
-    assert_close(post.log_evidence, log_evidence)
-    assert post.possible.all()
+    check_posterior(backend, rule)
 
 
 @pytest.mark.parametrize("rule", CIRCUITS, ids=str)
@@ -84,12 +76,7 @@ def index_of(z: Tensor, rule: Rule) -> Tensor:
 
 @pytest.mark.parametrize("rule", CIRCUITS[::4], ids=str)
 def test_gradient_is_that_of_the_evidence(backend: Backend, rule: Rule) -> None:
-    logits, label = rule.draw(seed=4)
-    leaf = logits.double().requires_grad_()
-    (expected,) = torch.autograd.grad(-rule.log_joint(leaf, label).logsumexp(1).mean(), leaf)
-    loss, gradient = backend.run(loss_and_gradient, rule.problem, logits, label)
-    assert_close(gradient, expected)
-    assert_close(loss, -rule.marginals(logits, label)[1].mean())
+    check_gradient(backend, rule)
 
 
 @pytest.mark.parametrize("rule", CIRCUITS, ids=str)
