@@ -7,6 +7,7 @@ import importlib.util
 import itertools
 import pickle
 import resource
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,8 @@ class Program:
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(kernel_cache, "_warned", False)
+    # Python 3.11 keeps bytecode that a full disk cut off, and fails at the next import.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     return Program(tmp_path)
 
 
