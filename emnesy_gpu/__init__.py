@@ -13,11 +13,9 @@ if not (Path(__file__).parent / "kernels").is_dir():
     # A source checkout has the kernels beside this package; an installed wheel has them inside it.
     __path__.append(str(Path(__file__).parent.parent))
 
-from emnesy_gpu import logic, rules
+from emnesy_gpu import baselines, logic, rules
 from emnesy_gpu.backends import backend
-from emnesy_gpu.baselines.blackbox import blackbox_loss
-from emnesy_gpu.baselines.bp_std import bp_std_loss
-from emnesy_gpu.baselines.imle import imle_loss
+from emnesy_gpu.baselines import blackbox_loss, bp_std_loss, imle_loss
 from emnesy_gpu.e_step import Posterior, posterior, sample_posterior
 from emnesy_gpu.em import EM
 from emnesy_gpu.engines import ABC, MAP, BeliefPropagation, Engine, Exact, Gibbs, Rejection, UnsupportedEngineError
@@ -62,6 +60,7 @@ __all__ = [
     "UnsupportedEngineError",
     "__version__",
     "backend",
+    "baselines",
     "blackbox_loss",
     "bp_std_loss",
     "compile_rule",

@@ -1,1 +1,23 @@
-"""The methods that others use in place of a posterior engine, one file per method."""
+"""What others do: losses to compare with, written anew from their formulas in plain torch."""
+
+from emnesy_gpu.baselines.blackbox import blackbox_loss
+from emnesy_gpu.baselines.bp_std import bp_std_loss
+from emnesy_gpu.baselines.exal import AdditionExplanations, exal_loss
+from emnesy_gpu.baselines.imle import imle_loss
+from emnesy_gpu.baselines.pairwise import pairwise_loss
+from emnesy_gpu.baselines.score_function import indecater_loss, rloo_loss
+from emnesy_gpu.baselines.semantic import semantic_loss
+from emnesy_gpu.baselines.top_k_proofs import top_k_proofs_loss
+
+__all__ = [
+    "AdditionExplanations",
+    "blackbox_loss",
+    "bp_std_loss",
+    "exal_loss",
+    "imle_loss",
+    "indecater_loss",
+    "pairwise_loss",
+    "rloo_loss",
+    "semantic_loss",
+    "top_k_proofs_loss",
+]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from emnesy_gpu.baselines.path_loss import differing_cells
+from emnesy_gpu import checks
+from emnesy_gpu.baselines.path_loss import Perturbation, differing_cells
 from emnesy_gpu.problems import ShortestPath
 
 
@@ -18,12 +21,15 @@ def imle_loss(
     temperature: float = 1.0,
     interpolation: float = 20.0,
     generator: torch.Generator | None = None,
+    noise: str = "gumbel",
+    true_costs: Tensor | None = None,
 ) -> Tensor:
-    """The loss ``em.blackbox_loss`` with Gumbel noise e on the costs, in the value and in the gradient.
+    """The loss ``em.blackbox_loss`` with noise e on the parameters -c, in the value and in the gradient.
 
-    This is implicit maximum likelihood (I-MLE: Niepert et al., NeurIPS 2021) for the Hamming loss: perturb and MAP.
-    The gradient in the costs c is (path(c + e + interpolation * (1 - 2 label)) - path(c + e)) / interpolation, with the
-    same noise in both paths. Value and gradient are means over ``samples`` draws of e.
+    This is implicit maximum likelihood (I-MLE: Niepert et al., NeurIPS 2021) for the Hamming loss: perturb and MAP of
+    the distribution over paths with log weights -c. The gradient in the costs c is
+    (path(target - e) - path(c - e)) / interpolation, with target c + interpolation * (1 - 2 label), or the true costs
+    where they are given, and the same noise in both paths. Value and gradient are means over ``samples`` draws of e.
 
     Args:
         problem, costs, label, reduction, interpolation: as for ``em.blackbox_loss``, which has the same errors.
@@ -31,6 +37,12 @@ def imle_loss(
         temperature: scale of the noise, in units of the costs.
         generator: random generator of the noise on the device of the costs; None takes torch's default. Equal states
             give equal losses.
+        noise: "gumbel", or "sum_of_gamma", whose sums over the 1.3 * height cells of a path are nearly Gumbel: with
+            k such cells, (sum_{i=1..10} Gamma(1 / k, scale k / i) - log 10) / k.
+        true_costs: float [batch, height, width]: costs of the label that the target takes; such a loss learns from
+            more than the path.
+
+    Raises ValueError for an unknown noise or true costs of another shape.
 
     Cost: two cheapest paths per row and sample.
 
@@ -40,6 +52,25 @@ def imle_loss(
     >>> em.imle_loss(em.ShortestPath(3), costs, label, temperature=0.1, generator=noise).item()
     0.0
     """
-    uniform = torch.rand(samples, *costs.shape, generator=generator, device=costs.device).clamp(1e-20, 1 - 1e-7)
-    noise = -temperature * (-uniform.log()).log()
-    return differing_cells(problem, costs, label, reduction, noise, interpolation)
+    if noise not in NOISES:
+        raise ValueError(f"noise must be one of {', '.join(NOISES)}, got {noise!r}")
+    if true_costs is not None:
+        checks.has_trailing_shape("true_costs", true_costs, problem.latent_shape)
+    draws = temperature * NOISES[noise](torch.Size([samples, *costs.shape]), costs.device, generator)
+    return differing_cells(problem, costs, label, reduction, Perturbation(-draws, interpolation, true_costs))
+
+
+def _gumbel(shape: torch.Size, device: torch.device, generator: torch.Generator | None) -> Tensor:
+    uniform = torch.rand(shape, generator=generator, device=device).clamp(1e-20, 1 - 1e-7)
+    return -(-uniform.log()).log()
+
+
+def _sum_of_gamma(shape: torch.Size, device: torch.device, generator: torch.Generator | None) -> Tensor:
+    cells = int(1.3 * shape[-2])
+    total = torch.zeros(shape, device=device)
+    for i in range(1, 11):
+        total += cells / i * torch._standard_gamma(torch.full(shape, 1 / cells, device=device), generator)
+    return (total - math.log(10)) / cells
+
+
+NOISES = {"gumbel": _gumbel, "sum_of_gamma": _sum_of_gamma}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,13 +15,26 @@ from emnesy_gpu.problems.shortest_path import rounded_costs
 from emnesy_gpu.reduction import reduce
 
 
+class Perturbation(NamedTuple):
+    """How costs are moved.
+
+    noise: float [draws, batch, height, width], added to the costs of both paths. interpolation: how far the costs are
+    moved towards the label. target: costs [batch, height, width] in place of the moved ones.
+    """
+
+    noise: Tensor
+    interpolation: float
+    target: Tensor | None = None
+
+
 def differing_cells(
-    problem: ShortestPath, costs: Tensor, label: Tensor, reduction: str, noise: Tensor, interpolation: float
+    problem: ShortestPath, costs: Tensor, label: Tensor, reduction: str, perturbation: Perturbation
 ) -> Tensor:
-    """Number of cells on exactly one of label and path, averaged over noise [draws, batch, height, width] on the costs.
+    """Number of cells on exactly one of label and path, averaged over the draws of the noise on the costs.
 
     With path(c) the mask of the cheapest path, the gradient in the costs c is the mean over the draws e of
-    (path(c + e + interpolation * (1 - 2 label)) - path(c + e)) / interpolation.
+    (path(target + e) - path(c + e)) / interpolation, where the target is by default
+    c + interpolation * (1 - 2 label).
 
     Raises TypeError for another problem, ValueError for a wrong shape or an unknown reduction.
     """
@@ -29,14 +42,15 @@ def differing_cells(
         raise TypeError(f"problem must be a ShortestPath, got {problem!r}")
     checks.has_trailing_shape("costs", costs, problem.latent_shape)
     checks.has_trailing_shape("label", label, problem.label_shape)
-    return reduce(_PathLoss.apply(costs, label, noise.to(costs), interpolation), reduction)
+    return reduce(_PathLoss.apply(costs, label, perturbation), reduction)
 
 
 class _PathLoss(torch.autograd.Function):
     """The loss of every row [batch], with the interpolated gradient in the costs."""
 
     @staticmethod
-    def forward(ctx: Any, costs: Tensor, label: Tensor, noise: Tensor, interpolation: float) -> Tensor:
+    def forward(ctx: Any, costs: Tensor, label: Tensor, perturbation: Perturbation) -> Tensor:
+        noise, interpolation, target = perturbation
         mask, (start, goal, _) = label & ON_PATH, ends(label)
 
         def path(maps: Tensor) -> Tensor:
@@ -44,14 +58,14 @@ class _PathLoss(torch.autograd.Function):
             found, _ = torch.ops.emnesy_gpu.grid_paths_shortest_path(rounded_costs(maps).flatten(0, 1), *cells)
             return found.view(maps.shape)
 
-        noisy = costs.detach() + noise
-        found = path(noisy)
-        moved = path(noisy + interpolation * (1 - 2 * mask.to(costs.dtype)))
+        costs, noise = costs.detach(), noise.to(costs)
+        found = path(costs + noise)
+        moved = path((costs + interpolation * (1 - 2 * mask.to(costs.dtype)) if target is None else target) + noise)
         ctx.save_for_backward((moved.to(costs.dtype) - found).mean(0) / interpolation)
         return (found != mask).flatten(2).sum(2).to(costs.dtype).mean(0)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        return upstream[:, None, None] * gradient, None, None, None
+        return upstream[:, None, None] * gradient, None, None

@@ -1,0 +1,96 @@
+"""Losses by sampled rewards: leave-one-out REINFORCE, and IndeCateR."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from emnesy_gpu import checks
+from emnesy_gpu.baselines.beliefs import has_label, log_beliefs, log_joint_of
+from emnesy_gpu.problems import Problem
+from emnesy_gpu.reduction import reduce
+
+
+def rloo_loss(
+    problem: Problem,
+    logits: Tensor,
+    label: Tensor,
+    samples: int = 10,
+    reduction: str = "mean",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Minus the share of samples from the beliefs that have the label, with a leave-one-out gradient.
+
+    REINFORCE (Williams, 1992) with the mean reward of the other samples as the baseline (Kool et al., 2019): with
+    reward r_s = [label(z_s) = y] and z_s ~ prod_i p_i, the gradient is that of
+    -mean_s log p(z_s) (r_s - mean_{t != s} r_t), an unbiased estimate of that of -p(y | x).
+
+    Args:
+        problem, logits, label: as for ``em.posterior``; values are not checked. Differentiable in the logits.
+        samples: draws per row, at least 2.
+        reduction: "mean" or "sum" over the batch, "none" for [batch].
+        generator: of the draws, on the device of the logits; None takes torch's default. Equal states give equal
+            losses.
+
+    Raises ValueError for fewer samples and for an unknown reduction. Cost: one label a sample.
+
+    >>> import torch, emnesy_gpu as em
+    >>> problem, label = em.Addition(n_digits=1), torch.tensor([[0, 0]])               # 0 + 0 alone
+    >>> sure = torch.zeros(1, 2, 1, 10).index_fill(3, torch.tensor([0]), 50.0)
+    >>> em.baselines.rloo_loss(problem, sure, label).item()
+    -1.0
+    """
+    checks.is_integer("samples", samples, 2, None)
+    log_p = log_beliefs(logits)
+    z = _draw(log_p, samples, generator)
+    reward = has_label(problem, z, label).to(log_p.dtype)
+    others = (reward.sum(0) - reward) / (samples - 1)
+    surrogate = -(log_joint_of(log_p, z) * (reward - others)).mean(0)
+    return reduce(_with_value(surrogate, -reward.mean(0)), reduction)
+
+
+def indecater_loss(
+    problem: Problem,
+    logits: Tensor,
+    label: Tensor,
+    samples: int = 10,
+    reduction: str = "mean",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Minus the share of samples from the beliefs that have the label, with the gradient of IndeCateR.
+
+    IndeCateR (De Smet et al., NeurIPS 2023) sets one symbol after the other to each of its values in all samples:
+    the gradient is that of -sum_i sum_v p_i(v) mean_s [label(z_s with z_i = v) = y], an unbiased estimate of that of
+    -p(y | x) with less variance than ``em.baselines.rloo_loss``.
+
+    Arguments, errors and units are those of ``em.baselines.rloo_loss``; one sample suffices. Cost: n_symbols *
+    cardinality labels a sample.
+
+    >>> import torch, emnesy_gpu as em
+    >>> problem, label = em.Addition(n_digits=1), torch.tensor([[0, 0]])
+    >>> logits = torch.zeros(1, 2, 1, 10).index_fill(3, torch.tensor([0]), 50.0).requires_grad_()
+    >>> em.baselines.indecater_loss(problem, logits, label, samples=1).item()
+    -1.0
+    """
+    checks.is_integer("samples", samples, 1, None)
+    log_p = log_beliefs(logits)
+    z = _draw(log_p, samples, generator)
+    beliefs, symbols = log_p.exp().flatten(1, -2), z.flatten(2)
+    surrogate = torch.zeros_like(beliefs[:, 0, 0])
+    for i in range(symbols.shape[2]):
+        for v in range(beliefs.shape[2]):
+            clamped = symbols.index_fill(2, torch.tensor([i], device=z.device), v).view_as(z)
+            reward = has_label(problem, clamped, label).to(log_p.dtype)
+            surrogate = surrogate - beliefs[:, i, v] * reward.mean(0)
+    return reduce(_with_value(surrogate, -has_label(problem, z, label).to(log_p.dtype).mean(0)), reduction)
+
+
+def _draw(log_p: Tensor, samples: int, generator: torch.Generator | None) -> Tensor:
+    """Assignments int64 [samples, batch, *latent_shape] from independent beliefs."""
+    p = log_p.detach().exp().flatten(0, -2)
+    return p.multinomial(samples, replacement=True, generator=generator).T.view(samples, *log_p.shape[:-1])
+
+
+def _with_value(surrogate: Tensor, value: Tensor) -> Tensor:
+    """A tensor of this value with the gradient of the surrogate."""
+    return value + surrogate - surrogate.detach()
