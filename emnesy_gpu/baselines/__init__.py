@@ -1,5 +1,6 @@
 """What others do: losses to compare with, written anew from their formulas in plain torch."""
 
+from emnesy_gpu.baselines.anesi import ANeSI, PairPredictor, PriorSettings, SumPredictor
 from emnesy_gpu.baselines.blackbox import blackbox_loss
 from emnesy_gpu.baselines.bp_std import bp_std_loss
 from emnesy_gpu.baselines.exal import AdditionExplanations, exal_loss
@@ -10,7 +11,11 @@ from emnesy_gpu.baselines.semantic import semantic_loss
 from emnesy_gpu.baselines.top_k_proofs import top_k_proofs_loss
 
 __all__ = [
+    "ANeSI",
     "AdditionExplanations",
+    "PairPredictor",
+    "PriorSettings",
+    "SumPredictor",
     "blackbox_loss",
     "bp_std_loss",
     "exal_loss",

@@ -15,8 +15,8 @@ def rloo_loss(
     problem: Problem,
     logits: Tensor,
     label: Tensor,
-    samples: int = 10,
     reduction: str = "mean",
+    samples: int = 10,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Minus the share of samples from the beliefs that have the label, with a leave-one-out gradient.
@@ -27,8 +27,8 @@ def rloo_loss(
 
     Args:
         problem, logits, label: as for ``em.posterior``; values are not checked. Differentiable in the logits.
-        samples: draws per row, at least 2.
         reduction: "mean" or "sum" over the batch, "none" for [batch].
+        samples: draws per row, at least 2.
         generator: of the draws, on the device of the logits; None takes torch's default. Equal states give equal
             losses.
 
@@ -53,8 +53,8 @@ def indecater_loss(
     problem: Problem,
     logits: Tensor,
     label: Tensor,
-    samples: int = 10,
     reduction: str = "mean",
+    samples: int = 10,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Minus the share of samples from the beliefs that have the label, with the gradient of IndeCateR.

@@ -18,7 +18,7 @@ MOST_INDEPENDENT = 8
 
 
 def top_k_proofs_loss(
-    problem: Problem, logits: Tensor, label: Tensor, k: int = 3, reduction: str = "mean", exclusive: bool = False
+    problem: Problem, logits: Tensor, label: Tensor, reduction: str = "mean", k: int = 3, exclusive: bool = False
 ) -> Tensor:
     """The loss -log P(one of the k most probable proofs), where a proof is an assignment that has the label.
 
@@ -32,8 +32,8 @@ def top_k_proofs_loss(
         problem: ``em.Addition`` of two numbers, or ``em.AllDifferent`` or ``em.Sudoku`` whose valid assignments can be
             listed, with label 1 alone.
         logits, label: as for ``em.posterior``; values are not checked. Differentiable in the logits.
-        k: proofs that are kept, at least 1, and at most 8 if facts are independent.
         reduction: "mean" or "sum" over the batch, "none" for [batch].
+        k: proofs that are kept, at least 1, and at most 8 if facts are independent.
         exclusive: whether the values of a symbol exclude each other.
 
     Raises TypeError for other problems, ValueError for another k, label 0 of a board, or an unknown reduction. A label

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from emnesy_gpu.tasks.core.engines import ENGINE_NAMES
+from emnesy_gpu.tasks.core.loss_engines import OF_SUMS
 from emnesy_gpu.tasks.core.options import (
     LEARNING,
     MACHINE,
@@ -19,8 +20,8 @@ from emnesy_gpu.tasks.core.options import (
 )
 from emnesy_gpu.tasks.mnist.options import AUGMENT, DATA, HOLDOUT, VIEWS
 
-ENGINES = [name for name in ENGINE_NAMES if name != "bp"]
-"""All engines but loopy belief propagation: the carry chain has no loops."""
+ENGINES = [name for name in ENGINE_NAMES if name != "bp"] + list(OF_SUMS)
+"""All engines and losses but loopy belief propagation: the carry chain has no loops."""
 
 
 def runs() -> Runs:
@@ -39,7 +40,7 @@ def runs() -> Runs:
     "--engine",
     type=click.Choice(ENGINES),
     help="Engine of the E-step. The samplers suit 1 or 2 digits. For comparison, torch and bp-std pass messages in "
-    "plain torch, without and with autograd.  [default: exact]",
+    "plain torch, without and with autograd, and the last ones are losses of other systems.  [default: exact]",
 )
 @click.option("--hard", is_flag=True, help="Hard EM: the most probable digits are the targets, like --engine map.")
 @SUPERVISED

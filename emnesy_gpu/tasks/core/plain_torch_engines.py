@@ -9,6 +9,7 @@ import emnesy_gpu as em
 from emnesy_gpu.baselines import all_different_autograd
 from emnesy_gpu.baselines.carry_chain_torch import bp_em_posterior
 from emnesy_gpu.engines import WrappedEngine
+from emnesy_gpu.tasks.core.loss_engines import posterior_by_gradient
 
 
 class Unfused(WrappedEngine):
@@ -41,11 +42,7 @@ class Unfused(WrappedEngine):
 
 
 class BPStd(WrappedEngine):
-    """The gradient of ``em.bp_std_loss`` in the form of a posterior: softmax(logits) - d(-log p(y | x)) / d logits.
-
-    By Theorem 3.1 of EM-NeSy (arXiv 2606.14463) this is the posterior where the messages are exact; with loopy messages
-    it need not be a distribution. In both cases the M-step against it has the same gradient as autograd through the
-    messages.
+    """The gradient of ``em.bp_std_loss`` in the form of a posterior, which it is where the messages are exact.
 
     Args:
         engine: as for ``Unfused``.
@@ -53,12 +50,8 @@ class BPStd(WrappedEngine):
 
     def infer(self, problem: em.Problem, logits: Tensor, label: Tensor, check: bool) -> em.Posterior:
         """Return the gradient through all messages in the form of a posterior."""
-        with torch.enable_grad():
-            leaf = logits.detach().requires_grad_()
-            loss = em.bp_std_loss(problem, leaf, label, "none", sweeps(self.engine))
-            (gradient,) = torch.autograd.grad(loss.sum(), leaf)
-        log_evidence = -loss.detach()
-        return em.Posterior(torch.softmax(leaf.detach(), -1) - gradient, log_evidence, log_evidence > float("-inf"))
+        n_sweeps = sweeps(self.engine)
+        return posterior_by_gradient(lambda leaf: em.bp_std_loss(problem, leaf, label, "none", n_sweeps), logits)
 
 
 PLAIN_TORCH: dict[str, type[WrappedEngine]] = {"torch": Unfused, "bp-std": BPStd}

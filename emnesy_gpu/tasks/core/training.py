@@ -15,9 +15,9 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
 import emnesy_gpu as em
+from emnesy_gpu.tasks.core import loss_engines, sampling_engines
 from emnesy_gpu.tasks.core.epoch_progress import EpochProgress
 from emnesy_gpu.tasks.core.errors import DivergedError
-from emnesy_gpu.tasks.core.sampling_engines import calls_of_epoch, start_epoch
 
 BatchMetrics = dict[str, float]
 START_DIVISOR = 25
@@ -114,8 +114,9 @@ class EMTraining(ABC):
         """Return the figures of the averaged net for the record of the current epoch; {} in an epoch without any."""
 
     def begin_epoch(self) -> None:
-        """Prepare the epoch ``self.epoch``, before its first batch or the first that is left: sampling engines too."""
-        start_epoch(self.trainer.engine, self.epoch, self._progress().calls)
+        """Prepare the epoch ``self.epoch``, before its first batch or the first that is left: the engine too."""
+        sampling_engines.start_epoch(self.trainer.engine, self.epoch, self._progress().calls)
+        loss_engines.start_epoch(self.trainer.engine, self.epoch)
 
     @property
     def n_batches(self) -> int:
@@ -155,7 +156,7 @@ class EMTraining(ABC):
             metrics = self._step(*self.rows(index))
             self.averaged_net.update_parameters(self.model.net)
             progress.add(metrics, len(index))
-            progress.calls = calls_of_epoch(self.trainer.engine)
+            progress.calls = sampling_engines.calls_of_epoch(self.trainer.engine)
             clock.lap(progress)
             on_batch(metrics)
         return dict(progress.totals)
@@ -190,6 +191,7 @@ class EMTraining(ABC):
             "averaged_net": self.averaged_net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
+            "engine": loss_engines.state_of(self.trainer.engine),
             "generator": self.generator.get_state(),
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
@@ -202,7 +204,7 @@ class EMTraining(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state from ``state_dict``, of a run with the same settings.
 
-        Earlier versions wrote no progress and no number of rows. Raises ValueError for another number of rows.
+        Earlier versions wrote no progress, engine and number of rows. Raises ValueError for another number of rows.
         """
         if state.get("n_rows", self.n_rows) != self.n_rows:
             raise ValueError(f"the run had {state['n_rows']} training rows, the data have {self.n_rows}")
@@ -210,6 +212,7 @@ class EMTraining(ABC):
         self.averaged_net.load_state_dict(state["averaged_net"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        loss_engines.load_state(self.trainer.engine, state.get("engine", {}))
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch_rng"])
         if self.device.type == "cuda":

@@ -90,17 +90,17 @@ class RowTraining(ImageTraining):
         self.train = lay_out(data.train, torch.randperm(len(data.train), generator=generator), generator)
         self.test = lay_out(data.test, torch.arange(len(data.test)), torch.Generator().manual_seed(TEST_SEED))
         self.known = TrueClasses(em.Exact())
-        engine = self._engine(settings, sampling)
+        engine = self._engine(settings, problem, sampling)
         super().__init__(settings, problem, engine, len(self.train), data.moments(), settings.hard)
         self.generator.set_state(generator.get_state())
         self.train_classes = self.train.classes.to(self.device)
         self.train_labels = problem.label(self.train_classes)
         self.train_pixels = self.train.images.pixels.to(self.device)
 
-    def _engine(self, settings: RowSettings, sampling: Sampling) -> em.Engine | None:
+    def _engine(self, settings: RowSettings, problem: em.Problem, sampling: Sampling) -> em.Engine | None:
         """Return the engine of the settings; None leaves the choice to ``em.EM``."""
         if not settings.supervised:
-            return None if settings.engine is None else engine_by_name(settings.engine, em.Exact(), sampling)
+            return None if settings.engine is None else engine_by_name(settings.engine, problem, em.Exact(), sampling)
         if settings.hard or settings.engine is not None:
             raise ValueError(
                 f"supervised=True has no E-step: leave out engine={settings.engine!r} and hard={settings.hard}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from emnesy_gpu.tasks.core.engines import ENGINE_NAMES
+from emnesy_gpu.tasks.core.loss_engines import LOSSES
 from emnesy_gpu.tasks.core.settings import (
     AboveZero,
     AtLeastZero,
@@ -36,7 +37,7 @@ class RowSettings(RunSettings):
     weight_decay: AtLeastZero = 1e-3
     warm_up: Share = 0.2
     """Share of the steps before the peak."""
-    engine: Annotated[str, OneOf(*ENGINE_NAMES)] | None = None
+    engine: Annotated[str, OneOf(*ENGINE_NAMES, *LOSSES)] | None = None
     hard: bool = False
     supervised: bool = False
     m_steps: Positive = 1

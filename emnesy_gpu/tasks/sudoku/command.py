@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from emnesy_gpu.tasks.core.engines import ENGINE_NAMES
+from emnesy_gpu.tasks.core.loss_engines import OF_BOARDS
 from emnesy_gpu.tasks.core.options import (
     DIRECTORY,
     LEARNING,
@@ -46,9 +47,9 @@ def runs() -> Runs:
 @click.option("--batch", type=POSITIVE, help="Boards per batch.  [default: by size]")
 @click.option(
     "--engine",
-    type=click.Choice(ENGINE_NAMES),
+    type=click.Choice([*ENGINE_NAMES, *OF_BOARDS]),
     help="Engine of the E-step. For comparison, torch and bp-std are belief propagation in plain torch, without and "
-    "with autograd.  [default: exact for 4x4, else bp]",
+    "with autograd, and the last ones are losses of other systems.  [default: exact for 4x4, else bp]",
 )
 @click.option(
     "--factors",

@@ -27,12 +27,12 @@ class Sharpened(WrappedEngine):
         return self.engine.infer(problem, self.power * logits, label, check)
 
 
-def engine_of(settings: SudokuSettings) -> em.Engine:
+def engine_of(settings: SudokuSettings, problem: em.Sudoku) -> em.Engine:
     """Return the engine that the settings name, by default the best one for the size of the boards."""
     if settings.hard and settings.engine is not None:
         raise ValueError(f"hard=True means engine=em.MAP(): give one of them, got engine={settings.engine!r}")
     messages = em.BeliefPropagation(settings.sweeps, factors=settings.factors)
-    return engine_by_name(_engine_name(settings), messages, Sampling(settings.seed, "local"))
+    return engine_by_name(_engine_name(settings), problem, messages, Sampling(settings.seed, "local"))
 
 
 def _engine_name(settings: SudokuSettings) -> str:

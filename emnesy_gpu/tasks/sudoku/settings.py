@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from emnesy_gpu.tasks.core.engines import ENGINE_NAMES
+from emnesy_gpu.tasks.core.loss_engines import OF_BOARDS
 from emnesy_gpu.tasks.core.settings import (
     AboveZero,
     AtLeastZero,
@@ -51,7 +52,7 @@ class SudokuSettings(RunSettings):
     sharpened_epochs: Count = 0
     sweeps: Positive = 4
     """Sweeps of belief propagation in the E-step."""
-    engine: Annotated[str, OneOf(*ENGINE_NAMES)] | None = None
+    engine: Annotated[str, OneOf(*ENGINE_NAMES, *OF_BOARDS)] | None = None
     factors: Annotated[str, OneOf(*FACTORS)] = "all_different"
     hard: bool = False
     m_steps: Positive = 1

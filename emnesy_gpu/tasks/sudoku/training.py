@@ -34,8 +34,8 @@ class SudokuTraining(ImageTraining):
         self.trials: list[dict[str, Any]] = []
         rows = torch.arange(len(split.train)) if settings.with_invalid else split.train.labels.nonzero().squeeze(1)
         self.train_pixels, self.train_labels = split.train.pixels[rows], split.train.labels[rows]
-        self.engine = Sharpened(engine_of(settings))
         problem = em.Sudoku(settings.size, constraints="pairs")
+        self.engine = Sharpened(engine_of(settings, problem))
         super().__init__(settings, problem, self.engine, len(rows), split.moments())
         self.train_pixels = self.train_pixels.to(self.device)
         self.train_labels = self.train_labels.to(self.device)

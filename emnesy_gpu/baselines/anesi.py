@@ -1,0 +1,227 @@
+"""A-NeSI: a second net predicts the label from beliefs, and is differentiated in place of the symbolic function."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Dirichlet
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, one_hot, softplus
+
+from emnesy_gpu.baselines.beliefs import log_not
+from emnesy_gpu.problems import Addition, AllDifferent, Problem
+from emnesy_gpu.reduction import reduce
+
+SMALLEST_BELIEF = 1e-9
+"""Added to beliefs, so that their logarithms are finite."""
+
+
+class Predictor(Protocol):
+    """A module that predicts labels from beliefs [rows, n_symbols, cardinality]."""
+
+    def log_prob(self, beliefs: Tensor, label: Tensor) -> Tensor:
+        """log q(label | beliefs) [rows], differentiable in both."""
+        ...
+
+    def loss(self, beliefs: Tensor, z: Tensor) -> Tensor:
+        """The mean loss on assignments int64 [rows, n_symbols] that were drawn from the beliefs."""
+        ...
+
+
+class SumPredictor(nn.Module):
+    """q(sum | beliefs) = prod_j q_j(digit j | beliefs, more significant digits), a net for each digit of the sum.
+
+    hidden, layers: width and number of the hidden layers.
+    """
+
+    def __init__(self, problem: Addition, hidden: int = 800, layers: int = 3) -> None:
+        super().__init__()
+        self.problem = problem
+        n_beliefs = problem.n_addends * problem.n_digits * problem.base
+        widths = [n_beliefs + place * problem.base for place in range(problem.n_label_digits)]
+        self.nets = nn.ModuleList(perceptron(width, hidden, layers, problem.base) for width in widths)
+
+    def log_prob(self, beliefs: Tensor, label: Tensor) -> Tensor:
+        read = one_hot(label, self.problem.base).to(beliefs.dtype).flatten(1)
+        total = torch.zeros_like(beliefs[:, 0, 0])
+        for place, net in enumerate(self.nets):
+            inputs = torch.cat([beliefs.flatten(1), read[:, : place * self.problem.base]], 1)
+            total = total + net(inputs).log_softmax(-1).gather(1, label[:, place : place + 1]).squeeze(1)
+        return total
+
+    def loss(self, beliefs: Tensor, z: Tensor) -> Tensor:
+        return -self.log_prob(beliefs, self.problem.label(z.unflatten(1, self.problem.latent_shape))).mean()
+
+
+class PairPredictor(nn.Module):
+    """q(valid | beliefs) = prod_pairs q(the two symbols differ), one net for all pairs."""
+
+    def __init__(self, problem: AllDifferent, hidden: int = 100, layers: int = 2) -> None:
+        super().__init__()
+        self.problem = problem
+        self.net = perceptron(2 * problem.cardinality, hidden, layers, 1)
+
+    def _scores(self, beliefs: Tensor) -> Tensor:
+        first, second = self.problem.tables(beliefs.device).pairs
+        scores: Tensor = self.net(torch.cat([beliefs[:, first], beliefs[:, second]], -1)).squeeze(-1)
+        return scores
+
+    def log_prob(self, beliefs: Tensor, label: Tensor) -> Tensor:
+        log_all = logsigmoid(self._scores(beliefs)).sum(1)
+        return torch.where(label == 1, log_all, log_not(log_all))
+
+    def loss(self, beliefs: Tensor, z: Tensor) -> Tensor:
+        first, second = self.problem.tables(beliefs.device).pairs
+        differ = (z[:, first] != z[:, second]).to(beliefs.dtype)
+        return binary_cross_entropy_with_logits(self._scores(beliefs), differ)
+
+
+class PriorSettings(NamedTuple):
+    """How the Dirichlet distribution over beliefs follows those of the net.
+
+    concentration: of every value at first. lr, steps: of Adam, at every call. penalty: of the mean squared
+    concentration, against the log likelihood of all beliefs in the memory. memory: how many beliefs that holds.
+    """
+
+    concentration: float = 0.1
+    lr: float = 0.01
+    steps: int = 50
+    penalty: float = 9e5
+    memory: int = 2500
+
+
+SUM_PRIOR = PriorSettings()
+BOARD_PRIOR = PriorSettings(0.02, 2.85e-3, 18, 2.5e5, 1600)
+"""The published settings of addition and of Sudoku."""
+
+
+class DirichletPrior(nn.Module):
+    """Independent Dirichlet distributions over the beliefs of each symbol, fitted to those that the net had lately."""
+
+    recent: Tensor
+
+    def __init__(self, n_symbols: int, cardinality: int, settings: PriorSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        start = torch.tensor(settings.concentration).expm1().log()  # the inverse of softplus
+        self.raw = nn.Parameter(start.repeat(n_symbols, cardinality))
+        self.register_buffer("recent", torch.zeros(0, n_symbols, cardinality))
+        self.optimizer = torch.optim.Adam([self.raw], lr=settings.lr)
+
+    def observe(self, beliefs: Tensor) -> None:
+        """Remember beliefs [rows, n_symbols, cardinality], and take the steps of a fit to all that are remembered."""
+        self.recent = torch.cat([self.recent, beliefs])[-self.settings.memory :]
+        mean_log = (self.recent + SMALLEST_BELIEF).log().mean(0)
+        for _ in range(self.settings.steps):
+            concentration = softplus(self.raw)
+            normaliser = concentration.sum(-1).lgamma() - concentration.lgamma().sum(-1)
+            likelihood = (normaliser + ((concentration - 1) * mean_log).sum(-1)).mean()
+            loss = self.settings.penalty * concentration.square().mean() - len(self.recent) * likelihood
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+
+    def draw(self, rows: int) -> Tensor:
+        """Beliefs [rows, n_symbols, cardinality], from torch's default generator."""
+        with torch.no_grad():
+            drawn: Tensor = Dirichlet(softplus(self.raw)).sample(torch.Size([rows]))
+        return drawn
+
+
+class ANeSI:
+    """The loss -log q(y | p(x)) of A-NeSI, predict-only (van Krieken et al., arXiv 2212.12393), and what it learns.
+
+    Every call fits a Dirichlet prior to the recent beliefs of the net, draws beliefs from it, assignments from these,
+    and their labels, and takes one step on -log q(label | beliefs) of the predictor q; then it returns the loss of the
+    net through the predictor, which is held fixed. Other than the evidence it is as good as the predictor.
+
+    Args:
+        problem: ``em.Addition``, ``em.AllDifferent`` or ``em.Sudoku``.
+        predictor: by default ``SumPredictor`` or ``PairPredictor`` of the published size.
+        samples: beliefs that the predictor learns from at every call.
+        lr: of the predictor's Adam.
+        prior: of the beliefs; by default the published settings of the problem.
+
+    Raises TypeError for other problems. Draws come from torch's default generator: equal states of it, of the object
+    and of the net give equal losses. Cost of a call: ``prior.steps`` small steps, and a pass forward and back through
+    the predictor for ``samples`` rows and for the batch.
+
+    >>> import torch, emnesy_gpu as em
+    >>> loss = em.baselines.ANeSI(em.Addition(n_digits=1), samples=10)
+    >>> logits = torch.zeros(4, 2, 1, 10, requires_grad=True)
+    >>> loss(logits, torch.zeros(4, 2, dtype=torch.long)).backward()
+    >>> logits.grad.shape
+    torch.Size([4, 2, 1, 10])
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        predictor: SumPredictor | PairPredictor | None = None,
+        samples: int = 500,
+        lr: float = 1e-3,
+        prior: PriorSettings | None = None,
+    ) -> None:
+        if not isinstance(problem, Addition | AllDifferent):
+            raise TypeError(f"problem must be an Addition, AllDifferent or Sudoku, got {problem!r}")
+        if predictor is None:
+            predictor = SumPredictor(problem) if isinstance(problem, Addition) else PairPredictor(problem)
+        if prior is None:
+            prior = SUM_PRIOR if isinstance(problem, Addition) else BOARD_PRIOR
+        n_symbols = int(torch.Size(problem.latent_shape).numel())
+        self.problem, self.predictor, self.samples = problem, predictor, samples
+        self.prior = DirichletPrior(n_symbols, problem.cardinality, prior)
+        self.optimizer = torch.optim.Adam(predictor.parameters(), lr=lr)
+
+    def __call__(self, logits: Tensor, label: Tensor, reduction: str = "mean") -> Tensor:
+        """Learn, and return the loss of logits [batch, *latent_shape, cardinality], differentiable in them.
+
+        label: as for ``em.posterior``. reduction: "mean" or "sum" over the batch, "none" for [batch]; ValueError for
+        another one.
+        """
+        self.predictor.to(logits.device)
+        self.prior.to(logits.device)
+        beliefs = logits.flatten(1, -2).softmax(-1)
+        with torch.enable_grad():
+            self.prior.observe(beliefs.detach())
+            self._teach()
+        self.predictor.requires_grad_(False)
+        log_prob = self.predictor.log_prob(beliefs, label)
+        self.predictor.requires_grad_(True)
+        return reduce(-log_prob, reduction)
+
+    def _teach(self) -> None:
+        beliefs = self.prior.draw(self.samples)
+        z = (beliefs + SMALLEST_BELIEF).flatten(0, 1).multinomial(1).view(beliefs.shape[:2])
+        loss = self.predictor.loss(beliefs, z)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The predictor, the prior and both optimizers."""
+        return {
+            "predictor": self.predictor.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "prior": self.prior.state_dict(),
+            "prior_optimizer": self.prior.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state from ``state_dict``."""
+        self.predictor.load_state_dict(state["predictor"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.prior.recent = torch.zeros_like(state["prior"]["recent"])  # its length changes as it fills
+        self.prior.load_state_dict(state["prior"])
+        self.prior.optimizer.load_state_dict(state["prior_optimizer"])
+
+
+def perceptron(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
+    """A net of ReLU layers."""
+    widths = [inputs] + [hidden] * layers
+    parts: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        parts += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*parts, nn.Linear(hidden, outputs))

@@ -1,0 +1,119 @@
+"""The losses of other systems as engines, so that every task trains with them as with a posterior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import emnesy_gpu as em
+from emnesy_gpu.engines import WrappedEngine
+
+RowLoss = Callable[[Tensor, Tensor, str], Tensor]
+"""Logits [batch, *latent_shape, cardinality], label, and "none" -> loss [batch], differentiable in the logits.
+
+It may have ``state_dict`` and ``load_state_dict``, if it learns as it is called, and ``start_epoch``.
+"""
+
+EXAL_DECAY = 0.95
+"""What remains after an epoch of the weight that earlier draws have in the sampler of EXAL."""
+
+
+def posterior_by_gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> em.Posterior:
+    """Return a loss of rows in the form of a posterior: softmax(logits) - d loss / d logits, and minus the loss.
+
+    The M-step against it has the gradient of the loss. Where the loss is -log p(y | x) it is the posterior, by Theorem
+    3.1 of EM-NeSy (arXiv 2606.14463); else it need not be a distribution.
+    """
+    with torch.enable_grad():
+        leaf = logits.detach().requires_grad_()
+        of_rows = loss(leaf)
+        (gradient,) = torch.autograd.grad(of_rows.sum(), leaf)
+    log_evidence = -of_rows.detach()
+    return em.Posterior(torch.softmax(leaf.detach(), -1) - gradient, log_evidence, log_evidence > float("-inf"))
+
+
+class LossEngine(em.Engine[em.Problem]):
+    """A loss in the form of an engine; see ``posterior_by_gradient``."""
+
+    asks = object
+
+    def __init__(self, loss: RowLoss) -> None:
+        self.loss: Any = loss
+
+    def infer(self, problem: em.Problem, logits: Tensor, label: Tensor, check: bool) -> em.Posterior:
+        """Return the gradient of the loss in the form of a posterior."""
+        return posterior_by_gradient(lambda leaf: self.loss(leaf, label, "none"), logits)
+
+
+class Exal:
+    """The loss of EXAL with its sampler of explanations, whose memory fades with the epochs."""
+
+    def __init__(self, problem: em.Problem) -> None:
+        assert isinstance(problem, em.Addition)
+        self.problem, self.explanations = problem, em.baselines.AdditionExplanations(problem)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Set the weight of earlier draws for an epoch, counted from 1."""
+        self.explanations.alpha = EXAL_DECAY**epoch
+
+    def __call__(self, logits: Tensor, label: Tensor, reduction: str = "mean") -> Tensor:
+        """Return the loss of explanations that are drawn now."""
+        return em.baselines.exal_loss(self.problem, logits, label, self.explanations(logits, label), reduction)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how often each value was drawn."""
+        return {"counts": self.explanations.counts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state from ``state_dict``."""
+        self.explanations.counts = state["counts"]
+
+
+def _by(loss: Callable[..., Tensor], **options: Any) -> Callable[[em.Problem], RowLoss]:
+    return lambda problem: partial(loss, problem, **options)
+
+
+LOSSES: dict[str, Callable[[em.Problem], RowLoss]] = {
+    "semantic-loss": _by(em.baselines.semantic_loss),
+    "pairwise-loss": _by(em.baselines.pairwise_loss),
+    "exal": Exal,
+    "top-1-proofs": _by(em.baselines.top_k_proofs_loss, k=1),
+    "top-3-proofs": _by(em.baselines.top_k_proofs_loss, k=3),
+    "a-nesi": em.baselines.ANeSI,
+    "rloo": _by(em.baselines.rloo_loss),
+    "indecater": _by(em.baselines.indecater_loss),
+}
+"""Name on the command line -> the loss for a problem."""
+
+OF_SUMS = ("exal", "top-1-proofs", "top-3-proofs", "a-nesi", "rloo", "indecater")
+OF_BOARDS = ("semantic-loss", "pairwise-loss", "top-1-proofs", "top-3-proofs", "a-nesi", "rloo", "indecater")
+"""The losses that work for addition, and for Sudoku."""
+
+
+def start_epoch(engine: em.Engine, epoch: int) -> None:
+    """Tell the loss inside ``engine`` which epoch begins or goes on, counted from 1."""
+    loss = _loss_of(engine)
+    if hasattr(loss, "start_epoch"):
+        loss.start_epoch(epoch)
+
+
+def state_of(engine: em.Engine) -> dict[str, Any]:
+    """Return what the loss inside ``engine`` learned: tensors and plain values, {} where there is none."""
+    loss = _loss_of(engine)
+    return loss.state_dict() if hasattr(loss, "state_dict") else {}
+
+
+def load_state(engine: em.Engine, state: dict[str, Any]) -> None:
+    """Take over a state from ``state_of``."""
+    if state:
+        _loss_of(engine).load_state_dict(state)
+
+
+def _loss_of(engine: em.Engine) -> Any:
+    while isinstance(engine, WrappedEngine):
+        engine = engine.engine
+    return engine.loss if isinstance(engine, LossEngine) else None
