@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test bench lint soak clean
+.PHONY: demo test bench docs lint soak clean
 
 demo: $(READY)  ## Train a net on MNIST addition, 4 digits (scikit-learn's digits where MNIST is not at hand).
 	$(BIN)/python -m emnesy_gpu train addition --digits 4 --out runs/demo
@@ -14,6 +14,11 @@ test: $(READY)  ## Run the tests, on up to four cores.
 
 bench: $(READY)  ## Run the benchmarks.
 	$(BIN)/python -m pytest --benchmark-only
+
+docs: $(READY)  ## Build the site in build/docs; a broken link or a wrong docstring is an error.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . build/docs
+	@echo "open build/docs/docs/index.html"
 
 soak: $(READY)  ## Random calls, kills and damaged files, for as many MINUTES; losses end it with an error.
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.robustness.soak --minutes $(or $(MINUTES),60) --report soak.json
