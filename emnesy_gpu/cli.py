@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 import click
 
@@ -48,8 +49,17 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; the error for another name suggests those that are like it."""
+        close = get_close_matches(args[0], COMMANDS)
+        if args[0] not in COMMANDS and close:
+            raise click.UsageError(f"No such command {args[0]!r}. Did you mean {close[0]!r}?", ctx)
+        return super().resolve_command(ctx, args)
 
-@click.group(cls=LazyGroup, no_args_is_help=False)
+
+@click.group(cls=LazyGroup, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(emnesy_gpu.__version__, prog_name="emnesy_gpu")
 def emnesy() -> None:
     """Train neurosymbolic models by EM, with fused posteriors of their hidden symbols."""
@@ -61,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = emnesy.main(arguments, prog_name="emnesy", standalone_mode=False)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "emnesy"
-        return _fail(f"{error.format_message()} See {command} --help.", error.exit_code)
+        message = error.format_message()
+        end = "" if message.endswith((".", "?")) else "."
+        return _fail(f"{message}{end} See {command} --help.", error.exit_code)
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
     except click.Abort:

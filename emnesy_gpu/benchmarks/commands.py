@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,15 +22,37 @@ def bench() -> None:
     """Measure time and memory of E-steps against baselines, in one process; times are medians."""
 
 
+def available(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Return the name of a device that PyTorch finds, or refuse it."""
+    import torch
+
+    if value == "cpu":
+        return value
+    if not re.fullmatch(r"cuda(:\d+)?", value):
+        raise click.BadParameter(f"{value!r} is none of cpu, cuda and cuda:N", ctx, parameter)
+    found = torch.cuda.device_count()
+    if int(value.partition(":")[2] or 0) >= found:
+        raise click.BadParameter(f"PyTorch finds {found} CUDA devices, see emnesy doctor", ctx, parameter)
+    return value
+
+
 def measured(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options that every benchmark has."""
     options = [
         click.option(
             "--batch", type=POSITIVE, multiple=True, help="Rows per batch; may be repeated.  [default: several]"
         ),
-        click.option("--device", default="cpu", show_default=True, help="Device: cpu or cuda."),
+        click.option(
+            "--device", callback=available, default="cpu", show_default=True, help="Device: cpu, cuda or cuda:N."
+        ),
         click.option("--threads", type=POSITIVE, default=1, show_default=True, help="CPU threads of every method."),
-        click.option("--seconds", type=float, default=0.5, show_default=True, help="Seconds to spend on each figure."),
+        click.option(
+            "--seconds",
+            type=click.FloatRange(min=0, min_open=True),
+            default=0.5,
+            show_default=True,
+            help="Seconds to spend on each figure.",
+        ),
         click.option(
             "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for a JSON file and a picture."
         ),
