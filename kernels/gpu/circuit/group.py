@@ -83,7 +83,7 @@ def lookup(pointers, inside, SIZES: tl.constexpr):
     at = tl.broadcast_to(pointers, (SIZES.pairs, LANES))
     number = tl.load(at, mask=inside, other=0)[:, :, None]
     number = tl.broadcast_to(number, (SIZES.pairs, LANES, SIZES.rows // LANES))
-    return tl.reshape(number, (SIZES.pairs, SIZES.rows))
+    return tl.max_constancy(tl.reshape(number, (SIZES.pairs, SIZES.rows)), (1, SIZES.rows // LANES))
 
 
 @triton.jit
