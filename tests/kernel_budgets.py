@@ -1,7 +1,7 @@
 """The budgets of every kernel: what a launch may cost, measured once and held from then on.
 
     python -m tests.kernel_budgets                      compare every entry with the table
-    python -m tests.kernel_budgets --arch 90            compile for one architecture, and compare what the assembler says
+    python -m tests.kernel_budgets --arch 90            compile for one architecture, and simulate nothing
     python -m tests.kernel_budgets --write              record the table again; with the names of stems, only theirs
     python -m tests.kernel_budgets --write --missing    record the entries that are new
 

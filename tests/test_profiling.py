@@ -82,9 +82,31 @@ def test_trace_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert kinds == ["nsys kernels", "nsys ranges", "nsys projected ranges", "ncu raw", "ncu details"]
 
 
-@pytest.mark.parametrize("work", trace.WORK)
+@pytest.mark.parametrize("work", trace.ADDITION)
 def test_traced_work_runs(work: str) -> None:
-    trace.run(work, n_digits=2, batch=3, repeat=1, device=CPU)
+    trace.run(trace.call_of(work, "2", 3, CPU), work, repeat=1, device=CPU)
+
+
+TRACED = (
+    "sudoku/fused",
+    "sampling/fused",
+    "sampling/Gibbs-1x20",
+    "shortest_path/fused",
+    "automaton/fused",
+    "circuit/fused",
+)
+
+
+@pytest.mark.parametrize("work", TRACED)
+def test_methods_of_benchmarks_can_be_traced(work: str) -> None:
+    trace.run(trace.call_of(work, None, 1, CPU), work, repeat=1, device=CPU)
+
+
+def test_work_that_does_not_exist_is_named() -> None:
+    with pytest.raises(ValueError, match="size must be one of 4, 9, got 5"):
+        trace.call_of("sudoku/fused", "5", 1, CPU)
+    with pytest.raises(ValueError, match="exact does not exist for size 9"):
+        trace.call_of("sudoku/exact", "9", 1, CPU)
 
 
 @NEEDS_NO_GPU
@@ -164,6 +186,7 @@ def test_ncu_script_from_the_run_to_the_tables(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     profile, raw, details = (tmp_path / "calls").read_text().splitlines()
     assert "--section SpeedOfLight " in profile
+    assert "--clock-control none " in profile
     assert profile.endswith("-m profiling.trace run posterior --digits 4 --repeat 2")
     assert "--page raw --print-units base" in raw
     assert "--page details" in details
@@ -253,6 +276,16 @@ def test_extra_info_of_a_benchmark() -> None:
     info = clocks.extra_info(lambda: None, CPU, budget=0.01)
     assert {"kernel_us", "operator_us", "host_us", "peak_mib", "driver", "torch", "cpu"} <= set(info)
     json.dumps(info)
+
+
+@pytest.mark.parametrize(("seconds", "traced"), [(1e-4, 20), (2e-3, 2)])
+def test_long_calls_are_traced_twice(seconds: float, traced: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(clocks, "median_seconds", lambda *_: seconds)
+    monkeypatch.setattr(clocks, "host_seconds", lambda *_: seconds)
+    monkeypatch.setattr(clocks, "kernel_seconds", lambda call, device, calls: found.append(calls))
+    clocks.read_clocks(lambda: None, torch.device("cuda"))
+    assert found == [traced]
 
 
 @pytest.mark.cuda
