@@ -83,7 +83,17 @@ def lookup(pointers, inside, SIZES: tl.constexpr):
     at = tl.broadcast_to(pointers, (SIZES.pairs, LANES))
     number = tl.load(at, mask=inside, other=0)[:, :, None]
     number = tl.broadcast_to(number, (SIZES.pairs, LANES, SIZES.rows // LANES))
-    return tl.max_constancy(tl.reshape(number, (SIZES.pairs, SIZES.rows)), (1, SIZES.rows // LANES))
+    return tl.reshape(number, (SIZES.pairs, SIZES.rows))
+
+
+@triton.jit
+def rows_at(number, SIZES: tl.constexpr):
+    """Where the rows [P, R] of a table begin, by numbers as `lookup` gives them.
+
+    Triton 3.6 and 3.7 must be told that these are the same for the rows of a thread, which it then reads at once.
+    """
+    first = tl.max_constancy(number * SIZES.rows, (1, SIZES.rows // LANES))
+    return first + pair_lanes(SIZES)
 
 
 @triton.jit
