@@ -87,13 +87,12 @@ def lookup(pointers, inside, SIZES: tl.constexpr):
 
 
 @triton.jit
-def rows_at(number, SIZES: tl.constexpr):
-    """Where the rows [P, R] of a table begin, by numbers as `lookup` gives them.
+def rows_at(table, number, lane, SIZES: tl.constexpr):
+    """Pointers to rows [P, R] of a table: number as `lookup` gives it, lane as `pair_lanes`.
 
-    Triton 3.6 and 3.7 must be told that these are the same for the rows of a thread, which it then reads at once.
+    Triton 3.6 and 3.7 must be told that numbers are the same for the rows of a thread, which it then reads at once.
     """
-    first = tl.max_constancy(number * SIZES.rows, (1, SIZES.rows // LANES))
-    return first + pair_lanes(SIZES)
+    return table + tl.max_constancy(number * SIZES.rows, (1, SIZES.rows // LANES)) + lane
 
 
 @triton.jit
