@@ -84,7 +84,7 @@ def every_step(jobs: int) -> list[Step]:
     traced = (sys.executable, "-m", "profiling.trace", "run")
     return [
         Step("doctor", 120, (sys.executable, "-m", "emnesy_gpu.doctor", "--json"), needs_gpu=False),
-        Step("tests", 330, (*cuda, *spread, *apart, "--maxfail=60", "--junit-xml", "out/tests.xml")),
+        Step("tests", 330, (*cuda, "tests", *spread, *apart, "--maxfail=60", "--junit-xml", "out/tests.xml")),
         Step("tests-alone", 90, (*cuda, *ALONE, "--junit-xml", "out/tests-alone.xml")),
         Step("timings", 180, _script("profiling.timings", "timings")),
         Step("calibration", 150, _script("tests.kernel_calibration", "calibration")),
@@ -92,7 +92,7 @@ def every_step(jobs: int) -> list[Step]:
         Step("memory", 40, _script("profiling.memory", "memory")),
         Step("memcheck", 90, (*sanitizer, "memcheck", *traced, "sudoku/fused", "--batch", "64", "--repeat", "1")),
         Step("racecheck", 90, (*sanitizer, "racecheck", *traced, "posterior", "--batch", "64", "--repeat", "1")),
-        Step("tests-slow", 330, (*slow, "--slow", *spread, *apart, "--junit-xml", "out/tests-slow.xml")),
+        Step("tests-slow", 330, (*slow, "tests", "--slow", *spread, *apart, "--junit-xml", "out/tests-slow.xml")),
         _nsight("nsys-op", "nsys.sh", 60, "posterior", "--size", "15", "--batch", "1024"),
         _nsight("nsys-step", "nsys.sh", 60, "step", "--size", "15", "--batch", "64"),
         Step("benchmarks", 1800, (*cuda, "--benchmark-only", "--benchmark-json", "out/benchmarks.json",
