@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test bench docs lint soak clean
+.PHONY: demo test bench docs lint compile soak clean
 
 demo: $(READY)  ## Train a net on MNIST addition, 4 digits (scikit-learn's digits where MNIST is not at hand).
 	$(BIN)/python -m emnesy_gpu train addition --digits 4 --out runs/demo
@@ -30,6 +30,11 @@ lint: $(READY)  ## Check style and types; the links put the kernels where they a
 	mkdir -p build/types/emnesy_gpu
 	ln -s $(CURDIR)/emnesy_gpu/* $(CURDIR)/kernels build/types/emnesy_gpu
 	cd build/types && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache
+
+compile: $(READY)  ## Compile all kernels for sm_90 with another Triton, and simulate some: make compile TRITON=3.6.0
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/triton-$(TRITON) triton==$(TRITON)
+	PYTHONPATH=build/triton-$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m tests.kernel_budgets --arch 90
+	PYTHONPATH=build/triton-$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_kernel_values.py -k hopper
 
 $(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)

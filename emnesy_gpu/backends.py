@@ -23,6 +23,9 @@ PACKAGES = {
 }
 """Name of a back end -> the package with its modules, one a stem."""
 
+NEEDS = {"reference": "torch", "cpu": "numba", "triton": "triton"}
+"""Name of a back end -> the package that it is written in; llvmlite comes with Numba."""
+
 BY_DEVICE = {"cpu": "cpu", "cuda": "triton"}
 """Type of a device -> the back end of its tensors, where the caller has not chosen one."""
 
@@ -69,16 +72,22 @@ def backend_for(device: torch.device) -> str:
 
 def kernels_for(stem: str, device: torch.device) -> ModuleType:
     """The module of launch functions of a stem, such as "carry_chain", for tensors of a device."""
-    return _module(backend_for(device), stem)
+    return load_kernels(backend_for(device), stem)
 
 
 @functools.cache
-def _module(name: str, stem: str) -> ModuleType:
+def load_kernels(name: str, stem: str) -> ModuleType:
+    """The module of launch functions of a stem in a back end.
+
+    Raises ModuleNotFoundError, which says what to install, without the package that the back end is written in.
+    """
     try:
         return importlib.import_module(f"{PACKAGES[name]}.{stem}")
     except ModuleNotFoundError as error:
-        if name == "triton" and (error.name or "").split(".")[0] == "triton":
-            raise ModuleNotFoundError(
-                "CUDA tensors need Triton, which is not installed: pip install triton", name="triton"
-            ) from error
-        raise
+        if (error.name or "").split(".")[0] not in (NEEDS[name], "llvmlite"):
+            raise
+        tensors = "CUDA" if name == "triton" else "CPU"
+        raise ModuleNotFoundError(
+            f"{tensors} tensors need {NEEDS[name].capitalize()}, which is not installed: pip install {NEEDS[name]}",
+            name=NEEDS[name],
+        ) from error

@@ -16,16 +16,17 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
-from emnesy_gpu.backends import BY_DEVICE, PACKAGES, backend_for
+from emnesy_gpu.backends import BY_DEVICE, NEEDS, PACKAGES, backend_for
 from emnesy_gpu.ops import NAMES
 
 SUMMARY = "Show versions and devices, and test every back end."
 MODULES = ("torch", "numpy", "numba", "triton", "cupy")
-NEEDS = {"reference": "torch", "cpu": "numba", "triton": "triton"}
 KERNELS = {"reference": "plain torch", "cpu": "Numba kernels", "triton": "Triton kernels"}
 VARIABLES = ("TRITON_INTERPRET", "CUDA_VISIBLE_DEVICES", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 NO_GPU = "no CUDA device is visible (TRITON_INTERPRET=1 checks the kernels in Triton's interpreter)"
 TOLERANCE = 1e-5
+INTERPRETS_NEW_NUMPY, NEW_NUMPY = (3, 7), (2, 4)
+"""Older interpreters of Triton make numbers of arrays in a way that this NumPy and newer ones refuse."""
 
 Report = dict[str, Any]
 
@@ -61,21 +62,25 @@ def examine() -> Report:
 
 
 def versions() -> dict[str, str]:
-    """Return installed versions, which come from metadata, so that nothing is imported for them."""
+    """Return installed versions, and what they were built for."""
+    return {
+        "emnesy_gpu": em.__version__,
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        **installed(),
+        "torch": torch.__version__,  # with its build, which the metadata of CUDA wheels leave out
+        "cuda of torch": torch.version.cuda or "none, torch was built without CUDA",
+        "nvidia driver": driver_version() or "none found",
+    }
+
+
+def installed() -> dict[str, str]:
+    """Return the versions of packages, which come from metadata, so that nothing is imported for them."""
     distributions = importlib.metadata.packages_distributions()
-    installed = {
+    return {
         module: ", ".join(importlib.metadata.version(name) for name in sorted(set(distributions[module])))
         if module in distributions
         else "not installed"
         for module in MODULES
-    }
-    return {
-        "emnesy_gpu": em.__version__,
-        "python": f"{platform.python_version()} on {platform.platform()}",
-        **installed,
-        "torch": torch.__version__,  # with its build, which the metadata of CUDA wheels leave out
-        "cuda of torch": torch.version.cuda or "none, torch was built without CUDA",
-        "nvidia driver": driver_version() or "none found",
     }
 
 
@@ -134,9 +139,9 @@ def check_backend(name: str) -> dict[str, Any]:
     ``verdict`` is "agrees", "differs", "fails" (an exception) or "unavailable"; ``detail`` is the largest error, or
     the reason.
     """
-    missing = _missing_package(name)
-    if missing or (name == "triton" and not torch.cuda.is_available() and not _interpreting()):
-        return {"backend": name, "verdict": "unavailable", "detail": missing or NO_GPU}
+    obstacle = _missing_package(name) or (_obstacle_of_triton() if name == "triton" else None)
+    if obstacle:
+        return {"backend": name, "verdict": "unavailable", "detail": obstacle}
     device = torch.device("cuda" if name == "triton" and torch.cuda.is_available() else "cpu")
     try:
         error = posterior_error(name, device)
@@ -146,6 +151,29 @@ def check_backend(name: str) -> dict[str, Any]:
     verdict = "agrees" if error <= TOLERANCE else "differs"
     where = "Triton's interpreter" if name == "triton" and _interpreting() else str(device)
     return {"backend": name, "verdict": verdict, "detail": f"largest error {error:.1e} on {where}"}
+
+
+def _obstacle_of_triton() -> str | None:
+    if _interpreting():
+        return interpreter_obstacle()
+    return None if torch.cuda.is_available() else NO_GPU
+
+
+def interpreter_obstacle() -> str | None:
+    """Return why Triton's interpreter cannot run here, in a sentence, or None where it can."""
+    triton, numpy = (installed()[name] for name in ("triton", "numpy"))
+    if triton == "not installed":
+        return _missing_package("triton")
+    if _release(triton) < INTERPRETS_NEW_NUMPY and _release(numpy) >= NEW_NUMPY:
+        return (
+            f"the interpreter of Triton {triton} does not work with NumPy {numpy}: pip install 'numpy<2.4', "
+            "or take Triton 3.7 or newer"
+        )
+    return None
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 def _interpreting() -> bool:

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Nsight Compute counters of the kernels of one op or one training step: what bounds them, and how much they move.
 #
-#   profiling/ncu.sh [posterior|em_gradient|map|sample|step] [--digits 15] [--batch 65536]
+#   profiling/ncu.sh [posterior|em_gradient|map|sample|step] [--size 15] [--batch 65536]
+#   profiling/ncu.sh sudoku/fused --size 9 --batch 4096               a method of a benchmark: see trace.py
 #   OUT=profiling/results/ncu  PYTHON=python3  KERNEL='regex:.*'      results, Python, which kernels
 #
 # Writes counters.ncu-rep (open it with ncu-ui), raw.csv, details.csv, tables.md and tables.json.
@@ -21,8 +22,7 @@
 #   --profile-from-start off only the region that trace.py opens
 #   --replay-mode kernel     a kernel is repeated until all counters are read; its memory is restored in between
 #   --cache-control all      caches are flushed before each replay, so that DRAM traffic is that of cold data
-#   --clock-control base     clocks are fixed at base: figures can be compared between runs, but times are longer than
-#                            in use (nsys.sh has those)
+#   --clock-control none     clocks stay as they are: fixing them needs privileges, and others may use the GPU
 #   --print-units base       bytes and seconds without prefixes
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -50,7 +50,7 @@ metrics+=,lts__t_sectors_srcunit_tex_op_read.sum,lts__t_sectors_srcunit_tex_op_w
 mkdir -p "$out"
 log="$out/ncu.log"
 status=0
-ncu --target-processes all --profile-from-start off --replay-mode kernel --cache-control all --clock-control base \
+ncu --target-processes all --profile-from-start off --replay-mode kernel --cache-control all --clock-control none \
     --kernel-name "${KERNEL:-regex:.*}" "${sections[@]}" --metrics "$metrics" \
     --force-overwrite --export "$out/counters" "$python" -m profiling.trace run "$@" --repeat 2 2>&1 |
     tee "$log" || status=$?

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Nsight Systems timeline of one op or one training step: which kernels ran, how long, within which range.
 #
-#   profiling/nsys.sh [posterior|em_gradient|map|sample|step] [--digits 15] [--batch 1024] [--repeat 20]
+#   profiling/nsys.sh [posterior|em_gradient|map|sample|step] [--size 15] [--batch 1024] [--repeat 20]
+#   profiling/nsys.sh sudoku/fused --size 9 --batch 1024              a method of a benchmark: see trace.py
 #   OUT=profiling/results/nsys  PYTHON=python3          where results go, which Python runs
 #
 # Writes timeline.nsys-rep (open it with nsys-ui), one CSV per report, tables.md and tables.json.

@@ -39,6 +39,7 @@ class Gpu:
 
 A100_SOURCE = "NVIDIA A100 80GB SXM data sheet; NVIDIA A100 architecture white paper"
 H100_SOURCE = "NVIDIA H100 SXM data sheet (3.35 TB/s; 67 TFLOPS FP32 = 132 SMs at 1.98 GHz)"
+H200_SOURCE = "NVIDIA H200 SXM data sheet (4.8 TB/s, 67 TFLOPS FP32, the SMs and clocks of the H100)"
 B200_SOURCE = "NVIDIA DGX B200 data sheet (64 TB/s for 8 GPUs); SMs and clock from published tables (75 TFLOPS FP32)"
 RTX_SOURCE = "NVIDIA RTX Blackwell architecture white paper (GeForce RTX 5090)"
 
@@ -47,6 +48,7 @@ GPUS = {
     for gpu in (
         Gpu("A100", 80, 108, 1.410e9, 2.039e12, fp32_lanes=64, fp64_lanes=32, source=A100_SOURCE),
         Gpu("H100", 90, 132, 1.980e9, 3.350e12, fp32_lanes=128, fp64_lanes=64, source=H100_SOURCE),
+        Gpu("H200", 90, 132, 1.980e9, 4.800e12, fp32_lanes=128, fp64_lanes=64, source=H200_SOURCE),
         Gpu("B200", 100, 148, 1.980e9, 8.000e12, fp32_lanes=128, fp64_lanes=64, source=B200_SOURCE),
         Gpu("RTX 5090", 120, 170, 2.407e9, 1.792e12, fp32_lanes=128, fp64_lanes=2, source=RTX_SOURCE),
     )

@@ -1,49 +1,34 @@
-"""Collects what gpu_report.sh ran: outcomes of the steps, and their tables, as JSON and Markdown.
-
-    python -m profiling.report folder                                      # prints gpu-name-date
-    python -m profiling.report add DIR roofline 0 12 [--junit tests.xml]   # step, exit code, seconds
-    python -m profiling.report write DIR
-
-DIR is the folder of one run; the output of a step is in DIR/step.log.
-"""
+"""How the steps of gpu_report.py ended, and their tables, as JSON and Markdown."""
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import json
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from emnesy_gpu.benchmarks.measure import machine
-from emnesy_gpu.doctor import driver_version
 from profiling.exports import Row, markdown
-from profiling.requirements import MISSING, missing_gpu
+from profiling.requirements import MISSING
 
 STEPS = "steps.jsonl"
 NOTHING_COLLECTED = 5  # exit code of pytest
 
 
-def folder_name(day: datetime.date) -> str:
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no gpu"
-    return f"{re.sub(r'[^a-z0-9]+', '-', gpu.lower()).strip('-')}-{day.isoformat()}"
-
-
 def outcome(code: int, log: str, junit: str | None = None) -> tuple[str, str]:
-    """(ok, skipped or failed, one line of detail) from the exit code, the output and the test results of a step."""
+    """(ok, skipped or failed, one line of detail) from the exit code, the output and the file of test results.
+
+    pytest leaves with MISSING too, where it was interrupted: a step with tests never fails to find what it needs.
+    """
     last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "no output")
-    if code == MISSING:
+    if code == MISSING and junit is None:
         return "skipped", last
     if code not in (0, NOTHING_COLLECTED):
         return "failed", f"exit code {code}: {last}"
     if junit is not None:
-        return test_outcome(junit)
+        return test_outcome(Path(junit).read_text())
     return "ok", ""
 
 
@@ -58,14 +43,27 @@ def test_outcome(junit: str) -> tuple[str, str]:
     return "ok", f"{len(cases) - skipped} tests passed, {skipped} skipped"
 
 
-def add(folder: Path, step: str, code: int, seconds: float, junit: Path | None) -> str:
-    """Append the outcome of a step, whose output is in ``step``.log; returns it as a line."""
-    log = (folder / f"{step}.log").read_text(errors="replace")
-    status, detail = outcome(code, log, junit.read_text() if junit and junit.exists() else None)
-    record = {"step": step, "status": status, "seconds": seconds, "detail": detail}
+def add(folder: Path, step: dict[str, Any]) -> dict[str, Any]:
+    """Append a record with the keys step, status, seconds and detail; returns it."""
     with (folder / STEPS).open("a") as stream:
-        stream.write(json.dumps(record) + "\n")
-    return f"{status:>8}  {step}  {detail}".rstrip()
+        stream.write(json.dumps(step) + "\n")
+    return step
+
+
+def line(step: Mapping[str, Any]) -> str:
+    return f"{step['status']:>10}  {step['step']}  {step['seconds']:.0f} s  {step['detail']}".rstrip()
+
+
+def steps(folder: Path) -> list[dict[str, Any]]:
+    """The last record of every step, in the order in which they first ran."""
+    path = folder / STEPS
+    records = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
+    return list({record["step"]: record for record in records}.values())
+
+
+def finished(folder: Path) -> dict[str, dict[str, Any]]:
+    """Steps that need not run again."""
+    return {step["step"]: step for step in steps(folder) if step["status"] != "unfinished"}
 
 
 def benchmark_rows(record: dict[str, Any]) -> list[Row]:
@@ -78,14 +76,11 @@ def benchmark_rows(record: dict[str, Any]) -> list[Row]:
     ]
 
 
-def write(folder: Path) -> str:
-    """report.json and report.md from the steps and the tables in the folder."""
-    steps = [json.loads(line) for line in (folder / STEPS).read_text().splitlines()]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    facts = machine(device) | {"driver": driver_version(), "gpu missing": missing_gpu()}
-    facts = {name: value for name, value in facts.items() if value is not None}
-    (folder / "report.json").write_text(json.dumps({"machine": facts, "steps": steps}, indent=1) + "\n")
-    parts = ["# " + folder.name, "\n".join(f"- {name}: {value}" for name, value in facts.items()), markdown(steps)]
+def write(folder: Path, facts: Mapping[str, Any]) -> str:
+    """report.json and report.md from the facts of the machine, the steps and the tables in the folder."""
+    rows = steps(folder)
+    (folder / "report.json").write_text(json.dumps({"machine": facts, "steps": rows}, indent=1) + "\n")
+    parts = ["# " + folder.name, "\n".join(f"- {name}: {value}" for name, value in facts.items()), markdown(rows)]
     benchmarks = folder / "benchmarks.json"
     if benchmarks.exists() and benchmarks.stat().st_size:
         parts += ["# Benchmarks", markdown(benchmark_rows(json.loads(benchmarks.read_text())))]
@@ -98,29 +93,3 @@ def write(folder: Path) -> str:
 
 def _deeper(text: str) -> str:
     return re.sub(r"^(#+ )", r"#\1", text.strip(), flags=re.MULTILINE)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="report", description=__doc__.partition("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("folder")
-    adder = commands.add_parser("add")
-    adder.add_argument("folder", type=Path)
-    adder.add_argument("step")
-    adder.add_argument("code", type=int)
-    adder.add_argument("seconds", type=float)
-    adder.add_argument("--junit", type=Path)
-    writer = commands.add_parser("write")
-    writer.add_argument("folder", type=Path)
-    options = parser.parse_args(arguments)
-    if options.command == "folder":
-        print(folder_name(datetime.date.today()))
-    elif options.command == "add":
-        print(add(options.folder, options.step, options.code, options.seconds, options.junit))
-    else:
-        write(options.folder)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

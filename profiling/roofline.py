@@ -25,6 +25,7 @@ import argparse
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -108,6 +109,7 @@ def model(counts: Counts, gpu: peaks.Gpu) -> dict[str, Any]:
     }
 
 
+@cache
 def simulate(op: str, n_digits: int, arch: int, batch: int | None = None) -> Counts:
     """Run one op in the simulator on random logits, and count."""
     from profiling.gpu_simulator import Options, simulated_gpu

@@ -46,13 +46,15 @@ def call_on_cuda(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any
 
 
 def move(value: Any, device: str) -> Any:
-    """The same nest of tuples, dicts and posteriors with every tensor on the device."""
+    """The same nest of tuples, lists, dicts and posteriors with every tensor on the device."""
     if isinstance(value, torch.Tensor):
         return value.to(device)
     if isinstance(value, em.Posterior):
         return em.Posterior(**move(vars(value), device))
     if isinstance(value, tuple):
         return tuple(move(item, device) for item in value)
+    if isinstance(value, list):
+        return [move(item, device) for item in value]
     if isinstance(value, dict):
         return {key: move(item, device) for key, item in value.items()}
     return value

@@ -20,14 +20,21 @@ def synchronised() -> float:
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, pytest.mark.benchmark(timer=synchronised)])]
 
 
+ERRORS: dict[tuple[str, int | str, int, str], dict[str, float]] = {}
+"""Of all methods of a suite at a size and a batch on a device, computed once."""
+
+
 def measure(benchmark, suite: Suite, device: str, size: int | str, batch: int, method: str, large: bool) -> None:
     """Groups are sizes, so that every method stands beside its baselines; the results are checked first."""
     where = torch.device(device)
     inputs = suite.inputs(size, batch, where)
-    calls = suite.calls(*inputs)
+    calls = suite.calls_in_turn(inputs, where)
     if method not in calls:
         pytest.skip(f"{method} does not exist for {suite.size_name} {size}")
-    error = suite.errors(*inputs).get(method, 0.0)
+    case = suite.name, size, batch, device
+    if case not in ERRORS:
+        ERRORS[case] = suite.errors(*inputs)
+    error = ERRORS[case].get(method, 0.0)
     assert error < LARGEST_ERROR
     benchmark.group = f"{suite.name} {device} {suite.size_name}={size} batch={batch}"
     benchmark.extra_info |= machine(where) | {"max_error": error}

@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import importlib.util
+import re
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
 import torch
 
+from emnesy_gpu.doctor import interpreter_obstacle
 from tests.backends import BACKENDS, Backend, call_on_cuda, forced, open_interpreter
+
+OPTIONAL = ("numba", "hypothesis", "click", "rich", "sklearn", "matplotlib", "interegular", "pysdd", "hmmlearn")
+"""What the tests import beside torch, NumPy, Triton and pytest."""
+
+ABSENT = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the long sweeps too")
+
+
+class SkipsWhatCannotBeImported:
+    """Skips files that need absent packages, in all folders, so that the other tests run."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        report = yield
+        errors = re.findall(r"^E +((?:ModuleNotFound|Import)Error: .*)$", report.longreprtext, re.MULTILINE)
+        if errors:
+            report.outcome = "skipped"
+            report.longrepr = (str(collector.path), 0, f"Skipped: {errors[-1]}; not installed: {', '.join(ABSENT)}")
+        return report
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if ABSENT:
+        config.pluginmanager.register(SkipsWhatCannotBeImported())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -23,7 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(no_gpu)
         if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(not_slow)
-    if not config.getoption("benchmark_only"):
+    if not config.getoption("benchmark_only", default=False):
         benchmarks = [item for item in items if "benchmark" in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=benchmarks)
         items[:] = [item for item in items if item not in benchmarks]
@@ -43,6 +71,9 @@ def poisoned_memory():
 @pytest.fixture(scope="session")
 def interpreter() -> Iterator[Callable[..., Any]]:
     """Calls a function in the one process whose Triton kernels are interpreted."""
+    obstacle = interpreter_obstacle()
+    if obstacle is not None:
+        pytest.skip(obstacle)
     with open_interpreter() as call:
         yield call
 

@@ -1,6 +1,7 @@
 """The budgets of every kernel: what a launch may cost, measured once and held from then on.
 
     python -m tests.kernel_budgets                      compare every entry with the table
+    python -m tests.kernel_budgets --arch 90            compile for one architecture, and simulate nothing
     python -m tests.kernel_budgets --write              record the table again; with the names of stems, only theirs
     python -m tests.kernel_budgets --write --missing    record the entries that are new
 
@@ -9,7 +10,7 @@ kernel_budgets.json holds for every entry of tests/kernel_registry and every arc
 that profiling/roofline.py simulates as code for an H100 come, per row of the batch, the executed thread instructions,
 the 32-byte sectors (requested: once per warp instruction that touches them, unique: once per block) and the time
 modelled from these counts, which no GPU has confirmed. The figures are those of the Triton version named in the table.
-With another version only spills, shared memory and the width of accesses are held.
+With another version only spills (none, but for SPILLS), shared memory and the width of accesses are held.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ COUNTED = "simulated"
 MODELLED = "modelled"
 MODELLED_GPU = "H100"
 SHARED_BYTES = 48 * 1024  # what every launch may have without asking the driver
+SPILLS = {
+    ("3.6", "carry_chain em_gradient n=15 base=32 addends=2"): 640,
+    ("3.7", "carry_chain em_gradient n=512 base=10 addends=2"): 16,
+}
+"""Bytes that are spilled with a version of Triton; elsewhere nothing may be."""
 
 Budget = dict[str, float]
 
@@ -58,9 +64,9 @@ def count(entry: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-def exceeded(found: Budget, budget: Budget, same_triton: bool) -> Iterator[str]:
+def exceeded(found: Budget, budget: Budget, same_triton: bool, spills: int = 0) -> Iterator[str]:
     """What costs more than the table allows, one sentence each."""
-    if found["spill_bytes"] > 0:
+    if found["spill_bytes"] > spills:
         yield f"spills {found['spill_bytes']} bytes"
     if found["shared_bytes"] > max(budget["shared_bytes"], 0 if same_triton else SHARED_BYTES):
         yield f"{found['shared_bytes']} bytes of shared memory, budget {budget['shared_bytes']}"
@@ -93,9 +99,17 @@ def budget_of(entry: Any) -> dict[str, Any]:
 
 def same_triton() -> bool:
     """Whether the table was recorded with this minor version."""
+    return minor(read()["triton"]) == this_minor()
+
+
+def this_minor() -> str:
     import triton
 
-    return read()["triton"].split(".")[:2] == triton.__version__.split(".")[:2]
+    return minor(triton.__version__)
+
+
+def minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
 
 
 def write(entries: Sequence[Any]) -> None:
@@ -121,41 +135,42 @@ def _dump(version: str, budgets: dict[str, Any]) -> str:
     return f'{{\n "triton": {json.dumps(version)},\n "budgets": {{\n' + ",\n".join(blocks) + "\n }\n}\n"
 
 
-def compare(entries: Sequence[Any]) -> int:
+def compare(entries: Sequence[Any], architectures: Sequence[int], counted: bool) -> int:
     """Print what exceeds the table; the exit code."""
-    from tests.static_checks import NVIDIA_ARCHITECTURES
-
     found: list[str] = []
     for entry in entries:
-        new = [sentence for arch in NVIDIA_ARCHITECTURES for sentence in complaints(entry, arch)]
-        if same_triton():
+        new = [sentence for arch in architectures for sentence in complaints(entry, arch)]
+        if counted:
             new += [f"{entry}: {text}" for text in exceeded_counts(count(entry), budget_of(entry))]
         print("\n".join([str(entry), *new]), flush=True)
         found += new
+    print(f"{len(found)} complaints about {len(entries)} entries, Triton {this_minor()}")
     return 1 if found else 0
 
 
 def complaints(entry: Any, arch: int) -> list[str]:
     """Every budget that the kernels of this entry exceed on this architecture."""
-    budget = budget_of(entry)[f"sm_{arch}"]
+    budget, spills = budget_of(entry)[f"sm_{arch}"], SPILLS.get((this_minor(), str(entry)), 0)
     found = measure(entry, arch)
     if set(found) != set(budget):
         return [f"{entry} launches {sorted(found)}, the table has {sorted(budget)}"]
     return [
         f"{entry}, {kernel} on sm_{arch}: {sentence}"
         for kernel, figures in found.items()
-        for sentence in exceeded(figures, budget[kernel], same_triton())
+        for sentence in exceeded(figures, budget[kernel], same_triton(), spills)
     ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     from tests.kernel_registry import ENTRIES
+    from tests.static_checks import NVIDIA_ARCHITECTURES
 
     every = sorted({entry.stem for entry in ENTRIES})
     parser = argparse.ArgumentParser(prog="kernel_budgets", description=__doc__.partition("\n")[0])
     parser.add_argument("stems", nargs="*", metavar="STEM", help="default: all")
     parser.add_argument("--write", action="store_true", help="record the table instead of comparing with it")
     parser.add_argument("--missing", action="store_true", help="only entries that the table lacks")
+    parser.add_argument("--arch", type=int, choices=NVIDIA_ARCHITECTURES, help="this architecture, and no counts")
     options = parser.parse_args(arguments)
     stems = options.stems or every
     unknown = set(stems) - set(every)
@@ -166,7 +181,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.write:
         write(entries)
         return 0
-    return compare(entries)
+    if options.arch:
+        return compare(entries, [options.arch], counted=False)
+    return compare(entries, NVIDIA_ARCHITECTURES, counted=same_triton())
 
 
 if __name__ == "__main__":

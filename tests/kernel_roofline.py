@@ -25,8 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("stems", nargs="*", metavar="STEM", help="default: all")
     options = parser.parse_args(arguments)
     gpus = [peaks.GPUS[name] for name in options.gpu]
-    entries = entries_of(options.stems)
-    roofline.publish([(roofline.simulate_launch(entry, gpu.arch), gpu) for entry in entries for gpu in gpus], options)
+    points = []
+    for entry in entries_of(options.stems):
+        counts = {arch: roofline.simulate_launch(entry, arch) for arch in {gpu.arch for gpu in gpus}}
+        points += [(counts[gpu.arch], gpu) for gpu in gpus]
+    roofline.publish(points, options)
     return 0
 
 

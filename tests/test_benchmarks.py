@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -138,6 +139,17 @@ def test_the_check_of_sudoku_sees_a_missing_sweep(size: int, monkeypatch: pytest
     monkeypatch.setattr(sudoku, "methods", one_sweep_less)
     errors = sudoku.errors(*inputs)
     assert min(errors["fused"], errors["pairwise"]) > suite.LARGEST_ERROR
+
+
+@pytest.mark.parametrize(("rows", "copies"), [(10, 1), (10_000, 16), (40_000, 4), (10**6, 1)])
+def test_inputs_take_turns_where_the_cache_of_a_gpu_would_serve_them(
+    rows: int, copies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An L2 cache of 64 MB; copies are twice as large, unless they are so small that only launches count."""
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(L2_cache_size=64_000_000))
+    where = dataclasses.replace(addition.SUITE, calls=lambda problem, logits: {"address": lambda: logits.data_ptr()})
+    call = where.calls_in_turn((None, torch.zeros(rows, 200)), torch.device("cuda"))["address"]
+    assert len({call() for _ in range(64)}) == copies
 
 
 def test_startup_is_measured_in_a_new_process() -> None:

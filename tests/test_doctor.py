@@ -45,6 +45,7 @@ def test_on_a_gpu_every_back_end_agrees() -> None:
     assert report["devices"][1].startswith("cuda:0: ")
 
 
+@pytest.mark.skipif(doctor.interpreter_obstacle() is not None, reason=str(doctor.interpreter_obstacle()))
 def test_under_the_interpreter_triton_is_checked() -> None:
     """The interpreter must be chosen before Triton is imported, so in a new process."""
     environment = os.environ | {"TRITON_INTERPRET": "1"}

@@ -60,6 +60,17 @@ def test_spills_and_narrow_loads_are_complaints() -> None:
     assert list(kernel_budgets.exceeded(budget | {"registers": 64, "store_bits": 128}, budget, True)) == []
     assert len(list(kernel_budgets.exceeded(found, budget, True))) == 4
     assert len(list(kernel_budgets.exceeded(found, budget, False))) == 2
+    assert len(list(kernel_budgets.exceeded(found, budget, False, spills=8))) == 1
+
+
+def test_an_entry_with_complaints_fails_the_comparison(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(kernel_budgets, "complaints", lambda entry, arch: [f"{entry} spills"] * (arch == 90))
+    assert kernel_budgets.main(["gibbs", "--arch", "80"]) == 0
+    assert kernel_budgets.main(["gibbs", "--arch", "90"]) == 1
+    n_entries = sum(entry.stem == "gibbs" for entry in ENTRIES)
+    assert f"{n_entries} complaints about {n_entries} entries" in capsys.readouterr().out
 
 
 def test_more_instructions_and_a_longer_modelled_time_are_complaints() -> None:

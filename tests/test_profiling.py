@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from emnesy_gpu.benchmarks import clocks
-from profiling import exports, memory, opcodes, peaks, report, roofline, trace
+from profiling import exports, memory, opcodes, peaks, roofline, timings, trace
 
 ROOT = Path(__file__).parent.parent
 RECORDINGS = Path(__file__).parent / "recordings"
@@ -82,9 +82,31 @@ def test_trace_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert kinds == ["nsys kernels", "nsys ranges", "nsys projected ranges", "ncu raw", "ncu details"]
 
 
-@pytest.mark.parametrize("work", trace.WORK)
+@pytest.mark.parametrize("work", trace.ADDITION)
 def test_traced_work_runs(work: str) -> None:
-    trace.run(work, n_digits=2, batch=3, repeat=1, device=CPU)
+    trace.run(trace.call_of(work, "2", 3, CPU), work, repeat=1, device=CPU)
+
+
+TRACED = (
+    "sudoku/fused",
+    "sampling/fused",
+    "sampling/Gibbs-1x20",
+    "shortest_path/fused",
+    "automaton/fused",
+    "circuit/fused",
+)
+
+
+@pytest.mark.parametrize("work", TRACED)
+def test_methods_of_benchmarks_can_be_traced(work: str) -> None:
+    trace.run(trace.call_of(work, None, 1, CPU), work, repeat=1, device=CPU)
+
+
+def test_work_that_does_not_exist_is_named() -> None:
+    with pytest.raises(ValueError, match="size must be one of 4, 9, got 5"):
+        trace.call_of("sudoku/fused", "5", 1, CPU)
+    with pytest.raises(ValueError, match="exact does not exist for size 9"):
+        trace.call_of("sudoku/exact", "9", 1, CPU)
 
 
 @NEEDS_NO_GPU
@@ -164,6 +186,7 @@ def test_ncu_script_from_the_run_to_the_tables(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     profile, raw, details = (tmp_path / "calls").read_text().splitlines()
     assert "--section SpeedOfLight " in profile
+    assert "--clock-control none " in profile
     assert profile.endswith("-m profiling.trace run posterior --digits 4 --repeat 2")
     assert "--page raw --print-units base" in raw
     assert "--page details" in details
@@ -255,6 +278,16 @@ def test_extra_info_of_a_benchmark() -> None:
     json.dumps(info)
 
 
+@pytest.mark.parametrize(("seconds", "traced"), [(1e-4, 20), (2e-3, 2)])
+def test_long_calls_are_traced_twice(seconds: float, traced: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(clocks, "median_seconds", lambda *_: seconds)
+    monkeypatch.setattr(clocks, "host_seconds", lambda *_: seconds)
+    monkeypatch.setattr(clocks, "kernel_seconds", lambda call, device, calls: found.append(calls))
+    clocks.read_clocks(lambda: None, torch.device("cuda"))
+    assert found == [traced]
+
+
 @pytest.mark.cuda
 def test_clocks_on_a_gpu() -> None:
     device = torch.device("cuda")
@@ -274,6 +307,25 @@ def test_memory_on_a_gpu() -> None:
     assert row["allocator peak MiB"] == pytest.approx(4096 * 2 * 15 * 10 * 4 / 2**20, rel=0.1)
     assert row["NVML used MiB, most"] > row["allocator peak MiB"]
     assert row["us per call"] > 0
+
+
+def test_timings_have_a_line_for_every_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point = timings.Point("addition", (1,), (2, 10**6), ("softmax", "no such method", "copy"))
+    monkeypatch.setattr(timings, "POINTS", (point,))
+    files = ("--json", str(tmp_path / "timings.json"), "--markdown", str(tmp_path / "timings.md"))
+    assert timings.main(["--device", "cpu", "--seconds", "0.001", "--most-rows", "1000", *files]) == 0
+    rows = json.loads((tmp_path / "timings.json").read_text())["rows"]
+    assert [row["method"] for row in rows] == list(point.methods)
+    assert [row["error"] for row in rows] == [None, "KeyError: 'no such method'", None]
+    assert all(row["operator us"] > 0 for row in rows[::2])
+    assert "| addition, digits 1 | 2 | softmax |" in (tmp_path / "timings.md").read_text()
+
+
+def test_methods_of_the_timings_exist() -> None:
+    for point in timings.POINTS:
+        suite = trace.SUITES[point.suite]
+        assert set(point.sizes) <= set(suite.sizes)
+        assert point.methods == timings.EXACT or set(point.methods) <= set(suite.methods)
 
 
 def test_opcodes_by_unit() -> None:
@@ -345,47 +397,8 @@ def test_launches_of_the_registry_have_a_line_each(capsys: pytest.CaptureFixture
         kernel_roofline.main(["no_such_stem"])
 
 
-JUNIT = "<testsuites><testsuite>{}</testsuite></testsuites>"
-SKIPPED = '<testcase name="a"><skipped message="needs a CUDA device"/></testcase>'
-PASSED = '<testcase name="b"/>'
-
-
-@pytest.mark.parametrize(
-    ("code", "junit", "expected"),
-    [
-        (0, None, ("ok", "")),
-        (2, None, ("skipped", "trace: no CUDA device")),
-        (1, None, ("failed", "exit code 1: trace: no CUDA device")),
-        (0, SKIPPED * 2, ("skipped", "all 2 tests: needs a CUDA device")),
-        (0, SKIPPED + PASSED, ("ok", "1 tests passed, 1 skipped")),
-        (5, "", ("skipped", "all 0 tests: no test was collected")),
-        (1, PASSED, ("failed", "exit code 1: trace: no CUDA device")),
-    ],
-)
-def test_outcome_of_a_step(code: int, junit: str | None, expected: tuple[str, str]) -> None:
-    log = "first line\ntrace: no CUDA device\n\n"
-    assert report.outcome(code, log, None if junit is None else JUNIT.format(junit)) == expected
-
-
-def test_report_of_steps_and_tables(tmp_path: Path) -> None:
-    (tmp_path / "memory.log").write_text("done\n")
-    (tmp_path / "nsys.log").write_text("nsys.sh: nsys is not on the PATH\n")
-    report.add(tmp_path, "memory", 0, 1.0, None)
-    assert report.add(tmp_path, "nsys", 2, 0.0, None) == " skipped  nsys  nsys.sh: nsys is not on the PATH"
-    (tmp_path / "memory.md").write_text("# Peak\n")
-    stats = {"median": 2e-6}
-    benches = [{"name": "fused", "stats": stats, "extra_info": {"kernel_us": 1.5}}]
-    (tmp_path / "benchmarks.json").write_text(json.dumps({"benchmarks": benches}))
-    text = report.write(tmp_path)
-    assert "| nsys | skipped | 0 | nsys.sh: nsys is not on the PATH |" in text
-    assert "## Peak" in text
-    assert "| fused | 2 | 1.5 |" in text
-    steps = json.loads((tmp_path / "report.json").read_text())["steps"]
-    assert [step["status"] for step in steps] == ["ok", "skipped"]
-
-
 def test_every_script_explains_itself() -> None:
-    for script in ("roofline", "trace", "memory", "report"):
+    for script in ("roofline", "trace", "memory", "machine", "timings"):
         text = (ROOT / "profiling" / f"{script}.py").read_text()
         assert text.startswith('"""')
         assert f"python -m profiling.{script}" in text.partition('"""\n\nfrom')[0]

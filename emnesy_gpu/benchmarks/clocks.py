@@ -5,11 +5,11 @@
     host       wall time until the call returns: the cost of the call in a loop that keeps the device busy
 
 For short kernels the launch dominates operator and host, and only the kernel clock tells something about the kernel.
-Repeated calls find their inputs in the L2 cache if these fit into it.
 """
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -22,6 +22,11 @@ from emnesy_gpu.benchmarks.measure import machine, median_seconds, peak_bytes
 from emnesy_gpu.doctor import driver_version
 
 MIB = 2.0**20
+SHORT = 1e-3
+"""Seconds of a call of which the profiler traces TRACED calls; of longer ones, which launch more, it traces 2."""
+
+TRACED = 20
+the_driver_version = functools.cache(driver_version)
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,11 @@ class Clocks:
 
 def read_clocks(call: Callable[[], object], device: torch.device, budget: float = 0.5) -> Clocks:
     """Read all three clocks of a call; ``operator`` and ``host`` are medians over ``budget`` seconds each."""
+    operator = median_seconds(call, device, budget)
+    calls = TRACED if operator < SHORT else 2
     return Clocks(
-        kernel=kernel_seconds(call, device) if device.type == "cuda" else None,
-        operator=median_seconds(call, device, budget),
+        kernel=kernel_seconds(call, device, calls) if device.type == "cuda" else None,
+        operator=operator,
         host=host_seconds(call, device, budget),
     )
 
@@ -55,7 +62,7 @@ def host_seconds(call: Callable[[], object], device: torch.device, budget: float
     return statistics.median(seconds)
 
 
-def kernel_seconds(call: Callable[[], object], device: torch.device, calls: int = 20) -> float | None:
+def kernel_seconds(call: Callable[[], object], device: torch.device, calls: int = TRACED) -> float | None:
     """The mean time per call that the device spends in kernels, by the trace of the profiler."""
     from torch.profiler import ProfilerActivity, profile
 
@@ -79,7 +86,7 @@ def extra_info(call: Callable[[], object], device: torch.device, budget: float =
     peak = peak_bytes(call, device) if device.type == "cuda" else None
     return {
         **machine(device),
-        "driver": driver_version(),
+        "driver": the_driver_version(),
         "kernel_us": None if clocks.kernel is None else clocks.kernel * 1e6,
         "operator_us": clocks.operator * 1e6,
         "host_us": clocks.host * 1e6,

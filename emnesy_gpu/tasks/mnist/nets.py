@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from emnesy_gpu.backends import load_kernels
 from emnesy_gpu.tasks.mnist.augmentation import Warp
 
 WEIGHTS_IN_A_ROW = 32
@@ -41,19 +42,16 @@ class ConvMaxPool(nn.Conv2d):
 class _ConvMaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
-        from emnesy_gpu.kernels.cpu import conv_max_pool
-
-        pooled, winners = conv_max_pool.pooled_convolution(images, weight, bias, relu)
+        pooled, winners = load_kernels("cpu", "conv_max_pool").pooled_convolution(images, weight, bias, relu)
         ctx.save_for_backward(images, weight, winners)
         return pooled
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        from emnesy_gpu.kernels.cpu import conv_max_pool
-
         images, weight, winners = ctx.saved_tensors
-        return *conv_max_pool.gradients(images, weight, winners, grad, ctx.needs_input_grad[0]), None
+        kernels = load_kernels("cpu", "conv_max_pool")
+        return *kernels.gradients(images, weight, winners, grad, ctx.needs_input_grad[0]), None
 
 
 def lenet(n_classes: int = 10) -> nn.Sequential:

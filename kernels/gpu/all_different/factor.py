@@ -63,9 +63,9 @@ class Workspace(NamedTuple):
     backward: object  # [ROWS, 2^(K+1)]: G
 
 
-@triton.jit
-def padded(K: tl.constexpr):
-    """The power of two that tiles over the values or the members have as their size."""
+@triton.constexpr_function
+def padded(K):
+    """The power of two that tiles over the values or the members have as their size: a constant, not a tensor."""
     return 4 if K <= 4 else 8 if K <= 8 else 16
 
 

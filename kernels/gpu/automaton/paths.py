@@ -155,7 +155,10 @@ def _best_way(paths, machine, state, position, SIZES: tl.constexpr):
     best = tl.full((SIZES.value_tile,), 3.0 * NEVER, tl.float64)
     target = tl.full((SIZES.value_tile,), 0, tl.int32)
     listed = machine.out_first + layer * (SIZES.n_states + 1) + state
-    for edge in range(tl.load(listed), tl.load(listed + 1)):
+    # Not from first to end: Triton 3.6 and 3.7 take a state of which only bounds of a loop are made for unused.
+    first = tl.load(listed)
+    for d in range(tl.load(listed + 1) - first):
+        edge = first + d
         # Edges of a class follow each other in the order of their targets.
         there = tl.load(machine.out_target + edge)
         ahead = tl.load(paths.ahead + position * (SIZES.n_states + 1) + there)

@@ -87,6 +87,15 @@ def lookup(pointers, inside, SIZES: tl.constexpr):
 
 
 @triton.jit
+def rows_at(table, number, lane, SIZES: tl.constexpr):
+    """Pointers to rows [P, R] of a table: number as `lookup` gives it, lane as `pair_lanes`.
+
+    Triton 3.6 and 3.7 must be told that numbers are the same for the rows of a thread, which it then reads at once.
+    """
+    return table + tl.max_constancy(number * SIZES.rows, (1, SIZES.rows // LANES)) + lane
+
+
+@triton.jit
 def sums_of_nodes(x, SPLIT: tl.constexpr, SIZES: tl.constexpr, LOG: tl.constexpr, MAX: tl.constexpr):
     """The sum of x [P, R] over each SPLIT neighbours, for all of them."""
     if SPLIT == 1:

@@ -7,7 +7,7 @@ Where instructions have many terms, SPLIT neighbouring pairs share those of one.
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.circuit.group import Terms, lookup, pair_lanes, pair_numbers, sums_of_nodes
+from emnesy_gpu.kernels.gpu.circuit.group import Terms, lookup, pair_lanes, pair_numbers, rows_at, sums_of_nodes
 from emnesy_gpu.kernels.gpu.common.sum_product import plus_product, zero
 
 NARROW = tl.constexpr(1)
@@ -32,12 +32,12 @@ def _play_run(
             at = (start + node) * run.length + d + term
             left = lookup(run.left + at, inside, SIZES)
             right = lookup(run.right + at, inside, SIZES)
-            x = tl.load(table + left * SIZES.rows + lane, mask=inside, other=zero(LOG))
-            y = tl.load(table + right * SIZES.rows + lane, mask=inside, other=zero(LOG))
+            x = tl.load(rows_at(table, left, lane, SIZES), mask=inside, other=zero(LOG))
+            y = tl.load(rows_at(table, right, lane, SIZES), mask=inside, other=zero(LOG))
             sums = plus_product(sums, x, y, LOG, False)
         sums = sums_of_nodes(sums, SPLIT, SIZES, LOG, False)
         target = lookup(out_ptr + run.first + start + node, exists, SIZES)
-        tl.store(table + target * SIZES.rows + lane, sums, mask=exists & (term == 0))
+        tl.store(rows_at(table, target, lane, SIZES), sums, mask=exists & (term == 0))
 
 
 @triton.jit
