@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from emnesy_gpu import logic
 from emnesy_gpu.circuits import checks
-from emnesy_gpu.circuits.builder import TRUE, Builder
 from emnesy_gpu.circuits.cnf import INSTALL, CompilerSettings, compile_clauses
 from emnesy_gpu.circuits.graph import Graph
 from emnesy_gpu.circuits.program import compile_predicate
 from emnesy_gpu.circuits.simplify import simplified
+from tests.circuit_builder import TRUE, Builder
 from tests.circuit_oracles import (
     Clauses,
     assert_theory,
