@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from os import PathLike
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,10 +17,12 @@ from emnesy_gpu.circuits.evaluate import uniform_evidence
 from emnesy_gpu.circuits.files import save
 from emnesy_gpu.circuits.graph import Graph
 from emnesy_gpu.circuits.notes import write_notes
+from emnesy_gpu.circuits.picture import Names, drawing_of
 from emnesy_gpu.circuits.tables import Compiled, make_tables
 from emnesy_gpu.inference.results import MapAssignment, Marginals
 from emnesy_gpu.kernels.circuit_tables import CircuitTables
 from emnesy_gpu.kernels.status import POSSIBLE
+from emnesy_gpu.layered_drawing import draw, indexed
 from emnesy_gpu.ops.label_rows import check_values
 from emnesy_gpu.problems.coded_rule import NOT_GIVEN, CodedRule
 
@@ -119,6 +123,27 @@ class CircuitProblem(CodedRule):
         """
         labels = [list(entry) for entry in self._values_of_entries]
         save(self.graph, path, write_notes(self.latent_shape, labels, bool(self.label_shape)))
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw a small circuit by matplotlib: the root on top, values on the arrows that they lead along.
+
+        A node with the name of a symbol goes on by its value; "+" is another sum, a dot a product of two nodes, and "1"
+        is where nothing more is mentioned. z_i are the symbols, y the label.
+
+        Args:
+            ax: axes to draw on, by default those of a new figure.
+
+        Returns the axes. Raises ValueError for more than 80 nodes or 200 edges, ModuleNotFoundError without matplotlib.
+
+        >>> import importlib.util, tempfile, emnesy_gpu as em
+        >>> if importlib.util.find_spec("matplotlib"):
+        ...     with tempfile.TemporaryDirectory() as folder:
+        ...         em.Circuit(em.logic.exactly(2, em.logic.symbols(4))).plot().figure.savefig(f"{folder}/circuit.png")
+        """
+        symbols = indexed("z", np.ndindex(self.latent_shape))
+        entries = indexed("y", np.ndindex(self.label_shape))
+        labels = [[str(label) for label in entry] for entry in self._values_of_entries]
+        return draw(drawing_of(self.graph, Names(symbols + entries, labels)), ax)
 
     def predict(self, logits: Tensor) -> Tensor:
         """log p(label | x) for all labels by their codes, from one pass over the circuit.
