@@ -50,6 +50,7 @@ class CircuitProblem(CodedRule):
         has_entries: bool,
     ) -> None:
         self.graph, self.cardinality = graph, graph.n_values
+        self.notes: dict[str, str] = {}
         self.latent_shape = (graph.n_symbols,) if latent_shape is None else tuple(latent_shape)
         self._set_codes([codes_of(entry) for entry in labels], has_entries=has_entries)
         self._values_of_entries = [list(entry) for entry in labels]
