@@ -186,16 +186,14 @@ class CircuitProblem(CodedRule):
         return torch.where(codes > 0, first + codes - 1, -1)
 
     def _entries(self, symbols: Tensor) -> Tensor:
-        lead = symbols.shape[:-1]
-        certain = torch.full((*symbols.shape, self.cardinality), -torch.inf, device=symbols.device)
-        certain.scatter_(-1, symbols[..., None].long(), 0.0)
-        by_value, _ = self._predict(certain.reshape(-1, *certain.shape[-2:]), False)
+        tables, tape_rows = self.compiled(symbols.device, prediction=True)
+        z = symbols.reshape(-1, symbols.shape[-1]).long()
+        truth = torch.ops.emnesy_gpu.circuit_truth(z, list(tables), tape_rows, self.cardinality)
         codes = []
-        for entry, part in zip(self._values, by_value.split(list(self.graph.given), -1), strict=True):
-            log_p, value = part.max(-1)
+        for entry, part in zip(self._values, truth.split(list(self.graph.given), -1), strict=True):
             code_of_value = torch.tensor(list(entry), dtype=torch.int64, device=part.device)
-            codes.append(torch.where(log_p > -torch.inf, code_of_value[value], NOT_GIVEN))
-        return torch.stack(codes, -1).view(*lead, len(codes))
+            codes.append(torch.where(part.any(-1), code_of_value[part.int().argmax(-1)], NOT_GIVEN))
+        return torch.stack(codes, -1).view(*symbols.shape[:-1], len(codes))
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         arguments = *self._inputs(logits, label), *self._tape(logits)
