@@ -236,13 +236,16 @@ class Circuit(CircuitProblem):
         *,
         n_symbols: int | None = None,
         free: Iterable[int] = (),
+        with_negation: bool = True,
         latent_shape: Sequence[int] | None = None,
     ) -> Circuit:
         """From an .sdd file; the label 1 says that the theory holds, and 0, for bits alone, that it does not.
 
-        Arguments: as for ``from_cnf``. Raises CircuitFileError, a ValueError, for what is no such file.
+        Arguments: as for ``from_cnf``; with_negation=False leaves out the label 0, for about half the circuit. Raises
+        CircuitFileError, a ValueError, for what is no such file.
         """
-        return cls._theory(read_sdd(path, symbols, n_symbols=n_symbols, free=free), latent_shape)
+        graph = read_sdd(path, symbols, n_symbols=n_symbols, free=free, with_negation=with_negation)
+        return cls._theory(graph, latent_shape)
 
     @classmethod
     def from_nnf(
@@ -252,15 +255,18 @@ class Circuit(CircuitProblem):
         *,
         n_symbols: int | None = None,
         free: Iterable[int] = (),
+        with_negation: bool = True,
         latent_shape: Sequence[int] | None = None,
     ) -> Circuit:
         """From an .nnf file of c2d, dsharp or d4, in their deterministic and decomposable form; the label is 1.
 
         For a file of d4 over bits the label may be 0 too.
 
-        Arguments: as for ``from_cnf``. Raises CircuitFileError, a ValueError, for what is no such file.
+        Arguments: as for ``from_cnf``; with_negation=False leaves out the label 0, for about half the circuit. Raises
+        CircuitFileError, a ValueError, for what is no such file.
         """
-        return cls._theory(read_nnf(path, symbols, n_symbols=n_symbols, free=free), latent_shape)
+        graph = read_nnf(path, symbols, n_symbols=n_symbols, free=free, with_negation=with_negation)
+        return cls._theory(graph, latent_shape)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Circuit:
