@@ -51,3 +51,9 @@ class CircuitTables(NamedTuple):
 
     def to(self, device: torch.device) -> CircuitTables:
         return CircuitTables(*(table.to(device) for table in self))
+
+
+def certain_logits(z: Tensor, n_values: int) -> Tensor:
+    """Logits float32 [batch, n, K] of symbols that are known: 0 for the value of z [batch, n], -inf for all others."""
+    known = z[..., None] == torch.arange(n_values, device=z.device)
+    return torch.where(known, 0.0, -torch.inf)

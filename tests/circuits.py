@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emnesy_gpu.circuits.builder import FALSE, TRUE, Builder
 from emnesy_gpu.circuits.graph import Graph
 from emnesy_gpu.circuits.tables import Compiled, make_tables
+from tests.circuit_builder import FALSE, TRUE, Builder
 
 Step = Callable[[int, Hashable, int], Hashable]
 

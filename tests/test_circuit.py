@@ -122,6 +122,18 @@ def test_predictions_are_the_evidence_of_every_label(backend: Backend, example: 
     assert_close(log_p, torch.stack(columns, 1))
 
 
+@pytest.mark.parametrize("example", [example for example in EXAMPLES if example.graph.given], ids=str)
+def test_assignments_have_the_values_of_their_labels_alone(backend: Backend, example: Example) -> None:
+    c, z = example.compiled(prediction=True), example.meanings()[0][:150]
+    truth = backend.run(call, "circuit_truth", z, tuple(c.tables), c.tape_rows, example.graph.n_values)
+    for row, values in zip(truth, z.tolist(), strict=True):
+        label = example.label(tuple(values))
+        entries = row.split(list(example.graph.given))
+        assert [entry.nonzero().flatten().tolist() for entry in entries] == [[y] for y in label or ()] or (
+            label is None and not row.any()
+        )
+
+
 def test_labels_and_logits_that_are_not_allowed(backend: Backend) -> None:
     c = parity(3)
 

@@ -55,6 +55,13 @@ def test_nnf_files_of_both_kinds_say_the_same(write: Write, raw: bytes) -> None:
     assert_theory(read_nnf(write(raw)), choice(assignments(3, 2)))
 
 
+def test_the_label_0_can_be_left_out(write: Write) -> None:
+    both, alone = read_sdd(write(SDD)), read_sdd(write(SDD), with_negation=False)
+    assert alone.given == (1,)
+    assert alone.n_edges < both.n_edges
+    assert checks.model_count(alone, 0) == checks.model_count(both, 1) == 1
+
+
 def test_the_variables_of_a_symbol_become_its_values(write: Write) -> None:
     """Two of three values: (1 and not 2 and not 3) or (not 1 and 2 and not 3)."""
     raw = b"nnf 9 8 3\nL 1\nL -1\nL 2\nL -2\nL -3\nA 3 0 3 4\nA 3 1 2 4\nO 1 2 5 6\nA 1 7\n"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from itertools import combinations
+from itertools import combinations, groupby
 from math import comb
 from pathlib import Path
 
@@ -12,13 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import emnesy_gpu as em
 from emnesy_gpu import logic
-from emnesy_gpu.circuits import checks
-from emnesy_gpu.circuits.builder import TRUE, Builder
-from emnesy_gpu.circuits.cnf import INSTALL, CompilerSettings, compile_clauses
+from emnesy_gpu.circuits import checks, orders
+from emnesy_gpu.circuits.cnf import INSTALL, CompilerSettings, compile_clauses, variable_order
 from emnesy_gpu.circuits.graph import Graph
 from emnesy_gpu.circuits.program import compile_predicate
+from emnesy_gpu.circuits.readers.variables import make_variables
 from emnesy_gpu.circuits.simplify import simplified
+from tests.circuit_builder import TRUE, Builder
 from tests.circuit_oracles import (
     Clauses,
     assert_theory,
@@ -44,7 +47,7 @@ def literals(n: int) -> st.SearchStrategy[int]:
 @given(clauses=st.lists(st.lists(literals(4), max_size=3), max_size=8))
 @settings(max_examples=25, deadline=None)
 def test_clauses_hold_for_their_models_and_fail_for_the_others(compiler: str, clauses: Clauses) -> None:
-    graph = compile_clauses(clauses, n_symbols=4, settings=CompilerSettings(compiler))  # type: ignore[arg-type]
+    graph = compile_clauses(clauses, n_symbols=4, settings=CompilerSettings(compiler)).graph  # type: ignore[arg-type]
     assert_theory(graph, satisfied(clauses, assignments(4, 2)))
 
 
@@ -52,28 +55,28 @@ def test_clauses_hold_for_their_models_and_fail_for_the_others(compiler: str, cl
 def test_one_hot_symbols_have_exactly_one_value(compiler: str) -> None:
     n, k = 3, 3
     clauses = not_equal_clauses(n, k, lambda i, j: True)
-    graph = compile_clauses(clauses, one_hot_variables([k] * n), settings=CompilerSettings(compiler))  # type: ignore[arg-type]
+    graph = compile_clauses(clauses, one_hot_variables([k] * n), settings=CompilerSettings(compiler)).graph  # type: ignore[arg-type]
     assert_theory(graph, np.array([len(set(z)) == n for z in assignments(n, k).tolist()]))
 
 
 @needs_compiler
 def test_values_that_exist_for_free_variables_are_enough() -> None:
     """Variable 3 is not a function of 1 and 2: 1 or (2 and 3)."""
-    graph = compile_clauses([[1, 2], [1, 3]], free=[3], settings=CompilerSettings("sdd"))
+    graph = compile_clauses([[1, 2], [1, 3]], free=[3], settings=CompilerSettings("sdd")).graph
     assert_theory(graph, satisfied([[1, 2]], assignments(2, 2)))
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize(("n", "seed", "count"), [(20, 0, 17)])
 def test_random_clauses_have_their_known_count(compiler: str, n: int, seed: int, count: int) -> None:
-    graph = compile_clauses(random_clauses(n, 3, seed), settings=CompilerSettings(compiler))  # type: ignore[arg-type]
+    graph = compile_clauses(random_clauses(n, 3, seed), settings=CompilerSettings(compiler)).graph  # type: ignore[arg-type]
     checks.check(graph)
     assert (checks.model_count(graph, 1), checks.model_count(graph, 0)) == (count, 2**n - count)
 
 
 @pytest.mark.skipif(find_spec("py_d4") is None, reason="needs py_d4")
 def test_d4_takes_theories_that_are_hard_for_diagrams() -> None:
-    graph = compile_clauses(random_clauses(40, 3, 0), settings=CompilerSettings("d4"))
+    graph = compile_clauses(random_clauses(40, 3, 0), settings=CompilerSettings("d4")).graph
     checks.check(graph)
     assert (checks.model_count(graph, 1), checks.model_count(graph, 0)) == (19319, 2**40 - 19319)
 
@@ -84,7 +87,7 @@ def test_a_sudoku_board_has_288_models() -> None:
         (r, c), (s, d) = divmod(i, 4), divmod(j, 4)
         return r == s or c == d or (r // 2, c // 2) == (s // 2, d // 2)
 
-    graph = compile_clauses(not_equal_clauses(16, 4, related), one_hot_variables([4] * 16))
+    graph = compile_clauses(not_equal_clauses(16, 4, related), one_hot_variables([4] * 16)).graph
     checks.check(graph)
     assert (checks.model_count(graph, 1), checks.model_count(graph, 0)) == (288, 4**16 - 288)
 
@@ -97,9 +100,9 @@ def test_four_ways_to_one_theory_have_the_same_posterior(tmp_path: Path) -> None
     graphs.append(compile_predicate(lambda z: z.sum(1) == k, (n,), 2, 100).graph)
     clauses = [list(c) for c in combinations(range(1, n + 1), n - k + 1)]
     clauses += [[-v for v in c] for c in combinations(range(1, n + 1), k + 1)]
-    graphs.append(compile_clauses(clauses, settings=CompilerSettings("sdd", cache=tmp_path)))
+    graphs.append(compile_clauses(clauses, settings=CompilerSettings("sdd", cache=tmp_path)).graph)
     swapped = {v: (n - v, 1) for v in range(1, n + 1)}
-    graphs.append(compile_clauses(clauses, swapped, settings=CompilerSettings("sdd", cache=tmp_path)))
+    graphs.append(compile_clauses(clauses, swapped, settings=CompilerSettings("sdd", cache=tmp_path)).graph)
     assert len(list(tmp_path.iterdir())) == 2
     rng = np.random.default_rng(0)
     leaves = rng.dirichlet(np.ones(2), (8, n))
@@ -137,6 +140,48 @@ def test_meanings_and_compilers_that_do_not_exist_are_named(monkeypatch: pytest.
     with pytest.raises(ModuleNotFoundError, match=r"pysdd is not installed: pip install") as raised:
         compile_clauses([[1]])
     assert INSTALL["sdd"] in str(raised.value)
+
+
+def hierarchy(numbers: Sequence[int]) -> list[list[int]]:
+    """A child implies its parent; 5 classes of 4 children each, which have 4 each; numbers: of depth first."""
+    tops = range(1, 106, 21)
+    arrows = [(top, top + 1 + 5 * j) for top in tops for j in range(4)]
+    arrows += [(child, child + 1 + k) for _, child in arrows for k in range(4)]
+    return [[-numbers[child - 1], numbers[parent - 1]] for parent, child in arrows]
+
+
+def by_levels() -> list[int]:
+    """The numbers of a hierarchy level by level: parents first, then all their children, and then theirs."""
+    depth = [0 if v % 21 == 1 else 1 if (v % 21 - 2) % 5 == 0 else 2 for v in range(1, 106)]
+    return (np.argsort(np.argsort(depth, kind="stable"), kind="stable") + 1).tolist()
+
+
+@needs_compiler
+@pytest.mark.parametrize("numbers", [by_levels(), (np.random.default_rng(0).permutation(105) + 1).tolist()])
+def test_clauses_compile_however_their_variables_are_numbered(numbers: list[int]) -> None:
+    """As numbered, the first has 2.2 million edges, and the second is not compiled in minutes."""
+    clauses = hierarchy(numbers)
+    found = compile_clauses(clauses, settings=CompilerSettings("sdd", time_limit=20))
+    assert found.graph.n_edges < 1000
+    assert checks.model_count(found.graph, 1) == (1 + (1 + 2**4) ** 4) ** 5
+    assert found.method != "clauses as given"
+    assert set(found.tried) == {f"clauses {name}" for name in ("as given", "by force", "by breadth", "by elimination")}
+    assert em.Circuit.from_cnf(clauses, compiler="sdd").notes["method"] == found.method
+
+
+@pytest.mark.parametrize("find", [orders.by_force, orders.by_breadth, orders.by_elimination])
+@given(st.lists(st.lists(st.integers(0, 11), min_size=2, max_size=4, unique=True), max_size=20))
+@settings(max_examples=25, deadline=None)
+def test_orders_name_everything_once(find: Callable[..., list[int]], scopes: list[list[int]]) -> None:
+    assert sorted(find(scopes, 12)) == list(range(12))
+
+
+def test_variables_of_a_symbol_stay_together() -> None:
+    variables = one_hot_variables([3] * 4)
+    order = variable_order([[1, 12], [3, 10], [5, 8]], make_variables(variables)).variables
+    symbols = [(variable - 1) // 3 for variable in order]
+    assert [symbol for symbol, _ in groupby(symbols)] == [0, 3, 1, 2]
+    assert order[:3] == [1, 2, 3]
 
 
 @needs_compiler

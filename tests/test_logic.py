@@ -112,7 +112,7 @@ def test_automata_mean_what_formulas_mean(name: str) -> None:
 def test_clauses_mean_what_formulas_mean(name: str) -> None:
     formula, meaning = CASES[name]
     told = logic.to_graph(formula, max_states=NO_STATES, clauses=SDD)
-    assert told.method == "clauses"
+    assert told.method.startswith("clauses ")
     assert_theory(told.graph, truth(formula, meaning), allowed_values(formula))
 
 

@@ -73,6 +73,7 @@ COSTS = MAPS._integer_costs(torch.device("cpu"))
 MAP_OPS = {"grid_paths_posterior": (COSTS, MAPS.unit, "cells", "exponential", 1.0, 0.0, 40, 7, 0, False, True)}
 ALL = SUM_OPS | BOARD_OPS | AUTOMATON_OPS | CIRCUIT_OPS | LOGITS_OPS | MAP_OPS
 ALL |= {"grid_paths_shortest_path": (), "circuit_predict": (PARITY_LABELS.tape_rows, False, True)}
+ALL |= {"circuit_truth": (PARITY_LABELS.tape_rows, 2)}
 
 
 def map_arguments(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -94,6 +95,8 @@ def arguments(op: str, dtype: torch.dtype = torch.float32):
     if op == "grid_paths_shortest_path":
         ends = torch.zeros(2, dtype=torch.int32)
         return COSTS[torch.arange(18).view(2, 3, 3) % 5], ends, ends + 8
+    if op == "circuit_truth":
+        return (torch.tensor([[0, 1, 1], [1, 1, 1]]), list(PARITY_LABELS.tables), *ALL[op])
     if op == "circuit_predict":
         return (circuit_arguments(dtype)[0], list(PARITY_LABELS.tables), *ALL[op])
     if op in AUTOMATON_OPS | CIRCUIT_OPS:

@@ -34,6 +34,7 @@ LAYERS = (
     (
         "emnesy_gpu.errors",
         "emnesy_gpu.folders",
+        "emnesy_gpu.layered_drawing",
         "emnesy_gpu.memory",
         "emnesy_gpu.philox",
         "emnesy_gpu.reduction",

@@ -145,9 +145,8 @@ def _drawn_terms(graph: Graph, table: Values, nodes: Rows, sample: Rows, rng: np
 def model_count(graph: Graph, label: int | None = None) -> int:
     """How many assignments of the symbols the circuit has, exactly; label: the value of its only entry.
 
-    >>> from emnesy_gpu.circuits.builder import TRUE, Builder
-    >>> b = Builder(3, 2)
-    >>> model_count(b.graph(b.sum([(b.leaf(0, 1), TRUE), (b.leaf(0, 0), b.leaf(1, 1))])))
+    >>> first, left, right = np.array([0, 2]), np.array([1, 0]), np.array([6, 3])
+    >>> model_count(Graph(3, 2, (), first, left, right))  # of three bits: bit 0, or bit 1 alone
     6
     """
     sets = symbol_sets(graph, every_part=False)

@@ -18,6 +18,7 @@ from emnesy_gpu.circuits.dimacs import ClauseSource, read_clauses
 from emnesy_gpu.circuits.draft import BOTH_LABELS, TRUE_ALONE, Draft
 from emnesy_gpu.circuits.files import Folder, cached
 from emnesy_gpu.circuits.graph import Graph
+from emnesy_gpu.circuits.orders import by_breadth, by_elimination, by_force, cost
 from emnesy_gpu.circuits.readers import finish
 from emnesy_gpu.circuits.readers.lines import read_bytes
 from emnesy_gpu.circuits.readers.nnf import NnfFile, add_nnf, parse_nnf
@@ -46,6 +47,26 @@ class Theory(NamedTuple):
     order: list[int]
 
 
+class CompiledClauses(NamedTuple):
+    """A circuit, how it was made, and what the orders of variables were expected to cost."""
+
+    graph: Graph
+    method: str
+    tried: dict[str, str]
+
+
+class VariableOrder(NamedTuple):
+    """Variables in an order, its name, and the costs of all orders that were looked at, see ``orders.cost``."""
+
+    variables: list[int]
+    name: str
+    costs: dict[str, float]
+
+    def told(self, graph: Graph) -> CompiledClauses:
+        tried = {f"clauses {name}": f"cost {cost:.1f}" for name, cost in self.costs.items()}
+        return CompiledClauses(graph, f"clauses {self.name}", tried)
+
+
 class CompilerSettings(NamedTuple):
     """Which compiler, for how many seconds at most, and the folder where its results are kept."""
 
@@ -61,7 +82,7 @@ def compile_clauses(
     n_symbols: int | None = None,
     free: Iterable[int] = (),
     settings: CompilerSettings = CompilerSettings(),  # noqa: B008 - immutable
-) -> Graph:
+) -> CompiledClauses:
     """The circuit of a conjunction of clauses; its label says whether all of them hold: 0 or 1.
 
     Args:
@@ -82,8 +103,9 @@ def compile_clauses(
     variables = make_variables(symbols, n_symbols=n_symbols, free=(free := set(free)), largest=formula.n_variables)
     _check_meanings(formula.clauses, variables)
     always = [clause for group in _one_hot_groups(variables) for clause in exactly_one(group)]
-    theory = Theory(always, list(formula.clauses), sorted(free), variable_order(formula.clauses, variables))
-    return compile_theory(theory, variables, settings)
+    order = variable_order(formula.clauses, variables)
+    theory = Theory(always, list(formula.clauses), sorted(free), order.variables)
+    return order.told(compile_theory(theory, variables, settings))
 
 
 def exactly_one(variables: Sequence[int]) -> list[list[int]]:
@@ -138,7 +160,42 @@ def _one_hot_groups(variables: Variables) -> list[list[int]]:
     return list(groups.values())
 
 
-def variable_order(clauses: Sequence[Clause], variables: Variables) -> list[int]:
+def variable_order(clauses: Sequence[Clause], variables: Variables) -> VariableOrder:
+    """An order in which few variables stand between others that they share clauses with.
+
+    Of the order as given, of leaves, and three that ``orders`` finds, it is the one of the least ``orders.cost``. The
+    variables of a one-hot symbol stay together.
+    """
+    units, unit_of = _units(clauses, variables)
+    scopes = [sorted({unit_of[abs(literal)] for literal in clause}) for clause in clauses]
+    scopes = [scope for scope in scopes if len(scope) > 1]
+    found = {"as given": list(range(len(units)))}
+    for name, find in (("by force", by_force), ("by breadth", by_breadth), ("by elimination", by_elimination)):
+        found[name] = find(scopes, len(units))
+    costs = {name: cost(scopes, order) for name, order in found.items()}
+    best = min(costs, key=costs.__getitem__)
+    return VariableOrder([variable for index in found[best] for variable in units[index]], best, costs)
+
+
+def _units(clauses: Sequence[Clause], variables: Variables) -> tuple[list[list[int]], dict[int, int]]:
+    """Variables that stay together, in the order of their leaves, and the place of each variable among them."""
+    units: list[list[int]] = []
+    unit_of: dict[int, int] = {}
+    unit_of_symbol: dict[int, int] = {}
+    for variable in _order_of_leaves(clauses, variables):
+        symbol = int(variables.positive[variable]) // variables.n_values
+        if symbol < 0 or not variables.one_hot[symbol]:
+            place = len(units)
+        else:
+            place = unit_of_symbol.setdefault(symbol, len(units))
+        if place == len(units):
+            units.append([])
+        units[place].append(variable)
+        unit_of[variable] = place
+    return units, unit_of
+
+
+def _order_of_leaves(clauses: Sequence[Clause], variables: Variables) -> list[int]:
     """Variables in the order of their leaves, free ones near those that they share clauses with."""
     place = variables.positive.astype(float)
     place[variables.positive < 0] = np.nan

@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from emnesy_gpu.automata.compile import compile_step_at
 from emnesy_gpu.automata.labels import Observer
-from emnesy_gpu.circuits.cnf import CompilerSettings, Theory, compile_theory, exactly_one, variable_order
+from emnesy_gpu.circuits.cnf import (
+    CompiledClauses,
+    CompilerSettings,
+    Theory,
+    compile_theory,
+    exactly_one,
+    variable_order,
+)
 from emnesy_gpu.circuits.diagram import machine_graph
 from emnesy_gpu.circuits.graph import Graph
+from emnesy_gpu.circuits.orders import Order
 from emnesy_gpu.circuits.readers.variables import make_variables
 from emnesy_gpu.errors import TooManyStatesError
 from emnesy_gpu.logic.automata import OrderError, whole
 from emnesy_gpu.logic.clauses import Encoder
-from emnesy_gpu.logic.orders import Order, orders
+from emnesy_gpu.logic.orders import orders
 
 if TYPE_CHECKING:
     from emnesy_gpu.logic.formulas import Formula
@@ -87,7 +95,8 @@ def to_graph(
     if clauses is False:
         raise problem
     settings = CompilerSettings() if clauses is True else clauses
-    return Told(_by_clauses(formula, settings), "clauses", None, tried)
+    graph, method, others = _by_clauses(formula, settings)
+    return Told(graph, method, None, tried | others)
 
 
 def _checked(order: Sequence[int], n: int) -> Order:
@@ -106,7 +115,7 @@ def _diagram(formula: Formula, order: Order, max_states: int) -> tuple[Graph, in
     return machine_graph(machine, order=order), machine.n_states
 
 
-def _by_clauses(formula: Formula, settings: CompilerSettings) -> Graph:
+def _by_clauses(formula: Formula, settings: CompilerSettings) -> CompiledClauses:
     sizes = [symbol.cardinality for symbol in formula.symbols]
     encoder = Encoder({symbol.number: place for place, symbol in enumerate(formula.symbols)}, sizes)
     theory = formula.demand(encoder)
@@ -119,5 +128,5 @@ def _by_clauses(formula: Formula, settings: CompilerSettings) -> Graph:
         for clause in exactly_one(literals)
     ]
     always = one_value + encoder.clauses
-    everything = Theory(always, theory, [], variable_order([*always, *theory], variables))
-    return compile_theory(everything, variables, settings)
+    order = variable_order([*always, *theory], variables)
+    return order.told(compile_theory(Theory(always, theory, [], order.variables), variables, settings))

@@ -15,7 +15,14 @@ from emnesy_gpu.backends import kernels_for
 from emnesy_gpu.kernels.circuit_tables import CircuitTables
 from emnesy_gpu.ops.label_rows import label_rows, raise_for_status
 from emnesy_gpu.ops.registry import operator
-from emnesy_gpu.ops.results import RowResults, assignment_results, prediction_results, row_results, sample_results
+from emnesy_gpu.ops.results import (
+    RowResults,
+    assignment_results,
+    prediction_results,
+    row_results,
+    sample_results,
+    truth_results,
+)
 
 
 def _rows(label: Tensor, tables: Sequence[Tensor]) -> Tensor:
@@ -74,3 +81,10 @@ def circuit_predict(
     if check:
         checks.raise_for_status(status, logits, logits, "", 0)
     return log_p, status
+
+
+@operator(truth_results)
+def circuit_truth(z: Tensor, tables: Sequence[Tensor], tape_rows: int, n_values: int) -> Tensor:
+    """Whether z int64 [batch, n] has each value of each entry of the label; the tables are those of a prediction."""
+    result: Tensor = kernels_for("circuit", z.device).truth(z.contiguous(), list(tables), tape_rows, n_values)
+    return result

@@ -50,6 +50,12 @@ def prediction_results(logits: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor
     return log_p, logits.new_empty(batch, dtype=torch.uint8)
 
 
+def truth_results(z: Tensor, tables: Sequence[Tensor], n_values: int) -> Tensor:
+    """bool [batch, values of all entries of the label]; of the tables of a circuit."""
+    n_leaves, (batch, n) = CircuitTables(*tables).derivatives.shape[0], z.shape
+    return z.new_empty((batch, n_leaves - n * n_values), dtype=torch.bool)
+
+
 def drawn_results(logits: Tensor, n_samples: int) -> Tensor:
     """Samples int64 [n_samples, batch, *symbols]."""
     return logits.new_empty((n_samples, *logits.shape[:-1]), dtype=torch.int64)

@@ -54,6 +54,7 @@ class Circuit(CircuitProblem):
         latent_shape, cardinality, label_shape, labels: as for ``em.Automaton``, also how labels are given.
         graph: the circuit.
         n_edges, n_nodes, levels: its size: terms, nodes, and the longest way from the root to a leaf.
+        notes: for formulas and clauses, the "method" with the order of symbols that was taken, and what others gave.
 
     Rows whose label is impossible keep their prior, with log evidence -inf. Marginals of float32 logits are within 1e-6
     of those in exact arithmetic: what probabilities in float32 cannot hold is repeated in float64, then in logarithms.
@@ -79,12 +80,15 @@ class Circuit(CircuitProblem):
         latent_shape: Sequence[int] | None = None,
         labels: Sequence[Sequence[Hashable]] | None = None,
     ) -> None:
+        notes = {}
         if isinstance(knowledge, Formula):
             latent_shape = latent_shape or knowledge.latent_shape
-            knowledge = to_graph(knowledge).graph
+            knowledge, method, _, tried = to_graph(knowledge)
+            notes = tried | {"method": method}
         checks.is_instance("knowledge", knowledge, Graph, "a formula of em.logic or a circuits.Graph")
         names = [range(size) for size in knowledge.given] if labels is None else labels
         super().__init__(knowledge, latent_shape, names, has_entries=len(names) > 1)
+        self.notes = notes
 
     @classmethod
     def from_program(
@@ -219,8 +223,10 @@ class Circuit(CircuitProblem):
         4 4
         """
         settings = CompilerSettings(compiler, time_limit, cache)
-        graph = compile_clauses(clauses, symbols, n_symbols=n_symbols, free=free, settings=settings)
-        return cls._theory(graph, latent_shape)
+        graph, method, tried = compile_clauses(clauses, symbols, n_symbols=n_symbols, free=free, settings=settings)
+        circuit = cls._theory(graph, latent_shape)
+        circuit.notes = tried | {"method": method}
+        return circuit
 
     @classmethod
     def from_sdd(
@@ -230,13 +236,16 @@ class Circuit(CircuitProblem):
         *,
         n_symbols: int | None = None,
         free: Iterable[int] = (),
+        with_negation: bool = True,
         latent_shape: Sequence[int] | None = None,
     ) -> Circuit:
         """From an .sdd file; the label 1 says that the theory holds, and 0, for bits alone, that it does not.
 
-        Arguments: as for ``from_cnf``. Raises CircuitFileError, a ValueError, for what is no such file.
+        Arguments: as for ``from_cnf``; with_negation=False leaves out the label 0, for about half the circuit. Raises
+        CircuitFileError, a ValueError, for what is no such file.
         """
-        return cls._theory(read_sdd(path, symbols, n_symbols=n_symbols, free=free), latent_shape)
+        graph = read_sdd(path, symbols, n_symbols=n_symbols, free=free, with_negation=with_negation)
+        return cls._theory(graph, latent_shape)
 
     @classmethod
     def from_nnf(
@@ -246,15 +255,18 @@ class Circuit(CircuitProblem):
         *,
         n_symbols: int | None = None,
         free: Iterable[int] = (),
+        with_negation: bool = True,
         latent_shape: Sequence[int] | None = None,
     ) -> Circuit:
         """From an .nnf file of c2d, dsharp or d4, in their deterministic and decomposable form; the label is 1.
 
         For a file of d4 over bits the label may be 0 too.
 
-        Arguments: as for ``from_cnf``. Raises CircuitFileError, a ValueError, for what is no such file.
+        Arguments: as for ``from_cnf``; with_negation=False leaves out the label 0, for about half the circuit. Raises
+        CircuitFileError, a ValueError, for what is no such file.
         """
-        return cls._theory(read_nnf(path, symbols, n_symbols=n_symbols, free=free), latent_shape)
+        graph = read_nnf(path, symbols, n_symbols=n_symbols, free=free, with_negation=with_negation)
+        return cls._theory(graph, latent_shape)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Circuit:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from os import PathLike
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,10 +17,12 @@ from emnesy_gpu.circuits.evaluate import uniform_evidence
 from emnesy_gpu.circuits.files import save
 from emnesy_gpu.circuits.graph import Graph
 from emnesy_gpu.circuits.notes import write_notes
+from emnesy_gpu.circuits.picture import Names, drawing_of
 from emnesy_gpu.circuits.tables import Compiled, make_tables
 from emnesy_gpu.inference.results import MapAssignment, Marginals
 from emnesy_gpu.kernels.circuit_tables import CircuitTables
 from emnesy_gpu.kernels.status import POSSIBLE
+from emnesy_gpu.layered_drawing import draw, indexed
 from emnesy_gpu.ops.label_rows import check_values
 from emnesy_gpu.problems.coded_rule import NOT_GIVEN, CodedRule
 
@@ -46,6 +50,7 @@ class CircuitProblem(CodedRule):
         has_entries: bool,
     ) -> None:
         self.graph, self.cardinality = graph, graph.n_values
+        self.notes: dict[str, str] = {}
         self.latent_shape = (graph.n_symbols,) if latent_shape is None else tuple(latent_shape)
         self._set_codes([codes_of(entry) for entry in labels], has_entries=has_entries)
         self._values_of_entries = [list(entry) for entry in labels]
@@ -120,6 +125,27 @@ class CircuitProblem(CodedRule):
         labels = [list(entry) for entry in self._values_of_entries]
         save(self.graph, path, write_notes(self.latent_shape, labels, bool(self.label_shape)))
 
+    def plot(self, ax: Any = None) -> Any:
+        """Draw a small circuit by matplotlib: the root on top, values on the arrows that they lead along.
+
+        A node with the name of a symbol goes on by its value; "+" is another sum, a dot a product of two nodes, and "1"
+        is where nothing more is mentioned. z_i are the symbols, y the label.
+
+        Args:
+            ax: axes to draw on, by default those of a new figure.
+
+        Returns the axes. Raises ValueError for more than 80 nodes or 200 edges, ModuleNotFoundError without matplotlib.
+
+        >>> import importlib.util, tempfile, emnesy_gpu as em
+        >>> if importlib.util.find_spec("matplotlib"):
+        ...     with tempfile.TemporaryDirectory() as folder:
+        ...         em.Circuit(em.logic.exactly(2, em.logic.symbols(4))).plot().figure.savefig(f"{folder}/circuit.png")
+        """
+        symbols = indexed("z", np.ndindex(self.latent_shape))
+        entries = indexed("y", np.ndindex(self.label_shape))
+        labels = [[str(label) for label in entry] for entry in self._values_of_entries]
+        return draw(drawing_of(self.graph, Names(symbols + entries, labels)), ax)
+
     def predict(self, logits: Tensor) -> Tensor:
         """log p(label | x) for all labels by their codes, from one pass over the circuit.
 
@@ -160,16 +186,14 @@ class CircuitProblem(CodedRule):
         return torch.where(codes > 0, first + codes - 1, -1)
 
     def _entries(self, symbols: Tensor) -> Tensor:
-        lead = symbols.shape[:-1]
-        certain = torch.full((*symbols.shape, self.cardinality), -torch.inf, device=symbols.device)
-        certain.scatter_(-1, symbols[..., None].long(), 0.0)
-        by_value, _ = self._predict(certain.reshape(-1, *certain.shape[-2:]), False)
+        tables, tape_rows = self.compiled(symbols.device, prediction=True)
+        z = symbols.reshape(-1, symbols.shape[-1]).long()
+        truth = torch.ops.emnesy_gpu.circuit_truth(z, list(tables), tape_rows, self.cardinality)
         codes = []
-        for entry, part in zip(self._values, by_value.split(list(self.graph.given), -1), strict=True):
-            log_p, value = part.max(-1)
+        for entry, part in zip(self._values, truth.split(list(self.graph.given), -1), strict=True):
             code_of_value = torch.tensor(list(entry), dtype=torch.int64, device=part.device)
-            codes.append(torch.where(log_p > -torch.inf, code_of_value[value], NOT_GIVEN))
-        return torch.stack(codes, -1).view(*lead, len(codes))
+            codes.append(torch.where(part.any(-1), code_of_value[part.int().argmax(-1)], NOT_GIVEN))
+        return torch.stack(codes, -1).view(*symbols.shape[:-1], len(codes))
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         arguments = *self._inputs(logits, label), *self._tape(logits)

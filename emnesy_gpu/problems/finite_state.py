@@ -14,11 +14,13 @@ from torch.nn.functional import pad
 from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
 from emnesy_gpu.automata.labels import codes_of
 from emnesy_gpu.automata.machine import Machine, Observation
+from emnesy_gpu.automata.picture import drawing_of
 from emnesy_gpu.automata.tables import make_tables
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.inference.results import MapAssignment, Marginals
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.kernels.status import POSSIBLE
+from emnesy_gpu.layered_drawing import draw, indexed
 from emnesy_gpu.ops.label_rows import check_values
 from emnesy_gpu.problems.coded_rule import NOT_GIVEN, CodedRule
 from emnesy_gpu.problems.symbols import checked_order
@@ -64,6 +66,28 @@ class FiniteStateProblem(CodedRule):
         if device not in self._tables:
             self._tables[device] = self._tables[torch.device("cpu")].to(device)
         return self._tables[device]
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw a small automaton by matplotlib: its states after each symbol, and values on the arrows between them.
+
+        A state has the name of the symbol that it reads, z_i, and what the label y says of it. Weights of edges, states
+        and noisy labels stand in brackets.
+
+        Args:
+            ax: axes to draw on, by default those of a new figure.
+
+        Returns the axes. Raises ValueError for more than 80 states or 200 arrows, ModuleNotFoundError without
+        matplotlib.
+
+        >>> import importlib.util, tempfile, emnesy_gpu as em
+        >>> if importlib.util.find_spec("matplotlib"):
+        ...     with tempfile.TemporaryDirectory() as folder:
+        ...         em.rules.parity(4).plot().figure.savefig(f"{folder}/parity.png")
+        """
+        symbols = indexed("z", np.ndindex(self.latent_shape))
+        order = range(len(symbols)) if self._order is None else self._order.tolist()
+        entries = indexed("y", np.ndindex(self.label_shape))
+        return draw(drawing_of(self.machine, [symbols[i] for i in order], entries), ax)
 
     def padded(self, logits: Tensor, lengths: Tensor) -> Tensor:
         """Logits with pad as the last value: only the first lengths[b] symbols of row b exist, in reading order.

@@ -35,7 +35,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from emnesy_gpu.kernels.circuit_tables import CircuitTables
+from emnesy_gpu.kernels.circuit_tables import CircuitTables, certain_logits
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.philox import uniforms_at
 from emnesy_gpu.reference.symbols import (
@@ -147,6 +147,14 @@ def predict(logits: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool
     log_p = _log_derivatives(values, t)[:, int(t.given[0]) : int(t.given[-1])]
     log_p = torch.where((status == POSSIBLE)[:, None], log_p, NEG_INF)
     return log_p.to(result_dtype(logits)), status
+
+
+def truth(z: Tensor, tables: Sequence[Tensor], tape_rows: int, n_values: int) -> Tensor:
+    """Whether each assignment z int64 [batch, n] has each value of each entry of the label, bool [batch, sum of given].
+
+    It is where log p(entry = value | x) is above -inf for logits that are certain of z.
+    """
+    return predict(certain_logits(z, n_values), tables, tape_rows, False)[0] > NEG_INF
 
 
 class Walker(NamedTuple):

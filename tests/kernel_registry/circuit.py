@@ -93,5 +93,7 @@ ENTRIES = [
     _entry("posterior", "permutation 3 of 4", dtype=torch.bfloat16, slow=True),
     _entry("posterior", "large", batch=10, slow=True, interpreted=False),
     _entry("predict", "large", batch=10, slow=True, interpreted=False),
+    _entry("map_assignment", "large", batch=10, slow=True, interpreted=False),
+    _entry("sample", "large", batch=10, slow=True, interpreted=False),
     _entry("posterior", "permutation 8", slow=True, interpreted=False),
 ]

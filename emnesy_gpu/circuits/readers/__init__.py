@@ -21,6 +21,7 @@ def read_sdd(
     *,
     n_symbols: int | None = None,
     free: Iterable[int] = (),
+    with_negation: bool = True,
 ) -> Graph:
     """The circuit of an .sdd file, as the SDD library and PySDD write it; the file of its vtree is not needed.
 
@@ -30,6 +31,7 @@ def read_sdd(
     Args:
         path: of the file.
         symbols, n_symbols, free: the meaning of the variables, see ``make_variables``.
+        with_negation: False leaves out the label 0, for about half the circuit.
 
     Raises CircuitFileError for what is no such file; ValueError for a theory that is false, and where it does not say
     that the symbols of a map have exactly one value.
@@ -39,7 +41,7 @@ def read_sdd(
     """
     file = parse_sdd(*read_bytes(path))
     variables = make_variables(symbols, n_symbols=n_symbols, free=(free := set(free)), largest=file.largest_variable)
-    both = not free and not variables.one_hot.any()
+    both = with_negation and not free and not variables.one_hot.any()
     draft = Draft(variables.n_symbols, variables.n_values, BOTH_LABELS if both else TRUE_ALONE)
     holds, fails = add_sdd(draft, file, variables)
     del file  # large
@@ -52,6 +54,7 @@ def read_nnf(
     *,
     n_symbols: int | None = None,
     free: Iterable[int] = (),
+    with_negation: bool = True,
 ) -> Graph:
     """The circuit of an .nnf file of c2d, dsharp or d4: which of the two formats it has is seen at its first line.
 
@@ -64,7 +67,7 @@ def read_nnf(
     """
     file = parse_nnf(*read_bytes(path))
     variables = make_variables(symbols, n_symbols=n_symbols, free=(free := set(free)), largest=file.largest_variable)
-    both = file.negatable and not free and not variables.one_hot.any()
+    both = with_negation and file.negatable and not free and not variables.one_hot.any()
     draft = Draft(variables.n_symbols, variables.n_values, BOTH_LABELS if both else TRUE_ALONE)
     holds, fails = add_nnf(draft, file, variables)
     del file  # large

@@ -1,5 +1,5 @@
 """Exact inference on circuits of sums and products, on CPU tensors."""
 
-from emnesy_gpu.kernels.cpu.circuit.launch import em_gradient, map_assignment, posterior, predict, sample
+from emnesy_gpu.kernels.cpu.circuit.launch import em_gradient, map_assignment, posterior, predict, sample, truth
 
-__all__ = ["em_gradient", "map_assignment", "posterior", "predict", "sample"]
+__all__ = ["em_gradient", "map_assignment", "posterior", "predict", "sample", "truth"]

@@ -19,6 +19,7 @@ from emnesy_gpu.kernels.cpu.circuit import linear
 from emnesy_gpu.kernels.cpu.circuit.linear import Predictions
 from emnesy_gpu.kernels.cpu.circuit.program import Program, nodes, tape
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
+from emnesy_gpu.kernels.cpu.common.parallel import for_rows
 from emnesy_gpu.kernels.cpu.common.row_driver import (
     Combination,
     Method,
@@ -29,9 +30,10 @@ from emnesy_gpu.kernels.cpu.common.row_driver import (
 )
 from emnesy_gpu.kernels.status import POSSIBLE
 
-# Rough nanoseconds of a logit and of a product, for one row: in float32 lanes, and in passes that walk back.
+# Rough nanoseconds of a logit and of a product, for one row: in float32 lanes, in passes that walk back, and in bits.
 LANES_COST = 0.5, 0.06
 WALK_COST = 20.0, 0.5
+TRUTH_COST = 1.0, 0.02
 ROW_BYTES = 128
 MOST_BYTES = 1 << 30
 """Tables that take more than this in all threads together are left to one thread."""
@@ -94,6 +96,17 @@ def predict(logits: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool
     none = np.zeros((batch, p.n_entries), np.int32)
     _run_rows(_methods(p, dtype, wide, _predictions), logits, none, results, _cost(p, LANES_COST))
     return torch.from_numpy(results.log_p), torch.from_numpy(results.status)
+
+
+def truth(z: Tensor, tables: Sequence[Tensor], tape_rows: int, n_values: int) -> Tensor:
+    """Whether z int64 [batch, n] has each value of each entry of the label, bool [batch, sum of given]."""
+    from emnesy_gpu.kernels.cpu.circuit.bits import WORD, truth_rows
+
+    p = tape(tables, tape_rows)
+    symbols, result = z.numpy(), np.empty((len(z), p.one - z.shape[1] * n_values), bool)
+    cost = TRUTH_COST[0] * p.n + TRUTH_COST[1] * p.operations
+    for_rows(lambda first, last: truth_rows(symbols[first:last], result[first:last], p), len(z), WORD, cost)
+    return torch.from_numpy(result)
 
 
 def _sum_product(

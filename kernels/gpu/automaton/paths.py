@@ -14,24 +14,20 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels import status
 from emnesy_gpu.kernels.gpu.automaton.machine import Machine, Sizes, layer_at
 from emnesy_gpu.kernels.gpu.automaton.symbols import (
-    INVALID_LOGITS,
-    POSSIBLE,
-    Batch,
     label_status,
     label_weights,
     store_class_weights,
-    store_priors,
     weight_of,
 )
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, LOG2_E, exp2, log2
 from emnesy_gpu.kernels.gpu.common.log2_semiring import ZERO as NEVER
 from emnesy_gpu.kernels.gpu.common.philox import Counter, uniforms_float64
+from emnesy_gpu.kernels.gpu.common.status import IMPOSSIBLE, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.kernels.gpu.common.sum_product import lost, plus_product, total
+from emnesy_gpu.kernels.gpu.common.symbol_priors import Batch, store_priors
 
-IMPOSSIBLE = tl.constexpr(status.IMPOSSIBLE)
 LOG = tl.constexpr(2)
 
 

@@ -19,16 +19,12 @@ alpha waits in blocks of positions, and is computed again from the start of each
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels import status
 from emnesy_gpu.kernels.gpu.automaton.backward import backward
 from emnesy_gpu.kernels.gpu.automaton.forward import forward, log2_of_scales
 from emnesy_gpu.kernels.gpu.automaton.machine import Machine, layer_at
 from emnesy_gpu.kernels.gpu.automaton.symbols import (
-    POSSIBLE,
-    Batch,
     label_status,
     store_class_weights,
-    store_priors,
     weight_of,
 )
 from emnesy_gpu.kernels.gpu.automaton.vectors import (
@@ -43,9 +39,10 @@ from emnesy_gpu.kernels.gpu.automaton.vectors import (
     work_of,
 )
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2
+from emnesy_gpu.kernels.gpu.common.status import IMPOSSIBLE, POSSIBLE
 from emnesy_gpu.kernels.gpu.common.sum_product import one, probability, times, zero
+from emnesy_gpu.kernels.gpu.common.symbol_priors import Batch, store_priors
 
-IMPOSSIBLE = tl.constexpr(status.IMPOSSIBLE)
 LARGEST = tl.constexpr(1.0e24)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.kernels import launch_config
-from emnesy_gpu.kernels.circuit_tables import CircuitTables
+from emnesy_gpu.kernels.circuit_tables import CircuitTables, certain_logits
 from emnesy_gpu.kernels.gpu.circuit.group import Sizes
 from emnesy_gpu.kernels.gpu.circuit.posterior import (
     GRADIENT,
@@ -95,6 +95,10 @@ def predict(logits: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool
     out = logits.new_empty(len(logits), width, dtype=float_dtype(logits))
     out, _, status = _played(logits, task.tables.given, task, wide, out)
     return out, status
+
+
+def truth(z: Tensor, tables: Sequence[Tensor], tape_rows: int, n_values: int) -> Tensor:
+    return predict(certain_logits(z, n_values), tables, tape_rows, False)[0] > -torch.inf
 
 
 def _task(logits: Tensor, tables: Sequence[Tensor], tape_rows: int, scale: float, result: int) -> Task:

@@ -3,10 +3,10 @@
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.automaton.symbols import row_of
 from emnesy_gpu.kernels.gpu.circuit.group import pair_lanes, pair_numbers
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL, POSSIBLE
 from emnesy_gpu.kernels.gpu.common.sum_product import one, zero
+from emnesy_gpu.kernels.gpu.common.symbol_priors import row_of
 
 
 @triton.jit

@@ -20,7 +20,6 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.automaton.symbols import Batch, store_priors
 from emnesy_gpu.kernels.gpu.circuit.group import Circuit, pair_lanes, pair_numbers
 from emnesy_gpu.kernels.gpu.circuit.leaves import (
     label_status,
@@ -32,6 +31,7 @@ from emnesy_gpu.kernels.gpu.circuit.tape import play_level
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, log2
 from emnesy_gpu.kernels.gpu.common.status import IMPOSSIBLE, POSSIBLE
 from emnesy_gpu.kernels.gpu.common.sum_product import lost, probability, times, zero
+from emnesy_gpu.kernels.gpu.common.symbol_priors import Batch, store_priors
 
 MARGINALS = tl.constexpr(0)
 GRADIENT = tl.constexpr(1)

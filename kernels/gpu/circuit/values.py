@@ -8,13 +8,13 @@ two more rows: the status, and for maxima what is to be added to the value of th
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.automaton.symbols import Batch, row_of, store_priors
 from emnesy_gpu.kernels.gpu.circuit.group import Nodes, pair_lanes, pair_numbers, sums_of_nodes
 from emnesy_gpu.kernels.gpu.circuit.leaves import label_status, store_constant, store_label_leaves
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, LOG2_E, exp2, log2
 from emnesy_gpu.kernels.gpu.common.log2_semiring import ZERO as NEVER
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.kernels.gpu.common.sum_product import plus_product
+from emnesy_gpu.kernels.gpu.common.symbol_priors import Batch, row_of, store_priors
 
 LOG = tl.constexpr(2)
 SHARE = tl.constexpr(4)
