@@ -8,7 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numba
 import numpy as np
+import pytest
 
 SOURCE = """
 from emnesy_gpu.kernels.cpu.common.compile import kernel
@@ -35,7 +37,9 @@ class Program:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(numba.config, "CACHE_DIR", str(self.cache))  # kernels take their folder when they are defined
+            spec.loader.exec_module(module)
         return module
 
     def run(self, dtype: Any = np.float64) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 from numba.core import caching
@@ -19,9 +18,9 @@ from numba.core import caching
 from emnesy_gpu.kernels.cpu.common import kernel_cache
 from tests.robustness.kernel_programs import Program
 
+
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(kernel_cache, "_warned", False)
     # Python 3.11 keeps bytecode that a full disk cut off, and fails at the next import.
     monkeypatch.setattr(sys, "dont_write_bytecode", True)

@@ -26,7 +26,7 @@ SMALL = {
 
 
 def large(logits: Tensor, size: float) -> Tensor:
-    """Some of the largest logits of a symbol become as large, and of the others some in row 0, all in row 1 .. as small.
+    """Some of the largest logits of a symbol become as large; of the others half become as small, in the last row all.
 
     So labels are possible by assignments that a net all but excludes, and by no other.
     """
@@ -61,8 +61,10 @@ def assignments(problem: em.Problem) -> Tensor:
 def oracle(problem: em.Problem, logits: Tensor, z: Tensor, labels: Tensor) -> Tensor:
     """log p(z, label) float64 [batch, assignments] of all assignments, by the rule."""
     log_prior = torch.log_softmax(logits.double().clamp(-LARGEST_LOGIT, LARGEST_LOGIT), -1)
-    log_p = log_prior[:, None].expand(-1, len(z), *log_prior.shape[1:]).gather(
-        -1, z[None, ..., None].expand(len(logits), *z.shape, 1)
+    log_p = (
+        log_prior[:, None]
+        .expand(-1, len(z), *log_prior.shape[1:])
+        .gather(-1, z[None, ..., None].expand(len(logits), *z.shape, 1))
     )
     same = (problem.label(z)[None] == labels[:, None]).view(len(labels), len(z), -1).all(-1)
     return log_p.flatten(2).sum(2).masked_fill(~same, -torch.inf)
