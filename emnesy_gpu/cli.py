@@ -11,8 +11,8 @@ import click
 
 import emnesy_gpu
 from emnesy_gpu.engines import UnsupportedEngineError
-from emnesy_gpu.tasks.core.errors import DataError, DivergedError, MissingExtraError
 from emnesy_gpu.tasks.core.stop_signals import Stopped, StopSignals, exit_code
+from emnesy_gpu.tasks.files.errors import DataError, DivergedError, MissingExtraError
 
 COMMANDS = {
     "bench": "emnesy_gpu.benchmarks.commands:bench",

@@ -1,4 +1,4 @@
-"""What logits count as, on every back end."""
+"""What large logits count as, on CPUs and in the reference."""
 
 from __future__ import annotations
 

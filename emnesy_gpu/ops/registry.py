@@ -46,7 +46,7 @@ def operator(results: Callable[..., Any]) -> Callable[[F], F]:
 
 
 def _of_bounded_logits(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, for logits within +-LARGEST_LOGIT. Kernels of GPUs bound what they load by themselves."""
+    """The function, for logits within +-LARGEST_LOGIT. On a GPU the pass over all logits would cost too much."""
 
     @functools.wraps(function)
     def call(logits: Tensor, *arguments: Any) -> Any:

@@ -18,7 +18,7 @@ import torch
 import emnesy_gpu as em
 from emnesy_gpu.cli import main
 from emnesy_gpu.errors import CircuitFileError
-from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.warcraft import files as map_files
 from tests.robustness.kernel_programs import Program
 from tests.robustness.runs import arguments, resume

@@ -16,8 +16,8 @@ from torch.optim.swa_utils import AveragedModel
 
 import emnesy_gpu as em
 from emnesy_gpu.tasks.core.epoch_progress import EpochProgress
-from emnesy_gpu.tasks.core.errors import DivergedError
 from emnesy_gpu.tasks.core.sampling_engines import calls_of_epoch, start_epoch
+from emnesy_gpu.tasks.files.errors import DivergedError
 
 BatchMetrics = dict[str, float]
 START_DIVISOR = 25
