@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -11,8 +12,8 @@ import click
 
 import emnesy_gpu
 from emnesy_gpu.engines import UnsupportedEngineError
-from emnesy_gpu.tasks.core.errors import DataError, DivergedError, MissingExtraError
-from emnesy_gpu.tasks.core.stop_signals import exit_code
+from emnesy_gpu.tasks.core.stop_signals import Stopped, StopSignals, exit_code
+from emnesy_gpu.tasks.files.errors import DataError, DivergedError, MissingExtraError
 
 COMMANDS = {
     "bench": "emnesy_gpu.benchmarks.commands:bench",
@@ -66,9 +67,11 @@ def emnesy() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; a user's mistake is one line on standard error."""
+    """Run the command line and return its exit code; a user's mistake, or a signal, is one line on standard error."""
+    signals = StopSignals()
     try:
-        code = emnesy.main(arguments, prog_name="emnesy", standalone_mode=False)
+        with signals:
+            code = emnesy.main(arguments, prog_name="emnesy", standalone_mode=False)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "emnesy"
         message = error.format_message()
@@ -76,10 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{message}{end} See {command} --help.", error.exit_code)
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
-    except click.Abort:
-        return _fail("interrupted", exit_code(KeyboardInterrupt()))
-    except KeyboardInterrupt as interruption:
-        return _fail("interrupted", exit_code(interruption))
+    except (click.Abort, KeyboardInterrupt):  # click makes the one of the other
+        interruption = Stopped(signals.noted or signal.SIGINT)
+        return _fail(f"interrupted by {signal.Signals(interruption.number).name}", exit_code(interruption))
     except USER_ERRORS as error:
         return _fail(str(error), 1)
     return code if isinstance(code, int) else 0

@@ -22,7 +22,10 @@ from emnesy_gpu.ops import NAMES
 SUMMARY = "Show versions and devices, and test every back end."
 MODULES = ("torch", "numpy", "numba", "triton", "cupy")
 KERNELS = {"reference": "plain torch", "cpu": "Numba kernels", "triton": "Triton kernels"}
-VARIABLES = ("TRITON_INTERPRET", "CUDA_VISIBLE_DEVICES", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
+VARIABLES = (
+    *("TRITON_INTERPRET", "CUDA_VISIBLE_DEVICES", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS"),
+    *("NUMBA_CACHE_DIR", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"),
+)
 NO_GPU = "no CUDA device is visible (TRITON_INTERPRET=1 checks the kernels in Triton's interpreter)"
 TOLERANCE = 1e-5
 INTERPRETS_NEW_NUMPY, NEW_NUMPY = (3, 7), (2, 4)
@@ -49,11 +52,12 @@ def run(as_json: bool = False) -> int:
 
 
 def examine() -> Report:
-    """Return the whole report: versions, devices, variables, ops, checks, and ``healthy``."""
+    """Return the whole report: versions, devices, CPU kernels, variables, ops, checks, and ``healthy``."""
     checks = [check_backend(name) for name in PACKAGES]
     return {
         "versions": versions(),
         "devices": devices(),
+        "cpu kernels": cpu_kernels(),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "ops": routes(),
         "checks": checks,
@@ -104,6 +108,16 @@ def devices() -> list[str]:
         f"cuda:{i}: {gpu.name}, compute capability {gpu.major}.{gpu.minor}, {gpu.total_memory / 2**30:.0f} GiB"
         for i, gpu in enumerate(gpus)
     ]
+
+
+def cpu_kernels() -> dict[str, Any]:
+    """Return the width of vectors that Numba compiles for, and the state of the cache of machine code."""
+    if _missing_package("cpu"):
+        return {}
+    from emnesy_gpu.kernels.cpu.common.kernel_cache import cache_state
+    from emnesy_gpu.kernels.cpu.common.vector_width import vector_bits
+
+    return {"vector bits": vector_bits(), "cache": cache_state()._asdict()}
 
 
 def routes() -> list[dict[str, str]]:
@@ -230,6 +244,7 @@ def _show(report: Report) -> None:
     sections = [
         ("Versions", [[name, value] for name, value in report["versions"].items()]),
         ("Devices", [[line] for line in report["devices"]]),
+        ("CPU kernels", _cpu_kernel_rows(report["cpu kernels"])),
         ("Variables", [[name, value] for name, value in report["variables"].items()]),
         ("Ops", _op_rows(report["ops"])),
         ("Self-check", [[row["backend"], row["verdict"], row["detail"]] for row in report["checks"]]),
@@ -237,6 +252,20 @@ def _show(report: Report) -> None:
     show = _show_rich if importlib.util.find_spec("rich") else _show_plain
     show([(title, rows) for title, rows in sections if rows])
     print("All available back ends agree." if report["healthy"] else "A back end does not work: see the self-check.")
+
+
+def _cpu_kernel_rows(kernels: dict[str, Any]) -> list[list[str]]:
+    if not kernels:
+        return []
+    cache = kernels["cache"]
+    where = f"{cache['folder']}, {'writable' if cache['writable'] else 'cannot be written'}"
+    kept = f"{cache['files']} files, {cache['mebibytes']:.1f} MiB"
+    damaged = f", {cache['damaged']} damaged: their kernels are compiled anew" if cache["damaged"] else ""
+    nowhere = "no place for machine code: set NUMBA_CACHE_DIR to a folder that can be written"
+    return [
+        ["vectors", f"{kernels['vector bits'] or 'unknown number of'} bits"],
+        ["cache", f"{where}: {kept}{damaged}" if cache["folder"] else nowhere],
+    ]
 
 
 def _op_rows(routes: list[dict[str, str]]) -> list[list[str]]:

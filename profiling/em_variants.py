@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import emnesy_gpu as em
 from emnesy_gpu.reference import carry_chain as reference
-from emnesy_gpu.tasks.core.extras import require
+from emnesy_gpu.tasks.files.extras import require
 from emnesy_gpu.tasks.mnist import sklearn_digits
 from emnesy_gpu.tasks.mnist.rows import cut
 

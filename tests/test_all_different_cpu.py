@@ -14,7 +14,7 @@ from torch import Tensor
 from emnesy_gpu.kernels.cpu.all_different import belief_propagation, probabilities
 from emnesy_gpu.kernels.cpu.all_different.graph import NEGLIGIBLE, build_graph
 from emnesy_gpu.kernels.cpu.common import parallel
-from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
+from emnesy_gpu.kernels.cpu.common.belief_propagation import new_options
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
@@ -291,7 +291,7 @@ def left_to_recompute(logits: Tensor, graph: tuple) -> int:
     evidence, change = np.empty(batch, array.dtype), np.empty(batch, array.dtype)
     results = PropagationResults(np.empty_like(array), evidence, status, sweeps, change)
     factors = build_graph(graph[1].numpy(), graph[2], n)
-    probabilities.run(factors, Options(3, 0.0, 0.0, False), array, np.ones(batch, np.int64), results)
+    probabilities.run(factors, new_options(3, 0.0, 0.0, False), array, np.ones(batch, np.int64), results)
     return int((status == RECOMPUTE).sum())
 
 

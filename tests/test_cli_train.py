@@ -16,9 +16,9 @@ import torch
 from emnesy_gpu.cli import main
 from emnesy_gpu.tasks.addition.run import AdditionRunner
 from emnesy_gpu.tasks.core import progress
-from emnesy_gpu.tasks.core.errors import MissingExtraError
-from emnesy_gpu.tasks.core.extras import require
-from emnesy_gpu.tasks.core.run_directory import RunDirectory
+from emnesy_gpu.tasks.files.errors import MissingExtraError
+from emnesy_gpu.tasks.files.extras import require
+from emnesy_gpu.tasks.files.run_directory import RunDirectory
 from emnesy_gpu.tasks.mnist import idx_files
 from tests.train_runs import assert_same_run, error_line, figures, interrupt_in_epoch_2, no_mnist_at_hand, weights  # noqa: F401
 

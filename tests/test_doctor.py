@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ import emnesy_gpu as em
 from emnesy_gpu import doctor
 from emnesy_gpu.backends import PACKAGES, kernels_for
 from emnesy_gpu.kernels.cpu import carry_chain as cpu_kernels
+from emnesy_gpu.kernels.cpu.common import kernel_cache
+from tests.robustness.kernel_programs import Program
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this is about machines without a GPU")
 
@@ -55,6 +58,24 @@ def test_under_the_interpreter_triton_is_checked() -> None:
     report = json.loads(result.stdout)
     assert verdicts(report)["triton"] == "agrees"
     assert report["variables"]["TRITON_INTERPRET"] == "1"
+
+
+def test_the_report_names_vectors_and_the_kernel_cache() -> None:
+    kernels = doctor.cpu_kernels()
+    assert kernels["vector bits"] in (128, 256, 512)
+    assert kernels["cache"]["writable"]
+    assert kernels["cache"]["files"] > 0
+    assert kernels["cache"]["damaged"] == 0
+
+
+def test_damaged_machine_code_is_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    program.run()
+    program.files()[0].write_bytes(b"garbage")
+    monkeypatch.setattr(kernel_cache, "_caches", lambda: [program.imported().total._cache])
+    assert kernel_cache.cache_state()[1:3] == (True, 2)
+    assert kernel_cache.cache_state().damaged == 1
+    assert " 1 damaged: " in str(doctor._cpu_kernel_rows(doctor.cpu_kernels()))
 
 
 def test_every_op_has_a_route_for_every_device() -> None:

@@ -13,7 +13,7 @@ import emnesy_gpu as em
 from emnesy_gpu.tasks.addition.settings import AdditionSettings
 from emnesy_gpu.tasks.addition.training import AdditionTraining
 from emnesy_gpu.tasks.core.loss_engines import LOSSES, OF_BOARDS, OF_SUMS, LossEngine
-from emnesy_gpu.tasks.core.run_directory import RunDirectory
+from emnesy_gpu.tasks.files.run_directory import RunDirectory
 from emnesy_gpu.tasks.mnist import sklearn_digits
 from emnesy_gpu.tasks.mnist.images import DataSet
 from emnesy_gpu.tasks.sudoku.boards import Split, regenerate

@@ -17,7 +17,7 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.tasks.addition.sums import mean_sum_accuracy
-from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.mnist import choose, idx_files, sklearn_digits
 from emnesy_gpu.tasks.mnist.rows import cut, label_accuracy
 

@@ -14,7 +14,7 @@ from emnesy_gpu.reproduce.campaign import Campaign, Children
 from emnesy_gpu.reproduce.methods import METHODS
 from emnesy_gpu.reproduce.protocol import Experiment, estimate, protocol
 from emnesy_gpu.tasks.commands import train
-from emnesy_gpu.tasks.core.errors import DivergedError
+from emnesy_gpu.tasks.files.errors import DivergedError
 from emnesy_gpu.tasks.registry import TASKS
 
 ONE_DIGIT = Experiment("training", "addition", 1, "exact", epochs=1, augment=False, data="digits")

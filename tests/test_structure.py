@@ -59,8 +59,9 @@ TASK_LAYERS = (
     ("emnesy_gpu.tasks.mnist",),
     ("emnesy_gpu.tasks.task",),
     ("emnesy_gpu.tasks.core",),
+    ("emnesy_gpu.tasks.files",),
 )
-"""The same inside the room of the tasks: ``core`` knows no task, and tasks do not know each other."""
+"""The same inside the room of the tasks: ``core`` and ``files`` know no task, and tasks do not know each other."""
 
 
 def modules() -> dict[str, Path]:

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 
 from emnesy_gpu.tasks.addition.settings import AdditionSettings, recipe
 from emnesy_gpu.tasks.addition.training import AdditionTraining
-from emnesy_gpu.tasks.core.errors import DataError, DivergedError
-from emnesy_gpu.tasks.core.run_directory import RunDirectory, replace_file
 from emnesy_gpu.tasks.core.training import running_average
+from emnesy_gpu.tasks.files.errors import DataError, DivergedError
+from emnesy_gpu.tasks.files.run_directory import RunDirectory, replace_file
 from emnesy_gpu.tasks.mnist import sklearn_digits
 from emnesy_gpu.tasks.mnist.augmentation import Warp
 from emnesy_gpu.tasks.mnist.images import DataSet

@@ -11,8 +11,8 @@ import torch
 import emnesy_gpu as em
 from emnesy_gpu.cli import main
 from emnesy_gpu.tasks.core import progress
-from emnesy_gpu.tasks.core.extras import require
-from emnesy_gpu.tasks.core.run_directory import RunDirectory
+from emnesy_gpu.tasks.files.extras import require
+from emnesy_gpu.tasks.files.run_directory import RunDirectory
 from emnesy_gpu.tasks.mnist import sklearn_digits
 from emnesy_gpu.tasks.sudoku import pictures
 from emnesy_gpu.tasks.sudoku import run as sudoku_run

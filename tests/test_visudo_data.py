@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from emnesy_gpu.cli import main
-from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.mnist import sklearn_digits
 from emnesy_gpu.tasks.mnist.images import DataSet, Images
 from emnesy_gpu.tasks.sudoku import choose

@@ -12,7 +12,7 @@ import torch
 import emnesy_gpu as em
 from emnesy_gpu.cli import main
 from emnesy_gpu.tasks.core import progress
-from emnesy_gpu.tasks.core.run_directory import RunDirectory
+from emnesy_gpu.tasks.files.run_directory import RunDirectory
 from emnesy_gpu.tasks.warcraft import run as warcraft_run
 from emnesy_gpu.tasks.warcraft import synthetic
 from emnesy_gpu.tasks.warcraft.maps import MapData

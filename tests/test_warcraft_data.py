@@ -11,7 +11,7 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.cli import main
-from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.warcraft import choose, synthetic
 from emnesy_gpu.tasks.warcraft import files as warcraft_data
 from emnesy_gpu.tasks.warcraft.files import FOLDER, PARTS

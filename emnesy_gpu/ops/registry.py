@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
+
+from emnesy_gpu.backends import backend_for
+from emnesy_gpu.kernels.logits import LARGEST_LOGIT
 
 NAMESPACE = "emnesy_gpu"
 # A library takes its operators with it when it is deleted.
@@ -31,12 +36,35 @@ def operator(results: Callable[..., Any]) -> Callable[[F], F]:
         name = function.__name__
         NAMES.append(name)
         _library.define(name + torch.library.infer_schema(function, mutates_args=()))
+        takes_logits = next(iter(inspect.signature(function).parameters)) == "logits"
         for key in ("CPU", "CUDA"):
-            _library.impl(name, function, key)
+            _library.impl(name, _of_bounded_logits(function) if takes_logits else function, key)
         torch.library.register_fake(f"{NAMESPACE}::{name}", _fake(function, results), lib=_library)
         return function
 
     return register
+
+
+def _of_bounded_logits(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, for logits within +-LARGEST_LOGIT. On a GPU the pass over all logits would cost too much."""
+
+    @functools.wraps(function)
+    def call(logits: Tensor, *arguments: Any) -> Any:
+        if backend_for(logits.device) != "triton":
+            logits = bounded(logits)
+        return function(logits, *arguments)
+
+    return call
+
+
+def bounded(logits: Tensor) -> Tensor:
+    """Finite logits beyond +-LARGEST_LOGIT become that; a copy only where there are any, or -inf, +inf or NaN."""
+    if logits.numel() == 0:
+        return logits
+    least, largest = logits.aminmax()
+    if least >= -LARGEST_LOGIT and largest <= LARGEST_LOGIT:
+        return logits
+    return torch.where(logits.isfinite(), logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT), logits)
 
 
 def _fake(function: Callable[..., Any], results: Callable[..., Any]) -> Callable[..., Any]:

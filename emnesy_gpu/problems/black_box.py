@@ -18,6 +18,7 @@ from emnesy_gpu.inference.results import Chains, MapAssignment, Marginals, Weigh
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.ops.black_box import histogram
+from emnesy_gpu.ops.registry import bounded
 from emnesy_gpu.problems.black_box_rules import LabelRule, PythonRule, Rule, ScoreRule, Symbols
 from emnesy_gpu.problems.problem import Problem
 
@@ -292,7 +293,7 @@ class BlackBox(Problem):
         if not self.enumerable:
             raise UnsupportedInference(f"{self!r} is too large for exact inference: {self.limit}")
         self._check_values(logits, label, check)
-        symbols = self._without_padding(logits).double().flatten(1, -2)
+        symbols = bounded(self._without_padding(logits)).double().flatten(1, -2)
         step = max(1, JOINTS_AT_A_TIME // prod(self.cardinalities))
         for first in range(0, max(len(logits), 1), step):
             rows = slice(first, first + step)

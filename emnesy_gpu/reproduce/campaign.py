@@ -18,7 +18,7 @@ from typing import Any
 
 from emnesy_gpu.reproduce import records
 from emnesy_gpu.reproduce.protocol import Experiment
-from emnesy_gpu.tasks.core.run_directory import replace_file
+from emnesy_gpu.tasks.files.run_directory import replace_file
 from emnesy_gpu.tasks.registry import TASKS
 
 FINISHED = ("done", "timeout", "out_of_memory", "diverged")

@@ -11,9 +11,9 @@ import click
 
 from emnesy_gpu.reproduce.methods import METHODS
 from emnesy_gpu.reproduce.protocol import SEEDS, Experiment, estimate, protocol
-from emnesy_gpu.tasks.core.folder_lock import locked
 from emnesy_gpu.tasks.core.options import check_device
 from emnesy_gpu.tasks.core.stop_signals import StopSignals
+from emnesy_gpu.tasks.files.folder_lock import locked
 from emnesy_gpu.tasks.registry import TASKS
 
 if TYPE_CHECKING:

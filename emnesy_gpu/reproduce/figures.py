@@ -11,8 +11,8 @@ from emnesy_gpu.reproduce import summaries
 from emnesy_gpu.reproduce.methods import METHODS
 from emnesy_gpu.reproduce.rows import outcome
 from emnesy_gpu.reproduce.summaries import Record, Variant, done, mean, numbers
-from emnesy_gpu.tasks.core.extras import require
-from emnesy_gpu.tasks.core.run_directory import replace_file
+from emnesy_gpu.tasks.files.extras import require
+from emnesy_gpu.tasks.files.run_directory import replace_file
 from emnesy_gpu.tasks.registry import TASKS
 from emnesy_gpu.tasks.task import EStepBenchmark
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from emnesy_gpu.reproduce.protocol import Experiment, estimate
-from emnesy_gpu.tasks.core.extras import require
+from emnesy_gpu.tasks.files.extras import require
 
 if TYPE_CHECKING:
     from emnesy_gpu.reproduce.campaign import Campaign

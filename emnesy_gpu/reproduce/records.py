@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emnesy_gpu.reproduce.methods import METHODS
-from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.registry import TASKS
 
 NUMBER = (int, float)

@@ -25,11 +25,11 @@ import emnesy_gpu as em
 from emnesy_gpu.benchmarks import measure, suite
 from emnesy_gpu.reproduce.methods import METHODS
 from emnesy_gpu.reproduce.protocol import Experiment
-from emnesy_gpu.tasks.core.errors import DivergedError
 from emnesy_gpu.tasks.core.options import open_run
-from emnesy_gpu.tasks.core.run_directory import RunDirectory, replace_file
 from emnesy_gpu.tasks.core.runner import Runner
 from emnesy_gpu.tasks.core.training import EMTraining
+from emnesy_gpu.tasks.files.errors import DivergedError
+from emnesy_gpu.tasks.files.run_directory import RunDirectory, replace_file
 from emnesy_gpu.tasks.registry import TASKS
 from emnesy_gpu.tasks.task import EStepBenchmark
 

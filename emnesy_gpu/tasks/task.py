@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from emnesy_gpu.tasks.core.options import Runs
-from emnesy_gpu.tasks.core.settings import RunSettings
+from emnesy_gpu.tasks.files.settings import RunSettings
 
 if TYPE_CHECKING:
     import click

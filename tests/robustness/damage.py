@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments, whose disk is full, or whose files are damaged: they resume to the bit."""
+"""Runs that are killed, or whose disk is full: they resume to the bit. Damaged files: refused, or without effect."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
+import emnesy_gpu as em
 from emnesy_gpu.cli import main
-from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.errors import CircuitFileError
+from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.warcraft import files as map_files
+from tests.robustness.kernel_programs import Program
 from tests.robustness.runs import arguments, resume
 from tests.train_runs import assert_same_run
 
@@ -101,6 +105,34 @@ def damage_run(half: Path, whole: Path, folder: Path, random: np.random.Generato
     assert errors.getvalue().count("\n") == 1
     assert str(folder) in errors.getvalue()
     return True
+
+
+def damage_circuit(circuit: em.Circuit, folder: Path, random: np.random.Generator) -> bool:
+    """Damage the file of a circuit and load it; returns whether that was refused. Else it must be the same circuit."""
+    path = folder / "circuit.npz"
+    circuit.save(path)
+    path.write_bytes(damaged(path.read_bytes(), random))
+    try:
+        loaded = em.Circuit.load(path)
+    except CircuitFileError as error:
+        if str(path) not in str(error):
+            raise AssertionError(f"{error!r} names no file") from error
+        return True
+    logits = torch.from_numpy(random.normal(0, 1, (1, *circuit.latent_shape, circuit.cardinality)))
+    label = circuit.label(logits.argmax(-1))
+    first, second = (em.posterior(problem, logits, label) for problem in (circuit, loaded))
+    assert first.marginals.equal(second.marginals)
+    return False
+
+
+def damage_kernel_cache(program: Program, random: np.random.Generator) -> bool:
+    """Damage a file of machine code and run its kernel; returns whether it was compiled anew. It must be right."""
+    program.run()
+    path = program.files()[random.integers(len(program.files()))]
+    path.write_bytes(damaged(path.read_bytes(), random))
+    anew = program.run() == 0
+    assert program.run() == 1
+    return anew
 
 
 def damage_maps(source: Path, folder: Path, size: int, random: np.random.Generator) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from emnesy_gpu.tasks.addition.run import AdditionRunner
-from emnesy_gpu.tasks.core.settings import fill_in
+from emnesy_gpu.tasks.files.settings import fill_in
 
 OPTIONS = ("--data", "digits", "--digits", "2", "--batch", "60", "--no-augment", "--threads", "1")
 TRAIN = ("train", "addition")

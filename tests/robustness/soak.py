@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import resource
@@ -14,7 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,14 @@ import numpy as np
 import pytest
 import torch
 
+import emnesy_gpu as em
+from emnesy_gpu import logic
 from emnesy_gpu.cli import main
 from emnesy_gpu.tasks.warcraft import files as map_files
 from emnesy_gpu.tasks.warcraft import synthetic
 from emnesy_gpu.version import __version__
 from tests.robustness import damage
+from tests.robustness.kernel_programs import Program
 from tests.robustness.runs import arguments
 from tests.robustness.valid_calls import valid_call
 from tests.robustness.wrong_calls import wrong_call
@@ -36,6 +40,9 @@ from tests.train_runs import interrupt_in_epoch_2
 MAP_SIZE = 12
 MOST_LOSSES = 20
 """Losses that are kept in full."""
+
+SPAWN_EVERY = 5
+"""Turns between processes that are spawned: their imports take longer than their calls."""
 
 
 class Soak:
@@ -47,12 +54,15 @@ class Soak:
         self.losses: list[str] = []
 
     def prepare(self) -> None:
-        """Make the runs and maps that are damaged later."""
+        """Make the runs, maps, circuits and kernels that are damaged later."""
         self.whole, self.half, self.maps = (self.folder / name for name in ("whole", "half", "maps"))
         assert main(arguments(self.whole, damage.EPOCHS)) == 0
         with pytest.MonkeyPatch.context() as patch:
             interrupt_in_epoch_2(arguments(self.half, damage.EPOCHS), patch)
         self.maps = map_files.write(synthetic.generate(MAP_SIZE, 2, 0), self.maps)
+        self.circuit = em.Circuit(logic.exactly(2, logic.symbols(5, 2) == 1))
+        (self.folder / "program").mkdir()
+        self.program = Program(self.folder / "program")
 
     def attempt(self, name: str, index: int, call: Callable[[np.random.Generator], Any]) -> Any:
         """Make one call with a seed of its own."""
@@ -82,6 +92,16 @@ class Soak:
                 pool.map(lambda index: self.attempt("calls in threads", index, valid_call), range(first, first + calls))
             )
 
+    def processes(self, method: str, calls: int, first: int = 0) -> None:
+        """Make valid calls in a process that is forked or spawned."""
+        name = f"calls in a {method} process"
+        try:
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
+                self.losses += pool.submit(calls_of_process, name, self.seed, first, calls).result(600)
+        except Exception as error:
+            self.losses.append(f"{name} {self.seed} {first}: {type(error).__name__}: {error}")
+        self.counts[name] += calls
+
     def kills(self, runs: int, first: int = 0) -> None:
         """Kill runs."""
         cut = self.folder / "cut"
@@ -90,21 +110,17 @@ class Soak:
             self.counts["kills and full disks"] += faults or 0
 
     def damages(self, n_files: int, first: int = 0) -> None:
-        """Damage files of runs and of maps, in turn."""
+        """Damage files of runs, maps, circuits and kernels, in turn."""
+        kinds: dict[str, Callable[[np.random.Generator], bool]] = {
+            "runs": lambda random: damage.damage_run(self.half, self.whole, self.folder / "damaged", random),
+            "maps": lambda random: damage.damage_maps(self.maps, self.folder / "damaged_maps", MAP_SIZE, random),
+            "circuits": lambda random: damage.damage_circuit(self.circuit, self.folder, random),
+            "kernels": lambda random: damage.damage_kernel_cache(self.program, random),
+        }
         for index in range(first, first + n_files):
-            if index % 2:
-                refused = self.attempt(
-                    "damaged files",
-                    index,
-                    lambda random: damage.damage_maps(self.maps, self.folder / "damaged_maps", MAP_SIZE, random),
-                )
-            else:
-                refused = self.attempt(
-                    "damaged files",
-                    index,
-                    lambda random: damage.damage_run(self.half, self.whole, self.folder / "damaged", random),
-                )
-            self.counts["damaged files: refused"] += bool(refused)
+            kind = list(kinds)[index % len(kinds)]
+            noticed = self.attempt(f"damaged files of {kind}", index, kinds[kind])
+            self.counts[f"damaged files of {kind}: refused"] += bool(noticed)
 
     def report(self, minutes: float) -> dict[str, Any]:
         """Return seed, counts, losses, the peak of memory and what was open at the end."""
@@ -120,6 +136,15 @@ class Soak:
         }
 
 
+def calls_of_process(name: str, seed: int, first: int, calls: int) -> list[str]:
+    """Make valid calls in a process of their own; returns what was lost."""
+    torch.set_num_threads(1)
+    run = Soak(seed, Path())
+    for index in range(first, first + calls):
+        run.attempt(name, index, valid_call)
+    return run.losses
+
+
 def soak(seed: int, minutes: float, folder: Path) -> dict[str, Any]:
     """Take turns until the time is over."""
     torch.set_num_threads(1)
@@ -128,8 +153,11 @@ def soak(seed: int, minutes: float, folder: Path) -> dict[str, Any]:
     while time.monotonic() - began < 60 * minutes:
         run.calls(2000, 1000, 2000 * turn)
         run.threads(100, 100 * turn)
-        run.kills(3, 3 * turn)
-        run.damages(5, 5 * turn)
+        run.processes("fork", 100, 100 * turn)
+        if turn % SPAWN_EVERY == 0:
+            run.processes("spawn", 100, 100 * turn)
+        run.kills(2, 2 * turn)
+        run.damages(8, 8 * turn)
         turn += 1
         print(f"{(time.monotonic() - began) / 60:.1f} min", dict(run.counts), flush=True)
     return run.report((time.monotonic() - began) / 60)

@@ -13,7 +13,7 @@ import pytest
 from emnesy_gpu.reproduce import records
 from emnesy_gpu.reproduce.campaign import Campaign, Clock
 from emnesy_gpu.reproduce.protocol import Experiment
-from emnesy_gpu.tasks.core.folder_lock import locked
+from emnesy_gpu.tasks.files.folder_lock import locked
 from tests.robustness.runs import process, wait_for
 from tests.train_runs import error_line, no_mnist_at_hand  # noqa: F401
 

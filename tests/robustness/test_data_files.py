@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.mnist import idx_files, sklearn_digits
 from emnesy_gpu.tasks.sudoku import files as board_files
 from emnesy_gpu.tasks.sudoku.boards import regenerate

@@ -40,6 +40,27 @@ def test_a_long_call_of_gibbs_ends_at_once(threads: int) -> None:
         assert time.monotonic() - began < 1.2
 
 
+@pytest.mark.parametrize("factors", ["all_different", "pairwise"])
+def test_belief_propagation_ends_after_its_sweep(factors: str) -> None:
+    """One block of 32 boards would compute for minutes."""
+    problem, engine = em.Sudoku(16), em.BeliefPropagation(iterations=100_000, factors=factors, tolerance=0.0)
+    logits, label = torch.randn(32, 16, 16, 16), torch.ones(32, dtype=torch.int64)
+    em.posterior(problem, logits[:1], label[:1], em.BeliefPropagation(iterations=1, factors=factors))
+    interrupt_after(0.2)
+    with pytest.raises(KeyboardInterrupt):
+        em.posterior(problem, logits, label, engine)
+    began = time.process_time()
+    while cpu_seconds_of(0.1) > 0.05:
+        assert time.process_time() - began < 2.0
+
+
+def cpu_seconds_of(seconds: float) -> float:
+    """What threads in the background compute meanwhile."""
+    began = time.process_time()
+    time.sleep(seconds)
+    return time.process_time() - began
+
+
 def test_ranges_that_have_not_begun_are_left_out(threads: int) -> None:
     taken = []
 

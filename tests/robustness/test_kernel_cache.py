@@ -3,65 +3,24 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
-import itertools
 import pickle
 import resource
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 from numba.core import caching
 
 from emnesy_gpu.kernels.cpu.common import kernel_cache
-
-SOURCE = """
-from emnesy_gpu.kernels.cpu.common.compile import kernel
-
-@kernel
-def total(numbers):
-    sum = 0.0
-    for number in numbers:
-        sum += number
-    return sum
-"""
-
-
-class Program:
-    """A file with one kernel that can be imported again and again, as new processes do."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path, self.cache = folder / "program.py", folder / "cache"
-        self.path.write_text(SOURCE)
-        self.names = itertools.count()
-
-    def imported(self) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(f"program_{next(self.names)}", self.path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    def run(self, dtype: Any = np.float64) -> int:
-        """Run the kernel as a new process would; returns how many signatures came from the disk."""
-        module = self.imported()
-        assert module.total(np.arange(5, dtype=dtype)) == 10.0
-        return sum(module.total.stats.cache_hits.values())
-
-    def files(self) -> list[Path]:
-        return sorted(self.cache.rglob("*.nb[ic]"))
+from tests.robustness.kernel_programs import Program
 
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(kernel_cache, "_warned", False)
     # Python 3.11 keeps bytecode that a full disk cut off, and fails at the next import.
     monkeypatch.setattr(sys, "dont_write_bytecode", True)

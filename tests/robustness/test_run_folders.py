@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from emnesy_gpu.cli import main
-from emnesy_gpu.tasks.core import checkpoint_file
-from emnesy_gpu.tasks.core.errors import DataError
-from emnesy_gpu.tasks.core.folder_lock import locked
+from emnesy_gpu.tasks.files import checkpoint_file
+from emnesy_gpu.tasks.files.errors import DataError
+from emnesy_gpu.tasks.files.folder_lock import locked
 from tests.robustness.runs import arguments, process, resume, wait_for
 from tests.train_runs import assert_same_run, error_line, interrupt_in_epoch_2, no_mnist_at_hand  # noqa: F401
 

@@ -32,7 +32,14 @@ def test_killed_runs_resume_to_the_bit(run: Soak) -> None:
     assert run.counts["kills and full disks"] >= 3
 
 
-def test_damaged_files_are_refused_or_do_no_harm(run: Soak) -> None:
-    run.damages(12)
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_valid_calls_in_processes(run: Soak, method: str) -> None:
+    run.processes(method, 20)
     assert run.losses == []
-    assert run.counts["damaged files: refused"] > 3
+
+
+def test_damaged_files_are_refused_or_do_no_harm(run: Soak) -> None:
+    run.damages(24)
+    assert run.losses == []
+    assert all(run.counts[f"damaged files of {kind}: refused"] for kind in ("runs", "maps", "circuits", "kernels"))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from emnesy_gpu.cli import main
+from emnesy_gpu.tasks.addition import run as addition_run
 from emnesy_gpu.tasks.addition.training import AdditionTraining
 from emnesy_gpu.tasks.core import runner as core_runner
 from emnesy_gpu.tasks.core import stop_signals
@@ -55,6 +56,14 @@ def test_every_signal_has_its_exit_code(number: signal.Signals, tmp_path: Path, 
     assert main(arguments(tmp_path)) == 128 + number
     text = capsys.readouterr().out
     assert "interrupted after 1 of 2 epochs and 2 of 6 batches; continue with: python -m emnesy_gpu train" in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_data_are_read_is_one_line(number: signal.Signals, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(addition_run, "start", lambda *_, **__: signal.raise_signal(number))
+    assert main(arguments(tmp_path)) == 128 + number
+    assert capsys.readouterr().err.strip() == f"emnesy: error: interrupted by {number.name}"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 @pytest.mark.parametrize("options", [(), ("--engine", "gibbs", "--digits", "1"), ("--m-steps", "2", "--augment")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from emnesy_gpu.tasks.core.settings import Count, Positive
+from emnesy_gpu.tasks.files.settings import Count, Positive
 from emnesy_gpu.tasks.mnist import settings
 
 VIEWS = 16

@@ -1,1 +1,1 @@
-"""The parts of training runs that depend on no task."""
+"""The loop of training runs: signals, reports, epochs and engines. It depends on no task."""

@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from emnesy_gpu.checks import LARGEST_SEED
-from emnesy_gpu.tasks.core.settings import DEVICE
+from emnesy_gpu.tasks.files.settings import DEVICE
 
 if TYPE_CHECKING:
     from emnesy_gpu.tasks.core.runner import Runner

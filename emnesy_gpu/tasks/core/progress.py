@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, TextIO
 
-from emnesy_gpu.tasks.core.extras import require
+from emnesy_gpu.tasks.files.extras import require
 
 
 def reporter(epochs: int, n_batches: int, accuracies: Mapping[str, str], stream: TextIO | None = None) -> PlainReporter:

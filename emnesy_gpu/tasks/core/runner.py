@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import torch
 
 from emnesy_gpu.memory import PeakMemory
-from emnesy_gpu.tasks.core.errors import DataError
-from emnesy_gpu.tasks.core.folder_lock import locked
 from emnesy_gpu.tasks.core.progress import PlainReporter, reporter
-from emnesy_gpu.tasks.core.run_directory import RunDirectory
 from emnesy_gpu.tasks.core.stop_signals import StopSignals, exit_code
 from emnesy_gpu.tasks.core.training import BatchMetrics, EMTraining
+from emnesy_gpu.tasks.files.errors import DataError
+from emnesy_gpu.tasks.files.folder_lock import locked
+from emnesy_gpu.tasks.files.run_directory import RunDirectory
 
 SECONDS_BETWEEN_SAVES = 300.0
 """A longer epoch is saved in its middle too."""

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 import emnesy_gpu as em
 from emnesy_gpu.tasks.core import loss_engines, sampling_engines
 from emnesy_gpu.tasks.core.epoch_progress import EpochProgress
-from emnesy_gpu.tasks.core.errors import DivergedError
+from emnesy_gpu.tasks.files.errors import DivergedError
 
 BatchMetrics = dict[str, float]
 START_DIVISOR = 25

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from emnesy_gpu.tasks.core.settings import OneOf
+from emnesy_gpu.tasks.files.settings import OneOf
 from emnesy_gpu.tasks.mnist import settings
 
 EPOCHS = 12

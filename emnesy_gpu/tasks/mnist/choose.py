@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.mnist import idx_files, sklearn_digits
 from emnesy_gpu.tasks.mnist.images import DataSet
 

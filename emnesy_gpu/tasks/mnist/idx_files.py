@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from emnesy_gpu.folders import cache_dir
-from emnesy_gpu.tasks.core.errors import DataError
-from emnesy_gpu.tasks.core.extras import require
+from emnesy_gpu.tasks.files.errors import DataError
+from emnesy_gpu.tasks.files.extras import require
 from emnesy_gpu.tasks.mnist.images import DataSet, Images
 
 N_TRAIN = 60_000

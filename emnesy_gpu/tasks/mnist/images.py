@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.files.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from emnesy_gpu.tasks.core.learning_curve import save_learning_curve
 from emnesy_gpu.tasks.core.progress import PlainReporter
-from emnesy_gpu.tasks.core.run_directory import RunDirectory
 from emnesy_gpu.tasks.core.runner import Runner, durations, prepare_torch
-from emnesy_gpu.tasks.core.settings import fill_in
+from emnesy_gpu.tasks.files.learning_curve import save_learning_curve
+from emnesy_gpu.tasks.files.run_directory import RunDirectory
+from emnesy_gpu.tasks.files.settings import fill_in
 from emnesy_gpu.tasks.mnist import choose
 from emnesy_gpu.tasks.mnist.images import DataSet
 from emnesy_gpu.tasks.mnist.rows import RowTraining

@@ -12,9 +12,9 @@ from torch import Tensor
 
 import emnesy_gpu as em
 from emnesy_gpu.tasks.core.engines import engine_by_name
-from emnesy_gpu.tasks.core.errors import DataError
 from emnesy_gpu.tasks.core.sampling_engines import Sampling
 from emnesy_gpu.tasks.core.true_classes import TrueClasses
+from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.mnist.images import DataSet, Images
 from emnesy_gpu.tasks.mnist.settings import RowSettings
 from emnesy_gpu.tasks.mnist.training import ImageTraining

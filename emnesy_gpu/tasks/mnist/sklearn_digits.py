@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emnesy_gpu.tasks.core.extras import require
+from emnesy_gpu.tasks.files.extras import require
 from emnesy_gpu.tasks.mnist.images import DataSet, Images
 
 N_TRAIN = 1440

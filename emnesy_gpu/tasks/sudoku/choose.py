@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.mnist import choose
 from emnesy_gpu.tasks.sudoku import files
 from emnesy_gpu.tasks.sudoku.boards import Split, regenerate

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emnesy_gpu.tasks.core.data_folders import GENERATOR, read_generator
-from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.files.data_folders import GENERATOR, read_generator
+from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.sudoku.boards import PARTS, SIDE, VALID_BOARDS, Boards, Split
 
 VARIANT = ("datasets::mnist", "strategy::simple", "corruptChance::0.50", "overlap::0.00")

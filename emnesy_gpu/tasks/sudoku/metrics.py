@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from emnesy_gpu.tasks.core.extras import require
+from emnesy_gpu.tasks.files.extras import require
 
 
 def best_threshold(scores: Tensor, labels: Tensor) -> float:

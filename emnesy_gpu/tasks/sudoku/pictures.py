@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emnesy_gpu.tasks.core.extras import require
-from emnesy_gpu.tasks.core.run_directory import replace_file
+from emnesy_gpu.tasks.files.extras import require
+from emnesy_gpu.tasks.files.run_directory import replace_file
 
 DIFFERENT = "tab:red"
 

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import torch
 
 import emnesy_gpu as em
-from emnesy_gpu.tasks.core.extras import require
-from emnesy_gpu.tasks.core.learning_curve import save_learning_curve
 from emnesy_gpu.tasks.core.progress import PlainReporter
-from emnesy_gpu.tasks.core.run_directory import RunDirectory
 from emnesy_gpu.tasks.core.runner import Runner, durations, prepare_torch
-from emnesy_gpu.tasks.core.settings import fill_in
+from emnesy_gpu.tasks.files.extras import require
+from emnesy_gpu.tasks.files.learning_curve import save_learning_curve
+from emnesy_gpu.tasks.files.run_directory import RunDirectory
+from emnesy_gpu.tasks.files.settings import fill_in
 from emnesy_gpu.tasks.sudoku import choose
 from emnesy_gpu.tasks.sudoku.boards import Split
 from emnesy_gpu.tasks.sudoku.metrics import best_renaming

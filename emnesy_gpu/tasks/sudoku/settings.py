@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from emnesy_gpu.tasks.core.engines import ENGINE_NAMES
 from emnesy_gpu.tasks.core.loss_engines import OF_BOARDS
-from emnesy_gpu.tasks.core.settings import (
+from emnesy_gpu.tasks.files.settings import (
     AboveZero,
     AtLeastZero,
     Count,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from emnesy_gpu.folders import cache_dir
-from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.warcraft import files, synthetic
 from emnesy_gpu.tasks.warcraft.maps import MapData
 from emnesy_gpu.tasks.warcraft.settings import CHOICES, SIZES

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from emnesy_gpu.folders import cache_dir
 from emnesy_gpu.problems.shortest_path import TERRAIN
-from emnesy_gpu.tasks.core.data_folders import GENERATOR, read_generator
-from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.files.data_folders import GENERATOR, read_generator
+from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.warcraft.maps import TILE, MapData, Maps
 
 FOLDER = "warcraft_shortest_path_oneskin"

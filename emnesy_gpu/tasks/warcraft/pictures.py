@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emnesy_gpu.tasks.core.extras import require
-from emnesy_gpu.tasks.core.run_directory import replace_file
+from emnesy_gpu.tasks.files.extras import require
+from emnesy_gpu.tasks.files.run_directory import replace_file
 from emnesy_gpu.tasks.warcraft.windows import places
 
 CLASS_NAMES = ("grass", "earth", "forest", "water", "rock")

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 
 import emnesy_gpu as em
-from emnesy_gpu.tasks.core.learning_curve import save_learning_curve
 from emnesy_gpu.tasks.core.progress import PlainReporter
-from emnesy_gpu.tasks.core.run_directory import RunDirectory
 from emnesy_gpu.tasks.core.runner import Runner, durations, prepare_torch
-from emnesy_gpu.tasks.core.settings import fill_in
+from emnesy_gpu.tasks.files.learning_curve import save_learning_curve
+from emnesy_gpu.tasks.files.run_directory import RunDirectory
+from emnesy_gpu.tasks.files.settings import fill_in
 from emnesy_gpu.tasks.warcraft import choose
 from emnesy_gpu.tasks.warcraft.maps import MapData
 from emnesy_gpu.tasks.warcraft.pictures import CLASS_NAMES, MapView, save_maps

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from emnesy_gpu.tasks.core.sampling_engines import SAMPLERS
-from emnesy_gpu.tasks.core.settings import (
+from emnesy_gpu.tasks.files.settings import (
     AboveZero,
     AtLeastZero,
     Count,

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
-from emnesy_gpu.kernels.cpu.common.belief_propagation import Beliefs, Options, propagate
+from emnesy_gpu.kernels.cpu.common.belief_propagation import Beliefs, new_options, propagate
 from emnesy_gpu.kernels.cpu.common.row_driver import Method
 
 LARGEST_N_VALUES = 16
@@ -37,11 +37,11 @@ def belief_propagation(
         raise ValueError(
             f'all-different factors take at most {LARGEST_N_VALUES} values, got {k}: use factors="pairwise"'
         )
-    graph, options = build_graph(groups.numpy(), phases, n), Options(iterations, damping, tolerance, maximise)
+    graph, options = build_graph(groups.numpy(), phases, n), new_options(iterations, damping, tolerance, maximise)
     in_probabilities = partial(probabilities.run, graph, options)
     methods = [
         Method(np.float32, in_probabilities),
         Method(np.float64, in_probabilities),
         Method(np.float64, partial(wide_exponents.run, graph, options)),
     ]
-    return propagate(methods, logits, label, 0.15 * (iterations + 1) * len(groups) * k * 2**k)
+    return propagate(methods, options, logits, label, 0.15 * (iterations + 1) * len(groups) * k * 2**k)

@@ -326,7 +326,7 @@ def propagate(rows, graph, at, settings, workspace):
         bounded = read_rows(work, at, rows, first) and not options.maximise
         for iteration in range(options.iterations):
             sweep(workspace, at, rows, first, graph, settings, bounded and iteration == 0)
-            if not any_lane(work, at.active):
+            if options.stopped[0] or not any_lane(work, at.active):
                 break
         product, exponent = filled(work, 1.0), filled(work, 0.0)
         if any_lane(work, at.wanted):

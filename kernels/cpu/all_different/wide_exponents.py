@@ -363,7 +363,7 @@ def propagate(rows, graph, at, options, log_free, workspace):
         read_rows(pairs, at, rows, first)
         for iteration in range(options.iterations):
             sweep(workspace, at, rows, first, graph, options, iteration == 0 and not options.maximise)
-            if not any_lane(pairs.mantissa, at.active):
+            if options.stopped[0] or not any_lane(pairs.mantissa, at.active):
                 break
         m, e = evidence_of_factors(workspace, at, graph, options.maximise)
         m, e = finish_variables(pairs, at, graph, m, e)

@@ -1,7 +1,7 @@
 """Sum-product on the carry chain for logits of any size: float64 with exponents of unlimited range.
 
 Every quantity is a pair as in ``wide_numbers``, and the terms of a sum are aligned to their largest exponent. Exponents
-are whole numbers of at most about 2^41 for each factor of a product (HARD_ZERO), which float64 holds exactly. Rows of
+are whole numbers of at most about 2^42 for each factor of a product (LARGEST_LOGIT): float64 has them exactly. Rows of
 the batch lie in lanes, numbers in rows of two scratch arrays of one ``Layout``. Notation of ``reference.carry_chain``,
 with addends from 0: f_j = p_j * f_{j+1} is the pmf of d_j + ... + d_{k-1}, and g_0(u) the weight that the chain gives
 to a digit sum u. Marginals are derivatives of sum_u g_0(u) f_0(u), taken backwards through the convolutions:

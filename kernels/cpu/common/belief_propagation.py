@@ -28,12 +28,19 @@ class Options(NamedTuple):
     damping: float
     tolerance: float
     maximise: bool
+    stopped: np.ndarray
+    """uint8 [1]: 1 once nobody waits for the results, which the next sweep then leaves unfinished."""
 
 
-def propagate(methods: Sequence[Method], logits: Tensor, label: Tensor, row_cost: float) -> Beliefs:
+def new_options(iterations: int, damping: float, tolerance: float, maximise: bool) -> Options:
+    return Options(iterations, damping, tolerance, maximise, np.zeros(1, np.uint8))
+
+
+def propagate(methods: Sequence[Method], options: Options, logits: Tensor, label: Tensor, row_cost: float) -> Beliefs:
     """Marginals [like logits], log evidence [batch], status [batch], sweeps [batch] and change [batch].
 
-    methods: in the order in which they take what the one before leaves. float64 logits skip those in float32.
+    methods: in the order in which they take what the one before leaves. float64 logits skip those in float32. A block
+    of rows may take a minute: an exception in the caller, such as KeyboardInterrupt, ends it after its sweep.
     """
     batch, dtype = len(logits), result_dtype(logits)
     results = PropagationResults(
@@ -49,6 +56,10 @@ def propagate(methods: Sequence[Method], logits: Tensor, label: Tensor, row_cost
     def work(rows: slice, logits: np.ndarray) -> None:
         run_in_turn(methods, logits, labels[rows], PropagationResults(*(array[rows] for array in results)))
 
-    for_converted_rows(work, logits, dtype, FLOAT32_LANES, row_cost)
+    try:
+        for_converted_rows(work, logits, dtype, FLOAT32_LANES, row_cost)
+    except BaseException:
+        options.stopped[0] = 1
+        raise
     marginals, log_evidence, status, sweeps, change = map(torch.from_numpy, results)
     return marginals, log_evidence, status, sweeps, change

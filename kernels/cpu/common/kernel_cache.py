@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
+import os
 import pickle
+import pkgutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 
@@ -67,7 +70,7 @@ class CheckedFile(IndexDataCacheFile):
             content = Path(path).read_bytes()
         except OSError:
             return None
-        if hashlib.sha256(content[DIGEST_BYTES:]).digest() == content[:DIGEST_BYTES]:
+        if is_sound(content):
             return content[DIGEST_BYTES:]
         with contextlib.suppress(OSError):
             Path(path).unlink()
@@ -102,9 +105,49 @@ def cache_of(function: Callable[..., Any]) -> KernelCache | NullCache:
         return NullCache()
 
 
+def is_sound(content: bytes) -> bool:
+    """Whether a file begins with the checksum of its rest."""
+    return hashlib.sha256(content[DIGEST_BYTES:]).digest() == content[:DIGEST_BYTES]
+
+
+class CacheState(NamedTuple):
+    """What lies on disk. folder: the one that all files are below, empty where there is no place for any."""
+
+    folder: str
+    writable: bool
+    files: int
+    mebibytes: float
+    damaged: int
+
+
+def cache_state() -> CacheState:
+    """The state of the caches of all kernels, whose modules are imported for that."""
+    folders = {Path(cache.cache_path) for cache in _caches()}
+    if not folders:
+        return CacheState("", False, 0, 0.0, 0)
+    contents = [path.read_bytes() for folder in folders for path in folder.glob("*.nb[ic]")]
+    return CacheState(
+        folder=os.path.commonpath(folders),
+        writable=all(os.access(folder, os.W_OK) for folder in folders),
+        files=len(contents),
+        mebibytes=sum(map(len, contents)) / 2**20,
+        damaged=sum(not is_sound(content) for content in contents),
+    )
+
+
+def _caches() -> Iterator[KernelCache]:
+    """The cache of every kernel that has one."""
+    package = __name__.removesuffix(".common.kernel_cache")
+    for found in pkgutil.walk_packages([str(CPU_KERNELS)], f"{package}."):
+        for value in vars(importlib.import_module(found.name)).values():
+            if isinstance(getattr(value, "_cache", None), KernelCache):
+                yield value._cache
+
+
 def sources_stamp(folder: Path = CPU_KERNELS) -> tuple[tuple[float, int], ...]:
-    """Times and sizes of all files that machine code can come from: the CPU kernels and the status codes."""
-    stats = [path.stat() for path in (folder.parent / "status.py", *sorted(folder.rglob("*.py")))]
+    """Times and sizes of all files that machine code can come from: the CPU kernels and constants of all kernels."""
+    constants = (folder.parent / name for name in ("status.py", "logits.py"))
+    stats = [path.stat() for path in (*constants, *sorted(folder.rglob("*.py")))]
     return tuple((stat.st_mtime, stat.st_size) for stat in stats)
 
 

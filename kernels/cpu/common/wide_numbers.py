@@ -22,12 +22,13 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     store,
     where_less,
 )
+from emnesy_gpu.kernels.logits import LARGEST_LOGIT
 
 ZERO_EXPONENT = -(2.0**60)
 """The exponent of zero: far below that of any product of probabilities, yet finite: differences stay numbers."""
 
-HARD_ZERO = -1e12
-"""Logits this far below the largest one of their symbol count as -inf."""
+HARD_ZERO = -4 * LARGEST_LOGIT
+"""Less than the difference of two finite logits: only -inf is as low."""
 
 SMALLEST_EXPONENT = -1022.0
 """The smallest exponent of a normal float64: what is scaled by less is negligible next to a number about 1."""

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
-from emnesy_gpu.kernels.cpu.common.belief_propagation import Beliefs, Options, propagate
+from emnesy_gpu.kernels.cpu.common.belief_propagation import Beliefs, new_options, propagate
 from emnesy_gpu.kernels.cpu.common.row_driver import Method
 
 
@@ -32,11 +32,11 @@ def belief_propagation(
     from emnesy_gpu.kernels.cpu.not_equal.graph import build_graph
 
     graph = build_graph(neighbours.numpy(), reverse.numpy(), order.numpy(), phases)
-    options = Options(iterations, damping, tolerance, maximise)
+    options = new_options(iterations, damping, tolerance, maximise)
     in_probabilities = partial(probabilities.run, graph, options)
     methods = [
         Method(np.float32, in_probabilities),
         Method(np.float64, in_probabilities),
         Method(np.float64, partial(log_space.run, graph, options)),
     ]
-    return propagate(methods, logits, label, 0.5 * (iterations + 1) * neighbours.numel() * logits.shape[2])
+    return propagate(methods, options, logits, label, 0.5 * (iterations + 1) * neighbours.numel() * logits.shape[2])

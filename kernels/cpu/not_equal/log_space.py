@@ -172,7 +172,7 @@ def run_row(workspace, graph, options):
         if not exists:
             return -np.inf, 0, 0.0
         sweeps += 1
-        if change < options.tolerance:
+        if options.stopped[0] or change < options.tolerance:
             break
     log_evidence = bethe(workspace, graph)
     if log_evidence == -np.inf:

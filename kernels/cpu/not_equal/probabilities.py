@@ -258,7 +258,7 @@ def propagate(logits, label, results, graph, options, floor, workspace):
     for first in range(0, len(logits), lanes):
         start(workspace, logits, first)
         for _ in range(options.iterations):
-            if np.any(counts[ACTIVE] > 0.0):
+            if not options.stopped[0] and np.any(counts[ACTIVE] > 0.0):
                 sweep(workspace, graph, options)
         bethe(workspace, graph)
         for row in range(first, min(first + lanes, len(logits))):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.files.errors import DataError
 
 GENERATOR = "emnesy_gpu"
 """The generator that ``options.json`` names in folders written by this package."""

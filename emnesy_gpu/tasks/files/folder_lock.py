@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from emnesy_gpu.tasks.core.errors import DataError
+from emnesy_gpu.tasks.files.errors import DataError
 
 LOCK_FILE = ".lock"
 SECONDS_BETWEEN_ATTEMPTS = 0.1

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from emnesy_gpu.tasks.core import checkpoint_file
-from emnesy_gpu.tasks.core.errors import DataError
-from emnesy_gpu.tasks.core.extras import require
-from emnesy_gpu.tasks.core.settings import RunSettings
+from emnesy_gpu.tasks.files import checkpoint_file
+from emnesy_gpu.tasks.files.errors import DataError
+from emnesy_gpu.tasks.files.extras import require
+from emnesy_gpu.tasks.files.settings import RunSettings
 from emnesy_gpu.version import __version__
 
 PLACE = ("device", "threads")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emnesy_gpu.tasks.core.extras import require
-from emnesy_gpu.tasks.core.run_directory import replace_file
+from emnesy_gpu.tasks.files.extras import require
+from emnesy_gpu.tasks.files.run_directory import replace_file
 
 
 def save_learning_curve(

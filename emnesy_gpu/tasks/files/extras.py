@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from emnesy_gpu.tasks.core.errors import MissingExtraError
+from emnesy_gpu.tasks.files.errors import MissingExtraError
 
 
 def require(module: str) -> ModuleType:

@@ -1,0 +1,104 @@
+"""Finite logits beyond +-1e12 count as +-1e12 in every op, but on GPUs, whose kernels do not bound them."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import emnesy_gpu as em
+from emnesy_gpu.kernels.logits import LARGEST_LOGIT
+from tests.backends import Backend
+from tests.test_ops import ALL, arguments
+
+LARGE = {torch.float32: (1.01e12, 3e38), torch.float64: (1.01e12, 1e308)}
+WITH_LOGITS = sorted(set(ALL) - {"grid_paths_shortest_path"})
+SMALL = {
+    "carry chain": em.Addition(1, base=3),
+    "three addends": em.Addition(1, base=3, n_addends=3),
+    "automaton": em.rules.parity(3),
+    "circuit": em.Circuit(em.logic.exactly(2, em.logic.symbols(4, 2) == 1)),
+    "enumeration": em.AllDifferent([(0, 1, 2)], 3, 3),
+}
+
+
+def large(logits: Tensor, size: float) -> Tensor:
+    """Some of the largest logits of a symbol become as large; of the others half become as small, in the last row all.
+
+    So labels are possible by assignments that a net all but excludes, and by no other.
+    """
+    generator = torch.Generator().manual_seed(1)
+    shares = torch.linspace(0.5, 1.0, len(logits)).view(-1, *[1] * (logits.ndim - 1))
+    away = torch.rand(logits.shape, generator=generator) < shares
+    best = torch.zeros_like(away).scatter(-1, logits.argmax(-1, keepdim=True), True)
+    towards = best & (torch.rand(logits.shape, generator=generator) < 0.5)
+    return torch.where(away & ~best, -size, logits).masked_fill(towards, size)
+
+
+def call(op: str, logits: Tensor, rest: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    results = getattr(torch.ops.emnesy_gpu, op)(logits, *rest)
+    return (results,) if isinstance(results, Tensor) else tuple(results)
+
+
+@pytest.mark.parametrize("dtype", LARGE)
+@pytest.mark.parametrize("op", WITH_LOGITS)
+@pytest.mark.parametrize("name", ["reference", "cpu"])
+def test_larger_logits_count_as_the_largest(name: str, op: str, dtype: torch.dtype) -> None:
+    logits, *rest = arguments(op, dtype)
+    with em.backend(name):
+        expected = call(op, large(logits, LARGEST_LOGIT), tuple(rest))
+        for size in LARGE[dtype]:
+            for part, other in zip(call(op, large(logits, size), tuple(rest)), expected, strict=True):
+                assert part.equal(other), size
+
+
+def assignments(problem: em.Problem) -> Tensor:
+    n = torch.Size(problem.latent_shape).numel()
+    return torch.tensor(list(itertools.product(range(problem.cardinality), repeat=n))).view(-1, *problem.latent_shape)
+
+
+def oracle(problem: em.Problem, logits: Tensor, z: Tensor, labels: Tensor) -> Tensor:
+    """log p(z, label) float64 [batch, assignments] of all assignments, by the rule."""
+    log_prior = torch.log_softmax(logits.double().clamp(-LARGEST_LOGIT, LARGEST_LOGIT), -1)
+    log_p = (
+        log_prior[:, None]
+        .expand(-1, len(z), *log_prior.shape[1:])
+        .gather(-1, z[None, ..., None].expand(len(logits), *z.shape, 1))
+    )
+    same = (problem.label(z)[None] == labels[:, None]).view(len(labels), len(z), -1).all(-1)
+    return log_p.flatten(2).sum(2).masked_fill(~same, -torch.inf)
+
+
+def contradicted(problem: em.Problem, size: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Logits that are -size but for one value of each symbol, and a row for the label of every assignment."""
+    z = assignments(problem)
+    noise = torch.randn(1, *z.shape[1:], problem.cardinality, generator=torch.Generator().manual_seed(2))
+    logits = torch.where(noise < noise.amax(-1, keepdim=True), -size, noise).to(dtype)
+    return logits.expand(len(z), *noise.shape[1:]), problem.label(z)
+
+
+@pytest.mark.parametrize("size", [1e11, LARGEST_LOGIT, 1e20, 1e30])
+@pytest.mark.parametrize("dtype", LARGE)
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("run", ["reference", "cpu"])
+def test_every_label_of_an_assignment_is_possible(run: str, name: str, size: float, dtype: torch.dtype) -> None:
+    problem = SMALL[name]
+    logits, labels = contradicted(problem, size, dtype)
+    log_p = oracle(problem, logits, assignments(problem), labels)
+    for engine, expected in ((em.Exact(), log_p.logsumexp(1)), (em.MAP(), log_p.amax(1))):
+        with em.backend(run):
+            post = em.posterior(problem, logits, labels, engine)
+        assert post.possible.all()
+        torch.testing.assert_close(post.log_evidence.double(), expected, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [LARGEST_LOGIT, 1e20])
+@pytest.mark.parametrize("name", SMALL)
+def test_kernels_of_gpus_count_larger_ones_in_full(backend: Backend, name: str, size: float) -> None:
+    logits, labels = contradicted(SMALL[name], size, torch.float32)
+    post = backend.run(em.posterior, SMALL[name], logits, labels)
+    assert post.possible.all()
+    assert (post.log_evidence.amin() <= -0.9 * LARGEST_LOGIT).item()
