@@ -13,7 +13,7 @@ if not (Path(__file__).parent / "kernels").is_dir():
     # A source checkout has the kernels beside this package; an installed wheel has them inside it.
     __path__.append(str(Path(__file__).parent.parent))
 
-from emnesy_gpu import logic, rules
+from emnesy_gpu import factors, logic, rules
 from emnesy_gpu.backends import backend
 from emnesy_gpu.baselines.blackbox import blackbox_loss
 from emnesy_gpu.baselines.bp_std import bp_std_loss
@@ -30,6 +30,7 @@ from emnesy_gpu.problems import (
     Automaton,
     BlackBox,
     Circuit,
+    FactorGraph,
     Problem,
     ShortestPath,
     SimplePaths,
@@ -50,6 +51,7 @@ __all__ = [
     "Circuit",
     "Engine",
     "Exact",
+    "FactorGraph",
     "Gibbs",
     "InferenceWarning",
     "Marginals",
@@ -66,6 +68,7 @@ __all__ = [
     "bp_std_loss",
     "compile_rule",
     "em_loss",
+    "factors",
     "fused_em_loss",
     "imle_loss",
     "logic",

@@ -26,6 +26,9 @@ PACKAGES = {
 BY_DEVICE = {"cpu": "cpu", "cuda": "triton"}
 """Type of a device -> the back end of its tensors, where the caller has not chosen one."""
 
+CPU_ONLY = frozenset({"factor_graph"})
+"""Stems without kernels for CUDA tensors."""
+
 _forced: ContextVar[str | None] = ContextVar("emnesy_gpu_backend", default=None)
 
 
@@ -74,6 +77,9 @@ def kernels_for(stem: str, device: torch.device) -> ModuleType:
 
 @functools.cache
 def _module(name: str, stem: str) -> ModuleType:
+    if name == "triton" and stem in CPU_ONLY:
+        kind = stem.replace("_", " ")
+        raise NotImplementedError(f"there are no kernels for a {kind} on CUDA tensors yet: use tensors on cpu")
     try:
         return importlib.import_module(f"{PACKAGES[name]}.{stem}")
     except ModuleNotFoundError as error:
