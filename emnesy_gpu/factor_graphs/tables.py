@@ -45,7 +45,7 @@ class _Factors(NamedTuple):
 
 
 def make_tables(sizes: Sequence[int], factors: Sequence[Scoped]) -> tuple[Compiled, bool]:
-    """The tables of a graph, and whether it has no cycle. Raises ContradictionError where a variable has no value left."""
+    """The tables of a graph, and whether it has no cycle; ContradictionError where a variable has no value left."""
     n, k = len(sizes), max(sizes)
     unary = (np.arange(k) < np.array(sizes)[:, None]).astype(np.float64)
     tables, layers = _Pool(), _Pool()

@@ -14,8 +14,8 @@ sweep from the leaves to the root and back. The evidence is the Bethe approximat
     Z_f = sum_{z_f} w_f prod_j n_{j->f}(z_j)   Z_i = sum_v p_i(v) prod_f m_{f->i}(v)   Z_{if} = sum_v n_{i->f} m_{f->i}
 
 A factor of many symbols is a chain of states: with F_j(s) the weight of what leads to state s before symbol j, and
-B_j(t) that of what leads on from state t after it, m_j(v) = sum over edges (s, v, t) of F_j(s) w B_j(t). Max-product has
-maxima in place of the sums. Everything is computed in float64 and in log space; ``tables`` are
+B_j(t) that of what leads on from state t after it, m_j(v) = sum over edges (s, v, t) of F_j(s) w B_j(t). Max-product
+has maxima in place of the sums. Everything is computed in float64 and in log space; ``tables`` are
 ``kernels.factor_graph_tables.Compiled`` as a list.
 """
 
@@ -35,7 +35,7 @@ from emnesy_gpu.reference.message_passing import Update, damped, results, sweep
 from emnesy_gpu.reference.symbols import NEG_INF, log_maxima, log_normalise, log_softmax, log_sums, row_status
 
 Send = Callable[[Tensor, bool], tuple[Tensor, Tensor]]
-"""What a factor sends: log n [batch, d, K], whether to maximise -> log m [batch, d, K] of any scale, log Z_f [batch]."""
+"""What a factor sends: log n [batch, d, K], whether to maximise -> log m [batch, d, K] of any scale, log Z [batch]."""
 
 
 def belief_propagation(
@@ -113,8 +113,8 @@ def _renew(model: _Model, turn: list[int], messages: Tensor) -> tuple[Tensor, Te
     for factor in turn:
         edges = model.edges(factor)
         log_n, nothing_left = _messages_to(model, messages, edges)
-        log_m, log_z = model.factors[factor](log_n, model.maximise)
-        contradiction |= nothing_left | (log_z == NEG_INF) | (log_m == NEG_INF).all(-1).any(-1)
+        log_m, _ = model.factors[factor](log_n, model.maximise)
+        contradiction |= nothing_left | (log_m == NEG_INF).all(-1).any(-1)
         renewed[:, edges] = damped(log_normalise(log_m), messages[:, edges], model.damping)
     return renewed, contradiction
 
