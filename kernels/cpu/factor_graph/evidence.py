@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emnesy_gpu.kernels.cpu.common.compile import inlined
+from emnesy_gpu.kernels.cpu.common.compile import inlined, table_function
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.lanes import (
     exponent_of,
@@ -20,6 +20,7 @@ from emnesy_gpu.kernels.cpu.factor_graph.messages import (
     multiply_run,
     multiply_table,
     parity_forward,
+    size_of,
 )
 from emnesy_gpu.kernels.factor_graph_tables import PAIR, PARITY
 
@@ -30,7 +31,7 @@ EVERY = -1
 @inlined
 def edge_sum(work, g, way, edge, row, smallest):
     """Sum of cavity times message of an edge, and the smallest sum so far."""
-    size, message = item(g.numbers, g.size + item(g.numbers, g.variable + edge)), way.source + edge * g.n_values
+    size, message = size_of(g, edge), way.source + edge * g.n_values
     total = filled(work, 0.0)
     for v in range(size):
         total = multiply_add(load(work, row + v), load(work, message + v), total)
@@ -54,8 +55,7 @@ def pair_terms(work, at, g, way, f):
         find_cavity(work, at, g, way, edge + side, row)
         total, smallest = edge_sum(work, g, way, edge + side, row, smallest)
         weight *= 1.0 / maximum(total, way.tiny)
-    first = item(g.numbers, g.size + item(g.numbers, g.variable + edge))
-    second = item(g.numbers, g.size + item(g.numbers, g.variable + edge + 1))
+    first, second = size_of(g, edge), size_of(g, edge + 1)
     table = g.pairs + item(g.numbers, g.which + f) * k * k, k, 1
     multiply_table(work, g, table, (first, second), at.cavities + k, at.fresh)
     total = filled(work, 0.0)
@@ -64,15 +64,16 @@ def pair_terms(work, at, g, way, f):
     return total * weight, minimum(total, smallest)
 
 
-@inlined
+@table_function
 def factor_terms(work, at, g, c, way, f):
     """Z_f over the product of Z_if, as mantissa and exponent, and the smallest sum."""
     exponent = filled(work, 0.0)
     kind = item(g.numbers, g.kind + f)
-    if kind == PAIR:
+    if kind <= PAIR:  # also PAIR_OF_BITS
         weight, smallest = pair_terms(work, at, g, way, f)
         return weight, exponent, smallest
     edge, arity = item(g.numbers, g.first + f), item(g.numbers, g.first + f + 1) - item(g.numbers, g.first + f)
+    width = 2 if kind == PARITY else g.n_values
     if kind == PARITY:
         smallest = parity_forward(work, at, g, way, f)
         weight = load(work, at.fresh + 2 * arity + item(g.numbers, g.which + f))
@@ -80,16 +81,20 @@ def factor_terms(work, at, g, c, way, f):
         smallest, weight, exponent = chain_forward(work, at, g, c, way, f)
     smallest = minimum(weight, smallest)
     for j in range(arity):
-        total, smallest = edge_sum(work, g, way, edge + j, at.cavities + j * g.n_values, smallest)
+        total, smallest = edge_sum(work, g, way, edge + j, at.cavities + j * width, smallest)
         weight, exponent = renormalised(weight / maximum(total, way.tiny), exponent, way.tiny)
     return weight, exponent, smallest
 
 
-@inlined
+@table_function
 def find_belief(work, at, g, way, i):
     """The beliefs of one symbol; returns Z_i as mantissa and exponent."""
     k, size = g.n_values, item(g.numbers, g.size + i)
-    row, begin, end = at.beliefs + i * k, item(g.numbers, g.incident_first + i), item(g.numbers, g.incident_first + i + 1)
+    row, begin, end = (
+        at.beliefs + i * k,
+        item(g.numbers, g.incident_first + i),
+        item(g.numbers, g.incident_first + i + 1),
+    )
     total, exponent = filled(work, 0.0), filled(work, 0.0)
     for v in range(size):
         q = load(work, at.priors + i * k + v)

@@ -14,13 +14,17 @@ from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, LOGARITHMS
 from emnesy_gpu.kernels.cpu.common.flat_tables import KeptTables, joined
 from emnesy_gpu.kernels.cpu.common.layout import consecutive_rows
 from emnesy_gpu.kernels.cpu.common.transpose import TILE
-from emnesy_gpu.kernels.factor_graph_tables import CHAIN, Compiled, FactorGraphTables
+from emnesy_gpu.kernels.factor_graph_tables import CHAIN, PAIR, Compiled, FactorGraphTables
 
 RUN = 8
 """Messages that are multiplied before the product is scaled, at most."""
 
 LARGEST_EXPONENT = 40
 """A product of messages, whose entries are at most K, stays below 2 to this power."""
+
+
+PAIR_OF_BITS = -1
+"""The kind of a PAIR in a graph whose variables all have two values."""
 
 
 class Graph(NamedTuple):
@@ -39,7 +43,7 @@ class Graph(NamedTuple):
     chained: bool  # whether there is a factor that is a chain
     log_scale: float
     size: int  # [n]
-    kind: int  # [F]
+    kind: int  # [F]: PAIR_OF_BITS, PAIR, CHAIN or PARITY
     first: int  # [F + 1]
     variable: int  # [E]
     which: int  # [F]
@@ -87,6 +91,8 @@ def graphs(tables: Sequence[Tensor], kind: str) -> tuple[Graph, automaton_graph.
 def _graph(t: FactorGraphTables, kind: str) -> Graph:
     names = ("size", "kind", "first", "variable", "which", "incident", "incident_first", "order")
     parts = {name: getattr(t, name).numpy() for name in names}
+    if t.unary.shape[1] == 2 and bool((t.size == 2).all()):
+        parts["kind"] = np.where(parts["kind"] == PAIR, PAIR_OF_BITS, parts["kind"])
     numbers, where = joined(parts | {"flooding": np.sort(np.unique(parts["order"]))}, np.int32)
     weights = {"unary": t.unary.numpy(), "pairs": t.pairs.numpy()}
     if kind == LOGARITHMS:

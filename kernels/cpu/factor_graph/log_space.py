@@ -190,7 +190,7 @@ def send(work, g, c, f, maximise):
     for edge in range(first, item(g.numbers, g.first + f + 1)):
         exists &= find_cavity(work, g, edge, (edge - first) * g.n_values)
     kind = item(g.numbers, g.kind + f)
-    if kind == PAIR:
+    if kind <= PAIR:  # also PAIR_OF_BITS
         return send_pair(work, g, f, maximise), exists
     if kind == PARITY:
         work.fresh[:] = -np.inf

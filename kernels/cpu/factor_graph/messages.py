@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from emnesy_gpu.kernels.cpu.automaton.linear import scale_rows, sum_classes
 from emnesy_gpu.kernels.cpu.automaton.steps import Place, step_backward, step_forward
-from emnesy_gpu.kernels.cpu.common.compile import inlined
+from emnesy_gpu.kernels.cpu.common.compile import inlined, table_function
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.lanes import (
     exponent_of,
@@ -86,7 +86,7 @@ def multiply_run(work, g, way, span, edge, product):
 def find_normalised(work, at, g, way, edge, row):
     """n of one edge with sum 1; returns the sum that it had. Values that do not exist have 0."""
     total = find_cavity(work, at, g, way, edge, row)
-    size = item(g.numbers, g.size + item(g.numbers, g.variable + edge))
+    size = size_of(g, edge)
     scale_rows(work, row, row, size, 1.0 / maximum(total, way.tiny))
     for v in range(size, g.n_values):
         store(work, row + v, 0.0)
@@ -94,16 +94,23 @@ def find_normalised(work, at, g, way, edge, row):
 
 
 @inlined
-def write_message(work, g, way, edge, row, scale, keep):
-    """The damped message of an edge from numbers that are not scaled; returns its largest change, as a probability."""
-    size = item(g.numbers, g.size + item(g.numbers, g.variable + edge))
-    old_row, new_row = way.source + edge * g.n_values, way.target + edge * g.n_values
+def size_of(g, edge):
+    """How many values the symbol of an edge has."""
+    return item(g.numbers, g.size + item(g.numbers, g.variable + edge))
+
+
+@inlined
+def write_message(work, way, message, row, size, shares):
+    """The damped message from numbers, times the first share; returns its largest change, as a probability.
+
+    message: the number of its first entry in the tables of messages.
+    """
     change = filled(work, 0.0)
     for v in range(size):
-        old = load(work, old_row + v)
-        new = multiply_add(load(work, row + v), scale, old * keep)
+        old = load(work, way.source + message + v)
+        new = multiply_add(load(work, row + v), shares[0], old * shares[1])
         change = maximum(maximum(new - old, old - new), change)
-        store(work, new_row + v, new)
+        store(work, way.target + message + v, new)
     return change * (1.0 / size)
 
 
@@ -111,19 +118,18 @@ def write_message(work, g, way, edge, row, scale, keep):
 def send_pair(work, at, g, way, f, shares):
     """Both messages of a factor of two symbols; returns the largest change and the smallest sum."""
     k, edge = g.n_values, item(g.numbers, g.first + f)
-    table = g.pairs + item(g.numbers, g.which + f) * k * k
-    change, smallest = filled(work, 0.0), filled(work, 1.0)
+    size, other_size = size_of(g, edge), size_of(g, edge + 1)
+    table, change, smallest = g.pairs + item(g.numbers, g.which + f) * k * k, filled(work, 0.0), filled(work, 1.0)
     for side in range(2):
         find_cavity(work, at, g, way, edge + side, at.cavities + side * k)
-    for side in range(2):
-        stride, across = (k, 1) if side == 0 else (1, k)
-        size = item(g.numbers, g.size + item(g.numbers, g.variable + edge + side))
-        n_other = item(g.numbers, g.size + item(g.numbers, g.variable + edge + 1 - side))
-        total = multiply_table(work, g, (table, stride, across), (size, n_other), at.cavities + (1 - side) * k, at.fresh)
-        smallest = minimum(total, smallest)
-        scale = shares[0] * size / maximum(total, way.tiny)
-        change = maximum(write_message(work, g, way, edge + side, at.fresh, scale, shares[1]), change)
-    return change, smallest
+    total = multiply_table(work, g, (table, k, 1), (size, other_size), at.cavities + k, at.fresh)
+    smallest = minimum(total, smallest)
+    scale = shares[0] * size / maximum(total, way.tiny)
+    change = write_message(work, way, edge * k, at.fresh, size, (scale, shares[1]))
+    total = multiply_table(work, g, (table, 1, k), (other_size, size), at.cavities, at.fresh)
+    smallest = minimum(total, smallest)
+    scale = shares[0] * other_size / maximum(total, way.tiny)
+    return maximum(write_message(work, way, (edge + 1) * k, at.fresh, other_size, (scale, shares[1])), change), smallest
 
 
 @inlined
@@ -140,6 +146,54 @@ def multiply_table(work, g, table, sizes, cavity, row):
 
 
 @inlined
+def find_bits(work, at, g, way, edge):
+    """n of one edge of a symbol of two values, not normalised."""
+    i, k = item(g.numbers, g.variable + edge), g.n_values
+    begin, end = item(g.numbers, g.incident_first + i), item(g.numbers, g.incident_first + i + 1)
+    zero, one = load(work, at.priors + i * k), load(work, at.priors + i * k + 1)
+    for start in range(begin, end, g.run):
+        for j in range(start, min(start + g.run, end)):
+            other = item(g.numbers, g.incident + j)
+            if other != edge:
+                zero *= load(work, way.source + other * k)
+                one *= load(work, way.source + other * k + 1)
+        if end - begin > g.run:
+            scale = power_of_two(exponent_of(maximum(maximum(zero, one), way.tiny)) * -1.0)
+            zero *= scale
+            one *= scale
+    return zero, one
+
+
+@inlined
+def write_bits(work, way, message, bits, shares):
+    """The damped message of a symbol of two values from two numbers, times the first share; returns its change."""
+    old_zero, old_one = load(work, way.source + message), load(work, way.source + message + 1)
+    zero = multiply_add(bits[0], shares[0], old_zero * shares[1])
+    one = multiply_add(bits[1], shares[0], old_one * shares[1])
+    store(work, way.target + message, zero)
+    store(work, way.target + message + 1, one)
+    change = maximum(maximum(zero - old_zero, old_zero - zero), maximum(one - old_one, old_one - one))
+    return change * 0.5
+
+
+@inlined
+def send_pair_of_bits(work, at, g, way, f, shares):
+    """``send_pair`` where all symbols have two values: everything stays in registers."""
+    edge, table = item(g.numbers, g.first + f), g.pairs + 4 * item(g.numbers, g.which + f)
+    zero, one = find_bits(work, at, g, way, edge)
+    other_zero, other_one = find_bits(work, at, g, way, edge + 1)
+    w_00, w_01, w_10, w_11 = g.weights[table], g.weights[table + 1], g.weights[table + 2], g.weights[table + 3]
+    bits = multiply_add(other_one, w_01, other_zero * w_00), multiply_add(other_one, w_11, other_zero * w_10)
+    other = multiply_add(one, w_10, zero * w_00), multiply_add(one, w_11, zero * w_01)
+    total, other_total = bits[0] + bits[1], other[0] + other[1]
+    scale = shares[0] * 2.0 / maximum(total, way.tiny)
+    other_scale = shares[0] * 2.0 / maximum(other_total, way.tiny)
+    change = write_bits(work, way, 2 * edge, bits, (scale, shares[1]))
+    other_change = write_bits(work, way, 2 * edge + 2, other, (other_scale, shares[1]))
+    return maximum(change, other_change), minimum(total, other_total)
+
+
+@inlined
 def parity_forward(work, at, g, way, f):
     """Rows of ``fresh``: the probability that the first j members have an even and an odd sum; n in ``cavities``.
 
@@ -148,11 +202,16 @@ def parity_forward(work, at, g, way, f):
     edge, arity = item(g.numbers, g.first + f), item(g.numbers, g.first + f + 1) - item(g.numbers, g.first + f)
     even, odd, smallest = filled(work, 1.0), filled(work, 0.0), filled(work, 1.0)
     for j in range(arity):
-        row = at.cavities + j * g.n_values
-        smallest = minimum(find_normalised(work, at, g, way, edge + j, row), smallest)
+        zero, one = find_bits(work, at, g, way, edge + j)
+        total = zero + one
+        smallest = minimum(total, smallest)
+        scale = 1.0 / maximum(total, way.tiny)
+        zero, one = zero * scale, one * scale
+        store(work, at.cavities + 2 * j, zero)
+        store(work, at.cavities + 2 * j + 1, one)
         store(work, at.fresh + 2 * j, even)
         store(work, at.fresh + 2 * j + 1, odd)
-        even, odd = turn(even, odd, load(work, row), load(work, row + 1))
+        even, odd = turn(even, odd, zero, one)
     store(work, at.fresh + 2 * arity, even)
     store(work, at.fresh + 2 * arity + 1, odd)
     return smallest
@@ -172,16 +231,12 @@ def send_parity(work, at, g, way, f, shares):
     """
     smallest = parity_forward(work, at, g, way, f)
     edge, arity = item(g.numbers, g.first + f), item(g.numbers, g.first + f + 1) - item(g.numbers, g.first + f)
-    wanted = item(g.numbers, g.which + f)
+    wanted, scale = item(g.numbers, g.which + f), shares[0] * 2.0
     even, odd, change = filled(work, 1.0 - wanted), filled(work, 1.0 * wanted), filled(work, 0.0)
     for j in range(arity - 1, -1, -1):
-        row, scale = at.fresh + 2 * j, shares[0] * 2.0
-        zero, one = turn(load(work, row), load(work, row + 1), even, odd)
-        store(work, row, zero)
-        store(work, row + 1, one)
-        change = maximum(write_message(work, g, way, edge + j, row, scale, shares[1]), change)
-        cavity = at.cavities + j * g.n_values
-        even, odd = turn(even, odd, load(work, cavity), load(work, cavity + 1))
+        bits = turn(load(work, at.fresh + 2 * j), load(work, at.fresh + 2 * j + 1), even, odd)
+        change = maximum(write_bits(work, way, (edge + j) * g.n_values, bits, (scale, shares[1])), change)
+        even, odd = turn(even, odd, load(work, at.cavities + 2 * j), load(work, at.cavities + 2 * j + 1))
     return change, smallest
 
 
@@ -204,7 +259,7 @@ def place_of(at, g, c, f, j):
     )
 
 
-@inlined
+@table_function
 def chain_forward(work, at, g, c, way, f):
     """alpha before every member, with a sum in [1, 2); returns the smallest sum, and that of alpha at the end as
     mantissa and exponent.
@@ -228,7 +283,7 @@ def chain_forward(work, at, g, c, way, f):
     return smallest, total, exponent
 
 
-@inlined
+@table_function
 def send_chain(work, at, g, c, way, f, shares):
     """All messages of a chain; returns the largest change and the smallest sum."""
     smallest, _, _ = chain_forward(work, at, g, c, way, f)
@@ -238,8 +293,7 @@ def send_chain(work, at, g, c, way, f, shares):
     for j in range(arity - 1, -1, -1):
         place = place_of(at, g, c, f, j)
         largest = step_backward(work, c, place)
-        size, row = item(g.numbers, g.size + item(g.numbers, g.variable + edge + j)), at.cavities + j * g.n_values
-        total = filled(work, 0.0)
+        size, row, total = size_of(g, edge + j), at.cavities + j * g.n_values, filled(work, 0.0)
         for v in range(size):
             # The cavity has been read: its rows take the message, before it is scaled.
             rest = load(work, at.rest + item(c.numbers, c.classes + place.layer * c.n_values + v))
@@ -247,7 +301,8 @@ def send_chain(work, at, g, c, way, f, shares):
             store(work, row + v, rest)
         smallest = minimum(total, smallest)
         scale = shares[0] * size / maximum(total, way.tiny)
-        change = maximum(write_message(work, g, way, edge + j, row, scale, shares[1]), change)
+        message = (edge + j) * g.n_values
+        change = maximum(write_message(work, way, message, row, size, (scale, shares[1])), change)
         scale = power_of_two(exponent_of(maximum(largest, way.tiny)) * -1.0)
         scale_rows(work, place.beta_before, place.beta, place.before, scale)
     return change, smallest

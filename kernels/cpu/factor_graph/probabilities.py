@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, FLOAT64
 from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
-from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel, lane_function, table_function
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.lanes import (
     filled,
@@ -32,9 +31,10 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
 from emnesy_gpu.kernels.cpu.common.symbol_rows import log_softmax, read_row, row_status, write_prior
+from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
 from emnesy_gpu.kernels.cpu.factor_graph.evidence import factor_terms, find_belief, renormalised
-from emnesy_gpu.kernels.cpu.factor_graph.graph import graphs, layout
-from emnesy_gpu.kernels.cpu.factor_graph.messages import Way, send_chain, send_pair, send_parity
+from emnesy_gpu.kernels.cpu.factor_graph.graph import PAIR_OF_BITS, graphs, layout
+from emnesy_gpu.kernels.cpu.factor_graph.messages import Way, send_chain, send_pair, send_pair_of_bits, send_parity
 from emnesy_gpu.kernels.factor_graph_tables import PAIR, PARITY
 from emnesy_gpu.kernels.status import POSSIBLE
 
@@ -45,7 +45,7 @@ SMALLEST_SUM = {np.float32: 2.0**-40, np.float64: 2.0**-300}
 FREE = -1
 """In place of the row of a lane that has none."""
 
-PATIENCE = 4
+PATIENCE = 3
 """One lane in so many may wait for others before results are written: that costs about a sweep."""
 
 # Rows of counts.
@@ -74,7 +74,7 @@ def run(
     return int(np.count_nonzero(results.status == RECOMPUTE))
 
 
-@inlined
+@table_function
 def sweep(work, at, g, c, way, options, flooding):
     """One update of all factors; rows that have converged, or have done their sweeps, become inactive."""
     first = at.counts
@@ -86,7 +86,9 @@ def sweep(work, at, g, c, way, options, flooding):
     for u in range(n_updates):
         f = item(g.numbers, order + u)
         kind = item(g.numbers, g.kind + f)
-        if kind == PAIR:
+        if kind == PAIR_OF_BITS:
+            step, least = send_pair_of_bits(work, at, g, way, f, shares)
+        elif kind == PAIR:
             step, least = send_pair(work, at, g, way, f, shares)
         elif kind == PARITY:
             step, least = send_parity(work, at, g, way, f, shares)
@@ -102,7 +104,7 @@ def sweep(work, at, g, c, way, options, flooding):
     store(work, first + ACTIVE, where_less(sweeps, float(options.iterations), active, 0.0))
 
 
-@inlined
+@table_function
 def conclude(work, at, g, c, way):
     """Beliefs and evidence of all lanes, from the messages in way.source."""
     mantissa, exponent, smallest = filled(work, 1.0), filled(work, 0.0), load(work, at.counts + SMALLEST)
@@ -120,7 +122,7 @@ def conclude(work, at, g, c, way):
     store(work, at.counts + SMALLEST, smallest)
 
 
-@inlined
+@table_function
 def set_up(work, at):
     """Lanes without a row, and the zeros that the steps of chains rely on."""
     for row in range(at.cavities):
@@ -136,7 +138,7 @@ def store_loaded(work, row, loaded, value):
     store(work, row, where_equal(loaded, 1.0, value, load(work, row)))
 
 
-@inlined
+@table_function
 def load_priors(work, at, g, way, n_sweeps):
     """Priors and messages of the lanes that have just been given logits, in the place of beliefs."""
     loaded, k = load(work, at.counts + LOADED), g.n_values
@@ -170,17 +172,25 @@ def give_rows(logits, label, results, space, at, next_row):
     """
     work, lane_rows, table = space
     beliefs, loaded = work[at.beliefs : at.messages], work[at.counts + LOADED]
+    batch, n, k = logits.shape
+    first, together = next_row, np.all(lane_rows == FREE)
     for lane in range(len(lane_rows)):
-        while lane_rows[lane] == FREE and next_row < len(logits):
+        while lane_rows[lane] == FREE and next_row < batch:
             code = row_status(logits[next_row], label[next_row])
             if code == POSSIBLE:
-                read_row(logits[next_row], beliefs, lane)
                 lane_rows[lane], loaded[lane] = next_row, 1.0
+                together &= next_row == first + lane
             else:
                 log_softmax(logits[next_row], table)
                 write_prior(table, results.marginals[next_row])
                 write_numbers(results, next_row, code, (-np.inf, 0.0, 0.0))
             next_row += 1
+    if together and next_row > first:
+        read_columns(logits.reshape(batch, n * k), first, next_row - 1, 0, n * k, beliefs, 0)
+        return next_row
+    for lane in range(len(lane_rows)):
+        if loaded[lane] > 0.0:
+            read_row(logits[lane_rows[lane]], beliefs, lane)
     return next_row
 
 
@@ -196,7 +206,15 @@ def take_results(results, space, at, log_scale, floor):
     """Write the rows of all lanes that are not active, and free these lanes."""
     work, lane_rows, _ = space
     counts = work[at.counts :]
-    _, n, k = results.marginals.shape
+    batch, n, k = results.marginals.shape
+    marginals = results.marginals.reshape(batch, n * k)
+    first, size, together = lane_rows[0], 0, True
+    for lane in range(len(lane_rows)):
+        together &= lane_rows[lane] in (FREE, first + lane) and not counts[ACTIVE, lane] > 0.0
+        size += lane_rows[lane] != FREE
+    together &= first != FREE and lane_rows[size - 1] == first + size - 1
+    if together:
+        write_columns(marginals, first, first + size - 1, 0, n * k, work, at.beliefs)
     for lane in range(len(lane_rows)):
         row = lane_rows[lane]
         if row == FREE or counts[ACTIVE, lane] > 0.0:
@@ -205,9 +223,8 @@ def take_results(results, space, at, log_scale, floor):
         if not counts[SMALLEST, lane] >= floor:
             results.status[row] = RECOMPUTE
             continue
-        for i in range(n):
-            for v in range(k):
-                results.marginals[row, i, v] = work[at.beliefs + i * k + v, lane]
+        for entry in range(0 if together else n * k):
+            marginals[row, entry] = work[at.beliefs + entry, lane]
         log_evidence = math.log(np.float64(counts[MANTISSA, lane])) + LOG_2 * counts[EXPONENT, lane] + log_scale
         write_numbers(results, row, POSSIBLE, (log_evidence, counts[SWEEPS, lane], counts[CHANGE, lane]))
 
