@@ -125,7 +125,7 @@ def arity_is(name: str, sizes: Sizes, arity: int) -> None:
 def checked_weights(name: str, weights: Any) -> Floats:
     """A float64 array of its own; raises TypeError and ValueError for what is no table of weights >= 0, one above 0."""
     try:
-        array = np.array(weights, np.float64)
+        array = np.asarray(weights, np.float64).copy()
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} must be an array of numbers: {error}") from error
     if array.ndim == 0 or array.size == 0:

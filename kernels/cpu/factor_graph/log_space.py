@@ -15,7 +15,7 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.automaton.graph import LOGARITHMS
 from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
-from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.compile import kernel, table_function
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.row_driver import PropagationResults
 from emnesy_gpu.kernels.cpu.common.symbol_rows import log_softmax, row_status, write_prior
@@ -57,14 +57,14 @@ def run(
     return 0
 
 
-@lane_function
+@table_function
 def add(x, y, maximise):
     """log(exp(x) + exp(y)), or the larger one; both may be -inf."""
     high, low = max(x, y), min(x, y)
     return high if maximise or low == -np.inf else high + math.log1p(math.exp(low - high))
 
 
-@lane_function
+@table_function
 def total_of(values, first, size):
     """log of the sum of exp of some numbers."""
     largest = -np.inf
@@ -78,7 +78,7 @@ def total_of(values, first, size):
     return largest + math.log(total)
 
 
-@lane_function
+@table_function
 def find_cavity(work, g, edge, row):
     """n of one edge with sum 1 into the cavities; returns whether it has a value left."""
     i, k = item(g.numbers, g.variable + edge), g.n_values
@@ -95,7 +95,7 @@ def find_cavity(work, g, edge, row):
     return total > -np.inf
 
 
-@lane_function
+@table_function
 def send_pair(work, g, f, maximise):
     """Messages that are not scaled; returns log Z_f."""
     k, table = g.n_values, g.pairs + item(g.numbers, g.which + f) * g.n_values**2
@@ -110,7 +110,7 @@ def send_pair(work, g, f, maximise):
     return total
 
 
-@lane_function
+@table_function
 def send_parity(work, g, f, maximise):
     """Messages that are not scaled; returns log Z_f. alpha[j, s]: the first j members have a sum s modulo 2."""
     k, arity = g.n_values, item(g.numbers, g.first + f + 1) - item(g.numbers, g.first + f)
@@ -131,7 +131,7 @@ def send_parity(work, g, f, maximise):
     return alpha[arity, wanted]
 
 
-@lane_function
+@table_function
 def find_classes(work, g, c, j, layer, maximise):
     """log n of member j for each class of values."""
     work.classes[:] = -np.inf
@@ -140,10 +140,10 @@ def find_classes(work, g, c, j, layer, maximise):
         work.classes[klass] = add(work.classes[klass], work.cavities[j * g.n_values + v], maximise)
 
 
-@lane_function
+@table_function
 def send_chain(work, g, c, f, maximise):
     """Messages that are not scaled; returns log Z_f."""
-    k, arity = g.n_values, item(g.numbers, g.first + f + 1) - item(g.numbers, g.first + f)
+    arity = item(g.numbers, g.first + f + 1) - item(g.numbers, g.first + f)
     alpha, beta, position = work.alpha, work.beta, item(g.numbers, g.which + f)
     alpha[: arity + 1] = -np.inf
     alpha[0, 0] = 0.0
@@ -161,11 +161,12 @@ def send_chain(work, g, c, f, maximise):
         layer = item(c.numbers, c.layer + position + j)
         find_classes(work, g, c, j, layer, maximise)
         chain_back(work, g, c, j, layer, maximise)
-        beta[0] = beta[1]
+        for s in range(item(c.numbers, c.before + layer)):
+            beta[0, s] = beta[1, s]
     return beta[0, 0]
 
 
-@lane_function
+@table_function
 def chain_back(work, g, c, j, layer, maximise):
     """The message to member j, and beta[1] before it from beta[0] after it."""
     k, alpha, beta = g.n_values, work.alpha, work.beta
@@ -183,7 +184,7 @@ def chain_back(work, g, c, j, layer, maximise):
                     own[v] = add(own[v], alpha[j, s] + ahead, maximise)
 
 
-@lane_function
+@table_function
 def send(work, g, c, f, maximise):
     """Cavities and messages of a factor; returns log Z_f, and whether every cavity has a value left."""
     first, exists = item(g.numbers, g.first + f), True
@@ -198,7 +199,7 @@ def send(work, g, c, f, maximise):
     return send_chain(work, g, c, f, maximise), exists
 
 
-@lane_function
+@table_function
 def sweep(work, g, c, options, flooding):
     """The largest change of a message (a probability), and whether there is no contradiction."""
     k, change = g.n_values, 0.0
@@ -218,12 +219,12 @@ def sweep(work, g, c, options, flooding):
                     new = add(new + math.log1p(-options.damping), old + math.log(options.damping), False)
                 change = max(change, abs(math.exp(new) - math.exp(old)))
                 work.renewed[edge * k + v] = new
-    if flooding:
-        work.messages[:] = work.renewed
+    for entry in range(g.n_edges * k if flooding else 0):
+        work.messages[entry] = work.renewed[entry]
     return change, True
 
 
-@lane_function
+@table_function
 def bethe(work, g, c):
     """The Bethe log evidence, and beliefs in the table; -inf where one of its terms has nothing left."""
     k, total = g.n_values, 0.0
@@ -255,7 +256,7 @@ def bethe(work, g, c):
     return total
 
 
-@lane_function
+@table_function
 def start(work, g):
     """Unary weights into the table, and uniform messages; returns whether each symbol has a value left."""
     k, exists = g.n_values, True
@@ -272,7 +273,7 @@ def start(work, g):
     return exists
 
 
-@lane_function
+@table_function
 def run_row(work, g, c, options, flooding):
     """Log evidence (-inf: impossible), sweeps and the last change; beliefs are left in the table."""
     sweeps, change = 0, 0.0
