@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
+from os import PathLike
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
 from emnesy_gpu.errors import UnsupportedInference
+from emnesy_gpu.factor_graphs.chains import Floats
 from emnesy_gpu.factor_graphs.complement import complement
-from emnesy_gpu.factor_graphs.potentials import Factor, checked_scopes
+from emnesy_gpu.factor_graphs.networks import check_acyclic, check_rows
+from emnesy_gpu.factor_graphs.potentials import Factor, checked_scopes, checked_weights, is_hard, of_table
 from emnesy_gpu.factor_graphs.tables import ContradictionError, Scoped, make_tables
+from emnesy_gpu.factor_graphs.uai import read_uai
 from emnesy_gpu.inference import gibbs_chains, weighted_samples
 from emnesy_gpu.inference.factor_weights import log_factors, log_weight
 from emnesy_gpu.inference.results import Beliefs, Chains, MapAssignment, Marginals, Weighted, is_possible, per_row
@@ -94,6 +99,73 @@ class FactorGraph(Problem):
         self._factors: list[Scoped] = []
         self._hard = True
         self._forget()
+
+    @classmethod
+    def from_conditional_tables(
+        cls, cardinality: int | Sequence[int], tables: Mapping[int, tuple[Sequence[int], Any]]
+    ) -> FactorGraph:
+        """A Bayesian network: p(z) = prod_i p(z_i | parents of z_i).
+
+        Args:
+            cardinality: of each variable, a sequence; or one number, and then every variable has a table.
+            tables: for a variable i its parents and p(z_i | parents), [k of each parent, k_i]. A variable without a
+                table has its logits alone.
+
+        What is known goes into the logits: zeros for what is not known, hard zeros for other values than the seen one,
+        or what a net says. With evidence on some variables the log evidence is that of p(known values) less log k_i for
+        every variable, because zero logits are uniform.
+
+        Raises TypeError and ValueError for tables of wrong shapes and rows whose sum is not 1, and for parents in a
+        cycle.
+
+        Tables that share two variables form a cycle. Rain (0), a sprinkler (1) and wet grass (2), which is a tree:
+
+        >>> import torch, emnesy_gpu as em
+        >>> network = em.FactorGraph.from_conditional_tables(2, {
+        ...     0: ([], [0.8, 0.2]),
+        ...     1: ([], [0.7, 0.3]),
+        ...     2: ([1, 0], [[[1.0, 0.0], [0.2, 0.8]], [[0.1, 0.9], [0.01, 0.99]]]),
+        ... })
+        >>> logits = torch.zeros(1, 3, 2)
+        >>> logits[0, 2, 0] = -torch.inf                                               # the grass is wet
+        >>> post = em.posterior(network, logits, torch.tensor([1]))
+        >>> [round(q, 4) for q in post.marginals[0, :, 1].tolist()]
+        [0.4424, 0.7109, 1.0]
+        """
+        n = len(tables) if isinstance(cardinality, int) else len(cardinality)
+        graph = cls(n, cardinality)
+        check_acyclic(n, {child: parents for child, (parents, _) in tables.items()})
+        for child, (parents, weights) in tables.items():
+            array = checked_weights(f"the table of variable {child}", weights)
+            check_rows(f"the table of variable {child}", array)
+            graph._add_table(array, [*parents, child])
+        return graph
+
+    @classmethod
+    def from_uai(cls, source: str | PathLike[str]) -> FactorGraph:
+        """From a file in the UAI format, MARKOV or BAYES: its path, or its text (a string with a line break).
+
+        With zero logits the log evidence is the log partition function less the sum of log k_i, because they are
+        uniform. Tables without variables scale it. Raises GraphFileError, a ValueError, for what is no such file.
+
+        >>> import torch, emnesy_gpu as em
+        >>> graph = em.FactorGraph.from_uai("MARKOV\\n2\\n2 2\\n1\\n2 0 1\\n4\\n1 2 3 4\\n")
+        >>> post = em.posterior(graph, torch.zeros(1, 2, 2), torch.tensor([1]))
+        >>> [round(q, 3) for q in post.marginals[0, 0].tolist()], round(post.log_evidence.exp().item() * 4, 3)
+        ([0.3, 0.7], 10.0)
+        """
+        file = read_uai(source)
+        graph = cls(len(file.sizes), file.sizes)
+        for scope, weights in zip(file.scopes, file.tables, strict=True):
+            if scope:
+                graph._add_table(weights, scope)
+            else:  # a number, as a weight of every value of a variable
+                graph._add_table(np.full(file.sizes[0], float(weights)), [0])
+        return graph
+
+    def _add_table(self, weights: Floats, scope: list[int]) -> None:
+        factor = Factor("table(...)", lambda sizes: of_table(weights, sizes, "the table"), hard=is_hard(weights))
+        self.add(factor, scope)
 
     def _forget(self) -> None:
         """Drop all that has been made of the factors."""
