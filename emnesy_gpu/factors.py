@@ -190,7 +190,7 @@ def not_equal() -> Factor:
 
     def make(sizes: Sizes) -> Potential:
         arity_is("not_equal()", sizes, 2)
-        return Table(1.0 - np.eye(*sizes))
+        return Table(1.0 - np.eye(sizes[0], sizes[1]))
 
     return Factor("not_equal()", make, hard=True)
 

@@ -2,7 +2,7 @@
 
     python examples/ldpc_decoder.py [frames]
 
-The code has 504 bits, 252 checks of six bits, and three checks a bit (MacKay, "Good error-correcting codes based on very
+The code has 504 bits, three checks a bit, and six bits a check (MacKay, "Good error-correcting codes based on very
 sparse matrices", 1999). The word of zeros is sent through Gaussian noise: all words are as hard for this decoder.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,21 +34,26 @@ def chain_of_machine(machine: Machine, final: Floats) -> Chain:
 
 def chain_of_table(weights: Floats) -> Chain:
     """A table [k_1, ..., k_d]: states are beginnings, and those with equal rows are one state."""
-    table, n_after = _states_of_rows(weights.reshape(-1, weights.shape[-1]))
-    rows, state = table, n_after
-    layers = []
-    last = np.nonzero(rows)
-    layers.append(Layer(*_as_ints(last[0], last[1], np.zeros_like(last[0])), rows[last], len(rows), 1))
+    rows, state = _states_of_rows(weights.reshape(-1, weights.shape[-1]))
+    source, value = np.nonzero(rows)
+    layers = [_layer(source, value, np.zeros_like(source), rows[source, value], (len(rows), 1))]
     for size in reversed(weights.shape[:-1]):
         rows, before = _states_of_rows(state.reshape(-1, size))
         source, value = np.nonzero(rows != DEAD)
-        ends = _as_ints(source, value, rows[source, value])
-        layers.append(Layer(*ends, np.ones(len(source)), len(rows), layers[-1].n_before))
+        ones, states = np.ones(len(source)), (len(rows), layers[-1].n_before)
+        layers.append(_layer(source, value, rows[source, value], ones, states))
         state = before
     return trimmed(layers[::-1])
 
 
-def _states_of_rows(rows: NDArray[np.generic]) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+def _layer(
+    source: NDArray[Any], value: NDArray[Any], target: NDArray[Any], weight: Floats, states: tuple[int, int]
+) -> Layer:
+    """states: before and after."""
+    return Layer(source.astype(np.int32), value.astype(np.int32), target.astype(np.int32), weight, *states)
+
+
+def _states_of_rows(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Different rows that lead somewhere, and which of them each row is, DEAD where it leads nowhere."""
     nowhere = DEAD if rows.dtype == np.int64 else 0.0
     different, index = np.unique(rows, axis=0, return_inverse=True)
@@ -79,8 +85,8 @@ def _marked(states: NDArray[np.int32], n: int) -> NDArray[np.bool_]:
 def _without(layer: Layer, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Layer:
     keep = before[layer.source] & after[layer.target] & (layer.weight > 0)
     source, target = (np.cumsum(states) - 1 for states in (before, after))
-    ends = _as_ints(source[layer.source[keep]], layer.value[keep], target[layer.target[keep]])
-    return Layer(*ends, layer.weight[keep], int(before.sum()), int(after.sum()))
+    ends = source[layer.source[keep]], layer.value[keep], target[layer.target[keep]]
+    return _layer(*ends, layer.weight[keep], (int(before.sum()), int(after.sum())))
 
 
 def _from_one_state(layer: Layer, start: Floats) -> Layer:
@@ -98,12 +104,8 @@ def _merged(
 ) -> Layer:
     """Edges with new ends and weights; those that have become parallel add up."""
     ends, index = np.unique(np.stack([source, layer.value, target], 1), axis=0, return_inverse=True)
-    weight = np.bincount(index.reshape(-1), layer.weight * factor, len(ends))
-    return Layer(*_as_ints(*ends.T), weight, *states)
-
-
-def _as_ints(*arrays: NDArray[np.generic]) -> tuple[NDArray[np.int32], ...]:
-    return tuple(array.astype(np.int32) for array in arrays)
+    weight = np.bincount(index.reshape(-1), layer.weight * factor, len(ends)).astype(np.float64)
+    return _layer(ends[:, 0], ends[:, 1], ends[:, 2], weight, states)
 
 
 def table_of_chain(chain: Chain, sizes: Sequence[int]) -> Floats:

@@ -65,8 +65,9 @@ def make_tables(sizes: Sequence[int], factors: Sequence[Scoped]) -> tuple[Compil
         else:
             kind, which = CHAIN, len(positions)
             positions += _add_layers(layers, potential)
-        for column, value in zip(found, (kind, which, scope), strict=True):
-            column.append(value)  # type: ignore[arg-type]
+        found.kind.append(kind)
+        found.which.append(which)
+        found.scopes.append(scope)
     top = unary.max(1)
     if not top.all():
         raise ContradictionError(

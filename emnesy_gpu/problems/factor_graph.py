@@ -186,16 +186,13 @@ class FactorGraph(Problem):
 
         Raises TypeError and ValueError for scopes with unknown or equal symbols, and for factors that do not fit.
         """
-        listed = list(factor) if isinstance(factor, (list, tuple)) else [factor]
-        named = [factor_of_rule(one, 1) if isinstance(one, FiniteStateProblem) else one for one in listed]
-        for one in named:
-            checks.is_instance("factor", one, Factor, "one of em.factors or an em.Automaton")
+        each = isinstance(factor, (list, tuple))
+        named = [_as_factor(one) for one in (factor if each else [factor])]  # type: ignore[union-attr]
         found = checked_scopes(repr(named[0]) if named else "no factor", scopes, self.n_variables)
-        if isinstance(factor, (list, tuple)) and len(named) != len(found):
+        if each and len(named) != len(found):
             raise ValueError(f"there must be a factor for each of {len(found)} scopes, got {len(named)}")
-        owners = named if len(named) == len(found) else named * len(found)
-        bound = [self._bind(one, scope) for one, scope in zip(owners, found.tolist(), strict=True)]
-        self._factors += bound
+        owners = named if each else named * len(found)
+        self._factors += [self._bind(one, scope) for one, scope in zip(owners, found.tolist(), strict=True)]
         self._hard = self._hard and all(one.hard for one in named)
         self._forget()
 
@@ -370,3 +367,11 @@ class FactorGraph(Problem):
         held = (log_factors(symbols, tables) > float("-inf")).sum(-1) + usable.flatten(2).all(-1)
         n = 1 + len(tables.graph.kind)
         return torch.where(label == 0, (held < n) * n, held)
+
+
+def _as_factor(factor: object) -> Factor:
+    if isinstance(factor, FiniteStateProblem):
+        return factor_of_rule(factor, 1)
+    if not isinstance(factor, Factor):
+        raise TypeError(f"a factor must be one of em.factors or an em.Automaton, got {factor!r}")
+    return factor
