@@ -13,7 +13,7 @@ if not (Path(__file__).parent / "kernels").is_dir():
     # A source checkout has the kernels beside this package; an installed wheel has them inside it.
     __path__.append(str(Path(__file__).parent.parent))
 
-from emnesy_gpu import baselines, logic, rules
+from emnesy_gpu import baselines, factors, logic, rules
 from emnesy_gpu.backends import backend
 from emnesy_gpu.baselines import blackbox_loss, bp_std_loss, imle_loss
 from emnesy_gpu.e_step import Posterior, posterior, sample_posterior
@@ -28,6 +28,7 @@ from emnesy_gpu.problems import (
     Automaton,
     BlackBox,
     Circuit,
+    FactorGraph,
     Problem,
     ShortestPath,
     SimplePaths,
@@ -48,6 +49,7 @@ __all__ = [
     "Circuit",
     "Engine",
     "Exact",
+    "FactorGraph",
     "Gibbs",
     "InferenceWarning",
     "Marginals",
@@ -65,6 +67,7 @@ __all__ = [
     "bp_std_loss",
     "compile_rule",
     "em_loss",
+    "factors",
     "fused_em_loss",
     "imle_loss",
     "logic",

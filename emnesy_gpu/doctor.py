@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
-from emnesy_gpu.backends import BY_DEVICE, NEEDS, PACKAGES, backend_for
+from emnesy_gpu.backends import BY_DEVICE, CPU_ONLY, NEEDS, PACKAGES, backend_for
 from emnesy_gpu.ops import NAMES
 
 SUMMARY = "Show versions and devices, and test every back end."
@@ -123,13 +123,13 @@ def cpu_kernels() -> dict[str, Any]:
 def routes() -> list[dict[str, str]]:
     """Return, for every op and kind of device, the back end that would run it, and why."""
     return [
-        {"op": name, "tensors": device, **_route(torch.device(device))}
+        {"op": name, "tensors": device, **_route(torch.device(device), name)}
         for name in sorted(NAMES)
         for device in BY_DEVICE
     ]
 
 
-def _route(device: torch.device) -> dict[str, str]:
+def _route(device: torch.device, op: str) -> dict[str, str]:
     """Return the back end, the reason in full, and a remark on what is not as usual."""
     name = backend_for(device)
     default = name == BY_DEVICE[device.type]
@@ -137,6 +137,8 @@ def _route(device: torch.device) -> dict[str, str]:
     obstacle = _missing_package(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         obstacle = "no CUDA device"
+    if device.type == "cuda" and op.startswith(tuple(CPU_ONLY)):
+        obstacle = "it has no kernels for CUDA tensors"
     why = [f"{KERNELS[name]}, {origin}", obstacle]
     remark = [None if default else origin, obstacle]
     return {"backend": name, "why": "; ".join(filter(None, why)), "remark": "; ".join(filter(None, remark))}

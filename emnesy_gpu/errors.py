@@ -27,5 +27,9 @@ class CircuitFileError(ValueError):
     """A file of a circuit, or of clauses, cannot be read: the message names the file, the line and what is wrong."""
 
 
+class GraphFileError(ValueError):
+    """A file of a factor graph cannot be read: the message names the file, the line and what is wrong."""
+
+
 class TooManyStatesError(ValueError):
     """An automaton reaches more states than it may; the message names the position and the limit."""

@@ -19,15 +19,21 @@ def _sum(z: torch.Tensor) -> torch.Tensor:
     return z.sum(-1)
 
 
+def _graph(*edges: tuple[int, int]) -> em.FactorGraph:
+    graph = em.FactorGraph(3, 2)
+    graph.add(em.factors.not_equal(), edges)
+    return graph
+
+
 PROBLEMS: dict[str, em.Problem] = {
     "`em.Addition`": em.Addition(4),
-    "`em.Sudoku(4)`": em.Sudoku(4),
-    "`em.Sudoku(9)`, `em.Sudoku(16)`": em.Sudoku(9),
-    "`em.AllDifferent`, at most 4096 valid assignments": em.AllDifferent([(0, 1, 2)], 3, 3),
-    "`em.AllDifferent`, more": em.AllDifferent([(i, i + 1) for i in range(8)], 9, 4),
+    "`em.Sudoku(4)`, `em.AllDifferent`, at most 4096 assignments": em.AllDifferent([(0, 1, 2)], 3, 3),
+    "`em.AllDifferent` with more, `em.Sudoku(9)`": em.AllDifferent([(i, i + 1) for i in range(8)], 9, 4),
     "`em.ShortestPath`": em.ShortestPath(3, 3),
     "`em.Automaton`, `em.rules`": em.rules.parity(3),
     "`em.Circuit`, `em.SimplePaths`": em.SimplePaths(2, 2),
+    "`em.FactorGraph`, a tree": _graph((0, 1), (1, 2)),
+    "`em.FactorGraph`, with cycles": _graph((0, 1), (1, 2), (2, 0)),
     "`em.BlackBox`, at most 65536 assignments": em.BlackBox(label=_sum, latent_shape=(2,), cardinality=3),
     "`em.BlackBox`, more": em.BlackBox(label=_sum, latent_shape=(9,), cardinality=10),
 }

@@ -48,6 +48,23 @@ def test_path_layer_predicts_paths_alone(capsys, monkeypatch) -> None:
     assert right[2] > right[0]
 
 
+def test_the_decoder_corrects_nearly_all_words_of_a_good_channel(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["ldpc_decoder.py", "200"])
+    printed = output("ldpc_decoder.py", capsys)
+    wrong = [float(value) for value in re.findall(r"wrong words (\S+),", printed)]
+    assert wrong == sorted(wrong, reverse=True)
+    # About 0.3 and 0.005 in longer runs, for this code and decoder.
+    assert 0.15 < wrong[1] < 0.45
+    assert wrong[-1] < 0.04
+
+
+def test_the_ising_model_removes_most_of_the_noise(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["denoise_image.py"])
+    noisy, cleaned = map(float, re.findall(r"(\S+)% of the pixels", output("denoise_image.py", capsys)))
+    assert noisy > 18
+    assert cleaned < 3
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_examples_are_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LONGEST

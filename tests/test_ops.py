@@ -11,6 +11,7 @@ import emnesy_gpu as em
 from emnesy_gpu.ops import NAMES
 from tests.cases import Case
 from tests.circuits import parity
+from tests.factor_graphs import draw, loops
 
 OPS = torch.ops.emnesy_gpu
 
@@ -71,7 +72,13 @@ LOGITS_OPS = {"abc_sampling_draw": (5, 7, 0, 0)}
 MAPS = em.ShortestPath(3, 3)
 COSTS = MAPS._integer_costs(torch.device("cpu"))
 MAP_OPS = {"grid_paths_posterior": (COSTS, MAPS.unit, "cells", "exponential", 1.0, 0.0, 40, 7, 0, False, True)}
-ALL = SUM_OPS | BOARD_OPS | AUTOMATON_OPS | CIRCUIT_OPS | LOGITS_OPS | MAP_OPS
+FACTORS = loops()
+FACTOR_TABLES = FACTORS.tables(torch.device("cpu")).to_list()
+FACTOR_OPS = {
+    "factor_graph_belief_propagation": (FACTOR_TABLES, 2, 0.0, False, 0.0, False, True),
+    "factor_graph_map": (FACTOR_TABLES, True),
+}
+ALL = FACTOR_OPS | SUM_OPS | BOARD_OPS | AUTOMATON_OPS | CIRCUIT_OPS | LOGITS_OPS | MAP_OPS
 ALL |= {"grid_paths_shortest_path": (), "circuit_predict": (PARITY_LABELS.tape_rows, False, True)}
 ALL |= {"circuit_truth": (PARITY_LABELS.tape_rows, 2)}
 
@@ -101,6 +108,8 @@ def arguments(op: str, dtype: torch.dtype = torch.float32):
         return (circuit_arguments(dtype)[0], list(PARITY_LABELS.tables), *ALL[op])
     if op in AUTOMATON_OPS | CIRCUIT_OPS:
         return (*(rule_arguments if op in AUTOMATON_OPS else circuit_arguments)(dtype), *ALL[op])
+    if op in FACTOR_OPS:
+        return (*draw(FACTORS, 3, dtype=dtype), *ALL[op])
     inputs = (sum_arguments if op in SUM_OPS else map_arguments if op in MAP_OPS else board_arguments)(dtype)
     return (*(inputs[:1] if op in LOGITS_OPS else inputs), *ALL[op])
 

@@ -13,7 +13,7 @@ from emnesy_gpu.engines.gibbs import Gibbs
 from emnesy_gpu.engines.map import MAP
 from emnesy_gpu.engines.rejection import Rejection
 from emnesy_gpu.errors import UnsupportedEngineError
-from emnesy_gpu.problems import BlackBox, Problem
+from emnesy_gpu.problems import BlackBox, FactorGraph, Problem
 
 ENGINES: dict[str, type[Engine[Any]]] = {
     "exact": Exact,
@@ -27,7 +27,10 @@ ENGINES: dict[str, type[Engine[Any]]] = {
 
 A_PROBLEM = "a Problem such as em.Addition(n_digits=4)"
 
-SETTINGS: dict[type[Problem], Engine[Any]] = {BlackBox: ABC(samples=4096, target_ess=100.0)}
+SETTINGS: dict[type[Problem], Engine[Any]] = {
+    BlackBox: ABC(samples=4096, target_ess=100.0),
+    FactorGraph: BeliefPropagation(iterations=50, tolerance=1e-4),
+}
 """What ``engine=None`` takes where the default settings of an engine are not the best ones: see the problem."""
 
 __all__ = [

@@ -57,16 +57,16 @@ class BeliefPropagation(Engine[LoopyProblem]):
     Args:
         iterations: sweeps, at least 0.
         damping: the share of the old message in the new one, in [0, 1).
-        schedule: "serial" updates runs of disjoint groups one after the other (rows, columns, boxes) and converges
-            where "flooding", which updates all messages at once, may oscillate.
+        schedule: "serial" updates runs of disjoint groups (rows, columns, boxes), or the factors of ``em.FactorGraph``,
+            one after the other, and converges where "flooding", which updates all messages at once, may oscillate.
         factors: "all_different" has one factor per group, exact within it; "pairwise" has one per pair, a weaker
-            approximation.
+            approximation. An ``em.FactorGraph`` has factors of its own.
         tolerance: a row stops once every message entry (a probability) changes by less; 0 never stops early.
 
     ``info``, all [batch]: ``iterations`` (sweeps done), ``change`` (the largest change of a message entry in the last
     sweep), ``converged`` (change below the tolerance, or below 1e-4 where that is 0). Where the messages meet a
     contradiction, ``possible`` is False; not every impossible label is found. Deterministic. Cost per sweep: O(K 2^K)
-    for a group of symbols with K values, O(K) for a pair.
+    for a group of symbols with K values, O(K) for a pair; see ``em.FactorGraph`` for its factors.
 
     Raises TypeError and ValueError for settings out of range; ``em.posterior`` raises ValueError if a problem has too
     many values for all-different factors.

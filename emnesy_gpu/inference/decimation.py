@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +21,12 @@ TOLERANCE = 1e-3
 
 
 def decimate(
-    kernels: ModuleType, symbols: Tensor, label: Tensor, groups: Tensor, phases: list[int]
+    propagate: Callable[..., tuple[Tensor, ...]], symbols: Tensor, label: Tensor, graph: tuple[Any, ...]
 ) -> tuple[Tensor, Tensor]:
     """Find an assignment int64 [batch, N] and the status uint8 [batch] of each row, as if all labels were 1.
+
+    propagate: the launch function of belief propagation, with the arguments symbols, label, those of the graph,
+    sweeps, damping, tolerance and whether to maximise.
 
     Each round takes max-product beliefs and fixes the symbols that are certain, and of the others the one with the
     largest lead of its best value over the second. A fixed symbol has hard zeros at all other values from then on.
@@ -33,12 +37,11 @@ def decimate(
     values = torch.arange(cardinality, device=symbols.device)
     first_status = torch.zeros(0)
     for step in range(n_variables):
-        beliefs, _, status, *_ = kernels.belief_propagation(
-            symbols, torch.ones_like(label), groups, phases, SWEEPS, 0.0, TOLERANCE, True
-        )
-        top = beliefs.double().topk(2, -1)
+        settings = SWEEPS, 0.0, TOLERANCE, True
+        beliefs, _, status, *_ = propagate(symbols, torch.ones_like(label), *graph, *settings)
+        top = beliefs.double().topk(min(2, cardinality), -1)
         choice = top.indices[..., 0]
-        lead = (top.values[..., 0] - top.values[..., 1]).masked_fill(~open_symbols, -1.0)
+        lead = (top.values[..., 0] - top.values[..., -1]).masked_fill(~open_symbols, -1.0)
         fixed = open_symbols & (top.values[..., 0] > CERTAIN)
         fixed |= torch.nn.functional.one_hot(lead.argmax(1), n_variables).bool() & open_symbols
         excluded = fixed[..., None] & (values != choice[..., None])

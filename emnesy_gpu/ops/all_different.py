@@ -49,7 +49,7 @@ def all_different_map(
     """
     kernels = kernels_for("all_different", logits.device)
     symbols = logits.flatten(1, -2).contiguous()
-    z, status = decimate(kernels, symbols, label.contiguous(), groups, list(phases))
+    z, status = decimate(kernels.belief_propagation, symbols, label.contiguous(), (groups, list(phases)))
     if check:
         checks.raise_for_validity(status, logits, label)
     log_prior = torch.log_softmax(symbols.to(result_dtype(logits)), -1)

@@ -8,6 +8,7 @@ from emnesy_gpu.problems.automaton import Automaton
 from emnesy_gpu.problems.black_box import BlackBox
 from emnesy_gpu.problems.choice import compile_rule
 from emnesy_gpu.problems.circuit import Circuit
+from emnesy_gpu.problems.factor_graph import FactorGraph
 from emnesy_gpu.problems.problem import Problem
 from emnesy_gpu.problems.shortest_path import ShortestPath
 from emnesy_gpu.problems.simple_paths import SimplePaths
@@ -21,6 +22,7 @@ __all__ = [
     "BlackBox",
     "Chains",
     "Circuit",
+    "FactorGraph",
     "MapAssignment",
     "Marginals",
     "Problem",

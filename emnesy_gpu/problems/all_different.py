@@ -24,6 +24,7 @@ from emnesy_gpu.inference.settings import ChainSettings, LoopySettings, Sampling
 from emnesy_gpu.problems import all_different_scores
 from emnesy_gpu.problems.all_different_tables import GroupTables, checked_groups, make_tables
 from emnesy_gpu.problems.problem import Problem
+from emnesy_gpu.problems.symbols import checked_symbols
 
 MAX_CARDINALITY = 64
 """Largest number of values of a symbol."""
@@ -105,15 +106,7 @@ class AllDifferent(Problem):
 
         Raises TypeError and ValueError for a wrong dtype or shape and for values outside 0..cardinality-1.
         """
-        checks.is_tensor("z", z)
-        checks.has_dtype("z", z, checks.INTEGER_DTYPES)
-        lead = z.dim() - len(self.latent_shape)
-        if lead < 0 or tuple(z.shape[lead:]) != self.latent_shape:
-            expected = ", ".join(["...", *map(str, self.latent_shape)])
-            raise ValueError(f"z must have shape [{expected}], got {list(z.shape)}")
-        if bool(((z < 0) | (z >= self.cardinality)).any()):
-            raise ValueError(f"z must hold values in 0..{self.cardinality - 1}, got {int(z.min())}..{int(z.max())}")
-        symbols = z.reshape(*z.shape[:lead], self.n_variables)
+        symbols = checked_symbols(z, self.latent_shape, self.cardinality)
         first, second = self.tables(z.device).pairs
         return (symbols[..., first] != symbols[..., second]).all(-1).long()
 

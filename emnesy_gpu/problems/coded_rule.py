@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emnesy_gpu import checks
 from emnesy_gpu.automata.labels import by_code, checked_label
 from emnesy_gpu.inference import gibbs_chains, weighted_samples
 from emnesy_gpu.inference.results import Chains, Weighted
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.problems.problem import Problem
+from emnesy_gpu.problems.symbols import checked_symbols
 
 NOT_GIVEN = -1
 """The code of a label, or of an entry of it, that is not known."""
@@ -70,15 +70,7 @@ class CodedRule(Problem):
         Raises TypeError and ValueError for a wrong dtype or shape and for values outside 0..cardinality-1;
         UnsupportedInference where the label is not a function of the symbols (weighted tables, noisy labels).
         """
-        checks.is_tensor("z", z)
-        checks.has_dtype("z", z, checks.INTEGER_DTYPES)
-        lead = z.dim() - len(self.latent_shape)
-        if lead < 0 or tuple(z.shape[lead:]) != self.latent_shape:
-            expected = ", ".join(["...", *map(str, self.latent_shape)])
-            raise ValueError(f"z must have shape [{expected}], got {list(z.shape)}")
-        if bool(((z < 0) | (z >= self.cardinality)).any()):
-            raise ValueError(f"z must hold values in 0..{self.cardinality - 1}, got {int(z.min())}..{int(z.max())}")
-        entries = self._entries(z.flatten(lead))
+        entries = self._entries(checked_symbols(z, self.latent_shape, self.cardinality))
         return entries if self.label_shape else entries[..., 0]
 
     def _entries(self, symbols: Tensor) -> Tensor:

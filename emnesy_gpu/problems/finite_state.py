@@ -61,6 +61,11 @@ class FiniteStateProblem(CodedRule):
         shape = f"latent_shape={self.latent_shape}, cardinality={self.cardinality}"
         return f"Automaton({shape}, {self.n_states} states, {self.n_edges} edges)"
 
+    @property
+    def reading_order(self) -> list[int] | None:
+        """The symbols as they are read, counted in row-major order; None where that is the order."""
+        return None if self._order is None else self._order.tolist()
+
     def tables(self, device: torch.device) -> AutomatonTables:
         """The automaton as tensors on a device, copied there once."""
         if device not in self._tables:

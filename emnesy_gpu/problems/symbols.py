@@ -48,3 +48,19 @@ def checked_order(order: Sequence[int], n: int) -> Tensor:
     if sorted(order) != list(range(n)):
         raise ValueError(f"order must name every symbol 0..{n - 1} once, got {list(order)!r}")
     return torch.tensor(list(order), dtype=torch.int64, device="cpu")
+
+
+def checked_symbols(z: Tensor, latent_shape: tuple[int, ...], cardinality: int) -> Tensor:
+    """Assignments [..., *latent_shape] as int64 [..., number of symbols].
+
+    Raises TypeError and ValueError for a wrong dtype or shape and for values outside 0..cardinality-1.
+    """
+    checks.is_tensor("z", z)
+    checks.has_dtype("z", z, checks.INTEGER_DTYPES)
+    lead = z.dim() - len(latent_shape)
+    if lead < 0 or tuple(z.shape[lead:]) != latent_shape:
+        expected = ", ".join(["...", *map(str, latent_shape)])
+        raise ValueError(f"z must have shape [{expected}], got {list(z.shape)}")
+    if bool(((z < 0) | (z >= cardinality)).any()):
+        raise ValueError(f"z must hold values in 0..{cardinality - 1}, got {int(z.min())}..{int(z.max())}")
+    return z.reshape(*z.shape[:lead], prod(latent_shape)).long()

@@ -16,6 +16,9 @@ inlined = njit(
 )
 """The same for functions that take tables: a call would pass every field of them, and count references to arrays."""
 
+table_function = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", _nrt=False)
+"""The same for those that would make their callers too large."""
+
 
 def kernel(function: Callable):
     """Compile on first use, keep the machine code on disk, and run without the GIL."""

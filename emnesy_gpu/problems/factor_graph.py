@@ -1,0 +1,377 @@
+"""Any set of factors over hidden symbols: exact on trees, loopy belief propagation elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
+from emnesy_gpu.errors import UnsupportedInference
+from emnesy_gpu.factor_graphs.chains import Floats
+from emnesy_gpu.factor_graphs.complement import complement
+from emnesy_gpu.factor_graphs.networks import check_acyclic, check_rows
+from emnesy_gpu.factor_graphs.potentials import Factor, checked_scopes, checked_weights, is_hard, of_table
+from emnesy_gpu.factor_graphs.tables import ContradictionError, Scoped, make_tables
+from emnesy_gpu.factor_graphs.uai import read_uai
+from emnesy_gpu.inference import gibbs_chains, weighted_samples
+from emnesy_gpu.inference.factor_weights import log_factors, log_weight
+from emnesy_gpu.inference.results import Beliefs, Chains, MapAssignment, Marginals, Weighted, is_possible, per_row
+from emnesy_gpu.inference.settings import ChainSettings, LoopySettings, SamplingSettings
+from emnesy_gpu.inference.weighted_samples import Score
+from emnesy_gpu.kernels.factor_graph_tables import Compiled
+from emnesy_gpu.problems.finite_state import FiniteStateProblem
+from emnesy_gpu.problems.problem import Problem
+from emnesy_gpu.problems.rule_factor import factor_of_rule
+from emnesy_gpu.problems.symbols import checked_cardinalities, checked_symbols
+
+NOT_GIVEN = -1
+"""The label of a row of which nothing is said: its posterior is that given all factors, as for label 1."""
+
+LABELS = "1 (all factors hold), 0 (some factor fails) or -1 (not given)"
+
+
+class FactorGraph(Problem):
+    """Symbols that share factors: constraints and weighted tables, as many as you like, in any graph.
+
+        p(z | y = 1, x) ~ prod_i p(z_i | x) prod_f w_f(z_f)        evidence: sum_z prod_i p(z_i | x) prod_f w_f(z_f)
+
+    A graph without cycles is a tree (or several), and every inference on it is exact: ``em.Exact`` sends messages from
+    the leaves to the roots and back. On any other graph ``em.BeliefPropagation`` is approximate: marginals can be far
+    off where short cycles of hard constraints meet weak evidence, and ``info["converged"]`` says where it has found no
+    fixed point. ``em.MAP`` runs max-product and fixes the most certain symbols, round by round; ``info["valid"]`` says
+    whether all factors hold. ``em.ABC``, ``em.Gibbs`` and ``em.Rejection`` work on graphs of hard constraints.
+
+    Cost of a sweep per row: O(K^2) for a factor of two symbols, O(states * values * symbols) for others. A symbol in d
+    factors costs O(d^2 K). Memory: the messages of 32 rows a thread, K numbers for each symbol of each factor. It works
+    on CPUs: CUDA tensors raise NotImplementedError. Deterministic, and independent of the batch. Sources: Kschischang,
+    Frey, Loeliger, "Factor graphs and the sum-product algorithm" (2001); Yedidia, Freeman, Weiss, "Constructing
+    free-energy approximations and generalized belief propagation algorithms" (2005).
+
+    Args:
+        n_variables: how many symbols there are, at least 1.
+        cardinality: the number of values of all symbols, or a sequence with that of each. Logits are padded to the
+            largest; values that do not exist have posterior 0, give them a logit of -inf.
+        latent_shape: the shape of the symbols, such as that of an image; ``(n_variables,)`` if it is left out. Scopes
+            count symbols in row-major order.
+
+    Attributes:
+        n_factors: how many have been added.
+        is_tree: whether there is no cycle.
+
+    A label is 1 (all factors hold), or -1 (not given), which is the same: the factors are the model. Label 0, "some
+    factor fails", is exact on a tree of hard constraints (weights 0 and 1), as a sum over the first factor that fails,
+    at the cost of a run for each factor; elsewhere it raises UnsupportedInference.
+
+    Raises TypeError and ValueError for numbers out of range, for scopes with unknown or equal symbols, and for factors
+    that do not fit their scope.
+
+    A row of a nonogram, and a table that makes neighbours alike:
+
+    >>> import torch, emnesy_gpu as em
+    >>> graph = em.FactorGraph(n_variables=6, cardinality=2)
+    >>> graph.add(em.factors.regular("0*1{2}0+1{1}0*"), range(5))
+    >>> graph.add(em.factors.pairwise([[2.0, 1.0], [1.0, 2.0]]), [(4, 5)])
+    >>> post = em.posterior(graph, torch.zeros(1, 6, 2), torch.tensor([1]))     # a tree: em.Exact() is chosen
+    >>> [round(q, 3) for q in post.marginals[0, :, 1].tolist()]                    # 11010, 11001, 01101
+    [0.667, 1.0, 0.333, 0.333, 0.667, 0.556]
+    """
+
+    latent_shape: tuple[int, ...]
+    label_shape = ()
+
+    def __init__(
+        self, n_variables: int, cardinality: int | Sequence[int], *, latent_shape: Sequence[int] | None = None
+    ) -> None:
+        checks.is_integer("n_variables", n_variables, 1, None)
+        given = (cardinality, None) if isinstance(cardinality, int) else (None, list(cardinality))
+        self._sizes = checked_cardinalities(n_variables, *given)
+        self.n_variables, self.cardinality = n_variables, max(self._sizes)
+        self.latent_shape = (n_variables,) if latent_shape is None else tuple(latent_shape)
+        checks.is_shape("latent_shape", self.latent_shape)
+        if prod(self.latent_shape) != n_variables:
+            raise ValueError(f"latent_shape must have {n_variables} symbols, got {self.latent_shape}")
+        self._factors: list[Scoped] = []
+        self._hard = True
+        self._forget()
+
+    @classmethod
+    def from_conditional_tables(
+        cls, cardinality: int | Sequence[int], tables: Mapping[int, tuple[Sequence[int], Any]]
+    ) -> FactorGraph:
+        """A Bayesian network: p(z) = prod_i p(z_i | parents of z_i).
+
+        Args:
+            cardinality: of each variable, a sequence; or one number, and then every variable has a table.
+            tables: for a variable i its parents and p(z_i | parents), [k of each parent, k_i]. A variable without a
+                table has its logits alone.
+
+        What is known goes into the logits: zeros for what is not known, hard zeros for other values than the seen one,
+        or what a net says. With evidence on some variables the log evidence is that of p(known values) less log k_i for
+        every variable, because zero logits are uniform.
+
+        Raises TypeError and ValueError for tables of wrong shapes and rows whose sum is not 1, and for parents in a
+        cycle.
+
+        Tables that share two variables form a cycle. Rain (0), a sprinkler (1) and wet grass (2), which is a tree:
+
+        >>> import torch, emnesy_gpu as em
+        >>> network = em.FactorGraph.from_conditional_tables(2, {
+        ...     0: ([], [0.8, 0.2]),
+        ...     1: ([], [0.7, 0.3]),
+        ...     2: ([1, 0], [[[1.0, 0.0], [0.2, 0.8]], [[0.1, 0.9], [0.01, 0.99]]]),
+        ... })
+        >>> logits = torch.zeros(1, 3, 2)
+        >>> logits[0, 2, 0] = -torch.inf                                               # the grass is wet
+        >>> post = em.posterior(network, logits, torch.tensor([1]))
+        >>> [round(q, 4) for q in post.marginals[0, :, 1].tolist()]
+        [0.4424, 0.7109, 1.0]
+        """
+        n = len(tables) if isinstance(cardinality, int) else len(cardinality)
+        graph = cls(n, cardinality)
+        check_acyclic(n, {child: parents for child, (parents, _) in tables.items()})
+        for child, (parents, weights) in tables.items():
+            array = checked_weights(f"the table of variable {child}", weights)
+            check_rows(f"the table of variable {child}", array)
+            graph._add_table(array, [*parents, child])
+        return graph
+
+    @classmethod
+    def from_uai(cls, source: str | PathLike[str]) -> FactorGraph:
+        """From a file in the UAI format, MARKOV or BAYES: its path, or its text (a string with a line break).
+
+        With zero logits the log evidence is the log partition function less the sum of log k_i, because they are
+        uniform. Tables without variables scale it. Raises GraphFileError, a ValueError, for what is no such file.
+
+        >>> import torch, emnesy_gpu as em
+        >>> graph = em.FactorGraph.from_uai("MARKOV\\n2\\n2 2\\n1\\n2 0 1\\n4\\n1 2 3 4\\n")
+        >>> post = em.posterior(graph, torch.zeros(1, 2, 2), torch.tensor([1]))
+        >>> [round(q, 3) for q in post.marginals[0, 0].tolist()], round(post.log_evidence.exp().item() * 4, 3)
+        ([0.3, 0.7], 10.0)
+        """
+        file = read_uai(source)
+        graph = cls(len(file.sizes), file.sizes)
+        for scope, weights in zip(file.scopes, file.tables, strict=True):
+            if scope:
+                graph._add_table(weights, scope)
+            else:  # a number, as a weight of every value of a variable
+                graph._add_table(np.full(file.sizes[0], float(weights)), [0])
+        return graph
+
+    def _add_table(self, weights: Floats, scope: list[int]) -> None:
+        factor = Factor("table(...)", lambda sizes: of_table(weights, sizes, "the table"), hard=is_hard(weights))
+        self.add(factor, scope)
+
+    def _forget(self) -> None:
+        """Drop all that has been made of the factors."""
+        self._tables: dict[torch.device, Compiled] = {}
+        self._failing: list[FactorGraph] | None = None
+        self._is_tree = True
+
+    def __repr__(self) -> str:
+        return f"FactorGraph({self.n_variables} variables, {self.n_factors} factors, cardinality={self.cardinality})"
+
+    def add(self, factor: Factor | Problem | Sequence[Factor], scopes: Any) -> None:
+        """Add a factor to one scope or to many.
+
+        Args:
+            factor: one of ``em.factors``, an ``em.Automaton`` (its label 1), or a list of factors, one for each scope.
+            scopes: symbols in the order in which the factor reads them, or a list of such scopes of equal length, also
+                as an integer array [scopes, symbols].
+
+        Raises TypeError and ValueError for scopes with unknown or equal symbols, and for factors that do not fit.
+        """
+        each = isinstance(factor, (list, tuple))
+        named = [_as_factor(one) for one in (factor if each else [factor])]  # type: ignore[union-attr]
+        found = checked_scopes(repr(named[0]) if named else "no factor", scopes, self.n_variables)
+        if each and len(named) != len(found):
+            raise ValueError(f"there must be a factor for each of {len(found)} scopes, got {len(named)}")
+        owners = named if each else named * len(found)
+        self._factors += [self._bind(one, scope) for one, scope in zip(owners, found.tolist(), strict=True)]
+        self._hard = self._hard and all(one.hard for one in named)
+        self._forget()
+
+    def _bind(self, factor: Factor, scope: list[int]) -> Scoped:
+        read = scope if factor.reads is None or len(factor.reads) != len(scope) else [scope[i] for i in factor.reads]
+        return factor.bind(tuple(self._sizes[i] for i in read)), tuple(read)
+
+    @property
+    def n_factors(self) -> int:
+        return len(self._factors)
+
+    def tables(self, device: torch.device) -> Compiled:
+        """The graph on a device, compiled and copied there once after the last factor was added."""
+        host = torch.device("cpu")
+        if host not in self._tables:
+            self._tables[host], self._is_tree = make_tables(self._sizes, self._factors)
+        if device not in self._tables:
+            self._tables[device] = self._tables[host].to(device)
+        return self._tables[device]
+
+    @property
+    def is_tree(self) -> bool:
+        self.tables(torch.device("cpu"))
+        return self._is_tree
+
+    @property
+    def tractable(self) -> bool:  # type: ignore[override]
+        return self.is_tree
+
+    @property
+    def limit(self) -> str:  # type: ignore[override]
+        return "" if self.is_tree else "its factors form a cycle"
+
+    def label(self, z: Tensor) -> Tensor:
+        """Whether all factors hold, 1 or 0: int64 [..., *latent_shape] -> [...].
+
+        Raises TypeError and ValueError for a wrong dtype or shape and for values outside 0..cardinality-1;
+        UnsupportedInference for graphs with weights: there the label is no function of the symbols.
+        """
+        self._check_hard()
+        symbols = checked_symbols(z, self.latent_shape, self.cardinality)
+        return (log_weight(symbols, self.tables(z.device)) > float("-inf")).long()
+
+    def log_weight(self, z: Tensor) -> Tensor:
+        """The log of the product of all factors, float64 [...], -inf where one does not hold; z as for ``label``.
+
+        >>> import torch, emnesy_gpu as em
+        >>> graph = em.FactorGraph(n_variables=2, cardinality=2)
+        >>> graph.add(em.factors.table([[4.0, 1.0], [1.0, 4.0]]), (0, 1))
+        >>> graph.log_weight(torch.tensor([[1, 1], [0, 1]])).exp().tolist()
+        [4.0, 1.0]
+        """
+        symbols = checked_symbols(z, self.latent_shape, self.cardinality)
+        return log_weight(symbols, self.tables(z.device))
+
+    def _check_hard(self) -> None:
+        if not self._hard:
+            raise UnsupportedInference(f"{self!r} has weights: its label is no function of the symbols")
+
+    def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
+        operator = torch.ops.emnesy_gpu.factor_graph_belief_propagation
+        tables = self.tables(logits.device).to_list()
+        settings = 1, 0.0, False, 0.0, False, check  # one sweep from the leaves to the roots and back
+        held = self._held(label)
+        results = Marginals.from_operator(operator(logits, held, tables, *settings)[:3])
+        return self._with_failures(results, logits, label, check)
+
+    def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
+        """The factors are those of the graph: ``settings.factors`` is not read."""
+        numbers = settings.iterations, settings.damping, settings.schedule == "flooding", settings.tolerance
+        tables, held = self.tables(logits.device).to_list(), self._held(label)
+        operator = torch.ops.emnesy_gpu.factor_graph_belief_propagation
+        *results, sweeps, change = operator(logits, held, tables, *numbers, False, check)
+        marginals = self._with_failures(Marginals.from_operator(results), logits, label, check)
+        return Beliefs(marginals, sweeps, change)
+
+    def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
+        """A search, by max-product belief propagation and decimation; on a tree it finds a best assignment.
+
+        ``valid`` says whether all factors hold. Ties go to the first symbol and value that is fixed.
+        """
+        operator = torch.ops.emnesy_gpu.factor_graph_map
+        z, log_joint, status, valid = operator(logits, self._held(label), self.tables(logits.device).to_list(), check)
+        best = MapAssignment(z, log_joint, is_possible(status), valid)
+        rows = (label == 0).nonzero()[:, 0]
+        if not len(rows):
+            return best
+        found = [graph.map_assignment(logits[rows], torch.ones_like(rows), check) for graph in self._failures()]
+        joint = torch.stack([result.log_joint.where(result.possible, -torch.inf) for result in found])
+        first = joint.argmax(0)
+        for column, parts in zip(best, zip(*found, strict=True), strict=True):
+            column[rows] = torch.stack(parts)[first, torch.arange(len(rows))]  # type: ignore[arg-type, index]
+        return best
+
+    def _held(self, label: Tensor) -> Tensor:
+        """Label 0 as 1, where it can be computed; raises UnsupportedInference where it cannot."""
+        fails = label == 0
+        if not fails.any():
+            return label
+        self._check_hard()
+        if not self.is_tree:
+            raise UnsupportedInference(
+                f"{self!r} has a cycle: the posterior given label 0 needs the exact evidence, which only trees have"
+            )
+        return label.masked_fill(fails, 1)
+
+    def _failures(self) -> list[FactorGraph]:
+        """For each factor that can fail, the graph in which all factors before it hold, and it does not."""
+        if self._failing is None:
+            self._failing = []
+            for number, (potential, scope) in enumerate(self._factors):
+                fails = complement(potential, [self._sizes[i] for i in scope])
+                if fails is not None:
+                    self._failing += self._if_possible([*self._factors[:number], (fails, scope)])
+        return self._failing
+
+    def _if_possible(self, factors: list[Scoped]) -> list[FactorGraph]:
+        """The graph of other factors over the same symbols; none if a symbol has no value left."""
+        graph = FactorGraph(self.n_variables, self._sizes, latent_shape=self.latent_shape)
+        graph._factors = factors
+        try:
+            graph.tables(torch.device("cpu"))
+        except ContradictionError:
+            return []
+        return [graph]
+
+    def _with_failures(self, results: Marginals, logits: Tensor, label: Tensor, check: bool) -> Marginals:
+        """The rows with label 0: a mean over the first factor that fails, weighted by the evidence that it does."""
+        rows = (label == 0).nonzero()[:, 0]
+        if not len(rows):
+            return results
+        some, ones = logits[rows].double(), torch.ones_like(rows)
+        parts = [graph.exact_marginals(some, ones, check) for graph in self._failures()]
+        total = torch.full_like(some.flatten(1)[:, 0], -torch.inf)
+        if parts:
+            total = torch.logsumexp(torch.stack([part.log_evidence for part in parts]), 0)
+        possible = total > -torch.inf
+        shares = [(part.log_evidence - total.where(possible, 0.0)).exp() for part in parts]
+        mean = sum((per_row(share, some) * part.marginals for share, part in zip(shares, parts, strict=True)), some * 0)
+        marginals, log_evidence, every = results
+        marginals[rows] = torch.where(per_row(possible, some), mean, torch.softmax(some, -1)).to(marginals.dtype)
+        log_evidence[rows], every[rows] = total.to(log_evidence.dtype), possible
+        return results
+
+    def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
+        """Constraints are the factors: samples score how many of them hold."""
+        if settings.scope == "local":
+            raise ValueError(f'{self!r} takes samples with scope "global" only')
+        self._check_values(logits, label, check)
+        return weighted_samples.weighted_marginals(logits, label, settings, self._score)
+
+    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
+        """Conflicts are the factors that do not hold."""
+        self._check_values(logits, label, check)
+        return gibbs_chains.gibbs_marginals(logits, label, settings, self._score)
+
+    def _check_values(self, logits: Tensor, label: Tensor, check: bool) -> None:
+        self._check_hard()
+        if check:
+            weighted_samples.check_values(logits, label.where(label != NOT_GIVEN, 1), 2, LABELS)
+
+    @property
+    def _score(self) -> Score:
+        return Score(self._satisfied, 1 + len(self.tables(torch.device("cpu")).graph.kind))
+
+    def _satisfied(self, z: Tensor, label: Tensor) -> Tensor:
+        """How many factors of z [samples, batch, *latent_shape] hold, those of one symbol as one; given label 0 all or
+        none.
+        """
+        tables, symbols = self.tables(z.device), z.flatten(2)
+        usable = tables.graph.unary.expand(*symbols.shape, -1).gather(-1, symbols[..., None]) > 0
+        held = (log_factors(symbols, tables) > float("-inf")).sum(-1) + usable.flatten(2).all(-1)
+        n = 1 + len(tables.graph.kind)
+        return torch.where(label == 0, (held < n) * n, held)
+
+
+def _as_factor(factor: object) -> Factor:
+    if isinstance(factor, FiniteStateProblem):
+        return factor_of_rule(factor, 1)
+    if not isinstance(factor, Factor):
+        raise TypeError(f"a factor must be one of em.factors or an em.Automaton, got {factor!r}")
+    return factor

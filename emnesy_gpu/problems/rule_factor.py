@@ -1,0 +1,28 @@
+"""An automaton as a factor of a graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from emnesy_gpu.factor_graphs.chains import chain_of_machine
+from emnesy_gpu.factor_graphs.potentials import Factor, Layers, Potential, Sizes, arity_is, is_hard, label_weights
+from emnesy_gpu.problems.finite_state import FiniteStateProblem
+
+
+def factor_of_rule(rule: FiniteStateProblem, label: Any) -> Factor:
+    """Whether a rule has a label, or its weight: see ``em.factors.automaton``."""
+    if rule.label_shape:
+        raise ValueError(f"a factor needs a rule whose label has no entries, got {rule!r}")
+    observed = rule.machine.observed[len(rule.machine.layer_of) - 1]
+    if label not in observed.labels:
+        raise ValueError(f"{rule!r} has no label {label!r}")
+    final = label_weights(rule.machine, observed.labels.index(label))
+
+    def make(sizes: Sizes) -> Potential:
+        arity_is(repr(rule), sizes, len(rule.machine.layer_of))
+        if max(sizes) > rule.cardinality:
+            raise ValueError(f"the automaton knows {rule.cardinality} values, but its variables have {max(sizes)}")
+        return Layers(chain_of_machine(rule.machine, final))
+
+    hard = not rule.machine.is_weighted and is_hard(final)
+    return Factor(f"automaton({rule!r}, {label!r})", make, hard=hard, reads=rule.reading_order)

@@ -1,0 +1,5 @@
+"""Loopy belief propagation on factor graphs, on CPU tensors."""
+
+from emnesy_gpu.kernels.cpu.factor_graph.launch import belief_propagation
+
+__all__ = ["belief_propagation"]

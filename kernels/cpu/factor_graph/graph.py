@@ -1,0 +1,138 @@
+"""What the factor graph kernels are given: tables in flat arrays, made once for each graph, and a layout of scratch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from emnesy_gpu.kernels.cpu.automaton import graph as automaton_graph
+from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, LOGARITHMS
+from emnesy_gpu.kernels.cpu.common.flat_tables import KeptTables, joined
+from emnesy_gpu.kernels.cpu.common.layout import consecutive_rows
+from emnesy_gpu.kernels.cpu.common.transpose import TILE
+from emnesy_gpu.kernels.factor_graph_tables import CHAIN, PAIR, Compiled, FactorGraphTables
+
+RUN = 8
+"""Messages that are multiplied before the product is scaled, at most."""
+
+LARGEST_EXPONENT = 40
+"""A product of messages, whose entries are at most K, stays below 2 to this power."""
+
+
+PAIR_OF_BITS = -1
+"""The kind of a PAIR in a graph whose variables all have two values."""
+
+
+class Graph(NamedTuple):
+    """Sizes, and where the tables begin in ``numbers`` (int32) and ``weights``: few arrays cost a call least.
+
+    Weights are probabilities in float32 or float64, or float64 logarithms.
+    """
+
+    n: int
+    n_values: int  # K
+    n_factors: int
+    n_edges: int
+    n_updates: int  # of a serial sweep
+    arity: int  # the largest
+    run: int  # messages that are multiplied at once
+    chained: bool  # whether there is a factor that is a chain
+    log_scale: float
+    size: int  # [n]
+    kind: int  # [F]: PAIR_OF_BITS, PAIR, CHAIN or PARITY
+    first: int  # [F + 1]
+    variable: int  # [E]
+    which: int  # [F]
+    incident: int  # [E]
+    incident_first: int  # [n + 1]
+    order: int  # [U]: factors as a serial sweep renews them
+    flooding: int  # [F]: all factors once
+    unary: int  # [n, K]
+    pairs: int  # [T, K, K]
+    numbers: np.ndarray
+    weights: np.ndarray
+
+
+class Layout(NamedTuple):
+    """The first rows of what the scratch array of a block of rows holds."""
+
+    priors: int  # [n, K], exponentials of the logits times unary weights
+    beliefs: int  # [n, K], also logits on their way to priors
+    messages: int  # [E, K], from factors, with sum k_i
+    renewed: int  # [E, K] with flooding: what the next sweep reads
+    cavities: int  # [arity, K]: n of the members of one factor
+    fresh: int  # [2, K], or [arity + 1, 2] of a parity: what is under way of one factor
+    sums: int  # [arity, C]: cavities of classes of values
+    alpha: int  # [arity + 1, S + 1]
+    beta: int  # [2, S + 1]
+    rest: int  # [C + 1]
+    counts: int
+    total: int
+
+
+N_COUNTS = 9
+
+_graphs = KeptTables(watched=(1, 7))
+
+
+def graphs(tables: Sequence[Tensor], kind: str) -> tuple[Graph, automaton_graph.Graph]:
+    """Of tables that live as long as their graph, and of the automaton of its chains; they must not be written to."""
+    compiled = Compiled.from_list(tables)
+    return (
+        _graphs.get(list(compiled.graph), kind, lambda: _graph(compiled.graph, kind)),
+        automaton_graph.graph(list(compiled.chains), kind),
+    )
+
+
+def _graph(t: FactorGraphTables, kind: str) -> Graph:
+    names = ("size", "kind", "first", "variable", "which", "incident", "incident_first", "order")
+    parts = {name: getattr(t, name).numpy() for name in names}
+    if t.unary.shape[1] == 2 and bool((t.size == 2).all()):
+        parts["kind"] = np.where(parts["kind"] == PAIR, PAIR_OF_BITS, parts["kind"])
+    numbers, where = joined(parts | {"flooding": np.sort(np.unique(parts["order"]))}, np.int32)
+    weights = {"unary": t.unary.numpy(), "pairs": t.pairs.numpy()}
+    if kind == LOGARITHMS:
+        with np.errstate(divide="ignore"):
+            weights = {name: np.log(weight) for name, weight in weights.items()}
+    flat, weights_where = joined(weights, np.float32 if kind == FLOAT32 else np.float64)
+    n, k = t.unary.shape
+    return Graph(
+        n=n,
+        n_values=k,
+        n_factors=len(t.kind),
+        n_edges=len(t.variable),
+        n_updates=len(t.order),
+        arity=max(2, int(t.first.diff().max())) if len(t.kind) else 2,
+        run=max(1, min(RUN, int(LARGEST_EXPONENT / math.log2(max(2, k))))),
+        chained=bool((t.kind == CHAIN).any()),
+        log_scale=float(t.log_scale),
+        **where,
+        **weights_where,
+        numbers=numbers,
+        weights=flat,
+    )
+
+
+def layout(g: Graph, chains: automaton_graph.Graph, flooding: bool) -> Layout:
+    """Rows of the scratch array for one number, table or message after the other."""
+    n, k = g.n, g.n_values
+    states = chains.n_states + 1 if g.chained else 0
+    classes = chains.n_classes + 1 if g.chained else 0
+    sizes = {
+        "priors": n * k,
+        "beliefs": -(-n * k // TILE) * TILE,
+        "messages": g.n_edges * k,
+        "renewed": g.n_edges * k if flooding else 0,
+        "cavities": g.arity * k,
+        "fresh": 2 * max(k, g.arity + 1),
+        "sums": g.arity * classes,
+        "alpha": (g.arity + 1) * states,
+        "beta": 2 * states,
+        "rest": classes,
+        "counts": N_COUNTS,
+    }
+    return Layout(**consecutive_rows(sizes))

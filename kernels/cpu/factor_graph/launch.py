@@ -1,0 +1,42 @@
+"""Loopy belief propagation on factor graphs, on CPU tensors: the launch function.
+
+Signature and meaning are those of ``reference.factor_graph``. Rows are independent, and have the same bits in any batch
+and with any number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from torch import Tensor
+
+from emnesy_gpu.kernels.cpu.common.belief_propagation import Beliefs, Options, propagate
+from emnesy_gpu.kernels.cpu.common.row_driver import Method
+
+MESSAGE_COST = 0.5
+"""Rough nanoseconds of an entry of a message in a sweep."""
+
+
+def belief_propagation(
+    logits: Tensor,
+    label: Tensor,
+    tables: Sequence[Tensor],
+    iterations: int,
+    damping: float,
+    flooding: bool,
+    tolerance: float,
+    maximise: bool,
+) -> Beliefs:
+    """Marginals [like logits], log evidence [batch], status [batch], sweeps [batch] and change [batch]."""
+    from emnesy_gpu.kernels.cpu.factor_graph import log_space, probabilities
+
+    options = Options(iterations, damping, tolerance, maximise)
+    arguments = tables, options, flooding
+    methods = [Method(np.float64, partial(log_space.run, *arguments))]
+    if not maximise:
+        in_probabilities = partial(probabilities.run, *arguments)
+        methods = [Method(np.float32, in_probabilities), Method(np.float64, in_probabilities), *methods]
+    n_edges = len(tables[5])
+    return propagate(methods, logits, label, MESSAGE_COST * (iterations + 2) * (n_edges + 1) * logits.shape[2])

@@ -1,0 +1,262 @@
+"""Sum-product on a factor graph in probabilities of either float type, rows of the batch in lanes.
+
+A lane holds a row until it has converged or has done its sweeps. Then its results are written, and it takes the next
+row of the batch, so that slow rows do not hold up the others. All lanes do the same steps, so that a row has the same
+bits wherever it stands. Rows in which a sum was so small that what the float type loses might matter (contradictory
+evidence, or none left) are handed back, to be computed with a wider range.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, FLOAT64
+from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
+from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel, lane_function, table_function
+from emnesy_gpu.kernels.cpu.common.flat_tables import item
+from emnesy_gpu.kernels.cpu.common.lanes import (
+    filled,
+    load,
+    maximum,
+    minimum,
+    scratch,
+    store,
+    where_equal,
+    where_less,
+)
+from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
+from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
+from emnesy_gpu.kernels.cpu.common.symbol_rows import log_softmax, read_row, row_status, write_prior
+from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
+from emnesy_gpu.kernels.cpu.factor_graph.evidence import factor_terms, find_belief, renormalised
+from emnesy_gpu.kernels.cpu.factor_graph.graph import PAIR_OF_BITS, graphs, layout
+from emnesy_gpu.kernels.cpu.factor_graph.messages import Way, send_chain, send_pair, send_pair_of_bits, send_parity
+from emnesy_gpu.kernels.factor_graph_tables import PAIR, PARITY
+from emnesy_gpu.kernels.status import POSSIBLE
+
+LOG_2 = math.log(2.0)
+SMALLEST_SUM = {np.float32: 2.0**-40, np.float64: 2.0**-300}
+"""What the float type loses would have to come back from more than two such sums in a row."""
+
+FREE = -1
+"""In place of the row of a lane that has none."""
+
+PATIENCE = 3
+"""One lane in so many may wait for others before results are written: that costs about a sweep."""
+
+# Rows of counts.
+ACTIVE, SWEEPS, CHANGE, SMALLEST, PRIOR_SUM, PRIOR_EXPONENT, LOADED, MANTISSA, EXPONENT = range(9)
+
+
+def run(
+    tables: Sequence[Tensor],
+    options: Options,
+    flooding: bool,
+    logits: np.ndarray,
+    label: np.ndarray,
+    results: PropagationResults,
+) -> int:
+    """Belief propagation in the dtype of the logits [batch, n, K].
+
+    Returns how many rows are left: their status is RECOMPUTE, and the other results are not known.
+    """
+    dtype = logits.dtype.type
+    g, c = graphs(tables, FLOAT32 if dtype is np.float32 else FLOAT64)
+    at = layout(g, c, flooding)
+    work = scratch(at.total, dtype)
+    lane_rows, table = np.full(work.shape[1], FREE), np.empty(g.n * g.n_values)
+    limits = float(np.finfo(dtype).tiny), SMALLEST_SUM[dtype]
+    propagate(logits, label, results, (at, g, c), (options, flooding, limits), (work, lane_rows, table))
+    return int(np.count_nonzero(results.status == RECOMPUTE))
+
+
+@table_function
+def sweep(work, at, g, c, way, options, flooding):
+    """One update of all factors; rows that have converged, or have done their sweeps, become inactive."""
+    first = at.counts
+    active = load(work, first + ACTIVE)
+    shares = active * (1.0 - options.damping), where_equal(active, 1.0, options.damping, 1.0)
+    change, smallest = filled(work, 0.0), filled(work, 1.0)
+    order = g.flooding if flooding else g.order
+    n_updates = g.n_factors if flooding else g.n_updates
+    for u in range(n_updates):
+        f = item(g.numbers, order + u)
+        kind = item(g.numbers, g.kind + f)
+        if kind == PAIR_OF_BITS:
+            step, least = send_pair_of_bits(work, at, g, way, f, shares)
+        elif kind == PAIR:
+            step, least = send_pair(work, at, g, way, f, shares)
+        elif kind == PARITY:
+            step, least = send_parity(work, at, g, way, f, shares)
+        else:
+            step, least = send_chain(work, at, g, c, way, f, shares)
+        change, smallest = maximum(step, change), minimum(least, smallest)
+    sweeps = load(work, first + SWEEPS) + active
+    store(work, first + SWEEPS, sweeps)
+    store(work, first + CHANGE, where_equal(active, 1.0, change, load(work, first + CHANGE)))
+    before = load(work, first + SMALLEST)
+    store(work, first + SMALLEST, where_equal(active, 1.0, minimum(smallest, before), before))
+    active = where_less(change, options.tolerance, 0.0, active)
+    store(work, first + ACTIVE, where_less(sweeps, float(options.iterations), active, 0.0))
+
+
+@table_function
+def conclude(work, at, g, c, way):
+    """Beliefs and evidence of all lanes, from the messages in way.source."""
+    mantissa, exponent, smallest = filled(work, 1.0), filled(work, 0.0), load(work, at.counts + SMALLEST)
+    for f in range(g.n_factors):
+        weight, shift, least = factor_terms(work, at, g, c, way, f)
+        mantissa, exponent = renormalised(mantissa * weight, exponent + shift, way.tiny)
+        smallest = minimum(least, smallest)
+    for i in range(g.n):
+        total, shift = find_belief(work, at, g, way, i)
+        mantissa, exponent = renormalised(mantissa * total, exponent + shift, way.tiny)
+        smallest = minimum(total, smallest)
+    mantissa, exponent = renormalised(mantissa / load(work, at.counts + PRIOR_SUM), exponent, way.tiny)
+    store(work, at.counts + MANTISSA, mantissa)
+    store(work, at.counts + EXPONENT, exponent - load(work, at.counts + PRIOR_EXPONENT))
+    store(work, at.counts + SMALLEST, smallest)
+
+
+@table_function
+def set_up(work, at):
+    """Lanes without a row, and the zeros that the steps of chains rely on."""
+    for row in range(at.cavities):
+        store(work, row, 1.0)
+    for row in range(at.cavities, at.total):
+        store(work, row, 0.0)
+    store(work, at.counts + PRIOR_SUM, 1.0)
+
+
+@inlined
+def store_loaded(work, row, loaded, value):
+    """Write a row of the lanes that have just been given logits."""
+    store(work, row, where_equal(loaded, 1.0, value, load(work, row)))
+
+
+@table_function
+def load_priors(work, at, g, way, n_sweeps):
+    """Priors and messages of the lanes that have just been given logits, in the place of beliefs."""
+    loaded, k = load(work, at.counts + LOADED), g.n_values
+    mantissa, exponent, smallest = filled(work, 1.0), filled(work, 0.0), filled(work, 1.0)
+    for i in range(g.n):
+        total = exponentiate(work, at.beliefs + i * k, k)
+        mantissa, exponent = renormalised(mantissa * total, exponent, way.tiny)
+        largest = filled(work, 0.0)
+        for v in range(k):
+            row = i * k + v
+            value = load(work, at.beliefs + row) * g.weights[g.unary + row]
+            largest = maximum(value, largest)
+            store_loaded(work, at.priors + row, loaded, value)
+        smallest = minimum(largest, smallest)
+    for row in range(at.messages, at.cavities):
+        store_loaded(work, row, loaded, 1.0)
+    store_loaded(work, at.counts + ACTIVE, loaded, 1.0 if n_sweeps > 0 else 0.0)
+    store_loaded(work, at.counts + SWEEPS, loaded, 0.0)
+    store_loaded(work, at.counts + CHANGE, loaded, 0.0)
+    store_loaded(work, at.counts + SMALLEST, loaded, smallest)
+    store_loaded(work, at.counts + PRIOR_SUM, loaded, mantissa)
+    store_loaded(work, at.counts + PRIOR_EXPONENT, loaded, exponent)
+    store(work, at.counts + LOADED, 0.0)
+
+
+@lane_function
+def give_rows(logits, label, results, space, at, next_row):
+    """Logits of further rows to the lanes that are free; rows without a posterior get their priors at once.
+
+    Returns the row after the last one that was taken.
+    """
+    work, lane_rows, table = space
+    beliefs, loaded = work[at.beliefs : at.messages], work[at.counts + LOADED]
+    batch, n, k = logits.shape
+    first, together = next_row, np.all(lane_rows == FREE)
+    for lane in range(len(lane_rows)):
+        while lane_rows[lane] == FREE and next_row < batch:
+            code = row_status(logits[next_row], label[next_row])
+            if code == POSSIBLE:
+                lane_rows[lane], loaded[lane] = next_row, 1.0
+                together &= next_row == first + lane
+            else:
+                log_softmax(logits[next_row], table)
+                write_prior(table, results.marginals[next_row])
+                write_numbers(results, next_row, code, (-np.inf, 0.0, 0.0))
+            next_row += 1
+    if together and next_row > first:
+        read_columns(logits.reshape(batch, n * k), first, next_row - 1, 0, n * k, beliefs, 0)
+        return next_row
+    for lane in range(len(lane_rows)):
+        if loaded[lane] > 0.0:
+            read_row(logits[lane_rows[lane]], beliefs, lane)
+    return next_row
+
+
+@lane_function
+def write_numbers(results, row, code, numbers):
+    """Status, and log evidence, sweeps and change of one row."""
+    results.status[row] = code
+    results.log_evidence[row], results.sweeps[row], results.change[row] = numbers
+
+
+@lane_function
+def take_results(results, space, at, log_scale, floor):
+    """Write the rows of all lanes that are not active, and free these lanes."""
+    work, lane_rows, _ = space
+    counts = work[at.counts :]
+    batch, n, k = results.marginals.shape
+    marginals = results.marginals.reshape(batch, n * k)
+    first, size, together = lane_rows[0], 0, True
+    for lane in range(len(lane_rows)):
+        together &= lane_rows[lane] in (FREE, first + lane) and not counts[ACTIVE, lane] > 0.0
+        size += lane_rows[lane] != FREE
+    together &= first != FREE and lane_rows[size - 1] == first + size - 1
+    if together:
+        write_columns(marginals, first, first + size - 1, 0, n * k, work, at.beliefs)
+    for lane in range(len(lane_rows)):
+        row = lane_rows[lane]
+        if row == FREE or counts[ACTIVE, lane] > 0.0:
+            continue
+        lane_rows[lane] = FREE
+        if not counts[SMALLEST, lane] >= floor:
+            results.status[row] = RECOMPUTE
+            continue
+        for entry in range(0 if together else n * k):
+            marginals[row, entry] = work[at.beliefs + entry, lane]
+        log_evidence = math.log(np.float64(counts[MANTISSA, lane])) + LOG_2 * counts[EXPONENT, lane] + log_scale
+        write_numbers(results, row, POSSIBLE, (log_evidence, counts[SWEEPS, lane], counts[CHANGE, lane]))
+
+
+@lane_function
+def count_lanes(lane_rows, active):
+    """How many lanes are active, and how many have a row and are not."""
+    n_active = n_waiting = 0
+    for lane in range(len(lane_rows)):
+        if lane_rows[lane] != FREE:
+            n_active += active[lane] > 0.0
+            n_waiting += not active[lane] > 0.0
+    return n_active, n_waiting
+
+
+@kernel
+def propagate(logits, label, results, model, settings, space):
+    """All rows of the batch, in at.total rows of work: see ``run``."""
+    (at, g, c), (options, flooding, limits), (work, lane_rows, _) = model, settings, space
+    set_up(work, at)
+    way = Way(at.messages, at.renewed if flooding else at.messages, limits[0])
+    next_row = 0
+    while True:
+        n_active, n_waiting = count_lanes(lane_rows, work[at.counts + ACTIVE])
+        if n_active == 0 or (next_row < len(logits) and n_waiting * PATIENCE >= len(lane_rows)):
+            if n_waiting > 0:
+                conclude(work, at, g, c, way)
+                take_results(results, space, at, g.log_scale + c.log_scale, limits[1])
+            if n_active == 0 and next_row == len(logits):
+                return
+            next_row = give_rows(logits, label, results, space, at, next_row)
+            load_priors(work, at, g, way, options.iterations)
+            continue
+        sweep(work, at, g, c, way, options, flooding)
+        way = Way(way.target, way.source, limits[0])

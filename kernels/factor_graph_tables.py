@@ -1,0 +1,69 @@
+"""A factor graph as the kernels of every back end receive it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from emnesy_gpu.kernels.automaton_tables import AutomatonTables
+
+PAIR = 0
+"""A factor of two variables, with a table."""
+
+CHAIN = 1
+"""A factor that reads its variables in order: layers of an automaton that starts and ends in state 0."""
+
+PARITY = 2
+"""A factor of variables with two values, whose sum modulo 2 is given."""
+
+
+class FactorGraphTables(NamedTuple):
+    """Everything on one device. n variables of K values at most, F factors, E edges, T tables, U updates.
+
+    An edge joins a factor and one of its variables; those of a factor are consecutive.
+
+    size: int32 [n], the values of each variable; values beyond do not exist. unary: float64 [n, K], weights of
+    values, the largest of each variable 1, and 0 for values that do not exist. log_scale: float64 [1], the logarithm of
+    what was divided out of unary weights and pairs.
+    kind: int32 [F], PAIR, CHAIN or PARITY. first: int32 [F + 1], the first edge of each factor. variable: int32 [E].
+    which: int32 [F], of a PAIR its table, of a CHAIN the position of its first edge among ``layer`` of the automata, of
+    a PARITY the sum modulo 2. pairs: float64 [T, K, K], weights by the values of the first and the second variable, the
+    largest 1, and 0 for values that do not exist.
+    incident: int32 [E], the edges in the order of their variables. incident_first: int32 [n + 1].
+    order: int32 [U], the factors as a serial sweep renews them: each once, or from the leaves of a tree to its root and
+    back.
+    """
+
+    size: Tensor
+    unary: Tensor
+    log_scale: Tensor
+    kind: Tensor
+    first: Tensor
+    variable: Tensor
+    which: Tensor
+    pairs: Tensor
+    incident: Tensor
+    incident_first: Tensor
+    order: Tensor
+
+
+class Compiled(NamedTuple):
+    """A graph, and the layers of its chains: one automaton whose positions are the edges of all chains in order."""
+
+    graph: FactorGraphTables
+    chains: AutomatonTables
+
+    @classmethod
+    def from_list(cls, tables: Sequence[Tensor]) -> Compiled:
+        """From all tensors in one list, as operators receive them."""
+        n = len(FactorGraphTables._fields)
+        return cls(FactorGraphTables(*tables[:n]), AutomatonTables(*tables[n:]))
+
+    def to_list(self) -> list[Tensor]:
+        return [*self.graph, *self.chains]
+
+    def to(self, device: torch.device) -> Compiled:
+        return Compiled(FactorGraphTables(*(table.to(device) for table in self.graph)), self.chains.to(device))

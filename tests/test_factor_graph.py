@@ -1,0 +1,339 @@
+"""Factor graphs: the stem factor_graph against enumeration and its reference, and what ``em.FactorGraph`` promises."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+import emnesy_gpu as em
+from tests.factor_graphs import assignments, board, draw, enumerate_posterior, loops, tree
+
+ENGINES = [
+    em.BeliefPropagation(iterations=12),
+    em.BeliefPropagation(iterations=30, damping=0.3, schedule="flooding", tolerance=1e-3),
+    em.BeliefPropagation(iterations=0),
+]
+ROUNDING = {"atol": 3e-6, "rtol": 3e-6}
+"""float32 rounds each of about 300 operations of a message by 6e-8, and errors do not grow from sweep to sweep."""
+
+
+def ids(engine: em.BeliefPropagation) -> str:
+    return f"{engine.schedule}-{engine.iterations}"
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_a_tree_is_exact(backend: str) -> None:
+    graph = tree()
+    logits, label = draw(graph, 40, dtype=torch.float64)
+    marginals, log_evidence = enumerate_posterior(graph, logits)
+    with em.backend(backend):
+        post = em.posterior(graph, logits, label)
+        by_messages = em.posterior(graph, logits, label, em.BeliefPropagation(iterations=2))
+    assert graph.is_tree
+    torch.testing.assert_close(post.marginals, marginals, atol=1e-12, rtol=0)
+    torch.testing.assert_close(post.log_evidence, log_evidence, atol=1e-11, rtol=0)
+    torch.testing.assert_close(by_messages.marginals, marginals, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=ids)
+@pytest.mark.parametrize("graph", [loops(), board(4, 2), board(3, 5)], ids=["mixed", "bits", "grid"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_kernel_is_the_reference_with_the_same_schedule(graph, engine, dtype) -> None:
+    logits, label = draw(graph, 67, dtype=dtype)
+    found = em.posterior(graph, logits, label, engine)
+    with em.backend("reference"):
+        expected = em.posterior(graph, logits, label, engine)
+    tolerance = {"atol": 1e-12, "rtol": 1e-12} if dtype == torch.float64 else ROUNDING
+    assert torch.equal(found.possible, expected.possible)
+    torch.testing.assert_close(found.marginals, expected.marginals, **tolerance)
+    torch.testing.assert_close(found.log_evidence, expected.log_evidence, **tolerance)
+    assert torch.equal(found.info["iterations"], expected.info["iterations"])
+
+
+@pytest.mark.parametrize("sd", [30.0, 1000.0])
+def test_confident_logits_are_computed_with_a_wider_range(sd: float) -> None:
+    graph = loops()
+    logits, label = draw(graph, 33, sd)
+    logits[5, 0, 0] = logits[7, 4] = -torch.inf
+    logits[7, 4, 1] = 0.0
+    found = em.posterior(graph, logits, label, ENGINES[0])
+    with em.backend("reference"):
+        expected = em.posterior(graph, logits, label, ENGINES[0])
+    assert torch.equal(found.possible, expected.possible)
+    torch.testing.assert_close(found.marginals, expected.marginals, **ROUNDING)
+    torch.testing.assert_close(found.log_evidence, expected.log_evidence, **ROUNDING)
+
+
+def test_symbols_of_many_factors_neither_overflow_nor_underflow() -> None:
+    graph = em.FactorGraph(301, 2)
+    graph.add(em.factors.pairwise([[0.9, 0.1], [0.2, 0.8]]), [(0, i) for i in range(1, 301)])
+    logits, label = draw(graph, 33)
+    found = em.posterior(graph, logits, label)  # a star, which is a tree
+    prior = torch.softmax(logits.double(), -1)
+    table = torch.tensor([[0.9, 0.1], [0.2, 0.8]], dtype=torch.float64)
+    log_joint = prior[:, 0].log() + (prior[:, 1:] @ table.T).log().sum(1)
+    log_evidence = torch.logsumexp(log_joint, 1)
+    torch.testing.assert_close(found.marginals[:, 0].double(), torch.softmax(log_joint, 1), atol=1e-4, rtol=0)
+    # The odds are products of 300 messages, each rounded by 1e-7 or less.
+    torch.testing.assert_close(found.log_evidence.double(), log_evidence, atol=1e-3, rtol=1e-6)
+
+
+def test_rows_have_the_same_bits_in_any_batch_and_in_any_number_of_threads() -> None:
+    graph, engine = loops(), em.BeliefPropagation(iterations=40, tolerance=1e-4)
+    logits, label = draw(graph, 150, 3.0)
+    whole = em.posterior(graph, logits, label, engine)
+    parts = [em.posterior(graph, logits[part], label[part], engine) for part in torch.arange(150).split(7)]
+    for field in ("marginals", "log_evidence", "possible"):
+        assert torch.equal(torch.cat([getattr(part, field) for part in parts]), getattr(whole, field))
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert torch.equal(em.posterior(graph, logits, label, engine).marginals, whole.marginals)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_rows_that_have_converged_stop_and_others_are_reported() -> None:
+    graph = em.FactorGraph(3, 2)
+    graph.add(em.factors.pairwise([[1.0, 30.0], [30.0, 1.0]]), [(0, 1), (1, 2), (2, 0)])  # frustrated
+    logits, label = draw(graph, 50, 0.1)
+    logits[0] = torch.tensor([40.0, 0.0])
+    post = em.posterior(graph, logits, label, em.BeliefPropagation(iterations=5, tolerance=1e-3))
+    assert int(post.info["iterations"][0]) < 5
+    assert bool(post.info["converged"][0])
+    assert torch.equal(post.info["converged"], post.info["change"] < 1e-3)
+
+
+def test_contradictory_evidence_is_impossible() -> None:
+    graph = em.FactorGraph(3, 2)
+    graph.add(em.factors.equal(), [(0, 1), (1, 2), (0, 2)])
+    logits, label = draw(graph, 4)
+    logits[1, 0], logits[1, 2] = torch.tensor([0.0, -torch.inf]), torch.tensor([-torch.inf, 0.0])
+    for engine in (*ENGINES, em.MAP()):
+        post = em.posterior(graph, logits, label, engine)
+        assert post.possible.tolist() == [True, False, True, True]
+        torch.testing.assert_close(post.marginals[1], torch.softmax(logits[1], -1))
+        assert post.log_evidence[1] == -torch.inf
+
+
+def test_values_that_do_not_exist_have_posterior_0_and_their_mass_is_lost() -> None:
+    graph = em.FactorGraph(2, [2, 3])
+    post = em.posterior(graph, torch.zeros(1, 2, 3), torch.tensor([1]))
+    assert post.marginals[0, 0].tolist() == [0.5, 0.5, 0.0]
+    assert post.log_evidence.item() == pytest.approx(math.log(2 / 3))
+
+
+def test_label_not_given_is_label_1() -> None:
+    graph = loops()
+    logits, label = draw(graph, 5)
+    engine = em.BeliefPropagation()
+    assert torch.equal(
+        em.posterior(graph, logits, -label, engine).marginals, em.posterior(graph, logits, label, engine).marginals
+    )
+
+
+def hard_tree() -> em.FactorGraph:
+    graph = em.FactorGraph(7, 3)
+    graph.add(em.factors.linear([1, 2, 1], 4, "<="), (0, 1, 2))
+    graph.add(em.factors.all_different(), (2, 3, 4))
+    graph.add(em.factors.not_equal(), (4, 5))
+    graph.add(em.factors.allowed([(0,), (2,)]), (6,))
+    return graph
+
+
+def test_label_0_is_the_complement_on_a_hard_tree() -> None:
+    graph = hard_tree()
+    logits, label = draw(graph, 10)
+    logits[0] = 30.0 * torch.nn.functional.one_hot(torch.tensor([0, 0, 0, 1, 2, 0, 2]), 3)  # surely valid
+    marginals, log_evidence = enumerate_posterior(graph, logits, 1 - graph.label(assignments(graph)))
+    post = em.posterior(graph, logits, 0 * label)
+    torch.testing.assert_close(post.marginals.double(), marginals, atol=1e-6, rtol=0)
+    torch.testing.assert_close(post.log_evidence.double(), log_evidence, atol=1e-5, rtol=1e-6)
+    mixed = em.posterior(graph, logits, torch.arange(10) % 2)
+    assert torch.equal(mixed.marginals[::2], post.marginals[::2])
+    best = em.posterior(graph, logits, 0 * label, em.MAP())
+    assert not graph.label(best.info["assignment"]).any()
+
+
+def test_label_0_of_a_graph_that_cannot_fail_is_impossible() -> None:
+    graph = em.FactorGraph(2, 2)
+    graph.add(em.factors.at_most(2), (0, 1))
+    assert not em.posterior(graph, torch.zeros(1, 2, 2), torch.tensor([0])).possible.any()
+
+
+def test_label_0_of_loops_and_of_weights_is_refused() -> None:
+    hard = em.FactorGraph(3, 2)
+    hard.add(em.factors.not_equal(), [(0, 1), (1, 2), (2, 0)])
+    for graph, reason in ((hard, "cycle"), (tree(), "weights")):
+        logits, label = draw(graph, 2)
+        with pytest.raises(em.UnsupportedEngineError, match=reason):
+            em.posterior(graph, logits, 0 * label, em.BeliefPropagation())
+
+
+def test_exact_inference_of_loops_is_refused_with_the_reason() -> None:
+    graph = loops()
+    logits, label = draw(graph, 2)
+    with pytest.raises(em.UnsupportedEngineError, match="its factors form a cycle"):
+        em.posterior(graph, logits, label, em.Exact())
+
+
+def test_map_of_a_tree_is_the_most_probable_assignment() -> None:
+    graph = tree()
+    logits, label = draw(graph, 20)
+    z = assignments(graph)
+    log_joint = torch.log_softmax(logits.double(), -1)[:, torch.arange(9), z].sum(-1) + graph.log_weight(z)
+    best, which = log_joint.max(1)
+    post = em.posterior(graph, logits, label, em.MAP())
+    assert torch.equal(post.info["assignment"], z[which])
+    assert bool(post.info["valid"].all())
+    torch.testing.assert_close(post.log_evidence.double(), best, atol=1e-5, rtol=1e-6)
+
+
+def test_one_automaton_in_a_graph_is_the_automaton() -> None:
+    rule = em.rules.compare(2, base=4)
+    graph = em.FactorGraph(4, 4, latent_shape=(2, 2))
+    graph.add(em.factors.automaton(rule, label="<"), range(4))
+    logits, label = draw(graph, 30)
+    expected = em.posterior(rule, logits, 0 * label)
+    found = em.posterior(graph, logits, label)
+    torch.testing.assert_close(found.marginals, expected.marginals, **ROUNDING)
+    torch.testing.assert_close(found.log_evidence, expected.log_evidence, **ROUNDING)
+
+
+def test_a_graph_of_rows_columns_and_boxes_is_a_sudoku() -> None:
+    board_4, graph = em.Sudoku(4), em.FactorGraph(16, 4, latent_shape=(4, 4))
+    groups = board_4.tables(torch.device("cpu")).groups
+    graph.add(em.factors.all_different(), groups)
+    logits, label = draw(graph, 20, dtype=torch.float64)
+    # The phases of a Sudoku are groups without a common cell, so that both renew messages in the same order.
+    for engine in (em.BeliefPropagation(iterations=3), em.BeliefPropagation(iterations=3, schedule="flooding")):
+        found, expected = (em.posterior(problem, logits, label, engine) for problem in (graph, board_4))
+        torch.testing.assert_close(found.marginals, expected.marginals, atol=1e-11, rtol=0)
+        torch.testing.assert_close(found.log_evidence, expected.log_evidence, atol=1e-11, rtol=0)
+
+
+def test_samplers_count_the_factors_that_hold() -> None:
+    graph = hard_tree()
+    logits, label = draw(graph, 4, 0.5)
+    exact = em.posterior(graph, logits, label)
+    by_samples = em.posterior(graph, logits, label, em.Rejection(samples=20000))
+    torch.testing.assert_close(by_samples.marginals, exact.marginals, atol=0.1, rtol=0)
+    chains = em.posterior(graph, logits, label, em.Gibbs(chains=64, sweeps=60, penalty=5.0))
+    torch.testing.assert_close(chains.marginals, exact.marginals, atol=0.1, rtol=0)
+    with pytest.raises(em.UnsupportedEngineError, match="weights"):
+        em.posterior(tree(), *draw(tree(), 2), em.Gibbs())
+
+
+def test_the_fused_loss_of_a_tree_has_the_gradient_of_its_evidence() -> None:
+    graph = tree()
+    logits, label = draw(graph, 6, dtype=torch.float64)
+    logits.requires_grad_()
+    em.fused_em_loss(graph, logits, label).backward()
+    again = logits.detach().requires_grad_()
+    log_evidence = enumerate_posterior(graph, again)[1]
+    (-log_evidence.mean()).backward()
+    torch.testing.assert_close(logits.grad, again.grad, atol=1e-12, rtol=0)
+
+
+def test_cuda_tensors_are_refused_in_one_line() -> None:
+    graph = loops()
+    with em.backend("triton"), pytest.raises(NotImplementedError, match="factor graph on CUDA tensors yet"):
+        em.posterior(graph, *draw(graph, 2), em.BeliefPropagation())
+
+
+@pytest.mark.parametrize(
+    ("scopes", "message"),
+    [
+        ((0, 0), "different variables, got \\[0, 0\\]"),
+        ((0, 9), "variables in 0..2, got 9"),
+        ((0.5, 1), "must be variables, or a list of scopes"),
+        ([(0, 1), (1,)], "must have one length"),
+        ((0, 1, 2), "takes 2 variables, got a scope of 3"),
+    ],
+)
+def test_wrong_scopes_are_named(scopes, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        em.FactorGraph(3, 2).add(em.factors.not_equal(), scopes)
+
+
+def test_wrong_labels_and_logits_are_named() -> None:
+    graph = loops()
+    logits, label = draw(graph, 3)
+    with pytest.raises(ValueError, match=r"label\[1\] must be 1 \(all factors hold\), or -1 \(not given\), got 2"):
+        em.posterior(graph, logits, torch.tensor([1, 2, 1]), em.BeliefPropagation())
+    logits[2, 1, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"logits\[2, 1, 0\] must be finite or -inf, got nan"):
+        em.posterior(graph, logits, label, em.BeliefPropagation())
+    post = em.posterior(graph, logits, label, em.BeliefPropagation(), check=False)
+    assert post.possible.tolist() == [True, True, False]
+
+
+def test_factors_that_contradict_each_other_are_named() -> None:
+    graph = em.FactorGraph(2, 2)
+    graph.add(em.factors.table([1.0, 0.0]), (0,))
+    graph.add(em.factors.table([0.0, 1.0]), (0,))
+    with pytest.raises(ValueError, match="no value of variable 0 has a weight above 0"):
+        em.posterior(graph, torch.zeros(1, 2, 2), torch.tensor([1]))
+
+
+def test_an_empty_batch_and_an_empty_graph() -> None:
+    graph = em.FactorGraph(2, 3)
+    logits, label = draw(graph, 5)
+    torch.testing.assert_close(em.posterior(graph, logits, label).marginals, torch.softmax(logits, -1))
+    assert em.posterior(loops(), *draw(loops(), 0), em.BeliefPropagation()).marginals.shape == (0, 9, 3)
+
+
+MEANINGS = {
+    "exactly": (em.factors.exactly(2), lambda z: (z == 1).sum(-1) == 2),
+    "at_least": (em.factors.at_least(2, [0, 2]), lambda z: (z != 1).sum(-1) >= 2),
+    "at_most": (em.factors.at_most(1), lambda z: (z == 1).sum(-1) <= 1),
+    "parity": (em.factors.parity(1), lambda z: z.sum(-1) % 2 == 1),
+    "linear": (em.factors.linear([2, -1, 1], 1, ">="), lambda z: (z * torch.tensor([2, -1, 1])).sum(-1) >= 1),
+    "all_different": (
+        em.factors.all_different(),
+        lambda z: (z[:, 0] != z[:, 1]) & (z[:, 1] != z[:, 2]) & (z[:, 0] != z[:, 2]),
+    ),
+    "equal": (em.factors.equal(), lambda z: (z == z[:, :1]).all(-1)),
+    "order": (em.factors.order(), lambda z: (z.diff(dim=-1) >= 0).all(-1)),
+    "strict order": (em.factors.order(strict=True), lambda z: (z.diff(dim=-1) > 0).all(-1)),
+    "allowed": (
+        em.factors.allowed([(0, 1, 2), (2, 1, 2), (1, 1, 1)]),
+        lambda z: (z[:, 1] == 1) & (z[:, 2] == 2 - (z[:, 0] == 1).long()),
+    ),
+    "regular": (em.factors.regular("a*b?c*", "abc"), lambda z: (z.diff(dim=-1) >= 0).all(-1) & ((z == 1).sum(-1) <= 1)),
+    "automaton": (em.factors.automaton(em.rules.maximum(3, 3), 2), lambda z: z.amax(-1) == 2),
+}
+
+
+@pytest.mark.parametrize("name", MEANINGS)
+def test_factors_mean_what_they_say(name: str) -> None:
+    factor, holds = MEANINGS[name]
+    graph = em.FactorGraph(3, 3)
+    graph.add(factor, (0, 1, 2))
+    z = torch.tensor(list(itertools.product(range(3), repeat=3)))
+    assert torch.equal(graph.label(z), holds(z).long())
+    logits, label = draw(graph, 6)
+    marginals, log_evidence = enumerate_posterior(graph, logits, holds(z).long())
+    post = em.posterior(graph, logits, label)
+    torch.testing.assert_close(post.marginals.double(), marginals, **ROUNDING)
+    torch.testing.assert_close(post.log_evidence.double(), log_evidence, **ROUNDING)
+
+
+def test_noisy_or_is_its_formula() -> None:
+    graph = em.FactorGraph(4, 2)
+    graph.add(em.factors.noisy_or([0.9, 0.0, 0.4], leak=0.1), (2, 0, 3, 1))
+    z = assignments(graph)
+    off = 0.9 * (1 - 0.9 * z[:, 2]) * (1 - 0.4 * z[:, 3])
+    expected = torch.where(z[:, 1] == 1, 1 - off, off)
+    torch.testing.assert_close(graph.log_weight(z).exp(), expected.double(), atol=1e-7, rtol=0)
+
+
+def test_equal_factors_share_their_tables() -> None:
+    graph = board(6, 3)
+    assert len(graph.tables(torch.device("cpu")).graph.pairs) == 1
+    lines = em.FactorGraph(25, 2)
+    lines.add(em.factors.regular("0*1{2}0+1{1}0*"), torch.arange(25).view(5, 5))
+    assert len(lines.tables(torch.device("cpu")).chains.n_classes) <= 5
