@@ -111,8 +111,7 @@ def fused_em_loss(
     if not has_em_gradient(problem):
         reason = problem.limit or "it has no exact marginals. Use em.posterior with another engine, and em.em_loss"
         raise UnsupportedInference(f"{problem!r} has no exact EM gradient: {reason}")
-    scale = 1.0 / max(len(logits), 1) if reduction == "mean" else 1.0
-    negative_log_evidence = _FusedEMLoss.apply(logits, prior_logits, label, problem, scale, check)
+    negative_log_evidence, _ = _FusedEMLoss.apply(logits, prior_logits, label, problem, check)
     return reduce(negative_log_evidence, reduction)
 
 
@@ -122,37 +121,46 @@ def has_em_gradient(problem: Problem) -> bool:
 
 
 def _em_gradient(
-    problem: FusedProblem | ExactProblem, logits: Tensor, label: Tensor, scale: float, check: bool
+    problem: FusedProblem | ExactProblem, logits: Tensor, label: Tensor, check: bool
 ) -> tuple[Tensor, Tensor]:
     if issubclass(type(problem), FusedProblem):
-        return cast(FusedProblem, problem).em_gradient(logits, label, scale, check)
+        return cast(FusedProblem, problem).em_gradient(logits, label, 1.0, check)
     exact = cast(ExactProblem, problem).exact_marginals(logits, label, check)
-    gradient = em_gradient_of(exact, logits, scale)
+    gradient = em_gradient_of(exact, logits, 1.0)
     return torch.where(per_row(exact.possible, gradient), gradient, 0.0), exact.log_evidence
 
 
 class _FusedEMLoss(torch.autograd.Function):
-    """The loss of every row [batch], with the EM gradient as its derivative."""
+    """The loss of every row [batch], with the EM gradient as its derivative; and that gradient, a constant."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        logits: Tensor,
-        prior_logits: Tensor,
-        label: Tensor,
-        problem: FusedProblem | ExactProblem,
-        scale: float,
-        check: bool,
-    ) -> Tensor:
+        logits: Tensor, prior_logits: Tensor, label: Tensor, problem: FusedProblem | ExactProblem, check: bool
+    ) -> tuple[Tensor, Tensor]:
         """logits are differentiated; prior_logits are the same, detached, as the problem reads them."""
-        gradient, log_evidence = _em_gradient(problem, prior_logits, label, scale, check)
-        ctx.save_for_backward(gradient)
-        ctx.scale, ctx.dtype = scale, logits.dtype
-        return -log_evidence
+        gradient, log_evidence = _em_gradient(problem, prior_logits, label, check)
+        return -log_evidence, gradient
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+        ctx.dtype = inputs[0].dtype
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        row_scale = per_row(upstream / ctx.scale, gradient)
-        return gradient.mul_(row_scale).to(ctx.dtype), None, None, None, None, None
+        return gradient.mul_(per_row(upstream, gradient)).to(ctx.dtype), None, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+        """Rows are independent, so that the axis of vmap becomes a part of the batch."""
+        *tensors, problem, check = inputs
+        apart = [
+            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            for tensor, dim in zip(tensors, in_dims, strict=False)
+        ]
+        results = _FusedEMLoss.apply(*(tensor.flatten(0, 1) for tensor in apart), problem, check)
+        loss, gradient = (result.unflatten(0, apart[0].shape[:2]) for result in results)
+        return (loss, gradient), (0, 0)

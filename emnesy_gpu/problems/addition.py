@@ -12,6 +12,7 @@ from emnesy_gpu.inference import gibbs_chains, weighted_samples
 from emnesy_gpu.inference.results import Chains, MapAssignment, Marginals, Weighted, is_possible
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
+from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
 
 MAX_BASE = 32
@@ -95,6 +96,7 @@ class Addition(Problem):
         digits, log_joint, status = torch.ops.emnesy_gpu.carry_chain_map(logits, label, check)
         return MapAssignment(digits, log_joint, is_possible(status))
 
+    @opaque
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
         """See ``WeightedProblem``: every digit of the sum is a constraint."""
         if settings.scope == "local":
@@ -103,6 +105,7 @@ class Addition(Problem):
             self._check_values(logits, label)
         return weighted_samples.weighted_marginals(logits, label, settings, self._score)
 
+    @opaque
     def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
         if check:
             self._check_values(logits, label)

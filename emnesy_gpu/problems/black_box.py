@@ -19,6 +19,7 @@ from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.ops.black_box import histogram
 from emnesy_gpu.problems.black_box_rules import LabelRule, PythonRule, Rule, ScoreRule, Symbols
+from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
 
 MAX_ASSIGNMENTS = 1 << 16
@@ -159,7 +160,9 @@ class BlackBox(Problem):
             entries = self.n_constraints
             raise ValueError(f"n_constraints must be the number of label entries, {entries}, or left out")
         self._compiled = {"cpu": numba_score, "triton": triton_score}
-        self._padding: dict[torch.device, Tensor] = {}
+        sizes = torch.tensor(self.cardinalities, device="cpu")[:, None]
+        padding = torch.arange(self.cardinality, device="cpu") >= sizes
+        self._padding = {torch.device("cpu"): padding.view(*self.latent_shape, self.cardinality)}
 
     def __repr__(self) -> str:
         name = getattr(self._rule.function, "__name__", type(self._rule.function).__name__)
@@ -178,9 +181,7 @@ class BlackBox(Problem):
         if len(set(self.cardinalities)) == 1:
             return logits
         if logits.device not in self._padding:
-            sizes = torch.tensor(self.cardinalities, device=logits.device)[:, None]
-            padding = torch.arange(self.cardinality, device=logits.device) >= sizes
-            self._padding[logits.device] = padding.view(*self.latent_shape, self.cardinality)
+            self._padding[logits.device] = self._padding[torch.device("cpu")].to(logits.device)
         return logits.masked_fill(self._padding[logits.device], -torch.inf)
 
     def label(self, z: Tensor) -> Tensor:
@@ -238,6 +239,7 @@ class BlackBox(Problem):
             z = torch.minimum(z, last)  # chains try all values, of which those that do not exist have weight 0
         return self._rule.satisfied(z, label)
 
+    @opaque
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
         if settings.scope == "local":
             raise ValueError('a black box takes samples with scope "global" only: nothing tells what touches a symbol')
@@ -248,6 +250,7 @@ class BlackBox(Problem):
             logits, label, settings, Score(self.satisfied, self.n_constraints, count)
         )
 
+    @opaque
     def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
         self._check_values(logits, label, check)
         return gibbs_chains.gibbs_marginals(logits, label, settings, Score(self.satisfied, self.n_constraints))
@@ -259,6 +262,7 @@ class BlackBox(Problem):
         if check:
             weighted_samples.check_values(logits, label, None, "an integer")
 
+    @opaque
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         parts = [
             joint_table.posterior(part.log_prior, self.cardinalities, part.has_label)
@@ -268,6 +272,7 @@ class BlackBox(Problem):
         dtype = result_dtype(logits)
         return Marginals(marginals.to(dtype).view(logits.shape), log_evidence.to(dtype), log_evidence > -torch.inf)
 
+    @opaque
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         """Ties: the first assignment in lexicographic order; impossible rows: the first best value of every symbol."""
         parts = [
@@ -277,6 +282,7 @@ class BlackBox(Problem):
         z, log_joint = (torch.cat(column) for column in zip(*parts, strict=True))
         return MapAssignment(z.view(logits.shape[:-1]), log_joint.to(result_dtype(logits)), log_joint > -torch.inf)
 
+    @opaque
     def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
         """The random words are used as for a list of the assignments with the label: see ``reference.enumeration``."""
         parts = [

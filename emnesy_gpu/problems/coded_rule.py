@@ -14,6 +14,7 @@ from emnesy_gpu.inference import gibbs_chains, weighted_samples
 from emnesy_gpu.inference.results import Chains, Weighted
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
+from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
 
 NOT_GIVEN = -1
@@ -89,6 +90,7 @@ class CodedRule(Problem):
         """Raise for values that no exact inference takes, where check asks for it."""
         raise NotImplementedError
 
+    @opaque
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
         """Constraints are the entries of the label: samples score how many of them they get right."""
         if settings.scope == "local":
@@ -96,6 +98,7 @@ class CodedRule(Problem):
         self._check_values(logits, label, check)
         return weighted_samples.weighted_marginals(logits, label, settings, self._score)
 
+    @opaque
     def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
         self._check_values(logits, label, check)
         return gibbs_chains.gibbs_marginals(logits, label, settings, self._score)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from torch import Tensor
 
 from emnesy_gpu import checks
+from emnesy_gpu.ops.methods import new_handle
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Problem:
@@ -55,6 +61,14 @@ class Problem:
     tractable: bool = True
     map_tractable: bool = True
     limit: str = ""
+
+    handle: int
+    """The number of this problem in a compiled graph, see ``ops.methods``."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        problem = super().__new__(cls)
+        vars(problem)["handle"] = new_handle(problem)
+        return problem
 
     def label(self, z: Tensor) -> Tensor:
         """The symbolic program: the label of every assignment.

@@ -16,6 +16,7 @@ from emnesy_gpu.inference.results import Chains, Weighted
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.ops.grid_paths import GOAL, ON_PATH, START, checked_ends, run_gibbs_chains
+from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
 
 TERRAIN = (0.8, 1.2, 5.3, 7.7, 9.2)
@@ -208,6 +209,7 @@ class ShortestPath(Problem):
         )
         return Weighted.from_operator(results, settings.samples)
 
+    @opaque
     def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
         start, goal = checked_ends(logits, label, check)
         facts = torch.cat([(label & ON_PATH).flatten(1), start[:, None], goal[:, None]], 1)
