@@ -20,6 +20,7 @@ from emnesy_gpu.baselines.bp_std import bp_std_loss
 from emnesy_gpu.baselines.imle import imle_loss
 from emnesy_gpu.e_step import Posterior, posterior, sample_posterior
 from emnesy_gpu.em import EM
+from emnesy_gpu.em_options import Options
 from emnesy_gpu.engines import ABC, MAP, BeliefPropagation, Engine, Exact, Gibbs, Rejection, UnsupportedEngineError
 from emnesy_gpu.errors import InferenceWarning
 from emnesy_gpu.inference.results import Marginals
@@ -53,6 +54,7 @@ __all__ = [
     "Gibbs",
     "InferenceWarning",
     "Marginals",
+    "Options",
     "Posterior",
     "Problem",
     "Rejection",

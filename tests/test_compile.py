@@ -24,10 +24,7 @@ SMALL: dict[str, em.Engine] = {
     "rejection": em.Rejection(samples=16),
 }
 PAIRS = [
-    (problem, name)
-    for problem in PROBLEMS
-    for name, engine in ENGINES.items()
-    if engine().supports(PROBLEMS[problem])
+    (problem, name) for problem in PROBLEMS for name, engine in ENGINES.items() if engine().supports(PROBLEMS[problem])
 ]
 FUSED = [name for name, problem in PROBLEMS.items() if has_em_gradient(problem)]
 MOST_GRAPHS = 2

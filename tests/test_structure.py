@@ -21,6 +21,7 @@ LAYERS = (
     ("emnesy_gpu.doctor",),
     ("emnesy_gpu",),
     ("emnesy_gpu.em",),
+    ("emnesy_gpu.em_options",),
     ("emnesy_gpu.e_step", "emnesy_gpu.m_step", "emnesy_gpu.baselines"),
     ("emnesy_gpu.engines", "emnesy_gpu.rules"),
     ("emnesy_gpu.problems",),

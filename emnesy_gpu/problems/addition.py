@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,6 +64,10 @@ class Addition(Problem):
         largest_carry = n_addends * (base**n_digits - 1) // base**n_digits
         self.n_label_digits = n_digits + _count_digits(largest_carry, base)
         self.label_shape = (self.n_label_digits,)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"n_digits": self.n_digits, "base": self.base, "n_addends": self.n_addends}
 
     def __repr__(self) -> str:
         return f"Addition(n_digits={self.n_digits}, base={self.base}, n_addends={self.n_addends})"

@@ -164,6 +164,14 @@ class BlackBox(Problem):
         padding = torch.arange(self.cardinality, device="cpu") >= sizes
         self._padding = {torch.device("cpu"): padding.view(*self.latent_shape, self.cardinality)}
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Functions are equal if they are the same; pickle needs them in a module, by their name."""
+        numbers = {"latent_shape": self.latent_shape, "cardinality": self.cardinalities}
+        label = {"label_shape": self.label_shape, "n_constraints": self.n_constraints}
+        compiled = {"numba_score": self._compiled["cpu"], "triton_score": self._compiled["triton"]}
+        return {self._rule.name: self._rule.function, **numbers, **label, **compiled}
+
     def __repr__(self) -> str:
         name = getattr(self._rule.function, "__name__", type(self._rule.function).__name__)
         same = len(set(self.cardinalities)) == 1

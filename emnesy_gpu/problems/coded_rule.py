@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import torch
@@ -81,6 +81,15 @@ class CodedRule(Problem):
             raise ValueError(f"z must hold values in 0..{self.cardinality - 1}, got {int(z.min())}..{int(z.max())}")
         entries = self._entries(z.flatten(lead))
         return entries if self.label_shape else entries[..., 0]
+
+    def _host_tables(self) -> Iterable[Tensor]:
+        """The tables of the rule on the CPU."""
+        raise NotImplementedError
+
+    def _key(self) -> Hashable:
+        codes = tuple(tuple(entry.items()) for entry in self._codes)
+        tables = tuple((tuple(table.shape), table.numpy().tobytes()) for table in self._host_tables())
+        return self.latent_shape, self.cardinality, self.label_shape, codes, tables
 
     def _entries(self, symbols: Tensor) -> Tensor:
         """Codes int64 [..., M] of symbols int64 [..., n], NOT_GIVEN where the rule forbids them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,6 +105,10 @@ class ShortestPath(Problem):
         self.cardinality = len(self.costs)
         self.latent_shape = self.label_shape = (height, width)
         self._keys = {torch.device("cpu"): torch.tensor(keys, dtype=torch.int32, device="cpu")}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"height": self.height, "width": self.width, "costs": self.costs, "score": self.score}
 
     def __repr__(self) -> str:
         return f"ShortestPath(height={self.height}, width={self.width})"
