@@ -18,12 +18,23 @@ from emnesy_gpu.backends import backend
 from emnesy_gpu.baselines.blackbox import blackbox_loss
 from emnesy_gpu.baselines.bp_std import bp_std_loss
 from emnesy_gpu.baselines.imle import imle_loss
-from emnesy_gpu.e_step import Posterior, posterior, sample_posterior
+from emnesy_gpu.e_step import Posterior, posterior, posterior_of_labels, sample_posterior
 from emnesy_gpu.em import EM
 from emnesy_gpu.em_options import Options
-from emnesy_gpu.engines import ABC, MAP, BeliefPropagation, Engine, Exact, Gibbs, Rejection, UnsupportedEngineError
+from emnesy_gpu.engines import (
+    ABC,
+    MAP,
+    BeliefPropagation,
+    Engine,
+    Exact,
+    Gibbs,
+    Partial,
+    Rejection,
+    UnsupportedEngineError,
+)
 from emnesy_gpu.errors import InferenceWarning
 from emnesy_gpu.inference.results import Marginals
+from emnesy_gpu.labels import as_label, binary_logits
 from emnesy_gpu.m_step import em_loss, fused_em_loss
 from emnesy_gpu.problems import (
     Addition,
@@ -55,6 +66,7 @@ __all__ = [
     "InferenceWarning",
     "Marginals",
     "Options",
+    "Partial",
     "Posterior",
     "Problem",
     "Rejection",
@@ -63,7 +75,9 @@ __all__ = [
     "Sudoku",
     "UnsupportedEngineError",
     "__version__",
+    "as_label",
     "backend",
+    "binary_logits",
     "blackbox_loss",
     "bp_std_loss",
     "compile_rule",
@@ -72,6 +86,7 @@ __all__ = [
     "imle_loss",
     "logic",
     "posterior",
+    "posterior_of_labels",
     "rules",
     "sample_posterior",
 ]

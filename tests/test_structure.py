@@ -31,6 +31,7 @@ LAYERS = (
     ("emnesy_gpu.logic",),
     ("emnesy_gpu.circuits",),
     ("emnesy_gpu.automata",),
+    ("emnesy_gpu.labels",),
     ("emnesy_gpu.backends", "emnesy_gpu.checks"),
     (
         "emnesy_gpu.errors",

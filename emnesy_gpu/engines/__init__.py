@@ -13,6 +13,7 @@ from emnesy_gpu.engines.engine import Engine, WrappedEngine
 from emnesy_gpu.engines.exact import Exact
 from emnesy_gpu.engines.gibbs import Gibbs
 from emnesy_gpu.engines.map import MAP
+from emnesy_gpu.engines.partial import Partial
 from emnesy_gpu.engines.posterior import Posterior
 from emnesy_gpu.engines.rejection import Rejection
 from emnesy_gpu.errors import UnsupportedEngineError
@@ -45,6 +46,7 @@ __all__ = [
     "Engine",
     "Exact",
     "Gibbs",
+    "Partial",
     "Posterior",
     "Rejection",
     "UnsupportedEngineError",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,6 +67,19 @@ class Posterior:
     def cpu(self) -> Posterior:
         """The same on the CPU."""
         return self.to("cpu")
+
+    def unflatten(self, sizes: Sequence[int]) -> Posterior:
+        """The rows on several axes, for logits and labels that were flattened to one: see ``Tensor.unflatten``.
+
+        >>> import torch, emnesy_gpu as em
+        >>> problem, logits = em.Addition(n_digits=1), torch.zeros(4, 3, 2, 1, 10)
+        >>> label = problem.label(logits.argmax(-1))
+        >>> post = em.posterior(problem, logits.flatten(0, 1), label.flatten(0, 1)).unflatten((4, 3))
+        >>> post.marginals.shape == logits.shape
+        True
+        """
+        batch = self.possible.shape[:1]
+        return self._map(lambda tensor: tensor.unflatten(0, sizes) if tensor.shape[:1] == batch else tensor)
 
     def entropy(self) -> Tensor:
         """That of each symbol, [batch, *latent_shape], nats; the entropy of all together is at most their sum."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -85,6 +85,28 @@ class Addition(Problem):
         if bool(((z < 0) | (z >= self.base)).any()):
             raise ValueError(f"z must hold digits in 0..{self.base - 1}, got {int(z.min())}..{int(z.max())}")
         return torch.stack(list(self._digits_of_sum(z.long())), -1).flip(-1)
+
+    def encode(self, numbers: Tensor | Iterable[int]) -> Tensor:
+        """The labels of sums that are given as numbers: [batch] -> int64 [batch, n_label_digits].
+
+        Args:
+            numbers: an integer tensor, which holds numbers of 18 digits; or integers of Python, of any size.
+
+        Raises TypeError for other types, and ValueError for numbers below 0 or with more digits than a label.
+
+        >>> import torch, emnesy_gpu as em
+        >>> em.Addition(n_digits=2).encode(torch.tensor([112, 7])).tolist()
+        [[1, 1, 2], [0, 0, 7]]
+        """
+        device = None
+        if isinstance(numbers, Tensor):
+            checks.has_dtype("numbers", numbers, checks.INTEGER_DTYPES)
+            device, numbers = numbers.device, numbers.tolist()
+        rows = []
+        for index, number in enumerate(numbers):
+            checks.is_integer(f"numbers[{index}]", number, 0, self.base**self.n_label_digits - 1)
+            rows.append([number // self.base**place % self.base for place in range(self.n_label_digits)][::-1])
+        return torch.tensor(rows, dtype=torch.int64, device=device).view(-1, self.n_label_digits)
 
     def _digits_of_sum(self, z: Tensor) -> Iterator[Tensor]:
         """Yield the digits of the sum, the least significant first."""

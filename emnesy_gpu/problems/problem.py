@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 NOT_KEPT = ("handle", "_looked_at_by")
 """Attributes that belong to an object and not to what it is, and are not copied."""
 
+OTHER_LABELS = ": em.as_label converts labels"
+
 
 def make_problem(cls: type[Problem], settings: dict[str, Any] | None) -> Problem:
     """The problem of these settings; for None an empty one, whose attributes are set next."""
@@ -136,9 +138,9 @@ class Problem:
         Raises TypeError and ValueError that name the argument, the expectation and the value.
         """
         checks.is_tensor("logits", logits)
-        checks.is_tensor("label", label)
+        checks.is_tensor("label", label, OTHER_LABELS)
         checks.has_dtype("logits", logits, checks.FLOAT_DTYPES)
-        checks.has_dtype("label", label, checks.INTEGER_DTYPES)
+        checks.has_dtype("label", label, checks.INTEGER_DTYPES, OTHER_LABELS)
         checks.has_trailing_shape("logits", logits, (*self.latent_shape, self.cardinality))
         checks.has_trailing_shape("label", label, self.label_shape)
         checks.belong_together(logits, label)
