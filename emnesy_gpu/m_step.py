@@ -139,8 +139,7 @@ def _em_gradient(
     if issubclass(type(problem), FusedProblem):
         return cast(FusedProblem, problem).em_gradient(logits, label, 1.0, check)
     exact = cast(ExactProblem, problem).exact_marginals(logits, label, check)
-    gradient = em_gradient_of(exact, logits, 1.0)
-    return torch.where(per_row(exact.possible, gradient), gradient, 0.0), exact.log_evidence
+    return em_gradient_of(exact, logits, 1.0), exact.log_evidence
 
 
 class _FusedEMLoss(torch.autograd.Function):
