@@ -1,7 +1,6 @@
 """em.EM with Hugging Face Accelerate, which places the batches and computes the gradients.
 
-pip install accelerate
-accelerate launch examples/accelerate_loop.py
+accelerate launch examples/accelerate_loop.py, with the package accelerate.
 """
 
 from __future__ import annotations

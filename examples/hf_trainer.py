@@ -1,7 +1,6 @@
 """EM in the Trainer of Hugging Face transformers, by compute_loss.
 
-pip install transformers accelerate
-python examples/hf_trainer.py
+python examples/hf_trainer.py, with the packages transformers and accelerate.
 """
 
 from __future__ import annotations

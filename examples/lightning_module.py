@@ -1,7 +1,6 @@
 """EM in a Lightning module: automatic optimization, and Multi-M with manual optimization.
 
-pip install lightning
-python examples/lightning_module.py
+python examples/lightning_module.py, with the package lightning.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ class Digits(lightning.LightningModule):
         self.automatic_optimization = m_steps == 1
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor | None:
-        images, label = batch
-        post = em.posterior(self.hparams.problem, self.net(images), label)
+        images = batch[0]
+        post = em.posterior(self.hparams.problem, self.net(images), batch[1])
         self.log("log_evidence", post.log_evidence.mean(), on_epoch=True, on_step=False)
         if self.automatic_optimization:
             return em.em_loss(self.net(images), post)
@@ -34,7 +33,6 @@ class Digits(lightning.LightningModule):
             self.optimizers().zero_grad()
             self.manual_backward(em.em_loss(self.net(images), post))
             self.optimizers().step()
-        return None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=0.05)
@@ -53,8 +51,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             trainer.save_checkpoint(f"{folder}/last.ckpt")
             loaded = Digits.load_from_checkpoint(f"{folder}/last.ckpt", weights_only=True)
-        evidence = trainer.callback_metrics["log_evidence"]
-        print(f"{loaded.hparams.problem}, m_steps {m_steps}: log evidence of a sum {evidence:.2f}")
+        evidence = f"log evidence of a sum {trainer.callback_metrics['log_evidence']:.2f}"
+        print(f"{loaded.hparams.problem}, m_steps {m_steps}: {evidence}")
 
 
 if __name__ == "__main__":
