@@ -16,11 +16,23 @@ if not (Path(__file__).parent / "kernels").is_dir():
 from emnesy_gpu import baselines, factors, logic, rules
 from emnesy_gpu.backends import backend
 from emnesy_gpu.baselines import blackbox_loss, bp_std_loss, imle_loss
-from emnesy_gpu.e_step import Posterior, posterior, sample_posterior
+from emnesy_gpu.e_step import Posterior, posterior, posterior_of_labels, sample_posterior
 from emnesy_gpu.em import EM
-from emnesy_gpu.engines import ABC, MAP, BeliefPropagation, Engine, Exact, Gibbs, Rejection, UnsupportedEngineError
+from emnesy_gpu.em_options import Options
+from emnesy_gpu.engines import (
+    ABC,
+    MAP,
+    BeliefPropagation,
+    Engine,
+    Exact,
+    Gibbs,
+    Partial,
+    Rejection,
+    UnsupportedEngineError,
+)
 from emnesy_gpu.errors import InferenceWarning
 from emnesy_gpu.inference.results import Marginals
+from emnesy_gpu.labels import as_label, binary_logits
 from emnesy_gpu.m_step import em_loss, fused_em_loss
 from emnesy_gpu.problems import (
     Addition,
@@ -53,6 +65,8 @@ __all__ = [
     "Gibbs",
     "InferenceWarning",
     "Marginals",
+    "Options",
+    "Partial",
     "Posterior",
     "Problem",
     "Rejection",
@@ -61,8 +75,10 @@ __all__ = [
     "Sudoku",
     "UnsupportedEngineError",
     "__version__",
+    "as_label",
     "backend",
     "baselines",
+    "binary_logits",
     "blackbox_loss",
     "bp_std_loss",
     "compile_rule",
@@ -72,6 +88,7 @@ __all__ = [
     "imle_loss",
     "logic",
     "posterior",
+    "posterior_of_labels",
     "rules",
     "sample_posterior",
 ]

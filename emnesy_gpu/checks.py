@@ -15,10 +15,10 @@ LARGEST_SEED = 2**63 - 1
 INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-def is_tensor(name: str, value: object) -> None:
-    """Raise TypeError unless the value is a dense tensor."""
+def is_tensor(name: str, value: object, remedy: str = "") -> None:
+    """Raise TypeError unless the value is a dense tensor; remedy: what to do about other types."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}{remedy}")
     if value.is_nested:
         raise TypeError(f"{name} must be a dense tensor, got a nested one: call torch.nested.to_padded_tensor")
     if value.layout != torch.strided:
@@ -32,12 +32,12 @@ def is_instance(name: str, value: object, kind: type, example: str) -> None:
         raise TypeError(f"{name} must be {example}, got {got}")
 
 
-def has_dtype(name: str, tensor: Tensor, allowed: tuple[torch.dtype, ...]) -> None:
-    """Raise TypeError unless the tensor has one of the allowed dtypes."""
+def has_dtype(name: str, tensor: Tensor, allowed: tuple[torch.dtype, ...], remedy: str = "") -> None:
+    """Raise TypeError unless the tensor has one of the allowed dtypes; remedy: what to do about others."""
     if tensor.dtype not in allowed:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
         got = str(tensor.dtype).removeprefix("torch.")
-        raise TypeError(f"{name} must have one of the dtypes {names}, got {got}")
+        raise TypeError(f"{name} must have one of the dtypes {names}, got {got}{remedy}")
 
 
 def has_trailing_shape(name: str, tensor: Tensor, trailing: tuple[int, ...]) -> None:

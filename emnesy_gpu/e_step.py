@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Protocol, cast, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.engines import A_PROBLEM, Engine, Posterior, choose_engine
 from emnesy_gpu.errors import UnsupportedInference
+from emnesy_gpu.inference.results import per_row
 from emnesy_gpu.problems import Problem
 
-__all__ = ["Posterior", "posterior", "sample_posterior"]
+__all__ = ["Posterior", "posterior", "posterior_of_labels", "sample_posterior"]
 
 
 @runtime_checkable
@@ -79,6 +81,60 @@ def posterior(
     engine = choose_engine(problem, engine)
     logits, label = problem.checked(logits, label)
     return engine.infer(problem, logits, label, check)
+
+
+def posterior_of_labels(
+    problem: Problem,
+    logits: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    engine: Engine[Any] | None = None,
+    check: bool = True,
+) -> Posterior:
+    """The posterior where a row has several possible labels with weights: p(z | x, w) ~ sum_l w_l p(z, y_l | x).
+
+    w_l is the probability of what was observed given label l, such as the noise of an annotator (virtual evidence,
+    Pearl, "Probabilistic reasoning in intelligent systems" (1988), section 2.3.3). The labels of a row are distinct.
+
+    Args:
+        problem, engine, check: as for ``em.posterior``.
+        logits: [batch, *latent_shape, cardinality].
+        labels: integers [batch, L, *label_shape].
+        weights: floats [batch, L], at least 0; a weight of 0 leaves its label out.
+
+    Returns:
+        ``Posterior``; log_evidence is log sum_l w_l p(y_l | x). info["label"] is p(y_l | x, w), [batch, L], 0 where
+        no label is possible.
+
+    Raises TypeError and ValueError as ``em.posterior`` does; ValueError for weights of another shape, and with
+    ``check`` for weights that are negative or not finite. Cost: that of ``em.posterior`` on batch * L rows.
+
+    >>> import torch, emnesy_gpu as em
+    >>> labels, weights = torch.tensor([[[0, 0], [1, 8]]]), torch.tensor([[0.9, 0.1]])     # 0 + 0, or 9 + 9
+    >>> post = em.posterior_of_labels(em.Addition(n_digits=1), torch.zeros(1, 2, 1, 10), labels, weights)
+    >>> [round(q, 3) for q in post.marginals[0, 0, 0].tolist()][::9], round(post.log_evidence.exp().item(), 4)
+    ([0.9, 0.1], 0.01)
+    """
+    checks.is_tensor("labels", labels)
+    checks.is_tensor("weights", weights)
+    checks.has_dtype("weights", weights, checks.FLOAT_DTYPES)
+    if weights.dim() != 2 or weights.shape != labels.shape[:2] or len(weights) != len(logits):
+        expected = f"[{len(logits)}, L] and [{len(logits)}, L, ...]"
+        raise ValueError(
+            f"weights and labels must have shapes {expected}, got {list(weights.shape)} and {list(labels.shape)}"
+        )
+    if check and not bool(((weights >= 0) & (weights < torch.inf)).all()):
+        raise ValueError("weights must be finite and at least 0")
+    repeated = logits.detach().repeat_interleave(labels.shape[1], 0)
+    each = posterior(problem, repeated, labels.flatten(0, 1), engine, check).unflatten(weights.shape)
+    joint = each.log_evidence + weights.to(each.log_evidence.dtype).log()
+    log_evidence = joint.logsumexp(1)
+    possible = log_evidence > -torch.inf
+    share = torch.softmax(joint, 1).masked_fill(~possible[:, None], 0.0)
+    marginals = torch.einsum("bl,bl...->b...", share, each.marginals)
+    prior = torch.softmax(logits.detach().to(marginals.dtype), -1)
+    marginals = torch.where(per_row(possible, prior), marginals, prior)
+    return Posterior(marginals, log_evidence, possible, {"label": share})
 
 
 def sample_posterior(

@@ -14,7 +14,7 @@ from emnesy_gpu.engines.exact import ExactProblem
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.inference.results import em_gradient_of, per_row
 from emnesy_gpu.problems import Problem
-from emnesy_gpu.reduction import reduce
+from emnesy_gpu.reduction import reduce_possible
 
 
 @runtime_checkable
@@ -40,7 +40,7 @@ class FusedProblem(Protocol):
         ...
 
 
-def em_loss(logits: Tensor, post: Posterior, reduction: str = "mean") -> Tensor:
+def em_loss(logits: Tensor, post: Posterior, reduction: str = "mean", impossible: str = "prior") -> Tensor:
     """Cross-entropy of the net against a constant posterior, - sum_i sum_v q_i(v) log softmax(logits_i)(v).
 
     With exact marginals its gradient, softmax - q, equals that of -log p(y | x) (EM-NeSy, arXiv 2606.14463, Theorem
@@ -51,12 +51,15 @@ def em_loss(logits: Tensor, post: Posterior, reduction: str = "mean") -> Tensor:
         logits: [batch, *latent_shape, cardinality], natural-log scale, not normalised; differentiable.
         post: what ``em.posterior`` returned, possibly from earlier logits (Multi-M steps).
         reduction: "mean" or "sum" over the batch, "none" for [batch]; symbols are summed over.
+        impossible: what becomes of rows whose label is impossible. Their gradient is zero in any case. "prior" has the
+            entropy of the prior as their value; "skip" leaves them out of a sum, and of a mean (0 where no row is
+            left); "inf" makes their value +inf; "raise" raises an error, and waits for a GPU.
 
     Returns:
         The loss in nats, in the dtype of the marginals.
 
     Raises:
-        ValueError: shapes that differ, or an unknown reduction.
+        ValueError: shapes that differ, an unknown reduction or option, or an impossible label with "raise".
 
     >>> import torch, emnesy_gpu as em
     >>> problem, label = em.Addition(n_digits=1), torch.tensor([[0, 1]])
@@ -76,26 +79,35 @@ def em_loss(logits: Tensor, post: Posterior, reduction: str = "mean") -> Tensor:
     log_prior = log_prior.masked_fill(post.marginals == 0, 0.0)
     per_row = -(post.marginals * log_prior).flatten(1).sum(1)
     constant = per_row.detach()
-    return reduce(torch.where(post.possible, per_row, constant), reduction)
+    return reduce_possible(torch.where(post.possible, per_row, constant), post.possible, reduction, impossible)
 
 
 def fused_em_loss(
-    problem: Problem, logits: Tensor, label: Tensor, reduction: str = "mean", check: bool = True
+    problem: Problem,
+    logits: Tensor,
+    label: Tensor,
+    reduction: str = "mean",
+    check: bool = True,
+    impossible: str = "inf",
 ) -> Tensor:
     """The loss -log p(y | x) with the EM gradient softmax(logits) - posterior: E-step and M-step in one operator.
 
     The value is exact, in nats; for an impossible label it is +inf, and the gradient of that row is exactly zero
-    (EM-NeSy, arXiv 2606.14463, Theorem 3.1). Deterministic. Cost: for ``em.Addition`` one pass over the logits, in one
-    kernel. The only memory is the gradient, which the backward pass scales in place. So it supports one backward pass
-    (a second one raises RuntimeError), and no double backward. A problem that has exact marginals, but no gradient of
-    its own, takes its exact E-step and subtracts.
+    (EM-NeSy, arXiv 2606.14463, Theorem 3.1). Inference is always that of ``em.Exact()``: for any other engine take
+    ``em.em_loss(logits, em.posterior(problem, logits, label, engine))``. Deterministic. Cost: for ``em.Addition`` one
+    pass over the logits, in one kernel. The only memory is the gradient, which the backward pass scales in place. So it
+    supports one backward pass (a second one raises RuntimeError), and no double backward. A problem that has exact
+    marginals, but no gradient of its own, takes its exact E-step and subtracts. ``torch.func.grad`` and ``vmap`` work,
+    in any order.
 
     Args:
         problem, logits, label, check: as for ``em.posterior``. The problem must allow exact inference.
         reduction: "mean" or "sum" over the batch, "none" for [batch].
+        impossible: "inf", "skip" or "raise", for rows whose label is impossible: see ``em.em_loss``.
 
     Raises:
-        TypeError, ValueError: as ``em.posterior``; ValueError also for an unknown reduction.
+        TypeError, ValueError: as ``em.posterior``; ValueError also for an unknown reduction or option, and for an
+            impossible label with "raise".
         UnsupportedInference: a problem without exact inference. This is an UnsupportedEngineError.
 
     >>> import torch, emnesy_gpu as em
@@ -111,9 +123,9 @@ def fused_em_loss(
     if not has_em_gradient(problem):
         reason = problem.limit or "it has no exact marginals. Use em.posterior with another engine, and em.em_loss"
         raise UnsupportedInference(f"{problem!r} has no exact EM gradient: {reason}")
-    scale = 1.0 / max(len(logits), 1) if reduction == "mean" else 1.0
-    negative_log_evidence = _FusedEMLoss.apply(logits, prior_logits, label, problem, scale, check)
-    return reduce(negative_log_evidence, reduction)
+    negative_log_evidence, _ = _FusedEMLoss.apply(logits, prior_logits, label, problem, check)
+    possible = negative_log_evidence.detach() < torch.inf
+    return reduce_possible(negative_log_evidence, possible, reduction, impossible)
 
 
 def has_em_gradient(problem: Problem) -> bool:
@@ -122,37 +134,45 @@ def has_em_gradient(problem: Problem) -> bool:
 
 
 def _em_gradient(
-    problem: FusedProblem | ExactProblem, logits: Tensor, label: Tensor, scale: float, check: bool
+    problem: FusedProblem | ExactProblem, logits: Tensor, label: Tensor, check: bool
 ) -> tuple[Tensor, Tensor]:
     if issubclass(type(problem), FusedProblem):
-        return cast(FusedProblem, problem).em_gradient(logits, label, scale, check)
+        return cast(FusedProblem, problem).em_gradient(logits, label, 1.0, check)
     exact = cast(ExactProblem, problem).exact_marginals(logits, label, check)
-    gradient = em_gradient_of(exact, logits, scale)
-    return torch.where(per_row(exact.possible, gradient), gradient, 0.0), exact.log_evidence
+    return em_gradient_of(exact, logits, 1.0), exact.log_evidence
 
 
 class _FusedEMLoss(torch.autograd.Function):
-    """The loss of every row [batch], with the EM gradient as its derivative."""
+    """The loss of every row [batch], with the EM gradient as its derivative; and that gradient, a constant."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        logits: Tensor,
-        prior_logits: Tensor,
-        label: Tensor,
-        problem: FusedProblem | ExactProblem,
-        scale: float,
-        check: bool,
-    ) -> Tensor:
+        logits: Tensor, prior_logits: Tensor, label: Tensor, problem: FusedProblem | ExactProblem, check: bool
+    ) -> tuple[Tensor, Tensor]:
         """logits are differentiated; prior_logits are the same, detached, as the problem reads them."""
-        gradient, log_evidence = _em_gradient(problem, prior_logits, label, scale, check)
-        ctx.save_for_backward(gradient)
-        ctx.scale, ctx.dtype = scale, logits.dtype
-        return -log_evidence
+        gradient, log_evidence = _em_gradient(problem, prior_logits, label, check)
+        return -log_evidence, gradient
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+        ctx.dtype = inputs[0].dtype
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        row_scale = per_row(upstream / ctx.scale, gradient)
-        return gradient.mul_(row_scale).to(ctx.dtype), None, None, None, None, None
+        return gradient.mul_(per_row(upstream, gradient)).to(ctx.dtype), None, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+        """Rows are independent, so that the axis of vmap becomes a part of the batch."""
+        *tensors, problem, check = inputs
+        apart = [
+            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            for tensor, dim in zip(tensors, in_dims, strict=False)
+        ]
+        results = _FusedEMLoss.apply(*(tensor.flatten(0, 1) for tensor in apart), problem, check)
+        loss, gradient = (result.unflatten(0, apart[0].shape[:2]) for result in results)
+        return (loss, gradient), (0, 0)

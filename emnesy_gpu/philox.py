@@ -48,6 +48,12 @@ def philox_uniforms(n_positions: int, sample: int, row: int, seed: int) -> list[
     return [uniforms_at(position, sample, row, seed) for position in range(n_positions)]
 
 
+def seed_of_step(seed: int, step: int) -> int:
+    """A seed in 0..2**63-1 for a step of training: 63 bits of the words with counter (step) and key ``seed``."""
+    low, high, *_ = philox((step & MASK, step >> 32, 0, 0), (seed & MASK, seed >> 32))
+    return (high << 32 | low) >> 1
+
+
 def philox_words(counter: tuple[Tensor, Tensor, Tensor, Tensor], seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Four 32-bit words for every counter, as int64.
 

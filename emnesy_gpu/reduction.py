@@ -1,10 +1,14 @@
-"""Reduction of a loss per row to one number."""
+"""Reduction of a loss per row to one number, and what becomes of rows whose label is impossible."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 REDUCTIONS = ("mean", "sum", "none")
+
+IMPOSSIBLE_ROWS = ("prior", "skip", "inf", "raise")
+"""What a loss does with rows whose label is impossible: see ``em.em_loss``."""
 
 
 def reduce(per_row: Tensor, reduction: str) -> Tensor:
@@ -16,3 +20,28 @@ def reduce(per_row: Tensor, reduction: str) -> Tensor:
     if reduction == "none":
         return per_row
     raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+
+
+def reduce_possible(per_row: Tensor, possible: Tensor, reduction: str, impossible: str) -> Tensor:
+    """Reduce losses [batch] whose impossible rows have a gradient of 0; "prior" leaves their values as they are.
+
+    "skip" leaves these rows out: a value of 0, and a mean over the others (0 where there are none). "inf" makes their
+    value +inf. "raise" raises ValueError for the first of them, and synchronises a GPU.
+    """
+    if impossible == "raise":
+        _raise_for_impossible(possible)
+    elif impossible == "inf":
+        per_row = per_row.masked_fill(~possible, torch.inf)
+    elif impossible == "skip":
+        per_row = per_row.masked_fill(~possible, 0.0)
+        if reduction == "mean":
+            return per_row.sum() / possible.sum().clamp_min(1)
+    elif impossible != "prior":
+        raise ValueError(f"impossible must be one of {', '.join(IMPOSSIBLE_ROWS)}, got {impossible!r}")
+    return reduce(per_row, reduction)
+
+
+def _raise_for_impossible(possible: Tensor) -> None:
+    if not bool(possible.all()):
+        rows = (~possible).nonzero()[:, 0]
+        raise ValueError(f"the label of row {int(rows[0])} is impossible, {len(rows)} of {len(possible)} rows in all")

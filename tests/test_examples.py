@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-LONGEST = 50
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+LONGEST = 60
 
 
 def output(name: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -63,6 +67,69 @@ def test_the_ising_model_removes_most_of_the_noise(capsys, monkeypatch) -> None:
     noisy, cleaned = map(float, re.findall(r"(\S+)% of the pixels", output("denoise_image.py", capsys)))
     assert noisy > 18
     assert cleaned < 3
+
+
+def test_plain_loop_compiles_and_learns(capsys) -> None:
+    evidence = re.findall(r"comparison +(\S+)", output("plain_loop.py", capsys))
+    assert float(evidence[-1]) > -0.5
+
+
+def test_stream_is_followed_and_taken_up_in_the_middle(capsys) -> None:
+    printed = re.findall(r"sum +(\S+) at step (\d+)", output("stream.py", capsys))
+    assert len(printed) == 2
+    for evidence, step in printed:
+        assert float(evidence) > -0.5
+        assert step == "300"
+
+
+def test_export_gives_the_same_for_any_batch(capsys) -> None:
+    assert output("export_posterior.py", capsys).count("the same as the module") == 2
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with the package as a wheel has it: beside a checkout, other packages take ``kernels`` for their own."""
+    package = tmp_path_factory.mktemp("site") / "emnesy_gpu"
+    package.mkdir()
+    for path in [*(ROOT / "emnesy_gpu").iterdir(), ROOT / "kernels"]:
+        (package / path.name).symlink_to(path)
+    return str(package.parent)
+
+
+def in_a_process(installed: str, *command: str) -> str:
+    path = os.pathsep.join([installed, os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=installed, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+NEEDS = {
+    "lightning_module.py": ("lightning",),
+    "hf_trainer.py": ("transformers", "accelerate"),
+    "accelerate_loop.py": ("accelerate",),
+}
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_examples_of_other_packages_learn(name: str, installed: str) -> None:
+    missing = [package for package in NEEDS[name] if importlib.util.find_spec(package) is None]
+    if missing:
+        pytest.skip(f"needs {' and '.join(missing)}")
+    printed = in_a_process(installed, str(EXAMPLES / name))
+    right = re.search(r"right: (\S+) %", printed)
+    assert float(right[1]) > 90 if right else float(re.findall(r"sum +(\S+)", printed)[-1]) > -0.6
+    assert name != "lightning_module.py" or "Addition(n_digits=1, base=10, n_addends=2), m_steps 3" in printed
+
+
+def test_torchrun_gives_the_same_net_on_one_rank_and_on_two(installed: str) -> None:
+    run = "-m", "torch.distributed.run", "--standalone"
+    script = str(EXAMPLES / "torchrun_ddp.py")
+    one, two = (in_a_process(installed, *run, f"--nproc-per-node={ranks}", script) for ranks in (1, 2))
+    assert one == two
+    assert "norm of the weights" in one
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

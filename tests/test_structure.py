@@ -21,6 +21,7 @@ LAYERS = (
     ("emnesy_gpu.doctor",),
     ("emnesy_gpu",),
     ("emnesy_gpu.em",),
+    ("emnesy_gpu.em_options",),
     ("emnesy_gpu.e_step", "emnesy_gpu.m_step", "emnesy_gpu.baselines"),
     ("emnesy_gpu.engines", "emnesy_gpu.rules", "emnesy_gpu.factors"),
     ("emnesy_gpu.problems",),
@@ -30,6 +31,7 @@ LAYERS = (
     ("emnesy_gpu.logic",),
     ("emnesy_gpu.circuits", "emnesy_gpu.factor_graphs"),
     ("emnesy_gpu.automata",),
+    ("emnesy_gpu.labels",),
     ("emnesy_gpu.backends", "emnesy_gpu.checks"),
     (
         "emnesy_gpu.errors",

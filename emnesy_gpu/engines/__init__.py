@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from emnesy_gpu import checks
 from emnesy_gpu.engines.abc import ABC
 from emnesy_gpu.engines.belief_propagation import BeliefPropagation
-from emnesy_gpu.engines.engine import Engine, Posterior, WrappedEngine
+from emnesy_gpu.engines.engine import Engine, WrappedEngine
 from emnesy_gpu.engines.exact import Exact
 from emnesy_gpu.engines.gibbs import Gibbs
 from emnesy_gpu.engines.map import MAP
+from emnesy_gpu.engines.partial import Partial
+from emnesy_gpu.engines.posterior import Posterior
 from emnesy_gpu.engines.rejection import Rejection
 from emnesy_gpu.errors import UnsupportedEngineError
 from emnesy_gpu.problems import BlackBox, FactorGraph, Problem
@@ -24,6 +28,8 @@ ENGINES: dict[str, type[Engine[Any]]] = {
     "map": MAP,
 }
 """Name on the command line -> engine, best first: ``choose_engine`` takes the first that supports the problem."""
+
+torch.serialization.add_safe_globals(list(ENGINES.values()))
 
 A_PROBLEM = "a Problem such as em.Addition(n_digits=4)"
 
@@ -43,6 +49,7 @@ __all__ = [
     "Engine",
     "Exact",
     "Gibbs",
+    "Partial",
     "Posterior",
     "Rejection",
     "UnsupportedEngineError",

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.engines.doubts import warn_about_samples
-from emnesy_gpu.engines.engine import Engine, Posterior
+from emnesy_gpu.engines.engine import SeededEngine
+from emnesy_gpu.engines.posterior import Posterior
 from emnesy_gpu.errors import UnsupportedEngineError
 from emnesy_gpu.inference.results import Weighted
 from emnesy_gpu.inference.settings import SamplingSettings
@@ -59,7 +60,7 @@ class RaoBlackwellProblem(Protocol):
 
 
 @dataclass(frozen=True)
-class ABC(Engine[WeightedProblem]):
+class ABC(SeededEngine[WeightedProblem]):
     """Self-normalised importance sampling from the prior: q_i(v) = sum_t w(z_t) [z_ti = v] / sum_t w(z_t).
 
     A sample that satisfies s of the problem's C constraints has the weight
@@ -83,7 +84,7 @@ class ABC(Engine[WeightedProblem]):
             other symbols. For ``em.Sudoku`` and ``em.AllDifferent``.
         target_ess: an ESS in (0, samples] that replaces ``sharpness``: every row takes the largest sharpness (2**-10 to
             2**20) with at least this ESS, or 0 where there is none.
-        seed: 0..2**63-1. Equal seeds give equal samples: pass another one for every training step.
+        seed: 0..2**63-1. Equal seeds give equal samples: ``em.EM`` has another one in every step.
         first_row: the global index of row 0, for batches that are parts of a larger one.
         rao_blackwell: let every sample count for all values of every symbol, each with the weight that the sample would
             have after that single change: q_i(v) ~ p_i(v) sum_t w(z_t with z_i = v). The variance is lower, and values

@@ -8,7 +8,8 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.engines.engine import Engine, Posterior
+from emnesy_gpu.engines.engine import Engine
+from emnesy_gpu.engines.posterior import Posterior
 from emnesy_gpu.inference.results import Beliefs
 from emnesy_gpu.inference.settings import LoopySettings
 

@@ -1,41 +1,23 @@
-"""The base class of all engines, and the posterior that they return."""
+"""The base classes of all engines."""
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
+from emnesy_gpu.engines.posterior import Posterior
+from emnesy_gpu.philox import seed_of_step
 from emnesy_gpu.problems import Problem
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 P = TypeVar("P")
 """The protocol of the methods that an engine asks of a problem; the file of the engine defines it."""
-
-
-@dataclass
-class Posterior:
-    """The result of an E-step; every tensor is a constant (``requires_grad`` is False).
-
-    Attributes:
-        marginals: [batch, *latent_shape, cardinality], q_i(v) = p(z_i = v | y, x) or the engine's estimate, float32
-            (float64 for float64 logits), probabilities that sum to 1 over the last axis. Where ``possible`` is False
-            they are the prior softmax(logits), so that the EM gradient is exactly 0.
-        log_evidence: [batch], log p(y | x) in nats, or the engine's estimate or bound; -inf for an impossible label.
-        possible: bool [batch], False where the engine finds no assignment of positive probability with this label.
-        info: further results by name, most of them tensors [batch]: see the engine.
-
-    >>> import torch, emnesy_gpu as em
-    >>> post = em.posterior(em.Addition(n_digits=1), torch.zeros(1, 2, 1, 10), torch.tensor([[1, 9]]))   # 9 + 9 = 18
-    >>> post.possible.tolist(), post.log_evidence.tolist(), round(post.marginals[0, 0, 0, 0].item(), 3)
-    ([False], [-inf], 0.1)
-    """
-
-    marginals: Tensor
-    log_evidence: Tensor
-    possible: Tensor
-    info: dict[str, Any] = field(default_factory=dict)
 
 
 class Engine(ABC, Generic[P]):
@@ -81,8 +63,33 @@ class Engine(ABC, Generic[P]):
         Raises ValueError or UnsupportedEngineError for settings that the problem does not support.
         """
 
+    def at_step(self, step: int, rows_before: int = 0) -> Self:
+        """The engine for one step of training: with samples of its own, where it draws samples; otherwise itself.
+
+        step: counted from 0. rows_before: rows of the same step that stand before this batch, on other ranks.
+        """
+        return self
+
     def __repr__(self) -> str:
         return f"em.{type(self).__name__}()"
+
+
+class SeededEngine(Engine[P]):
+    """An engine that is a dataclass with the fields ``seed`` and ``first_row``."""
+
+    seed: int
+    first_row: int
+
+    def at_step(self, step: int, rows_before: int = 0) -> Self:
+        """The same engine with the seed of a step, ``philox.seed_of_step(seed, step)``, and its first row moved on.
+
+        >>> import emnesy_gpu as em
+        >>> first, second = (em.Gibbs(seed=1).at_step(step) for step in (0, 1))
+        >>> first.seed != second.seed, first == em.Gibbs(seed=1).at_step(0)
+        (True, True)
+        """
+        first_row = self.first_row + rows_before
+        return replace(self, seed=seed_of_step(self.seed, step), first_row=first_row)  # type: ignore[type-var]
 
 
 class WrappedEngine(Engine[Any]):
@@ -93,6 +100,11 @@ class WrappedEngine(Engine[Any]):
 
     def supports(self, problem: Problem) -> bool:
         return bool(self.engine.supports(problem))
+
+    def at_step(self, step: int, rows_before: int = 0) -> Self:
+        moved = copy.copy(self)
+        moved.engine = self.engine.at_step(step, rows_before)
+        return self if moved.engine is self.engine else moved
 
     def infer(self, problem: Any, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         post: Posterior = self.engine.infer(problem, logits, label, check)

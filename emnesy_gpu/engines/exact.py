@@ -6,7 +6,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from emnesy_gpu.engines.engine import Engine, Posterior
+from emnesy_gpu.engines.engine import Engine
+from emnesy_gpu.engines.posterior import Posterior
 from emnesy_gpu.inference.results import Marginals
 from emnesy_gpu.problems import Problem
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.engines.doubts import warn_about_chains
-from emnesy_gpu.engines.engine import Engine, Posterior
+from emnesy_gpu.engines.engine import SeededEngine
+from emnesy_gpu.engines.posterior import Posterior
 from emnesy_gpu.inference.results import Chains
 from emnesy_gpu.inference.settings import ChainSettings
 
@@ -38,7 +39,7 @@ class GibbsProblem(Protocol):
 
 
 @dataclass(frozen=True)
-class Gibbs(Engine[GibbsProblem]):
+class Gibbs(SeededEngine[GibbsProblem]):
     """Annealed, Rao-Blackwellised Gibbs sampling from p(z) ~ prior(z) exp(-penalty * conflicts(z)).
 
     Conflicts are pairs of equal symbols in a group, counted in every group, for ``em.Sudoku`` and ``em.AllDifferent``;
@@ -60,7 +61,7 @@ class Gibbs(Engine[GibbsProblem]):
         sweeps: sweeps per chain, 1..2**16-1; the first half, rounded down, is for annealing.
         penalty: log odds against one conflict, at least 0 and finite. With a larger one the target is closer to the
             posterior, which has no conflicts, and the chains mix more slowly.
-        seed: 0..2**63-1. Equal seeds give equal chains: pass another one for every training step.
+        seed: 0..2**63-1. Equal seeds give equal chains: ``em.EM`` has another one in every step.
         first_row: the global index of row 0, for batches that are parts of a larger one.
 
     ``log_evidence`` comes from annealed importance sampling (Neal, 2001) by the same chains: the log of an unbiased

@@ -10,11 +10,12 @@ from torch import Tensor
 from emnesy_gpu import checks
 from emnesy_gpu.engines.abc import WeightedProblem
 from emnesy_gpu.engines.doubts import warn_about_samples
-from emnesy_gpu.engines.engine import Engine, Posterior
+from emnesy_gpu.engines.engine import SeededEngine
+from emnesy_gpu.engines.posterior import Posterior
 
 
 @dataclass(frozen=True)
-class Rejection(Engine[WeightedProblem]):
+class Rejection(SeededEngine[WeightedProblem]):
     """Marginals of the samples from the prior that have the label: q_i(v) = sum_t [label(z_t) = y, z_ti = v] / hits.
 
     Unbiased given the number of hits, and exact in the limit; useful where p(y | x) * samples is well above 1. The EM
@@ -23,7 +24,7 @@ class Rejection(Engine[WeightedProblem]):
 
     Args:
         samples: samples per row, at least 1.
-        seed: 0..2**63-1. Equal seeds give equal samples: pass another one for every training step.
+        seed: 0..2**63-1. Equal seeds give equal samples: ``em.EM`` has another one in every step.
         first_row: the global index of row 0, for batches that are parts of a larger one.
 
     ``log_evidence`` is log(hits / samples). Without a hit it is -inf, ``possible`` is False and the marginals are the

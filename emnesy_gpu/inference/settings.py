@@ -1,8 +1,11 @@
-"""The settings that problems read from an engine. The engines themselves implement these protocols."""
+"""The settings that problems read from an engine. The engines themselves implement these protocols.
+
+``Sampling`` and ``Chaining`` are the same settings without their engine, inside an operator.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class LoopySettings(Protocol):
@@ -56,3 +59,25 @@ class ChainSettings(Protocol):
     def seed(self) -> int: ...
     @property
     def first_row(self) -> int: ...
+
+
+class Sampling(NamedTuple):
+    """``SamplingSettings`` by themselves."""
+
+    samples: int
+    weighting: str | None
+    sharpness: float
+    scope: str
+    target_ess: float | None
+    seed: int
+    first_row: int
+
+
+class Chaining(NamedTuple):
+    """``ChainSettings`` by themselves."""
+
+    chains: int
+    sweeps: int
+    penalty: float
+    seed: int
+    first_row: int

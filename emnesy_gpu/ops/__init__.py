@@ -8,9 +8,9 @@ such checks, which are the only synchronisation with a GPU.
 import importlib
 import pkgutil
 
-from emnesy_gpu.ops.registry import NAMES
+from emnesy_gpu.ops.registry import METHODS, NAMES
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["NAMES"]
+__all__ = ["METHODS", "NAMES"]

@@ -17,12 +17,15 @@ NAMESPACE = "emnesy_gpu"
 # A library takes its operators with it when it is deleted.
 _library = torch.library.Library(NAMESPACE, "DEF")
 NAMES: list[str] = []
-"""Every registered operator, without the namespace."""
+"""Every registered operator that has kernels, without the namespace."""
+
+METHODS: list[str] = []
+"""Every registered operator that calls a method of a problem."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def operator(results: Callable[..., Any]) -> Callable[[F], F]:
+def operator(results: Callable[..., Any], names: list[str] = NAMES) -> Callable[[F], F]:
     """Register a function as the operator of its name, for CPU and CUDA tensors alike.
 
     The schema comes from the annotations. The function chooses the back end by the device of its tensors at each call.
@@ -30,11 +33,12 @@ def operator(results: Callable[..., Any]) -> Callable[[F], F]:
     Args:
         results: makes uninitialised results of the right shapes and dtypes. Its parameters are the arguments of the
             operator that it needs, by name: see ``emnesy_gpu.ops.results``.
+        names: the list that the name is added to.
     """
 
     def register(function: F) -> F:
         name = function.__name__
-        NAMES.append(name)
+        names.append(name)
         _library.define(name + torch.library.infer_schema(function, mutates_args=()))
         takes_logits = next(iter(inspect.signature(function).parameters)) == "logits"
         for key in ("CPU", "CUDA"):

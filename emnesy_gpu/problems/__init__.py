@@ -1,5 +1,7 @@
 """Problems, the symbolic components: they define the hidden symbols and how a label depends on them."""
 
+import torch
+
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.inference.results import Beliefs, Chains, MapAssignment, Marginals, Weighted
 from emnesy_gpu.problems.addition import Addition
@@ -13,6 +15,9 @@ from emnesy_gpu.problems.problem import Problem
 from emnesy_gpu.problems.shortest_path import ShortestPath
 from emnesy_gpu.problems.simple_paths import SimplePaths
 from emnesy_gpu.problems.sudoku import Sudoku
+
+# A checkpoint may hold those that are made of plain settings.
+torch.serialization.add_safe_globals([Addition, AllDifferent, ShortestPath, SimplePaths, Sudoku])
 
 __all__ = [
     "Addition",

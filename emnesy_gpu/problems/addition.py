@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from emnesy_gpu.inference import gibbs_chains, weighted_samples
 from emnesy_gpu.inference.results import Chains, MapAssignment, Marginals, Weighted, is_possible
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
+from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
 
 MAX_BASE = 32
@@ -63,6 +65,10 @@ class Addition(Problem):
         self.n_label_digits = n_digits + _count_digits(largest_carry, base)
         self.label_shape = (self.n_label_digits,)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"n_digits": self.n_digits, "base": self.base, "n_addends": self.n_addends}
+
     def __repr__(self) -> str:
         return f"Addition(n_digits={self.n_digits}, base={self.base}, n_addends={self.n_addends})"
 
@@ -80,6 +86,28 @@ class Addition(Problem):
             raise ValueError(f"z must hold digits in 0..{self.base - 1}, got {int(z.min())}..{int(z.max())}")
         return torch.stack(list(self._digits_of_sum(z.long())), -1).flip(-1)
 
+    def encode(self, numbers: Tensor | Iterable[int]) -> Tensor:
+        """The labels of sums that are given as numbers: [batch] -> int64 [batch, n_label_digits].
+
+        Args:
+            numbers: an integer tensor, which holds numbers of 18 digits; or integers of Python, of any size.
+
+        Raises TypeError for other types, and ValueError for numbers below 0 or with more digits than a label.
+
+        >>> import torch, emnesy_gpu as em
+        >>> em.Addition(n_digits=2).encode(torch.tensor([112, 7])).tolist()
+        [[1, 1, 2], [0, 0, 7]]
+        """
+        device = None
+        if isinstance(numbers, Tensor):
+            checks.has_dtype("numbers", numbers, checks.INTEGER_DTYPES)
+            device, numbers = numbers.device, numbers.tolist()
+        rows = []
+        for index, number in enumerate(numbers):
+            checks.is_integer(f"numbers[{index}]", number, 0, self.base**self.n_label_digits - 1)
+            rows.append([number // self.base**place % self.base for place in range(self.n_label_digits)][::-1])
+        return torch.tensor(rows, dtype=torch.int64, device=device).view(-1, self.n_label_digits)
+
     def _digits_of_sum(self, z: Tensor) -> Iterator[Tensor]:
         """Yield the digits of the sum, the least significant first."""
         carry = torch.zeros_like(z[..., 0, 0])
@@ -95,6 +123,7 @@ class Addition(Problem):
         digits, log_joint, status = torch.ops.emnesy_gpu.carry_chain_map(logits, label, check)
         return MapAssignment(digits, log_joint, is_possible(status))
 
+    @opaque
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
         """See ``WeightedProblem``: every digit of the sum is a constraint."""
         if settings.scope == "local":
@@ -103,6 +132,7 @@ class Addition(Problem):
             self._check_values(logits, label)
         return weighted_samples.weighted_marginals(logits, label, settings, self._score)
 
+    @opaque
     def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
         if check:
             self._check_values(logits, label)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,6 +91,11 @@ class AllDifferent(Problem):
             graph = listed_graph(tables.assignments.numpy(), cardinality)
             self._circuit[torch.device("cpu")] = make_tables_of_circuit(graph)
         self._score_tables = {torch.device("cpu"): all_different_scores.ScoreTables(members, self.groups, n_variables)}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        sizes = {"n_variables": self.n_variables, "cardinality": self.cardinality}
+        return {"groups": tuple(self.groups), **sizes, "constraints": self.constraints}
 
     def __repr__(self) -> str:
         n, k = self.n_variables, self.cardinality

@@ -20,6 +20,7 @@ from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.ops.black_box import histogram
 from emnesy_gpu.ops.registry import bounded
 from emnesy_gpu.problems.black_box_rules import LabelRule, PythonRule, Rule, ScoreRule, Symbols
+from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
 
 MAX_ASSIGNMENTS = 1 << 16
@@ -160,7 +161,17 @@ class BlackBox(Problem):
             entries = self.n_constraints
             raise ValueError(f"n_constraints must be the number of label entries, {entries}, or left out")
         self._compiled = {"cpu": numba_score, "triton": triton_score}
-        self._padding: dict[torch.device, Tensor] = {}
+        sizes = torch.tensor(self.cardinalities, device="cpu")[:, None]
+        padding = torch.arange(self.cardinality, device="cpu") >= sizes
+        self._padding = {torch.device("cpu"): padding.view(*self.latent_shape, self.cardinality)}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Functions are equal if they are the same; pickle needs them in a module, by their name."""
+        numbers = {"latent_shape": self.latent_shape, "cardinality": self.cardinalities}
+        label = {"label_shape": self.label_shape, "n_constraints": self.n_constraints}
+        compiled = {"numba_score": self._compiled["cpu"], "triton_score": self._compiled["triton"]}
+        return {self._rule.name: self._rule.function, **numbers, **label, **compiled}
 
     def __repr__(self) -> str:
         name = getattr(self._rule.function, "__name__", type(self._rule.function).__name__)
@@ -179,9 +190,7 @@ class BlackBox(Problem):
         if len(set(self.cardinalities)) == 1:
             return logits
         if logits.device not in self._padding:
-            sizes = torch.tensor(self.cardinalities, device=logits.device)[:, None]
-            padding = torch.arange(self.cardinality, device=logits.device) >= sizes
-            self._padding[logits.device] = padding.view(*self.latent_shape, self.cardinality)
+            self._padding[logits.device] = self._padding[torch.device("cpu")].to(logits.device)
         return logits.masked_fill(self._padding[logits.device], -torch.inf)
 
     def label(self, z: Tensor) -> Tensor:
@@ -239,6 +248,7 @@ class BlackBox(Problem):
             z = torch.minimum(z, last)  # chains try all values, of which those that do not exist have weight 0
         return self._rule.satisfied(z, label)
 
+    @opaque
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
         if settings.scope == "local":
             raise ValueError('a black box takes samples with scope "global" only: nothing tells what touches a symbol')
@@ -249,6 +259,7 @@ class BlackBox(Problem):
             logits, label, settings, Score(self.satisfied, self.n_constraints, count)
         )
 
+    @opaque
     def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
         self._check_values(logits, label, check)
         return gibbs_chains.gibbs_marginals(logits, label, settings, Score(self.satisfied, self.n_constraints))
@@ -260,6 +271,7 @@ class BlackBox(Problem):
         if check:
             weighted_samples.check_values(logits, label, None, "an integer")
 
+    @opaque
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         parts = [
             joint_table.posterior(part.log_prior, self.cardinalities, part.has_label)
@@ -269,6 +281,7 @@ class BlackBox(Problem):
         dtype = result_dtype(logits)
         return Marginals(marginals.to(dtype).view(logits.shape), log_evidence.to(dtype), log_evidence > -torch.inf)
 
+    @opaque
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         """Ties: the first assignment in lexicographic order; impossible rows: the first best value of every symbol."""
         parts = [
@@ -278,6 +291,7 @@ class BlackBox(Problem):
         z, log_joint = (torch.cat(column) for column in zip(*parts, strict=True))
         return MapAssignment(z.view(logits.shape[:-1]), log_joint.to(result_dtype(logits)), log_joint > -torch.inf)
 
+    @opaque
     def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
         """The random words are used as for a list of the assignments with the label: see ``reference.enumeration``."""
         parts = [

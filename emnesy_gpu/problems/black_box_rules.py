@@ -49,8 +49,9 @@ class Symbols(NamedTuple):
 
 
 class Rule(Protocol):
-    """What a black box asks of its rule."""
+    """What a black box asks of its rule. name: that of the argument by which it is given."""
 
+    name: str
     function: Callable[..., Any]
     n_constraints: int
 
@@ -69,6 +70,8 @@ class Rule(Protocol):
 
 class LabelRule:
     """A torch function of the symbols. Its constraints are the entries of the label."""
+
+    name = "label"
 
     def __init__(self, function: Callable[[Tensor], Tensor], symbols: Symbols, label_shape: tuple[int, ...]) -> None:
         self.function, self.symbols, self.label_shape = function, symbols, label_shape
@@ -105,6 +108,8 @@ class LabelRule:
 
 class PythonRule:
     """A Python function of one assignment, a tuple of integers; labels are known by their codes."""
+
+    name = "python_label"
 
     def __init__(
         self,
@@ -158,6 +163,8 @@ class PythonRule:
 
 class ScoreRule:
     """A torch function that counts the satisfied constraints of samples given the label of their row."""
+
+    name = "score"
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor], symbols: Symbols, n_constraints: int) -> None:
         self.function, self.symbols, self.n_constraints = function, symbols, n_constraints

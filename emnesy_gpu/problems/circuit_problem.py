@@ -225,5 +225,8 @@ class CircuitProblem(CodedRule):
         tables = list(self.compiled(logits.device).tables)
         return logits.flatten(1, -2), label.reshape(len(label), len(self._codes)), tables
 
+    def _host_tables(self) -> list[Tensor]:
+        return list(self.compiled(torch.device("cpu")).tables)
+
     def _tape(self, logits: Tensor) -> tuple[int, bool]:
         return self.compiled(logits.device).tape_rows, self._wide

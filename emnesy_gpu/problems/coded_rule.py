@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from emnesy_gpu.inference import gibbs_chains, weighted_samples
 from emnesy_gpu.inference.results import Chains, Weighted
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
+from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
 from emnesy_gpu.problems.symbols import checked_symbols
 
@@ -73,6 +74,15 @@ class CodedRule(Problem):
         entries = self._entries(checked_symbols(z, self.latent_shape, self.cardinality))
         return entries if self.label_shape else entries[..., 0]
 
+    def _host_tables(self) -> Iterable[Tensor]:
+        """The tables of the rule on the CPU."""
+        raise NotImplementedError
+
+    def _key(self) -> Hashable:
+        codes = tuple(tuple(entry.items()) for entry in self._codes)
+        tables = tuple((tuple(table.shape), table.numpy().tobytes()) for table in self._host_tables())
+        return self.latent_shape, self.cardinality, self.label_shape, codes, tables
+
     def _entries(self, symbols: Tensor) -> Tensor:
         """Codes int64 [..., M] of symbols int64 [..., n], NOT_GIVEN where the rule forbids them."""
         raise NotImplementedError
@@ -81,6 +91,7 @@ class CodedRule(Problem):
         """Raise for values that no exact inference takes, where check asks for it."""
         raise NotImplementedError
 
+    @opaque
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
         """Constraints are the entries of the label: samples score how many of them they get right."""
         if settings.scope == "local":
@@ -88,6 +99,7 @@ class CodedRule(Problem):
         self._check_values(logits, label, check)
         return weighted_samples.weighted_marginals(logits, label, settings, self._score)
 
+    @opaque
     def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
         self._check_values(logits, label, check)
         return gibbs_chains.gibbs_marginals(logits, label, settings, self._score)

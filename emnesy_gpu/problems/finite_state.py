@@ -144,6 +144,10 @@ class FiniteStateProblem(CodedRule):
         forbidden = state == self.machine.n_states
         return torch.stack(entries, -1).masked_fill_(forbidden[..., None], NOT_GIVEN)
 
+    def _host_tables(self) -> list[Tensor]:
+        order = torch.zeros(0) if self._order is None else self._order
+        return [*self.tables(torch.device("cpu")), order]
+
     def _running_tables(self, device: torch.device) -> tuple[list[Tensor], dict[int, Tensor]]:
         """Successors [S + 1, K] of each layer, codes [S + 1] of each observed position; the last state is a sink."""
         if device not in self._running:

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
+from emnesy_gpu.ops.methods import new_handle
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+NOT_KEPT = ("handle", "_looked_at_by")
+"""Attributes that belong to an object and not to what it is, and are not copied."""
+
+OTHER_LABELS = ": em.as_label converts labels"
+
+
+def make_problem(cls: type[Problem], settings: dict[str, Any] | None) -> Problem:
+    """The problem of these settings; for None an empty one, whose attributes are set next."""
+    return cls.__new__(cls) if settings is None else cls(**settings)
 
 
 class Problem:
@@ -56,6 +75,50 @@ class Problem:
     map_tractable: bool = True
     limit: str = ""
 
+    handle: int
+    """The number of this problem in a compiled graph, see ``ops.methods``."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        problem = super().__new__(cls)
+        vars(problem)["handle"] = new_handle(problem)
+        return problem
+
+    @property
+    def settings(self) -> dict[str, Any] | None:
+        """The arguments that make an equal problem, hashable; None where there is no such list of arguments.
+
+        With settings, problems are equal if their class and settings are, they are pickled as these, and those of the
+        package are read by ``torch.load(weights_only=True)``. Without, a problem equals itself alone, and all that it
+        holds is pickled.
+
+        >>> import copy, emnesy_gpu as em
+        >>> em.Addition(4).settings, em.Addition(4) == copy.deepcopy(em.Addition(n_digits=4))
+        ({'n_digits': 4, 'base': 10, 'n_addends': 2}, True)
+        """
+        return None
+
+    def _key(self) -> Hashable:
+        """What equal problems have in common; None where only the problem itself is equal."""
+        settings = self.settings
+        return None if settings is None else tuple(settings.items())
+
+    def __eq__(self, other: object) -> bool:
+        if self is other or type(self) is not type(other):
+            return self is other
+        key = self._key()
+        return key is not None and key == cast(Problem, other)._key()
+
+    def __hash__(self) -> int:
+        key = self._key()
+        return object.__hash__(self) if key is None else hash((type(self), key))
+
+    def __reduce__(self) -> Any:
+        settings = self.settings
+        if settings is not None:
+            return make_problem, (type(self), settings)
+        state = {name: value for name, value in vars(self).items() if name not in NOT_KEPT}
+        return make_problem, (type(self), None), state
+
     def label(self, z: Tensor) -> Tensor:
         """The symbolic program: the label of every assignment.
 
@@ -75,10 +138,13 @@ class Problem:
         Raises TypeError and ValueError that name the argument, the expectation and the value.
         """
         checks.is_tensor("logits", logits)
-        checks.is_tensor("label", label)
+        checks.is_tensor("label", label, OTHER_LABELS)
         checks.has_dtype("logits", logits, checks.FLOAT_DTYPES)
-        checks.has_dtype("label", label, checks.INTEGER_DTYPES)
+        checks.has_dtype("label", label, checks.INTEGER_DTYPES, OTHER_LABELS)
         checks.has_trailing_shape("logits", logits, (*self.latent_shape, self.cardinality))
         checks.has_trailing_shape("label", label, self.label_shape)
         checks.belong_together(logits, label)
         return logits.detach(), label.long()
+
+
+torch.serialization.add_safe_globals([make_problem])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from emnesy_gpu.inference.results import Chains, Weighted
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.ops.grid_paths import GOAL, ON_PATH, START, checked_ends, run_gibbs_chains
+from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
 
 TERRAIN = (0.8, 1.2, 5.3, 7.7, 9.2)
@@ -103,6 +105,10 @@ class ShortestPath(Problem):
         self.cardinality = len(self.costs)
         self.latent_shape = self.label_shape = (height, width)
         self._keys = {torch.device("cpu"): torch.tensor(keys, dtype=torch.int32, device="cpu")}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"height": self.height, "width": self.width, "costs": self.costs, "score": self.score}
 
     def __repr__(self) -> str:
         return f"ShortestPath(height={self.height}, width={self.width})"
@@ -208,6 +214,7 @@ class ShortestPath(Problem):
         )
         return Weighted.from_operator(results, settings.samples)
 
+    @opaque
     def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
         start, goal = checked_ends(logits, label, check)
         facts = torch.cat([(label & ON_PATH).flatten(1), start[:, None], goal[:, None]], 1)

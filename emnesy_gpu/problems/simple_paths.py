@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from emnesy_gpu import checks
@@ -71,11 +73,17 @@ class SimplePaths(CircuitProblem):
             raise ValueError(f"source and target must differ, got {source} for both")
         grid = Grid(height, width, *ends)
         self.edges = grid.edges
+        self._settings = {"height": height, "width": width, "source": source, "target": last}
+        self._settings |= {"over": over, "neighbours": neighbours}
         paths = EdgePaths(grid) if over == "edges" else CellPaths(grid, neighbours == 8)
         shape = (len(grid.edges),) if over == "edges" else (height, width)
         program = Program(paths.step, paths.start, lambda states: np.where(finish(states), 1, -1), arrays=True)
         compiled = compile_program(program, [2] * int(np.prod(shape)), None, MAX_PATH_STATES)
         CircuitProblem.__init__(self, compiled.graph, shape, compiled.labels, has_entries=False)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self._settings
 
 
 def _cell(name: str, cell: tuple[int, int], height: int, width: int) -> int:

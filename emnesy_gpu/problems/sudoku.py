@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import isqrt
+from typing import Any
 
 from emnesy_gpu.problems.all_different import AllDifferent
 
@@ -45,6 +46,10 @@ class Sudoku(AllDifferent):
         self.size = size
         super().__init__(_groups(size), size * size, size, constraints)
         self.latent_shape = (size, size)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"size": self.size, "constraints": self.constraints}
 
     def __repr__(self) -> str:
         return f"Sudoku(size={self.size})"

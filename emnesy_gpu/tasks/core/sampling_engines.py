@@ -31,6 +31,10 @@ class Reseeded(WrappedEngine):
         """Begin the seeds of an epoch, counted from 1."""
         self.epoch, self.calls = epoch, 0
 
+    def at_step(self, step: int, rows_before: int = 0) -> Reseeded:
+        """The engine itself, whose seeds are its own."""
+        return self
+
     def infer(self, problem: em.Problem, logits: Tensor, label: Tensor, check: bool) -> em.Posterior:
         """Infer with a new seed at every call."""
         seed = ((self.run_seed + 1) << 40) + (self.epoch << 24) + self.calls

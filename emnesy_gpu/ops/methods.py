@@ -1,0 +1,114 @@
+"""Operators that call a method of a problem, for methods that torch.compile cannot trace: see ``problems.opaque``.
+
+A graph holds no Python object, so that a problem is an integer in it, its handle. What a method checks, and functions
+of the user, then run inside the operator. These operators have no kernels of their own.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor
+
+from emnesy_gpu.inference.results import Weighted
+from emnesy_gpu.inference.settings import Chaining, Sampling
+from emnesy_gpu.ops.registry import METHODS, operator
+from emnesy_gpu.ops.results import drawn_results, row_results
+
+Results = list[Tensor]
+
+_problems: WeakValueDictionary[int, Any] = WeakValueDictionary()
+_handles = itertools.count(1)
+
+
+def new_handle(problem: object) -> int:
+    """An integer by which the operators find a problem for as long as it lives."""
+    handle = next(_handles)
+    _problems[handle] = problem
+    return handle
+
+
+def _with_rows(logits: Tensor, more: int) -> Results:
+    """Marginals, log evidence, possible [batch], and more results [batch]."""
+    marginals, log_evidence, status = row_results(logits)
+    others = [torch.empty_like(log_evidence) for _ in range(more)]
+    return [marginals, log_evidence, status.to(torch.bool), *others]
+
+
+def _exact_results(logits: Tensor) -> Results:
+    return _with_rows(logits, 0)
+
+
+def _weighted_results(logits: Tensor) -> Results:
+    return _with_rows(logits, len(Weighted._fields) - 1)
+
+
+def _chain_results(logits: Tensor) -> Results:
+    return _with_rows(logits, 1)
+
+
+def _map_results(logits: Tensor) -> Results:
+    _, log_joint, possible = _exact_results(logits)
+    return [logits.new_empty(logits.shape[:-1], dtype=torch.int64), log_joint, possible]
+
+
+@operator(_exact_results, METHODS)
+def methods_exact_marginals(logits: Tensor, label: Tensor, problem: int, check: bool) -> Results:
+    """Marginals, log evidence, possible."""
+    return list(_problems[problem].exact_marginals(logits, label, check))
+
+
+@operator(_map_results, METHODS)
+def methods_map_assignment(logits: Tensor, label: Tensor, problem: int, check: bool) -> Results:
+    """Assignment, log joint, possible, of an exact search."""
+    return list(_problems[problem].map_assignment(logits, label, check)[:3])
+
+
+@operator(drawn_results, METHODS)
+def methods_sample(
+    logits: Tensor, label: Tensor, problem: int, n_samples: int, seed: int, first_row: int, check: bool
+) -> Tensor:
+    """Samples int64 [n_samples, batch, *symbols]."""
+    z: Tensor = _problems[problem].sample(logits, label, n_samples, seed, first_row, check)
+    return z
+
+
+@operator(_weighted_results, METHODS)
+def methods_weighted_marginals(
+    logits: Tensor,
+    label: Tensor,
+    problem: int,
+    samples: int,
+    weighting: str,
+    sharpness: float,
+    scope: str,
+    target_ess: float,
+    seed: int,
+    first_row: int,
+    check: bool,
+) -> Results:
+    """Marginals, log evidence, possible, and the other fields of ``Weighted``; "" and 0 stand for settings of None."""
+    settings = Sampling(samples, weighting or None, sharpness, scope, target_ess or None, seed, first_row)
+    marginals, *others = _problems[problem].weighted_marginals(logits, label, settings, check)
+    return [*marginals, *others]
+
+
+@operator(_chain_results, METHODS)
+def methods_gibbs_marginals(
+    logits: Tensor,
+    label: Tensor,
+    problem: int,
+    chains: int,
+    sweeps: int,
+    penalty: float,
+    seed: int,
+    first_row: int,
+    check: bool,
+) -> Results:
+    """Marginals, log evidence, possible, and the share of chains without a conflict."""
+    settings = Chaining(chains, sweeps, penalty, seed, first_row)
+    marginals, satisfied = _problems[problem].gibbs_marginals(logits, label, settings, check)
+    return [*marginals, satisfied]

@@ -1,0 +1,33 @@
+"""em.EM with Hugging Face Accelerate, which places the batches and computes the gradients.
+
+accelerate launch examples/accelerate_loop.py, with the package accelerate.
+"""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader, TensorDataset
+
+import emnesy_gpu as em
+
+
+def main() -> None:
+    torch.manual_seed(1)
+    problem = em.Addition(n_digits=1)
+    z = torch.randint(0, 10, (600, *problem.latent_shape))
+    images = torch.nn.functional.one_hot(z, 10).float() + 0.3 * torch.randn(*z.shape, 10)
+    loader = DataLoader(TensorDataset(images, problem.label(z)), batch_size=60, shuffle=True)
+
+    accelerator = Accelerator()
+    net = torch.nn.Linear(10, 10)
+    net, optimizer, loader = accelerator.prepare(net, torch.optim.Adam(net.parameters(), lr=0.05), loader)
+    options = em.Options(backward=accelerator.backward, clip=1.0)
+    trainer = em.EM(net, problem, optimizer, options=options)
+    for epoch in range(1, 11):
+        metrics = trainer.fit(loader, epochs=1)
+        accelerator.print(f"epoch {epoch:2d}  log evidence of a sum {metrics['log_evidence']:6.2f}")
+
+
+if __name__ == "__main__":
+    main()

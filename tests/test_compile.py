@@ -1,0 +1,116 @@
+"""torch.compile(fullgraph=True) takes every engine on every problem, compiles once for all batches and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+import emnesy_gpu as em
+from emnesy_gpu.engines import ENGINES
+from emnesy_gpu.m_step import has_em_gradient
+from tests.readme_matrix import PROBLEMS
+
+pytestmark = pytest.mark.filterwarnings("ignore::emnesy_gpu.errors.InferenceWarning")
+
+SIZES = range(5, 17)
+"""Batch sizes, none of which is the size of another axis of a problem by chance for all of them."""
+
+SMALL: dict[str, em.Engine] = {
+    "abc": em.ABC(samples=16),
+    "gibbs": em.Gibbs(chains=1, sweeps=2),
+    "rejection": em.Rejection(samples=16),
+}
+PAIRS = [
+    (problem, name) for problem in PROBLEMS for name, engine in ENGINES.items() if engine().supports(PROBLEMS[problem])
+]
+FUSED = [name for name, problem in PROBLEMS.items() if has_em_gradient(problem)]
+MOST_GRAPHS = 2
+"""One for the first sizes and seeds, and one in which they are symbols."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled() -> Iterator[None]:
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def drawn(problem: em.Problem, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(batch)
+    logits = torch.randn(batch, *problem.latent_shape, problem.cardinality, generator=generator)
+    return logits, problem.label(logits.argmax(-1))
+
+
+def compiled(function, backend: str = "eager"):
+    return torch.compile(function, fullgraph=True, backend=backend, dynamic=True)
+
+
+def graphs() -> int:
+    return counters["stats"]["unique_graphs"]
+
+
+@pytest.mark.parametrize(("name", "engine_name"), PAIRS)
+def test_every_engine_compiles_on_every_problem(name: str, engine_name: str) -> None:
+    problem, engine = PROBLEMS[name], SMALL.get(engine_name) or ENGINES[engine_name]()
+
+    def step(logits, label):
+        post = em.posterior(problem, logits, label, engine)
+        return em.em_loss(logits, post), post.marginals, *post.info.values()
+
+    fast = compiled(step)
+    for batch in (5, 6, 7):
+        inputs = drawn(problem, batch)
+        torch.testing.assert_close(fast(*inputs), step(*inputs), rtol=0.0, atol=0.0)
+    assert graphs() <= MOST_GRAPHS
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_the_fused_loss_compiles_once_for_twelve_batch_sizes(name: str) -> None:
+    problem = PROBLEMS[name]
+    fast = compiled(lambda logits, label: em.fused_em_loss(problem, logits, label), "aot_eager")
+    for batch in SIZES:
+        logits, label = drawn(problem, batch)
+        results = []
+        for loss_of in (fast, lambda *inputs: em.fused_em_loss(problem, *inputs)):
+            leaf = logits.clone().requires_grad_()
+            loss = loss_of(leaf, label)
+            loss.backward()
+            results.append((loss.detach(), leaf.grad))
+        torch.testing.assert_close(results[0], results[1])
+    assert graphs() <= MOST_GRAPHS
+
+
+SEEDED = {
+    "abc": lambda problem, logits, label, seed: em.posterior(problem, logits, label, em.ABC(16, seed=seed)).marginals,
+    "gibbs": lambda problem, logits, label, seed: (
+        em.posterior(problem, logits, label, em.Gibbs(1, 2, seed=seed)).marginals
+    ),
+    "sample": lambda problem, logits, label, seed: em.sample_posterior(problem, logits, label, 2, seed),
+}
+SEEDED_PROBLEMS = ["`em.Addition`", "`em.Sudoku(4)`", "`em.BlackBox`, at most 65536 assignments"]
+
+
+@pytest.mark.parametrize("kind", SEEDED)
+@pytest.mark.parametrize("name", SEEDED_PROBLEMS)
+def test_another_seed_compiles_nothing_anew(name: str, kind: str) -> None:
+    problem = PROBLEMS[name]
+    logits, label = drawn(problem, 5)
+    fast = torch.compile(SEEDED[kind], fullgraph=True, backend="eager")
+    for seed in range(12):
+        assert torch.equal(fast(problem, logits, label, seed), SEEDED[kind](problem, logits, label, seed))
+    assert graphs() <= MOST_GRAPHS
+
+
+@pytest.mark.parametrize("name", ["`em.Addition`", "`em.ShortestPath`", "`em.BlackBox`, more"])
+@pytest.mark.parametrize("engine", [SMALL["abc"], SMALL["gibbs"]], ids=repr)
+def test_checks_of_samplers_raise_in_a_compiled_graph(name: str, engine: em.Engine) -> None:
+    problem = PROBLEMS[name]
+    logits, label = drawn(problem, 5)
+    logits[2] = torch.nan
+    fast = compiled(lambda logits, label: em.posterior(problem, logits, label, engine).marginals)
+    with pytest.raises(ValueError, match=r"logits\[2.* must be finite or -inf, got nan"):
+        fast(logits, label)

@@ -1,0 +1,147 @@
+"""Labels as users have them: other types, numbers, rows without a label, several labels, binary logits, more axes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import emnesy_gpu as em
+
+PROBLEM = em.Addition(2)
+
+
+def drawn(rows: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = torch.randn(rows, 2, 2, 10, generator=torch.Generator().manual_seed(0))
+    return logits, PROBLEM.label(logits.argmax(-1))
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda label: label.numpy(),
+        lambda label: label.tolist(),
+        *(lambda label, dtype=dtype: label.to(dtype) for dtype in (torch.uint16, torch.uint32, torch.uint64)),
+        *(lambda label, dtype=dtype: label.numpy().astype(dtype) for dtype in (np.int8, np.uint16, np.uint64)),
+    ],
+)
+def test_labels_of_other_types_are_converted_on_request(convert) -> None:
+    logits, label = drawn()
+    assert torch.equal(em.as_label(convert(label)), label)
+    if not isinstance(convert(label), torch.Tensor) or convert(label).dtype != torch.int64:
+        with pytest.raises(TypeError, match=r"label must .*em\.as_label converts labels"):
+            em.posterior(PROBLEM, logits, convert(label))
+
+
+def test_bools_are_labels_of_boards() -> None:
+    assert em.as_label(np.array([True, False])).tolist() == em.as_label(torch.tensor([True, False])).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("values", [np.zeros(2), torch.zeros(2), ["a"]], ids=str)
+def test_what_is_no_integer_is_no_label(values) -> None:
+    with pytest.raises(TypeError, match="labels must be integers or bools, got"):
+        em.as_label(values)
+
+
+def test_numbers_that_int64_does_not_hold_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"below 2\*\*63"):
+        em.as_label(np.array([2**63], np.uint64))
+    with pytest.raises(ValueError, match=r"labelled must have shape \[4\], got \[3\]"):
+        em.as_label([1, 2, 3, 4], labelled=[True] * 3)
+
+
+def test_sums_are_encoded_as_digits() -> None:
+    problem = em.Addition(17)
+    z = torch.randint(0, 10, (5, 2, 17), generator=torch.Generator().manual_seed(0))
+    label = problem.label(z)
+    numbers = [int("".join(map(str, row))) for row in label.tolist()]
+    assert max(numbers) > 10**17
+    assert torch.equal(problem.encode(torch.tensor(numbers)), label)
+    assert torch.equal(em.Addition(40).encode([10**40 + 7])[0, [0, -1]], torch.tensor([1, 7]))
+    for wrong in (-1, 1000):
+        with pytest.raises(ValueError, match=rf"numbers\[0\] must be an integer in 0\.\.999, got {wrong}"):
+            PROBLEM.encode([wrong])
+
+
+@pytest.mark.parametrize("engine", [em.Exact(), em.ABC(samples=64), em.MAP()], ids=repr)
+def test_rows_without_a_label_keep_the_prior_and_do_not_move_the_net(engine: em.Engine) -> None:
+    logits, label = drawn()
+    some = em.as_label(label, labelled=[True, False, True, False])
+    post = em.posterior(PROBLEM, logits, some, em.Partial(engine))
+    expected = em.posterior(PROBLEM, logits, label, engine)
+    labelled = torch.tensor([0, 2])
+    assert torch.equal(post.marginals[labelled], expected.marginals[labelled])
+    assert torch.equal(post.log_evidence[labelled], expected.log_evidence[labelled])
+    assert post.log_evidence[[1, 3]].tolist() == [0.0, 0.0]
+    assert post.possible.all()
+    leaf = logits.clone().requires_grad_()
+    em.em_loss(leaf, post).backward()
+    assert leaf.grad[[1, 3]].abs().max() < 1e-7
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        em.Sudoku(4),
+        em.ShortestPath(3),
+        em.rules.parity(3),
+        em.BlackBox(label=lambda z: z.sum(-1), latent_shape=(2,), cardinality=3),
+    ],
+    ids=repr,
+)
+def test_every_problem_takes_rows_without_a_label(problem: em.Problem) -> None:
+    logits = torch.randn(2, *problem.latent_shape, problem.cardinality, generator=torch.Generator().manual_seed(0))
+    label = em.as_label(problem.label(logits.argmax(-1)), labelled=[True, False])
+    default = em.engines.choose_engine(problem, None)
+    post = em.posterior(problem, logits, label, em.Partial(default))
+    torch.testing.assert_close(post.marginals[1], logits[1].softmax(-1))
+    assert post.possible[1]
+
+
+def test_weighted_labels_mix_posteriors_by_their_evidence() -> None:
+    logits, label = drawn()
+    labels = torch.stack([label, label.roll(1, 0), torch.tensor([1, 9, 9]).expand(4, 3)], 1)
+    weights = torch.tensor([0.6, 0.3, 0.1]).expand(4, 3)
+    post = em.posterior_of_labels(PROBLEM, logits, labels, weights)
+    each = [em.posterior(PROBLEM, logits, labels[:, index]) for index in range(3)]
+    joint = torch.stack([p.log_evidence.exp() * w for p, w in zip(each, (0.6, 0.3, 0.1), strict=True)], 1)
+    expected = sum(joint[:, index, None, None, None] * each[index].marginals for index in range(3))
+    torch.testing.assert_close(post.marginals, expected / joint.sum(1)[:, None, None, None])
+    torch.testing.assert_close(post.log_evidence, joint.sum(1).log())
+    torch.testing.assert_close(post.info["label"], joint / joint.sum(1, keepdim=True))
+
+
+def test_rows_whose_labels_are_all_impossible_keep_the_prior() -> None:
+    logits, label = drawn()
+    impossible = torch.tensor([1, 9, 9]).expand(4, 1, 3)
+    for labels, weights in ((impossible, torch.ones(4, 1)), (label[:, None], torch.zeros(4, 1))):
+        post = em.posterior_of_labels(PROBLEM, logits, labels, weights)
+        assert not post.possible.any()
+        torch.testing.assert_close(post.marginals, logits.softmax(-1))
+        assert (post.info["label"] == 0).all()
+
+
+@pytest.mark.parametrize("weights", [torch.tensor([[-1.0]] * 4), torch.tensor([[torch.nan]] * 4)], ids=str)
+def test_wrong_weights(weights: torch.Tensor) -> None:
+    logits, label = drawn()
+    with pytest.raises(ValueError, match="weights must be finite and at least 0"):
+        em.posterior_of_labels(PROBLEM, logits, label[:, None], weights)
+    with pytest.raises(ValueError, match=r"weights and labels must have shapes \[4, L\] .* got \[4\]"):
+        em.posterior_of_labels(PROBLEM, logits, label[:, None], torch.ones(4))
+
+
+def test_logits_of_a_sigmoid_are_those_of_two_values() -> None:
+    rule = em.rules.parity(3)
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    em.fused_em_loss(rule, em.binary_logits(logits), torch.tensor([0, 1, 0, 1])).backward()
+    post = em.posterior(rule, em.binary_logits(logits), torch.tensor([0, 1, 0, 1]))
+    torch.testing.assert_close(logits.grad, (logits.sigmoid() - post.marginals[..., 1]) / 4)
+
+
+def test_more_leading_axes_come_back() -> None:
+    logits, label = drawn(6)
+    flat = em.posterior(PROBLEM, logits, label, em.ABC(samples=32))
+    post = flat.unflatten((3, 2))
+    assert post.marginals.shape == (3, 2, 2, 2, 10)
+    assert post.info["ess"].shape == post.possible.shape == (3, 2)
+    assert torch.equal(post.marginals.flatten(0, 1), flat.marginals)
