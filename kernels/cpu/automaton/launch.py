@@ -1,13 +1,15 @@
 """Exact inference on finite automata, on CPU tensors: the launch functions.
 
 Signatures and meaning are those of ``reference.automaton``. Rows are independent, and have the same bits in any batch
-and with any number of threads. Rows without a posterior are found first, by bits (``screen``); the others are computed
-in float32 or float64 probabilities (``linear``), and what float32 leaves in float64, then in logarithms (``wide``).
+and with any number of threads. Rows whose label tells that they have no posterior are left out; the others are
+computed in float32 or float64 probabilities (``linear``), which find a path where there is enough evidence. What they
+leave is screened by bits (``screen``), and computed in float64, then in logarithms (``wide``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.automaton import linear
 from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, FLOAT64, LOGARITHMS, Graph, graph
-from emnesy_gpu.kernels.cpu.automaton.screen import screen
+from emnesy_gpu.kernels.cpu.automaton.screen import screen, screen_labels
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows
 from emnesy_gpu.kernels.status import POSSIBLE
@@ -109,9 +111,9 @@ def _sum_product(
 
 
 def _infer_rows(logits, label_rows, results: Results, job: Job) -> None:
-    """Screen the rows, and compute the possible ones; the others keep their priors."""
+    """Compute the rows with a posterior; the others keep their priors."""
     _, log_evidence, status = results
-    if screen(logits, label_rows, job.g, status):
+    if screen_labels(label_rows, job.g, status):
         if _compute_rows(logits, label_rows, results, job):
             return
     else:
@@ -133,8 +135,18 @@ def _compute_rows(logits, label_rows, results: Results, job: Job) -> bool:
     left = np.flatnonzero(results[2] == linear.RECOMPUTE)
     size = max(1, CONVERTED_LOGITS // logits[0].size)
     for start in range(0, len(left), size):
-        _on_rows(left[start : start + size], wider, logits, label_rows, results, job._replace(g=g))
+        some = left[start : start + size]
+        _on_rows(some, partial(_screen_and, wider), logits, label_rows, results, job._replace(g=g))
     return False
+
+
+def _screen_and(compute: Callable[..., object], logits, label_rows, results: Results, job: Job) -> None:
+    """Compute the rows with a posterior; of the others the status alone is written."""
+    status = results[2]
+    if screen(logits, label_rows, job.g, status):
+        compute(logits, label_rows, results, job)
+    else:
+        _on_rows(np.flatnonzero(status == POSSIBLE), compute, logits, label_rows, results, job)
 
 
 def _wide_rows(logits, label_rows, results: Results, job: Job) -> None:

@@ -107,8 +107,8 @@ def layout(n: int, k: int, n_classes: int, n_states: int, one_class_each: bool) 
 def run(logits, rows, results, g: Graph, prior_share: float, factor: float) -> int:
     """results: marginals [batch, n, K], log evidence and status [batch], all written; returns how many rows are left.
 
-    status becomes POSSIBLE, or RECOMPUTE where the other results are not known. Logits and g are both float32, or both
-    float64, and every row is valid.
+    status becomes POSSIBLE, or RECOMPUTE where the other results are not known: rows with logits that are no priors are
+    among them. Logits and g are both float32, or both float64, and every label is valid.
     """
     batch, n, k = logits.shape
     at = layout(n, k, g.n_classes, g.n_states, g.one_class_each)
@@ -275,7 +275,8 @@ def write_rows(work, at, g, rows, label_rows, log_evidence, status, guard):
     left = 0
     for row in range(rows[0], rows[1]):
         lane = row - rows[0]
-        good = work[at.results + 2, lane] > guard
+        # NaN among the logits goes through to the mantissa, and is not larger than 0.
+        good = work[at.results + 2, lane] > guard and work[at.results, lane] > 0.0
         status[row] = POSSIBLE if good else RECOMPUTE
         left += not good
         total = math.log(np.float64(work[at.results, lane])) + LOG_2 * work[at.results + 1, lane] + g.log_scale

@@ -1,4 +1,4 @@
-"""Which rows have a posterior, before any of them is computed: valid logits, a valid label, a path that can give it.
+"""Which rows have a posterior: valid logits, a valid label, and a path that can give it.
 
 Whether a path exists is a question of bits. A word holds a bit of each of 64 rows, R_i(t) the rows that can be in state
 t after position i, A_i(c) those with a value of class c whose logit is not -inf, and O_i(t) those whose label allows t:
@@ -21,6 +21,13 @@ from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS,
 WORD = 64
 ASK = 254
 NO_ROWS, ALL_ROWS, ONE = np.uint64(0), np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(1)
+
+
+def screen_labels(rows: np.ndarray, g: Graph, status: np.ndarray) -> bool:
+    """Status as far as the label decides it, and whether all rows may be possible; rows [batch, M]."""
+    if rows.shape[1] <= 1:
+        find_possible_labels(g, rows.shape[1])
+    return check_labels(rows, g.possible, status) == 0
 
 
 def screen(logits: np.ndarray, rows: np.ndarray, g: Graph, status: np.ndarray) -> bool:
@@ -53,6 +60,25 @@ def find_possible_labels(g: Graph, n_entries: int) -> None:
     g.possible[0] = status[0]
 
 
+@lane_function
+def label_status(entries, possible):
+    """INVALID_LABEL, or what is known of labels with one entry or none."""
+    for entry in entries:
+        if entry < 0:
+            return INVALID_LABEL
+    return POSSIBLE if len(entries) > 1 else possible[entries[0] if len(entries) else 0]
+
+
+@kernel
+def check_labels(rows, possible, status):
+    """Status of every row by its label; returns how many have no posterior."""
+    others = 0
+    for row in range(len(rows)):
+        status[row] = label_status(rows[row], possible)
+        others += status[row] != POSSIBLE
+    return others
+
+
 @kernel
 def check_rows(logits, bits, infinity, rows, possible, status, hard):
     """Status of every row, ASK where that takes ``reach``, and whether it has logits of -inf.
@@ -66,12 +92,9 @@ def check_rows(logits, bits, infinity, rows, possible, status, hard):
         for column in range(bits.shape[1]):
             found |= (bits[row, column] & infinity) == infinity
         hard[row] = found
-        code = POSSIBLE if not found or are_priors(logits[row]) else INVALID_LOGITS
-        for entry in rows[row]:
-            if entry < 0:
-                code = INVALID_LABEL
-        if code == POSSIBLE and rows.shape[1] <= 1:
-            code = possible[rows[row, 0] if rows.shape[1] else 0]
+        code = label_status(rows[row], possible)
+        if found and code != INVALID_LABEL and not are_priors(logits[row]):
+            code = INVALID_LOGITS
         if code == POSSIBLE and (found or rows.shape[1] > 1):
             code = ASK
         status[row] = code
