@@ -99,12 +99,13 @@ template <class S> __device__ Vector matrix_times_vector(const Matrix &m, const 
     return vector_times_matrix<S>(v, {m.m00, m.m10, m.m01, m.m11, m.loss, m.scale});
 }
 
-template <class T> __device__ T from_lane(const T &value, int lane) {
-    T result;
+// A matrix or vector of another lane; without its scale, which is its last word, where nobody asks for it.
+template <bool SCALE, class T> __device__ T from_lane(const T &value, int lane) {
+    T result = value;
     const float *source = reinterpret_cast<const float *>(&value);
     float *target = reinterpret_cast<float *>(&result);
 #pragma unroll
-    for (int i = 0; i < sizeof(T) / sizeof(float); ++i) target[i] = __shfl_sync(ALL_LANES, source[i], lane);
+    for (int i = 0; i < sizeof(T) / sizeof(float) - !SCALE; ++i) target[i] = __shfl_sync(ALL_LANES, source[i], lane);
     return result;
 }
 
@@ -115,18 +116,18 @@ struct Thread {
     int step;   // the same among the threads of the row in this warp
 };
 
-// The products of the matrices up to every thread of a warp, itself included, or from it on.
+// The products of the matrices up to every thread of a warp, itself included, or from it on (without a scale).
 template <class S, bool FORWARD> __device__ Matrix scan(Matrix m, const Thread &thread) {
 #pragma unroll
     for (int distance = 1; distance < SPAN; distance *= 2) {
-        const Matrix other = from_lane(m, FORWARD ? thread.lane - distance : thread.lane + distance);
+        const Matrix other = from_lane<FORWARD>(m, FORWARD ? thread.lane - distance : thread.lane + distance);
         const Matrix product = FORWARD ? compose<S>(other, m) : compose<S>(m, other);
         if (FORWARD ? thread.step >= distance : thread.step + distance < SPAN) m = product;
     }
     return m;
 }
 
-// Messages into (alpha) and out of (beta) every position of a thread.
+// Messages into (alpha) and out of (beta, without a scale) every position of a thread.
 struct Messages {
     Vector alpha[RUN], beta[RUN];
 };
@@ -141,14 +142,14 @@ template <class S> __device__ Messages find_messages(const Matrix *matrices, int
     if (WARPS > 1) {
         __shared__ Matrix products[WARPS];
         __syncthreads();
-        if (thread.lane == 0) products[thread.warp] = after;
+        if (thread.lane == 31) products[thread.warp] = before;
         __syncthreads();
         for (int w = 0; w < thread.warp; ++w) start = vector_times_matrix<S>(start, products[w]);
         for (int w = WARPS - 1; w > thread.warp; --w) end = matrix_times_vector<S>(products[w], end);
     }
     Messages messages;
-    messages.alpha[0] = from_lane(vector_times_matrix<S>(start, before), thread.lane - 1);
-    messages.beta[RUN - 1] = from_lane(matrix_times_vector<S>(after, end), thread.lane + 1);
+    messages.alpha[0] = from_lane<true>(vector_times_matrix<S>(start, before), thread.lane - 1);
+    messages.beta[RUN - 1] = from_lane<false>(matrix_times_vector<S>(after, end), thread.lane + 1);
     if (thread.step == 0) messages.alpha[0] = start;
     if (thread.step == SPAN - 1) messages.beta[RUN - 1] = end;
 #pragma unroll
@@ -383,62 +384,100 @@ __device__ void write_log2_position(
     mix(q, posterior_scale, prior_scale, out + place.at + DIGITS * BASE);
 }
 
-// A row of the batch.
-struct Row {
-    const float *logits;
-    float *out;            // in shared memory
-    float *evidence;
-    unsigned char *status;
-    int top;               // carry out of the most significant digit
-    bool invalid_label;    // this thread has read a digit outside [0, BASE)
-    bool last;             // this thread has the most significant digit, and stores evidence and status
+struct Batch {
+    const float *logits;      // [n_rows, 2, DIGITS, BASE]
+    const long long *label;   // [n_rows, n_extra + DIGITS]
+    float *out;               // as the logits
+    float *evidence;          // [n_rows]
+    unsigned char *status;    // [n_rows]
+    int n_rows, n_extra;
+    float scale;              // of the gradient
 };
 
-// Computes the rows for which `wanted` holds with logarithms.
-__device__ void compute_with_logarithms(
-    const Row &row, const Place *places, const Thread &thread, bool wanted, float scale) {
-    Matrix matrices[RUN];
-    bool invalid_logits = false;
+// What a thread computes.
+struct Task {
+    Thread thread;
+    long long row;       // of the batch
+    Place places[RUN];
+    int top;             // carry out of the most significant digit
+    bool invalid_label;  // of the digits that this thread has read, one is outside [0, BASE)
+    bool last;           // whether it has the most significant digit, and stores evidence and status
+};
+
+__device__ Task find_task(const Batch &batch, int index) {
+    const int lane = index % 32, own = WARPS > 1 ? 0 : lane / LANES, place = index - own * LANES;
+    const long long row = static_cast<long long>(blockIdx.x) * ROWS + own;
+    const bool present = own < ROWS && place < LANES && row < batch.n_rows;
+    Task task{{index / 32, lane, place, WARPS > 1 ? lane : place}, row};
+    const long long *label = batch.label + row * (batch.n_extra + DIGITS);
+    task.top = 0;
+    task.invalid_label = false;
+    task.last = present && place == LANES - 1;
+    for (int i = 0; present && i < batch.n_extra; ++i) {
+        task.invalid_label |= label[i] < 0 || label[i] >= BASE;
+        task.top = task.top * BASE + static_cast<int>(label[i]);
+    }
 #pragma unroll
-    for (int r = 0; r < RUN; ++r) matrices[r] = log2_matrix(row.logits, places[r], invalid_logits);
-    const Messages messages = find_messages<Logarithms>(matrices, row.top, thread);
-    int code = any_of_row(invalid_logits, thread) ? INVALID_LOGITS : POSSIBLE;
-    if (any_of_row(row.invalid_label, thread)) code = INVALID_LABEL;
-    const Vector &alpha = messages.alpha[RUN - 1];
-    const float log2_evidence = sum_of_paths<Logarithms>(alpha, matrices[RUN - 1], messages.beta[RUN - 1]) +
-                                static_cast<float>(alpha.scale + matrices[RUN - 1].scale);
-    const bool possible = any_of_row(row.last && log2_evidence > Logarithms::LEAST && row.top < 2, thread) && code == POSSIBLE;
-    if (!wanted) return;
-#pragma unroll
-    for (int r = 0; r < RUN; ++r)
-        if (places[r].active)
-            write_log2_position(row.logits, places[r], messages.alpha[r], messages.beta[r], matrices[r], possible, scale, row.out);
-    if (row.last) *row.evidence = possible ? log2_evidence * LN_2 : NEG_INF;
-    if (row.last) *row.status = possible || code != POSSIBLE ? code : IMPOSSIBLE;
+    for (int r = 0; r < RUN; ++r) {
+        const int position = DIGITS - 1 - place * RUN - r;
+        const bool active = present && position >= 0;
+        const long long digit = active ? label[batch.n_extra + position] : 0;
+        const bool valid = digit >= 0 && digit < BASE;
+        task.invalid_label |= !valid;
+        task.places[r] = {active, (own * 2 * DIGITS + position) * BASE, valid ? static_cast<int>(digit) : 0};
+    }
+    return task;
 }
 
-// Computes a row with probabilities. Returns whether this thread has lost nothing that counts.
-__device__ bool compute_with_probabilities(const Row &row, const Place *places, const Thread &thread, float scale) {
+// Computes the row with probabilities; `out` is the tile of the block. Returns whether the thread lost nothing that counts.
+__device__ bool compute_with_probabilities(const Batch &batch, const Task &task, float *out) {
+    const float *logits = batch.logits + static_cast<long long>(blockIdx.x) * (ROWS * ROW);
     Position positions[RUN];
     Matrix matrices[RUN];
 #pragma unroll
-    for (int r = 0; r < RUN; ++r) read_position(positions[r], row.logits, places[r]);
+    for (int r = 0; r < RUN; ++r) read_position(positions[r], logits, task.places[r]);
 #pragma unroll
     for (int r = 0; r < RUN; ++r) matrices[r] = positions[r].matrix;
-    const Messages messages = find_messages<Probabilities>(matrices, row.top, thread);
+    const Messages messages = find_messages<Probabilities>(matrices, task.top, task.thread);
     bool kept = true;
 #pragma unroll
     for (int r = 0; r < RUN; ++r) {
         const Vector &alpha = messages.alpha[r], &beta = messages.beta[r];
         const float total = sum_of_paths<Probabilities>(alpha, matrices[r], beta);
-        const bool safe = write_position(positions[r], places[r], alpha, beta, total, scale, row.out);
-        kept &= !places[r].active || (safe && positions[r].safe);
-        if (r == RUN - 1 && row.last) {
-            *row.evidence = (__log2f(total) + static_cast<float>(alpha.scale + matrices[r].scale)) * LN_2;
-            *row.status = POSSIBLE;
+        const bool safe = write_position(positions[r], task.places[r], alpha, beta, total, batch.scale, out);
+        kept &= !task.places[r].active || (safe && positions[r].safe);
+        if (r == RUN - 1 && task.last) {
+            batch.evidence[task.row] = (__log2f(total) + static_cast<float>(alpha.scale + matrices[r].scale)) * LN_2;
+            batch.status[task.row] = POSSIBLE;
         }
     }
-    return kept && !row.invalid_label;
+    return kept && !task.invalid_label;
+}
+
+// Computes the row with logarithms, and stores its results if it is wanted.
+__device__ void compute_with_logarithms(const Batch &batch, const Task &task, bool wanted, float *out) {
+    const float *logits = batch.logits + static_cast<long long>(blockIdx.x) * (ROWS * ROW);
+    Matrix matrices[RUN];
+    bool invalid_logits = false;
+#pragma unroll
+    for (int r = 0; r < RUN; ++r) matrices[r] = log2_matrix(logits, task.places[r], invalid_logits);
+    const Messages messages = find_messages<Logarithms>(matrices, task.top, task.thread);
+    int code = any_of_row(invalid_logits, task.thread) ? INVALID_LOGITS : POSSIBLE;
+    if (any_of_row(task.invalid_label, task.thread)) code = INVALID_LABEL;
+    const Vector &alpha = messages.alpha[RUN - 1];
+    const float log2_evidence = sum_of_paths<Logarithms>(alpha, matrices[RUN - 1], messages.beta[RUN - 1]) +
+                                static_cast<float>(alpha.scale + matrices[RUN - 1].scale);
+    const bool finite = task.last && log2_evidence > Logarithms::LEAST && task.top < 2;
+    const bool possible = any_of_row(finite, task.thread) && code == POSSIBLE;
+    if (!wanted) return;
+#pragma unroll
+    for (int r = 0; r < RUN; ++r)
+        if (task.places[r].active)
+            write_log2_position(logits, task.places[r], messages.alpha[r], messages.beta[r], matrices[r], possible,
+                                batch.scale, out);
+    if (!task.last) return;
+    batch.evidence[task.row] = possible ? log2_evidence * LN_2 : NEG_INF;
+    batch.status[task.row] = possible || code != POSSIBLE ? code : IMPOSSIBLE;
 }
 
 constexpr int COPIED = ROW % 4 == 0 ? 4 : 2;
@@ -451,36 +490,25 @@ __device__ void copy_tile(const Copied *tile, float *out, int count) {
     for (int i = threadIdx.x; i < count / COPIED; i += 32 * WARPS) reinterpret_cast<Copied *>(out)[i] = tile[i];
 }
 
-extern "C" __global__ void __launch_bounds__(32 * WARPS) marginals(
-    const float *logits, const long long *label, float *out, float *evidence, unsigned char *status, int batch,
-    int n_extra, float scale) {
-    extern __shared__ Copied tile[];
-    const long long first = static_cast<long long>(blockIdx.x) * ROWS;
-    const int index = threadIdx.x, lane = index % 32, own = WARPS > 1 ? 0 : lane / LANES, place = index - own * LANES;
-    const Thread thread{index / 32, lane, place, WARPS > 1 ? lane : place};
-    const bool present = own < ROWS && first + own < batch;
-    const long long at = first + own;
-    Row row{logits + at * ROW, reinterpret_cast<float *>(tile) + own * ROW, evidence + at, status + at, 0, false,
-            present && place == LANES - 1};
-    label += at * (n_extra + DIGITS);
-    for (int i = 0; present && i < n_extra; ++i) {
-        row.invalid_label |= label[i] < 0 || label[i] >= BASE;
-        row.top = row.top * BASE + static_cast<int>(label[i]);
-    }
-    Place places[RUN];
-#pragma unroll
-    for (int r = 0; r < RUN; ++r) {
-        const int position = DIGITS - 1 - place * RUN - r;
-        const bool active = present && position >= 0;
-        const long long digit = active ? label[n_extra + position] : 0;
-        const bool valid = digit >= 0 && digit < BASE;
-        row.invalid_label |= !valid;
-        places[r] = {active, position * BASE, valid ? static_cast<int>(digit) : 0};
-    }
+// The same number, of which the compiler does not know that it is: what was computed from x is not kept in registers.
+__device__ int forgotten(int x) {
+    asm volatile("mov.b32 %0, %0;" : "+r"(x));
+    return x;
+}
 
-    const bool kept = compute_with_probabilities(row, places, thread, scale);
-    if (any_of_block(!kept, thread))
-        compute_with_logarithms(row, places, thread, any_of_row(!kept, thread), scale);
+extern "C" __global__ void __launch_bounds__(32 * WARPS, (16 + WARPS - 1) / WARPS) marginals(
+    const float *logits, const long long *label, float *results, float *evidence, unsigned char *status, int n_rows,
+    int n_extra, float scale) {
+    const Batch batch{logits, label, results, evidence, status, n_rows, n_extra, scale};
+    extern __shared__ Copied tile[];
+    float *out = reinterpret_cast<float *>(tile);
+    const Task task = find_task(batch, threadIdx.x);
+    const bool kept = compute_with_probabilities(batch, task, out);
+    if (any_of_block(!kept, task.thread)) {
+        const Task again = find_task(batch, forgotten(threadIdx.x));
+        compute_with_logarithms(batch, again, any_of_row(!kept, again.thread), out);
+    }
     if (WARPS > 1) __syncthreads(); else __syncwarp();
-    copy_tile(tile, out + first * ROW, ROW * static_cast<int>(min(static_cast<long long>(ROWS), batch - first)));
+    const long long first = static_cast<long long>(blockIdx.x) * ROWS;
+    copy_tile(tile, batch.out + first * ROW, ROW * static_cast<int>(min(static_cast<long long>(ROWS), batch.n_rows - first)));
 }
