@@ -141,10 +141,11 @@ template <class S> __device__ Messages find_messages(const Matrix *matrices, int
     const Matrix before = scan<S, true>(product, thread), after = scan<S, false>(product, thread);
     if (WARPS > 1) {
         __shared__ Matrix products[WARPS];
-        __syncthreads();
         if (thread.lane == 31) products[thread.warp] = before;
         __syncthreads();
+#pragma unroll 1
         for (int w = 0; w < thread.warp; ++w) start = vector_times_matrix<S>(start, products[w]);
+#pragma unroll 1
         for (int w = WARPS - 1; w > thread.warp; --w) end = matrix_times_vector<S>(products[w], end);
     }
     Messages messages;
@@ -160,23 +161,19 @@ template <class S> __device__ Messages find_messages(const Matrix *matrices, int
     return messages;
 }
 
-// Whether something holds in any thread of the block, or of the row.
-__device__ bool any_of_block(bool holds, const Thread &thread) {
-    bool any = __any_sync(ALL_LANES, holds);
+// The low COUNT bits that are set in any thread of the row.
+template <int COUNT> __device__ int any_of_row(int bits, const Thread &thread) {
+    const unsigned row = SPAN == 32 ? ALL_LANES : ((1u << SPAN) - 1) << (thread.lane - thread.step);
+    int any = 0;
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) any |= (__ballot_sync(ALL_LANES, bits >> i & 1) & row) != 0 ? 1 << i : 0;
     if (WARPS > 1) {
-        __shared__ bool votes[WARPS];
-        __syncthreads();
+        __shared__ int votes[WARPS];
         if (thread.lane == 0) votes[thread.warp] = any;
         __syncthreads();
         for (int w = 0; w < WARPS; ++w) any |= votes[w];
     }
     return any;
-}
-
-__device__ bool any_of_row(bool holds, const Thread &thread) {
-    if (WARPS > 1) return any_of_block(holds, thread);
-    const unsigned row = LANES == 32 ? ALL_LANES : ((1u << LANES) - 1) << (thread.lane - thread.step);
-    return __ballot_sync(ALL_LANES, holds) & row;
 }
 
 // A position of a row.
@@ -397,7 +394,7 @@ struct Batch {
 // What a thread computes.
 struct Task {
     Thread thread;
-    long long row;       // of the batch
+    int row;             // of the batch
     Place places[RUN];
     int top;             // carry out of the most significant digit
     bool invalid_label;  // of the digits that this thread has read, one is outside [0, BASE)
@@ -406,10 +403,10 @@ struct Task {
 
 __device__ Task find_task(const Batch &batch, int index) {
     const int lane = index % 32, own = WARPS > 1 ? 0 : lane / LANES, place = index - own * LANES;
-    const long long row = static_cast<long long>(blockIdx.x) * ROWS + own;
-    const bool present = own < ROWS && place < LANES && row < batch.n_rows;
+    const int row = static_cast<int>(blockIdx.x) * ROWS + own;
+    const bool present = own < ROWS && row < batch.n_rows;
     Task task{{index / 32, lane, place, WARPS > 1 ? lane : place}, row};
-    const long long *label = batch.label + row * (batch.n_extra + DIGITS);
+    const long long *label = batch.label + static_cast<long long>(row) * (batch.n_extra + DIGITS);
     task.top = 0;
     task.invalid_label = false;
     task.last = present && place == LANES - 1;
@@ -462,13 +459,13 @@ __device__ void compute_with_logarithms(const Batch &batch, const Task &task, bo
 #pragma unroll
     for (int r = 0; r < RUN; ++r) matrices[r] = log2_matrix(logits, task.places[r], invalid_logits);
     const Messages messages = find_messages<Logarithms>(matrices, task.top, task.thread);
-    int code = any_of_row(invalid_logits, task.thread) ? INVALID_LOGITS : POSSIBLE;
-    if (any_of_row(task.invalid_label, task.thread)) code = INVALID_LABEL;
     const Vector &alpha = messages.alpha[RUN - 1];
     const float log2_evidence = sum_of_paths<Logarithms>(alpha, matrices[RUN - 1], messages.beta[RUN - 1]) +
                                 static_cast<float>(alpha.scale + matrices[RUN - 1].scale);
     const bool finite = task.last && log2_evidence > Logarithms::LEAST && task.top < 2;
-    const bool possible = any_of_row(finite, task.thread) && code == POSSIBLE;
+    const int found = any_of_row<3>(finite + 2 * invalid_logits + 4 * task.invalid_label, task.thread);
+    const int code = found & 4 ? INVALID_LABEL : found & 2 ? INVALID_LOGITS : found & 1 ? POSSIBLE : IMPOSSIBLE;
+    const bool possible = code == POSSIBLE;
     if (!wanted) return;
 #pragma unroll
     for (int r = 0; r < RUN; ++r)
@@ -477,7 +474,7 @@ __device__ void compute_with_logarithms(const Batch &batch, const Task &task, bo
                                 batch.scale, out);
     if (!task.last) return;
     batch.evidence[task.row] = possible ? log2_evidence * LN_2 : NEG_INF;
-    batch.status[task.row] = possible || code != POSSIBLE ? code : IMPOSSIBLE;
+    batch.status[task.row] = code;
 }
 
 constexpr int COPIED = ROW % 4 == 0 ? 4 : 2;
@@ -503,10 +500,9 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, (16 + WARPS - 1) / WARP
     extern __shared__ Copied tile[];
     float *out = reinterpret_cast<float *>(tile);
     const Task task = find_task(batch, threadIdx.x);
-    const bool kept = compute_with_probabilities(batch, task, out);
-    if (any_of_block(!kept, task.thread)) {
-        const Task again = find_task(batch, forgotten(threadIdx.x));
-        compute_with_logarithms(batch, again, any_of_row(!kept, again.thread), out);
+    const bool lost = any_of_row<1>(!compute_with_probabilities(batch, task, out), task.thread);
+    if (__any_sync(ALL_LANES, lost)) {
+        compute_with_logarithms(batch, find_task(batch, forgotten(threadIdx.x)), lost, out);
     }
     if (WARPS > 1) __syncthreads(); else __syncwarp();
     const long long first = static_cast<long long>(blockIdx.x) * ROWS;
