@@ -47,6 +47,26 @@ def carry_chain_pair(n_digits: int, base: int, compute_bytes: int) -> PairConfig
     return PairConfig(samples, lanes, run, num_warps=samples * lanes // 32)
 
 
+class PairBlock(NamedTuple):
+    """Two-addend carry chain in CUDA C: a block has `rows` rows of the batch, `run` positions in each thread."""
+
+    run: int
+    rows: int
+    warps: int
+    shared_bytes: int
+
+
+def carry_chain_block(n_digits: int, base: int) -> PairBlock:
+    """As many rows as fit in a warp, or one row in a block of warps; the results of all rows are in shared memory.
+
+    Two positions a thread halve the scan, but would spill above base 10.
+    """
+    run = 2 if base <= 10 and n_digits > 1 else 1
+    threads = -(-n_digits // run)
+    rows = max(WARP // threads, 1)
+    return PairBlock(run, rows, -(-threads // WARP), rows * 2 * n_digits * base * 4)
+
+
 class GeneralConfig(NamedTuple):
     """Carry chain by tables over partial sums: tiles [samples, sums] and [samples, width]."""
 

@@ -1,7 +1,8 @@
 """Launches kernels of the carry chain (digit-wise addition) on a GPU; contracts as in emnesy_gpu.reference.carry_chain.
 
-Two addends: one launch, 160 bytes a position at base 10 (logits in, marginals out). Sums of more than a tile of
-positions (1024 for bases up to 10) take two launches that read the logits twice, with 24 bytes of scratch a chunk.
+Two addends: one launch, 160 bytes a position at base 10 (logits in, marginals out). It is CUDA C in float32 where CuPy
+is installed, else Triton. Sums of more than a tile of positions (512 for bases up to 10) take two launches of Triton
+that read the logits twice, with 24 bytes of scratch a chunk.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 import triton
 
 from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels.gpu.carry_chain import cuda
 from emnesy_gpu.kernels.gpu.carry_chain.general import general_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.map import map_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.pair import CHUNK_VALUES, pair_chunk_kernel, pair_kernel
@@ -94,7 +96,16 @@ def _marginals(
 
 
 def _launch_pair(rows: _Marginals) -> None:
-    """A scan over the positions, in chunks where they are too many for a tile."""
+    """A scan over the positions."""
+    logits, label, out, log_evidence, status, scale = rows
+    if cuda.fits(logits):
+        cuda.launch(logits, label, (out, log_evidence, status), scale)
+    else:
+        _launch_triton_pair(rows)
+
+
+def _launch_triton_pair(rows: _Marginals) -> None:
+    """In chunks where the positions are too many for a tile."""
     logits, label, out, log_evidence, status, scale = rows
     batch, _, n_digits, base = logits.shape
     config = launch_config.carry_chain_pair(n_digits, base, log_evidence.element_size())
