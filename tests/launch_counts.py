@@ -119,13 +119,12 @@ def counted() -> Iterator[Counts]:
 
 @dataclass(frozen=True)
 class EStep:
-    """An E-step to count: of a problem with an engine, or its exact samples, and the bounds of its counts."""
+    """An E-step to count: of a problem with an engine, or its exact samples, and how many launches it may take."""
 
     name: str
     problem: Callable[[], em.Problem]
     engine: em.Engine | None
     launches: int
-    transfers: int = 0
     batch: int = 64
 
     def counts(self) -> Counts:
@@ -150,14 +149,22 @@ def _parity(n_symbols: int) -> em.BlackBox:
     return em.BlackBox(label=lambda z: z.sum(-1) % 2, latent_shape=(n_symbols,), cardinality=2)
 
 
+def _two_sizes() -> em.BlackBox:
+    return em.BlackBox(score=lambda z, y: z.sum(-1) == y, latent_shape=(2,), cardinality=(2, 3))
+
+
+def _backwards() -> em.Automaton:
+    return em.Automaton(max, 0, lambda s: s, n_symbols=4, cardinality=3, order=[3, 2, 1, 0])
+
+
 E_STEPS = [
     EStep("Addition(15) exact", lambda: em.Addition(15), em.Exact(), 2),
     EStep("Addition(15) MAP", lambda: em.Addition(15), em.MAP(), 8),
     EStep("Addition(15) samples", lambda: em.Addition(15), None, 1),
-    EStep("Addition(15) ABC", lambda: em.Addition(15), em.ABC(), 1166, 1),
-    EStep("Addition(15) ABC, target ESS", lambda: em.Addition(15), em.ABC(target_ess=8.0), 1553, 1),
-    EStep("Addition(15) rejection", lambda: em.Addition(15), em.Rejection(), 4245, 1),
-    EStep("Addition(15) Gibbs", lambda: em.Addition(15), em.Gibbs(sweeps=2), 8855, 3),
+    EStep("Addition(15) ABC", lambda: em.Addition(15), em.ABC(), 1166),
+    EStep("Addition(15) ABC, target ESS", lambda: em.Addition(15), em.ABC(target_ess=8.0), 1553),
+    EStep("Addition(15) rejection", lambda: em.Addition(15), em.Rejection(), 4245),
+    EStep("Addition(15) Gibbs", lambda: em.Addition(15), em.Gibbs(sweeps=2), 8856),
     EStep("Sudoku(4) exact", lambda: em.Sudoku(4), em.Exact(), 12),
     EStep("Sudoku(4) MAP", lambda: em.Sudoku(4), em.MAP(), 38),
     EStep("Sudoku(4) samples", lambda: em.Sudoku(4), None, 7),
@@ -169,20 +176,27 @@ E_STEPS = [
     EStep("Sudoku(9) ABC, local", lambda: em.Sudoku(9), em.ABC(scope="local"), 116),
     EStep("Sudoku(9) ABC, target ESS", lambda: em.Sudoku(9), em.ABC(target_ess=8.0), 504),
     EStep("Sudoku(9) rejection", lambda: em.Sudoku(9), em.Rejection(), 116),
-    EStep("Sudoku(9) Gibbs", lambda: em.Sudoku(9), em.Gibbs(), 140, 1),
-    EStep("ShortestPath(12) ABC", lambda: em.ShortestPath(12), em.ABC(samples=128), 144),
-    EStep("ShortestPath(12) ABC, target ESS", lambda: em.ShortestPath(12), em.ABC(samples=128, target_ess=8.0), 531),
-    EStep("ShortestPath(12) Gibbs", lambda: em.ShortestPath(2), em.Gibbs(chains=1, sweeps=1), 409, 2),
+    EStep("Sudoku(9) Gibbs", lambda: em.Sudoku(9), em.Gibbs(), 140),
+    EStep("ShortestPath(12) ABC", lambda: em.ShortestPath(12), em.ABC(samples=128), 143),
+    EStep("ShortestPath(12) ABC, target ESS", lambda: em.ShortestPath(12), em.ABC(samples=128, target_ess=8.0), 530),
+    EStep("ShortestPath(12) Gibbs", lambda: em.ShortestPath(2), em.Gibbs(chains=1, sweeps=1), 410),
+    EStep("ShortestPath(12) rejection", lambda: em.ShortestPath(12), em.Rejection(samples=128), 141),
+    EStep("BlackBox(2, 3 values) ABC", _two_sizes, em.ABC(), 122),
+    EStep("BlackBox(2, 3 values) Gibbs", _two_sizes, em.Gibbs(sweeps=2), 319),
     EStep("BlackBox exact", lambda: _parity(8), em.Exact(), 94),
     EStep("BlackBox MAP", lambda: _parity(8), em.MAP(), 65),
     EStep("BlackBox samples", lambda: _parity(8), None, 265),
-    EStep("BlackBox ABC", lambda: _parity(8), em.ABC(), 144, 1),
-    EStep("BlackBox Gibbs", lambda: _parity(8), em.Gibbs(sweeps=2), 689, 3),
+    EStep("BlackBox ABC", lambda: _parity(8), em.ABC(), 144),
+    EStep("BlackBox Gibbs", lambda: _parity(8), em.Gibbs(sweeps=2), 690),
     EStep("Automaton exact", lambda: em.rules.parity(20), em.Exact(), 8),
     EStep("Automaton MAP", lambda: em.rules.parity(20), em.MAP(), 12),
     EStep("Automaton samples", lambda: em.rules.parity(20), None, 5),
-    EStep("Automaton ABC", lambda: em.rules.parity(20), em.ABC(), 406, 1),
-    EStep("Automaton Gibbs", lambda: em.rules.parity(8), em.Gibbs(sweeps=2), 959, 3),
+    EStep("Automaton ABC", lambda: em.rules.parity(20), em.ABC(), 406),
+    EStep("Automaton Gibbs", lambda: em.rules.parity(8), em.Gibbs(sweeps=2), 960),
+    EStep("Automaton, last symbol first, exact", _backwards, em.Exact(), 10),
+    EStep("Automaton, last symbol first, samples", _backwards, None, 7),
+    EStep("Automaton, last symbol first, ABC", _backwards, em.ABC(), 131),
+    EStep("Circuit ABC", lambda: em.Circuit.from_automaton(em.rules.parity(20)), em.ABC(samples=128), 132),
     EStep("Circuit exact", lambda: em.Circuit.from_automaton(em.rules.parity(20)), em.Exact(), 7),
     EStep("Circuit MAP", lambda: em.Circuit.from_automaton(em.rules.parity(20)), em.MAP(), 12),
     EStep("Circuit samples", lambda: em.Circuit.from_automaton(em.rules.parity(20)), None, 5),

@@ -46,7 +46,7 @@ def gibbs_marginals(
     status = checks.row_status(symbols, label, 2)
     if check:
         checks.raise_for_validity(status, logits, label)
-    factors = annealed_factors(sweeps, annealing_sweeps(sweeps), penalty, most_conflicts).to(logits.device)
+    factors = annealed_factors(sweeps, annealing_sweeps(sweeps), penalty, most_conflicts, logits.device)
     kernels = kernels_for("gibbs", logits.device)
     sums, conflicts, final = kernels.run(
         relative_prior(symbols), factors, memberships, n_groups, chains, sweeps - sweeps // 2, seed, first_row

@@ -16,6 +16,7 @@ from emnesy_gpu.circuits.files import save
 from emnesy_gpu.circuits.graph import Graph
 from emnesy_gpu.circuits.notes import write_notes
 from emnesy_gpu.circuits.tables import Compiled, make_tables
+from emnesy_gpu.inference.constants import constant
 from emnesy_gpu.inference.results import MapAssignment, Marginals
 from emnesy_gpu.kernels.circuit_tables import CircuitTables
 from emnesy_gpu.kernels.status import POSSIBLE
@@ -167,7 +168,7 @@ class CircuitProblem(CodedRule):
         codes = []
         for entry, part in zip(self._values, by_value.split(list(self.graph.given), -1), strict=True):
             log_p, value = part.max(-1)
-            code_of_value = torch.tensor(list(entry), dtype=torch.int64, device=part.device)
+            code_of_value = constant(tuple(entry), torch.int64, part.device)
             codes.append(torch.where(log_p > -torch.inf, code_of_value[value], NOT_GIVEN))
         return torch.stack(codes, -1).view(*lead, len(codes))
 
