@@ -29,8 +29,8 @@ EXERCISED = {
 }
 """Stem -> its first test, which names the stem, and its benchmark; by default test_<stem> and test_bench_<stem>."""
 
-WITHOUT_OPERATOR = {"black_box", "conv_max_pool"}
-"""Stems of kernels without a registered operator: one takes a function of the user, one belongs to a net."""
+WITHOUT_OPERATOR = {"black_box", "conv_max_pool", "label_rows"}
+"""Stems without a registered operator: of a function of the user, of a net, and of small steps of operators."""
 
 
 def stem_of(op: str) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.engines.engine import Engine, Posterior
+from emnesy_gpu.inference.constants import constant
 from emnesy_gpu.inference.results import MapAssignment, per_row
 from emnesy_gpu.problems import Problem
 
@@ -53,8 +54,8 @@ class MAP(Engine[MapProblem]):
 
     def infer(self, problem: MapProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         assignment, log_joint, possible, valid = problem.map_assignment(logits, label, check)
-        one_hot = torch.nn.functional.one_hot(assignment, logits.shape[-1]).to(log_joint.dtype)
+        values = constant(tuple(range(logits.shape[-1])), torch.int64, logits.device)
         prior = torch.softmax(logits.to(log_joint.dtype), -1)
-        marginals = torch.where(per_row(possible, logits), one_hot, prior)
+        marginals = torch.where(per_row(possible, logits), assignment[..., None] == values, prior)
         info = {"assignment": assignment, "valid": possible if valid is None else valid}
         return Posterior(marginals, log_joint, possible, info)
