@@ -29,7 +29,7 @@ EXERCISED = {
 }
 """Stem -> its first test, which names the stem, and its benchmark; by default test_<stem> and test_bench_<stem>."""
 
-WITHOUT_OPERATOR = {"black_box", "conv_max_pool", "label_rows"}
+WITHOUT_OPERATOR = {"black_box", "conv_max_pool", "given_label", "label_rows"}
 """Stems without a registered operator: of a function of the user, of a net, and of small steps of operators."""
 
 

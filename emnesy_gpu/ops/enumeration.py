@@ -66,11 +66,13 @@ def _replace_invalid_rows(
 def enumeration_map(logits: Tensor, label: Tensor, assignments: Tensor, pairs: Tensor, check: bool) -> MapResults:
     """The most probable assignment, its log joint, status, and whether it has the label."""
     symbols = logits.flatten(1, -2).contiguous()
-    valid = _kernels(logits).map_assignment(symbols, label.contiguous(), assignments)
+    z, log_joint, status = _kernels(logits).map_assignment(symbols, label.contiguous(), assignments)
     if check:
-        checks.raise_for_validity(valid[2], logits, label)
-    z, log_joint, status = map_given_label(symbols, label, pairs, *valid)
-    return z.view(logits.shape[:-1]), log_joint, status, status == POSSIBLE
+        checks.raise_for_validity(status, logits, label)
+    if surely_valid(label):
+        return z.view(logits.shape[:-1]), log_joint, status, status == POSSIBLE
+    z, *others = map_given_label(symbols, label, pairs, z, status, log_joint)
+    return z.view(logits.shape[:-1]), *others
 
 
 @operator(sample_results)
