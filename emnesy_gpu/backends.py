@@ -78,6 +78,12 @@ def kernels_for(stem: str, device: torch.device) -> ModuleType:
     return load_kernels(backend_for(device), stem)
 
 
+def small_kernels_for(stem: str, device: torch.device) -> ModuleType:
+    """The same for a small step of an operator, which has a kernel on GPUs alone: plain torch serves on CPUs."""
+    name = backend_for(device)
+    return _module("reference" if name == "cpu" else name, stem)
+
+
 @functools.cache
 def load_kernels(name: str, stem: str) -> ModuleType:
     """The module of launch functions of a stem in a back end.

@@ -242,3 +242,24 @@ BLACK_BOX_SAMPLES = 128
 """Samples that a program draws of a black box; what its function needs of registers is not known."""
 
 BLACK_BOX_WARPS = 4
+
+
+class GivenLabelConfig(NamedTuple):
+    """The posterior given label 0: tiles [tile, width] of symbols and their values."""
+
+    tile: int
+    width: int
+    num_warps: int
+    programs: int
+
+
+def given_label(batch: int, n_symbols: int, n_values: int) -> GivenLabelConfig:
+    """Two numbers a thread in four warps: float64 takes two registers each."""
+    width = next_power_of_two(n_values)
+    tile = max(256 // width, 1)
+    programs = resident_programs(batch, 16 * n_symbols * n_values + 4 * n_symbols)
+    return GivenLabelConfig(tile, width, 4, programs)
+
+
+GIVEN_LABEL_PAIRS = 128
+"""Pairs of symbols that a program looks at together."""

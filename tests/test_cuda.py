@@ -117,3 +117,27 @@ def test_offsets_beyond_32_bits() -> None:
     marginals, log_evidence, _ = reference.posterior(tail, label)
     torch.testing.assert_close(post.marginals[-64:].cpu(), marginals, atol=5e-6, rtol=0)
     torch.testing.assert_close(post.log_evidence[-64:].cpu(), log_evidence, atol=1e-3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("has_cupy", [True, False])
+def test_both_float32_kernels_of_all_different_factors(has_cupy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from emnesy_gpu.kernels.cuda import loader
+
+    if has_cupy and not loader.available():
+        pytest.skip("needs CuPy")
+    monkeypatch.setattr(loader, "available", lambda: has_cupy)
+    problem, label = em.Sudoku(9), torch.arange(5) % 2
+    logits = torch.randn(5, 9, 9, 9, generator=torch.Generator().manual_seed(0))
+    expected = em.posterior(problem, logits, label, em.BeliefPropagation())
+    found = em.posterior(problem, logits.cuda(), label.cuda(), em.BeliefPropagation())
+    torch.testing.assert_close(found.marginals.cpu(), expected.marginals, atol=2e-5, rtol=0)
+    torch.testing.assert_close(found.log_evidence.cpu(), expected.log_evidence, atol=1e-4, rtol=1e-5)
+
+
+def test_map_of_a_board_has_the_same_bits_in_any_batch() -> None:
+    logits = torch.randn(33, 9, 9, 9, generator=torch.Generator().manual_seed(0)).cuda()
+    label = torch.arange(33).cuda() % 2
+    together = em.posterior(em.Sudoku(9), logits, label, em.MAP())
+    alone = em.posterior(em.Sudoku(9), logits[:1], label[:1], em.MAP())
+    assert torch.equal(together.log_evidence[:1], alone.log_evidence)
+    assert torch.equal(together.info["assignment"][:1], alone.info["assignment"])

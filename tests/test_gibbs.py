@@ -104,7 +104,7 @@ def test_final_states_are_equal_to_the_bit(backend: Backend) -> None:
     problem = small_problem()
     prior = relative_prior(draw_logits(problem, batch=2))
     tables = problem._score_tables_on(CPU)
-    factors, memberships = annealed_factors(6, 3, 2.0, tables.most_conflicts), tables.memberships
+    factors, memberships = annealed_factors(6, 3, 2.0, tables.most_conflicts, CPU), tables.memberships
     with em.backend("reference"):
         expected = run_chains(prior, factors, memberships)
     found = backend.run(run_chains, prior, factors, memberships)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from math import prod
 from typing import NamedTuple
@@ -58,8 +59,8 @@ def gibbs_marginals(
     """
     prior = relative_prior(logits.flatten(1, -2))
     if fused is not None:
-        sweeps = range(annealing_sweeps(settings.sweeps) + 1)
-        factors = torch.stack([_factors(sweep, settings, score.n_constraints) for sweep in sweeps])
+        annealing = annealing_sweeps(settings.sweeps)
+        factors = _factors(annealing, settings.penalty, score.n_constraints, prior.device)
         sums = fused(prior, label, factors, settings)
     else:
         sums = _by_parts(prior, label, settings, logits.shape[1:-1], score)
@@ -69,11 +70,17 @@ def gibbs_marginals(
     return Chains(Marginals(marginals, log_evidence, possible), (sums.final == 0).to(marginals.dtype).mean(1))
 
 
-def _factors(sweep: int, settings: ChainSettings, n_constraints: int) -> Tensor:
-    """The factors of 0 .. n_constraints violated constraints in a sweep, float64."""
-    penalty = settings.penalty * min(sweep / annealing_sweeps(settings.sweeps), 1.0)
+@functools.lru_cache(maxsize=16)
+def _factors(annealing: int, penalty: float, n_constraints: int, device: torch.device) -> Tensor:
+    """The factors of 0 .. n_constraints violated constraints, float64 [annealing + 1, n_constraints + 1].
+
+    One row a sweep; the last row is that of all later sweeps. The cache returns the same tensor to all calls.
+    """
+    penalties = torch.tensor(
+        [penalty * (sweep / annealing) for sweep in range(annealing + 1)], dtype=float64, device="cpu"
+    )
     violations = torch.arange(n_constraints + 1, dtype=float64, device="cpu")
-    return (violations * -penalty).clamp_(min=-LARGEST_LOG_PENALTY).exp_()
+    return (violations * -penalties[:, None]).clamp_(min=-LARGEST_LOG_PENALTY).exp_().to(device)
 
 
 def _by_parts(prior: Tensor, label: Tensor, settings: ChainSettings, latent_shape: torch.Size, score: Score) -> Sums:
@@ -116,8 +123,9 @@ class _Block:
         self.prior, self.label = rows.prior.permute(1, 2, 0)[:, :, None].contiguous(), rows.label
         self.latent_shape, self.score, self.settings = rows.latent_shape, score, settings
         self.burn_in, self.annealing = settings.sweeps // 2, annealing_sweeps(settings.sweeps)
+        self.factors = _factors(self.annealing, settings.penalty, score.n_constraints, device)
         self.values = torch.arange(k, device=device)
-        self.chains = torch.tensor(chains, device=device)[:, None]
+        self.chains = torch.arange(chains.start, chains.stop, device=device)[:, None]
         self.rows = torch.arange(n_rows, device=device) + rows.first
         self.z = torch.zeros(len(chains), n_rows, n, dtype=torch.int64, device=device)
 
@@ -129,7 +137,7 @@ class _Block:
                 before += self._violated(self.z)
             factors = None
             if sweep > 0 and self.settings.penalty > 0:
-                factors = _factors(sweep, self.settings, self.score.n_constraints).to(self.z.device)
+                factors = self.factors[min(sweep, self.annealing)]
             for i in range(len(self.prior)):
                 weights = self._weights(i, factors)
                 running = weights.cumsum(0)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.inference import importance
+from emnesy_gpu.inference.constants import constant
 from emnesy_gpu.inference.results import Marginals, Weighted
 from emnesy_gpu.inference.settings import SamplingSettings
 from emnesy_gpu.kernels.status import POSSIBLE
@@ -72,7 +73,7 @@ def _posterior(
 ) -> tuple[Tensor, ...]:
     """The fields of ``Marginals`` and ``Weighted`` for some rows, from their histogram."""
     counts = histogram[..., 0, :].sum(-1)[:, None]
-    totals = torch.tensor([n_constraints], device=logits.device)
+    totals = constant((n_constraints,), torch.int64, logits.device)
     exponents, only_all = (
         importance.exponents(weighting, totals, n_constraints + 1)
         for weighting in (settings.weighting or "fraction", "exact")

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.backends import backend_for, kernels_for
 from emnesy_gpu.inference.given_label import map_given_label, surely_valid
-from emnesy_gpu.inference.results import per_row
 from emnesy_gpu.kernels.status import POSSIBLE
 from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import MapResults, RowResults, map_results, row_results, sample_results
@@ -37,16 +36,8 @@ def enumeration_posterior(
     results = _kernels(logits).posterior(symbols, label.contiguous(), assignments)
     if check:
         checks.raise_for_validity(results[2], logits, label)
-    if logits.device.type != "cpu":
-        invalid = _invalid_rows(symbols, circuit, tape_rows)
-        results = [
-            torch.where(per_row(label == 0, result), part, result)
-            for result, part in zip(results, invalid, strict=True)
-        ]
-    elif not surely_valid(label):
-        rows = (label == 0).nonzero()[:, 0]
-        for result, part in zip(results, _invalid_rows(symbols[rows], circuit, tape_rows), strict=True):
-            result[rows] = part
+    if not surely_valid(label):
+        _replace_invalid_rows(symbols, label == 0, circuit, tape_rows, results)
     marginals, log_evidence, status = results
     return marginals.view_as(logits), log_evidence, status
 
@@ -56,21 +47,32 @@ def _label_0(symbols: Tensor) -> Tensor:
     return torch.ones(len(symbols), 1, dtype=torch.int32, device=symbols.device)
 
 
-def _invalid_rows(symbols: Tensor, circuit: Sequence[Tensor], tape_rows: int) -> RowResults:
+def _replace_invalid_rows(
+    symbols: Tensor, invalid: Tensor, circuit: Sequence[Tensor], tape_rows: int, results: RowResults
+) -> None:
+    """Write the results of the rows with label 0; a GPU finds them itself."""
     kernels = kernels_for("circuit", symbols.device)
-    results: RowResults = kernels.posterior(symbols, _label_0(symbols), list(circuit), tape_rows, False)
-    return results
+    if backend_for(symbols.device) == "triton":
+        wanted = invalid.view(torch.uint8)
+        kernels.replace_rows(symbols, _label_0(symbols), list(circuit), tape_rows, results, wanted)
+        return
+    rows = invalid.nonzero()[:, 0]
+    parts = kernels.posterior(symbols[rows], _label_0(symbols[rows]), list(circuit), tape_rows, False)
+    for result, part in zip(results, parts, strict=True):
+        result[rows] = part
 
 
 @operator(map_results)
 def enumeration_map(logits: Tensor, label: Tensor, assignments: Tensor, pairs: Tensor, check: bool) -> MapResults:
     """The most probable assignment, its log joint, status, and whether it has the label."""
     symbols = logits.flatten(1, -2).contiguous()
-    valid = _kernels(logits).map_assignment(symbols, label.contiguous(), assignments)
+    z, log_joint, status = _kernels(logits).map_assignment(symbols, label.contiguous(), assignments)
     if check:
-        checks.raise_for_validity(valid[2], logits, label)
-    z, log_joint, status = map_given_label(symbols, label, pairs, *valid)
-    return z.view(logits.shape[:-1]), log_joint, status, status == POSSIBLE
+        checks.raise_for_validity(status, logits, label)
+    if surely_valid(label):
+        return z.view(logits.shape[:-1]), log_joint, status, status == POSSIBLE
+    z, *others = map_given_label(symbols, label, pairs, z, status, log_joint)
+    return z.view(logits.shape[:-1]), *others
 
 
 @operator(sample_results)
@@ -86,12 +88,17 @@ def enumeration_sample(
 ) -> tuple[Tensor, Tensor]:
     """Independent exact samples, and status; rows with label 0 by the circuit."""
     symbols = logits.flatten(1, -2).contiguous()
-    z, status = _kernels(logits).sample(symbols, label.contiguous(), assignments, n_samples, seed, first_row)
+    arguments, where = (symbols, label.contiguous(), assignments), (n_samples, seed, first_row)
+    others = None
+    if not surely_valid(label):
+        others = kernels_for("circuit", logits.device).sample(symbols, _label_0(symbols), list(circuit), *where)
+    if others is not None and backend_for(logits.device) == "triton":
+        z, status = _kernels(logits).sample(*arguments, *where, others)
+    else:
+        z, status = _kernels(logits).sample(*arguments, *where)
+        if others is not None:
+            z = torch.where((label == 0)[:, None], others[0], z)
+            status = torch.where(label == 0, others[1], status)
     if check:
         checks.raise_for_validity(status, logits, label)
-    if not surely_valid(label):
-        kernels, invalid = kernels_for("circuit", logits.device), label == 0
-        others = kernels.sample(symbols, _label_0(symbols), list(circuit), n_samples, seed, first_row)
-        z = torch.where(invalid[:, None], others[0], z)
-        status = torch.where(invalid, others[1], status)
     return z.view(n_samples, *logits.shape[:-1]), status

@@ -27,7 +27,7 @@ def gibbs_marginals(
     logits: Tensor,
     label: Tensor,
     memberships: Tensor,
-    pairs: Tensor,
+    neighbours: Tensor,
     n_groups: int,
     most_conflicts: int,
     chains: int,
@@ -39,14 +39,15 @@ def gibbs_marginals(
 ) -> ChainResults:
     """Posterior by annealed chains that count the equal members of groups: see ``em.Gibbs``.
 
-    memberships: int32 [N, D], the groups of each symbol, padded with -1. pairs: int64 [2, P], symbols that must differ.
+    memberships: int32 [N, D], the groups of each symbol, padded with -1.
+    neighbours: int32 [N, E], the symbols that must differ from each symbol, padded with -1.
     most_conflicts: the largest number of conflicts of one symbol.
     """
-    symbols = logits.flatten(1, -2)
+    symbols = logits.flatten(1, -2).contiguous()
     status = checks.row_status(symbols, label, 2)
     if check:
         checks.raise_for_validity(status, logits, label)
-    factors = annealed_factors(sweeps, annealing_sweeps(sweeps), penalty, most_conflicts).to(logits.device)
+    factors = annealed_factors(sweeps, annealing_sweeps(sweeps), penalty, most_conflicts, logits.device)
     kernels = kernels_for("gibbs", logits.device)
     sums, conflicts, final = kernels.run(
         relative_prior(symbols), factors, memberships, n_groups, chains, sweeps - sweeps // 2, seed, first_row
@@ -57,5 +58,5 @@ def gibbs_marginals(
         valid = torch.where(broken[:, None, None], torch.softmax(symbols.to(valid.dtype), -1), valid)
     log_valid = annealed_evidence(conflicts, penalty, sweeps)
     log_valid = torch.where(status == POSSIBLE, log_valid, -math.inf).to(valid.dtype)
-    marginals, log_evidence, status = given_label(symbols, label, pairs, valid, log_valid, status)
+    marginals, log_evidence, status = given_label(symbols, label.contiguous(), neighbours, valid, log_valid, status)
     return marginals.view(logits.shape), log_evidence, status, (final == 0).to(valid.dtype).mean(1)

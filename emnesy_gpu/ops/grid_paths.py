@@ -6,6 +6,7 @@ from the counts. A second pass draws the samples again, without their paths, and
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -223,8 +224,9 @@ def _columns(how: _Weighting, facts: Tensor, mask: Tensor, unit: int) -> tuple[T
     return LEVELS - (label_cost - path_cost).clamp(0, LEVELS), equal
 
 
+@functools.lru_cache(maxsize=16)
 def _exponents(score: str, weighting: str, n_cells: int, device: torch.device) -> Tensor:
-    """The log weight of each column at sharpness 1, float64 [columns]."""
+    """The log weight of each column at sharpness 1, float64 [columns]. The cache returns the same one to all calls."""
     if weighting == "exact":
         return torch.tensor([importance.NEG_INF, 0.0], dtype=float64, device=device)
     if weighting == "fraction":

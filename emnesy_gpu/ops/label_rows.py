@@ -6,16 +6,14 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
+from emnesy_gpu.backends import small_kernels_for
 from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 
 def label_rows(label: Tensor, codes: Tensor) -> Tensor:
-    """int32 [batch, M]: 0 where an entry is not given, -1 for codes that do not exist, else its row.
-
-    codes: int32 [M, Q + 3], the row of each code of an entry in column code + 2: 0 for code -1, and -1 for codes that
-    do not exist, as in the first and the last column.
-    """
-    return codes.gather(1, (label + 2).clamp_(0, codes.shape[1] - 1).T).T.contiguous()
+    """int32 [batch, M], see ``emnesy_gpu.reference.label_rows``."""
+    rows: Tensor = small_kernels_for("label_rows", label.device).label_rows(label, codes)
+    return rows
 
 
 def raise_for_status(status: Tensor, logits: Tensor, label: Tensor, rows: Tensor) -> None:

@@ -15,7 +15,6 @@ from emnesy_gpu.ops.results import LoopyResults, loopy_results
 def not_equal_belief_propagation(
     logits: Tensor,
     label: Tensor,
-    pairs: Tensor,
     neighbours: Tensor,
     reverse: Tensor,
     order: Tensor,
@@ -26,9 +25,6 @@ def not_equal_belief_propagation(
     maximise: bool,
     check: bool,
 ) -> LoopyResults:
-    """Beliefs by messages between neighbours: see ``emnesy_gpu.reference.not_equal.belief_propagation``.
-
-    pairs: int64 [2, P], variables that must differ.
-    """
+    """Beliefs by messages between neighbours: see ``emnesy_gpu.reference.not_equal.belief_propagation``."""
     graph, settings = (neighbours, reverse, order, list(phases)), (iterations, damping, tolerance, maximise)
-    return loopy_posterior("not_equal", logits, label, pairs, graph, settings, check)
+    return loopy_posterior("not_equal", logits, label, neighbours, graph, settings, check)

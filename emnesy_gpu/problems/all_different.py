@@ -136,13 +136,13 @@ class AllDifferent(Problem):
         operators = torch.ops.emnesy_gpu
         if settings.factors == "pairwise":
             phases = self._phases.variables if serial else [self.n_variables]
-            graph = tables.pairs, tables.neighbours, tables.reverse, tables.order, phases
+            graph = tables.neighbours, tables.reverse, tables.order, phases
             results = operators.not_equal_belief_propagation(logits, label, *graph, *numbers)
         else:
             self._check_factors()
             phases = self._phases.groups if serial else [len(self.groups)]
             results = operators.all_different_belief_propagation(
-                logits, label, tables.pairs, tables.groups, phases, *numbers
+                logits, label, tables.neighbours, tables.groups, phases, *numbers
             )
         *row_results, sweeps, change = results
         return Beliefs(Marginals.from_operator(row_results), sweeps, change)
@@ -152,8 +152,8 @@ class AllDifferent(Problem):
         return all_different_scores.weighted_marginals(logits, label, tables, settings, check)
 
     def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
-        tables, pairs = self._score_tables_on(logits.device), self.tables(logits.device).pairs
-        return all_different_scores.gibbs_marginals(logits, label, tables, pairs, settings, check)
+        tables, neighbours = self._score_tables_on(logits.device), self.tables(logits.device).neighbours
+        return all_different_scores.gibbs_marginals(logits, label, tables, neighbours, settings, check)
 
     def _score_tables_on(self, device: torch.device) -> all_different_scores.ScoreTables:
         if device not in self._score_tables:

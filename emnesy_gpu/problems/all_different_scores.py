@@ -78,13 +78,13 @@ def _containing(sets: Sequence[Sequence[int]], n_variables: int) -> Tensor:
 
 
 def gibbs_marginals(
-    logits: Tensor, label: Tensor, tables: ScoreTables, pairs: Tensor, settings: ChainSettings, check: bool
+    logits: Tensor, label: Tensor, tables: ScoreTables, neighbours: Tensor, settings: ChainSettings, check: bool
 ) -> Chains:
     """Marginals from annealed chains that count conflicts within the groups: see ``GibbsProblem``.
 
-    pairs: int64 [2, P], variables that must differ.
+    neighbours: int32 [N, E], the variables that must differ from each variable, padded with -1.
     """
-    groups = tables.memberships, pairs, tables.n_groups, tables.most_conflicts
+    groups = tables.memberships, neighbours, tables.n_groups, tables.most_conflicts
     numbers = settings.chains, settings.sweeps, float(settings.penalty), settings.seed, settings.first_row
     *row_results, satisfied = torch.ops.emnesy_gpu.gibbs_marginals(logits, label, *groups, *numbers, check)
     return Chains(Marginals.from_operator(row_results), satisfied)

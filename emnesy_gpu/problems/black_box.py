@@ -14,6 +14,7 @@ from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the o
 from emnesy_gpu.backends import backend_for
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.inference import gibbs_chains, joint_table, weighted_samples
+from emnesy_gpu.inference.constants import constant
 from emnesy_gpu.inference.results import Chains, MapAssignment, Marginals, Weighted, result_dtype
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
@@ -244,7 +245,7 @@ class BlackBox(Problem):
     def satisfied(self, z: Tensor, label: Tensor) -> Tensor:
         """How many constraints hold in z [samples, batch, *latent_shape] given label [batch, *label_shape]."""
         if len(set(self.cardinalities)) > 1:
-            last = torch.tensor(self.cardinalities, device=z.device).view(self.latent_shape) - 1
+            last = constant(self.cardinalities, torch.int64, z.device).view(self.latent_shape) - 1
             z = torch.minimum(z, last)  # chains try all values, of which those that do not exist have weight 0
         return self._rule.satisfied(z, label)
 

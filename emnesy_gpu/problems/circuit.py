@@ -7,6 +7,7 @@ from math import prod
 from os import PathLike
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
@@ -154,7 +155,8 @@ class Circuit(CircuitProblem):
         >>> em.Circuit.from_automaton(em.rules.exactly(8, 2, values=[1], k=3)).model_count(1)
         56
         """
-        graph = machine_graph(rule.machine, order=None if rule._order is None else rule._order.tolist())
+        order = rule._order_on(torch.device("cpu"))
+        graph = machine_graph(rule.machine, order=None if order is None else order.symbols.tolist())
         entries = [seen.labels for seen in rule.machine.observed.values()]
         return cls._made(graph, rule.latent_shape, entries, has_entries=bool(rule.label_shape))
 

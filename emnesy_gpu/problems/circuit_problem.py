@@ -19,6 +19,7 @@ from emnesy_gpu.circuits.graph import Graph
 from emnesy_gpu.circuits.notes import write_notes
 from emnesy_gpu.circuits.picture import Names, drawing_of
 from emnesy_gpu.circuits.tables import Compiled, make_tables
+from emnesy_gpu.inference.constants import constant
 from emnesy_gpu.inference.results import MapAssignment, Marginals
 from emnesy_gpu.kernels.circuit_tables import CircuitTables
 from emnesy_gpu.kernels.status import POSSIBLE
@@ -191,7 +192,7 @@ class CircuitProblem(CodedRule):
         truth = torch.ops.emnesy_gpu.circuit_truth(z, list(tables), tape_rows, self.cardinality)
         codes = []
         for entry, part in zip(self._values, truth.split(list(self.graph.given), -1), strict=True):
-            code_of_value = torch.tensor(list(entry), dtype=torch.int64, device=part.device)
+            code_of_value = constant(tuple(entry), torch.int64, part.device)
             codes.append(torch.where(part.any(-1), code_of_value[part.int().argmax(-1)], NOT_GIVEN))
         return torch.stack(codes, -1).view(*symbols.shape[:-1], len(codes))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,13 @@ from emnesy_gpu.layered_drawing import draw, indexed
 from emnesy_gpu.ops.label_rows import check_values
 from emnesy_gpu.problems.coded_rule import NOT_GIVEN, CodedRule
 from emnesy_gpu.problems.symbols import checked_order
+
+
+class ReadingOrder(NamedTuple):
+    """The symbol at each place, and the place of each symbol, int64 [n]."""
+
+    symbols: Tensor
+    place: Tensor
 
 
 class FiniteStateProblem(CodedRule):
@@ -51,8 +58,10 @@ class FiniteStateProblem(CodedRule):
             torch.device("cpu"): make_tables(machine, [_positions(o.labels, c) for o, c in self._observed()])
         }
         self._running: dict[torch.device, tuple[list[Tensor], dict[int, Tensor]]] = {}
-        self._order = None if order is None else checked_order(order, prod(latent_shape))
-        self._place = None if self._order is None else torch.argsort(self._order)
+        self._orders: dict[torch.device, ReadingOrder] = {}
+        if order is not None:
+            checked = checked_order(order, prod(latent_shape))
+            self._orders[torch.device("cpu")] = ReadingOrder(checked, torch.argsort(checked))
 
     def _observed(self) -> Iterable[tuple[Any, dict[Any, int]]]:
         return zip(self.machine.observed.values(), self._codes, strict=True)
@@ -126,8 +135,9 @@ class FiniteStateProblem(CodedRule):
             raise ValueError(f"lengths must have shape {list(logits.shape[:1])}, got {list(lengths.shape)}")
         if bool(((lengths < 0) | (lengths > n)).any()):
             raise ValueError(f"lengths must lie in 0..{n}, got {int(lengths.min())}..{int(lengths.max())}")
-        place = torch.arange(n, device=lengths.device) if self._place is None else self._place
-        exists = place.to(lengths.device) < lengths[:, None]
+        order = self._order_on(lengths.device)
+        place = torch.arange(n, device=lengths.device) if order is None else order.place
+        exists = place < lengths[:, None]
         none = logits.new_full((self.cardinality,), -torch.inf)
         none[self.pad] = 0.0
         return torch.where(exists.view(*logits.shape[:-1], 1), pad(logits, (0, 1), value=-torch.inf), none)
@@ -198,7 +208,8 @@ class FiniteStateProblem(CodedRule):
     def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
         operator = torch.ops.emnesy_gpu.automaton_sample
         z, _ = operator(*self._inputs(logits, label), n_samples, seed, first_row, check)
-        back = z if self._place is None else z[..., self._place.to(z.device)]
+        order = self._order_on(z.device)
+        back = z if order is None else z[..., order.place]
         return back.view(n_samples, len(logits), *self.latent_shape)
 
     def _check_values(self, logits: Tensor, label: Tensor, check: bool) -> None:
@@ -209,18 +220,26 @@ class FiniteStateProblem(CodedRule):
 
     def _inputs(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Logits [batch, n, K] in reading order, entries [batch, M], tables."""
-        symbols = logits.flatten(1, -2)
-        if self._order is not None:
-            symbols = symbols[:, self._order.to(symbols.device)]
+        symbols, order = logits.flatten(1, -2), self._order_on(logits.device)
+        if order is not None:
+            symbols = symbols[:, order.symbols]
         return symbols, label.reshape(len(label), len(self._codes)), list(self.tables(logits.device))
 
     def _in_order(self, symbols: Tensor) -> Tensor:
-        return symbols if self._order is None else symbols[..., self._order.to(symbols.device)]
+        order = self._order_on(symbols.device)
+        return symbols if order is None else symbols[..., order.symbols]
+
+    def _order_on(self, device: torch.device) -> ReadingOrder | None:
+        """The order of the symbols on a device, copied there once; None where they are read as they stand."""
+        if self._orders and device not in self._orders:
+            self._orders[device] = ReadingOrder(*(table.to(device) for table in self._orders[torch.device("cpu")]))
+        return self._orders.get(device)
 
     def _back(self, values: Tensor, like: Tensor) -> Tensor:
         """From reading order to the shape of the symbols."""
-        if self._place is not None:
-            values = values[:, self._place.to(values.device)]
+        order = self._order_on(values.device)
+        if order is not None:
+            values = values[:, order.place]
         return values if values.shape == like.shape else values.reshape(like.shape)
 
 

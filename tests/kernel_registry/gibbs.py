@@ -11,14 +11,16 @@ import emnesy_gpu as em
 from emnesy_gpu.inference.annealing import annealed_factors, relative_prior
 from tests.kernel_registry.entry import Entry
 
+CPU = torch.device("cpu")
+
 
 def _run(problem: em.AllDifferent, chains: int, sweeps: int, batch: int) -> tuple[Any, ...]:
     generator = torch.Generator().manual_seed(0)
     logits = 2.0 * torch.randn(batch, problem.n_variables, problem.cardinality, generator=generator)
     logits[0, 0, 0] = float("-inf")
-    tables = problem._score_tables_on(torch.device("cpu"))
+    tables = problem._score_tables_on(CPU)
     recorded = sweeps - sweeps // 2
-    factors = annealed_factors(sweeps, max(sweeps // 2, 1), 2.0, tables.most_conflicts)
+    factors = annealed_factors(sweeps, max(sweeps // 2, 1), 2.0, tables.most_conflicts, CPU)
     return relative_prior(logits), factors, tables.memberships, tables.n_groups, chains, recorded, 7, 2**32 - 1
 
 

@@ -10,6 +10,7 @@ from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.gpu.all_different.graph_kernel import graph_kernel
 from emnesy_gpu.kernels.gpu.common.belief_launches import phase_ends
 from emnesy_gpu.kernels.gpu.common.launch_options import rounded_once
+from emnesy_gpu.kernels.gpu.common.table_cache import made_once
 
 
 class GraphTables(NamedTuple):
@@ -29,7 +30,13 @@ class GraphTables(NamedTuple):
 
 
 def graph_of(groups: torch.Tensor, phases: list[int], n_variables: int) -> GraphTables:
-    """The tables of groups int32 [G, W], of which the first phases[0] are updated first, and so on."""
+    """The tables of groups int32 [G, W], of which the first phases[0] are updated first, and so on; made once."""
+    made = made_once(groups, (n_variables, *phases), lambda: _tables(groups, phases, n_variables))
+    return GraphTables(groups, *made, max(phases))
+
+
+def _tables(groups: torch.Tensor, phases: list[int], n_variables: int) -> tuple[torch.Tensor, ...]:
+    """The other tables of GraphTables."""
     n_groups, width = groups.shape
     incident = groups.new_empty(n_variables, n_groups)
     degree = groups.new_empty(n_variables)
@@ -39,4 +46,4 @@ def graph_of(groups: torch.Tensor, phases: list[int], n_variables: int) -> Graph
         EDGES=launch_config.next_power_of_two(n_groups * width),
         VARIABLES=launch_config.next_power_of_two(n_variables), **rounded_once(1),
     )  # fmt: skip
-    return GraphTables(groups, incident, degree, phase_ends(phases, groups), bounding, max(phases))
+    return incident, degree, phase_ends(phases, groups), bounding

@@ -9,11 +9,18 @@ from __future__ import annotations
 import torch
 
 from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels.gpu import given_label
 from emnesy_gpu.kernels.gpu.all_different import cuda
 from emnesy_gpu.kernels.gpu.all_different.graph import GraphTables, graph_of
 from emnesy_gpu.kernels.gpu.all_different.kernels import belief_propagation_kernel
 from emnesy_gpu.kernels.gpu.all_different.subsets import subsets
-from emnesy_gpu.kernels.gpu.common.belief_launches import Batch, Parameters, Results, batch_of, passes
+from emnesy_gpu.kernels.gpu.common.belief_launches import (
+    Batch,
+    Parameters,
+    Results,
+    batch_of,
+    passes,
+)
 from emnesy_gpu.kernels.gpu.common.launch_options import rounded_once
 from emnesy_gpu.kernels.gpu.common.scalars import high_and_low
 
@@ -31,21 +38,45 @@ def belief_propagation(
     maximise: bool,
 ) -> Results:
     """Results of emnesy_gpu.reference.all_different for logits [batch, N, K] and groups int32 [G, W]."""
+    batch, parameters = batch_of(logits, label), Parameters(iterations, damping, tolerance, maximise)
+    if len(logits) > 0:
+        with torch.cuda.device_of(logits):
+            graph = _graph(logits, groups, phases)
+            for compute in passes(batch):
+                _launch(batch, graph, compute, parameters)
+    return batch.results
+
+
+def posterior(
+    logits: torch.Tensor,
+    label: torch.Tensor,
+    neighbours: torch.Tensor,
+    graph: tuple[torch.Tensor, list[int]],
+    settings: tuple[int, float, float, bool],
+) -> Results:
+    """The same given the label. graph: groups and phases. settings: from iterations on."""
+    parameters = Parameters(*settings)
+    with torch.cuda.device_of(logits):
+        tables = _graph(logits, *graph)
+        return given_label.posterior(
+            batch_of(logits, label), neighbours, lambda batch, compute: _launch(batch, tables, compute, parameters)
+        )
+
+
+def _graph(logits: torch.Tensor, groups: torch.Tensor, phases: list[int]) -> GraphTables:
     n_variables, n_values = logits.shape[1:]
     if n_values > MAX_VALUES:
         message = f"all-different factors on a GPU take at most {MAX_VALUES} values, got {n_values}"
         raise ValueError(message + ': use factors="pairwise"')
-    batch = batch_of(logits, label)
-    if len(logits) > 0:
-        parameters = Parameters(iterations, damping, tolerance, maximise)
-        with torch.cuda.device_of(logits):
-            graph = graph_of(groups, phases, n_variables)
-            for compute in passes(batch):
-                if compute == torch.float32 and cuda.fits(logits, graph):
-                    cuda.launch(batch, graph, parameters)
-                else:
-                    launch_triton(batch, graph, compute, parameters)
-    return batch.results
+    return graph_of(groups, phases, n_variables)
+
+
+def _launch(batch: Batch, graph: GraphTables, compute: torch.dtype, parameters: Parameters) -> None:
+    """All rows in float32, or those to be repeated in float64."""
+    if compute == torch.float32 and cuda.fits(batch.logits, graph):
+        cuda.launch(batch, graph, parameters)
+    else:
+        launch_triton(batch, graph, compute, parameters)
 
 
 def launch_triton(batch: Batch, graph: GraphTables, compute: torch.dtype, parameters: Parameters) -> None:

@@ -90,7 +90,9 @@ def _marginals(
     out = torch.empty_like(logits, dtype=dtype)
     log_evidence, status = logits.new_empty(len(logits), dtype=dtype), logits.new_empty(len(logits), dtype=torch.uint8)
     if len(logits) > 0:
-        results = (out, log_evidence, status, torch.ones_like(status))
+        # The float32 launch marks the rows to be repeated.
+        redo = torch.empty_like(status) if dtype == torch.float32 else torch.ones_like(status)
+        results = (out, log_evidence, status, redo)
         with torch.cuda.device_of(logits):
             arguments = _machine(tables, logits.shape[2])
             for compute in (torch.float32, torch.float64) if dtype == torch.float32 else (torch.float64,):

@@ -82,6 +82,15 @@ def posterior(
     return _played(logits, rows, _task(logits, tables, tape_rows, 1.0, MARGINALS), wide, out)
 
 
+def replace_rows(
+    logits: Tensor, rows: Tensor, tables: Sequence[Tensor], tape_rows: int, results: Sequence[Tensor], wanted: Tensor
+) -> None:
+    """Write marginals, log evidence and status of the rows with `wanted`, uint8 [batch], in float64; it becomes 0."""
+    if len(logits) > 0:
+        with torch.cuda.device_of(logits):
+            _play_blocks(logits, rows, _task(logits, tables, tape_rows, 1.0, MARGINALS), (*results, wanted))
+
+
 def em_gradient(
     logits: Tensor, rows: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:

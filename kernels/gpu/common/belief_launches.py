@@ -6,9 +6,11 @@ the second repeats the marked rows, if any, with float64 logarithms. Float64 res
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
+from torch import float64
 
 from emnesy_gpu.kernels.gpu.common.results import float_dtype
 
@@ -26,16 +28,22 @@ class Parameters(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The rows of a launch."""
+    """The rows of a launch, and where its results go."""
 
     logits: torch.Tensor  # [batch, N, K]
     label: torch.Tensor  # int64 [batch]
     results: Results
     redo: torch.Tensor  # uint8 [batch]: 1 where the launch with logarithms has to compute the row
 
+    def in_float64(self) -> Batch:
+        """The marked rows and those with label 0, with marginals and log evidence of their own; marks stay."""
+        marginals, log_evidence, *others = self.results
+        wide = torch.empty_like(marginals, dtype=float64), torch.empty_like(log_evidence, dtype=float64)
+        return self._replace(results=(*wide, *others))
+
 
 def batch_of(logits: torch.Tensor, label: torch.Tensor) -> Batch:
-    """Uninitialised results, and all rows marked."""
+    """Uninitialised results; all rows are marked unless a launch in float32 marks them."""
     batch, dtype = len(logits), float_dtype(logits)
     status = logits.new_empty(batch, dtype=torch.uint8)
     results = (
@@ -45,7 +53,8 @@ def batch_of(logits: torch.Tensor, label: torch.Tensor) -> Batch:
         logits.new_empty(batch, dtype=torch.int32),
         logits.new_empty(batch, dtype=dtype),
     )
-    return Batch(logits, label, results, torch.ones_like(status))
+    redo = torch.empty_like(status) if dtype == torch.float32 else torch.ones_like(status)
+    return Batch(logits, label, results, redo)
 
 
 def passes(batch: Batch) -> tuple[torch.dtype, ...]:
@@ -56,9 +65,5 @@ def passes(batch: Batch) -> tuple[torch.dtype, ...]:
 
 def phase_ends(phases: list[int], like: torch.Tensor) -> torch.Tensor:
     """Where the phase of each of sum(phases) updates ends; a tensor of the dtype and device of `like`."""
-    ends = like.new_empty(sum(phases))
-    start = 0
-    for size in phases:
-        ends[start : start + size] = start + size
-        start += size
-    return ends
+    ends = [end for size, end in zip(phases, accumulate(phases), strict=True) for _ in range(size)]
+    return torch.tensor(ends, dtype=like.dtype, device=like.device)

@@ -34,10 +34,15 @@ class Schedule(NamedTuple):
 
 @triton.jit
 def is_wanted(rows, row, LOG: tl.constexpr):
-    """Whether this launch computes a row: every one with probabilities, and marked ones with logarithms."""
+    """Whether this launch computes a row: every one with probabilities, and marked ones with logarithms.
+
+    A launch that gives float64 results of other logits computes rows with label 0 too, see kernels.gpu.given_label.
+    """
     wanted = 1
     if LOG:
         wanted = tl.load(rows.redo + row).to(tl.int32)
+        if rows.marginals.dtype.element_ty == tl.float64 and rows.logits.dtype.element_ty != tl.float64:
+            wanted = (wanted >= tl.load(rows.label + row)).to(tl.int32)
     return wanted == 1
 
 
@@ -94,4 +99,5 @@ def store_outcome(row, code, failed, certain, evidence, sweep, change):
     tl.store(row.status, tl.where(code == POSSIBLE, failed * IMPOSSIBLE, code).to(tl.uint8))
     tl.store(row.sweeps, tl.where(possible, sweep, 0))
     tl.store(row.change, tl.where(possible, change, 0.0))
-    tl.store(row.redo, tl.where(code == POSSIBLE, failed, 0).to(tl.uint8))
+    if row.marginals.dtype.element_ty == row.logits.dtype.element_ty or row.marginals.dtype.element_ty == tl.float32:
+        tl.store(row.redo, tl.where(code == POSSIBLE, failed, 0).to(tl.uint8))

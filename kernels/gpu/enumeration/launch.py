@@ -48,21 +48,29 @@ def map_assignment(
 
 
 def sample(
-    logits: torch.Tensor, label: torch.Tensor, assignments: torch.Tensor, n_samples: int, seed: int, first_row: int
+    logits: torch.Tensor,
+    label: torch.Tensor,
+    assignments: torch.Tensor,
+    n_samples: int,
+    seed: int,
+    first_row: int,
+    given: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Samples int64 [n_samples, batch, n], and status [batch]."""
-    batch, n, _ = logits.shape
-    drawn = logits.new_empty((n_samples, batch, n), dtype=torch.int64)
-    _, status = row_results(logits)
+    """Samples int64 [n_samples, batch, n], and status [batch].
+
+    given: the same two, of which the rows with label 0 are kept.
+    """
+    batch = len(logits)
+    results = given or (logits.new_empty((n_samples, *logits.shape[:2]), dtype=torch.int64), row_results(logits)[1])
     if batch > 0:
         compute = tl.float64 if logits.dtype == torch.float64 else tl.float32
         with torch.cuda.device_of(logits):
             sample_kernel[(batch,)](
-                logits, label, assignments, drawn, status, batch, *_sizes(logits, assignments), n_samples,
-                signed(seed), first_row, SAMPLES=launch_config.ENUMERATION_SAMPLES, COMPUTE=compute,
+                logits, label, assignments, *results, batch, *_sizes(logits, assignments), n_samples, signed(seed),
+                first_row, int(given is not None), SAMPLES=launch_config.ENUMERATION_SAMPLES, COMPUTE=compute,
                 **_constants(logits, assignments, launch_config.ENUMERATION_SAMPLE_BLOCK),
             )  # fmt: skip
-    return drawn, status
+    return results
 
 
 def _sizes(logits: torch.Tensor, assignments: torch.Tensor) -> tuple[int, int, int]:

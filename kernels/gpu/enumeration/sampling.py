@@ -53,13 +53,13 @@ def _draw_prior(logits_ptr, uniform, k, COMPUTE: tl.constexpr):
     return tl.minimum(count, k - 1)
 
 
-@triton.jit(do_not_specialize=["batch", "n_assignments", "n", "k", "n_samples", "seed", "first_row"])
+@triton.jit(do_not_specialize=["batch", "n_assignments", "n", "k", "n_samples", "seed", "first_row", "keeping"])
 def sample_kernel(
     logits_ptr, label_ptr, assignments_ptr, drawn_ptr, status_ptr, batch, n_assignments, n, k, n_samples, seed,
-    first_row, SAMPLES: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+    first_row, keeping, SAMPLES: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
     COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    """All samples of one row, and its status.
+    """All samples of one row, and its status; nothing if its label is 0 and such rows are kept.
 
     Grid (batch,). logits [batch, n, k], assignments uint8 [n_assignments, n], drawn int64 [n_samples, batch, n].
     """
@@ -70,7 +70,9 @@ def sample_kernel(
     _, code = check_row(logits_ptr, label_ptr + row, listed, OPTIONS)
     high, total, _ = total_weight(logits_ptr, listed, OPTIONS, tl.float64)
     code = final_status(code, high)
-    tl.store(status_ptr + row, code.to(tl.uint8))
+    kept = (keeping == 1) & (tl.load(label_ptr + row) == 0)
+    n_samples = tl.where(kept, 0, n_samples)
+    tl.store(status_ptr + row, code.to(tl.uint8), mask=kept == 0)
     if code == POSSIBLE:
         for start in range(0, n_samples, SAMPLES):
             t = start + tl.arange(0, SAMPLES)

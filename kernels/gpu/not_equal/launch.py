@@ -10,9 +10,18 @@ from typing import NamedTuple
 import torch
 
 from emnesy_gpu.kernels import launch_config
-from emnesy_gpu.kernels.gpu.common.belief_launches import Batch, Parameters, Results, batch_of, passes, phase_ends
+from emnesy_gpu.kernels.gpu import given_label
+from emnesy_gpu.kernels.gpu.common.belief_launches import (
+    Batch,
+    Parameters,
+    Results,
+    batch_of,
+    passes,
+    phase_ends,
+)
 from emnesy_gpu.kernels.gpu.common.launch_options import rounded_once
 from emnesy_gpu.kernels.gpu.common.scalars import high_and_low
+from emnesy_gpu.kernels.gpu.common.table_cache import made_once
 from emnesy_gpu.kernels.gpu.not_equal.kernels import pairwise_kernel
 
 
@@ -39,14 +48,34 @@ def belief_propagation(
     maximise: bool,
 ) -> Results:
     """Results of emnesy_gpu.reference.not_equal for logits [batch, N, K] and tables [N, D]."""
-    batch = batch_of(logits, label)
+    batch, parameters = batch_of(logits, label), Parameters(iterations, damping, tolerance, maximise)
     if len(logits) > 0:
-        parameters = Parameters(iterations, damping, tolerance, maximise)
         with torch.cuda.device_of(logits):
-            graph = GraphTables(neighbours, reverse, order, _inverse(order), phase_ends(phases, order))
+            graph = _graph(neighbours, reverse, order, phases)
             for compute in passes(batch):
                 _launch(batch, graph, compute, parameters)
     return batch.results
+
+
+def posterior(
+    logits: torch.Tensor,
+    label: torch.Tensor,
+    neighbours: torch.Tensor,
+    graph: tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[int]],
+    settings: tuple[int, float, float, bool],
+) -> Results:
+    """The same given the label. graph: from neighbours on. settings: from iterations on."""
+    parameters = Parameters(*settings)
+    with torch.cuda.device_of(logits):
+        tables = _graph(*graph)
+        return given_label.posterior(
+            batch_of(logits, label), neighbours, lambda batch, compute: _launch(batch, tables, compute, parameters)
+        )
+
+
+def _graph(neighbours: torch.Tensor, reverse: torch.Tensor, order: torch.Tensor, phases: list[int]) -> GraphTables:
+    made = made_once(order, tuple(phases), lambda: (_inverse(order), phase_ends(phases, order)))
+    return GraphTables(neighbours, reverse, order, *made)
 
 
 def _inverse(order: torch.Tensor) -> torch.Tensor:
