@@ -81,7 +81,7 @@ def kernels_for(stem: str, device: torch.device) -> ModuleType:
 def small_kernels_for(stem: str, device: torch.device) -> ModuleType:
     """The same for a small step of an operator, which has a kernel on GPUs alone: plain torch serves on CPUs."""
     name = backend_for(device)
-    return _module("reference" if name == "cpu" else name, stem)
+    return load_kernels("reference" if name == "cpu" else name, stem)
 
 
 @functools.cache

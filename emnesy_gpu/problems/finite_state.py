@@ -73,7 +73,8 @@ class FiniteStateProblem(CodedRule):
     @property
     def reading_order(self) -> list[int] | None:
         """The symbols as they are read, counted in row-major order; None where that is the order."""
-        return None if self._order is None else self._order.tolist()
+        order = self._order_on(torch.device("cpu"))
+        return None if order is None else order.symbols.tolist()
 
     def tables(self, device: torch.device) -> AutomatonTables:
         """The automaton as tensors on a device, copied there once."""
@@ -99,7 +100,7 @@ class FiniteStateProblem(CodedRule):
         ...         em.rules.parity(4).plot().figure.savefig(f"{folder}/parity.png")
         """
         symbols = indexed("z", np.ndindex(self.latent_shape))
-        order = range(len(symbols)) if self._order is None else self._order.tolist()
+        order = self.reading_order or range(len(symbols))
         entries = indexed("y", np.ndindex(self.label_shape))
         return draw(drawing_of(self.machine, [symbols[i] for i in order], entries), ax)
 
@@ -155,8 +156,8 @@ class FiniteStateProblem(CodedRule):
         return torch.stack(entries, -1).masked_fill_(forbidden[..., None], NOT_GIVEN)
 
     def _host_tables(self) -> list[Tensor]:
-        order = torch.zeros(0) if self._order is None else self._order
-        return [*self.tables(torch.device("cpu")), order]
+        order = self._order_on(torch.device("cpu"))
+        return [*self.tables(torch.device("cpu")), torch.zeros(0) if order is None else order.symbols]
 
     def _running_tables(self, device: torch.device) -> tuple[list[Tensor], dict[int, Tensor]]:
         """Successors [S + 1, K] of each layer, codes [S + 1] of each observed position; the last state is a sink."""

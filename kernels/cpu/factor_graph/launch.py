@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
-from emnesy_gpu.kernels.cpu.common.belief_propagation import Beliefs, Options, propagate
+from emnesy_gpu.kernels.cpu.common.belief_propagation import Beliefs, new_options, propagate
 from emnesy_gpu.kernels.cpu.common.row_driver import Method
 
 MESSAGE_COST = 0.5
@@ -32,11 +32,11 @@ def belief_propagation(
     """Marginals [like logits], log evidence [batch], status [batch], sweeps [batch] and change [batch]."""
     from emnesy_gpu.kernels.cpu.factor_graph import log_space, probabilities
 
-    options = Options(iterations, damping, tolerance, maximise)
+    options = new_options(iterations, damping, tolerance, maximise)
     arguments = tables, options, flooding
     methods = [Method(np.float64, partial(log_space.run, *arguments))]
     if not maximise:
         in_probabilities = partial(probabilities.run, *arguments)
         methods = [Method(np.float32, in_probabilities), Method(np.float64, in_probabilities), *methods]
     n_edges = len(tables[5])
-    return propagate(methods, logits, label, MESSAGE_COST * (iterations + 2) * (n_edges + 1) * logits.shape[2])
+    return propagate(methods, options, logits, label, MESSAGE_COST * (iterations + 2) * (n_edges + 1) * logits.shape[2])

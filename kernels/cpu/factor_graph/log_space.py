@@ -294,6 +294,8 @@ def propagate(logits, label, results, model, settings):
     """Every row in turn; those that are not possible get the prior."""
     (work, g, c), (options, flooding) = model, settings
     for row in range(len(logits)):
+        if options.stopped[0]:
+            return
         code = row_status(logits[row], label[row])
         log_softmax(logits[row], work.table)
         numbers = -np.inf, 0, 0.0

@@ -259,4 +259,6 @@ def propagate(logits, label, results, model, settings, space):
             load_priors(work, at, g, way, options.iterations)
             continue
         sweep(work, at, g, c, way, options, flooding)
+        if options.stopped[0]:
+            return
         way = Way(way.target, way.source, limits[0])
