@@ -114,3 +114,15 @@ def test_checks_of_samplers_raise_in_a_compiled_graph(name: str, engine: em.Engi
     fast = compiled(lambda logits, label: em.posterior(problem, logits, label, engine).marginals)
     with pytest.raises(ValueError, match=r"logits\[2.* must be finite or -inf, got nan"):
         fast(logits, label)
+
+
+def test_constants_of_an_export_are_not_those_of_later_calls() -> None:
+    class MostProbable(torch.nn.Module):
+        def forward(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+            return em.posterior(problem, logits, label, em.MAP()).marginals
+
+    problem, label = em.Addition(1, base=7), torch.tensor([[0, 3], [1, 6]])
+    logits = torch.zeros(2, 2, 1, 7)
+    torch.export.export(MostProbable(), (logits, label))
+    post = em.posterior(problem, logits, label, em.MAP())  # of an impossible label too
+    assert post.marginals.flatten(1).sum(1).tolist() == pytest.approx([2, 2])
