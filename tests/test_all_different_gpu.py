@@ -197,7 +197,12 @@ def test_cuda_c_compiles_for_every_architecture(arch: int, n_values: int) -> Non
     macros = (("VALUES", n_values), ("MAXIMISE", 0))
     ptx = compile_cuda(loader.source("all_different.cu"), arch, loader.compiler_options(macros))
     assert "__local_depot" not in ptx
-    registers, spilled = registers_and_spills(ptx)
+    try:
+        registers, spilled = registers_and_spills(ptx)
+    except RuntimeError as error:
+        if "Unsupported .version" not in str(error):
+            raise
+        pytest.skip("NVRTC is newer than the assembler of this Triton")
     assert spilled == 0
     n_warps = launch_config.all_different_block(n_values**2, 3 * n_values, n_values, n_values, n_values).warps
     assert registers * 32 * n_warps <= REGISTERS_OF_A_BLOCK
