@@ -74,13 +74,17 @@ class Graph:
     @cached_property
     def node_levels(self) -> Rows:
         """[H + 1], the first node of each level."""
-        of_node = depths(self)
-        return np.searchsorted(of_node, np.arange(1, of_node[-1] + 2))
+        return _level_starts(depths(self))
 
     def by_level(self) -> Iterator[tuple[slice, slice]]:
         """The nodes and the terms of each level, from the leaves to the root."""
         for start, stop in zip(self.node_levels[:-1].tolist(), self.node_levels[1:].tolist(), strict=True):
             yield slice(start, stop), slice(int(self.first[start]), int(self.first[stop]))
+
+
+def _level_starts(of_node: Rows) -> Rows:
+    """The first node of each level, and one past the last; of_node: the levels of all nodes, in ascending order."""
+    return np.searchsorted(of_node, np.arange(1, of_node[-1] + 2))
 
 
 def depths(graph: Graph) -> Rows:
@@ -153,7 +157,9 @@ def sorted_by_level(graph: Graph) -> Graph:
     name[fixed + order] = fixed + np.arange(graph.n_nodes)
     terms = ranges(graph.first[order], graph.first[order + 1])
     first = np.concatenate([[0], np.cumsum(sizes[order])])
-    return Graph(graph.n_symbols, graph.n_values, graph.given, first, name[graph.left[terms]], name[graph.right[terms]])
+    found = Graph(*graph.shape, first, name[graph.left[terms]], name[graph.right[terms]])
+    vars(found)["node_levels"] = _level_starts(of_node[order])  # known here, and long to find
+    return found
 
 
 def assemble(shape: Shape, first: Rows, left: Rows, right: Rows, root: int) -> Graph:

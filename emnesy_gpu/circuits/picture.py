@@ -35,7 +35,8 @@ def drawing_of(graph: Graph, names: Names) -> Drawing:
     """
     check_size("circuit", graph.n_nodes, graph.n_edges)
     sums, level = _sums(graph), depths(graph).astype(float)
-    drawing, place, said = Drawing([], [], {}), {}, {}
+    drawing, place = Drawing([], [], {}), {}
+    leaves: dict[tuple[float, str], int] = {}
     for node in _reached(sums):
         place[node] = drawing.add(level[node], _title(sums[node], names))
     for node, source in place.items():
@@ -45,19 +46,23 @@ def drawing_of(graph: Graph, names: Names) -> Drawing:
         for term in sums[node]:
             words = [] if symbol is None else [_values(symbol, term.known[symbol], names)]
             rest = [_words(other, values, names) for other, values in term.known.items() if other != symbol]
-            targets = [place[child] for child in term.nodes]
-            if not targets:
+            if term.nodes:
+                target, words = _factors(drawing, level[node], [place[child] for child in term.nodes]), words + rest
+            else:
                 leaf = level[node] - 1, ", ".join(rest) or "1"
-                if leaf not in said:
-                    said[leaf] = drawing.add(*leaf)
-                targets, rest = [said[leaf]], []
-            if len(targets) == 2:
-                dot = drawing.add(level[node] - 0.5, "")
-                for target in targets:
-                    drawing.connect(dot, target, "")
-                targets = [dot]
-            drawing.connect(source, targets[0], ", ".join(words + rest))
+                target = leaves[leaf] = leaves[leaf] if leaf in leaves else drawing.add(*leaf)
+            drawing.connect(source, target, ", ".join(words))
     return drawing
+
+
+def _factors(drawing: Drawing, level: float, nodes: list[int]) -> int:
+    """A node of a term, or a dot that leads to both; level: of the sum."""
+    if len(nodes) == 1:
+        return nodes[0]
+    dot = drawing.add(level - 0.5, "")
+    for node in nodes:
+        drawing.connect(dot, node, "")
+    return dot
 
 
 def _sums(graph: Graph) -> Sums:

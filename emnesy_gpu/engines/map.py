@@ -66,7 +66,7 @@ class MAP(Engine[MapProblem]):
 
 
 def _one_hot(assignment: Tensor, logits: Tensor, dtype: torch.dtype) -> Tensor:
-    """1 at each assigned value, in a third of the time of ``one_hot``: a softmax can take longer than the search."""
+    """1 at each assigned value, in a third of the time of ``one_hot``; ``scatter_`` takes twice as long."""
     marginals = torch.zeros(logits.shape, dtype=dtype)
     firsts = torch.arange(0, marginals.numel(), logits.shape[-1])
     marginals.view(-1).index_fill_(0, firsts + assignment.flatten(), 1.0)
