@@ -7,7 +7,9 @@ import io
 import itertools
 import logging
 import math
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -276,6 +278,22 @@ def test_evaluate_does_not_touch_the_model() -> None:
     assert found["log_evidence"] < 0
     assert trainer.model.training
     assert str(before) == str(trainer.state_dict())
+
+
+STATM = Path("/proc/self/statm")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not STATM.exists(), reason="needs the memory of a process as Linux tells it")
+def test_memory_is_flat_over_ten_thousand_steps() -> None:
+    trainer = trainer_of(torch.optim.Adam, engine=em.ABC(samples=16))
+    repeated = itertools.cycle([batch(rows=4)])
+    trainer.fit(repeated, steps=1000)
+    before = int(STATM.read_text().split()[1])
+    trainer.fit(repeated, steps=10_000)
+    grown = int(STATM.read_text().split()[1]) - before
+    assert grown * os.sysconf("SC_PAGE_SIZE") < 2**22  # 400 bytes a step: one tensor that is kept takes more
+    assert trainer.steps == 11_000
 
 
 MISTAKES = [

@@ -122,6 +122,20 @@ def test_copies_of_problems_give_the_same_posterior(name: str, copied) -> None:
     assert same(em.posterior(other, logits, label), expected)
 
 
+class Named(em.Addition):
+    """A problem of a user, with one more argument."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(2)
+        self.name = name
+
+
+def test_a_subclass_with_arguments_of_its_own_is_itself_alone() -> None:
+    problem = Named("a")
+    assert problem != Named("a")
+    assert pickle.loads(pickle.dumps(problem)).name == "a"
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_checkpoint_holds_a_problem(name: str) -> None:
     problem = PLAIN[name][0]()

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 NOT_KEPT = ("handle", "_looked_at_by")
 """Attributes that belong to an object and not to what it is, and are not copied."""
 
+MAKERS = ("__init__", "settings")
+"""What a subclass replaces together, if it takes arguments of its own."""
+
 OTHER_LABELS = ": em.as_label converts labels"
 
 
@@ -89,7 +92,7 @@ class Problem:
 
         With settings, problems are equal if their class and settings are, they are pickled as these, and those of the
         package are read by ``torch.load(weights_only=True)``. Without, a problem equals itself alone, and all that it
-        holds is pickled.
+        holds is pickled. A subclass with an ``__init__`` of its own has no settings, unless it defines them.
 
         >>> import copy, emnesy_gpu as em
         >>> em.Addition(4).settings, em.Addition(4) == copy.deepcopy(em.Addition(n_digits=4))
@@ -97,9 +100,14 @@ class Problem:
         """
         return None
 
+    def _own_settings(self) -> dict[str, Any] | None:
+        """The settings, if they are those of the class; None where a subclass takes other arguments."""
+        init, settings = (next(cls for cls in type(self).__mro__ if name in vars(cls)) for name in MAKERS)
+        return self.settings if issubclass(settings, init) else None
+
     def _key(self) -> Hashable:
         """What equal problems have in common; None where only the problem itself is equal."""
-        settings = self.settings
+        settings = self._own_settings()
         return None if settings is None else tuple(settings.items())
 
     def __eq__(self, other: object) -> bool:
@@ -113,7 +121,7 @@ class Problem:
         return object.__hash__(self) if key is None else hash((type(self), key))
 
     def __reduce__(self) -> Any:
-        settings = self.settings
+        settings = self._own_settings()
         if settings is not None:
             return make_problem, (type(self), settings)
         state = {name: value for name, value in vars(self).items() if name not in NOT_KEPT}
