@@ -34,8 +34,9 @@ class ExactProblem(Protocol):
 class Exact(Engine[ExactProblem]):
     """Exact marginals and evidence: q_i(v) = p(z_i = v | y, x), log_evidence = log p(y | x).
 
-    It runs sum-product on the carry chain for ``em.Addition`` and over states for ``em.Automaton``. It sums over a list
-    of assignments for ``em.AllDifferent`` (``em.Sudoku(4)``) and ``em.BlackBox``, where these are few enough.
+    It runs sum-product on the carry chain for ``em.Addition``, over states for ``em.Automaton``, and along the factors
+    of an ``em.FactorGraph`` without cycles. It sums over a list of assignments for ``em.AllDifferent``
+    (``em.Sudoku(4)``) and ``em.BlackBox``, where these are few enough.
     Impossible labels give the prior. Deterministic. Cost: see the problem. With exact marginals EM follows the gradient
     of log p(y | x): EM-NeSy (arXiv 2606.14463), Theorem 3.1.
 

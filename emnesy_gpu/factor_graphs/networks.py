@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from emnesy_gpu.factor_graphs.chains import Floats
+from emnesy_gpu.factor_graphs.potentials import checked_weights
 
 CONDITIONAL = 1e-3
 """How far from 1 the sums of a conditional table may be: people and files round their numbers."""
+
+
+def checked_network(n: int, tables: Mapping[int, tuple[Sequence[int], Any]]) -> Iterator[tuple[Floats, list[int]]]:
+    """Each table of a Bayesian network and its scope, the variable last, from its parents and its rows.
+
+    Raises TypeError and ValueError for what is no network.
+    """
+    _check_acyclic(n, {child: parents for child, (parents, _) in tables.items()})
+    for child, (parents, rows) in tables.items():
+        name = f"the table of variable {child}"
+        weights = checked_weights(name, rows)
+        check_rows(name, weights)
+        yield weights, [*parents, child]
 
 
 def check_rows(name: str, table: Floats) -> None:
@@ -20,7 +35,7 @@ def check_rows(name: str, table: Floats) -> None:
         raise ValueError(f"{name} must have rows of sum 1, p(value | parents), got {float(sums[wrong].flat[0]):g}")
 
 
-def check_acyclic(n: int, parents_of: Mapping[int, Sequence[int]]) -> None:
+def _check_acyclic(n: int, parents_of: Mapping[int, Sequence[int]]) -> None:
     """Raise ValueError for children that do not exist, or that are among their own ancestors."""
     for child in parents_of:
         if isinstance(child, bool) or not isinstance(child, int) or not 0 <= child < n:

@@ -73,9 +73,10 @@ class Factor:
     def bind(self, sizes: Sizes) -> Potential:
         """The potential of variables of these sizes."""
         if sizes not in self._made:
-            self._made[sizes] = small(self._make(sizes), sizes)
-            if isinstance(found := self._made[sizes], Layers) and not found.chain:
+            found = small(self._make(sizes), sizes)
+            if not (found.weights.any() if isinstance(found, Table) else isinstance(found, Parity) or found.chain):
                 raise ValueError(f"{self!r} forbids every assignment of variables with {sizes} values")
+            self._made[sizes] = found
         return self._made[sizes]
 
 

@@ -17,6 +17,12 @@ def log_weight(z: Tensor, compiled: Compiled) -> Tensor:
     return log_factors(z, compiled).sum(-1) + unary + scale
 
 
+def count_held(z: Tensor, compiled: Compiled) -> Tensor:
+    """How many factors of z [..., n] have a weight above 0, int64 [...]; those of one variable count as one."""
+    unary = compiled.graph.unary.expand(*z.shape, -1).gather(-1, z[..., None])
+    return (log_factors(z, compiled) > float("-inf")).sum(-1) + (unary > 0).flatten(-2).all(-1)
+
+
 def log_factors(z: Tensor, compiled: Compiled) -> Tensor:
     """The log weight of every factor of two variables or more, float64 [..., F], less that of its largest entry."""
     graph = compiled.graph

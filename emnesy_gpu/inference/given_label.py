@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 from emnesy_gpu.backends import small_kernels_for
+from emnesy_gpu.inference.results import Marginals, per_row
 
 
 def surely_valid(label: Tensor) -> bool:
@@ -20,6 +25,22 @@ def given_label(
     if not surely_valid(label):
         results = small_kernels_for("given_label", label.device).given_label(logits, label, neighbours, results)
     return results
+
+
+def given_one_of(parts: Sequence[Marginals], logits: Tensor) -> Marginals:
+    """The posterior given that one of some events has happened, which exclude each other, from those given each.
+
+    It is their mean, weighted by their evidence: nothing cancels. Without a possible event it is the prior.
+    """
+    total = logits.new_full(logits.shape[:1], -math.inf)
+    if parts:
+        total = torch.logsumexp(torch.stack([part.log_evidence for part in parts]), 0)
+    possible = total > -math.inf
+    mean = torch.where(per_row(possible, logits), 0.0, torch.softmax(logits, -1))
+    for part in parts:
+        share = torch.where(possible, part.log_evidence - total, -math.inf).exp()
+        mean += per_row(share, logits) * part.marginals
+    return Marginals(mean, total, possible)
 
 
 def map_given_label(

@@ -15,19 +15,19 @@ from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the o
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.factor_graphs.chains import Floats
 from emnesy_gpu.factor_graphs.complement import complement
-from emnesy_gpu.factor_graphs.networks import check_acyclic, check_rows
-from emnesy_gpu.factor_graphs.potentials import Factor, checked_scopes, checked_weights, is_hard, of_table
+from emnesy_gpu.factor_graphs.networks import checked_network
+from emnesy_gpu.factor_graphs.potentials import Factor, checked_scopes, is_hard, of_table
 from emnesy_gpu.factor_graphs.tables import ContradictionError, Scoped, make_tables
 from emnesy_gpu.factor_graphs.uai import read_uai
 from emnesy_gpu.inference import gibbs_chains, weighted_samples
-from emnesy_gpu.inference.factor_weights import log_factors, log_weight
-from emnesy_gpu.inference.results import Beliefs, Chains, MapAssignment, Marginals, Weighted, is_possible, per_row
+from emnesy_gpu.inference.factor_weights import count_held, log_weight
+from emnesy_gpu.inference.given_label import given_one_of
+from emnesy_gpu.inference.results import Beliefs, Chains, MapAssignment, Marginals, Weighted, is_possible
 from emnesy_gpu.inference.settings import ChainSettings, LoopySettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.kernels.factor_graph_tables import Compiled
-from emnesy_gpu.problems.finite_state import FiniteStateProblem
 from emnesy_gpu.problems.problem import Problem
-from emnesy_gpu.problems.rule_factor import factor_of_rule
+from emnesy_gpu.problems.rule_factor import as_factor
 from emnesy_gpu.problems.symbols import checked_cardinalities, checked_symbols
 
 NOT_GIVEN = -1
@@ -134,11 +134,8 @@ class FactorGraph(Problem):
         """
         n = len(tables) if isinstance(cardinality, int) else len(cardinality)
         graph = cls(n, cardinality)
-        check_acyclic(n, {child: parents for child, (parents, _) in tables.items()})
-        for child, (parents, weights) in tables.items():
-            array = checked_weights(f"the table of variable {child}", weights)
-            check_rows(f"the table of variable {child}", array)
-            graph._add_table(array, [*parents, child])
+        for weights, scope in checked_network(n, tables):
+            graph._add_table(weights, scope)
         return graph
 
     @classmethod
@@ -187,7 +184,7 @@ class FactorGraph(Problem):
         Raises TypeError and ValueError for scopes with unknown or equal symbols, and for factors that do not fit.
         """
         each = isinstance(factor, (list, tuple))
-        named = [_as_factor(one) for one in (factor if each else [factor])]  # type: ignore[union-attr]
+        named = [as_factor(one) for one in (factor if each else [factor])]  # type: ignore[union-attr]
         found = checked_scopes(repr(named[0]) if named else "no factor", scopes, self.n_variables)
         if each and len(named) != len(found):
             raise ValueError(f"there must be a factor for each of {len(found)} scopes, got {len(named)}")
@@ -278,13 +275,15 @@ class FactorGraph(Problem):
         z, log_joint, status, valid = operator(logits, self._held(label), self.tables(logits.device).to_list(), check)
         best = MapAssignment(z, log_joint, is_possible(status), valid)
         rows = (label == 0).nonzero()[:, 0]
-        if not len(rows):
-            return best
-        found = [graph.map_assignment(logits[rows], torch.ones_like(rows), check) for graph in self._failures()]
-        joint = torch.stack([result.log_joint.where(result.possible, -torch.inf) for result in found])
-        first = joint.argmax(0)
-        for column, parts in zip(best, zip(*found, strict=True), strict=True):
-            column[rows] = torch.stack(parts)[first, torch.arange(len(rows))]  # type: ignore[arg-type, index]
+        if len(rows):
+            found = [graph.map_assignment(logits[rows], torch.ones_like(rows), check) for graph in self._failures()]
+            best.possible[rows] = False
+            for result in found:
+                better = (result.log_joint > best.log_joint[rows]) | ~best.possible[rows]
+                for column, values in zip(best, result, strict=True):
+                    assert column is not None
+                    column[rows[better]] = values[better]  # type: ignore[index]
+            best.log_joint[rows[~best.possible[rows]]] = -torch.inf
         return best
 
     def _held(self, label: Tensor) -> Tensor:
@@ -320,21 +319,13 @@ class FactorGraph(Problem):
         return [graph]
 
     def _with_failures(self, results: Marginals, logits: Tensor, label: Tensor, check: bool) -> Marginals:
-        """The rows with label 0: a mean over the first factor that fails, weighted by the evidence that it does."""
+        """The results with those of rows with label 0: some factor is the first that fails."""
         rows = (label == 0).nonzero()[:, 0]
-        if not len(rows):
-            return results
-        some, ones = logits[rows].double(), torch.ones_like(rows)
-        parts = [graph.exact_marginals(some, ones, check) for graph in self._failures()]
-        total = torch.full_like(some.flatten(1)[:, 0], -torch.inf)
-        if parts:
-            total = torch.logsumexp(torch.stack([part.log_evidence for part in parts]), 0)
-        possible = total > -torch.inf
-        shares = [(part.log_evidence - total.where(possible, 0.0)).exp() for part in parts]
-        mean = sum((per_row(share, some) * part.marginals for share, part in zip(shares, parts, strict=True)), some * 0)
-        marginals, log_evidence, every = results
-        marginals[rows] = torch.where(per_row(possible, some), mean, torch.softmax(some, -1)).to(marginals.dtype)
-        log_evidence[rows], every[rows] = total.to(log_evidence.dtype), possible
+        if len(rows):
+            some, ones = logits[rows].double(), torch.ones_like(rows)
+            parts = [graph.exact_marginals(some, ones, check) for graph in self._failures()]
+            for column, values in zip(results, given_one_of(parts, some), strict=True):
+                column[rows] = values.to(column.dtype)
         return results
 
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
@@ -359,19 +350,7 @@ class FactorGraph(Problem):
         return Score(self._satisfied, 1 + len(self.tables(torch.device("cpu")).graph.kind))
 
     def _satisfied(self, z: Tensor, label: Tensor) -> Tensor:
-        """How many factors of z [samples, batch, *latent_shape] hold, those of one symbol as one; given label 0 all or
-        none.
-        """
-        tables, symbols = self.tables(z.device), z.flatten(2)
-        usable = tables.graph.unary.expand(*symbols.shape, -1).gather(-1, symbols[..., None]) > 0
-        held = (log_factors(symbols, tables) > float("-inf")).sum(-1) + usable.flatten(2).all(-1)
-        n = 1 + len(tables.graph.kind)
+        """How many constraints z [samples, batch, *latent_shape] satisfies; given label 0 all of them or none."""
+        tables = self.tables(z.device)
+        held, n = count_held(z.flatten(2), tables), 1 + len(tables.graph.kind)
         return torch.where(label == 0, (held < n) * n, held)
-
-
-def _as_factor(factor: object) -> Factor:
-    if isinstance(factor, FiniteStateProblem):
-        return factor_of_rule(factor, 1)
-    if not isinstance(factor, Factor):
-        raise TypeError(f"a factor must be one of em.factors or an em.Automaton, got {factor!r}")
-    return factor

@@ -26,3 +26,12 @@ def factor_of_rule(rule: FiniteStateProblem, label: Any) -> Factor:
 
     hard = not rule.machine.is_weighted and is_hard(final)
     return Factor(f"automaton({rule!r}, {label!r})", make, hard=hard, reads=rule.reading_order)
+
+
+def as_factor(factor: object) -> Factor:
+    """A factor as it is, and an automaton as that of its label 1; raises TypeError for anything else."""
+    if isinstance(factor, FiniteStateProblem):
+        return factor_of_rule(factor, 1)
+    if not isinstance(factor, Factor):
+        raise TypeError(f"a factor must be one of em.factors or an em.Automaton, got {factor!r}")
+    return factor

@@ -106,8 +106,12 @@ def sweep(work, at, g, c, way, options, flooding):
 
 @table_function
 def conclude(work, at, g, c, way):
-    """Beliefs and evidence of all lanes, from the messages in way.source."""
-    mantissa, exponent, smallest = filled(work, 1.0), filled(work, 0.0), load(work, at.counts + SMALLEST)
+    """Beliefs and evidence of all lanes, from the messages in way.source.
+
+    Lanes that go on keep their smallest sum: it must not depend on when other lanes are done.
+    """
+    before = load(work, at.counts + SMALLEST)
+    mantissa, exponent, smallest = filled(work, 1.0), filled(work, 0.0), before
     for f in range(g.n_factors):
         weight, shift, least = factor_terms(work, at, g, c, way, f)
         mantissa, exponent = renormalised(mantissa * weight, exponent + shift, way.tiny)
@@ -119,7 +123,7 @@ def conclude(work, at, g, c, way):
     mantissa, exponent = renormalised(mantissa / load(work, at.counts + PRIOR_SUM), exponent, way.tiny)
     store(work, at.counts + MANTISSA, mantissa)
     store(work, at.counts + EXPONENT, exponent - load(work, at.counts + PRIOR_EXPONENT))
-    store(work, at.counts + SMALLEST, smallest)
+    store(work, at.counts + SMALLEST, where_equal(load(work, at.counts + ACTIVE), 1.0, before, smallest))
 
 
 @table_function
