@@ -68,9 +68,8 @@ def emnesy() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; a user's mistake, or a signal, is one line on standard error."""
-    signals = StopSignals()
     try:
-        with signals:
+        with StopSignals():
             code = emnesy.main(arguments, prog_name="emnesy", standalone_mode=False)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "emnesy"
@@ -79,12 +78,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{message}{end} See {command} --help.", error.exit_code)
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
-    except (click.Abort, KeyboardInterrupt):  # click makes the one of the other
-        interruption = Stopped(signals.noted or signal.SIGINT)
-        return _fail(f"interrupted by {signal.Signals(interruption.number).name}", exit_code(interruption))
+    except click.Abort as abort:
+        return _interrupted(abort.__cause__)  # click makes it of KeyboardInterrupt
+    except KeyboardInterrupt as interruption:
+        return _interrupted(interruption)
     except USER_ERRORS as error:
         return _fail(str(error), 1)
     return code if isinstance(code, int) else 0
+
+
+def _interrupted(cause: BaseException | None) -> int:
+    number = cause.number if isinstance(cause, Stopped) else signal.SIGINT
+    return _fail(f"interrupted by {signal.Signals(number).name}", exit_code(Stopped(number)))
 
 
 def _fail(message: str, code: int) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.common import parallel, row_driver
-from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
+from emnesy_gpu.kernels.cpu.common.belief_propagation import new_options
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
 from emnesy_gpu.kernels.cpu.not_equal import launch as not_equal
@@ -61,7 +61,7 @@ def recomputed_rows(logits: Tensor, name: str, iterations: int) -> int:
     results = PropagationResults(torch.empty_like(logits).numpy(), *others)
     tables = build_graph(*(table.numpy() for table in graph(name)[:3]), graph(name)[3])
     label = np.ones(batch, np.int64)
-    probabilities.run(tables, Options(iterations, 0.0, 0.0, False), logits.numpy(), label, results)
+    probabilities.run(tables, new_options(iterations, 0.0, 0.0, False), logits.numpy(), label, results)
     return int((results.status == RECOMPUTE).sum())
 
 
