@@ -12,4 +12,7 @@ def label_rows(label: Tensor, codes: Tensor) -> Tensor:
     codes: int32 [M, Q + 3], the row of each code of an entry in column code + 2: 0 for code -1, and -1 for codes that
     do not exist, as in the first and the last column.
     """
-    return codes.gather(1, (label + 2).clamp_(0, codes.shape[1] - 1).T).T.contiguous()
+    columns = (label + 2).clamp_(0, codes.shape[1] - 1)
+    if len(codes) == 1:
+        return codes.take(columns)
+    return codes.gather(1, columns.T).T.contiguous()
