@@ -25,17 +25,15 @@ from emnesy_gpu.kernels.gpu.all_different.subsets import SPREAD, places
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.reference import all_different as reference
 from profiling import peaks, roofline
-from profiling.gpu_simulator import LaunchRecord, Options, launch, simulated_triton
-from profiling.gpu_simulator.nvrtc import compile_cuda, find_nvrtc
+from profiling.gpu_simulator import LaunchRecord, Options, simulated_triton
 from tests.boards import filled_board, soft_logits
+from tests.cuda_c import assembled, needs_nvrtc, ptx, simulate_launches
 from tests.graphs import sudoku_groups
-from tests.static_checks import NVIDIA_ARCHITECTURES, registers_and_spills
+from tests.static_checks import NVIDIA_ARCHITECTURES
 
 NEG_INF = float("-inf")
 REGISTERS_OF_A_BLOCK = 1 << 16
 RESULTS = "marginals", "log evidence", "status", "sweeps", "change"
-
-needs_nvrtc = pytest.mark.skipif(find_nvrtc() is None, reason="needs libnvrtc: pip install nvidia-cuda-nvrtc")
 
 
 def board(size: int, batch: int, gain: float = 2.0) -> tuple[Tensor, Tensor]:
@@ -57,18 +55,8 @@ def simulated(*arguments: Any, options: Options = Options(counters=False)) -> tu
 @pytest.fixture
 def cuda_c(monkeypatch: pytest.MonkeyPatch) -> list[LaunchRecord]:
     """The launch function takes the CUDA C kernel, and that runs in the simulator; the launches so far."""
-    records = []
-
-    def launch_simulated(file, function, macros, grid, block, shared_bytes, arguments) -> None:
-        ptx = compile_cuda(loader.source(file), 80, loader.compiler_options(macros))
-        values = [argument.numpy() if isinstance(argument, Tensor) else argument for argument in arguments]
-        record = launch(ptx, (grid,), (block,), values, name=function, dynamic_shared_bytes=shared_bytes)
-        record.require_no_races()
-        records.append(record)
-
-    monkeypatch.setattr(loader, "launch", launch_simulated)
     monkeypatch.setattr(cuda, "fits", lambda *_: True)
-    return records
+    return simulate_launches(monkeypatch)
 
 
 def mixed_rows() -> tuple[Tensor, Tensor]:
@@ -195,14 +183,9 @@ def test_triton_instructions() -> None:
 def test_cuda_c_compiles_for_every_architecture(arch: int, n_values: int) -> None:
     """Everything stays in registers, where local memory would show as a depot in the PTX, and the block fits."""
     macros = (("VALUES", n_values), ("MAXIMISE", 0))
-    ptx = compile_cuda(loader.source("all_different.cu"), arch, loader.compiler_options(macros))
-    assert "__local_depot" not in ptx
-    try:
-        registers, spilled = registers_and_spills(ptx)
-    except RuntimeError as error:
-        if "Unsupported .version" not in str(error):
-            raise
-        pytest.skip("NVRTC is newer than the assembler of this Triton")
+    text = ptx("all_different.cu", macros, arch)
+    assert "__local_depot" not in text
+    registers, spilled = assembled(text)
     assert spilled == 0
     n_warps = launch_config.all_different_block(n_values**2, 3 * n_values, n_values, n_values, n_values).warps
     assert registers * 32 * n_warps <= REGISTERS_OF_A_BLOCK

@@ -18,8 +18,8 @@ from emnesy_gpu.reference import carry_chain as reference
 from profiling import peaks, roofline
 from profiling.gpu_simulator import LaunchRecord
 from tests.cases import EXTREME, LONG, SMALL, Case
-from tests.cuda_c import needs_nvrtc, ptx, simulate_launches
-from tests.static_checks import NVIDIA_ARCHITECTURES, registers_and_spills
+from tests.cuda_c import assembled, needs_nvrtc, ptx, simulate_launches
+from tests.static_checks import NVIDIA_ARCHITECTURES
 from tests.test_addition import tolerance
 
 pytestmark = needs_nvrtc
@@ -148,7 +148,7 @@ def test_compiles_for_every_architecture(arch: int, n_digits: int, base: int) ->
     text = ptx("carry_chain.cu", macros, arch)
     assert "__local_depot" not in text
     assert len(re.findall(r"\bbar\.sync|\bbarrier\.sync", text)) <= 5
-    registers, spilled = registers_and_spills(text)
+    registers, spilled = assembled(text)
     assert spilled == 0
     assert registers * launch_config.WARP * WARPS_OF_A_MULTIPROCESSOR <= launch_config.REGISTERS
 

@@ -1,9 +1,9 @@
 // Computes posterior and EM gradient of two addends in float32; contract in emnesy_gpu/reference/carry_chain.py.
 //
 // A thread computes RUN neighbouring positions of a row, from logits to results, in registers. The threads of a row,
-// 32 at most in each warp, find the messages of the carry chain by scans of 2 x 2 matrices with shuffles; a row of more
-// threads has a block for itself, else a block is one warp with ROWS rows. BASE, DIGITS, RUN, ROWS, GRADIENT and the row
-// status codes are macros.
+// 32 at most in each warp, find the messages of the carry chain by scans of 2 x 2 matrices with shuffles. A row of more
+// threads has a block for itself, else a block is one warp with ROWS rows. BASE, DIGITS, RUN, ROWS, GRADIENT and the
+// row status codes are macros.
 //
 // Everything is computed with probabilities, scaled by powers of two, and with a bound of what underflow has lost.
 // Blocks with a row in which this matters, or whose label is impossible or invalid, compute it again with logarithms.
@@ -15,7 +15,7 @@ constexpr int ROW = 2 * DIGITS * BASE;           // logits of a row
 constexpr unsigned ALL_LANES = 0xffffffffu;
 constexpr int EXPONENT = 0x7f800000;             // bits of the exponent of a float
 constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
-constexpr float SMALLEST_SUM = 0x1p-96f;         // products lost to underflow change a larger sum by less than its last bit
+constexpr float SMALLEST_SUM = 0x1p-96f;         // underflow changes a larger sum by less than its last bit
 constexpr float LARGEST_LOGIT = 0x1p20f;         // larger ones times LOG2_E round by more than 1 / 8
 constexpr float LARGEST_WEIGHT = 0x1p100f;       // of the product of two probabilities relative to the largest ones
 #define NEG_INF __int_as_float(0xff800000)
@@ -339,9 +339,10 @@ __device__ Matrix log2_matrix(const float *logits, const Place &place, bool &inv
     const Symbol p(logits + place.at), q(logits + place.at + DIGITS * BASE);
     const float both = p.sum * q.sum, shift = __log2f(both);
     invalid |= !(both == both);
-    return normalised<Logarithms>({log2_sum(p, q, {place.digit, 0, 0}) - shift, log2_sum(p, q, {place.digit, 0, 1}) - shift,
-                                   log2_sum(p, q, {place.digit, 1, 0}) - shift, log2_sum(p, q, {place.digit, 1, 1}) - shift,
-                                   NO_LOSS, 0});
+    const int digit = place.digit;
+    return normalised<Logarithms>(
+        {log2_sum(p, q, {digit, 0, 0}) - shift, log2_sum(p, q, {digit, 0, 1}) - shift,
+         log2_sum(p, q, {digit, 1, 0}) - shift, log2_sum(p, q, {digit, 1, 1}) - shift, NO_LOSS, 0});
 }
 
 // Adds the weights of the pairs of one carry-in and carry-out, times 2^shift, to the results of both digits.
@@ -426,7 +427,7 @@ __device__ Task find_task(const Batch &batch, int index) {
     return task;
 }
 
-// Computes the row with probabilities; `out` is the tile of the block. Returns whether the thread lost nothing that counts.
+// Computes the row with probabilities; `out` is the tile of the block. Returns whether nothing that counts was lost.
 __device__ bool compute_with_probabilities(const Batch &batch, const Task &task, float *out) {
     const float *logits = batch.logits + static_cast<long long>(blockIdx.x) * (ROWS * ROW);
     Position positions[RUN];
@@ -505,6 +506,6 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, (16 + WARPS - 1) / WARP
         compute_with_logarithms(batch, find_task(batch, forgotten(threadIdx.x)), lost, out);
     }
     if (WARPS > 1) __syncthreads(); else __syncwarp();
-    const long long first = static_cast<long long>(blockIdx.x) * ROWS;
-    copy_tile(tile, batch.out + first * ROW, ROW * static_cast<int>(min(static_cast<long long>(ROWS), batch.n_rows - first)));
+    const int first = static_cast<int>(blockIdx.x) * ROWS;
+    copy_tile(tile, batch.out + static_cast<long long>(first) * ROW, ROW * min(ROWS, n_rows - first));
 }
