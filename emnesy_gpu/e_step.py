@@ -54,7 +54,9 @@ def posterior(
         engine: the E-step strategy; None takes the first that works for the problem, of exact inference, belief
             propagation, ABC, Gibbs, rejection and MAP.
         check: verify the values of logits and label. The check costs one synchronisation on a GPU; without it the
-            kernels stay within their memory, but rows with values that are not allowed have unspecified results.
+            kernels stay within their memory, but rows with values that are not allowed have unspecified results. Then
+            the first call copies tables to the GPU, and later ones copy nothing from the host: call once before a CUDA
+            graph is captured.
 
     Returns:
         ``Posterior``: marginals (probabilities), log_evidence (natural log), possible, info. A label that is

@@ -165,6 +165,12 @@ def enumeration(n_assignments: int, n_symbols: int, n_values: int, largest_block
 ABC_SAMPLES = 128
 """Samples that a program draws at once."""
 
+ABC_SYMBOLS = 32
+"""Symbols that a program looks at together."""
+
+ABC_SCORES = 128
+"""Scores that a program looks at together."""
+
 
 class AbcConfig(NamedTuple):
     """Weighted samples: tiles of two samples a lane, dealt to `splits` tasks a row; scratch in int32."""

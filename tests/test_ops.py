@@ -42,15 +42,15 @@ BOARD_OPS = {
     "enumeration_posterior": (TABLES.assignments, list(CIRCUIT.tables), CIRCUIT.tape_rows, True),
     "enumeration_map": (TABLES.assignments, TABLES.pairs, True),
     "enumeration_sample": (TABLES.assignments, list(CIRCUIT.tables), 2, 7, 0, True),
-    "all_different_belief_propagation": (TABLES.pairs, *GRAPH, 2, 0.0, 0.0, False, True),
+    "all_different_belief_propagation": (TABLES.neighbours, *GRAPH, 2, 0.0, 0.0, False, True),
     "all_different_map": (*GRAPH, TABLES.pairs, True),
-    "not_equal_belief_propagation": (TABLES.pairs, *NEIGHBOURS, 2, 0.0, 0.0, False, True),
+    "not_equal_belief_propagation": (*NEIGHBOURS, 2, 0.0, 0.0, False, True),
     "abc_sampling_posterior": (
         *(SCORES.members, SCORES.incident, *SCORES.exponents["exponential", True]),
         *(2.0, 0.0, 50, 7, 0, True),
     ),
     "gibbs_marginals": (
-        *(SCORES.memberships, TABLES.pairs, SCORES.n_groups, SCORES.most_conflicts),
+        *(SCORES.memberships, TABLES.neighbours, SCORES.n_groups, SCORES.most_conflicts),
         *(2, 4, 2.0, 7, 0, True),
     ),
 }

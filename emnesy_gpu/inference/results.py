@@ -72,7 +72,9 @@ class Weighted(NamedTuple):
     def from_operator(cls, results: tuple[Tensor, ...], n_samples: int) -> Weighted:
         """Make it from the results of an operator: see ``emnesy_gpu.ops.results.weighted_results``."""
         *row_results, ess, sharpness, matches = results
-        return cls(Marginals.from_operator(row_results), ess, sharpness, matches.to(ess.dtype) / n_samples)
+        # Division converts integers to the default type, so that a conversion of their own would be one more launch.
+        found = matches if ess.dtype == torch.get_default_dtype() else matches.to(ess.dtype)
+        return cls(Marginals.from_operator(row_results), ess, sharpness, found / n_samples)
 
 
 class Chains(NamedTuple):

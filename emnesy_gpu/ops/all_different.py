@@ -49,5 +49,5 @@ def all_different_map(
     z, status = decimate(kernels.belief_propagation, symbols, label.contiguous(), (groups, list(phases)))
     if check:
         checks.raise_for_validity(status, logits, label)
-    z, *others = map_given_label(symbols, label, pairs, z, status)
-    return z.view(logits.shape[:-1]), *others
+    z, log_joint, status, valid = map_given_label(symbols, label, pairs, z, status)
+    return z.view(logits.shape[:-1]), log_joint, status, valid

@@ -71,8 +71,8 @@ def enumeration_map(logits: Tensor, label: Tensor, assignments: Tensor, pairs: T
         checks.raise_for_validity(status, logits, label)
     if surely_valid(label):
         return z.view(logits.shape[:-1]), log_joint, status, status == POSSIBLE
-    z, *others = map_given_label(symbols, label, pairs, z, status, log_joint)
-    return z.view(logits.shape[:-1]), *others
+    z, log_joint, status, valid = map_given_label(symbols, label, pairs, z, status, log_joint)
+    return z.view(logits.shape[:-1]), log_joint, status, valid
 
 
 @operator(sample_results)

@@ -1,4 +1,4 @@
-"""Samples from the prior, counted by the constraints that they satisfy, in plain torch. All results are integers.
+"""Samples from the prior, counted and weighted by the constraints that they satisfy, in plain torch.
 
 Symbol i of sample t of row r takes word i % 4 of Philox-4x32-10 with counter (i // 4, t, r) and the seed as key,
 without its lowest bit. Its value is the number of its thresholds that this word exceeds. A constraint is a set of
@@ -10,7 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, POSSIBLE
 from emnesy_gpu.philox import MASK, philox_words
+from emnesy_gpu.reference.symbols import result_dtype
 
 SKIP, COUNT, WEIGH = range(3)
 """The work on a row: none, count its samples by score, or add up their weights too."""
@@ -73,3 +75,66 @@ def _satisfied(z: Tensor, constraints: Tensor) -> Tensor:
         values = z[..., members].sort(-1).values
         satisfied[..., index] = (values[..., 1:] != values[..., :-1]).all(-1)
     return satisfied
+
+
+def posterior(
+    logits: Tensor,
+    label: Tensor,
+    exponents: Tensor,
+    tables: tuple[Tensor, Tensor],
+    plan: tuple[int, int, float, float],
+    seed: int,
+    first_row: int,
+) -> tuple[Tensor, ...]:
+    """Marginals, log evidence, status, effective sample size, sharpness, samples with the label, in float64.
+
+    logits: [batch, N, K]. exponents: float64 [R, width], the log weight of each score at sharpness 1, given label 1;
+    given label 0 all samples have weight 1 but those in the last column. tables: constraints and incident, see
+    ``weigh``. plan: samples, samples of a pilot (of no effect here), sharpness, target effective sample size (0: none).
+    """
+    n_samples, _, sharpness, target = plan
+    prior = torch.softmax(logits.double(), -1)
+    thresholds = (prior.cumsum(-1)[..., :-1] * 2.0**31).round().sub(1.0).to(torch.int32)
+    invalid = torch.zeros_like(exponents)
+    invalid[:, -1] = -torch.inf
+    exponents = torch.where((label == 0)[:, None, None], invalid, exponents)
+    work = torch.full((len(logits),), WEIGH, dtype=torch.uint8)
+    numbers = n_samples, seed, first_row, 0
+    counts, _ = weigh(thresholds, torch.zeros_like(exponents, dtype=torch.int32), work, *tables, *numbers)
+    level = torch.full((len(logits),), sharpness, dtype=torch.float64)
+    if target > 0:
+        level = _sharpness(exponents, counts, target)
+    size, log_mean, relative = _sizes(exponents, counts, level)
+    weights = (relative * (2**24 - 1)).round().to(torch.int32)
+    _, histogram = weigh(thresholds, weights, work, *tables, *numbers)
+    outside = (label < 0) | (label > 1)
+    some = (histogram.sum(-1) > 0).all(1) & ~outside
+    marginals = torch.where(some[:, None, None], histogram / histogram.sum(-1, keepdim=True), prior)
+    status = torch.where(outside, INVALID_LABEL, torch.where(some, POSSIBLE, IMPOSSIBLE))
+    matches = torch.where(label == 0, n_samples - counts[:, 0, -1], counts[:, 0, -1])
+    dtype = result_dtype(logits)
+    log_mean = torch.where(some, log_mean, -torch.inf)
+    results = (value.to(dtype) for value in (marginals, log_mean))
+    return *results, status.to(torch.uint8), size.to(dtype), level.to(dtype), matches
+
+
+def _sizes(exponents: Tensor, counts: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The least effective sample size, the mean log of the mean weight, weights relative to the best sample."""
+    log_weights = torch.where(exponents > -torch.inf, exponents * level[:, None, None], -torch.inf)
+    best = torch.where(counts > 0, log_weights, -torch.inf).amax(-1, keepdim=True)
+    best = best.masked_fill(best == -torch.inf, 0.0)
+    relative = (log_weights - best).clamp(max=0.0).exp()
+    total, squares = (counts * relative).sum(-1), (counts * relative.square()).sum(-1)
+    log_mean = total.log() + best[..., 0] - counts.sum(-1).double().log()
+    return (total.square() / squares.clamp_min(1e-300)).amin(-1), log_mean.mean(-1), relative
+
+
+def _sharpness(exponents: Tensor, counts: Tensor, target: float) -> Tensor:
+    """The largest sharpness in 2^-10..2^20 with at least the target effective sample size, by bisection, or 0."""
+    found = torch.full((len(counts),), -10.0, dtype=torch.float64)
+    for halving in range(1, 26):
+        higher = found + 30.0 / 2**halving
+        found = torch.where(_sizes(exponents, counts, higher.exp2())[0] >= target, higher, found)
+    every = _sizes(exponents, counts, torch.full_like(found, 2.0**20))[0] >= target
+    none = _sizes(exponents, counts, torch.full_like(found, 2.0**-10))[0] < target
+    return torch.where(none, 0.0, torch.where(every, 20.0, found).exp2())

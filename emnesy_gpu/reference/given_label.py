@@ -62,7 +62,7 @@ def given_invalid(
     few = mistakes(log_prior, pairs_of(neighbours))
     possible = torch.where(few.certain, few.log_evidence > float("-inf"), possible)
     marginals = torch.where(few.certain[:, None, None], few.marginals, remaining / total)
-    log_evidence = torch.where(few.certain, few.log_evidence, rest.log())
+    log_evidence = torch.where(few.certain, few.log_evidence, torch.where(z < 0.5, torch.log1p(-z), rest.log()))
     new_status = torch.where(possible, POSSIBLE, IMPOSSIBLE).to(status.dtype)
     return (
         torch.where(possible[:, None, None], marginals, prior),

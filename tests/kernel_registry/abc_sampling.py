@@ -1,9 +1,9 @@
-"""Weighted samples from the prior: groups, pairs and per-symbol scores of Sudoku. All results are integers."""
+"""Weighted samples from the prior: groups, pairs and per-symbol scores of Sudoku. Counts and sums are integers."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -37,12 +37,37 @@ def _draw() -> tuple[Any, ...]:
     return _weigh(_GROUPS, False, 1, 3)[0], 140, 7, 2**32 - 1, 3
 
 
+def _posterior(weighting: str, local: bool, plan: Plan) -> tuple[Any, ...]:
+    logits = 2.0 * torch.randn(5, 6, 3, generator=torch.Generator().manual_seed(0))
+    logits[0, 0, 0] = float("-inf")
+    tables = _GROUPS._score_tables_on(CPU)
+    exponents = tables.exponents[weighting, local].values
+    incident = tables.incident if local else tables.incident[:1, :0]
+    return logits, torch.tensor([1, 0, 1, 1, 2]), exponents, (tables.members, incident), plan, 7, 2**32 - 1
+
+
+def _entry_of(name: str, *arguments: Any) -> Entry:
+    return Entry("abc_sampling", "posterior", name, partial(_posterior, *arguments), every_target=True)
+
+
+class Plan(NamedTuple):
+    """As ``emnesy_gpu.kernels.gpu.abc_sampling.Plan``, which needs Triton."""
+
+    n_samples: int
+    pilot: int
+    sharpness: float
+    target_ess: float
+
+
 _GROUPS = em.AllDifferent([(0, 1, 2), (2, 3), (1, 3, 4)], n_variables=6, cardinality=3)
 
 ENTRIES = [
     Entry("abc_sampling", "draw", "140 samples", _draw, variants=True, n_row_arguments=1),
     _entry("small groups", _GROUPS, False, 140, variants=True, many_rows=True),
     _entry("small groups local", _GROUPS, True, 70, variants=True),
+    _entry_of("small groups", "fraction", False, Plan(70, 0, 1.0, 0.0)),
+    _entry_of("small groups, sharp", "exponential", False, Plan(70, 32, 20.0, 0.0)),
+    _entry_of("small groups local, target ESS", "fraction", True, Plan(70, 0, 1.0, 20.0)),
     _entry("4x4 pairs", em.Sudoku(4, constraints="pairs"), False, 130, slow=True),
     _entry("4x4 pairs local", em.Sudoku(4, constraints="pairs"), True, 130, slow=True),
     _entry("9x9 groups, 1024 samples", em.Sudoku(9), False, 1024, batch=1, slow=True, interpreted=False),

@@ -5,6 +5,8 @@ A thread draws several samples at once, so that it reads every threshold and tab
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 
@@ -47,18 +49,43 @@ def weigh(
     batch, n, steps = thresholds.shape
     counts = torch.zeros_like(weights)
     sums = thresholds.new_zeros((batch, n, steps + 1), dtype=torch.int64)
+    samples = Samples(thresholds, constraints, incident, seed, first_row)
+    launch_weigh(samples, weights, work, (counts, sums), n_samples, first_sample)
+    histogram = sums.clone()
+    histogram[..., :-1] -= sums[..., 1:]
+    return counts.long(), histogram
+
+
+class Samples(NamedTuple):
+    """What draws and scores the samples of all rows."""
+
+    thresholds: torch.Tensor
+    constraints: torch.Tensor
+    incident: torch.Tensor
+    seed: int
+    first_row: int
+
+
+def launch_weigh(
+    samples: Samples,
+    weights: torch.Tensor,
+    work: torch.Tensor,
+    results: tuple[torch.Tensor, torch.Tensor],
+    n_samples: int,
+    first_sample: int = 0,
+) -> None:
+    """Add to counts by score and to the sums of weights of values of at least v."""
+    thresholds, constraints, incident, seed, first_row = samples
+    batch, n, steps = thresholds.shape
     local = incident.shape[1] > 0
     config = launch_config.abc_sampling(batch, n, len(constraints), n_samples, local)
     scratch = thresholds.new_empty(config.programs * config.scratch, dtype=torch.int32)
     if batch > 0 and n_samples > 0:
         with torch.cuda.device_of(thresholds):
             weigh_kernel[(config.programs,)](
-                thresholds, weights, work, constraints, incident if local else constraints, counts, sums, scratch,
+                thresholds, weights, work, constraints, incident if local else constraints, *results, scratch,
                 batch, n, len(constraints), weights.shape[2], n_samples, config.splits, config.scratch,
                 signed(seed), first_row, first_sample,
                 STEPS=steps, SIZE=constraints.shape[1], DEGREE=incident.shape[1], LANES=config.lanes,
                 WIDTH=launch_config.next_power_of_two(steps + 1), **rounded_twice(1),
             )  # fmt: skip
-    histogram = sums.clone()
-    histogram[..., :-1] -= sums[..., 1:]
-    return counts.long(), histogram

@@ -32,7 +32,8 @@ class GraphTables(NamedTuple):
 def graph_of(groups: torch.Tensor, phases: list[int], n_variables: int) -> GraphTables:
     """The tables of groups int32 [G, W], of which the first phases[0] are updated first, and so on; made once."""
     made = made_once(groups, (n_variables, *phases), lambda: _tables(groups, phases, n_variables))
-    return GraphTables(groups, *made, max(phases))
+    incident, degree, phase_end, bounding = made
+    return GraphTables(groups, incident, degree, phase_end, bounding, max(phases))
 
 
 def _tables(groups: torch.Tensor, phases: list[int], n_variables: int) -> tuple[torch.Tensor, ...]:

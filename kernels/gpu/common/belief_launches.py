@@ -37,9 +37,9 @@ class Batch(NamedTuple):
 
     def in_float64(self) -> Batch:
         """The marked rows and those with label 0, with marginals and log evidence of their own; marks stay."""
-        marginals, log_evidence, *others = self.results
+        marginals, log_evidence, status, sweeps, change = self.results
         wide = torch.empty_like(marginals, dtype=float64), torch.empty_like(log_evidence, dtype=float64)
-        return self._replace(results=(*wide, *others))
+        return self._replace(results=(*wide, status, sweeps, change))
 
 
 def batch_of(logits: torch.Tensor, label: torch.Tensor) -> Batch:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, LOG2_E, exp2, log2
+from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, LOG2_E, exp2, log2, log2_1p
 from emnesy_gpu.kernels.gpu.common.status import IMPOSSIBLE, POSSIBLE
 
 NEG_INF = tl.constexpr(float("-inf"))
@@ -194,7 +194,8 @@ def _given_0(row, log_valid, status, OPTIONS: tl.constexpr):
     tl.debug_barrier()
     some = tl.where(total > 0.0, total, 1.0)
     _store_marginals(row, z, rest, certain, shift, some, possible, OPTIONS)
-    log_evidence = tl.where(certain, shift + log(total), log(rest))
+    log_rest = tl.where(z < 0.5, -LN_2 * log2_1p(z / tl.where(z < 0.5, rest, 1.0)), log(rest))
+    log_evidence = tl.where(certain, shift + log(total), log_rest)
     return tl.where(possible, log_evidence, NEG_INF), tl.where(possible, POSSIBLE, IMPOSSIBLE)
 
 
