@@ -133,7 +133,7 @@ def test_instructions_and_barriers(launches: list[LaunchRecord], n_digits: int, 
     (record,) = launches
     assert record.counters.thread_instructions <= instructions * batch * n_digits
     assert record.counters.barriers <= 3 * batch
-    assert all(modelled(record, batch, gpu)[1] == "memory" for gpu in ("A100", "H100", "RTX 5090"))
+    assert all(modelled(record, batch, gpu)[1] == "memory" for gpu in ("A100", "H100", "H200", "RTX 5090"))
 
 
 @pytest.mark.parametrize("arch", NVIDIA_ARCHITECTURES)
