@@ -62,13 +62,17 @@ def _of_bounded_logits(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def bounded(logits: Tensor) -> Tensor:
-    """Finite logits beyond +-LARGEST_LOGIT become that; a copy only where there are any, or -inf, +inf or NaN."""
+    """Finite logits beyond +-LARGEST_LOGIT become that; on CPUs a copy only where there are any, infinities or NaN."""
+    if logits.device.type == "cpu" and _within_bounds(logits):
+        return logits
+    return torch.where(logits.isinf(), logits, logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT))
+
+
+def _within_bounds(logits: Tensor) -> bool:
     if logits.numel() == 0:
-        return logits
+        return True
     least, largest = logits.aminmax()
-    if least >= -LARGEST_LOGIT and largest <= LARGEST_LOGIT:
-        return logits
-    return torch.where(logits.isfinite(), logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT), logits)
+    return bool(least >= -LARGEST_LOGIT and largest <= LARGEST_LOGIT)
 
 
 def _fake(function: Callable[..., Any], results: Callable[..., Any]) -> Callable[..., Any]:
