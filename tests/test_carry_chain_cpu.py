@@ -272,8 +272,13 @@ def test_forked_child_computes_too(threads):
 
 def test_stamp_of_the_cache_changes_with_any_file(tmp_path):
     folder = tmp_path / "cpu"
-    files = [tmp_path / "status.py", folder / "black_box.py", folder / "carry_chain" / "rows.py"]
-    files[2].parent.mkdir(parents=True)
+    files = [
+        tmp_path / "status.py",
+        tmp_path / "logits.py",
+        folder / "black_box.py",
+        folder / "carry_chain" / "rows.py",
+    ]
+    files[-1].parent.mkdir(parents=True)
     for file in files:
         file.write_text("A = 1")
     stamps = [kernel_cache.sources_stamp(folder)]

@@ -11,7 +11,7 @@ from torch._dynamo.utils import counters
 import emnesy_gpu as em
 from emnesy_gpu.engines import ENGINES
 from emnesy_gpu.m_step import has_em_gradient
-from tests.readme_matrix import PROBLEMS
+from tests.readme_matrix import PROBLEMS as ALL_PROBLEMS
 
 pytestmark = pytest.mark.filterwarnings("ignore::emnesy_gpu.errors.InferenceWarning")
 
@@ -23,6 +23,7 @@ SMALL: dict[str, em.Engine] = {
     "gibbs": em.Gibbs(chains=1, sweeps=2),
     "rejection": em.Rejection(samples=16),
 }
+PROBLEMS = {name: problem for name, problem in ALL_PROBLEMS.items() if not isinstance(problem, em.FactorGraph)}
 PAIRS = [
     (problem, name) for problem in PROBLEMS for name, engine in ENGINES.items() if engine().supports(PROBLEMS[problem])
 ]
@@ -91,7 +92,11 @@ SEEDED = {
     ),
     "sample": lambda problem, logits, label, seed: em.sample_posterior(problem, logits, label, 2, seed),
 }
-SEEDED_PROBLEMS = ["`em.Addition`", "`em.Sudoku(4)`", "`em.BlackBox`, at most 65536 assignments"]
+SEEDED_PROBLEMS = [
+    "`em.Addition`",
+    "`em.Sudoku(4)`, `em.AllDifferent`, at most 4096 assignments",
+    "`em.BlackBox`, at most 65536 assignments",
+]
 
 
 @pytest.mark.parametrize("kind", SEEDED)

@@ -81,13 +81,14 @@ def layers(name: str) -> set[str]:
 
 
 def test_shared_parts_import_no_task():
-    assert layers("core") == {"core"}
-    assert layers("mnist") == {"core", "mnist"}
+    assert layers("files") == {"files"}
+    assert layers("core") == {"core", "files"}
+    assert layers("mnist") == {"core", "files", "mnist"}
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_tasks_import_no_other_task(name):
-    assert layers(name) <= {"core", "mnist", "task", name}
+    assert layers(name) <= {"core", "files", "mnist", "task", name}
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "reproduce").glob("*.py")), ids=lambda path: path.name)

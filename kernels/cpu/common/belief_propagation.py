@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -50,7 +50,9 @@ def propagate(methods: Sequence[Method], options: Options, logits: Tensor, label
         sweeps=np.empty(batch, np.int32),
         change=np.empty(batch, dtype),
     )
-    methods = [method for method in methods if dtype is np.float32 or method.dtype is np.float64]
+    methods = [
+        _until_stopped(method, options) for method in methods if dtype is np.float32 or method.dtype is np.float64
+    ]
     labels = label.numpy()
 
     def work(rows: slice, logits: np.ndarray) -> None:
@@ -63,3 +65,12 @@ def propagate(methods: Sequence[Method], options: Options, logits: Tensor, label
         raise
     marginals, log_evidence, status, sweeps, change = map(torch.from_numpy, results)
     return marginals, log_evidence, status, sweeps, change
+
+
+def _until_stopped(method: Method, options: Options) -> Method:
+    """The method, which leaves nothing to the next one, such as its compilation, once nobody waits for the results."""
+
+    def run(logits: np.ndarray, label: np.ndarray, results: Any) -> int:
+        return 0 if options.stopped[0] else method.run(logits, label, results)
+
+    return method._replace(run=run)
