@@ -13,6 +13,7 @@ def rounded_once(num_warps: int, limit_registers: bool = True) -> LaunchOptions:
     return {"num_warps": num_warps, "maxnreg": limit, "enable_fp_fusion": True}
 
 
-def rounded_twice(num_warps: int) -> LaunchOptions:
+def rounded_twice(num_warps: int, limit_registers: bool = False) -> LaunchOptions:
     """a * b and the sum are rounded as on every other back end."""
-    return {"num_warps": num_warps, "enable_fp_fusion": False}
+    limit = launch_config.max_registers(num_warps) if limit_registers else None
+    return {"num_warps": num_warps, "maxnreg": limit, "enable_fp_fusion": False}
