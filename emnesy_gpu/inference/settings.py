@@ -1,6 +1,6 @@
 """The settings that problems read from an engine. The engines themselves implement these protocols.
 
-``Sampling`` and ``Chaining`` are the same settings without their engine, inside an operator.
+``Passing``, ``Sampling`` and ``Chaining`` are the same settings without their engine, inside an operator.
 """
 
 from __future__ import annotations
@@ -59,6 +59,16 @@ class ChainSettings(Protocol):
     def seed(self) -> int: ...
     @property
     def first_row(self) -> int: ...
+
+
+class Passing(NamedTuple):
+    """``LoopySettings`` by themselves."""
+
+    iterations: int
+    damping: float
+    schedule: str
+    factors: str
+    tolerance: float
 
 
 class Sampling(NamedTuple):

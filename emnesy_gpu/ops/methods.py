@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.inference.results import Weighted
-from emnesy_gpu.inference.settings import Chaining, Sampling
+from emnesy_gpu.inference.settings import Chaining, Passing, Sampling
 from emnesy_gpu.ops.registry import METHODS, operator
 from emnesy_gpu.ops.results import drawn_results, row_results
 
@@ -52,7 +52,12 @@ def _chain_results(logits: Tensor) -> Results:
 
 def _map_results(logits: Tensor) -> Results:
     _, log_joint, possible = _exact_results(logits)
-    return [logits.new_empty(logits.shape[:-1], dtype=torch.int64), log_joint, possible]
+    return [logits.new_empty(logits.shape[:-1], dtype=torch.int64), log_joint, possible, torch.empty_like(possible)]
+
+
+def _belief_results(logits: Tensor) -> Results:
+    *marginals, change = _with_rows(logits, 1)
+    return [*marginals, torch.empty_like(change, dtype=torch.int32), change]
 
 
 @operator(_exact_results, METHODS)
@@ -63,8 +68,27 @@ def methods_exact_marginals(logits: Tensor, label: Tensor, problem: int, check: 
 
 @operator(_map_results, METHODS)
 def methods_map_assignment(logits: Tensor, label: Tensor, problem: int, check: bool) -> Results:
-    """Assignment, log joint, possible, of an exact search."""
-    return list(_problems[problem].map_assignment(logits, label, check)[:3])
+    """Assignment, log joint, possible, and whether the assignment has the label."""
+    z, log_joint, possible, valid = _problems[problem].map_assignment(logits, label, check)
+    return [z, log_joint, possible, possible.clone() if valid is None else valid]
+
+
+@operator(_belief_results, METHODS)
+def methods_loopy_marginals(
+    logits: Tensor,
+    label: Tensor,
+    problem: int,
+    iterations: int,
+    damping: float,
+    schedule: str,
+    factors: str,
+    tolerance: float,
+    check: bool,
+) -> Results:
+    """Marginals, log evidence, possible, sweeps, change."""
+    settings = Passing(iterations, damping, schedule, factors, tolerance)
+    marginals, sweeps, change = _problems[problem].loopy_marginals(logits, label, settings, check)
+    return [*marginals, sweeps, change]
 
 
 @operator(drawn_results, METHODS)

@@ -26,6 +26,7 @@ from emnesy_gpu.inference.results import Beliefs, Chains, MapAssignment, Margina
 from emnesy_gpu.inference.settings import ChainSettings, LoopySettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.kernels.factor_graph_tables import Compiled
+from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
 from emnesy_gpu.problems.rule_factor import as_factor
 from emnesy_gpu.problems.symbols import checked_cardinalities, checked_symbols
@@ -249,6 +250,7 @@ class FactorGraph(Problem):
         if not self._hard:
             raise UnsupportedInference(f"{self!r} has weights: its label is no function of the symbols")
 
+    @opaque
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         operator = torch.ops.emnesy_gpu.factor_graph_belief_propagation
         tables = self.tables(logits.device).to_list()
@@ -257,6 +259,7 @@ class FactorGraph(Problem):
         results = Marginals.from_operator(operator(logits, held, tables, *settings)[:3])
         return self._with_failures(results, logits, label, check)
 
+    @opaque
     def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
         """The factors are those of the graph: ``settings.factors`` is not read."""
         numbers = settings.iterations, settings.damping, settings.schedule == "flooding", settings.tolerance
@@ -266,6 +269,7 @@ class FactorGraph(Problem):
         marginals = self._with_failures(Marginals.from_operator(results), logits, label, check)
         return Beliefs(marginals, sweeps, change)
 
+    @opaque
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         """A search, by max-product belief propagation and decimation; on a tree it finds a best assignment.
 
@@ -328,6 +332,7 @@ class FactorGraph(Problem):
                 column[rows] = values.to(column.dtype)
         return results
 
+    @opaque
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
         """Constraints are the factors: samples score how many of them hold."""
         if settings.scope == "local":
@@ -335,6 +340,7 @@ class FactorGraph(Problem):
         self._check_values(logits, label, check)
         return weighted_samples.weighted_marginals(logits, label, settings, self._score)
 
+    @opaque
     def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
         """Conflicts are the factors that do not hold."""
         self._check_values(logits, label, check)

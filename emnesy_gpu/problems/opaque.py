@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import ops  # noqa: F401 - importing ops registers the operators
-from emnesy_gpu.inference.results import Chains, MapAssignment, Marginals, Weighted
-from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
+from emnesy_gpu.inference.results import Beliefs, Chains, MapAssignment, Marginals, Weighted
+from emnesy_gpu.inference.settings import ChainSettings, LoopySettings, SamplingSettings
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -40,6 +40,12 @@ def _map(logits: Tensor, label: Tensor, problem: int, check: bool) -> MapAssignm
     return MapAssignment(*torch.ops.emnesy_gpu.methods_map_assignment(logits, label, problem, check))
 
 
+def _loopy(logits: Tensor, label: Tensor, problem: int, settings: LoopySettings, check: bool) -> Beliefs:
+    form = settings.iterations, float(settings.damping), settings.schedule, settings.factors, float(settings.tolerance)
+    results = torch.ops.emnesy_gpu.methods_loopy_marginals(logits, label, problem, *form, check)
+    return Beliefs(Marginals(*results[:3]), *results[3:])
+
+
 def _sample(*arguments: Any) -> Any:
     return torch.ops.emnesy_gpu.methods_sample(*arguments)
 
@@ -59,6 +65,7 @@ def _gibbs(logits: Tensor, label: Tensor, problem: int, settings: ChainSettings,
 
 TRACED: dict[str, Callable[..., Any]] = {
     "exact_marginals": _exact,
+    "loopy_marginals": _loopy,
     "map_assignment": _map,
     "sample": _sample,
     "weighted_marginals": _weighted,
