@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.baselines import all_different_autograd, carry_chain_autograd
+from emnesy_gpu.baselines.beliefs import log_not
 from emnesy_gpu.problems import Addition, AllDifferent, Problem
 from emnesy_gpu.reduction import reduce
 
@@ -40,5 +41,4 @@ def bp_std_loss(
         raise TypeError(f"problem must be an Addition, AllDifferent or Sudoku, got {problem!r}")
     factors = all_different_autograd.serial_factors_of(problem, logits.device)
     log_valid, _ = all_different_autograd.belief_propagation(logits.flatten(1, -2), factors, iterations)
-    log_invalid = torch.log(-torch.expm1(log_valid.clamp(max=-torch.finfo(logits.dtype).eps)))
-    return reduce(-torch.where(label == 1, log_valid, log_invalid), reduction)
+    return reduce(-torch.where(label == 1, log_valid, log_not(log_valid)), reduction)

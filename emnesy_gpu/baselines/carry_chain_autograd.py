@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from emnesy_gpu.baselines.beliefs import LOG_ZERO
 from emnesy_gpu.reference import carry_chain
 
 if TYPE_CHECKING:
     from emnesy_gpu.problems import Addition
-
-LOG_ZERO = -1e30
-"""Stands for log 0 in the messages. It is finite, so that autograd never meets inf - inf."""
 
 
 def log_evidence(problem: Addition, logits: Tensor, label: Tensor) -> Tensor:
