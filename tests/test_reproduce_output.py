@@ -273,10 +273,10 @@ def test_curves_are_means_over_seeds() -> None:
     records = [training("exact", seed) for seed in (0, 1)]
     records[1]["history"] = [point | {"cpu_minutes": 2 * point["cpu_minutes"]} for point in records[1]["history"][:2]]
     figure = figures.accuracy_against_minutes(records)
-    *seeds, centre = figure.axes[0].get_lines()
-    assert [len(line.get_xdata()) for line in seeds] == [3, 2]
+    (centre,), (band,) = figure.axes[0].get_lines(), figure.axes[0].collections
     assert centre.get_xdata() == pytest.approx([0.75, 1.5])
     assert centre.get_ydata() == pytest.approx([30, 60])
+    assert band.get_datalim(figure.axes[0].transData).ymax == pytest.approx(60)
     assert centre.get_color() == METHODS["exact"].colour
 
 

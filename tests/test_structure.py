@@ -38,6 +38,7 @@ LAYERS = (
         "emnesy_gpu.folders",
         "emnesy_gpu.layered_drawing",
         "emnesy_gpu.memory",
+        "emnesy_gpu.palette",
         "emnesy_gpu.philox",
         "emnesy_gpu.reduction",
         "emnesy_gpu.version",

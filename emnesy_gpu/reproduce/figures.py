@@ -32,8 +32,10 @@ STYLE = {
     "legend.handlelength": 3.2,
 }
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
-FAINT = 0.25
-"""Opacity of what stands behind the main thing."""
+FAINT, BAND = 0.25, 0.1
+"""Opacity of what stands behind the main thing, and of bands, of which many overlap."""
+
+BANDS = "mean of the seeds in a band from the worst to the best; the marker is the last evaluation"
 
 Groups = dict[Variant, list[Record]]
 
@@ -158,6 +160,7 @@ def accuracy_against_minutes(records: list[Record]) -> Any | None:
     for axes in figure.axes[-columns:]:
         axes.set_xlabel("CPU minutes")
     _legend(figure, labels)
+    figure.suptitle(BANDS, fontsize=9)
     return figure
 
 
@@ -194,16 +197,16 @@ def _histories(seeds: list[Record]) -> list[list[Record]]:
 def _draw_curve(
     axes: Any, histories: list[list[Record]], field: str, variant: Variant, label: str, dash: Any = "-"
 ) -> None:
-    """Draw the mean over seeds at the evaluations that all seeds have, and the seeds themselves as thin lines."""
+    """Draw the mean over seeds at the evaluations that all seeds have, in a band from the worst to the best."""
     colour = METHODS[variant.method].colour
     lines = [[(point[field], 100 * point["accuracy"]) for point in history] for history in histories]
+    columns = [list(zip(*points, strict=True)) for points in zip(*lines, strict=False)]
+    x, y = ([sum(column[part]) / len(column[part]) for column in columns] for part in (0, 1))
     if len(lines) > 1:
-        for line in lines:
-            axes.plot(*zip(*line, strict=True), color=colour, linewidth=0.7, alpha=FAINT)
-    common = list(zip(*lines, strict=False))
-    centre = [[sum(values) / len(values) for values in zip(*points, strict=True)] for points in common]
+        least, most = ([limit(column[1]) for column in columns] for limit in (min, max))
+        axes.fill_between(x, least, most, color=colour, alpha=BAND, linewidth=0)
     style = {"color": colour, "linestyle": dash, "linewidth": 1.6, "marker": METHODS[variant.method].marker}
-    axes.plot(*zip(*centre, strict=True), markevery=[-1], markersize=5, label=label, **style)
+    axes.plot(x, y, markevery=[-1], markersize=5, label=label, **style)
 
 
 def _logarithmic(axes: Any) -> None:
@@ -274,6 +277,9 @@ def multi_m(records: list[Record]) -> Any | None:
         by_epoch.set_ylabel("test accuracy, %")
     for axes, name in zip(grid[-1], ("epochs", "CPU minutes"), strict=True):
         axes.set_xlabel(name)
+    for axes in grid[:, 0]:
+        axes.xaxis.set_major_locator(require("matplotlib.ticker").MaxNLocator(integer=True, min_n_ticks=1))
+    figure.suptitle(BANDS, fontsize=9)
     _legend(figure, list(dict.fromkeys(names[v] for v in sorted(curves, key=lambda v: v.order[2:]))))
     return figure
 

@@ -10,10 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emnesy_gpu.palette import COLOURS
 from emnesy_gpu.tasks.files.extras import require
 from emnesy_gpu.tasks.files.run_directory import replace_file
 
-DIFFERENT = "tab:red"
+CHANGED = COLOURS[1]
+"""The frame of cells that the posterior reads as another symbol."""
+
+INSET = 0.05
+"""Of a cell, between its border and its frame."""
+
+COLUMNS = ("images", "belief of the net alone", 'posterior given "valid"')
 
 
 @dataclass(frozen=True)
@@ -27,30 +34,53 @@ class BoardView:
 
 
 def save_boards(path: Path, boards: list[BoardView], title: str) -> None:
-    """Write a PNG file with a row per board.
+    """Write a PNG file with a row per board, and a key below them.
 
     Each cell of a belief is a small square of squares, one per symbol in reading order; the darker, the more probable.
-    A red frame marks the cells whose most probable symbol the posterior changes.
+    A frame marks the cells whose most probable symbol the posterior changes.
     """
-    figure = require("matplotlib.figure").Figure(figsize=(9.6, 3.2 * len(boards) + 0.4), layout="constrained")
+    figure = require("matplotlib.figure").Figure(figsize=(9.6, 3.1 * len(boards) + 1.5), layout="constrained")
     figure.suptitle(title)
-    grid = figure.subplots(len(boards), 3, squeeze=False)
+    rows, below = figure.subfigures(2, 1, height_ratios=(3.1 * len(boards), 1.0))
+    grid = rows.subplots(len(boards), len(COLUMNS), squeeze=False)
     for axes, board in zip(grid, boards, strict=True):
-        size = len(board.pixels)
-        changed = board.belief.argmax(-1) != board.posterior.argmax(-1)
-        picture = board.pixels.movedim(2, 1).flatten(2).flatten(0, 1)
-        axes[0].imshow(picture.numpy(), cmap="gray", extent=(0, size, size, 0))
-        axes[0].set_ylabel(board.words)
-        for ax, belief in zip(axes[1:], (board.belief, board.posterior), strict=True):
-            squares = mosaic(belief).numpy()
-            ax.imshow(squares, cmap="Blues", vmin=0, vmax=1, extent=(0, size, size, 0), interpolation="nearest")
-        for ax in axes:
-            _draw_lines(ax, size)
-            for row, column in changed.nonzero().tolist():
-                _frame(ax, row, column)
-    for ax, name in zip(grid[0], ("images", "net alone, a square per symbol", 'posterior given "valid"'), strict=True):
+        squares = _draw_board(axes, board)
+    for ax, name in zip(grid[0], COLUMNS, strict=True):
         ax.set_title(name)
+    _draw_key(below, boards[0].belief.shape[-1], squares)
     replace_file(path, lambda partial: figure.savefig(partial, format="png", dpi=120))
+
+
+def _draw_board(axes: Any, board: BoardView) -> Any:
+    """Draw a board on its axes; returns the squares of a belief, for the scale of colours."""
+    size = len(board.pixels)
+    picture = board.pixels.movedim(2, 1).flatten(2).flatten(0, 1)
+    axes[0].imshow(picture.numpy(), cmap="gray", extent=(0, size, size, 0))
+    axes[0].set_ylabel(board.words)
+    for ax, belief in zip(axes[1:], (board.belief, board.posterior), strict=True):
+        squares = ax.imshow(
+            mosaic(belief).numpy(), cmap="Blues", vmin=0, vmax=1, extent=(0, size, size, 0), interpolation="nearest"
+        )
+    for ax in axes:
+        _draw_lines(ax, size)
+        for row, column in (board.belief.argmax(-1) != board.posterior.argmax(-1)).nonzero().tolist():
+            _frame(ax, row, column)
+    return squares
+
+
+def _draw_key(below: Any, n_symbols: int, squares: Any) -> None:
+    """Draw which square of a cell is which symbol, what a frame means, and the scale of colours."""
+    cell, frame, scale = below.subplots(1, 3, width_ratios=(1.6, 3.4, 4))
+    root = math.isqrt(n_symbols)
+    for symbol in range(n_symbols):
+        cell.text(symbol % root + 0.5, symbol // root + 0.5, str(symbol), ha="center", va="center", fontsize=9)
+    _draw_lines(cell, root)
+    cell.set(aspect="equal", xlabel="symbols in a cell")
+    _draw_lines(frame, 1)
+    _frame(frame, 0, 0)
+    frame.set(aspect="equal", xlabel="most probable symbol\nchanges with the label")
+    below.colorbar(squares, cax=scale, orientation="horizontal", label="probability of the symbol")
+    scale.set_box_aspect(0.12)
 
 
 def mosaic(belief: Tensor) -> Tensor:
@@ -69,5 +99,6 @@ def _draw_lines(ax: Any, size: int) -> None:
 
 
 def _frame(ax: Any, row: int, column: int) -> None:
-    corners = torch.tensor([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]) + torch.tensor([column, row])
-    ax.plot(*corners.T.numpy(), color=DIFFERENT, linewidth=1.6)
+    near, far = INSET, 1.0 - INSET
+    corners = torch.tensor([[near, near], [far, near], [far, far], [near, far], [near, near]])
+    ax.plot(*(corners + torch.tensor([column, row])).T.numpy(), color=CHANGED, linewidth=2.0)

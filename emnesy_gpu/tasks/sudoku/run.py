@@ -30,6 +30,9 @@ CHOSEN_BY_RECIPE = ("epochs", "batch", "lr", "restarts", "views")
 CURVES = {"cells": "cell_accuracy", "boards, calibrated": "calibrated_accuracy", "boards": "board_accuracy"}
 """Name in the learning curve -> name in a record."""
 
+CHANGES = {"swap": "swapped", "replace": "replaced"}
+"""How a board was made invalid -> the same in words."""
+
 
 def start(
     out: Path | None, data_dir: Path | None = None, visudo_dir: Path | None = None, **options: Any
@@ -140,6 +143,18 @@ def _verdict(summary: dict[str, Any], kind: str) -> str:
     return words if kind else f"{words}  {summary['minutes']:.2f} min"
 
 
+def _made(note: str, valid: bool) -> str:
+    """Return how a board was made, in words; notes of invalid boards are "swap(3)" or "replace(1)".
+
+    >>> _made("swap(3)", False), _made("", False)
+    ('invalid: cells swapped 3 times', 'invalid')
+    """
+    kind, _, times = note.rstrip(")").partition("(")
+    if valid or kind not in CHANGES or not times.isdecimal():
+        return "valid" if valid else "invalid"
+    return f"invalid: cells {CHANGES[kind]} {times} time{'' if times == '1' else 's'}"
+
+
 def examples(training: SudokuTraining) -> list[BoardView]:
     """Return the boards to show, whose symbols go by their true names.
 
@@ -160,7 +175,7 @@ def examples(training: SudokuTraining) -> list[BoardView]:
     order = renaming.argsort()
     return [
         BoardView(
-            f"{'valid' if valid[row] else boards.notes[row]}: log evidence {scores[row]:.2f}",
+            f"{_made(boards.notes[row], bool(valid[row]))}\nlog p(valid) = {scores[row]:.2f}",
             boards.pixels[row],
             logits[row].exp()[..., order],
             q[..., order],

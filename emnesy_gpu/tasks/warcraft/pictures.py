@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emnesy_gpu.palette import COLOURS
 from emnesy_gpu.tasks.files.extras import require
 from emnesy_gpu.tasks.files.run_directory import replace_file
 from emnesy_gpu.tasks.warcraft.windows import places
 
 CLASS_NAMES = ("grass", "earth", "forest", "water", "rock")
-CLASS_COLOURS = ("#8fce5a", "#c9924a", "#2f6b2a", "#3f7fbf", "#8a8086")
-TRUE_PATH, PREDICTED_PATH = "white", "tab:red"
+CLASS_COLOURS = ("#cdeb8b", "#d99a3f", "#12451c", "#4a90d9", "#77707c")
+"""They differ in lightness, for the colour-blind."""
+
+TRUE_PATH, PREDICTED_PATH, OUTLINE = "white", "#D55E00", "black"
 N_CELLS = 4
 """Cells of a map whose beliefs are shown."""
 
@@ -44,19 +47,37 @@ def save_maps(path: Path, maps: list[MapView], title: str) -> None:
     The cells (row, column) are those that the posterior changes most; their numbers stand on the map. A dot marks the
     true class.
     """
-    figure = require("matplotlib.figure").Figure(figsize=(14.0, 3.6 * len(maps) + 0.8), layout="constrained")
+    figure = require("matplotlib.figure").Figure(figsize=(14.0, 3.6 * len(maps) + 1.0), layout="constrained")
     figure.suptitle(title)
     ratios = [2.2, 2.2, *[1.0] * N_CELLS]
     grid = figure.subplots(len(maps), 2 + N_CELLS, squeeze=False, width_ratios=ratios)
     for axes, view in zip(grid, maps, strict=True):
         _draw_map(axes[0], axes[1], view)
         for number, (ax, cell) in enumerate(zip(axes[2:], changed_cells(view), strict=True), start=1):
-            _draw_beliefs(ax, view, cell, f"{number}: ({cell[0]}, {cell[1]})")
+            _draw_beliefs(ax, view, cell, f"{number}: row {cell[0]}, column {cell[1]}")
             for of_map in axes[:2]:
-                of_map.text(cell[1] + 0.5, cell[0] + 0.5, str(number), color="yellow", ha="center", va="center")
-    lines = [*grid[0, 0].get_lines(), *grid[0, 2].get_legend_handles_labels()[0]]
-    figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), facecolor="lightgray")
+                _number(of_map, cell, number)
+        axes[2].set(ylabel="probability of the class", yticklabels=["0", "0.5", "1"])
+    _add_legend(figure, grid[0])
     replace_file(path, lambda partial: figure.savefig(partial, format="png", dpi=110))
+
+
+def _number(ax: Any, cell: tuple[int, int], number: int) -> None:
+    """Write the number of a cell in a white circle."""
+    circle = {"boxstyle": "circle,pad=0.12", "facecolor": "white", "edgecolor": OUTLINE, "linewidth": 0.8}
+    place = cell[1] + 0.5, cell[0] + 0.5
+    ax.text(*place, str(number), color="black", ha="center", va="center", fontsize=8, bbox=circle, zorder=5)
+
+
+def _add_legend(figure: Any, axes: Any) -> None:
+    """Add the lines, bars and class colours of all rows."""
+    patch = require("matplotlib.patches").Patch
+    classes = [
+        patch(facecolor=colour, edgecolor=OUTLINE, label=name)
+        for name, colour in zip(CLASS_NAMES, CLASS_COLOURS, strict=True)
+    ]
+    handles = [*axes[1].get_legend_handles_labels()[0], *axes[2].get_legend_handles_labels()[0], *classes]
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, facecolor="lightgray")
 
 
 def changed_cells(view: MapView) -> list[tuple[int, int]]:
@@ -74,16 +95,20 @@ def _draw_map(picture: Any, classes: Any, view: MapView) -> None:
     picture.set(title="map and paths", ylabel=view.words)
     classes.imshow(view.predicted.numpy(), cmap=colours, vmin=-0.5, vmax=4.5, extent=(0, size, size, 0))
     wrong = (view.predicted != view.true).nonzero().numpy()
-    classes.plot(wrong[:, 1] + 0.5, wrong[:, 0] + 0.5, "x", color="black", markersize=5)
-    classes.set(title=f"classes as read, {len(wrong)} wrong (x)")
+    classes.plot(wrong[:, 1] + 0.5, wrong[:, 0] + 0.5, "x", color="black", markersize=5, label="class is wrong")
+    classes.set(title=f"classes as read, {len(wrong)} of {view.true.numel()} wrong")
     for ax in (picture, classes):
-        for mask, name, style in (
-            (view.true_path, "true path", {"color": TRUE_PATH, "linewidth": 3.0}),
-            (view.predicted_path, "predicted path", {"color": PREDICTED_PATH, "linewidth": 1.5, "linestyle": "--"}),
-        ):
-            rows, columns = _line(mask)
-            ax.plot(columns, rows, label=name, **style)
+        _draw_path(ax, view.true_path, color=OUTLINE, linewidth=5.0)
+        _draw_path(ax, view.true_path, color=TRUE_PATH, linewidth=3.0, label="true path")
+        _draw_path(
+            ax, view.predicted_path, color=PREDICTED_PATH, linewidth=2.2, linestyle=(0, (3, 1)), label="predicted path"
+        )
         ax.set(xticks=[], yticks=[], xlim=(0, size), ylim=(size, 0))
+
+
+def _draw_path(ax: Any, path: Tensor, **style: Any) -> None:
+    rows, columns = _line(path)
+    ax.plot(columns, rows, **style)
 
 
 def _line(mask: Tensor) -> tuple[Any, Any]:
@@ -97,8 +122,10 @@ def _line(mask: Tensor) -> tuple[Any, Any]:
 
 def _draw_beliefs(ax: Any, view: MapView, cell: tuple[int, int], title: str) -> None:
     position = torch.arange(len(CLASS_NAMES)).double().numpy()
-    ax.bar(position - 0.2, view.belief[cell].numpy(), width=0.4, color="tab:gray", label="net alone")
-    ax.bar(position + 0.2, view.posterior[cell].numpy(), width=0.4, color="tab:blue", label="given the path")
-    ax.plot(int(view.true[cell]), 1.04, "o", color="black", label="true class")
-    ax.set(ylim=(0, 1.1), xticks=position.tolist(), title=title)
+    ax.bar(position - 0.2, view.belief[cell].numpy(), width=0.4, color="#b0b0b0", label="net alone")
+    ax.bar(position + 0.2, view.posterior[cell].numpy(), width=0.4, color=COLOURS[0], label="given the path")
+    ax.plot(int(view.true[cell]), 1.06, "o", color="black", label="true class", linestyle="none")
+    ax.set_title(title, fontsize=10)
+    ax.set(ylim=(0, 1.13), xticks=position.tolist(), yticks=[0, 0.5, 1], yticklabels=[])
     ax.set_xticklabels(CLASS_NAMES, rotation=60)
+    ax.grid(axis="y", alpha=0.3)

@@ -1,0 +1,24 @@
+"""Colours, markers and dashes of pictures, which readers tell apart without colours too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""The palette of Okabe and Ito (2008) without its yellow: the colour-blind tell its colours apart."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
+
+
+def series(number: int) -> dict[str, Any]:
+    """Return the style of the line of a number: no two of the first 70 have colour and marker in common.
+
+    >>> series(1)["color"], series(1)["marker"]
+    ('#D55E00', 's')
+    """
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "marker": MARKERS[number % len(MARKERS)],
+        "linestyle": DASHES[number % len(DASHES)],
+    }
