@@ -9,7 +9,8 @@ import torch
 import emnesy_gpu as em
 from emnesy_gpu.baselines import automaton_jax
 from emnesy_gpu.benchmarks.automaton import calls, errors, inputs
-from profiling.automaton_rivals import METHODS, medians
+from emnesy_gpu.benchmarks.measure import medians_in_turns
+from profiling.automaton_rivals import METHODS
 
 CPU = torch.device("cpu")
 # Sums of 100 positions in float32.
@@ -39,6 +40,6 @@ def test_jax_refuses_values_that_do_not_permute_the_states() -> None:
 
 def test_medians_time_the_methods_that_exist() -> None:
     found = calls(*inputs(2, 2, CPU, symbols=2))
-    times = medians({"fused": found["fused"]})
+    times = medians_in_turns({"fused": found["fused"]})
     assert set(times) <= set(METHODS)
     assert times["fused"] > 0.0

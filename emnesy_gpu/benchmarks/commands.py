@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from emnesy_gpu.benchmarks.suite import Suite
 
 POSITIVE = click.IntRange(min=1)
+POSITIVE_SECONDS = click.FloatRange(min=0, min_open=True)
 
 
 @click.group(short_help="Measure time and memory against baselines.")
@@ -48,7 +49,7 @@ def measured(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--threads", type=POSITIVE, default=1, show_default=True, help="CPU threads of every method."),
         click.option(
             "--seconds",
-            type=click.FloatRange(min=0, min_open=True),
+            type=POSITIVE_SECONDS,
             default=0.5,
             show_default=True,
             help="Seconds to spend on each figure.",
@@ -155,6 +156,46 @@ def circuit(names: tuple[str, ...], **options: Any) -> None:
     if unknown:
         raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(SIZES)}", param_hint="--circuit")
     _run(SUITE, names, **options)
+
+
+@bench.command(short_help="Measure one call with few rows.")
+@click.option("--op", "names", multiple=True, help="Name of a case; may be repeated.  [default: all]")
+@click.option("--batch", type=POSITIVE, multiple=True, help="Rows; may be repeated.  [default: 1 4 16 64 256]")
+@click.option("--threads", type=POSITIVE, default=1, show_default=True, help="CPU threads of every method.")
+@click.option("--seconds", type=POSITIVE_SECONDS, default=0.05, show_default=True, help="Seconds for each figure.")
+@click.option(
+    "--before",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="latency.json of an earlier run, to show beside this one.",
+)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for a JSON file and a picture.")
+def latency(
+    names: tuple[str, ...], batch: tuple[int, ...], threads: int, seconds: float, before: Path | None, out: Path | None
+) -> None:
+    """Measure the CPU time of one call of every op with few rows, with and without checks, against plain C++ and JAX.
+
+    The methods take turns in one process. C++ takes part where there is a compiler, JAX where it is installed, and
+    every result is compared before it is timed. Losses stand beside the posterior of the same rows.
+    """
+    import torch
+
+    from emnesy_gpu.benchmarks import measure
+    from emnesy_gpu.benchmarks.latency import run
+    from emnesy_gpu.benchmarks.latency.cases import CASES
+
+    unknown = sorted(set(names) - set(CASES))
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(CASES)}", param_hint="--op")
+    torch.set_num_threads(threads)
+    earlier = {} if before is None else run.read_before(before)
+    facts = measure.machine(torch.device("cpu"))
+    found = list(run.run(names or CASES, batch or run.BATCHES, seconds))
+    run.show(found, facts, earlier)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        run.write_json(out / "latency.json", found, facts)
+        run.write_picture(out / "latency.png", found, facts, earlier)
+        click.echo(f"written to {out}")
 
 
 def _run(chosen: Suite, sizes: tuple[Any, ...], *, threads: int, out: Path | None, **options: Any) -> None:

@@ -11,7 +11,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -33,6 +33,11 @@ GLIBC_TRIM_THRESHOLD, GLIBC_MMAP_MAX = 128 * 1024, 65536
 
 PR_SET_THP_DISABLE = 41
 """Option of prctl(2): huge pages would round every figure up to 2 MiB."""
+
+TURNS = 9
+
+PAUSE = 0.005
+"""Seconds before a turn, in which the threads of another method fall asleep."""
 
 SMAPS = "/proc/self/smaps_rollup"
 """Where Linux keeps the resident size of this process, exact to a page."""
@@ -58,6 +63,29 @@ def now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def medians_in_turns(methods: Mapping[str, Callable[[], object]], budget: float = 0.05) -> dict[str, float]:
+    """Seconds of CPU time of one call of each method, medians of TURNS turns, in which all methods follow each other.
+
+    CPU time is that of all threads of the process: a method does not gain from threads, and does not lose where the
+    machine has other work. budget: seconds of all turns of one method; a turn has one call at least.
+    """
+    repeats = {}
+    for name, call in methods.items():
+        call()
+        repeats[name] = 1 + int(budget / TURNS / max(_cpu_seconds(call, 1), 1e-9))
+    turns = [{name: _cpu_seconds(call, repeats[name]) for name, call in methods.items()} for _ in range(TURNS)]
+    return {name: statistics.median(turn[name] for turn in turns) for name in methods}
+
+
+def _cpu_seconds(call: Callable[[], object], repeats: int) -> float:
+    time.sleep(PAUSE)
+    call()
+    start = time.process_time_ns()
+    for _ in range(repeats):
+        call()
+    return (time.process_time_ns() - start) * 1e-9 / repeats
 
 
 def peak_bytes(function: Callable[[], object], device: torch.device, plain_torch: bool = False) -> int | None:
