@@ -55,6 +55,7 @@ TASK_LAYERS = (
     (
         "emnesy_gpu.tasks.addition",
         "emnesy_gpu.tasks.formula",
+        "emnesy_gpu.tasks.puzzle",
         "emnesy_gpu.tasks.rules",
         "emnesy_gpu.tasks.sudoku",
         "emnesy_gpu.tasks.warcraft",

@@ -46,10 +46,9 @@ class DataSet:
             test=self.train[-n_images:],
         )
 
-    def below(self, n_classes: int) -> DataSet:
-        """Return the images of the classes 0..n_classes-1 alone."""
-        train, test = (images[images.classes < n_classes] for images in (self.train, self.test))
-        return replace(self, train=train, test=test)
+    def of_classes(self, classes: range) -> DataSet:
+        """Return the images of consecutive classes alone; the first becomes class 0."""
+        return replace(self, train=_of_classes(self.train, classes), test=_of_classes(self.test, classes))
 
     def moments(self) -> tuple[float, float]:
         """Return mean and standard deviation of the training pixels in units of 255 (MNIST: 0.1307 and 0.3081)."""
@@ -57,3 +56,8 @@ class DataSet:
         values, share = torch.arange(256, dtype=torch.float64) / 255, counts / counts.sum()
         mean = (share * values).sum()
         return float(mean), float((share * (values - mean) ** 2).sum().sqrt())
+
+
+def _of_classes(images: Images, classes: range) -> Images:
+    found = images[(images.classes >= classes.start) & (images.classes < classes.stop)]
+    return Images(found.pixels, found.classes - classes.start)

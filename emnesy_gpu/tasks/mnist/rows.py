@@ -76,6 +76,8 @@ class RowTraining(ImageTraining):
 
     unit: ClassVar[str] = "row"
     """What has one label."""
+    messages: em.Engine | None = None
+    """The default engine of the task, of message passing, set before ``__init__``; None: ``em.EM`` chooses."""
 
     def __init__(
         self,
@@ -89,7 +91,7 @@ class RowTraining(ImageTraining):
         generator = torch.Generator().manual_seed(settings.seed)
         self.train = lay_out(data.train, torch.randperm(len(data.train), generator=generator), generator)
         self.test = lay_out(data.test, torch.arange(len(data.test)), torch.Generator().manual_seed(TEST_SEED))
-        self.known = TrueClasses(em.Exact())
+        self.known = TrueClasses(self.messages or em.Exact())
         engine = self._engine(settings, problem, sampling)
         super().__init__(settings, problem, engine, len(self.train), data.moments(), settings.hard)
         self.generator.set_state(generator.get_state())
@@ -100,7 +102,9 @@ class RowTraining(ImageTraining):
     def _engine(self, settings: RowSettings, problem: em.Problem, sampling: Sampling) -> em.Engine | None:
         """Return the engine of the settings; None leaves the choice to ``em.EM``."""
         if not settings.supervised:
-            return None if settings.engine is None else engine_by_name(settings.engine, problem, em.Exact(), sampling)
+            if settings.engine is None:
+                return None if settings.hard else self.messages
+            return engine_by_name(settings.engine, problem, self.messages or em.Exact(), sampling)
         if settings.hard or settings.engine is not None:
             raise ValueError(
                 f"supervised=True has no E-step: leave out engine={settings.engine!r} and hard={settings.hard}"

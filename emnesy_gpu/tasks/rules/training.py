@@ -14,7 +14,7 @@ class RulesTraining(RowTraining):
 
     def __init__(self, settings: RulesSettings, data: DataSet) -> None:
         problem = automaton(settings.rule, settings.symbols)
-        super().__init__(settings, problem, data.below(problem.cardinality), Sampling(settings.seed))
+        super().__init__(settings, problem, data.of_classes(range(problem.cardinality)), Sampling(settings.seed))
 
     def evaluate(self) -> dict[str, float]:
         """Judge the test images.

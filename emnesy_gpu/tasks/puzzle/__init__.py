@@ -1,0 +1,1 @@
+"""Visual puzzles: digits learned from nothing but the clues of nonograms, Kakuro and futoshiki."""
