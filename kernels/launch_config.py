@@ -244,6 +244,44 @@ def gibbs(batch: int, n_chains: int, n_symbols: int, n_values: int, n_groups: in
     return GibbsConfig(rows, chains, min(-(-batch // rows), RESIDENT_PROGRAMS), 32 * (n_groups * n_values + n_symbols))
 
 
+GIBBS_CHAINS = 128
+"""Chains whose weights a program looks at together."""
+
+
+def symbol_tile(n_values: int) -> tuple[int, int]:
+    """A tile of symbols and their values that four warps look at together: two float64 numbers a thread or more."""
+    width = next_power_of_two(n_values)
+    return max(256 // width, 1), width
+
+
+SCORED_SAMPLES = 32
+"""Samples that a program draws and scores at once, one a thread."""
+
+
+class ScoredChainsConfig(NamedTuple):
+    """Gibbs chains on a score: tasks of `chains` chains, `width` lanes each, `parts` tasks a row; int16 scratch."""
+
+    chains: int
+    width: int
+    parts: int
+    programs: int
+    scratch: int
+    num_warps: int
+
+
+def scored_chains(batch: int, n_chains: int, n_symbols: int, n_values: int) -> ScoredChainsConfig:
+    """A warp for a chain, or for several chains where values are few; up to four warps where they are many.
+
+    Results are integer sums, the same for any number of programs.
+    """
+    width = next_power_of_two(n_values)
+    chains = max(WARP // width, 1)
+    parts = -(-n_chains // chains)
+    scratch = n_symbols * chains * width
+    programs = resident_programs(batch * parts, 2 * scratch)
+    return ScoredChainsConfig(chains, width, parts, programs, scratch, min(max(width // WARP, 1), 4))
+
+
 BLACK_BOX_SAMPLES = 128
 """Samples that a program draws of a black box; what its function needs of registers is not known."""
 

@@ -33,8 +33,8 @@ EXERCISED = {
 NOT_THERE = "-"
 """In place of the file of a kernel that does not exist: see ``CPU_ONLY``."""
 
-WITHOUT_OPERATOR = {"black_box", "conv_max_pool", "given_label", "label_rows"}
-"""Stems without a registered operator: of a function of the user, of a net, and of small steps of operators."""
+WITHOUT_OPERATOR = {"black_box", "conv_max_pool", "given_label", "label_rows", "scored"}
+"""Stems without a registered operator: of functions of problems or the user, of a net, and of small steps."""
 
 
 def stem_of(op: str) -> str:

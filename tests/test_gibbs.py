@@ -11,7 +11,8 @@ from torch import Tensor
 
 import emnesy_gpu as em
 from emnesy_gpu.backends import kernels_for
-from emnesy_gpu.inference.annealing import annealed_factors, relative_prior
+from emnesy_gpu.inference.annealing import annealed_factors
+from emnesy_gpu.reference import gibbs
 from tests.backends import Backend
 from tests.test_abc import draw_logits, small_problem
 
@@ -102,7 +103,7 @@ def test_same_chains_on_every_back_end(backend: Backend, problem: em.AllDifferen
 
 def test_final_states_are_equal_to_the_bit(backend: Backend) -> None:
     problem = small_problem()
-    prior = relative_prior(draw_logits(problem, batch=2))
+    prior, _ = gibbs.prior(draw_logits(problem, batch=2), None)
     tables = problem._score_tables_on(CPU)
     factors, memberships = annealed_factors(6, 3, 2.0, tables.most_conflicts, CPU), tables.memberships
     with em.backend("reference"):

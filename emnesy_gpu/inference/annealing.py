@@ -1,4 +1,4 @@
-"""Annealing of Gibbs chains: the factors of a growing penalty, and the evidence that follows from them."""
+"""Annealing of Gibbs chains: the factors of a growing penalty."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import math
 import torch
 from torch import Tensor, float32, float64
 
-from emnesy_gpu.inference.results import result_dtype
-
-LARGEST_LOG_RATIO = 40.0
-"""Log ratio at which priors and factors of penalties are cut off, so that no product of the two underflows."""
+from emnesy_gpu.reference.gibbs import LARGEST_LOG_RATIO
 
 
 def annealing_sweeps(sweeps: int) -> int:
@@ -34,30 +31,3 @@ def annealed_factors(sweeps: int, annealing: int, penalty: float, most_conflicts
         power = (-ramp * 2**bit).clamp(min=-LARGEST_LOG_RATIO).exp().to(float32)
         factors = torch.where((conflicts >> bit) % 2 == 1, factors * power[:, None], factors)
     return factors.clamp_min(math.exp(-LARGEST_LOG_RATIO)).to(device)
-
-
-def relative_prior(symbols: Tensor) -> Tensor:
-    """The prior of each symbol divided by its largest entry, float32; hard zeros and entries below exp(-40) are 0."""
-    doubled = symbols.double()
-    relative = (doubled - doubled.amax(-1, keepdim=True)).nan_to_num(nan=0.0, neginf=-math.inf)
-    return torch.where(relative < -LARGEST_LOG_RATIO, 0.0, relative.exp()).to(float32).contiguous()
-
-
-def mean_conditionals(sums: Tensor, logits: Tensor) -> Tensor:
-    """Marginals [batch, N, K] from conditionals that are summed over sweeps and chains, float32 or integers.
-
-    Sums of float32 are divided in the dtype of the result, sums of integers in float64.
-    """
-    dtype = result_dtype(logits)
-    sums = sums.to(dtype) if sums.is_floating_point() else sums.double()
-    return (sums / sums.sum(-1, keepdim=True)).to(dtype)
-
-
-def annealed_evidence(conflicts: Tensor, penalty: float, sweeps: int) -> Tensor:
-    """Log evidence by annealed importance sampling, float64 [batch].
-
-    conflicts: int64 [batch, chains], summed over the annealing. When the penalty grows after sweep s, the log weight of
-    a chain changes by -penalty / annealing times its conflicts at that moment.
-    """
-    step = penalty / annealing_sweeps(sweeps)
-    return torch.logsumexp(conflicts.double() * -step, 1) - math.log(conflicts.shape[1])

@@ -10,19 +10,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, float32, float64
 
+from emnesy_gpu.backends import backend_for, kernels_for, small_kernels_for
 from emnesy_gpu.inference import weighted_samples
-from emnesy_gpu.inference.annealing import annealed_evidence, annealing_sweeps, mean_conditionals, relative_prior
-from emnesy_gpu.inference.importance import ONE, WORD_BITS
+from emnesy_gpu.inference.annealing import annealing_sweeps
+from emnesy_gpu.inference.importance import ONE
 from emnesy_gpu.inference.results import Chains, Marginals
 from emnesy_gpu.inference.settings import ChainSettings
 from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.philox import MASK, philox_words
+from emnesy_gpu.reference.abc_sampling import WORD_BITS
 
 UNIFORM_BITS = 23
 """Bits of a uniform number, so that its product with a sum of at most 2^15 weights of 24 bits has at most 62."""
 
 LARGEST_LOG_PENALTY = 600.0
 """Largest total log penalty, so that the product of its factor and a relative prior does not underflow in float64."""
+
+MOST_VALUES = 1 << 10
+"""Values of a symbol, at most, in chains that run in one kernel on a GPU."""
 
 
 class Sums(NamedTuple):
@@ -55,19 +60,34 @@ def gibbs_marginals(
     conditionals are integers, so that neither the order of additions nor the split into parts matters. Memory: a few
     times SYMBOLS_AT_A_TIME symbols and weights, the sums [batch, N, K], and two integers per chain.
 
-    fused: runs all sweeps in one kernel; None where there is no such kernel.
+    fused: runs all sweeps in one kernel; None where there is no such kernel. A compiled score has one on a GPU.
     """
-    prior = relative_prior(logits.flatten(1, -2))
+    steps, symbols = small_kernels_for("gibbs", logits.device), logits.flatten(1, -2)
+    prior, _ = steps.prior(symbols, None)
+    annealing = annealing_sweeps(settings.sweeps)
+    fused = fused or _compiled_chains(symbols, score)
     if fused is not None:
-        annealing = annealing_sweeps(settings.sweeps)
         factors = _factors(annealing, settings.penalty, score.n_constraints, prior.device)
         sums = fused(prior, label, factors, settings)
     else:
         sums = _by_parts(prior, label, settings, logits.shape[1:-1], score)
-    marginals = mean_conditionals(sums.conditionals, logits).view(logits.shape)
-    log_evidence = annealed_evidence(sums.annealing, settings.penalty, settings.sweeps).to(marginals.dtype)
+    marginals, log_evidence, satisfied = steps.results(symbols, *sums, settings.penalty / annealing, None)
     possible = torch.ones_like(log_evidence, dtype=torch.bool)
-    return Chains(Marginals(marginals, log_evidence, possible), (sums.final == 0).to(marginals.dtype).mean(1))
+    return Chains(Marginals(marginals.view(logits.shape), log_evidence, possible), satisfied)
+
+
+def _compiled_chains(symbols: Tensor, score: Score) -> Fused | None:
+    """Chains on a GPU, in one kernel for a score that is compiled into it."""
+    if score.compiled is None or backend_for(symbols.device) != "triton" or symbols.shape[-1] > MOST_VALUES:
+        return None
+    compiled, kernels = score.compiled, kernels_for("scored", symbols.device)
+
+    def fused(prior: Tensor, label: Tensor, factors: Tensor, settings: ChainSettings) -> Sums:
+        entries = label.reshape(len(label), -1 if len(label) else 0).contiguous()
+        numbers = settings.chains, settings.sweeps, settings.penalty > 0, settings.seed, settings.first_row
+        return Sums(*kernels.run_chains(prior, entries, factors, compiled(label), *numbers))
+
+    return fused
 
 
 @functools.lru_cache(maxsize=16)

@@ -13,14 +13,12 @@ import math
 import torch
 from torch import Tensor
 
+from emnesy_gpu.backends import small_kernels_for
 from emnesy_gpu.inference.results import result_dtype
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 WEIGHTINGS = ("fraction", "exponential", "exact")
 """How the weight depends on the satisfied constraints; "exact", of ``em.Rejection``, is 1 for all of them, else 0."""
-
-WORD_BITS = 31
-"""Bits of a random word that decide a draw; the thresholds fit into int32."""
 
 ONE = (1 << 24) - 1
 """The largest integer weight. A block of 256 samples adds up to less than 2^32."""
@@ -40,10 +38,8 @@ def thresholds(logits: Tensor) -> Tensor:
 
     They are the cumulative prior, rounded to multiples of 2^-31. Hard zeros are never drawn.
     """
-    high = logits.amax(-1, keepdim=True).double()
-    cumulative = (logits.double() - high).exp_().cumsum(-1)
-    scale = 2.0**WORD_BITS / cumulative[..., -1:]
-    return (cumulative[..., :-1] * scale).nan_to_num_(0.0).round_().sub_(1.0).to(torch.int32)
+    found: Tensor = small_kernels_for("abc_sampling", logits.device).thresholds(logits)
+    return found
 
 
 def exponents(weighting: str, totals: Tensor, width: int) -> Tensor:

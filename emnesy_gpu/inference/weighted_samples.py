@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -9,10 +10,12 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
+from emnesy_gpu.backends import backend_for, kernels_for, small_kernels_for
 from emnesy_gpu.inference import importance
 from emnesy_gpu.inference.constants import constant
 from emnesy_gpu.inference.results import Marginals, Weighted
 from emnesy_gpu.inference.settings import SamplingSettings
+from emnesy_gpu.kernels.score_tables import CompiledScore
 from emnesy_gpu.kernels.status import POSSIBLE
 
 SYMBOLS_AT_A_TIME = 1 << 18
@@ -20,6 +23,9 @@ SYMBOLS_AT_A_TIME = 1 << 18
 
 COUNTS_AT_A_TIME = 1 << 22
 """Entries of the histograms that are held at a time, at most, to bound the memory."""
+
+ROOM_ON_GPU = 16
+"""How many times as much a GPU holds at a time: a launch costs as much as thousands of samples."""
 
 Satisfied = Callable[[Tensor, Tensor], Tensor]
 """A score: (z int64 [samples, batch, *latent_shape], label [batch, *label_shape]) -> integers [samples, batch]."""
@@ -34,12 +40,14 @@ DrawAndCount = Callable[[Tensor, Tensor, int, int, int], Tensor]
 class Score(NamedTuple):
     """The score of a problem, which counts how many of ``n_constraints`` constraints an assignment satisfies.
 
-    draw_and_count: draws and counts samples in one kernel; None where there is no such kernel.
+    draw_and_count: draws and counts samples in one kernel on a CPU; None where there is no such kernel.
+    compiled: from the labels of some rows, the score that kernels on a GPU compute; None where there is no such score.
     """
 
     satisfied: Satisfied
     n_constraints: int
     draw_and_count: DrawAndCount | None = None
+    compiled: Callable[[Tensor], CompiledScore] | None = None
 
 
 def weighted_marginals(
@@ -56,16 +64,47 @@ def weighted_marginals(
 
     exact_rows: bool [batch], the rows in which only samples that satisfy all constraints have a weight; None for none.
     """
-    exact = torch.zeros_like(logits[..., 0], dtype=torch.bool).flatten(1).any(1) if exact_rows is None else exact_rows
-    size = (score.n_constraints + 1) * logits[0].numel() if len(logits) else 1
-    step = max(1, min(COUNTS_AT_A_TIME // size, SYMBOLS_AT_A_TIME))
+    on_gpu = backend_for(logits.device) == "triton"
+    exact = None
+    if exact_rows is not None or not on_gpu:
+        exact = logits.new_zeros(len(logits), dtype=torch.bool) if exact_rows is None else exact_rows
     parts = []
-    for row in range(0, max(len(logits), 1), step):
-        part = slice(row, row + step)
-        histogram = _histogram(logits[part], label[part], settings, score, settings.first_row + row)
-        parts.append(_posterior(logits[part], exact[part], histogram, settings, score.n_constraints))
-    columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+    for part in _rows_at_a_time(logits, score, on_gpu):
+        histogram = _histogram(logits[part], label[part], settings, score, settings.first_row + part.start)
+        if exact is None:
+            parts.append(_posterior_on_gpu(logits[part], histogram, settings, score.n_constraints))
+        else:
+            parts.append(_posterior(logits[part], exact[part], histogram, settings, score.n_constraints))
+    columns = [column[0] if len(column) == 1 else torch.cat(column) for column in zip(*parts, strict=True)]
     return Weighted(Marginals(*columns[:3]), *columns[3:])
+
+
+def _rows_at_a_time(logits: Tensor, score: Score, on_gpu: bool) -> Iterator[slice]:
+    """Yield the rows whose counts are held together; at least once."""
+    size = (score.n_constraints + 1) * logits[0].numel() if len(logits) else 1
+    most = COUNTS_AT_A_TIME * (ROOM_ON_GPU if on_gpu else 1)
+    step = max(1, min(most // size, SYMBOLS_AT_A_TIME))
+    for row in range(0, max(len(logits), 1), step):
+        yield slice(row, row + step)
+
+
+@functools.lru_cache(maxsize=64)
+def _exponents(weighting: str, n_constraints: int, device: torch.device) -> Tensor:
+    """Log weights at sharpness 1 of 0 .. n_constraints, float64. The cache returns the same tensor to all calls."""
+    totals = torch.tensor([n_constraints], device="cpu")
+    return importance.exponents(weighting, totals, n_constraints + 1)[0].contiguous().to(device)
+
+
+def _posterior_on_gpu(
+    logits: Tensor, histogram: Tensor, settings: SamplingSettings, n_constraints: int
+) -> tuple[Tensor, ...]:
+    """``_posterior`` in one kernel, where no row takes only samples that satisfy all constraints."""
+    exponents = _exponents(settings.weighting or "fraction", n_constraints, logits.device)
+    numbers = settings.samples, float(settings.sharpness), settings.target_ess or 0.0
+    symbols = logits.flatten(1, -2).contiguous()
+    kernels = kernels_for("scored", logits.device)
+    marginals, *others = kernels.weighted_posterior(symbols, histogram, exponents, *numbers)
+    return marginals.view(logits.shape), *others
 
 
 def _posterior(
@@ -97,18 +136,29 @@ def _histogram(logits: Tensor, label: Tensor, settings: SamplingSettings, score:
     """Samples counted by score and by the value of each symbol, int64 [batch, n_constraints + 1, N, K]."""
     if score.draw_and_count is not None:
         return score.draw_and_count(logits, label, settings.samples, settings.seed, first_row)
+    on_gpu = backend_for(logits.device) == "triton"
+    if on_gpu and score.compiled is not None:
+        return _compiled_histogram(logits, label, settings, score.compiled(label), first_row)
     batch, cardinality, n_scores = len(logits), logits.shape[-1], score.n_constraints + 1
     n = logits[0].numel() // cardinality if batch else 1
-    histogram = torch.zeros(batch, n_scores * n * cardinality, dtype=torch.int64, device=logits.device)
-    first_of_symbol = torch.arange(0, n * cardinality, cardinality, device=logits.device)
-    for first, count in _parts(settings.samples, max(1, SYMBOLS_AT_A_TIME // max(1, batch * n))):
+    histogram = torch.zeros(batch, n_scores, n, cardinality, dtype=torch.int64, device=logits.device)
+    most = SYMBOLS_AT_A_TIME * (ROOM_ON_GPU if on_gpu else 1)
+    for first, count in _parts(settings.samples, max(1, most // max(1, batch * n))):
         # The operator is called by its name, because its module imports this package.
         z = torch.ops.emnesy_gpu.abc_sampling_draw(logits, count, settings.seed, first_row, first)
         satisfied = checked_score(score.satisfied(z, label), z, score.n_constraints)
-        index = satisfied[..., None] * (n * cardinality) + first_of_symbol + z.flatten(2)
-        index = index.movedim(0, 1).flatten(1)
-        histogram.scatter_add_(1, index, torch.ones_like(index))
-    return histogram.view(batch, n_scores, n, cardinality)
+        small_kernels_for("scored", logits.device).add_to_histogram(histogram, z.flatten(2), satisfied)
+    return histogram
+
+
+def _compiled_histogram(
+    logits: Tensor, label: Tensor, settings: SamplingSettings, score: CompiledScore, first_row: int
+) -> Tensor:
+    thresholds = importance.thresholds(logits.flatten(1, -2))
+    entries = label.reshape(len(label), -1 if len(label) else 0).contiguous()
+    numbers = settings.samples, settings.seed, first_row
+    found: Tensor = kernels_for("scored", logits.device).histogram(thresholds, entries, score, *numbers)
+    return found
 
 
 def _parts(total: int, step: int) -> Iterator[tuple[int, int]]:

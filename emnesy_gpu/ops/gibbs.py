@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.backends import kernels_for
-from emnesy_gpu.inference.annealing import (
-    annealed_evidence,
-    annealed_factors,
-    annealing_sweeps,
-    mean_conditionals,
-    relative_prior,
-)
+from emnesy_gpu.backends import kernels_for, small_kernels_for
+from emnesy_gpu.inference.annealing import annealed_factors, annealing_sweeps
 from emnesy_gpu.inference.given_label import given_label
-from emnesy_gpu.kernels.status import POSSIBLE
 from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import ChainResults, chain_results
 
@@ -43,20 +33,15 @@ def gibbs_marginals(
     neighbours: int32 [N, E], the symbols that must differ from each symbol, padded with -1.
     most_conflicts: the largest number of conflicts of one symbol.
     """
-    symbols = logits.flatten(1, -2).contiguous()
-    status = checks.row_status(symbols, label, 2)
+    symbols, label = logits.flatten(1, -2).contiguous(), label.contiguous()
+    kernels, steps = kernels_for("gibbs", logits.device), small_kernels_for("gibbs", logits.device)
+    prior, status = steps.prior(symbols, label)
     if check:
         checks.raise_for_validity(status, logits, label)
-    factors = annealed_factors(sweeps, annealing_sweeps(sweeps), penalty, most_conflicts, logits.device)
-    kernels = kernels_for("gibbs", logits.device)
-    sums, conflicts, final = kernels.run(
-        relative_prior(symbols), factors, memberships, n_groups, chains, sweeps - sweeps // 2, seed, first_row
-    )
-    valid = mean_conditionals(sums, logits)
-    broken = status > POSSIBLE
-    if broken.device.type != "cpu" or bool(broken.any()):
-        valid = torch.where(broken[:, None, None], torch.softmax(symbols.to(valid.dtype), -1), valid)
-    log_valid = annealed_evidence(conflicts, penalty, sweeps)
-    log_valid = torch.where(status == POSSIBLE, log_valid, -math.inf).to(valid.dtype)
-    marginals, log_evidence, status = given_label(symbols, label.contiguous(), neighbours, valid, log_valid, status)
-    return marginals.view(logits.shape), log_evidence, status, (final == 0).to(valid.dtype).mean(1)
+    annealing = annealing_sweeps(sweeps)
+    factors = annealed_factors(sweeps, annealing, penalty, most_conflicts, logits.device)
+    chosen = prior, factors, memberships, n_groups, chains, sweeps - sweeps // 2
+    sums, conflicts, final = kernels.run(*chosen, seed, first_row)
+    valid, log_valid, satisfied = steps.results(symbols, sums, conflicts, final, penalty / annealing, status)
+    marginals, log_evidence, status = given_label(symbols, label, neighbours, valid, log_valid, status)
+    return marginals.view(logits.shape), log_evidence, status, satisfied

@@ -13,6 +13,7 @@ from emnesy_gpu.inference import gibbs_chains, weighted_samples
 from emnesy_gpu.inference.results import Chains, MapAssignment, Marginals, Weighted, is_possible
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
+from emnesy_gpu.kernels.score_tables import SUM, CompiledScore
 from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
 
@@ -143,7 +144,8 @@ class Addition(Problem):
 
     @property
     def _score(self) -> Score:
-        return Score(self._equal_digits, self.n_label_digits)
+        compiled = CompiledScore(SUM, self.n_label_digits, sizes=(self.n_addends, self.base))
+        return Score(self._equal_digits, self.n_label_digits, compiled=lambda label: compiled)
 
     def _equal_digits(self, z: Tensor, label: Tensor) -> Tensor:
         """How many digits of the sum of z [samples, batch, *latent_shape] are those of the label."""

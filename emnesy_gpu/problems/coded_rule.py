@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from emnesy_gpu.inference import gibbs_chains, weighted_samples
 from emnesy_gpu.inference.results import Chains, Weighted
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
+from emnesy_gpu.kernels.score_tables import CompiledScore
 from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
 from emnesy_gpu.problems.symbols import checked_symbols
@@ -106,7 +107,10 @@ class CodedRule(Problem):
 
     @property
     def _score(self) -> Score:
-        return Score(self._right_entries, len(self._codes))
+        return Score(self._right_entries, len(self._codes), compiled=self._compiled_score)
+
+    _compiled_score: Callable[[Tensor], CompiledScore] | None = None
+    """The score for kernels, from labels [batch, *label_shape]; None for a rule that has none."""
 
     def _right_entries(self, z: Tensor, label: Tensor) -> Tensor:
         """How many entries of the label z [samples, batch, *latent_shape] explains; those not given count."""

@@ -19,6 +19,7 @@ from emnesy_gpu.automata.tables import make_tables
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.inference.results import MapAssignment, Marginals
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
+from emnesy_gpu.kernels.score_tables import AUTOMATON, CompiledScore
 from emnesy_gpu.kernels.status import POSSIBLE
 from emnesy_gpu.layered_drawing import draw, indexed
 from emnesy_gpu.ops.label_rows import check_values
@@ -58,6 +59,7 @@ class FiniteStateProblem(CodedRule):
             torch.device("cpu"): make_tables(machine, [_positions(o.labels, c) for o, c in self._observed()])
         }
         self._running: dict[torch.device, tuple[list[Tensor], dict[int, Tensor]]] = {}
+        self._scores: dict[torch.device, CompiledScore] = {}
         self._orders: dict[torch.device, ReadingOrder] = {}
         if order is not None:
             checked = checked_order(order, prod(latent_shape))
@@ -179,6 +181,26 @@ class FiniteStateProblem(CodedRule):
             successors.append(torch.from_numpy(table).to(device))
         observed = zip(self.machine.observed, self._observed(), strict=True)
         return successors, {position: self._codes_of_states(*seen).to(device) for position, seen in observed}
+
+    def _compiled_score(self, label: Tensor) -> CompiledScore:
+        if label.device not in self._scores:
+            self._scores[label.device] = self._make_score(label.device)
+        return self._scores[label.device]
+
+    def _make_score(self, device: torch.device) -> CompiledScore:
+        """The score as tables on a device: see ``kernels.score_tables``."""
+        layers, codes = self._running_tables(torch.device("cpu"))
+        entry_at = {position: entry for entry, position in enumerate(codes)}
+        symbols = self.reading_order or range(len(self.machine.layer_of))
+        places = [
+            (layer, symbol, entry_at.get(position, NOT_GIVEN))
+            for position, (layer, symbol) in enumerate(zip(self.machine.layer_of, symbols, strict=True))
+        ]
+        place = torch.tensor(places, dtype=torch.int32, device="cpu")
+        tables = torch.stack(layers).to(torch.int32), place, torch.stack(list(codes.values()))
+        sizes = self.machine.n_states + 1, self.cardinality
+        moved = tuple(table.contiguous().to(device) for table in tables)
+        return CompiledScore(AUTOMATON, len(self._codes), moved, sizes)
 
     def _codes_of_states(self, observation: Observation, code_of: dict[Any, int]) -> Tensor:
         """int64 [S + 1], NOT_GIVEN for states without a label."""

@@ -18,6 +18,21 @@ SKIP, COUNT, WEIGH = range(3)
 """The work on a row: none, count its samples by score, or add up their weights too."""
 
 
+WORD_BITS = 31
+"""Bits of a random word that decide a draw; the thresholds fit into int32."""
+
+
+def thresholds(logits: Tensor) -> Tensor:
+    """Thresholds int32 [..., K - 1] of a word in [0, 2^31): thresholds[v - 1] < word <= thresholds[v] draws value v.
+
+    They are the cumulative prior, rounded to multiples of 2^-31. Hard zeros are never drawn.
+    """
+    high = logits.amax(-1, keepdim=True).double()
+    cumulative = (logits.double() - high).exp_().cumsum(-1)
+    scale = 2.0**WORD_BITS / cumulative[..., -1:]
+    return (cumulative[..., :-1] * scale).nan_to_num_(0.0).round_().sub_(1.0).to(torch.int32)
+
+
 def draw(thresholds: Tensor, n_samples: int, seed: int, first_row: int, first_sample: int) -> Tensor:
     """Samples int64 [n_samples, batch, N] from int32 thresholds [batch, N, K - 1]."""
     batch, n, _ = thresholds.shape

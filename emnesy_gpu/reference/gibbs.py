@@ -8,10 +8,51 @@ Everything is float32 and computed in the same order on every back end, so that 
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import math
 
+import torch
+from torch import Tensor, float32
+
+from emnesy_gpu.kernels.status import POSSIBLE
 from emnesy_gpu.philox import MASK, philox_words
+from emnesy_gpu.reference.symbols import result_dtype, row_status
+
+LARGEST_LOG_RATIO = 40.0
+"""Log ratio at which priors and factors of penalties are cut off, so that no product of the two underflows."""
+
+
+def prior(logits: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The prior of each symbol divided by its largest entry, float32; hard zeros and entries below exp(-40) are 0.
+
+    Where there are labels, which are 0 or 1, also the status uint8 [batch] of the input. logits: [batch, n, K].
+    """
+    doubled = logits.double()
+    relative = (doubled - doubled.amax(-1, keepdim=True)).nan_to_num(nan=0.0, neginf=-math.inf)
+    relative = torch.where(relative < -LARGEST_LOG_RATIO, 0.0, relative.exp()).to(float32).contiguous()
+    return relative, None if label is None else row_status(logits, label, 2)
+
+
+def results(
+    logits: Tensor, sums: Tensor, annealing: Tensor, final: Tensor, step: float, status: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Marginals [batch, n, K]; log evidence and the share of chains that end without a conflict [batch].
+
+    sums: conditionals [batch, n, K], summed over sweeps and chains; float32, divided in the dtype of the result, or
+        integers, in float64.
+    annealing, final: conflicts int64 [batch, chains], summed over the annealing and at the end.
+    step: growth of the penalty. When it grows after a sweep, the log weight of a chain changes by -step times its
+        conflicts at that moment; the evidence is the mean weight (annealed importance sampling).
+    status: uint8 [batch], rows with a code above POSSIBLE get the prior and evidence 0; None where all are fine.
+    """
+    dtype = result_dtype(logits)
+    sums = sums.to(dtype) if sums.is_floating_point() else sums.double()
+    marginals = (sums / sums.sum(-1, keepdim=True)).to(dtype)
+    log_evidence = torch.logsumexp(annealing.double() * -step, 1) - math.log(annealing.shape[1])
+    if status is not None and bool((status > POSSIBLE).any()):
+        broken = status > POSSIBLE
+        marginals = torch.where(broken[:, None, None], torch.softmax(logits.to(dtype), -1), marginals)
+        log_evidence = torch.where(broken, -math.inf, log_evidence)
+    return marginals, log_evidence.to(dtype), (final == 0).to(dtype).mean(1)
 
 
 def run(

@@ -50,6 +50,13 @@ def _entry_of(name: str, *arguments: Any) -> Entry:
     return Entry("abc_sampling", "posterior", name, partial(_posterior, *arguments), every_target=True)
 
 
+def _thresholds() -> tuple[Any, ...]:
+    """A hard zero, and a symbol without a prior."""
+    logits = 2.0 * torch.randn(5, 6, 3, generator=torch.Generator().manual_seed(0))
+    logits[0, 0, 0], logits[1, 2] = float("-inf"), float("-inf")
+    return (logits,)
+
+
 class Plan(NamedTuple):
     """As ``emnesy_gpu.kernels.gpu.abc_sampling.Plan``, which needs Triton."""
 
@@ -62,6 +69,7 @@ class Plan(NamedTuple):
 _GROUPS = em.AllDifferent([(0, 1, 2), (2, 3), (1, 3, 4)], n_variables=6, cardinality=3)
 
 ENTRIES = [
+    Entry("abc_sampling", "thresholds", "5 rows", _thresholds, every_target=True, n_row_arguments=1),
     Entry("abc_sampling", "draw", "140 samples", _draw, variants=True, n_row_arguments=1),
     _entry("small groups", _GROUPS, False, 140, variants=True, many_rows=True),
     _entry("small groups local", _GROUPS, True, 70, variants=True),

@@ -12,8 +12,22 @@ import triton
 
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.gpu.abc_sampling.kernels import draw_kernel, weigh_kernel
+from emnesy_gpu.kernels.gpu.abc_sampling.weights import prior_kernel
 from emnesy_gpu.kernels.gpu.common.launch_options import rounded_twice
 from emnesy_gpu.kernels.gpu.common.scalars import signed
+
+
+def thresholds(logits: torch.Tensor) -> torch.Tensor:
+    """Thresholds int32 [batch, n, K - 1] of logits [batch, n, K]."""
+    batch, n, k = logits.shape
+    result = logits.new_empty(batch, n, k - 1, dtype=torch.int32)
+    if batch > 0:
+        with torch.cuda.device_of(logits):
+            prior_kernel[(batch,)](
+                logits, logits, result, result, result, n, k, LABELLED=False, LANES=launch_config.ABC_SYMBOLS,
+                **rounded_twice(1),
+            )  # fmt: skip
+    return result
 
 
 def draw(thresholds: torch.Tensor, n_samples: int, seed: int, first_row: int, first_sample: int) -> torch.Tensor:

@@ -66,8 +66,8 @@ def posterior(
         with torch.cuda.device_of(logits):
             thresholds = logits.new_empty(batch, n, k - 1, dtype=int32)
             prior_kernel[(batch,)](
-                logits, label, thresholds, results[2], memory.work, n, k, LANES=launch_config.ABC_SYMBOLS,
-                **rounded_twice(1),
+                logits, label, thresholds, results[2], memory.work, n, k, LABELLED=True,
+                LANES=launch_config.ABC_SYMBOLS, **rounded_twice(1),
             )  # fmt: skip
             samples = Samples(thresholds, *tables, seed, first_row)
             counted, last = _passes(samples, label, exponents, plan, memory)

@@ -35,7 +35,7 @@ class Scores(NamedTuple):
 
 
 @triton.jit
-def _log_weights(scores, r, first, sharpness, BLOCK: tl.constexpr):
+def log_weights(scores, r, first, sharpness, BLOCK: tl.constexpr):
     """Log weights and counts [BLOCK] of the scores of row r from the first on."""
     s = first + tl.arange(0, BLOCK)
     inside = s < scores.width
@@ -50,7 +50,7 @@ def _best(scores, r, sharpness, BLOCK: tl.constexpr):
     """The largest log weight of any sample, -inf where there is none."""
     best = tl.full((BLOCK,), NEG_INF, tl.float64)
     for first in range(0, scores.width, BLOCK):
-        log_weight, count = _log_weights(scores, r, first, sharpness, BLOCK)
+        log_weight, count = log_weights(scores, r, first, sharpness, BLOCK)
         best = tl.maximum(best, tl.where(count > 0.0, log_weight, NEG_INF))
     return tl.max(best, 0)
 
@@ -64,7 +64,7 @@ def _sums(scores, r, sharpness, BLOCK: tl.constexpr):
     squares = tl.zeros((BLOCK,), tl.float64)
     number = tl.zeros((BLOCK,), tl.float64)
     for first in range(0, scores.width, BLOCK):
-        log_weight, count = _log_weights(scores, r, first, sharpness, BLOCK)
+        log_weight, count = log_weights(scores, r, first, sharpness, BLOCK)
         weight = exp(tl.minimum(log_weight - anchor, 0.0))
         total += count * weight
         squares += count * weight * weight
@@ -73,15 +73,20 @@ def _sums(scores, r, sharpness, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _size(scores, sharpness, BLOCK: tl.constexpr):
-    """The effective sample size, the least over the score rows, and the mean over them of the log of the mean weight."""
+def size_and_mean(scores, sharpness, BLOCK: tl.constexpr):
+    """The effective sample size, the least over the score rows, and the mean over them of the log of the mean weight.
+
+    Also the least over them of the best log weight.
+    """
     least = tl.full((), float("inf"), tl.float64)
+    lowest = tl.full((), float("inf"), tl.float64)
     log_mean = tl.zeros((), tl.float64)
     for r in range(scores.n_rows):
         best, total, squares, number = _sums(scores, r, sharpness, BLOCK)
         least = tl.minimum(least, total * total / tl.maximum(squares, TINY))
+        lowest = tl.minimum(lowest, best)
         log_mean += log(total) + tl.where(best > NEG_INF, best, 0.0) - log(number)
-    return least, log_mean / scores.n_rows
+    return least, log_mean / scores.n_rows, lowest
 
 
 @triton.jit
@@ -90,15 +95,15 @@ def _power_of_2(x):
 
 
 @triton.jit
-def _sharpness_for(scores, target, BLOCK: tl.constexpr):
+def sharpness_for(scores, target, BLOCK: tl.constexpr):
     """The largest sharpness with at least the target effective sample size, by bisection of its logarithm, or 0."""
     found = tl.full((), LOWEST, tl.float64)
     step = tl.full((), HIGHEST - LOWEST, tl.float64)
-    none, _ = _size(scores, _power_of_2(found), BLOCK)
-    every, _ = _size(scores, _power_of_2(found + step), BLOCK)
+    none, _, _ = size_and_mean(scores, _power_of_2(found), BLOCK)
+    every, _, _ = size_and_mean(scores, _power_of_2(found + step), BLOCK)
     for _ in range(HALVINGS):
         step = step * 0.5
-        size, _ = _size(scores, _power_of_2(found + step), BLOCK)
+        size, _, _ = size_and_mean(scores, _power_of_2(found + step), BLOCK)
         found = tl.where(size >= target, found + step, found)
     found = tl.where(every >= target, HIGHEST, found)
     return tl.where(none >= target, _power_of_2(found), 0.0)
@@ -109,7 +114,7 @@ def _store_weights(weights_ptr, scores, r, sharpness, relative_to, BLOCK: tl.con
     """Integer weights [width] of a score row, in units of 1 / ONE."""
     for first in range(0, scores.width, BLOCK):
         s = first + tl.arange(0, BLOCK)
-        log_weight, _ = _log_weights(scores, r, first, sharpness, BLOCK)
+        log_weight, _ = log_weights(scores, r, first, sharpness, BLOCK)
         weight = exp(tl.minimum(log_weight - relative_to, 0.0)) * ONE
         weight = (weight + ROUNDING - ROUNDING).to(tl.int32)
         tl.store(weights_ptr + r * scores.width + s, weight, mask=s < scores.width)
@@ -130,7 +135,7 @@ def weights_kernel(
     scores = Scores(exponents_ptr, counts_ptr + at, n_rows, width, tl.load(label_ptr + row) == 0)
     level = tl.zeros((), tl.float64) + high + low
     if MODE == TO_TARGET:
-        level = _sharpness_for(scores, level, BLOCK)
+        level = sharpness_for(scores, level, BLOCK)
     tl.store(sharpness_ptr + row, level)
     work = tl.full((), 0 if MODE == TO_BEST_IF_OFF else 2, tl.int32)
     for r in range(n_rows):
@@ -151,10 +156,13 @@ def weights_kernel(
 
 
 @triton.jit(do_not_specialize=["n", "k"])
-def prior_kernel(logits_ptr, label_ptr, thresholds_ptr, status_ptr, work_ptr, n, k, LANES: tl.constexpr):
-    """Thresholds int32 [batch, n, k - 1] and the status of one row; a symbol is a lane. Work [batch] becomes COUNT.
+def prior_kernel(
+    logits_ptr, label_ptr, thresholds_ptr, status_ptr, work_ptr, n, k, LABELLED: tl.constexpr, LANES: tl.constexpr
+):
+    """Thresholds int32 [batch, n, k - 1] of one row; a symbol is a lane.
 
-    Grid (batch,). logits [batch, n, k]. Sums go from the first value to the last, as on every other back end.
+    With LABELLED also its status, for labels that are 0 or 1, and work [batch] becomes COUNT. Grid (batch,). logits
+    [batch, n, k]. Sums go from the first value to the last, as on every other back end.
     """
     row = tl.program_id(0).to(tl.int64)
     logits_ptr += row * n * k
@@ -179,11 +187,12 @@ def prior_kernel(logits_ptr, label_ptr, thresholds_ptr, status_ptr, work_ptr, n,
             running += exp(tl.load(logits_ptr + symbol * k + v, mask=inside, other=0.0).to(tl.float64) - high)
             threshold = tl.where(total > 0.0, running * scale, 0.0) + ROUNDING - ROUNDING - 1.0
             tl.store(thresholds_ptr + symbol * (k - 1) + v, threshold.to(tl.int32), mask=inside)
-    label = tl.load(label_ptr + row)
-    code = tl.where(tl.max(broken, 0) > 0, INVALID_LOGITS, POSSIBLE)
-    code = tl.where((label < 0) | (label > 1), INVALID_LABEL, code)
-    tl.store(status_ptr + row, code.to(tl.uint8))
-    tl.store(work_ptr + row, COUNT)
+    if LABELLED:
+        label = tl.load(label_ptr + row)
+        code = tl.where(tl.max(broken, 0) > 0, INVALID_LOGITS, POSSIBLE)
+        code = tl.where((label < 0) | (label > 1), INVALID_LABEL, code)
+        tl.store(status_ptr + row, code.to(tl.uint8))
+        tl.store(work_ptr + row, COUNT)
 
 
 @triton.jit(do_not_specialize=["n_rows", "width", "n", "k", "n_samples"])
@@ -202,7 +211,7 @@ def posterior_kernel(
     invalid = tl.load(label_ptr + row) == 0
     scores = Scores(exponents_ptr, counts_ptr + row * n_rows * width, n_rows, width, invalid)
     level = tl.load(sharpness_ptr + row)
-    size, log_mean = _size(scores, level, BLOCK)
+    size, log_mean, _ = size_and_mean(scores, level, BLOCK)
     code = tl.load(status_ptr + row).to(tl.int32)
     redone = tl.load(work_ptr + row) == WEIGH
     nothing = 0

@@ -43,6 +43,15 @@ def is_above(word, thresholds_ptr, v):
 
 
 @triton.jit
+def upper_bits(counter, i):
+    """The upper 23 bits of the word of symbol i, int64."""
+    r0, r1, r2, r3 = _philox(counter, i // WORDS)
+    j = i - i // WORDS * WORDS
+    word = tl.where(j < 2, tl.where(j == 0, r0, r1), tl.where(j == 2, r2, r3))
+    return (word >> 9).to(tl.int64)
+
+
+@triton.jit
 def _float32(word):
     """The upper 23 bits of uint32 words as a number in [0, 1)."""
     return (word >> 9).to(tl.int32).to(tl.float32) * 1.1920928955078125e-07

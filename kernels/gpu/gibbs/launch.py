@@ -9,8 +9,49 @@ import torch
 
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.gpu.common.launch_options import rounded_twice
-from emnesy_gpu.kernels.gpu.common.scalars import signed
+from emnesy_gpu.kernels.gpu.common.results import float_dtype
+from emnesy_gpu.kernels.gpu.common.scalars import high_and_low, signed
 from emnesy_gpu.kernels.gpu.gibbs.kernels import run_kernel
+from emnesy_gpu.kernels.gpu.gibbs.rows import prior_kernel, results_kernel
+
+
+def prior(logits: torch.Tensor, label: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The relative prior float32 [batch, n, K], and the status uint8 [batch] where there are labels."""
+    batch, n, k = logits.shape
+    result = torch.empty_like(logits, dtype=torch.float32, memory_format=torch.contiguous_format)
+    status = None if label is None else logits.new_empty(batch, dtype=torch.uint8)
+    tile, width = launch_config.symbol_tile(k)
+    if batch > 0:
+        with torch.cuda.device_of(logits):
+            prior_kernel[(batch,)](
+                logits.contiguous(), result if label is None else label, result, result if status is None else status,
+                n, k, LABELLED=label is not None, TILE=tile, WIDTH=width, **rounded_twice(4, limit_registers=True),
+            )  # fmt: skip
+    return result, status
+
+
+def results(
+    logits: torch.Tensor,
+    sums: torch.Tensor,
+    annealing: torch.Tensor,
+    final: torch.Tensor,
+    step: float,
+    status: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Marginals [batch, n, K]; log evidence and the share of chains that end without a conflict [batch]."""
+    batch, n, k = logits.shape
+    dtype = float_dtype(logits)
+    marginals = torch.empty_like(logits, dtype=dtype, memory_format=torch.contiguous_format)
+    log_evidence, satisfied = logits.new_empty(2, batch, dtype=dtype)
+    tile, width = launch_config.symbol_tile(k)
+    if batch > 0:
+        with torch.cuda.device_of(logits):
+            results_kernel[(batch,)](
+                logits.contiguous(), sums, annealing, final, final if status is None else status, marginals,
+                log_evidence, satisfied, n, k, annealing.shape[1], *high_and_low(step), LABELLED=status is not None,
+                BLOCK=launch_config.GIBBS_CHAINS, TILE=tile, WIDTH=width, **rounded_twice(4, limit_registers=True),
+            )  # fmt: skip
+    return marginals, log_evidence, satisfied
 
 
 def run(

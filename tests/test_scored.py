@@ -1,0 +1,45 @@
+"""Samples and chains whose score is compiled into a kernel: the results of the CPU, and draws equal to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import emnesy_gpu as em
+from tests.test_abc import draw_logits
+
+pytest.importorskip("triton", reason="needs triton")
+
+ENGINES = [
+    em.ABC(70, sharpness=3.0, seed=5, first_row=2**32 - 1),
+    em.ABC(70, weighting="exponential", target_ess=20.0),
+    em.Rejection(70),
+    em.Gibbs(3, 3, seed=5, first_row=2**32 - 1),
+]
+
+
+def inputs_of(problem: em.Problem) -> tuple[Tensor, Tensor]:
+    """The label of an assignment in most rows; in the last one that of another row, or none."""
+    logits = draw_logits(problem, batch=4)
+    label = problem.label(logits.argmax(-1))
+    label[-1] = label[0] if problem.label_shape else -1
+    return logits, label
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: type(engine).__name__)
+@pytest.mark.parametrize(
+    "problem", [em.Addition(2, base=4), em.rules.compare(2, base=3)], ids=["addition", "automaton with an order"]
+)
+def test_results_are_those_of_the_cpu(problem: em.Problem, engine: em.Engine, interpreter: Callable[..., Any]) -> None:
+    logits, label = inputs_of(problem)
+    expected = em.posterior(problem, logits, label, engine)
+    found = interpreter(em.posterior, problem, logits, label, engine)
+    torch.testing.assert_close(found.marginals, expected.marginals, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(found.log_evidence, expected.log_evidence, rtol=1e-6, atol=1e-6)
+    assert torch.equal(found.possible, expected.possible)
+    for name, values in expected.info.items():
+        torch.testing.assert_close(found.info[name], values, rtol=1e-6, atol=0.0)
