@@ -31,6 +31,7 @@ from emnesy_gpu.engines import (
     UnsupportedEngineError,
 )
 from emnesy_gpu.errors import InferenceWarning
+from emnesy_gpu.explanation import Explanation, explain
 from emnesy_gpu.inference.results import Marginals
 from emnesy_gpu.labels import as_label, binary_logits
 from emnesy_gpu.m_step import em_loss, fused_em_loss
@@ -61,6 +62,7 @@ __all__ = [
     "Circuit",
     "Engine",
     "Exact",
+    "Explanation",
     "FactorGraph",
     "Gibbs",
     "InferenceWarning",
@@ -83,6 +85,7 @@ __all__ = [
     "bp_std_loss",
     "compile_rule",
     "em_loss",
+    "explain",
     "factors",
     "fused_em_loss",
     "imle_loss",

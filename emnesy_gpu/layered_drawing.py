@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from emnesy_gpu.palette import new_figure
+
 MOST_NODES, MOST_EDGES = 80, 200
 """What a picture shows at most: more is not readable."""
 
@@ -17,8 +19,17 @@ SWEEPS = 12
 INCHES = 1.05
 """Of a unit, which levels are apart."""
 
-SHARES = 0.3, 0.38, 0.46
-"""Of the way of an arrow, where its words stand: neighbours differ."""
+SHARES = tuple(i / 100 for i in range(20, 76, 5))
+"""Of the way of an arrow, where its words may stand."""
+
+BEST_SHARE, FAR_FROM_BEST, OTHER_ARROW, OTHER_WORDS = 0.35, 1.0, 0.4, 12.0
+"""The best place of words, and what other places cost: each unit away from it, each arrow that crosses, all overlap."""
+
+LETTER, LINE_HEIGHT, MARGIN = 0.095, 0.24, 0.08
+"""Width of a letter on an arrow, height of a line, and what is left free around words, in units."""
+
+ARROWS_A_LEVEL, STRETCH, MOST_STRETCH = 6, 0.07, 1.5
+"""Levels are further apart for each arrow between them beyond a number, up to a limit, in units."""
 
 FILL, LINE = "#dce9f7", "#555555"
 
@@ -78,15 +89,15 @@ def draw(drawing: Drawing, ax: Any = None) -> Any:
     Raises ModuleNotFoundError without matplotlib.
     """
     x = places(drawing)
-    y = np.unique(drawing.levels, return_inverse=True)[1].astype(float)
+    y = _heights(drawing)
     place = np.stack([x, y], 1)
     if ax is None:
-        ax = _new_axes(np.ptp(x) + 2.0, np.ptp(y) + 1.0)
-    for index, ((source, target), said) in enumerate(drawing.arrows.items()):
+        ax = new_figure((np.ptp(x) + 2.0) * INCHES, (np.ptp(y) + 1.0) * INCHES).add_subplot()
+    middles = word_places(drawing, place)
+    for ((source, target), said), place_of_words in zip(drawing.arrows.items(), middles, strict=True):
         way = place[target] - place[source]
         borders = _border(drawing.words[source], way), _border(drawing.words[target], way)
         _draw_arrow(ax, place[source], way, borders)
-        place_of_words = place[source] + SHARES[index % len(SHARES)] * way
         box = {"boxstyle": "round,pad=0.08", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
         ax.text(*place_of_words, "\nor ".join(said), ha="center", va="center", fontsize=12, bbox=box, zorder=3)
     for (across, up), words in zip(place, drawing.words, strict=True):
@@ -100,14 +111,53 @@ def draw(drawing: Drawing, ax: Any = None) -> Any:
     return ax
 
 
-def _new_axes(width: float, height: float) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'pictures need matplotlib, which is not installed: pip install "emnesy_gpu[train]"', name=error.name
-        ) from error
-    return Figure(figsize=(width * INCHES, height * INCHES), layout="constrained").add_subplot()
+def _heights(drawing: Drawing) -> NDArray[np.float64]:
+    """The height of each node: levels with many arrows below them stand higher above the next."""
+    levels, rank = np.unique(drawing.levels, return_inverse=True)
+    arrows = np.bincount(rank[[source for source, _ in drawing.arrows]], minlength=len(levels))
+    gaps = 1.0 + np.minimum(STRETCH * np.maximum(arrows - ARROWS_A_LEVEL, 0), MOST_STRETCH)
+    return np.asarray(np.cumsum(np.where(np.arange(len(levels)) > 0, gaps, 0.0))[rank])
+
+
+def word_places(drawing: Drawing, place: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The middle of the words of each arrow [arrows, 2], one after the other where they are least in the way.
+
+    place: of each node [nodes, 2].
+    """
+    ends = [(place[source], place[target]) for source, target in drawing.arrows]
+    boxes = [_box(middle, _width(words), 0.4) for middle, words in zip(place, drawing.words, strict=True)]
+    chosen = []
+    for index, ((start, stop), said) in enumerate(zip(ends, drawing.arrows.values(), strict=True)):
+        size = LETTER * max(map(_letters, said), default=0) + MARGIN, LINE_HEIGHT * len(said)
+        others = ends[:index] + ends[index + 1 :]
+        costs = [_cost(_box(start + share * (stop - start), *size), share, boxes, others) for share in SHARES]
+        chosen.append(start + SHARES[int(np.argmin(costs))] * (stop - start))
+        if any(said):
+            boxes.append(_box(chosen[-1], *size))
+    return np.array(chosen).reshape(-1, 2)
+
+
+def _box(middle: NDArray[np.float64], width: float, height: float) -> NDArray[np.float64]:
+    """Left, lower, right and upper border."""
+    half = np.array([width, height]) / 2
+    return np.concatenate([middle - half, middle + half])
+
+
+def _cost(
+    box: NDArray[np.float64],
+    share: float,
+    boxes: list[NDArray[np.float64]],
+    arrows: list[tuple[NDArray[np.float64], NDArray[np.float64]]],
+) -> float:
+    """How much words in a box are in the way: of other words and nodes, and of arrows that cross them."""
+    borders = np.array(boxes)
+    common = np.minimum(box[2:], borders[:, 2:]) - np.maximum(box[:2], borders[:, :2])
+    overlap = np.prod(np.maximum(common, 0.0), axis=1).sum() / np.prod(box[2:] - box[:2])
+    steps = np.linspace(0.0, 1.0, 60)[:, None, None]
+    starts, stops = np.array(arrows).reshape(-1, 2, 2).swapaxes(0, 1)
+    points = starts + steps * (stops - starts)
+    crossing = ((points > box[:2]) & (points < box[2:])).all(-1).any(0).sum()
+    return float(OTHER_WORDS * overlap + OTHER_ARROW * crossing + FAR_FROM_BEST * abs(share - BEST_SHARE))
 
 
 def _draw_arrow(ax: Any, source: NDArray[np.float64], way: NDArray[np.float64], borders: tuple[float, float]) -> None:
@@ -146,8 +196,11 @@ def places(drawing: Drawing) -> NDArray[np.float64]:
 
 def _width(words: str) -> float:
     """Of a node, by its letters; signs of formulas take no place."""
-    letters = len(words.translate(dict.fromkeys(map(ord, "${}_"))))
-    return 0.22 + 0.115 * letters
+    return 0.22 + 0.115 * _letters(words)
+
+
+def _letters(words: str) -> int:
+    return len(words.translate(dict.fromkeys(map(ord, "${}_"))))
 
 
 def _apart(wanted: NDArray[np.float64], widths: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,3 +22,14 @@ def series(number: int) -> dict[str, Any]:
         "marker": MARKERS[number % len(MARKERS)],
         "linestyle": DASHES[number % len(DASHES)],
     }
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Return a figure of so many inches; raises ModuleNotFoundError without matplotlib, with the extra that has it."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'pictures need matplotlib, which is not installed: pip install "emnesy_gpu[train]"', name=error.name
+        ) from error
+    return Figure(figsize=(width, height), layout="constrained")

@@ -59,6 +59,16 @@ def test_nodes_of_one_level_do_not_overlap() -> None:
     assert abs(places(drawing)[0] - x.mean()) < 1.0
 
 
+def test_words_of_arrows_overlap_neither_each_other_nor_nodes() -> None:
+    pytest.importorskip("matplotlib")
+    for picture in (em.rules.modulo(3, 4, base=4), em.rules.all_different(3, 4), em.rules.exactly(5, 3, [1], 2)):
+        ax = picture.plot()
+        ax.figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
+        overlaps = [(a, b) for a, b in itertools.combinations(boxes, 2) if a.shrunk(0.9, 0.9).overlaps(b)]
+        assert not overlaps
+
+
 def written(axes) -> set[str]:
     return {text.get_text() for text in axes.texts} - {""}
 
