@@ -18,6 +18,7 @@ from emnesy_gpu.tasks.files.errors import DataError, DivergedError, MissingExtra
 COMMANDS = {
     "bench": "emnesy_gpu.benchmarks.commands:bench",
     "data": "emnesy_gpu.tasks.commands:data",
+    "gallery": "emnesy_gpu.gallery.command:gallery",
     "doctor": "emnesy_gpu.benchmarks.commands:doctor",
     "reproduce": "emnesy_gpu.reproduce.commands:reproduce",
     "train": "emnesy_gpu.tasks.commands:train",

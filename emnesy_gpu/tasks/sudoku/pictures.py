@@ -34,7 +34,13 @@ class BoardView:
 
 
 def save_boards(path: Path, boards: list[BoardView], title: str) -> None:
-    """Write a PNG file with a row per board, and a key below them.
+    """Write ``draw_boards`` as a PNG file."""
+    figure = draw_boards(boards, title)
+    replace_file(path, lambda partial: figure.savefig(partial, format="png", dpi=120))
+
+
+def draw_boards(boards: list[BoardView], title: str) -> Any:
+    """Draw a figure with a row per board, and a key below them.
 
     Each cell of a belief is a small square of squares, one per symbol in reading order; the darker, the more probable.
     A frame marks the cells whose most probable symbol the posterior changes.
@@ -48,7 +54,7 @@ def save_boards(path: Path, boards: list[BoardView], title: str) -> None:
     for ax, name in zip(grid[0], COLUMNS, strict=True):
         ax.set_title(name)
     _draw_key(below, boards[0].belief.shape[-1], squares)
-    replace_file(path, lambda partial: figure.savefig(partial, format="png", dpi=120))
+    return figure
 
 
 def _draw_board(axes: Any, board: BoardView) -> Any:

@@ -42,7 +42,13 @@ class MapView:
 
 
 def save_maps(path: Path, maps: list[MapView], title: str) -> None:
-    """Write a PNG file with a row per map: picture and paths, predicted classes and paths, beliefs of a few cells.
+    """Write ``draw_maps`` as a PNG file."""
+    figure = draw_maps(maps, title)
+    replace_file(path, lambda partial: figure.savefig(partial, format="png", dpi=110))
+
+
+def draw_maps(maps: list[MapView], title: str) -> Any:
+    """Draw a figure with a row per map: picture and paths, predicted classes and paths, beliefs of a few cells.
 
     The cells (row, column) are those that the posterior changes most; their numbers stand on the map. A dot marks the
     true class.
@@ -59,7 +65,7 @@ def save_maps(path: Path, maps: list[MapView], title: str) -> None:
                 _number(of_map, cell, number)
         axes[2].set(ylabel="probability of the class", yticklabels=["0", "0.5", "1"])
     _add_legend(figure, grid[0])
-    replace_file(path, lambda partial: figure.savefig(partial, format="png", dpi=110))
+    return figure
 
 
 def _number(ax: Any, cell: tuple[int, int], number: int) -> None:
