@@ -282,12 +282,6 @@ def scored_chains(batch: int, n_chains: int, n_symbols: int, n_values: int) -> S
     return ScoredChainsConfig(chains, width, parts, programs, scratch, min(max(width // WARP, 1), 4))
 
 
-BLACK_BOX_SAMPLES = 128
-"""Samples that a program draws of a black box; what its function needs of registers is not known."""
-
-BLACK_BOX_WARPS = 4
-
-
 class GivenLabelConfig(NamedTuple):
     """The posterior given label 0: tiles [tile, width] of symbols and their values."""
 

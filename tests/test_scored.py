@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
+from tests.black_boxes import ADDITION, SHAPE, compiled_posterior, equal_digits
 from tests.test_abc import draw_logits
 
 pytest.importorskip("triton", reason="needs triton")
@@ -21,19 +22,19 @@ ENGINES = [
     em.Gibbs(3, 3, seed=5, first_row=2**32 - 1),
 ]
 
+PROBLEMS = [em.Addition(2, base=4), em.rules.compare(2, base=3), em.BlackBox(equal_digits, n_constraints=3, **SHAPE)]
+
 
 def inputs_of(problem: em.Problem) -> tuple[Tensor, Tensor]:
     """The label of an assignment in most rows; in the last one that of another row, or none."""
     logits = draw_logits(problem, batch=4)
-    label = problem.label(logits.argmax(-1))
+    label = (ADDITION if isinstance(problem, em.BlackBox) else problem).label(logits.argmax(-1))
     label[-1] = label[0] if problem.label_shape else -1
     return logits, label
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: type(engine).__name__)
-@pytest.mark.parametrize(
-    "problem", [em.Addition(2, base=4), em.rules.compare(2, base=3)], ids=["addition", "automaton with an order"]
-)
+@pytest.mark.parametrize("problem", PROBLEMS, ids=["addition", "automaton with an order", "black box"])
 def test_results_are_those_of_the_cpu(problem: em.Problem, engine: em.Engine, interpreter: Callable[..., Any]) -> None:
     logits, label = inputs_of(problem)
     expected = em.posterior(problem, logits, label, engine)
@@ -43,3 +44,11 @@ def test_results_are_those_of_the_cpu(problem: em.Problem, engine: em.Engine, in
     assert torch.equal(found.possible, expected.possible)
     for name, values in expected.info.items():
         torch.testing.assert_close(found.info[name], values, rtol=1e-6, atol=0.0)
+
+
+def test_a_function_of_the_user_is_compiled_into_chains_too(interpreter: Callable[..., Any]) -> None:
+    logits, label = inputs_of(PROBLEMS[2])
+    expected = em.posterior(PROBLEMS[2], logits, label, em.Gibbs(2, 2))
+    found = interpreter(compiled_posterior, logits, label, em.Gibbs(2, 2))
+    torch.testing.assert_close(found.marginals, expected.marginals, rtol=1e-6, atol=1e-7)
+    assert torch.equal(found.info["satisfied"], expected.info["satisfied"])

@@ -65,7 +65,7 @@ def gibbs_marginals(
     steps, symbols = small_kernels_for("gibbs", logits.device), logits.flatten(1, -2)
     prior, _ = steps.prior(symbols, None)
     annealing = annealing_sweeps(settings.sweeps)
-    fused = fused or _compiled_chains(symbols, score)
+    fused = fused or _compiled_chains(symbols, label, score)
     if fused is not None:
         factors = _factors(annealing, settings.penalty, score.n_constraints, prior.device)
         sums = fused(prior, label, factors, settings)
@@ -76,16 +76,18 @@ def gibbs_marginals(
     return Chains(Marginals(marginals.view(logits.shape), log_evidence, possible), satisfied)
 
 
-def _compiled_chains(symbols: Tensor, score: Score) -> Fused | None:
+def _compiled_chains(symbols: Tensor, label: Tensor, score: Score) -> Fused | None:
     """Chains on a GPU, in one kernel for a score that is compiled into it."""
     if score.compiled is None or backend_for(symbols.device) != "triton" or symbols.shape[-1] > MOST_VALUES:
         return None
-    compiled, kernels = score.compiled, kernels_for("scored", symbols.device)
+    compiled, kernels = score.compiled(label), kernels_for("scored", symbols.device)
+    if compiled is None:
+        return None
 
     def fused(prior: Tensor, label: Tensor, factors: Tensor, settings: ChainSettings) -> Sums:
         entries = label.reshape(len(label), -1 if len(label) else 0).contiguous()
         numbers = settings.chains, settings.sweeps, settings.penalty > 0, settings.seed, settings.first_row
-        return Sums(*kernels.run_chains(prior, entries, factors, compiled(label), *numbers))
+        return Sums(*kernels.run_chains(prior, entries, factors, compiled, *numbers))
 
     return fused
 

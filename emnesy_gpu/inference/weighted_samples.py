@@ -41,13 +41,13 @@ class Score(NamedTuple):
     """The score of a problem, which counts how many of ``n_constraints`` constraints an assignment satisfies.
 
     draw_and_count: draws and counts samples in one kernel on a CPU; None where there is no such kernel.
-    compiled: from the labels of some rows, the score that kernels on a GPU compute; None where there is no such score.
+    compiled: from the labels of some rows, the score that kernels on a GPU compute, or None; None where there is none.
     """
 
     satisfied: Satisfied
     n_constraints: int
     draw_and_count: DrawAndCount | None = None
-    compiled: Callable[[Tensor], CompiledScore] | None = None
+    compiled: Callable[[Tensor], CompiledScore | None] | None = None
 
 
 def weighted_marginals(
@@ -137,8 +137,9 @@ def _histogram(logits: Tensor, label: Tensor, settings: SamplingSettings, score:
     if score.draw_and_count is not None:
         return score.draw_and_count(logits, label, settings.samples, settings.seed, first_row)
     on_gpu = backend_for(logits.device) == "triton"
-    if on_gpu and score.compiled is not None:
-        return _compiled_histogram(logits, label, settings, score.compiled(label), first_row)
+    compiled = score.compiled(label) if on_gpu and score.compiled is not None else None
+    if compiled is not None:
+        return _compiled_histogram(logits, label, settings, compiled, first_row)
     batch, cardinality, n_scores = len(logits), logits.shape[-1], score.n_constraints + 1
     n = logits[0].numel() // cardinality if batch else 1
     histogram = torch.zeros(batch, n_scores, n, cardinality, dtype=torch.int64, device=logits.device)
@@ -177,6 +178,8 @@ def checked_score(score: Tensor, z: Tensor, n_constraints: int) -> Tensor:
     checks.has_dtype("score(z, label)", score, (torch.bool, *checks.INTEGER_DTYPES))
     if score.shape != z.shape[:2]:
         raise ValueError(f"score(z, label) must have shape {list(z.shape[:2])}, got {list(score.shape)}")
+    if score.dtype == torch.bool:
+        return score.long()
     score = score.long()
     if score.device.type == "cpu" and bool(((score < 0) | (score > n_constraints)).any()):
         raise ValueError(f"score(z, label) must lie in 0..{n_constraints}, got {int(score.min())}..{int(score.max())}")

@@ -18,6 +18,7 @@ from emnesy_gpu.inference.constants import constant
 from emnesy_gpu.inference.results import Chains, MapAssignment, Marginals, Weighted, result_dtype
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
+from emnesy_gpu.kernels.score_tables import FUNCTION, LISTED, CompiledScore
 from emnesy_gpu.ops.black_box import histogram
 from emnesy_gpu.ops.registry import bounded
 from emnesy_gpu.problems.black_box_rules import LabelRule, PythonRule, Rule, ScoreRule, Symbols
@@ -162,6 +163,7 @@ class BlackBox(Problem):
             entries = self.n_constraints
             raise ValueError(f"n_constraints must be the number of label entries, {entries}, or left out")
         self._compiled = {"cpu": numba_score, "triton": triton_score}
+        self._assignments: dict[torch.device, Tensor] = {}
         sizes = torch.tensor(self.cardinalities, device="cpu")[:, None]
         padding = torch.arange(self.cardinality, device="cpu") >= sizes
         self._padding = {torch.device("cpu"): padding.view(*self.latent_shape, self.cardinality)}
@@ -254,16 +256,44 @@ class BlackBox(Problem):
         if settings.scope == "local":
             raise ValueError('a black box takes samples with scope "global" only: nothing tells what touches a symbol')
         self._check_values(logits, label, check)
-        compiled = self._compiled.get(backend_for(logits.device))
-        count = None if compiled is None else functools.partial(self._count, compiled)
-        return weighted_samples.weighted_marginals(
-            logits, label, settings, Score(self.satisfied, self.n_constraints, count)
-        )
+        few = self.enumerable and prod(self.cardinalities) <= settings.samples
+        return weighted_samples.weighted_marginals(logits, label, settings, self._score(logits.device, few))
 
     @opaque
     def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
         self._check_values(logits, label, check)
-        return gibbs_chains.gibbs_marginals(logits, label, settings, Score(self.satisfied, self.n_constraints))
+        return gibbs_chains.gibbs_marginals(logits, label, settings, self._score(logits.device, self.enumerable))
+
+    def _score(self, device: torch.device, listed: bool) -> Score:
+        """listed: on a GPU, score every assignment once where there is no function for kernels."""
+        compiled, backend = self._compiled.get(backend_for(device)), backend_for(device)
+        if backend == "triton":
+            listing = self._listed_score if listed else None
+            in_kernels = listing if compiled is None else functools.partial(self._function_score, compiled)
+            return Score(self.satisfied, self.n_constraints, compiled=in_kernels)
+        count = None if compiled is None else functools.partial(self._count, compiled)
+        return Score(self.satisfied, self.n_constraints, count)
+
+    def _function_score(self, function: Callable, label: Tensor) -> CompiledScore:
+        sizes = len(self.cardinalities), prod(self.label_shape)
+        return CompiledScore(FUNCTION, self.n_constraints, sizes=sizes, function=function)
+
+    def _listed_score(self, label: Tensor) -> CompiledScore | None:
+        """The scores of all assignments given each label, where there are few enough of both."""
+        if prod(self.cardinalities) * len(label) > JOINTS_AT_A_TIME:
+            return None
+        scores = [self._rule.satisfied(z.expand(-1, len(label), *self.latent_shape), label) for z in self._all(label)]
+        sizes = constant(self.cardinalities, torch.int32, label.device)
+        table = scores[0] if len(scores) == 1 else torch.cat(scores)
+        return CompiledScore(LISTED, self.n_constraints, (table.contiguous(), sizes))
+
+    def _all(self, label: Tensor) -> tuple[Tensor, ...]:
+        """All assignments as samples, in parts; those of a device are made once, and the function must not write."""
+        if label.device not in self._assignments:
+            self._assignments[label.device] = self._symbols.assignments(label.device)
+        most = weighted_samples.SYMBOLS_AT_A_TIME * weighted_samples.ROOM_ON_GPU
+        step = max(1, most // max(1, len(label) * len(self.cardinalities)))
+        return self._assignments[label.device].split(step)
 
     def _count(self, score: Callable, logits: Tensor, label: Tensor, samples: int, seed: int, first_row: int) -> Tensor:
         return histogram(logits, label, score, self.n_constraints, samples, seed, first_row)

@@ -109,7 +109,7 @@ class CodedRule(Problem):
     def _score(self) -> Score:
         return Score(self._right_entries, len(self._codes), compiled=self._compiled_score)
 
-    _compiled_score: Callable[[Tensor], CompiledScore] | None = None
+    _compiled_score: Callable[[Tensor], CompiledScore | None] | None = None
     """The score for kernels, from labels [batch, *label_shape]; None for a rule that has none."""
 
     def _right_entries(self, z: Tensor, label: Tensor) -> Tensor:

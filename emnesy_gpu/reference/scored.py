@@ -57,7 +57,7 @@ def _listed(z: Tensor, scores: Tensor, symbol_sizes: Tensor) -> Tensor:
     index = torch.zeros_like(z[..., 0])
     for i, size in enumerate(symbol_sizes.tolist()):
         index = index * size + z[..., i].clamp(max=size - 1)
-    return scores.gather(1, index.T).T.long()
+    return scores.gather(0, index)
 
 
 def histogram(

@@ -34,7 +34,7 @@ def _automaton() -> tuple[CompiledScore, Tensor, tuple[int, int]]:
 
 def _listed() -> tuple[CompiledScore, Tensor, tuple[int, int]]:
     """Symbols of 3, 2 and 3 values."""
-    scores = torch.randint(0, 4, (5, 18), generator=_generator(), dtype=int32)
+    scores = torch.randint(0, 4, (18, 5), generator=_generator())
     tables = scores, torch.tensor([3, 2, 3], dtype=int32)
     return CompiledScore(LISTED, 3, tables), torch.zeros(5, 1, dtype=torch.int64), (3, 3)
 

@@ -96,7 +96,7 @@ def chains_kernel(
     for task in range(tl.program_id(0), batch * parts, tl.num_programs(0)):
         number = (task // parts).to(tl.int64)
         chain = task % parts * CHAINS + tl.arange(0, CHAINS)[:, None] + value * 0
-        row = Row(label_ptr + number * n_entries, (table_0, table_1, table_2), number, n, n_constraints)
+        row = Row(label_ptr + number * n_entries, (table_0, table_1, table_2), number, batch, n, n_constraints)
         before = tl.zeros((CHAINS, WIDTH), tl.int64)
         for sweep in range(sweeps + 1):
             if (sweep > 0) & (sweep <= annealing):

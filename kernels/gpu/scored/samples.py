@@ -41,7 +41,7 @@ def histogram_kernel(
         counter = Counter(seed, t, first_row.to(tl.int64) + number)
         _draw(held_ptr, thresholds_ptr + number * n * STEPS, n, counter, STEPS, LANES)
         tl.debug_barrier()
-        row = Row(label_ptr + number * n_entries, (table_0, table_1, table_2), number, n, n_constraints)
+        row = Row(label_ptr + number * n_entries, (table_0, table_1, table_2), number, batch, n, n_constraints)
         symbols = Symbols(held_ptr, -1, tl.zeros((LANES,), tl.int32), LANES)
         score = satisfied(symbols, row, SCORE, SIZES, FUNCTION)
         own_ptr = result_ptr + (number * (n_constraints + 1) + score) * n * K

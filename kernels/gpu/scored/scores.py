@@ -25,6 +25,7 @@ class Row(NamedTuple):
     label: object  # int64 [entries]
     tables: object  # a tuple of pointers
     number: object  # int64: of the row in the batch
+    batch: object  # rows
     n: object  # symbols
     n_constraints: object
 
@@ -81,12 +82,10 @@ def listed(symbols, row, SIZES: tl.constexpr, FUNCTION: tl.constexpr):
     """The score from a table of all assignments; values that a symbol does not have count as its last."""
     scores_ptr, sizes_ptr, _ = row.tables
     index = symbols.value * 0
-    n_assignments = tl.full((), 1, tl.int64)
     for i in range(row.n):
         size = tl.load(sizes_ptr + i)
         index = index * size + tl.minimum(value_of(symbols, i), size - 1)
-        n_assignments *= size
-    return tl.load(scores_ptr + row.number * n_assignments + index)
+    return tl.load(scores_ptr + index.to(tl.int64) * row.batch + row.number).to(tl.int32)
 
 
 @triton.jit
