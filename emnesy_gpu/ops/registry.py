@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from emnesy_gpu.backends import backend_for
+from emnesy_gpu.backends import backend_for, load_kernels
 from emnesy_gpu.kernels.logits import LARGEST_LOGIT
 
 NAMESPACE = "emnesy_gpu"
@@ -62,17 +62,18 @@ def _of_bounded_logits(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def bounded(logits: Tensor) -> Tensor:
-    """Finite logits beyond +-LARGEST_LOGIT become that; on CPUs a copy only where there are any, infinities or NaN."""
-    if logits.device.type == "cpu" and _within_bounds(logits):
+    """Finite logits beyond +-LARGEST_LOGIT become that; on CPUs a copy only where there are any."""
+    if logits.device.type == "cpu" and not _any_large(logits):
         return logits
     return torch.where(logits.isinf(), logits, logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT))
 
 
-def _within_bounds(logits: Tensor) -> bool:
-    if logits.numel() == 0:
-        return True
-    least, largest = logits.aminmax()
-    return bool(least >= -LARGEST_LOGIT and largest <= LARGEST_LOGIT)
+def _any_large(logits: Tensor) -> bool:
+    if logits.dtype == torch.float16 or logits.numel() == 0:
+        return False
+    if backend_for(logits.device) == "cpu" and logits.dtype != torch.bfloat16 and logits.is_contiguous():
+        return bool(load_kernels("cpu", "common.large_logits").any_large(logits))
+    return bool(((logits.abs() > LARGEST_LOGIT) & logits.isfinite()).any())
 
 
 def _fake(function: Callable[..., Any], results: Callable[..., Any]) -> Callable[..., Any]:
