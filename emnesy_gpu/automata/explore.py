@@ -119,22 +119,28 @@ def unroll_arrays(
 
 def _array_step(step: Step, states: NDArray[np.int64], n_values: int, position: int) -> NDArray[np.int64]:
     """The next states [S, n_values]; raises ValueError for a step that raises, changes, or returns something else."""
+    targets = _asked(step, states, n_values, position)
+    if targets.dtype.kind not in "biu":
+        raise TypeError(f"step must return integers, got {targets.dtype} at position {position}")
+    some = states[: max(1, CHECKED_STEPS // n_values)]
+    if (targets[: len(some)] != _asked(step, some, n_values, position)).any():
+        raise ValueError(f"the result of step changes from call to call at position {position}")
+    return targets.astype(np.int64)
+
+
+def _asked(step: Step, states: NDArray[np.int64], n_values: int, position: int) -> NDArray[Any]:
+    """What step returns for all states and values [S, n_values]."""
     shape = len(states), n_values
     try:
-        found = [np.asarray(step(states[:, None], np.arange(n_values)[None], position)) for _ in range(2)]
+        found = np.asarray(step(states[:, None], np.arange(n_values)[None], position))
     except Exception as error:
         raise ValueError(f"step raised {type(error).__name__} at position {position}: {error}") from error
     try:
-        targets, again = (np.broadcast_to(part, shape) for part in found)
+        return np.broadcast_to(found, shape)
     except ValueError:
         raise ValueError(
-            f"step must return states of shape {list(shape)} at position {position}, got {list(found[0].shape)}"
+            f"step must return states of shape {list(shape)} at position {position}, got {list(found.shape)}"
         ) from None
-    if targets.dtype.kind not in "biu":
-        raise TypeError(f"step must return integers, got {targets.dtype} at position {position}")
-    if (targets != again).any():
-        raise ValueError(f"the result of step changes from call to call at position {position}")
-    return targets.astype(np.int64)
 
 
 def _successors(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import emnesy_gpu as em
 from emnesy_gpu.kernels.logits import LARGEST_LOGIT
+from emnesy_gpu.ops.registry import bounded
 from tests.backends import Backend
 from tests.test_ops import ALL, arguments
 
@@ -102,3 +103,20 @@ def test_kernels_of_gpus_count_larger_ones_in_full(backend: Backend, name: str, 
     post = backend.run(em.posterior, SMALL[name], logits, labels)
     assert post.possible.all()
     assert (post.log_evidence.amin() <= -0.9 * LARGEST_LOGIT).item()
+
+
+@pytest.mark.parametrize("strided", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["reference", "cpu"])
+def test_only_logits_with_large_ones_are_copied(name: str, dtype: torch.dtype, strided: bool) -> None:
+    inf = float("inf")
+    harmless = torch.tensor([[0.0, -inf, inf, float("nan"), -LARGEST_LOGIT, LARGEST_LOGIT, 1.0]] * 40, dtype=dtype)
+    large = torch.cat([harmless, torch.tensor([[1.01e12] * 7], dtype=dtype)])
+    with em.backend(name):
+        for logits in (harmless, large):
+            given = torch.stack([logits, logits], 1)[:, 0] if strided else logits
+            found = bounded(given)
+            if dtype != torch.bfloat16:  # has no number between 0.9995e12 and 1.0007e12
+                assert (found is given) == (logits is harmless)
+            torch.testing.assert_close(found[:40], harmless, equal_nan=True)
+            assert found[40:].eq(torch.tensor(LARGEST_LOGIT, dtype=dtype)).all()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from emnesy_gpu.kernels.cpu.automaton.graph import UNKNOWN, Graph
-from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
@@ -60,13 +60,14 @@ def find_possible_labels(g: Graph, n_entries: int) -> None:
     g.possible[0] = status[0]
 
 
-@lane_function
-def label_status(entries, possible):
+@inlined
+def label_status(rows, row, possible):
     """INVALID_LABEL, or what is known of labels with one entry or none."""
-    for entry in entries:
-        if entry < 0:
+    n_entries = rows.shape[1]
+    for entry in range(n_entries):
+        if rows[row, entry] < 0:
             return INVALID_LABEL
-    return POSSIBLE if len(entries) > 1 else possible[entries[0] if len(entries) else 0]
+    return POSSIBLE if n_entries > 1 else possible[rows[row, 0] if n_entries else 0]
 
 
 @kernel
@@ -74,7 +75,7 @@ def check_labels(rows, possible, status):
     """Status of every row by its label; returns how many have no posterior."""
     others = 0
     for row in range(len(rows)):
-        status[row] = label_status(rows[row], possible)
+        status[row] = label_status(rows, row, possible)
         others += status[row] != POSSIBLE
     return others
 
@@ -92,7 +93,7 @@ def check_rows(logits, bits, infinity, rows, possible, status, hard):
         for column in range(bits.shape[1]):
             found |= (bits[row, column] & infinity) == infinity
         hard[row] = found
-        code = label_status(rows[row], possible)
+        code = label_status(rows, row, possible)
         if found and code != INVALID_LABEL and not are_priors(logits[row]):
             code = INVALID_LOGITS
         if code == POSSIBLE and (found or rows.shape[1] > 1):
