@@ -18,8 +18,10 @@ from emnesy_gpu.tasks.files.errors import DataError, DivergedError, MissingExtra
 COMMANDS = {
     "bench": "emnesy_gpu.benchmarks.commands:bench",
     "data": "emnesy_gpu.tasks.commands:data",
+    "evaluate": "emnesy_gpu.tasks.saved_run_commands:evaluate",
     "gallery": "emnesy_gpu.gallery.command:gallery",
     "doctor": "emnesy_gpu.benchmarks.commands:doctor",
+    "predict": "emnesy_gpu.tasks.saved_run_commands:predict",
     "reproduce": "emnesy_gpu.reproduce.commands:reproduce",
     "train": "emnesy_gpu.tasks.commands:train",
 }

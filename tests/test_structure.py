@@ -49,7 +49,8 @@ LAYERS = (
 """Rooms from top to bottom: a module imports from its own room and from lower ones alone."""
 
 TASK_LAYERS = (
-    ("emnesy_gpu.tasks.commands",),
+    ("emnesy_gpu.tasks.commands", "emnesy_gpu.tasks.saved_run_commands"),
+    ("emnesy_gpu.tasks.saved_runs",),
     ("emnesy_gpu.tasks.registry",),
     (
         "emnesy_gpu.tasks.addition",

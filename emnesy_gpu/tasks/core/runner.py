@@ -55,6 +55,10 @@ class Runner:
         """Report the figures of the finished run, and write them into its directory."""
         raise NotImplementedError
 
+    def summarise(self) -> dict[str, Any]:
+        """Return the final figures, as ``summary.json`` has them."""
+        raise NotImplementedError
+
     def run(self) -> int:
         """Train to the end; returns the exit code: 0, or 128 and the number of the signal that ended the run.
 
@@ -96,7 +100,8 @@ class Runner:
             if training.history:
                 directory.rewrite_metrics(training.history)
 
-    def _restore(self, directory: RunDirectory) -> None:
+    def load(self, directory: RunDirectory) -> None:
+        """Take over the state that a directory holds, and change nothing there; DataError where it does not fit."""
         state = directory.load_checkpoint()
         try:
             self.training.load_state_dict(state)
@@ -105,6 +110,9 @@ class Runner:
             raise DataError(
                 f"{directory.checkpoint} does not fit {directory.config.name}: {type(error).__name__}: {reason}"
             ) from error
+
+    def _restore(self, directory: RunDirectory) -> None:
+        self.load(directory)
         directory.rewrite_metrics(self.training.history)
 
     def _train(self, report: PlainReporter) -> None:

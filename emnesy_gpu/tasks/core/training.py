@@ -6,7 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,18 @@ LEAST_STEPS = 4
 """The schedule divides by the steps of the rise and of the fall, less one each: fewer steps would divide by 0."""
 
 AVERAGING_POWER = 4
+
+
+class Reading(NamedTuple):
+    """What a net reads in images.
+
+    classes: int64 [n, ...]. probabilities: float64 [n, ..., cardinality]. label: what the rule says of the classes,
+    [n, *label_shape]; None where the images are no rows.
+    """
+
+    classes: Tensor
+    probabilities: Tensor
+    label: Tensor | None
 
 
 def running_average(net: nn.Module) -> AveragedModel:
@@ -112,6 +124,13 @@ class EMTraining(ABC):
     @abstractmethod
     def evaluate(self) -> dict[str, Any]:
         """Return the figures of the averaged net for the record of the current epoch; {} in an epoch without any."""
+
+    @abstractmethod
+    def look_at(self, pixels: Tensor) -> Reading:
+        """Read images that may be no rows of the data, with the averaged net.
+
+        pixels: uint8, on the CPU. Raises DataError for another shape, with the shape that the net takes.
+        """
 
     def begin_epoch(self) -> None:
         """Prepare the epoch ``self.epoch``, before its first batch or the first that is left: the engine too."""

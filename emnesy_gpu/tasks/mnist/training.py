@@ -9,12 +9,16 @@ import torch
 from torch import Tensor, nn
 
 import emnesy_gpu as em
-from emnesy_gpu.tasks.core.training import EMTraining, running_average
+from emnesy_gpu.tasks.core.training import EMTraining, Reading, running_average
+from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.mnist.augmentation import Warp
 from emnesy_gpu.tasks.mnist.nets import ImageReader, lenet
 
 IMAGES_PER_PASS = 1000
 """Images that are read at a time in tests."""
+
+SIDE = 28
+"""Pixels along a side of an image."""
 
 VIEW_SEED = 16
 VIEW_STRENGTH = 0.6
@@ -67,6 +71,18 @@ class ImageTraining(EMTraining):
         with torch.inference_mode():
             readings = torch.stack([self._log_probabilities(reader, pixels.flatten(0, -3)) for reader in readers])
         return (readings.logsumexp(0) - math.log(len(readers))).unflatten(0, pixels.shape[:-2])
+
+    def look_at(self, pixels: Tensor) -> Reading:
+        """Read images uint8 [n, ..., 28, 28]; those laid out as rows [n, *latent_shape, 28, 28] have labels too."""
+        if pixels.dtype != torch.uint8 or pixels.dim() < 3 or pixels.shape[-2:] != (SIDE, SIDE) or not len(pixels):
+            raise DataError(
+                f"images must be uint8 [n, ..., {SIDE}, {SIDE}], and rows of them [n, "
+                f"{', '.join(map(str, self.problem.latent_shape))}, {SIDE}, {SIDE}], got {list(pixels.shape)}"
+            )
+        probabilities = self.read(pixels).exp()
+        classes = probabilities.argmax(-1)
+        is_row = classes.shape[1:] == self.problem.latent_shape
+        return Reading(classes, probabilities, self.problem.label(classes) if is_row else None)
 
     def _log_probabilities(self, reader: ImageReader, images: Tensor) -> Tensor:
         parts = [reader(part.to(self.device)) for part in images.split(IMAGES_PER_PASS)]

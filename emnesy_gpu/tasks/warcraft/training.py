@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
-from emnesy_gpu.tasks.core.training import EMTraining, running_average
+from emnesy_gpu.tasks.core.training import EMTraining, Reading, running_average
 from emnesy_gpu.tasks.core.true_classes import TrueClasses
+from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.warcraft.engines import PathSampling, sampler
-from emnesy_gpu.tasks.warcraft.maps import MapData, Maps
+from emnesy_gpu.tasks.warcraft.maps import TILE, MapData, Maps
 from emnesy_gpu.tasks.warcraft.nets import NETS, MapReader
 from emnesy_gpu.tasks.warcraft.settings import WarcraftSettings
 from emnesy_gpu.tasks.warcraft.windows import Windows
@@ -134,6 +135,15 @@ class WarcraftTraining(EMTraining):
         step = max(1, CELLS_PER_PASS // self.data.size**2)
         with torch.inference_mode():
             return torch.cat([reader(part.to(self.device)).float().cpu() for part in pixels.split(step)])
+
+    def look_at(self, pixels: Tensor) -> Reading:
+        """Read maps uint8 [n, 8 H, 8 W, 3]: classes [n, H, W], and as labels the cheapest paths over them."""
+        whole = pixels.dim() == 4 and pixels.shape[-1] == 3 and not any(side % TILE for side in pixels.shape[1:3])
+        if pixels.dtype != torch.uint8 or not whole or not pixels.numel():
+            raise DataError(f"maps must be uint8 [n, {TILE} H, {TILE} W, 3], got {pixels.dtype} {list(pixels.shape)}")
+        probabilities = self.logits(pixels).double().softmax(-1)
+        classes = probabilities.argmax(-1)
+        return Reading(classes, probabilities, em.ShortestPath(*classes.shape[1:]).label(classes))
 
     @property
     def merged(self) -> bool:
