@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -14,7 +15,7 @@ from emnesy_gpu.engines.exact import ExactProblem
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.inference.results import em_gradient_of, per_row
 from emnesy_gpu.problems import Problem
-from emnesy_gpu.reduction import reduce_possible
+from emnesy_gpu.reduction import reduce, reduce_possible
 
 
 @runtime_checkable
@@ -94,11 +95,11 @@ def fused_em_loss(
 
     The value is exact, in nats; for an impossible label it is +inf, and the gradient of that row is exactly zero
     (EM-NeSy, arXiv 2606.14463, Theorem 3.1). Inference is always that of ``em.Exact()``: for any other engine take
-    ``em.em_loss(logits, em.posterior(problem, logits, label, engine))``. Deterministic. Cost: for ``em.Addition`` one
-    pass over the logits, in one kernel. The only memory is the gradient, which the backward pass scales in place. So it
-    supports one backward pass (a second one raises RuntimeError), and no double backward. A problem that has exact
-    marginals, but no gradient of its own, takes its exact E-step and subtracts. ``torch.func.grad`` and ``vmap`` work,
-    in any order.
+    ``em.em_loss(logits, em.posterior(problem, logits, label, engine))``. Deterministic. Cost: that of the
+    posterior, in one kernel, where the matrix of the README has a fused loss for ``em.Addition``, ``em.AllDifferent``,
+    automata and circuits. The only memory is the gradient, which the last backward pass scales in place. Other problems
+    with exact marginals take their exact E-step and subtract. There is no double backward: the gradient is a constant.
+    ``torch.func.grad``, ``vjp``, ``jacrev`` and ``vmap`` work, in any order.
 
     Args:
         problem, logits, label, check: as for ``em.posterior``. The problem must allow exact inference.
@@ -124,6 +125,8 @@ def fused_em_loss(
         reason = problem.limit or "it has no exact marginals. Use em.posterior with another engine, and em.em_loss"
         raise UnsupportedInference(f"{problem!r} has no exact EM gradient: {reason}")
     negative_log_evidence, _ = _FusedEMLoss.apply(logits, prior_logits, label, problem, check)
+    if impossible == "inf":  # -log 0 is that already
+        return reduce(negative_log_evidence, reduction)
     possible = negative_log_evidence.detach() < torch.inf
     return reduce_possible(negative_log_evidence, possible, reduction, impossible)
 
@@ -156,6 +159,7 @@ class _FusedEMLoss(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)  # of the constant: zeros of its size
         ctx.save_for_backward(output[1])
         ctx.dtype = inputs[0].dtype
 
@@ -163,7 +167,9 @@ class _FusedEMLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient.mul_(per_row(upstream, gradient)).to(ctx.dtype), None, None, None, None
+        scale = per_row(upstream, gradient)
+        scaled = gradient.mul_(scale) if _is_last_use(upstream) else gradient * scale
+        return scaled.to(ctx.dtype), None, None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
@@ -176,3 +182,17 @@ class _FusedEMLoss(torch.autograd.Function):
         results = _FusedEMLoss.apply(*(tensor.flatten(0, 1) for tensor in apart), problem, check)
         loss, gradient = (result.unflatten(0, apart[0].shape[:2]) for result in results)
         return (loss, gradient), (0, 0)
+
+
+# torch asks for the signature in every call, which takes as long as a small kernel.
+setattr(_FusedEMLoss.forward, "__signature__", inspect.signature(_FusedEMLoss.forward))  # noqa: B010
+
+
+def _is_last_use(upstream: Tensor) -> bool:
+    """Whether a backward pass may overwrite what was saved for it: the graph is not kept, and upstream is no batch."""
+    functorch = torch._C._functorch
+    if torch.compiler.is_compiling() or functorch.is_functorch_wrapped_tensor(upstream):
+        return False
+    if functorch.is_legacy_batchedtensor(upstream):  # of is_grads_batched=True
+        return False
+    return not torch._C._autograd._get_current_graph_task_keep_graph()

@@ -14,7 +14,7 @@ IMPOSSIBLE_ROWS = ("prior", "skip", "inf", "raise")
 def reduce(per_row: Tensor, reduction: str) -> Tensor:
     """Reduce losses [batch] to their "mean" (0 for an empty batch) or "sum", or return them as they are ("none")."""
     if reduction == "mean":
-        return per_row.sum() / max(len(per_row), 1)
+        return per_row.mean() if len(per_row) > 0 else per_row.sum()
     if reduction == "sum":
         return per_row.sum()
     if reduction == "none":

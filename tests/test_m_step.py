@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.func import grad, vmap
+from torch.func import grad, jacrev, vjp, vmap
 
 import emnesy_gpu as em
 from tests.cases import Case
@@ -49,12 +49,32 @@ def test_upstream_gradient_and_weights() -> None:
     torch.testing.assert_close(logits.grad, unweighted * weights[:, None, None, None])
 
 
-def test_a_second_backward_is_refused() -> None:
+def test_a_kept_graph_gives_the_same_gradient_again() -> None:
     problem, logits, label = drawn()
     loss = em.fused_em_loss(problem, logits, label)
-    loss.backward(retain_graph=True)
-    with pytest.raises(RuntimeError):
-        loss.backward()
+    first, second, last = (
+        torch.autograd.grad(2.0 * loss, logits, retain_graph=kept)[0] for kept in (True, True, False)
+    )
+    assert torch.equal(first, second)
+    assert torch.equal(first, last)
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        torch.autograd.grad(loss, logits)
+
+
+def test_a_batch_of_upstream_gradients_takes_one_graph() -> None:
+    problem, logits, label = drawn()
+    rows = em.fused_em_loss(problem, logits, label, "none")
+    (batched,) = torch.autograd.grad(rows, logits, torch.eye(len(rows)), is_grads_batched=True)
+    expected, _ = problem.em_gradient(logits.detach(), label, 1.0, True)
+    torch.testing.assert_close(batched, torch.stack([row[:, None, None, None] * expected for row in torch.eye(5)]))
+
+
+def test_the_gradient_has_no_derivative() -> None:
+    problem, logits, label = drawn()
+    (gradient,) = torch.autograd.grad(em.fused_em_loss(problem, logits, label), logits, create_graph=True)
+    assert not gradient.requires_grad
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        gradient.sum().backward()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
@@ -122,6 +142,10 @@ def test_func_transforms_of_the_fused_loss_are_those_of_em_loss(problem: em.Prob
     torch.testing.assert_close(grad(lambda logits: vmap(fused)(logits, label).sum())(logits), expected)
     swapped = vmap(grad(fused), in_dims=(1, 0))(logits.transpose(0, 1), label)
     torch.testing.assert_close(swapped, expected)
+    rows = jacrev(lambda logits: em.fused_em_loss(problem, logits, label[0], "none"))(logits[0])
+    torch.testing.assert_close(rows.sum(0), expected[0] * len(rows))
+    _, pull = vjp(lambda logits: fused(logits, label[0]), logits[0])
+    torch.testing.assert_close(pull(torch.tensor(2.0))[0], 2.0 * expected[0])
     one_label = vmap(fused, in_dims=(0, None))(logits, label[0])
     torch.testing.assert_close(one_label[1], fused(logits[1], label[0]))
 
