@@ -98,6 +98,28 @@ def test_posterior_of_logits_of_any_size(backend: Backend, dtype, sd):
 
 
 @pytest.mark.parametrize("name", LISTS)
+def test_gradient_is_that_of_brute_force(backend: Backend, name):
+    data = draw(name, dtype=torch.float64)
+    gradient, log_evidence, _ = backend.run(launch, "em_gradient", *data, 0.3)
+    leaf = data.logits.clone().requires_grad_()
+    prior = torch.log_softmax(leaf, -1)
+    joint = torch.stack([prior[:, range(prior.shape[1]), z].sum(1) for z in data.assignments.long()], 1)
+    evidence = torch.logsumexp(joint, 1)
+    (-0.3 * evidence.sum()).backward()
+    torch.testing.assert_close(gradient, leaf.grad, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(log_evidence, evidence.detach(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("sd", [1.0, 1e3])
+def test_gradient_of_logits_of_any_size(backend: Backend, dtype, sd):
+    data = draw(sd=sd, dtype=dtype, batch=8)
+    found = backend.run(launch, "em_gradient", *data, -2.0)
+    assert found[0].dtype == torch.float32
+    require_close(found, reference.em_gradient(data.logits.double(), data.label, data.assignments, -2.0))
+
+
+@pytest.mark.parametrize("name", LISTS)
 @pytest.mark.parametrize("sd", [2.0, 1e4])
 def test_best_assignment(backend: Backend, name, sd):
     data = draw(name, sd=sd)
@@ -159,6 +181,9 @@ def broken() -> Drawn:
     return data
 
 
+MORE = {"posterior": (), "em_gradient": (0.3,), "map_assignment": (), "sample": (1, 4, 0)}
+"""Launch function -> its arguments after the list."""
+
 STATUSES = [POSSIBLE, IMPOSSIBLE, INVALID_LOGITS, INVALID_LOGITS, INVALID_LOGITS, POSSIBLE, *[INVALID_LABEL] * 2]
 
 
@@ -173,6 +198,15 @@ def test_statuses_and_hard_zeros(backend: Backend):
     assert (marginals[5].amax(-1) > 1 - 1e-6).all()
     sound = backend.run(launch, "posterior", *data.rows(slice(0, 1)))
     require_equal(sound, (marginals[:1], log_evidence[:1], status[:1]))
+
+
+def test_rows_without_a_posterior_have_no_gradient(backend: Backend):
+    data = broken()
+    gradient, log_evidence, status = backend.run(launch, "em_gradient", *data, 0.5)
+    assert status.tolist() == STATUSES
+    assert torch.equal(log_evidence, backend.run(launch, "posterior", *data)[1])
+    assert (gradient[[code != POSSIBLE for code in STATUSES]] == 0).all()
+    assert gradient.isfinite().all()
 
 
 def test_statuses_of_assignments_and_samples(backend: Backend):
@@ -192,7 +226,7 @@ def test_statuses_of_assignments_and_samples(backend: Backend):
 @pytest.mark.parametrize("sd", [3.0, 300.0])
 def test_row_has_the_same_bits_in_any_batch(batch, sd):
     data = draw(batch=batch, sd=sd)
-    for name, more in (("posterior", ()), ("map_assignment", ()), ("sample", (1, 4, 0))):
+    for name, more in MORE.items():
         together = getattr(cpu, name)(*data, *more)
         for row in range(0, batch, 4):
             if name == "sample":
@@ -223,6 +257,7 @@ def test_a_constant_added_to_a_symbol_changes_nothing(backend: Backend):
 def test_empty_batches_and_no_samples(backend: Backend):
     data = draw(batch=0)
     assert [result.shape[0] for result in backend.run(launch, "posterior", *data)] == [0, 0, 0]
+    assert [result.shape[0] for result in backend.run(launch, "em_gradient", *data, 1.0)] == [0, 0, 0]
     assert [result.shape[0] for result in backend.run(launch, "map_assignment", *data)] == [0, 0, 0]
     assert backend.run(launch, "sample", *data, 2, 0, 0)[0].shape == (2, 0, 16)
     drawn, status = backend.run(launch, "sample", *draw(batch=2), 0, 0, 0)

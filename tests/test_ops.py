@@ -40,6 +40,7 @@ SUM_OPS = {
 }
 BOARD_OPS = {
     "enumeration_posterior": (TABLES.assignments, list(CIRCUIT.tables), CIRCUIT.tape_rows, True),
+    "enumeration_em_gradient": (TABLES.assignments, list(CIRCUIT.tables), CIRCUIT.tape_rows, 0.5, True),
     "enumeration_map": (TABLES.assignments, TABLES.pairs, True),
     "enumeration_sample": (TABLES.assignments, list(CIRCUIT.tables), 2, 7, 0, True),
     "all_different_belief_propagation": (TABLES.neighbours, *GRAPH, 2, 0.0, 0.0, False, True),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,12 +35,42 @@ def enumeration_posterior(
     """
     symbols = logits.flatten(1, -2).contiguous()
     results = _kernels(logits).posterior(symbols, label.contiguous(), assignments)
+    return _given_label(results, logits, label, Circuit(list(circuit), tape_rows), None, check)
+
+
+@operator(row_results)
+def enumeration_em_gradient(
+    logits: Tensor,
+    label: Tensor,
+    assignments: Tensor,
+    circuit: Sequence[Tensor],
+    tape_rows: int,
+    scale: float,
+    check: bool,
+) -> RowResults:
+    """The EM gradient (softmax(logits) - marginals) * scale, log evidence and status; rows with label 0 as above."""
+    symbols = logits.flatten(1, -2).contiguous()
+    results = _kernels(logits).em_gradient(symbols, label.contiguous(), assignments, scale)
+    return _given_label(results, logits, label, Circuit(list(circuit), tape_rows), scale, check)
+
+
+class Circuit(NamedTuple):
+    """Whether an assignment is valid, as kernels of circuits take it."""
+
+    tables: list[Tensor]
+    tape_rows: int
+
+
+def _given_label(
+    results: RowResults, logits: Tensor, label: Tensor, circuit: Circuit, scale: float | None, check: bool
+) -> RowResults:
+    """Results of the shape of the logits, in which rows with label 0 have theirs. scale: of the gradient, or None."""
     if check:
         checks.raise_for_validity(results[2], logits, label)
     if not surely_valid(label):
-        _replace_invalid_rows(symbols, label == 0, circuit, tape_rows, results)
-    marginals, log_evidence, status = results
-    return marginals.view_as(logits), log_evidence, status
+        _replace_invalid_rows(logits.flatten(1, -2).contiguous(), label == 0, circuit, scale, results)
+    out, log_evidence, status = results
+    return out.view_as(logits), log_evidence, status
 
 
 def _label_0(symbols: Tensor) -> Tensor:
@@ -48,16 +79,16 @@ def _label_0(symbols: Tensor) -> Tensor:
 
 
 def _replace_invalid_rows(
-    symbols: Tensor, invalid: Tensor, circuit: Sequence[Tensor], tape_rows: int, results: RowResults
+    symbols: Tensor, invalid: Tensor, circuit: Circuit, scale: float | None, results: RowResults
 ) -> None:
     """Write the results of the rows with label 0; a GPU finds them itself."""
     kernels = kernels_for("circuit", symbols.device)
     if backend_for(symbols.device) == "triton":
-        wanted = invalid.view(torch.uint8)
-        kernels.replace_rows(symbols, _label_0(symbols), list(circuit), tape_rows, results, wanted)
+        kernels.replace_rows(symbols, _label_0(symbols), *circuit, results, invalid.view(torch.uint8), scale)
         return
     rows = invalid.nonzero()[:, 0]
-    parts = kernels.posterior(symbols[rows], _label_0(symbols[rows]), list(circuit), tape_rows, False)
+    arguments = symbols[rows], _label_0(symbols[rows]), *circuit, False
+    parts = kernels.posterior(*arguments) if scale is None else kernels.em_gradient(*arguments, scale)
     for result, part in zip(results, parts, strict=True):
         result[rows] = part
 

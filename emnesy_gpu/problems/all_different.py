@@ -18,7 +18,6 @@ from emnesy_gpu.inference.results import (
     MapAssignment,
     Marginals,
     Weighted,
-    em_gradient_of,
     is_possible,
 )
 from emnesy_gpu.inference.settings import ChainSettings, LoopySettings, SamplingSettings
@@ -122,13 +121,13 @@ class AllDifferent(Problem):
         return self.tractable
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
-        assignments, circuit = self.tables(logits.device).assignments, self._circuit_on(logits.device)
-        arguments = logits, label, assignments, list(circuit.tables), circuit.tape_rows
-        return Marginals.from_operator(torch.ops.emnesy_gpu.enumeration_posterior(*arguments, check))
+        operator = torch.ops.emnesy_gpu.enumeration_posterior
+        return Marginals.from_operator(operator(logits, label, *self._lists(logits.device), check))
 
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
-        exact = self.exact_marginals(logits, label, check)
-        return em_gradient_of(exact, logits, scale), exact.log_evidence
+        operator = torch.ops.emnesy_gpu.enumeration_em_gradient
+        gradient, log_evidence, _ = operator(logits, label, *self._lists(logits.device), scale, check)
+        return gradient, log_evidence
 
     def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
         tables, serial = self.tables(logits.device), settings.schedule == "serial"
@@ -195,6 +194,11 @@ class AllDifferent(Problem):
         where = logits, label, assignments, list(circuit.tables), n_samples, seed, first_row, check
         z, _ = torch.ops.emnesy_gpu.enumeration_sample(*where)
         return z
+
+    def _lists(self, device: torch.device) -> tuple[Tensor | None, list[Tensor], int]:
+        """The valid assignments, and the circuit that takes label 0, as operators take them."""
+        circuit = self._circuit_on(device)
+        return self.tables(device).assignments, list(circuit.tables), circuit.tape_rows
 
     def _circuit_on(self, device: torch.device) -> Compiled:
         """Whether an assignment is valid, with a part for each answer."""

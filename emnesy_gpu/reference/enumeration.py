@@ -39,6 +39,15 @@ def posterior(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[Tenso
     return marginals.to(dtype), log_evidence.to(dtype), status
 
 
+def em_gradient(logits: Tensor, label: Tensor, assignments: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(softmax(logits) - posterior) * scale, log evidence and status; 0 in rows that are not possible."""
+    marginals, log_evidence, status = posterior(logits.double(), label, assignments)
+    gradient = (log_softmax(logits).exp() - marginals) * scale
+    gradient = torch.where((status == POSSIBLE)[:, None, None], gradient, 0.0)
+    dtype = result_dtype(logits)
+    return gradient.to(dtype), log_evidence.to(dtype), status
+
+
 def map_assignment(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The most probable assignment int64 [batch, N], its log probability under the prior [batch], and status.
 

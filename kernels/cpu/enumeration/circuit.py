@@ -20,7 +20,7 @@ import numpy as np
 
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, filled, lane_rows, load, multiply_add, store
-from emnesy_gpu.kernels.cpu.common.row_driver import Results
+from emnesy_gpu.kernels.cpu.common.row_driver import Combination, Results
 from emnesy_gpu.kernels.cpu.common.symbol_rows import exponentials, read_row, row_status
 from emnesy_gpu.kernels.cpu.enumeration.log_space import posterior_row
 from emnesy_gpu.kernels.status import POSSIBLE
@@ -91,9 +91,11 @@ def _uses(one: int, inner: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, n
     return uses, np.concatenate([names, names])[order], other[order]
 
 
-def run(logits: np.ndarray, label: np.ndarray, assignments: np.ndarray, results: Results) -> None:
+def run(
+    logits: np.ndarray, label: np.ndarray, assignments: np.ndarray, results: Results, combination: Combination
+) -> None:
     """The posterior of every row; logits and marginals float32 or float64 [batch, N, K], assignments uint8 [M, N]."""
-    posterior(logits, label, assignments, *results, circuit_of(assignments, logits.shape[2]))
+    posterior(logits, label, assignments, *results, combination, circuit_of(assignments, logits.shape[2]))
 
 
 @lane_function
@@ -111,7 +113,7 @@ def multiply_parts(circuit, values):
 
 @lane_function
 def differentiate(circuit, values, derivatives):
-    """Derivatives of the sum of the whole products, and marginals in place of the values of the leaves."""
+    """Derivatives of the sum of the whole products with respect to every row of values."""
     store(derivatives, circuit.n_leaves, 1.0)
     for row in range(len(values) - 1, -1, -1):
         if row != circuit.n_leaves:
@@ -121,15 +123,29 @@ def differentiate(circuit, values, derivatives):
             store(derivatives, row, total)
 
 
+@lane_function
+def combine(combination, n, k, total, values, derivatives):
+    """Write (posterior - prior_share * prior) * factor in place of the values of the leaves."""
+    ratio = combination.factor / total
+    for i in range(n):
+        leaves = range(i * k, (i + 1) * k)
+        prior_total = filled(values, 0.0)
+        for leaf in leaves:
+            prior_total += load(values, leaf)
+        prior = (-combination.prior_share * combination.factor) / prior_total
+        for leaf in leaves:
+            store(values, leaf, load(values, leaf) * multiply_add(load(derivatives, leaf), ratio, prior))
+
+
 @kernel
-def posterior(logits, label, assignments, marginals, log_evidence, status, circuit):
+def posterior(logits, label, assignments, marginals, log_evidence, status, combination, circuit):
     """FLOAT64_LANES rows at a time; lanes to spare repeat the last row."""
     batch, n, k = logits.shape
     rows = circuit.n_leaves + 1 + len(circuit.inner)
     values = lane_rows(rows, FLOAT64_LANES, np.float64)
     derivatives = lane_rows(rows, FLOAT64_LANES, np.float64)
     evidence = lane_rows(3, FLOAT64_LANES, np.float64)
-    table, weights = np.empty(n * k), np.empty(len(assignments))
+    tables, weights = np.empty((2, n * k)), np.empty(len(assignments))
     for start in range(0, batch, FLOAT64_LANES):
         for lane in range(FLOAT64_LANES):
             read_row(logits[min(start + lane, batch - 1)], values, lane)
@@ -137,8 +153,7 @@ def posterior(logits, label, assignments, marginals, log_evidence, status, circu
         total = multiply_parts(circuit, values)
         store(evidence, 2, total)
         differentiate(circuit, values, derivatives)
-        for leaf in range(n * k):
-            store(values, leaf, load(values, leaf) * load(derivatives, leaf) / total)
+        combine(combination, n, k, total, values, derivatives)
         for row in range(start, min(start + FLOAT64_LANES, batch)):
             lane = row - start
             code = row_status(logits[row], label[row])
@@ -148,6 +163,6 @@ def posterior(logits, label, assignments, marginals, log_evidence, status, circu
                         marginals[row, i, v] = values[i * k + v, lane]
                 log_evidence[row] = math.log(evidence[2, lane] / evidence[0, lane]) - evidence[1, lane] * LOG_2
             else:
-                results = posterior_row(logits[row], code, assignments, table, weights, marginals[row])
+                results = posterior_row(logits[row], code, assignments, combination, tables, weights, marginals[row])
                 log_evidence[row], code = results
             status[row] = code

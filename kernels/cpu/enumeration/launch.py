@@ -11,18 +11,34 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES
-from emnesy_gpu.kernels.cpu.common.row_driver import Results, for_converted_rows, result_dtype
+from emnesy_gpu.kernels.cpu.common.row_driver import (
+    Combination,
+    Results,
+    for_converted_rows,
+    result_dtype,
+)
 from emnesy_gpu.kernels.cpu.enumeration import circuit
 
 
 def posterior(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Marginals [like logits], log evidence [batch] and status [batch]."""
+    return _sum_product(logits, label, assignments, Combination(prior_share=0.0, factor=1.0))
+
+
+def em_gradient(logits: Tensor, label: Tensor, assignments: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(softmax(logits) - posterior) * scale [like logits], log evidence [batch] and status [batch]."""
+    return _sum_product(logits, label, assignments, Combination(prior_share=1.0, factor=-scale))
+
+
+def _sum_product(
+    logits: Tensor, label: Tensor, assignments: Tensor, combination: Combination
+) -> tuple[Tensor, Tensor, Tensor]:
     batch, dtype = logits.shape[0], result_dtype(logits)
     results = Results(np.empty(logits.shape, dtype), np.empty(batch, dtype), np.empty(batch, np.uint8))
     labels, valid = label.numpy(), assignments.numpy()
 
     def work(rows: slice, logits: np.ndarray) -> None:
-        circuit.run(logits, labels[rows], valid, Results(*(array[rows] for array in results)))
+        circuit.run(logits, labels[rows], valid, Results(*(array[rows] for array in results)), combination)
 
     for_converted_rows(work, logits, dtype, FLOAT64_LANES, 0.5 * assignments.numel())
     marginals, log_evidence, status = map(torch.from_numpy, results)

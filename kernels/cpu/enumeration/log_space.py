@@ -29,13 +29,21 @@ def log_joints(table, k, assignments, log_weights):
 
 
 @lane_function
-def posterior_row(logits, code, assignments, table, weights, marginals):
-    """Marginals of one row, its log evidence and its status; rows without a posterior get the prior and -inf."""
+def posterior_row(logits, code, assignments, combination, tables, weights, marginals):
+    """(posterior - prior_share * prior) * factor of one row, its log evidence and its status.
+
+    Rows without a posterior have the prior in its place, or a gradient of 0; their log evidence is -inf.
+    tables [2, N K] and weights [M]: scratch.
+    """
     n, k = logits.shape
-    log_softmax(logits, table)
-    largest = log_joints(table, k, assignments, weights) if code == POSSIBLE else -np.inf
+    log_prior, table = tables
+    log_softmax(logits, log_prior)
+    largest = log_joints(log_prior, k, assignments, weights) if code == POSSIBLE else -np.inf
     if largest == -np.inf:
-        write_prior(table, marginals)
+        if combination.prior_share == 1.0:
+            marginals[:] = 0.0
+        else:
+            write_prior(log_prior, marginals)
         return -np.inf, IMPOSSIBLE if code == POSSIBLE else code
     total = 0.0
     table[:] = 0.0
@@ -46,5 +54,6 @@ def posterior_row(logits, code, assignments, table, weights, marginals):
             table[i * k + assignments[m, i]] += weight
     for i in range(n):
         for v in range(k):
-            marginals[i, v] = table[i * k + v] / total
+            prior = combination.prior_share * math.exp(log_prior[i * k + v])
+            marginals[i, v] = (table[i * k + v] / total - prior) * combination.factor
     return largest + math.log(total), code

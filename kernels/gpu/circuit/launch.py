@@ -83,12 +83,22 @@ def posterior(
 
 
 def replace_rows(
-    logits: Tensor, rows: Tensor, tables: Sequence[Tensor], tape_rows: int, results: Sequence[Tensor], wanted: Tensor
+    logits: Tensor,
+    rows: Tensor,
+    tables: Sequence[Tensor],
+    tape_rows: int,
+    results: Sequence[Tensor],
+    wanted: Tensor,
+    scale: float | None,
 ) -> None:
-    """Write marginals, log evidence and status of the rows with `wanted`, uint8 [batch], in float64; it becomes 0."""
+    """Write the results of the rows with `wanted`, uint8 [batch], computed in float64; it becomes 0.
+
+    results: marginals, or the gradient if it has a scale; log evidence and status.
+    """
+    result = (1.0, MARGINALS) if scale is None else (scale, GRADIENT)
     if len(logits) > 0:
         with torch.cuda.device_of(logits):
-            _play_blocks(logits, rows, _task(logits, tables, tape_rows, 1.0, MARGINALS), (*results, wanted))
+            _play_blocks(logits, rows, _task(logits, tables, tape_rows, *result), (*results, wanted))
 
 
 def em_gradient(

@@ -11,7 +11,7 @@ import triton.language as tl
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.gpu.common.launch_options import LaunchOptions, rounded_once
 from emnesy_gpu.kernels.gpu.common.results import float_dtype, row_results
-from emnesy_gpu.kernels.gpu.common.scalars import signed
+from emnesy_gpu.kernels.gpu.common.scalars import high_and_low, signed
 from emnesy_gpu.kernels.gpu.enumeration.map import map_kernel
 from emnesy_gpu.kernels.gpu.enumeration.posterior import posterior_kernel
 from emnesy_gpu.kernels.gpu.enumeration.sampling import sample_kernel
@@ -21,15 +21,30 @@ def posterior(
     logits: torch.Tensor, label: torch.Tensor, assignments: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Marginals [batch, n, k], log evidence and status [batch] of logits [batch, n, k]."""
-    marginals = torch.empty_like(logits, dtype=float_dtype(logits))
+    return _marginals(logits, label, assignments, None)
+
+
+def em_gradient(
+    logits: torch.Tensor, label: torch.Tensor, assignments: torch.Tensor, scale: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(softmax(logits) - posterior) * scale [batch, n, k], log evidence and status [batch]."""
+    return _marginals(logits, label, assignments, scale)
+
+
+def _marginals(
+    logits: torch.Tensor, label: torch.Tensor, assignments: torch.Tensor, scale: float | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The posterior (scale None) or the EM gradient, with log evidence and status."""
+    out = torch.empty_like(logits, dtype=float_dtype(logits))
     log_evidence, status = row_results(logits)
     if len(logits) > 0:
         with torch.cuda.device_of(logits):
             posterior_kernel[(len(logits),)](
-                logits, label, assignments, marginals, log_evidence, status, *_sizes(logits, assignments),
+                logits, label, assignments, out, log_evidence, status, *_sizes(logits, assignments),
+                *high_and_low(1.0 if scale is None else scale), GRADIENT=scale is not None,
                 **_constants(logits, assignments, launch_config.ENUMERATION_BLOCK),
             )  # fmt: skip
-    return marginals, log_evidence, status
+    return out, log_evidence, status
 
 
 def map_assignment(

@@ -1,4 +1,4 @@
-"""Computes marginals: an assignment adds its share of all weights to each of its values."""
+"""Computes marginals, or the gradient: an assignment adds its share of all weights to each of its values."""
 
 import triton
 import triton.language as tl
@@ -48,37 +48,56 @@ def _store_marginals(logits_ptr, listed, marginals_ptr, score, high, total, OPTI
 
 
 @triton.jit
-def _store_priors(logits_ptr, listed, marginals_ptr, OPTIONS: tl.constexpr):
+def _store_priors(logits_ptr, listed, out_ptr, OPTIONS: tl.constexpr):
     """The softmax of every symbol, [n, k]."""
     for first in range(0, listed.n, OPTIONS.ROWS):
         logits, offsets, mask = symbol_tile(logits_ptr, listed, first, OPTIONS)
         weights, _, total = exponentials(logits)
-        tl.store(marginals_ptr + offsets, (weights * (1.0 / total)).to(OPTIONS.COMPUTE), mask=mask)
+        tl.store(out_ptr + offsets, (weights * (1.0 / total)).to(OPTIONS.COMPUTE), mask=mask)
 
 
-@triton.jit(do_not_specialize=["n_assignments", "n", "k"])
+@triton.jit
+def _store_gradient(logits_ptr, listed, out_ptr, code, scale, OPTIONS: tl.constexpr):
+    """(softmax - marginals) * scale in place of the marginals [n, k]; 0 in a row that is not possible."""
+    possible = tl.full((1, 1), code, tl.int32) == POSSIBLE
+    for first in range(0, listed.n, OPTIONS.ROWS):
+        logits, offsets, mask = symbol_tile(logits_ptr, listed, first, OPTIONS)
+        weights, _, total = exponentials(logits)
+        prior = (weights * (1.0 / total)).to(OPTIONS.COMPUTE)
+        # Every warp loads what one of them has stored and stores again: a barrier before, and one after.
+        tl.debug_barrier()
+        marginals = tl.load(out_ptr + offsets, mask=mask & possible, other=0.0)
+        tl.debug_barrier()
+        tl.store(out_ptr + offsets, tl.where(possible, (prior - marginals) * scale, 0.0), mask=mask)
+
+
+@triton.jit(do_not_specialize=["n_assignments", "n", "k", "scale_high", "scale_low"])
 def posterior_kernel(
-    logits_ptr, label_ptr, assignments_ptr, marginals_ptr, evidence_ptr, status_ptr, n_assignments, n, k,
-    BLOCK: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+    logits_ptr, label_ptr, assignments_ptr, out_ptr, evidence_ptr, status_ptr, n_assignments, n, k, scale_high,
+    scale_low, GRADIENT: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """Marginals, log evidence and status of one row.
+    """Marginals or the gradient, log evidence and status of one row.
 
-    Grid (batch,). logits [batch, n, k], assignments uint8 [n_assignments, n], marginals [batch, n, k].
+    Grid (batch,). logits [batch, n, k], assignments uint8 [n_assignments, n], out [batch, n, k].
     """
     OPTIONS: tl.constexpr = Options(evidence_ptr.dtype.element_ty, BLOCK, ROWS, WIDTH)
     listed = Listed(assignments_ptr, n_assignments, n, k)
     row = tl.program_id(0).to(tl.int64)
     logits_ptr += row * n * k
-    marginals_ptr += row * n * k
+    out_ptr += row * n * k
     log_total, code = check_row(logits_ptr, label_ptr + row, listed, OPTIONS)
     high, total, score = total_weight(logits_ptr, listed, OPTIONS, OPTIONS.COMPUTE)
     code = final_status(code, high)
     log_evidence = high
     if code == POSSIBLE:
         log_evidence = high - log_total + LN_2 * log2(total)
-        _store_marginals(logits_ptr, listed, marginals_ptr, score, high, total, OPTIONS)
+        _store_marginals(logits_ptr, listed, out_ptr, score, high, total, OPTIONS)
     else:
         log_evidence = NEG_INF + tl.zeros_like(high)
-        _store_priors(logits_ptr, listed, marginals_ptr, OPTIONS)
+        if not GRADIENT:
+            _store_priors(logits_ptr, listed, out_ptr, OPTIONS)
+    if GRADIENT:
+        scale = tl.zeros((1, 1), OPTIONS.COMPUTE) + scale_high + scale_low
+        _store_gradient(logits_ptr, listed, out_ptr, code, scale, OPTIONS)
     tl.store(evidence_ptr + row, log_evidence.to(OPTIONS.COMPUTE))
     tl.store(status_ptr + row, code.to(tl.uint8))
