@@ -199,6 +199,15 @@ GRID_SCRATCH_NUMBERS = 1 << 24
 """Numbers of scratch memory for all programs together."""
 
 
+PATH_SCORES = 128
+"""Scores of sampled paths that a program looks at together."""
+
+
+def score_block(width: int) -> int:
+    """Scores that a program of four warps looks at together: four a thread where there are thousands."""
+    return ABC_SCORES if width <= 8 * ABC_SCORES else 4 * ABC_SCORES
+
+
 class GridPathsConfig(NamedTuple):
     """Cheapest paths: programs that run at once, and the costs and distances of one tile in each, in numbers."""
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from emnesy_gpu import checks
-from emnesy_gpu.ops.grid_paths import ON_PATH, ends
 from emnesy_gpu.problems import ShortestPath
 from emnesy_gpu.problems.shortest_path import rounded_costs
 from emnesy_gpu.reduction import reduce
+from emnesy_gpu.reference.grid_paths import ON_PATH, ends
 
 
 class Perturbation(NamedTuple):

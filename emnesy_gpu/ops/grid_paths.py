@@ -11,43 +11,27 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, float64, int32, int64
+from torch import Tensor, float64, int64
 
 from emnesy_gpu import checks
-from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.backends import backend_for, kernels_for
 from emnesy_gpu.inference import importance
 from emnesy_gpu.kernels.status import INVALID_LABEL
 from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import WeightedResults, path_results, weighted_results
-
-ON_PATH, START, GOAL = 1, 2, 4
-"""Bits of the cells of a label."""
-
-LEVELS = 1 << 14
-"""Fractions are rounded down to multiples of 1 / LEVELS, and differences of costs are at most LEVELS tenths."""
+from emnesy_gpu.reference.grid_paths import GOAL, LEVELS, ON_PATH, ends, score_columns
 
 SCORES_AT_A_TIME = 1 << 15
 """Samples whose scores are held at a time, at most, to bound the memory."""
+
+ROOM_ON_GPU = 64
+"""How many times as much a GPU holds at a time: a launch costs as much as thousands of samples."""
 
 COUNTS_AT_A_TIME = 1 << 19
 """Counts of scores that are held at a time, at most, to bound the memory."""
 
 LARGEST_GAIN = 600.0
 """Log of the largest weight of a changed sample relative to the best sample as drawn; below overflow of float64."""
-
-
-def ends(label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Start and goal of a label as cell numbers, int32 [batch], and whether the label is allowed, bool [batch].
-
-    Without marked ends these are the first and the last cell.
-    """
-    cells = label.flatten(1)
-    start, goal = (cells & START) != 0, (cells & GOAL) != 0
-    n_starts, n_goals = start.sum(1), goal.sum(1)
-    fine = (n_starts == n_goals) & (n_starts <= 1) & ((cells >= 0) & (cells < 2 * GOAL)).all(1)
-    first = torch.where(n_starts > 0, start.int().argmax(1), 0)
-    last = torch.where(n_goals > 0, goal.int().argmax(1), cells.shape[1] - 1)
-    return first.to(int32), last.to(int32), fine
 
 
 def checked_ends(logits: Tensor, label: Tensor, check: bool) -> tuple[Tensor, Tensor]:
@@ -61,15 +45,20 @@ def checked_ends(logits: Tensor, label: Tensor, check: bool) -> tuple[Tensor, Te
 def _checked_status(logits: Tensor, label: Tensor, fine: Tensor, check: bool) -> Tensor:
     """Status uint8 [batch]; with check, raise ValueError for the first row whose values are not allowed."""
     status = torch.where(fine, checks.row_status(logits, label, None), INVALID_LABEL).to(torch.uint8)
-    if check and status.numel() and int(status.max()) == INVALID_LABEL:
+    if check:
+        _raise_for_status(status, logits, label)
+    return status
+
+
+def _raise_for_status(status: Tensor, logits: Tensor, label: Tensor) -> None:
+    """Raise ValueError for the first row whose values are not allowed (synchronises a GPU)."""
+    if status.numel() and int(status.max()) == INVALID_LABEL:
         row = int((status == INVALID_LABEL).nonzero()[0])
         raise ValueError(
             f"label[{row}] must be a mask of 0 and 1, with either no ends marked or one start (+2) and one goal (+4),"
             f" got values {label[row].unique().tolist()}"
         )
-    if check:
-        checks.raise_for_status(status, logits, label, "a path mask", 2 * GOAL)
-    return status
+    checks.raise_for_status(status, logits, label, "a path mask", 2 * GOAL)
 
 
 class _Maps(NamedTuple):
@@ -82,7 +71,7 @@ class _Maps(NamedTuple):
 
 
 class _Weighting(NamedTuple):
-    """How a sampled path is scored, and how its score becomes a weight: see ``_columns`` and ``_exponents``."""
+    """How a sampled path is scored, and how its score becomes a weight: see ``score_columns`` and ``_exponents``."""
 
     score: str
     weighting: str
@@ -110,12 +99,17 @@ def grid_paths_posterior(
 
     costs: int32 [K], the positive cost of each class.
     unit: a tenth in these costs.
-    score, weighting: see ``_columns`` and ``_exponents``.
+    score, weighting: see ``reference.grid_paths.score_columns`` and ``_exponents``.
     """
+    how = _Weighting(score, weighting, sharpness, target_ess)
+    if backend_for(logits.device) == "triton" and not rao_blackwell:
+        results = _on_gpu(logits, label, costs, unit, how, n_samples, seed, first_row)
+        if check:
+            _raise_for_status(results[2], logits, label)
+        return results
     start, goal, fine = ends(label)
     status = _checked_status(logits, label, fine, check)
     mask = (label & ON_PATH).to(torch.uint8).contiguous()
-    how = _Weighting(score, weighting, sharpness, target_ess)
     exponents = _exponents(score, weighting, mask.shape[1] * mask.shape[2], logits.device)
     step = max(1, min(SCORES_AT_A_TIME // n_samples, COUNTS_AT_A_TIME // len(exponents)))
     parts = []
@@ -128,6 +122,22 @@ def grid_paths_posterior(
     marginals, log_evidence, status = importance.weighted_posterior(logits, histogram, log_evidence, status)
     dtype = log_evidence.dtype
     return marginals, log_evidence, status, ess.to(dtype), levels.to(dtype), matches
+
+
+def _on_gpu(
+    logits: Tensor, label: Tensor, costs: Tensor, unit: int, how: _Weighting, n_samples: int, seed: int, first_row: int
+) -> WeightedResults:
+    """The results from kernels alone, for some rows at a time."""
+    kernels, symbols = kernels_for("grid_paths", logits.device), logits.flatten(1, -2).contiguous()
+    exponents = _exponents(how.score, how.weighting, symbols.shape[1], logits.device)
+    numbers, names = (n_samples, how.sharpness, how.target_ess), (how.score, how.weighting)
+    step = ROOM_ON_GPU * max(1, min(SCORES_AT_A_TIME // n_samples, COUNTS_AT_A_TIME // len(exponents)))
+    parts = []
+    for row in range(0, max(len(logits), 1), step):
+        some = symbols[row : row + step], label[row : row + step].contiguous()
+        parts.append(kernels.posterior(*some, costs, unit, names, exponents, numbers, seed, first_row + row))
+    marginals, *others = (part[0] if len(part) == 1 else torch.cat(part) for part in zip(*parts, strict=True))
+    return marginals.view(logits.shape), *others  # type: ignore[return-value]
 
 
 class _Samples:
@@ -151,7 +161,7 @@ class _Samples:
             found = self._only
             if found is None:
                 facts = self.kernels.score(*self.maps, count, self.seed, self.first_row, first)
-                found = _columns(self.how, facts, self.mask, self.unit)
+                found = score_columns(self.how.score, self.how.weighting, facts, self.mask, self.unit)
             if count == self.n_samples:
                 self._only = found
             yield first, *found
@@ -199,29 +209,6 @@ def _weigh(
         histogram = samples.histogram(importance.integer_weights(log_weights, best)[:, 0])
     ess, log_evidence = importance.evidence(log_weights, counts)
     return histogram, log_evidence, ess, levels, matches
-
-
-def _columns(how: _Weighting, facts: Tensor, mask: Tensor, unit: int) -> tuple[Tensor, Tensor]:
-    """The column that counts each sample, with the best score in the last one, and whether its path is the label.
-
-    facts: int32 [4, batch, samples], see ``emnesy_gpu.reference.grid_paths.facts``. The score "cells" compares the
-    cells of path and label, "cost" the cost of the label with that of the cheapest path.
-    """
-    shared, length, path_cost, label_cost = facts.long()
-    union = mask.flatten(1).sum(1)[:, None] + length - shared
-    differing, equal = union - shared, union == shared
-    if how.weighting == "exact":
-        return equal.long(), equal
-    if how.score == "cells":
-        fraction = (shared * LEVELS) // union
-        if how.weighting == "fraction":
-            return fraction, equal
-        return 2 * mask.shape[1] * mask.shape[2] - differing, equal
-    path_cost, label_cost = path_cost // unit, label_cost // unit
-    if how.weighting == "fraction":
-        fraction = torch.where(label_cost > path_cost, path_cost * LEVELS // label_cost.clamp_min(1), LEVELS)
-        return fraction, equal
-    return LEVELS - (label_cost - path_cost).clamp(0, LEVELS), equal
 
 
 @functools.lru_cache(maxsize=16)

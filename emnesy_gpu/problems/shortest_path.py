@@ -16,9 +16,10 @@ from emnesy_gpu.inference import gibbs_chains
 from emnesy_gpu.inference.results import Chains, Weighted
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
-from emnesy_gpu.ops.grid_paths import GOAL, ON_PATH, START, checked_ends, run_gibbs_chains
+from emnesy_gpu.ops.grid_paths import checked_ends, run_gibbs_chains
 from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
+from emnesy_gpu.reference.grid_paths import GOAL, ON_PATH, START
 
 TERRAIN = (0.8, 1.2, 5.3, 7.7, 9.2)
 """Costs of the Warcraft maps: grass, earth, forest, water, rock."""

@@ -11,9 +11,18 @@ from __future__ import annotations
 import heapq
 
 import torch
-from torch import Tensor
+from torch import Tensor, float64, int32
 
+from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, POSSIBLE
 from emnesy_gpu.reference import abc_sampling
+from emnesy_gpu.reference.scored import relative_weights, sharpness_for
+from emnesy_gpu.reference.symbols import result_dtype, row_status
+
+ON_PATH, START, GOAL = 1, 2, 4
+"""Bits of the cells of a label."""
+
+LEVELS = 1 << 14
+"""Fractions are rounded down to multiples of 1 / LEVELS, and differences of costs are at most LEVELS tenths."""
 
 
 def shortest_path(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,6 +110,82 @@ def histogram_of_changes(
                     shared, length, *_ = facts(_path(changed, width, first, last), changed, label[row])
                     total[row, i, value] += float(weights[row, sum(label[row]) + length - 2 * shared])
     return total.to(mask.device)
+
+
+def ends(label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Start and goal of a label as cell numbers, int32 [batch], and whether the label is allowed, bool [batch].
+
+    Without marked ends these are the first and the last cell.
+    """
+    cells = label.flatten(1)
+    start, goal = (cells & START) != 0, (cells & GOAL) != 0
+    n_starts, n_goals = start.sum(1), goal.sum(1)
+    fine = (n_starts == n_goals) & (n_starts <= 1) & ((cells >= 0) & (cells < 2 * GOAL)).all(1)
+    first = torch.where(n_starts > 0, start.int().argmax(1), 0)
+    last = torch.where(n_goals > 0, goal.int().argmax(1), cells.shape[1] - 1)
+    return first.to(int32), last.to(int32), fine
+
+
+def score_columns(score: str, weighting: str, facts: Tensor, mask: Tensor, unit: int) -> tuple[Tensor, Tensor]:
+    """The column that counts each sample, with the best score in the last one, and whether its path is the label.
+
+    facts: int32 [4, batch, samples], see ``facts``. The score "cells" compares the
+    cells of path and label, "cost" the cost of the label with that of the cheapest path.
+    """
+    shared, length, path_cost, label_cost = facts.long()
+    union = mask.flatten(1).sum(1)[:, None] + length - shared
+    differing, equal = union - shared, union == shared
+    if weighting == "exact":
+        return equal.long(), equal
+    if score == "cells":
+        fraction = (shared * LEVELS) // union
+        if weighting == "fraction":
+            return fraction, equal
+        return 2 * mask.shape[1] * mask.shape[2] - differing, equal
+    path_cost, label_cost = path_cost // unit, label_cost // unit
+    if weighting == "fraction":
+        fraction = torch.where(label_cost > path_cost, path_cost * LEVELS // label_cost.clamp_min(1), LEVELS)
+        return fraction, equal
+    return LEVELS - (label_cost - path_cost).clamp(0, LEVELS), equal
+
+
+def posterior(
+    logits: Tensor,
+    label: Tensor,
+    costs: Tensor,
+    unit: int,
+    how: tuple[str, str],
+    exponents: Tensor,
+    numbers: tuple[int, float, float],
+    seed: int,
+    first_row: int,
+) -> tuple[Tensor, ...]:
+    """Marginals [batch, N, K]; log evidence, status, effective sample size, sharpness, samples with the label [batch].
+
+    logits: [batch, N, K]. label: int64 [batch, H, W]. costs: int32 [K]. unit, how: see ``score_columns``.
+    exponents: float64 [columns], log weights at sharpness 1. numbers: samples, sharpness, target size or 0.
+    """
+    n_samples, sharpness, target_ess = numbers
+    (start, goal, fine), mask = ends(label), (label & ON_PATH).to(torch.uint8)
+    thresholds = abc_sampling.thresholds(logits)
+    found = score(thresholds, costs, mask, start, goal, n_samples, seed, first_row, 0)
+    column, equal = score_columns(*how, found, mask, unit)
+    counts = torch.zeros(len(logits), len(exponents), dtype=torch.int64)
+    counts.scatter_add_(1, column, torch.ones_like(column))
+    levels = torch.full((len(logits),), sharpness, dtype=float64)
+    if target_ess > 0 and len(counts) > 0:
+        levels = torch.stack([sharpness_for(exponents, row, target_ess) for row in counts])
+    weights, best = relative_weights(exponents, counts, levels)
+    number, integers = (counts * weights).sum(1), (weights * ((1 << 24) - 1)).round().to(int32)
+    sums = histogram(thresholds, integers.gather(1, column), seed, first_row, 0).double()
+    status = torch.where(fine, row_status(logits, label.new_ones(len(logits)), 2), INVALID_LABEL).to(torch.uint8)
+    status = torch.where((status == POSSIBLE) & (number == 0), IMPOSSIBLE, status).to(torch.uint8)
+    possible = status == POSSIBLE
+    marginals = torch.where(possible[:, None, None], sums / sums.sum(-1, keepdim=True), torch.softmax(logits, -1))
+    log_evidence = torch.where(possible, number.log() + best - counts.sum(1).double().log(), float("-inf"))
+    size, dtype = number.square() / (counts * weights.square()).sum(1).clamp_min(1e-300), result_dtype(logits)
+    rows = (part.to(dtype) for part in (size, levels))
+    return marginals.to(dtype), log_evidence.to(dtype), status, *rows, equal.sum(1)
 
 
 def _path(costs: list[int], width: int, start: int, goal: int) -> list[int]:

@@ -150,8 +150,8 @@ def weighted_posterior(
     dtype, counts = torch.promote_types(logits.dtype, torch.float32), histogram[:, :, 0].sum(-1)
     levels = torch.full((len(logits),), sharpness, dtype=float64)
     if target_ess > 0:
-        levels = torch.stack([_sharpness_for(exponents, row, target_ess) for row in counts]) if len(counts) else levels
-    weights, best = _weights(exponents, counts, levels)
+        levels = torch.stack([sharpness_for(exponents, row, target_ess) for row in counts]) if len(counts) else levels
+    weights, best = relative_weights(exponents, counts, levels)
     number = (counts * weights).sum(1)
     possible = number > 0
     size = number.square() / (counts * weights.square()).sum(1).clamp_min(1e-300)
@@ -167,16 +167,18 @@ def weighted_posterior(
     )
 
 
-def _weights(exponents: Tensor, counts: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+def relative_weights(exponents: Tensor, counts: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
     """Weights relative to the best sample of each row, [batch, scores], and its log weight (0 without a weight)."""
     log_weights = torch.where(exponents == float("-inf"), exponents, exponents * levels[:, None])
     best = log_weights.masked_fill(counts == 0, float("-inf")).amax(1, keepdim=True).nan_to_num(neginf=0.0)
     return (log_weights - best).clamp(max=0.0).exp(), best[:, 0]
 
 
-def _sharpness_for(exponents: Tensor, counts: Tensor, target_ess: float) -> Tensor:
+def sharpness_for(exponents: Tensor, counts: Tensor, target_ess: float) -> Tensor:
+    """The largest sharpness in 2^-10..2^20 with at least the target effective sample size, or 0; counts [scores]."""
+
     def enough(exponent: Tensor) -> bool:
-        weights, _ = _weights(exponents, counts[None], exponent.exp2()[None])
+        weights, _ = relative_weights(exponents, counts[None], exponent.exp2()[None])
         total, squares = (counts * weights).sum(), (counts * weights.square()).sum()
         return bool(total.square() / squares.clamp_min(1e-300) >= target_ess)
 

@@ -53,7 +53,37 @@ def _histogram(n: int, n_samples: int, batch: int) -> tuple[Any, ...]:
     return thresholds(logits), weights, 7, 2**32 - 1, 3
 
 
+def _posterior(how: tuple[str, str], target_ess: float) -> tuple[Any, ...]:
+    """Marked and unmarked ends, an invalid label, and a row with hard zeros."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 2.0 * torch.randn(5, 12, len(TERRAIN), generator=generator)
+    label = (torch.rand(5, 3, 4, generator=generator) < 0.4).long()
+    label[1, 0, 1] += 2
+    label[1, 2, 2] += 4
+    label[2, 1, 1] += 2
+    logits[4, 0, 1:] = float("-inf")
+    costs, n = 32 * TERRAIN, 12
+    scores = torch.arange(-2.0 * n, 1.0) if how == ("cells", "exponential") else torch.arange(-16384.0, 1.0) / 10
+    if how[1] == "exact":
+        scores = torch.tensor([float("-inf"), 0.0])
+    if how[1] == "fraction":
+        scores = (torch.arange(16385, dtype=torch.float64) / 16384).log()
+    return logits, label, costs, 32, how, scores.double(), (70, 0.5, target_ess), 7, 2**32 - 1
+
+
+def _posterior_entry(score: str, weighting: str, target_ess: float = 0.0, **options: Any) -> Entry:
+    draw = partial(_posterior, (score, weighting), target_ess)
+    name = f"{score} {weighting}{' target ESS' * (target_ess > 0)}"
+    return Entry("grid_paths", "posterior", name, draw, interpreted=False, **options)
+
+
 ENTRIES = [
+    _posterior_entry("cells", "exponential", every_target=True),
+    _posterior_entry("cells", "exponential", 20.0),
+    _posterior_entry("cells", "exact"),
+    _posterior_entry("cells", "fraction", slow=True),
+    _posterior_entry("cost", "fraction", slow=True),
+    _posterior_entry("cost", "exponential", 20.0, slow=True),
     Entry(
         "grid_paths", "shortest_path", "3x4", partial(_shortest_path, 3, 4, 37), n_row_arguments=3, every_target=True
     ),

@@ -112,7 +112,7 @@ def _passes(samples: Samples, label: Tensor, exponents: Tensor, plan: Plan, memo
     def reweight(index: int, mode: int, number: float) -> None:
         weights_kernel[(len(label),)](
             exponents, label, memory.counts[index], memory.weights, memory.guess, memory.sharpness, memory.work,
-            *exponents.shape, *high_and_low(number), MODE=mode, BLOCK=launch_config.ABC_SCORES,
+            *exponents.shape, *high_and_low(number), MODE=mode, ONLY_WEIGHTS=False, BLOCK=launch_config.ABC_SCORES,
             **rounded_twice(4, limit_registers=True),
         )  # fmt: skip
 

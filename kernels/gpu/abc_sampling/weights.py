@@ -20,8 +20,9 @@ LOWEST, HIGHEST, HALVINGS = tl.constexpr(-10.0), tl.constexpr(20.0), tl.constexp
 TINY = tl.constexpr(1e-300)
 ROUNDING = tl.constexpr(6755399441055744.0)  # 1.5 * 2^52: to add and subtract it rounds to an integer
 
-# What weights are relative to: 1, a guess from a pilot, the best sample where the guess is off, the best sample.
-TO_ONE, TO_GUESS, TO_BEST_IF_OFF, TO_TARGET = (tl.constexpr(mode) for mode in range(4))
+# What weights are relative to: 1, a guess from a pilot, the best sample where the guess is off, the best sample at the
+# sharpness for a target, the best sample.
+TO_ONE, TO_GUESS, TO_BEST_IF_OFF, TO_TARGET, TO_BEST = (tl.constexpr(mode) for mode in range(5))
 
 
 class Scores(NamedTuple):
@@ -123,16 +124,21 @@ def _store_weights(weights_ptr, scores, r, sharpness, relative_to, BLOCK: tl.con
 @triton.jit(do_not_specialize=["n_rows", "width"])
 def weights_kernel(
     exponents_ptr, label_ptr, counts_ptr, weights_ptr, guess_ptr, sharpness_ptr, work_ptr, n_rows, width, high,
-    low, MODE: tl.constexpr, BLOCK: tl.constexpr,
+    low, MODE: tl.constexpr, ONLY_WEIGHTS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Weights of one row relative to what MODE says, and the work of the pass that takes them.
+
+    ONLY_WEIGHTS: labels are not 0 or 1, and there is no work.
 
     Grid (batch,). exponents [n_rows, width]; counts and weights [batch, n_rows, width]; guess [batch, n_rows], log
     weights; sharpness [batch]. high + low: the sharpness, with TO_TARGET the effective sample size.
     """
     row = tl.program_id(0).to(tl.int64)
     at = row * n_rows * width
-    scores = Scores(exponents_ptr, counts_ptr + at, n_rows, width, tl.load(label_ptr + row) == 0)
+    invalid = False
+    if not ONLY_WEIGHTS:
+        invalid = tl.load(label_ptr + row) == 0
+    scores = Scores(exponents_ptr, counts_ptr + at, n_rows, width, invalid)
     level = tl.zeros((), tl.float64) + high + low
     if MODE == TO_TARGET:
         level = sharpness_for(scores, level, BLOCK)
@@ -152,7 +158,8 @@ def weights_kernel(
                 off = seen & ((best > guess) | (best < guess - HEADROOM * 1.001))
                 work = tl.where(off, WEIGH, work)
         _store_weights(weights_ptr + at, scores, r, level, relative_to, BLOCK)
-    tl.store(work_ptr + row, work)
+    if not ONLY_WEIGHTS:
+        tl.store(work_ptr + row, work)
 
 
 @triton.jit(do_not_specialize=["n", "k"])

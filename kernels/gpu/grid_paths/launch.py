@@ -61,13 +61,29 @@ def histogram(
     """Int64 [batch, n, K]: the weights [batch, n_samples] of the samples by the value of every symbol."""
     batch, n, steps = thresholds.shape
     total = thresholds.new_zeros((batch, n, steps + 1), dtype=torch.int64)
+    launch_histogram(thresholds, weights, total, weights.shape[1], seed, first_row, first_sample)
+    return total
+
+
+def launch_histogram(
+    thresholds: torch.Tensor,
+    weights: torch.Tensor,
+    total: torch.Tensor,
+    n_samples: int,
+    seed: int,
+    first_row: int,
+    first_sample: int = 0,
+    columns: torch.Tensor | None = None,
+) -> None:
+    """Add the weights of samples to the total; they are weights[row, column] where there are columns."""
+    batch, n, steps = thresholds.shape
     if batch > 0:
         with torch.cuda.device_of(thresholds):
             histogram_kernel[(batch * triton.cdiv(n, WORDS.value),)](
-                thresholds, weights, total, batch, n, weights.shape[1], signed(seed), first_row, first_sample,
-                STEPS=steps, TILE=launch_config.GRID_MAPS, **rounded_twice(1),
+                thresholds, weights, weights if columns is None else columns, total, batch, n, n_samples,
+                weights.shape[1], signed(seed), first_row, first_sample, STEPS=steps, INDIRECT=columns is not None,
+                TILE=launch_config.GRID_MAPS, **rounded_twice(1),
             )  # fmt: skip
-    return total
 
 
 def histogram_of_changes(

@@ -74,15 +74,15 @@ def score_kernel(
         tl.debug_barrier()
 
 
-@triton.jit(do_not_specialize=["batch", "n", "n_samples", "seed", "first_row", "first_sample"])
+@triton.jit(do_not_specialize=["batch", "n", "n_samples", "width", "seed", "first_row", "first_sample"])
 def histogram_kernel(
-    thresholds_ptr, weights_ptr, total_ptr, batch, n, n_samples, seed, first_row, first_sample,
-    STEPS: tl.constexpr, TILE: tl.constexpr,
+    thresholds_ptr, weights_ptr, columns_ptr, total_ptr, batch, n, n_samples, width, seed, first_row, first_sample,
+    STEPS: tl.constexpr, INDIRECT: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """The weights of all samples by the value of WORDS symbols of one row; tiles without weight are skipped.
 
-    Grid (batch * ceil(n / WORDS),). thresholds [batch, n, STEPS], weights int32 [batch, n_samples], total int64
-    [batch, n, STEPS + 1].
+    Grid (batch * ceil(n / WORDS),). thresholds [batch, n, STEPS], total int64 [batch, n, STEPS + 1], weights int32
+    [batch, width]: of each sample, or with INDIRECT of each column; columns int32 [batch, n_samples].
     """
     blocks = tl.cdiv(n, WORDS)
     row = (tl.program_id(0) // blocks).to(tl.int64)
@@ -91,7 +91,10 @@ def histogram_kernel(
     total_ptr += row * (n * (STEPS + 1))
     for sample in range(0, n_samples, TILE):
         t = sample + tl.arange(0, TILE)
-        weight = tl.load(weights_ptr + row * n_samples + t, mask=t < n_samples, other=0)
+        column = t
+        if INDIRECT:
+            column = tl.load(columns_ptr + row * n_samples + t, mask=t < n_samples, other=0)
+        weight = tl.load(weights_ptr + row * width + column, mask=t < n_samples, other=0)
         if tl.max(weight, 0) > 0:
             words = positive_words(Counter(seed, first_sample + t, first_row.to(tl.int64) + row), block)
             for j in tl.static_range(WORDS):
