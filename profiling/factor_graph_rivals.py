@@ -1,0 +1,118 @@
+"""Belief propagation on factor graphs against other packages: CPU time, in turns in one process, medians.
+
+    python -m profiling.factor_graph_rivals [--cell grid-10-of-2/256 ...] [--code]
+
+CPU time is that of all threads of the process, so a method does not gain from threads. The packages take part where
+they are installed (pip install "emnesy_gpu[rivals]"). Prints a Markdown table: 20 flooding sweeps, and how many times
+as long the others take; or with --code decoders of a (504, 252) code, up to 50 sweeps.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import torch
+
+import emnesy_gpu as em
+from emnesy_gpu.baselines import factor_graph_peers as peers
+from emnesy_gpu.benchmarks import factor_graph as benchmark
+from emnesy_gpu.benchmarks.factor_graph import CODE_BITS, SWEEPS, Model
+from emnesy_gpu.benchmarks.measure import medians_in_turns
+
+METHODS = "fused", "fused serial", "torch", "PGMax", "pgmpy", "pyAgrum"
+RATES, FRAMES, MOST_SWEEPS = (1.5, 2.0, 2.5), 512, 50
+
+
+class Cell(NamedTuple):
+    """A graph and a batch."""
+
+    make: Callable[[], Model]
+    batch: int
+
+
+def _cells() -> dict[str, Cell]:
+    grids = [(10, 2, 256), (50, 2, 32), (100, 2, 32), (8, 8, 256), (30, 8, 64), (8, 32, 64)]
+    grids += [(10, 2, 1), (50, 2, 1), (100, 2, 1)]
+    found = {f"grid-{n}-of-{k}/{batch}": Cell(partial(benchmark.grid, n, k), batch) for n, k, batch in grids}
+    found |= {f"cycle-100-of-4/{batch}": Cell(partial(benchmark.cycle, 100, 4), batch) for batch in (1, 32, 1024)}
+    found |= {"bipartite-250/32": Cell(partial(benchmark.bipartite, 250), 32)}
+    found |= {f"tree-63-of-3/{batch}": Cell(partial(benchmark.tree, 63, 3), batch) for batch in (1, 32)}
+    return found | {f"roster-14/{batch}": Cell(partial(benchmark.roster, 14, 4), batch) for batch in (1, 32, 1024)}
+
+
+CELLS = _cells()
+"""Name -> cell, with those of published experiments."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cell", nargs="*", choices=CELLS, default=list(CELLS), metavar="CELL")
+    parser.add_argument("--code", action="store_true", help="decode frames, in place of the cells")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    compare_decoders() if options.code else compare_beliefs(options.cell)
+
+
+def compare_beliefs(names: list[str]) -> None:
+    """Print a row for each cell."""
+    others = METHODS[1:]
+    print(f"| graph / rows | fused ms | ns | {' | '.join(f'x {name}' for name in others)} | error |")
+    print("|---" * (len(others) + 4) + "|")
+    for name in names:
+        found, batch = CELLS[name].make(), CELLS[name].batch
+        graph = found.graph
+        logits = torch.randn(batch, graph.n_variables, graph.cardinality, generator=torch.Generator().manual_seed(0))
+        arguments = graph, logits, torch.ones(batch, dtype=torch.int64), found.factors
+        error = max(benchmark.errors(*arguments).values())
+        calls = benchmark.calls(*arguments)
+        times = medians_in_turns({method: calls[method] for method in METHODS if method in calls})
+        fused = times["fused"]
+        ns = 1e9 * fused / (batch * SWEEPS * found.n_edges * graph.cardinality)
+        ratios = " | ".join(f"{times[method] / fused:.1f}" if method in times else "-" for method in others)
+        print(f"| {name} | {1e3 * fused:.3f} | {ns:.2f} | {ratios} | {error:.0e} |", flush=True)
+
+
+def compare_decoders() -> None:
+    """Print a row for each rate: microseconds a frame, sweeps, and words that are wrong."""
+    found = benchmark.code()
+    label = torch.ones(FRAMES, dtype=torch.int64)
+    print(
+        "| Eb/N0 dB | decoder | us a frame | sweeps | us a frame and sweep | wrong words |\n|---|---|---|---|---|---|"
+    )
+    for decibels in RATES:
+        logits = benchmark.received(FRAMES, decibels, torch.Generator().manual_seed(1))
+        for name, engine in decoders().items():
+            call = partial(em.posterior, found.graph, logits, label, engine)
+            post = call()
+            sweeps, wrong = post.info["iterations"].double().mean(), post.marginals.argmax(-1).any(1)
+            _print_decoder(decibels, name, medians_in_turns({name: call})[name], float(sweeps), wrong)
+        if find_spec("ldpc"):
+            decode = peers.ldpc(found.factors.scopes, CODE_BITS, MOST_SWEEPS)
+            bits, done = decode(logits)
+            time = medians_in_turns({"ldpc": partial(decode, logits)})["ldpc"]
+            _print_decoder(decibels, "ldpc", time, float(done.double().mean()), bits.any(1))
+
+
+def decoders() -> dict[str, em.BeliefPropagation]:
+    """Name -> engine: all sweeps, and with rows that stop once they have converged."""
+    return {
+        f"{schedule}, {words}": em.BeliefPropagation(MOST_SWEEPS, schedule=schedule, tolerance=tolerance)
+        for schedule in ("flooding", "serial")
+        for words, tolerance in (("all sweeps", 0.0), ("tolerance 0.01", 1e-2))
+    }
+
+
+def _print_decoder(decibels: float, name: str, seconds: float, sweeps: float, wrong: torch.Tensor) -> None:
+    frame = 1e6 * seconds / FRAMES
+    print(
+        f"| {decibels} | {name} | {frame:.1f} | {sweeps:.1f} | {frame / sweeps:.2f} | {wrong.double().mean():.4f} |",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
