@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from emnesy_gpu import checks
-from emnesy_gpu.engines import A_PROBLEM, Posterior
-from emnesy_gpu.engines.exact import ExactProblem
+from emnesy_gpu.engines import A_PROBLEM, Engine, Posterior, choose_engine
+from emnesy_gpu.engines.exact import Exact, ExactProblem
 from emnesy_gpu.errors import UnsupportedInference
-from emnesy_gpu.inference.results import em_gradient_of, per_row
+from emnesy_gpu.inference.results import Marginals, em_gradient_of, per_row
 from emnesy_gpu.problems import Problem
 from emnesy_gpu.reduction import reduce, reduce_possible
 
@@ -90,26 +90,32 @@ def fused_em_loss(
     reduction: str = "mean",
     check: bool = True,
     impossible: str = "inf",
+    engine: Engine[Any] | None = None,
 ) -> Tensor:
     """The loss -log p(y | x) with the EM gradient softmax(logits) - posterior: E-step and M-step in one operator.
 
     The value is exact, in nats; for an impossible label it is +inf, and the gradient of that row is exactly zero
-    (EM-NeSy, arXiv 2606.14463, Theorem 3.1). Inference is always that of ``em.Exact()``: for any other engine take
-    ``em.em_loss(logits, em.posterior(problem, logits, label, engine))``. Deterministic. Cost: that of the
-    posterior, in one kernel, where the matrix of the README has a fused loss for ``em.Addition``, ``em.AllDifferent``,
-    automata and circuits. The only memory is the gradient, which the last backward pass scales in place. Other problems
-    with exact marginals take their exact E-step and subtract. There is no double backward: the gradient is a constant.
-    ``torch.func.grad``, ``vjp``, ``jacrev`` and ``vmap`` work, in any order.
+    (EM-NeSy, arXiv 2606.14463, Theorem 3.1). Deterministic. Cost: that of the posterior, in one kernel, for
+    ``em.Addition``, ``em.AllDifferent``, automata and circuits. The only memory is the gradient, which the last
+    backward pass scales in place. Other problems with exact marginals take their exact E-step and subtract. There is no
+    double backward: the gradient is a constant. ``torch.func.grad``, ``vjp``, ``jacrev`` and ``vmap`` work, in any
+    order.
+
+    With another engine than ``em.Exact()`` both are estimates: the value is that of -log_evidence, and the gradient is
+    softmax(logits) - marginals, as that of ``em.em_loss``. It need not be the derivative of the value. Nothing is fused
+    then: the cost is that of the E-step and of a softmax.
 
     Args:
-        problem, logits, label, check: as for ``em.posterior``. The problem must allow exact inference.
+        problem, logits, label, check: as for ``em.posterior``.
         reduction: "mean" or "sum" over the batch, "none" for [batch].
         impossible: "inf", "skip" or "raise", for rows whose label is impossible: see ``em.em_loss``.
+        engine: None is exact inference; a problem that has none needs an engine.
 
     Raises:
         TypeError, ValueError: as ``em.posterior``; ValueError also for an unknown reduction or option, and for an
             impossible label with "raise".
-        UnsupportedInference: a problem without exact inference. This is an UnsupportedEngineError.
+        UnsupportedEngineError: an engine that does not work for the problem, or none for a problem without exact
+            inference (UnsupportedInference).
 
     >>> import torch, emnesy_gpu as em
     >>> problem, label = em.Addition(n_digits=1), torch.tensor([[0, 1]])
@@ -121,10 +127,12 @@ def fused_em_loss(
     """
     checks.is_instance("problem", problem, Problem, A_PROBLEM)
     prior_logits, label = problem.checked(logits, label)
-    if not has_em_gradient(problem):
-        reason = problem.limit or "it has no exact marginals. Use em.posterior with another engine, and em.em_loss"
-        raise UnsupportedInference(f"{problem!r} has no exact EM gradient: {reason}")
-    negative_log_evidence, _ = _FusedEMLoss.apply(logits, prior_logits, label, problem, check)
+    if engine is not None:
+        engine = choose_engine(problem, engine)
+    elif not has_em_gradient(problem):
+        reason = problem.limit or "it has no exact marginals"
+        raise UnsupportedInference(f"{problem!r} has no exact EM gradient: {reason}. Or give an engine: see em.posterior")
+    negative_log_evidence, _ = _FusedEMLoss.apply(logits, prior_logits, label, problem, engine, check)
     if impossible == "inf":  # -log 0 is that already
         return reduce(negative_log_evidence, reduction)
     possible = negative_log_evidence.detach() < torch.inf
@@ -137,8 +145,12 @@ def has_em_gradient(problem: Problem) -> bool:
 
 
 def _em_gradient(
-    problem: FusedProblem | ExactProblem, logits: Tensor, label: Tensor, check: bool
+    problem: FusedProblem | ExactProblem, logits: Tensor, label: Tensor, engine: Engine[Any] | None, check: bool
 ) -> tuple[Tensor, Tensor]:
+    """That of exact inference, or of an engine, and the log evidence."""
+    if engine is not None and type(engine) is not Exact:
+        post = engine.infer(problem, logits, label, check)
+        return em_gradient_of(Marginals(post.marginals, post.log_evidence, post.possible), logits, 1.0), post.log_evidence
     if issubclass(type(problem), FusedProblem):
         return cast(FusedProblem, problem).em_gradient(logits, label, 1.0, check)
     exact = cast(ExactProblem, problem).exact_marginals(logits, label, check)
@@ -150,10 +162,15 @@ class _FusedEMLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        logits: Tensor, prior_logits: Tensor, label: Tensor, problem: FusedProblem | ExactProblem, check: bool
+        logits: Tensor,
+        prior_logits: Tensor,
+        label: Tensor,
+        problem: FusedProblem | ExactProblem,
+        engine: Engine[Any] | None,
+        check: bool,
     ) -> tuple[Tensor, Tensor]:
         """logits are differentiated; prior_logits are the same, detached, as the problem reads them."""
-        gradient, log_evidence = _em_gradient(problem, prior_logits, label, check)
+        gradient, log_evidence = _em_gradient(problem, prior_logits, label, engine, check)
         return -log_evidence, gradient
 
     @staticmethod
@@ -169,17 +186,17 @@ class _FusedEMLoss(torch.autograd.Function):
         (gradient,) = ctx.saved_tensors
         scale = per_row(upstream, gradient)
         scaled = gradient.mul_(scale) if _is_last_use(upstream) else gradient * scale
-        return scaled.to(ctx.dtype), None, None, None, None
+        return scaled.to(ctx.dtype), None, None, None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
         """Rows are independent, so that the axis of vmap becomes a part of the batch."""
-        *tensors, problem, check = inputs
+        *tensors, problem, engine, check = inputs
         apart = [
             tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
             for tensor, dim in zip(tensors, in_dims, strict=False)
         ]
-        results = _FusedEMLoss.apply(*(tensor.flatten(0, 1) for tensor in apart), problem, check)
+        results = _FusedEMLoss.apply(*(tensor.flatten(0, 1) for tensor in apart), problem, engine, check)
         loss, gradient = (result.unflatten(0, apart[0].shape[:2]) for result in results)
         return (loss, gradient), (0, 0)
 

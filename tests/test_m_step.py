@@ -49,6 +49,38 @@ def test_upstream_gradient_and_weights() -> None:
     torch.testing.assert_close(logits.grad, unweighted * weights[:, None, None, None])
 
 
+@pytest.mark.parametrize(
+    ("problem", "engine"),
+    [
+        (em.Sudoku(4), em.BeliefPropagation()),
+        (em.ShortestPath(3, 3), em.ABC(samples=64)),
+        (em.Addition(2), em.MAP()),
+        (em.Addition(2), em.Exact()),
+        (em.Addition(2), em.Partial(em.Exact())),
+    ],
+    ids=repr,
+)
+def test_the_fused_loss_of_an_engine_has_the_gradient_of_its_em_loss(problem: em.Problem, engine: em.Engine) -> None:
+    logits = torch.randn(4, *problem.latent_shape, problem.cardinality, generator=torch.Generator().manual_seed(0))
+    label = problem.label(logits.roll(1, 0).argmax(-1))
+    leaf, other = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    post = em.posterior(problem, logits, label, engine)
+    em.em_loss(other, post, "sum").backward()
+    rows = em.fused_em_loss(problem, leaf, label, "none", engine=engine)
+    rows.sum().backward()
+    torch.testing.assert_close(leaf.grad, other.grad)
+    torch.testing.assert_close(rows.detach(), -post.log_evidence)
+
+
+def test_a_problem_without_exact_inference_asks_for_an_engine() -> None:
+    problem = em.ShortestPath(3, 3)
+    inputs = torch.randn(1, 3, 3, 5), torch.ones(1, 3, 3, dtype=torch.uint8)
+    with pytest.raises(em.UnsupportedEngineError, match=r"no exact EM gradient: .*Or give an engine"):
+        em.fused_em_loss(problem, *inputs)
+    with pytest.raises(em.UnsupportedEngineError, match=r"em.Exact\(\) does not work for"):
+        em.fused_em_loss(problem, *inputs, engine=em.Exact())
+
+
 def test_a_kept_graph_gives_the_same_gradient_again() -> None:
     problem, logits, label = drawn()
     loss = em.fused_em_loss(problem, logits, label)
