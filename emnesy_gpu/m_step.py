@@ -131,7 +131,9 @@ def fused_em_loss(
         engine = choose_engine(problem, engine)
     elif not has_em_gradient(problem):
         reason = problem.limit or "it has no exact marginals"
-        raise UnsupportedInference(f"{problem!r} has no exact EM gradient: {reason}. Or give an engine: see em.posterior")
+        raise UnsupportedInference(
+            f"{problem!r} has no exact EM gradient: {reason}. Or give an engine: see em.posterior"
+        )
     negative_log_evidence, _ = _FusedEMLoss.apply(logits, prior_logits, label, problem, engine, check)
     if impossible == "inf":  # -log 0 is that already
         return reduce(negative_log_evidence, reduction)
@@ -150,7 +152,9 @@ def _em_gradient(
     """That of exact inference, or of an engine, and the log evidence."""
     if engine is not None and type(engine) is not Exact:
         post = engine.infer(problem, logits, label, check)
-        return em_gradient_of(Marginals(post.marginals, post.log_evidence, post.possible), logits, 1.0), post.log_evidence
+        return em_gradient_of(
+            Marginals(post.marginals, post.log_evidence, post.possible), logits, 1.0
+        ), post.log_evidence
     if issubclass(type(problem), FusedProblem):
         return cast(FusedProblem, problem).em_gradient(logits, label, 1.0, check)
     exact = cast(ExactProblem, problem).exact_marginals(logits, label, check)

@@ -142,6 +142,45 @@ def test_a_checkpoint_holds_a_problem(name: str) -> None:
     assert through_a_checkpoint(problem) == problem
 
 
+def nonogram() -> em.FactorGraph:
+    graph = em.FactorGraph(n_variables=6, cardinality=2)
+    graph.add(em.factors.regular("0*1{2}0+1{1}0*"), range(5))
+    graph.add(em.factors.parity(), [3, 4, 5])
+    graph.add(em.factors.pairwise([[2.0, 1.0], [1.0, 2.0]]), [(4, 5)])
+    return graph
+
+
+COMPILED = {
+    "automaton": lambda: em.rules.compare(2, base=3),
+    "automaton in another order": lambda: em.Automaton(max, 0, bool, 3, 2, order=(2, 0, 1)),
+    "circuit": lambda: em.Circuit.from_cnf("p cnf 3 2\n1 2 0\n-1 3 0\n"),
+    "factor graph": nonogram,
+}
+
+
+@pytest.mark.filterwarnings("ignore::emnesy_gpu.errors.InferenceWarning")
+@pytest.mark.parametrize("name", COMPILED)
+def test_a_checkpoint_holds_a_compiled_problem_before_and_after_use(name: str) -> None:
+    problem = COMPILED[name]()
+    logits = torch.randn(3, *problem.latent_shape, problem.cardinality, generator=torch.Generator().manual_seed(0))
+    label = torch.ones(3, *problem.label_shape, dtype=torch.int64)
+    fresh = through_a_checkpoint(problem)
+    engines = [None, em.ABC(samples=8), em.Gibbs(chains=1, sweeps=2), em.MAP()]
+    engines = [engine for engine in engines if name != "factor graph" or engine is None or engine == em.MAP()]
+    expected = [em.posterior(problem, logits, label, engine) for engine in engines]
+    for restored in (fresh, through_a_checkpoint(problem)):
+        found = [em.posterior(restored, logits, label, engine) for engine in engines]
+        assert all(map(same, found, expected))
+
+
+def test_a_checkpoint_with_a_function_of_the_user_names_the_function() -> None:
+    problem = em.BlackBox(label=total, latent_shape=(2,), cardinality=3)
+    with pytest.raises(pickle.UnpicklingError, match=r"add_safe_globals\(\[tests.test_objects.total\]\)"):
+        through_a_checkpoint(problem)
+    with torch.serialization.safe_globals([total]):
+        assert through_a_checkpoint(problem) == problem
+
+
 @pytest.mark.parametrize("engine", [em.Exact(), em.BeliefPropagation(3), em.ABC(8, seed=2), em.Gibbs(2), em.MAP()])
 def test_a_checkpoint_holds_an_engine(engine: em.Engine) -> None:
     assert repr(through_a_checkpoint(engine)) == repr(engine)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.ops.methods import new_handle
+from emnesy_gpu.problems.stored import stored
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -90,9 +91,10 @@ class Problem:
     def settings(self) -> dict[str, Any] | None:
         """The arguments that make an equal problem, hashable; None where there is no such list of arguments.
 
-        With settings, problems are equal if their class and settings are, they are pickled as these, and those of the
-        package are read by ``torch.load(weights_only=True)``. Without, a problem equals itself alone, and all that it
-        holds is pickled. A subclass with an ``__init__`` of its own has no settings, unless it defines them.
+        With settings, problems are equal if their class and settings are, and they are pickled as these. Without, a
+        problem equals itself alone, and all that it holds is pickled, arrays as tensors. ``torch.load`` with
+        weights_only=True reads both; of a class or a function that is not of the package it says how to allow it. A
+        subclass with an ``__init__`` of its own has no settings, unless it defines them.
 
         >>> import copy, emnesy_gpu as em
         >>> em.Addition(4).settings, em.Addition(4) == copy.deepcopy(em.Addition(n_digits=4))
@@ -125,7 +127,7 @@ class Problem:
         if settings is not None:
             return make_problem, (type(self), settings)
         state = {name: value for name, value in vars(self).items() if name not in NOT_KEPT}
-        return make_problem, (type(self), None), state
+        return make_problem, (type(self), None), stored(state)
 
     def label(self, z: Tensor) -> Tensor:
         """The symbolic program: the label of every assignment.
