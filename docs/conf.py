@@ -7,14 +7,17 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+
+from notebook_pages import NotebookParser  # noqa: E402
 
 from emnesy_gpu.version import __version__  # noqa: E402
 
 project, author, release = "emnesy_gpu", "the emnesy_gpu authors", __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/**.md", "examples/*.md", "profiling/*.md"]
+include_patterns = ["*.md", "docs/**.md", "examples/*.md", "examples/*.ipynb", "profiling/*.md"]
+source_suffix = {".md": "markdown", ".ipynb": "ipynb"}
 include_patterns += ["profiling/experiments/*.md", "profiling/results/*/tables.md"]
 suppress_warnings = ["myst.header"]  # Pages of tables alone have no title.
 
@@ -51,5 +54,6 @@ def escape(app: object, what: str, name: str, obj: object, options: object, line
 
 
 def setup(app: object) -> None:
-    """Let docstrings be escaped before they are read."""
+    """Let docstrings be escaped before they are read, and notebooks be pages."""
+    app.add_source_parser(NotebookParser)  # type: ignore[attr-defined]
     app.connect("autodoc-process-docstring", escape, priority=900)  # type: ignore[attr-defined]
