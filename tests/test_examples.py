@@ -135,3 +135,10 @@ def test_torchrun_gives_the_same_net_on_one_rank_and_on_two(installed: str) -> N
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_examples_are_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LONGEST
+
+
+@pytest.mark.parametrize("name", ["dynamax", "klay"])
+def test_engines_of_other_libraries_agree_with_exact_inference(name: str) -> None:
+    pytest.importorskip(name)
+    found = {each: away for each, *away in runpy.run_path(str(EXAMPLES / "engines_of_others.py"))["differences"]()}
+    assert max(found[name]) < 1e-5
