@@ -1,18 +1,30 @@
-"""The choice between the data sets of digits."""
+"""The choice between the data sets of small grey images."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from emnesy_gpu.tasks.files.errors import DataError
-from emnesy_gpu.tasks.mnist import idx_files, sklearn_digits
+from emnesy_gpu.tasks.mnist import fashion, idx_files, sklearn_digits
 from emnesy_gpu.tasks.mnist.images import DataSet
 
-CHOICES = ("auto", "mnist", "digits")
+CHOICES = ("auto", "mnist", "digits", "fashion")
 
 
 def load(name: str, data_dir: Path | None = None) -> DataSet:
-    """Load "mnist", "digits", or "auto": MNIST where its files are found, else scikit-learn's bundled digits."""
+    """Load "mnist", "digits", "fashion", or "auto": MNIST where its files are found, else scikit-learn's digits.
+
+    Args:
+        name: one of ``CHOICES``.
+        data_dir: the folder of the files; None searches ``$EMNESY_DATA`` and the cache, and for MNIST asks OpenML last.
+
+    Returns:
+        ``DataSet`` with ``train`` and ``test``, each with ``pixels`` uint8 [n, 28, 28] and ``classes`` int64 [n].
+
+    Raises DataError where files are missing or corrupt, or the download fails.
+    """
+    if name == "fashion":
+        return fashion.load(data_dir)
     if name == "mnist":
         return idx_files.load(data_dir)
     if name == "digits":

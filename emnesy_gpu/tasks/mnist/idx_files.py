@@ -9,6 +9,7 @@ import os
 import struct
 import warnings
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -73,16 +74,20 @@ def _existing(folder: Path, stem: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def read(folder: Path) -> DataSet:
-    """Read and verify the four files of a folder, each plain or gzip-compressed."""
+def read(folder: Path, name: str = "mnist", source: str | None = None, md5: Mapping[str, str] | None = None) -> DataSet:
+    """Read and verify the four files of a folder, each plain or gzip-compressed.
+
+    name, source: of the data set, MNIST by default. md5: the checksums of its files; None takes those of MNIST.
+    """
+    expected = MD5 if md5 is None else md5
     train, test = (
         Images(
-            torch.from_numpy(read_idx(folder, f"{part}-images-idx3-ubyte")),
-            torch.from_numpy(read_idx(folder, f"{part}-labels-idx1-ubyte")).long(),
+            torch.from_numpy(read_idx(folder, f"{part}-images-idx3-ubyte", expected)),
+            torch.from_numpy(read_idx(folder, f"{part}-labels-idx1-ubyte", expected)).long(),
         )
         for part in ("train", "t10k")
     )
-    return DataSet("mnist", f"MNIST files in {folder}", train, test)
+    return DataSet(name, source or f"MNIST files in {folder}", train, test)
 
 
 class Readable(Protocol):
@@ -92,11 +97,11 @@ class Readable(Protocol):
         """Return at most so many bytes, fewer at the end."""
 
 
-def read_idx(folder: Path, stem: str) -> NDArray[np.uint8]:
+def read_idx(folder: Path, stem: str, md5: Mapping[str, str]) -> NDArray[np.uint8]:
     """Return the array in ``stem`` or ``stem.gz``, verified by its md5; DataError names the file and what is wrong."""
     path = _existing(folder, stem)
     if path is None:
-        raise DataError(f"{folder / stem}[.gz] is missing: MNIST has four files, which belong into one folder")
+        raise DataError(f"{folder / stem}[.gz] is missing: there are four files, which belong into one folder")
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             header, shape = _read_header(path, file)
@@ -105,8 +110,8 @@ def read_idx(folder: Path, stem: str) -> NDArray[np.uint8]:
         raise DataError(f"{path} cannot be read: {error}") from error
     content = header + values
     digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if digest != MD5[stem]:
-        raise DataError(f"{path} is corrupt: md5 of the content is {digest}, expected {MD5[stem]}")
+    if digest != md5[stem]:
+        raise DataError(f"{path} is corrupt: md5 of the content is {digest}, expected {md5[stem]}")
     return np.frombuffer(values, np.uint8).reshape(shape).copy()
 
 

@@ -7,6 +7,7 @@ import click
 from emnesy_gpu.tasks.core.engines import ENGINE_NAMES
 from emnesy_gpu.tasks.core.options import DIRECTORY
 from emnesy_gpu.tasks.core.plain_torch_engines import PLAIN_TORCH
+from emnesy_gpu.tasks.mnist.choose import CHOICES
 
 AUTOMATON_ENGINES = [name for name in ENGINE_NAMES if name != "bp" and name not in PLAIN_TORCH]
 """The engines that take an automaton."""
@@ -14,11 +15,12 @@ AUTOMATON_ENGINES = [name for name in ENGINE_NAMES if name != "bp" and name not 
 DATA = (
     click.option(
         "--data",
-        type=click.Choice(["auto", "mnist", "digits"]),
+        type=click.Choice(CHOICES),
         default="auto",
         show_default=True,
         help="mnist: IDX files from --data-dir, $EMNESY_DATA or the cache; where there are none, OpenML is asked. "
-        "digits: the 8x8 images that scikit-learn brings. auto: mnist where its files are found, else digits.",
+        "digits: the 8x8 images that scikit-learn brings. fashion: clothes in place of digits (Fashion-MNIST). "
+        "auto: mnist where its files are found, else digits.",
     ),
     click.option("--data-dir", type=DIRECTORY, help="Folder of the MNIST files, also as MNIST/raw below it."),
 )
