@@ -50,7 +50,8 @@ def posterior(
         logits: [batch, *problem.latent_shape, problem.cardinality], float32, float64, bfloat16 or float16, any strides,
             on a CPU or a CUDA device; half types are computed in float32. Any finite value, and -inf for a hard zero.
             On a CPU, finite ones beyond +-1e12 count as +-1e12, and none is a hard zero; for a GPU see docs/limits.md.
-        label: integers [batch, ...] as ``problem.label`` returns them, on the same device.
+        label: integers [batch, ...] as ``problem.label`` returns them, on the same device. More leading axes may stand
+            in place of batch, the same ones in logits and label; then all results have them.
         engine: the E-step strategy; None takes the first that works for the problem, of exact inference, belief
             propagation, ABC, Gibbs, rejection and MAP.
         check: verify the values of logits and label. The check costs one synchronisation on a GPU; without it the
@@ -81,8 +82,10 @@ def posterior(
     0.02
     """
     engine = choose_engine(problem, engine)
+    logits, label, leading = problem.one_batch_axis(logits, label)
     logits, label = problem.checked(logits, label)
-    return engine.infer(problem, logits, label, check)
+    post = engine.infer(problem, logits, label, check)
+    return post if leading is None else post.unflatten(leading)
 
 
 def posterior_of_labels(
@@ -150,6 +153,8 @@ def sample_posterior(
 ) -> Tensor:
     """Independent exact joint samples z ~ p(z | y, x), int64 [n_samples, batch, *latent_shape].
 
+    Logits and labels with more leading axes in place of batch give samples with these; rows are counted through them.
+
     Chains are sampled by forward filtering and backward sampling in float64, so that every sample has the label y. The
     random words come from Philox-4x32-10 with counter (position, sample, first_row + row) and key ``seed``: equal seeds
     give equal samples, and a sample depends on neither the batch split nor the launch geometry. Row r of a batch equals
@@ -178,8 +183,10 @@ def sample_posterior(
     checks.is_integer("n_samples", n_samples, 0, checks.LARGEST_SEED)
     checks.is_integer("seed", seed, 0, checks.LARGEST_SEED)
     checks.is_integer("first_row", first_row, 0, checks.LARGEST_SEED)
+    logits, label, leading = problem.one_batch_axis(logits, label)
     logits, label = problem.checked(logits, label)
     if not (issubclass(type(problem), SampledProblem) and problem.tractable):
         reason = problem.limit or "use the marginals of em.posterior"
         raise UnsupportedInference(f"{problem!r} has no exact samples: {reason}")
-    return cast(SampledProblem, problem).sample(logits, label, n_samples, seed, first_row, check)
+    z = cast(SampledProblem, problem).sample(logits, label, n_samples, seed, first_row, check)
+    return z if leading is None else z.unflatten(1, leading)

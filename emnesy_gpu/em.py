@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -233,7 +234,8 @@ class EM:
     def _posterior(self, logits: Tensor, label: Tensor) -> Posterior:
         engine = self.engine
         if self.options.advance_seed:
-            engine = engine.at_step(self.steps, _rank() * len(label))
+            rows = label.numel() // math.prod(self.problem.label_shape)
+            engine = engine.at_step(self.steps, _rank() * rows)
         self.steps += 1
         return posterior(self.problem, logits, label, engine, self.options.check)
 
@@ -264,7 +266,7 @@ def _metrics_of(post: Posterior, others: dict[str, Tensor] | None = None) -> Met
     """What a posterior says, and other numbers on its device, as floats; waits for a GPU once."""
     possible = post.possible.sum()
     evidence = post.log_evidence.masked_fill(~post.possible, 0.0).sum() / possible.clamp_min(1)
-    rows = len(post.possible)
+    rows = post.possible.numel()
     found = {**(others or {}), "log_evidence": evidence, "possible": possible / max(rows, 1)}
     found["impossible"] = rows - possible
     for name, value in post.info.items():

@@ -49,7 +49,8 @@ def em_loss(logits: Tensor, post: Posterior, reduction: str = "mean", impossible
     Deterministic. Cost: plain torch, a few passes over the logits; ``em.fused_em_loss`` takes one.
 
     Args:
-        logits: [batch, *latent_shape, cardinality], natural-log scale, not normalised; differentiable.
+        logits: [batch, *latent_shape, cardinality], natural-log scale, not normalised; differentiable. With more
+            leading axes, as for ``em.posterior``, a mean and a sum are over all of them, and "none" has them.
         post: what ``em.posterior`` returned, possibly from earlier logits (Multi-M steps).
         reduction: "mean" or "sum" over the batch, "none" for [batch]; symbols are summed over.
         impossible: what becomes of rows whose label is impossible. Their gradient is zero in any case. "prior" has the
@@ -78,7 +79,7 @@ def em_loss(logits: Tensor, post: Posterior, reduction: str = "mean", impossible
         )
     log_prior = torch.log_softmax(logits.to(post.marginals.dtype), -1)
     log_prior = log_prior.masked_fill(post.marginals == 0, 0.0)
-    per_row = -(post.marginals * log_prior).flatten(1).sum(1)
+    per_row = -(post.marginals * log_prior).flatten(post.possible.dim()).sum(-1)
     constant = per_row.detach()
     return reduce_possible(torch.where(post.possible, per_row, constant), post.possible, reduction, impossible)
 
@@ -126,6 +127,7 @@ def fused_em_loss(
     (3.912, -0.4)
     """
     checks.is_instance("problem", problem, Problem, A_PROBLEM)
+    logits, label, leading = problem.one_batch_axis(logits, label)
     prior_logits, label = problem.checked(logits, label)
     if engine is not None:
         engine = choose_engine(problem, engine)
@@ -135,6 +137,8 @@ def fused_em_loss(
             f"{problem!r} has no exact EM gradient: {reason}. Or give an engine: see em.posterior"
         )
     negative_log_evidence, _ = _FusedEMLoss.apply(logits, prior_logits, label, problem, engine, check)
+    if leading is not None:
+        negative_log_evidence = negative_log_evidence.unflatten(0, leading)
     if impossible == "inf":  # -log 0 is that already
         return reduce(negative_log_evidence, reduction)
     possible = negative_log_evidence.detach() < torch.inf

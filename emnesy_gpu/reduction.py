@@ -14,7 +14,7 @@ IMPOSSIBLE_ROWS = ("prior", "skip", "inf", "raise")
 def reduce(per_row: Tensor, reduction: str) -> Tensor:
     """Reduce losses [batch] to their "mean" (0 for an empty batch) or "sum", or return them as they are ("none")."""
     if reduction == "mean":
-        return per_row.mean() if len(per_row) > 0 else per_row.sum()
+        return per_row.mean() if per_row.numel() > 0 else per_row.sum()
     if reduction == "sum":
         return per_row.sum()
     if reduction == "none":
@@ -43,5 +43,6 @@ def reduce_possible(per_row: Tensor, possible: Tensor, reduction: str, impossibl
 
 def _raise_for_impossible(possible: Tensor) -> None:
     if not bool(possible.all()):
-        rows = (~possible).nonzero()[:, 0]
-        raise ValueError(f"the label of row {int(rows[0])} is impossible, {len(rows)} of {len(possible)} rows in all")
+        rows = (~possible).nonzero().tolist()
+        first = ", ".join(map(str, rows[0]))
+        raise ValueError(f"the label of row {first} is impossible, {len(rows)} of {possible.numel()} rows in all")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import emnesy_gpu as em
+from tests.readme_matrix import PROBLEMS
 
 PROBLEM = em.Addition(2)
 
@@ -145,3 +146,55 @@ def test_more_leading_axes_come_back() -> None:
     assert post.marginals.shape == (3, 2, 2, 2, 10)
     assert post.info["ess"].shape == post.possible.shape == (3, 2)
     assert torch.equal(post.marginals.flatten(0, 1), flat.marginals)
+
+
+@pytest.mark.filterwarnings("ignore::emnesy_gpu.errors.InferenceWarning")
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_more_leading_axes_are_rows_of_every_problem(name: str) -> None:
+    problem = PROBLEMS[name]
+    engines = (em.Exact(), em.BeliefPropagation(2), em.ABC(samples=8))
+    engine = next(engine for engine in engines if engine.supports(problem))
+    logits = torch.randn(6, *problem.latent_shape, problem.cardinality, generator=torch.Generator().manual_seed(0))
+    label = (
+        torch.ones(6, dtype=torch.int64) if isinstance(problem, em.FactorGraph) else problem.label(logits.argmax(-1))
+    )
+    flat, leaf = (logits.clone().requires_grad_() for _ in range(2))
+    expected = em.posterior(problem, flat, label, engine)
+    found = em.posterior(problem, leaf.unflatten(0, (2, 3)), label.unflatten(0, (2, 3)), engine)
+    assert found.marginals.shape == (2, 3, *expected.marginals.shape[1:])
+    assert torch.equal(found.marginals.flatten(0, 1), expected.marginals)
+    assert torch.equal(found.log_evidence.flatten(), expected.log_evidence)
+    losses = [
+        (em.em_loss(leaf.unflatten(0, (2, 3)), found), em.em_loss(flat, expected)),
+        (
+            em.fused_em_loss(problem, leaf.unflatten(0, (2, 3)), label.unflatten(0, (2, 3)), engine=engine),
+            em.fused_em_loss(problem, flat, label, engine=engine),
+        ),
+    ]
+    for ours, theirs in losses:
+        torch.testing.assert_close(ours, theirs)
+        (ours + theirs).backward()
+        torch.testing.assert_close(leaf.grad, flat.grad)
+
+
+def test_losses_and_samples_have_the_leading_axes() -> None:
+    logits, label = drawn(6)
+    inputs = logits.unflatten(0, (2, 3)), label.unflatten(0, (2, 3))
+    assert em.fused_em_loss(PROBLEM, *inputs, "none").shape == (2, 3)
+    assert em.em_loss(inputs[0], em.posterior(PROBLEM, *inputs), "none").shape == (2, 3)
+    z = em.sample_posterior(PROBLEM, *inputs, n_samples=5, seed=0)
+    assert torch.equal(z, em.sample_posterior(PROBLEM, logits, label, n_samples=5, seed=0).unflatten(1, (2, 3)))
+    net = torch.nn.Linear(10, 10)
+    metrics = em.EM(net, PROBLEM, torch.optim.SGD(net.parameters(), lr=0.1)).step(*inputs)
+    assert (metrics["possible"], metrics["impossible"]) == (1.0, 0.0)
+
+
+def test_leading_axes_that_differ_are_an_error() -> None:
+    logits, label = drawn(6)
+    with pytest.raises(ValueError, match=r"label must have shape \[2, 3, 3\], got \[3, 2, 3\]"):
+        em.posterior(PROBLEM, logits.unflatten(0, (2, 3)), label.unflatten(0, (3, 2)))
+    with pytest.raises(ValueError, match=r"label must have shape \[2, 3, 3\], got \[6, 3\]"):
+        em.fused_em_loss(PROBLEM, logits.unflatten(0, (2, 3)), label)
+    impossible = torch.tensor([[0, 1, 2], [1, 9, 9]]).expand(2, 2, 3)
+    with pytest.raises(ValueError, match="the label of row 0, 1 is impossible, 2 of 4 rows in all"):
+        em.fused_em_loss(PROBLEM, torch.zeros(2, 2, 2, 2, 10), impossible, impossible="raise")

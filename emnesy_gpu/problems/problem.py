@@ -142,6 +142,22 @@ class Problem:
         """
         raise NotImplementedError
 
+    def one_batch_axis(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, torch.Size | None]:
+        """Logits and label [batch, ...] for ones with more leading axes, and the shape of these; None for one axis.
+
+        Raises TypeError for what is no tensor, and ValueError for leading axes that differ.
+        """
+        checks.is_tensor("logits", logits)
+        checks.is_tensor("label", label, OTHER_LABELS)
+        trailing = (*self.latent_shape, self.cardinality)
+        n_axes = logits.dim() - len(trailing)
+        if n_axes < 2 or logits.shape[n_axes:] != trailing:
+            return logits, label, None
+        leading = logits.shape[:n_axes]
+        if label.shape[:n_axes] != leading:
+            raise ValueError(f"label must have shape {[*leading, *self.label_shape]}, got {list(label.shape)}")
+        return logits.flatten(0, n_axes - 1), label.flatten(0, n_axes - 1), leading
+
     def checked(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Check type, shape, dtype and device, and return detached logits and an int64 label.
 

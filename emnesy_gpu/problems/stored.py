@@ -1,4 +1,4 @@
-"""What a problem holds, as a checkpoint holds it: ``torch.load(weights_only=True)`` reads tensors, and no NumPy arrays."""
+"""What a problem holds as checkpoints hold it: ``torch.load(weights_only=True)`` reads tensors, but no NumPy arrays."""
 
 from __future__ import annotations
 
