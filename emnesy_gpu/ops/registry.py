@@ -71,7 +71,8 @@ def bounded(logits: Tensor) -> Tensor:
 def _any_large(logits: Tensor) -> bool:
     if logits.dtype == torch.float16 or logits.numel() == 0:
         return False
-    if backend_for(logits.device) == "cpu" and logits.dtype != torch.bfloat16 and logits.is_contiguous():
+    plain = logits.is_contiguous() and not torch._C._functorch.is_functorch_wrapped_tensor(logits)
+    if plain and backend_for(logits.device) == "cpu" and logits.dtype != torch.bfloat16:
         return bool(load_kernels("cpu", "common.large_logits").any_large(logits))
     return bool(((logits.abs() > LARGEST_LOGIT) & logits.isfinite()).any())
 
