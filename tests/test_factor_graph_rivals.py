@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from emnesy_gpu.baselines.factor_graph_torch import Pairs, beliefs
 from emnesy_gpu.benchmarks.factor_graph import SWEEPS, Model, bipartite, calls, code, cycle, errors, grid, inputs, tree
 from emnesy_gpu.benchmarks.factor_graph import roster as counted
 from emnesy_gpu.benchmarks.measure import medians_in_turns
+from profiling import code_error_rates
 from profiling.factor_graph_rivals import CELLS, METHODS
 
 CPU, ROOT = torch.device("cpu"), Path(__file__).parents[1]
@@ -120,3 +122,19 @@ def test_medians_time_the_methods_that_exist() -> None:
     assert set(times) <= set(METHODS)
     assert times["fused"] > 0.0
     assert all(cell.batch >= 1 for cell in CELLS.values())
+
+
+def test_no_two_checks_of_the_code_share_two_bits() -> None:
+    checks = code_error_rates.code(torch.Generator().manual_seed(1))
+    assert (checks.flatten().bincount() == 3).all()
+    assert torch.triu(code_error_rates.shared(checks, checks), 1).max() == 1
+
+
+def test_the_error_rates_fall_with_the_noise(capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(sys, "argv", ["code_error_rates.py", "200", str(tmp_path / "curve.png")])
+    code_error_rates.main()
+    wrong = [float(value) for value in re.findall(r"wrong words (\S+),", capsys.readouterr().out)]
+    assert wrong[0] > wrong[1] > wrong[2] > wrong[-1]
+    # 0.27 in longer runs.
+    assert 0.15 < wrong[1] < 0.45
+    assert (tmp_path / "curve.png").stat().st_size > 0
