@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.backends import kernels_for
-from emnesy_gpu.inference.decimation import decimate
+from emnesy_gpu.backends import backend_for, kernels_for
 from emnesy_gpu.inference.given_label import map_given_label
 from emnesy_gpu.ops.loopy import loopy_posterior
 from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import LoopyResults, MapResults, loopy_results, map_results
+from emnesy_gpu.reference.decimation import decimate
 
 
 @operator(loopy_results)
@@ -46,7 +46,11 @@ def all_different_map(
     """
     kernels = kernels_for("all_different", logits.device)
     symbols = logits.flatten(1, -2).contiguous()
-    z, status = decimate(kernels.belief_propagation, symbols, label.contiguous(), (groups, list(phases)))
+    label, graph = label.contiguous(), (groups, list(phases))
+    if backend_for(logits.device) == "triton":
+        z, status = kernels.decimate(symbols, label, *graph)
+    else:
+        z, status = decimate(kernels.belief_propagation, symbols, label, graph)
     if check:
         checks.raise_for_validity(status, logits, label)
     z, log_joint, status, valid = map_given_label(symbols, label, pairs, z, status)

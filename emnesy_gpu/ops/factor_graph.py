@@ -14,13 +14,13 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.backends import kernels_for
-from emnesy_gpu.inference.decimation import decimate
 from emnesy_gpu.inference.factor_weights import log_weight
 from emnesy_gpu.inference.results import result_dtype
 from emnesy_gpu.kernels.factor_graph_tables import Compiled
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, POSSIBLE
 from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import LoopyResults, MapResults, loopy_results, map_results
+from emnesy_gpu.reference.decimation import decimate
 
 BROKEN = 2
 """What launch functions get in place of a label that is neither 1 nor -1: it is out of range."""

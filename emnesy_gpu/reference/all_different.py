@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.kernels.status import POSSIBLE
+from emnesy_gpu.reference import decimation
 from emnesy_gpu.reference.message_passing import Update, damped, results, sweep
 from emnesy_gpu.reference.symbols import NEG_INF, log_normalise, log_softmax, row_status
 
@@ -233,3 +234,8 @@ def permanents(log_n: Tensor, maximise: bool) -> tuple[Tensor, Tensor]:
         log_minors[..., rank, :] = add(terms, -1)
         backward = add(backward[..., level[rank].larger] + log_n[..., rank, level[rank].added], -1)
     return add(forward[size], -1), log_minors
+
+
+def decimate(logits: Tensor, label: Tensor, groups: Tensor, phases: list[int]) -> tuple[Tensor, Tensor]:
+    """A probable valid assignment int64 [batch, N] and the status uint8 [batch]: see ``decimation.decimate``."""
+    return decimation.decimate(belief_propagation, logits, label, (groups, phases))

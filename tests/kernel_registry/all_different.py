@@ -33,7 +33,24 @@ def sudoku(size: int, batch: int, sweeps: int, dtype: torch.dtype, maximise: boo
     return logits, torch.arange(batch) % 2, sudoku_groups(size), [size] * 3, sweeps, 0.0, 0.0, maximise
 
 
+def _decimate(draw: Any, dtype: torch.dtype) -> tuple[Any, ...]:
+    """Labels of every kind, and a row that float32 cannot hold."""
+    logits, label, groups, phases, *_ = draw(dtype=dtype, maximise=True)
+    label = torch.arange(len(label)) % 3
+    logits[0] *= 300.0
+    return logits, label, groups, phases
+
+
+def _decimation(name: str, draw: Any, dtype: torch.dtype = torch.float32, **options: Any) -> Entry:
+    drawn = partial(_decimate, draw, dtype)
+    return Entry("all_different", "decimate", f"{name}{SUFFIXES[dtype]}", drawn, interpreted=False, **options)
+
+
 ENTRIES = [
+    _decimation("irregular K=3", partial(irregular, 3, 1.0), every_target=True),
+    _decimation("irregular K=3", partial(irregular, 3, 1.0), torch.float64, slow=True),
+    _decimation("4 x 4 Sudoku", partial(sudoku, 4, 5, 1), slow=True),
+    _decimation("irregular K=9", partial(irregular, 9, 1.0), slow=True),
     _entry("irregular K=3", partial(irregular, 3, 1.0), variants=True),
     _entry("4 x 4 Sudoku", partial(sudoku, 4, 5, 1), interpreted=False),
     _entry("irregular K=3 extreme", partial(irregular, 3, 3000.0), slow=True),

@@ -132,11 +132,10 @@ def _store_beliefs(graph, workspace, marginals_ptr, sweep, as_prior, K: tl.const
 
 
 @triton.jit
-def _row_by_groups(graph, workspace, row, schedule, OPTIONS: tl.constexpr):
+def row_by_groups(graph, workspace, row, label, schedule, OPTIONS: tl.constexpr):
     """One row of the batch, from logits to results."""
     K: tl.constexpr = OPTIONS.K
     LOG: tl.constexpr = OPTIONS.LOG
-    label = tl.load(row.label)
     code = store_prior(row.logits, workspace.prior, graph.n_variables, K, padded(K), VARIABLES_AT_ONCE, LOG)
     code = tl.maximum(code, label_status(label))
     store_ones(workspace.messages, graph.n_groups * graph.width * K, LOG)
@@ -164,7 +163,7 @@ def _row_by_groups(graph, workspace, row, schedule, OPTIONS: tl.constexpr):
 
 
 @triton.jit
-def _workspace(scratch_ptr, graph, ROWS: tl.constexpr, K: tl.constexpr):
+def workspace_of(scratch_ptr, graph, ROWS: tl.constexpr, K: tl.constexpr):
     """The part of the scratch memory that belongs to this program."""
     prior_size = graph.n_variables * K
     messages_size = 2 * graph.n_groups * graph.width * K
@@ -196,7 +195,7 @@ def belief_propagation_kernel(
         groups_ptr, incident_ptr, degree_ptr, phase_end_ptr, bounding_ptr, subsets_ptr, n_variables, n_groups, width
     )
     rows = Rows(logits_ptr, label_ptr, out_ptr, evidence_ptr, status_ptr, sweeps_ptr, change_ptr, redo_ptr)
-    workspace = _workspace(scratch_ptr, graph, ROWS, K)
+    workspace = workspace_of(scratch_ptr, graph, ROWS, K)
     clear_tables(workspace, OPTIONS, 2 << K)
     damping = tl.zeros((), scratch_ptr.dtype.element_ty) + damping_high + damping_low
     schedule = Schedule(iterations, damping, tolerance)
@@ -205,4 +204,5 @@ def belief_propagation_kernel(
         if is_wanted(rows, row, LOG):
             offset = row * n_variables * K
             tl.debug_barrier()
-            _row_by_groups(graph, workspace, rows_from(rows, row, offset), schedule, OPTIONS)
+            label = tl.load(rows.label + row)
+            row_by_groups(graph, workspace, rows_from(rows, row, offset), label, schedule, OPTIONS)

@@ -11,6 +11,7 @@ import torch
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.gpu import given_label
 from emnesy_gpu.kernels.gpu.all_different import cuda
+from emnesy_gpu.kernels.gpu.all_different.decimation import decimation_kernel
 from emnesy_gpu.kernels.gpu.all_different.graph import GraphTables, graph_of
 from emnesy_gpu.kernels.gpu.all_different.kernels import belief_propagation_kernel
 from emnesy_gpu.kernels.gpu.all_different.subsets import subsets
@@ -25,6 +26,9 @@ from emnesy_gpu.kernels.gpu.common.launch_options import rounded_once
 from emnesy_gpu.kernels.gpu.common.scalars import high_and_low
 
 MAX_VALUES = 12
+
+SWEEPS = 10
+"""Sweeps of a round of decimation, at most, as in emnesy_gpu.reference.decimation."""
 
 
 def belief_propagation(
@@ -61,6 +65,34 @@ def posterior(
         return given_label.posterior(
             batch_of(logits, label), neighbours, lambda batch, compute: _launch(batch, tables, compute, parameters)
         )
+
+
+def decimate(
+    logits: torch.Tensor, label: torch.Tensor, groups: torch.Tensor, phases: list[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """An assignment int64 [batch, N] and the status uint8 [batch]: see emnesy_gpu.reference.decimation."""
+    (batch, n, k), (n_groups, width) = logits.shape, groups.shape
+    z, codes = logits.new_empty(batch, n, dtype=torch.int64), logits.new_empty(batch, dtype=torch.uint8)
+    if batch == 0:
+        return z, codes
+    with torch.cuda.device_of(logits):
+        graph = _graph(logits, groups, phases)
+        bytes_of_both = torch.float32.itemsize + torch.float64.itemsize
+        config = launch_config.all_different(batch, n, n_groups, width, k, bytes_of_both)
+        narrow, wide = (
+            logits.new_empty(config.programs * config.scratch, dtype=dtype) for dtype in (torch.float32, torch.float64)
+        )
+        # Rows of the batch of a launch of belief propagation that a program has to itself.
+        own = batch_of(logits.new_empty(config.programs, n, k), label)
+        choice = logits.new_empty(config.programs, n, dtype=torch.int32)
+        top = torch.empty_like(choice, dtype=torch.float64)
+        tile, lanes = launch_config.symbol_tile(k)
+        decimation_kernel[(config.programs,)](
+            logits, label, *graph.tables, subsets(k, logits.device), narrow, wide, own.logits, *own.results,
+            torch.empty_like(own.results[2]), choice, top, z, codes, batch, n, n_groups, width, SWEEPS,
+            ROWS=config.rows, K=k, LANES=config.lanes, TILE=tile // 4, WIDTH=lanes, **rounded_once(config.num_warps),
+        )  # fmt: skip
+    return z, codes
 
 
 def _graph(logits: torch.Tensor, groups: torch.Tensor, phases: list[int]) -> GraphTables:

@@ -67,8 +67,7 @@ def run(
     """Marginals [batch, n, K]; conflicts of every chain [batch, chains], int64: summed over annealing, and final."""
     batch, n, k = prior.shape
     marginals = torch.zeros_like(prior)
-    annealing = torch.zeros(batch, chains, dtype=torch.int64, device=prior.device)
-    final = torch.zeros_like(annealing)
+    annealing, final = prior.new_empty(2, batch, chains, dtype=torch.int64)
     config = launch_config.gibbs(batch, chains, n, k, n_groups)
     scratch = torch.empty(config.programs * config.scratch, dtype=torch.int8, device=prior.device)
     if batch > 0:
