@@ -23,6 +23,7 @@ from emnesy_gpu.inference.results import (
 from emnesy_gpu.inference.settings import ChainSettings, LoopySettings, SamplingSettings
 from emnesy_gpu.problems import all_different_scores
 from emnesy_gpu.problems.all_different_tables import GroupTables, checked_groups, make_tables
+from emnesy_gpu.problems.opaque import TRACED
 from emnesy_gpu.problems.problem import Problem
 from emnesy_gpu.problems.symbols import checked_symbols
 
@@ -148,6 +149,8 @@ class AllDifferent(Problem):
 
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
         tables = self._score_tables_on(logits.device)
+        if torch.compiler.is_compiling() and not all_different_scores.is_fused(logits, tables):
+            return TRACED["weighted_marginals"](logits, label, self.handle, settings, check)
         return all_different_scores.weighted_marginals(logits, label, tables, settings, check)
 
     def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:

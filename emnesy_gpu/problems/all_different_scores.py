@@ -94,7 +94,7 @@ def weighted_marginals(
     logits: Tensor, label: Tensor, tables: ScoreTables, settings: SamplingSettings, check: bool
 ) -> Weighted:
     """Marginals from samples weighted by the constraints that they satisfy: see ``WeightedProblem``."""
-    if logits.shape[-1] > FUSED_CARDINALITY or len(tables.members) > FUSED_CONSTRAINTS:
+    if not is_fused(logits, tables):
         return _unfused(logits, label, tables, settings, check)
     local = settings.scope == "local"
     results = torch.ops.emnesy_gpu.abc_sampling_posterior(
@@ -111,6 +111,11 @@ def weighted_marginals(
         check,
     )
     return Weighted.from_operator(results, settings.samples)
+
+
+def is_fused(logits: Tensor, tables: ScoreTables) -> bool:
+    """Whether one kernel weighs the samples; larger problems are left to torch, which torch.compile does not trace."""
+    return logits.shape[-1] <= FUSED_CARDINALITY and len(tables.members) <= FUSED_CONSTRAINTS
 
 
 def _unfused(logits: Tensor, label: Tensor, tables: ScoreTables, settings: SamplingSettings, check: bool) -> Weighted:
