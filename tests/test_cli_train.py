@@ -227,6 +227,7 @@ def test_a_terminal_gets_a_live_line():
     assert "evidence -2.500" in text
     assert "E 0.5 s" in text
     assert "M 1.5 s" in text
+    assert "batches/s" in text
     assert "sums 50.00 %" in text
 
 
@@ -236,5 +237,22 @@ def test_a_pipe_gets_plain_lines():
         report.epoch_begins(1)
         report.batch({})
         report.epoch_ends(RECORD)
-    line = "epoch  1/10  loss 1.0000  evidence -1.0000  sums 50.00 %  digits 75.00 %  E 0.10 s  M 0.20 s\n"
-    assert pipe.getvalue() == line
+    line = "epoch  1/10  loss 1.0000  evidence -1.0000  sums 50.00 %  digits 75.00 %  E 0.10 s  M 0.20 s"
+    assert pipe.getvalue() == f"{line}  0 s left\n"
+
+
+def test_plain_lines_say_how_long_the_rest_takes(monkeypatch):
+    clock = iter([100.0, 130.0, 500.0, 520.0, 540.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    pipe = io.StringIO()
+    with progress.reporter(3, 3, AdditionRunner.accuracies, pipe) as report:
+        report.epoch_begins(1)
+        report.epoch_ends(RECORD)  # of a trial, whose epochs are counted anew by the run
+        report.epoch_begins(1)
+        report.epoch_ends(RECORD)
+        report.epoch_begins(2)
+        report.epoch_ends(RECORD | {"epoch": 2})
+        report.epoch_begins(3)
+        report.epoch_ends(RECORD | {"epoch": 3})
+    ends = [line.partition("M 0.20 s")[2] for line in pipe.getvalue().splitlines()]
+    assert ends == ["  1 min left", "  40 s left", "  20 s left", ""]

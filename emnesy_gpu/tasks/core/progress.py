@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, TextIO
 
 from emnesy_gpu.tasks.files.extras import require
+
+MINUTE, HOUR = 60.0, 3600.0
+LEAST_SECONDS = 1e-3
+"""What a first batch takes at least, for a rate."""
 
 
 def reporter(epochs: int, n_batches: int, accuracies: Mapping[str, str], stream: TextIO | None = None) -> PlainReporter:
@@ -25,6 +30,9 @@ class PlainReporter:
 
     def __init__(self, epochs: int, n_batches: int, stream: TextIO, accuracies: Mapping[str, str]) -> None:
         self.epochs, self.n_batches, self.stream, self.accuracies = epochs, n_batches, stream, accuracies
+        self.first: tuple[int, float] | None = None
+        """The epoch that began first in this call, and when."""
+        self.begun = 0
 
     def __enter__(self) -> PlainReporter:
         return self
@@ -39,6 +47,9 @@ class PlainReporter:
 
     def epoch_begins(self, epoch: int) -> None:
         """Called before the first batch of an epoch; ``epoch`` counts from 1."""
+        if self.first is None or epoch <= self.begun:  # trials count their epochs anew
+            self.first = epoch, time.monotonic()
+        self.begun = epoch
 
     def batch(self, metrics: dict[str, float]) -> None:
         """Called with the metrics of every batch."""
@@ -46,7 +57,14 @@ class PlainReporter:
     def epoch_ends(self, record: dict[str, Any]) -> None:
         """Called with the record of a finished epoch."""
         if accuracy := accuracy_words(record, self.accuracies):
-            self.message(epoch_line(record, self.epochs, accuracy))
+            self.message(epoch_line(record, self.epochs, accuracy) + self._remaining(record["epoch"]))
+
+    def _remaining(self, epoch: int) -> str:
+        """Return how long the epochs that are left will take, by those of this call; nothing after the last."""
+        if self.first is None or epoch < self.first[0] or epoch >= self.epochs:
+            return ""
+        each = (time.monotonic() - self.first[1]) / (epoch - self.first[0] + 1)
+        return f"  {duration(each * (self.epochs - epoch))} left"
 
     def message(self, text: str) -> None:
         """Show a line of text."""
@@ -65,11 +83,13 @@ class LiveReporter(PlainReporter):
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
             progress.TextColumn("{task.fields[figures]}"),
+            progress.TextColumn("{task.fields[rate]}"),
             progress.TimeRemainingColumn(),
             console=console,
             transient=True,
         )
-        self.task = self.bar.add_task("", total=n_batches, figures="")
+        self.task = self.bar.add_task("", total=n_batches, figures="", rate="")
+        self.started, self.batches = time.monotonic(), 0
         self.accuracy = ""
         self.seconds_e = self.seconds_m = 0.0
 
@@ -87,7 +107,9 @@ class LiveReporter(PlainReporter):
 
     def epoch_begins(self, epoch: int) -> None:
         self.seconds_e = self.seconds_m = 0.0
-        self.bar.reset(self.task, description=f"epoch {epoch}/{self.epochs}", figures=self.accuracy)
+        self.started, self.batches = time.monotonic(), 0
+        super().epoch_begins(epoch)
+        self.bar.reset(self.task, description=f"epoch {epoch}/{self.epochs}", figures=self.accuracy, rate="")
 
     def batch(self, metrics: dict[str, float]) -> None:
         self.seconds_e += metrics["seconds_e"]
@@ -96,7 +118,9 @@ class LiveReporter(PlainReporter):
             f"loss {metrics['loss']:.3f}  evidence {metrics['log_evidence']:.3f}  {self.accuracy}"
             f"E {self.seconds_e:.1f} s  M {self.seconds_m:.1f} s"
         )
-        self.bar.update(self.task, advance=1, figures=figures)
+        self.batches += 1
+        rate = f"{self.batches / max(time.monotonic() - self.started, LEAST_SECONDS):.3g} batches/s"
+        self.bar.update(self.task, advance=1, figures=figures, rate=rate)
 
     def epoch_ends(self, record: dict[str, Any]) -> None:
         first = dict(list(self.accuracies.items())[:1])  # the bar has room for one
@@ -105,6 +129,17 @@ class LiveReporter(PlainReporter):
 
     def message(self, text: str) -> None:
         self.bar.console.print(text, markup=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words.
+
+    >>> duration(42.4), duration(100), duration(7300)
+    ('42 s', '2 min', '2.0 h')
+    """
+    if seconds < MINUTE:
+        return f"{seconds:.0f} s"
+    return f"{seconds / MINUTE:.0f} min" if seconds < HOUR else f"{seconds / HOUR:.1f} h"
 
 
 def epoch_line(record: dict[str, Any], epochs: int, accuracy: str) -> str:

@@ -87,7 +87,8 @@ class Runner:
         if directory is not None:
             if self.resumed and directory.has_checkpoint():
                 self._restore(directory)
-                report.message(f"resuming {directory.path} after {self._done()}")
+                left = "" if training.finished else f"; it goes on to epoch {training.settings.epochs}"
+                report.message(f"resuming {directory.path} after {self._done()}{left}")
                 return
             if self.resumed:
                 report.message(f"{directory.path} has no checkpoint yet: the run begins anew")
