@@ -29,9 +29,6 @@ NEEDS = {"reference": "torch", "cpu": "numba", "triton": "triton"}
 BY_DEVICE = {"cpu": "cpu", "cuda": "triton"}
 """Type of a device -> the back end of its tensors, where the caller has not chosen one."""
 
-CPU_ONLY = frozenset({"factor_graph"})
-"""Stems without kernels for CUDA tensors."""
-
 _forced: ContextVar[str | None] = ContextVar("emnesy_gpu_backend", default=None)
 
 
@@ -88,12 +85,8 @@ def small_kernels_for(stem: str, device: torch.device) -> ModuleType:
 def load_kernels(name: str, stem: str) -> ModuleType:
     """The module of launch functions of a stem in a back end.
 
-    Raises ModuleNotFoundError, which says what to install, without the package that the back end is written in, and
-    NotImplementedError for a stem without kernels there.
+    Raises ModuleNotFoundError, which says what to install, without the package that the back end is written in.
     """
-    if name == "triton" and stem in CPU_ONLY:
-        kind = stem.replace("_", " ")
-        raise NotImplementedError(f"there are no kernels for a {kind} on CUDA tensors yet: use tensors on cpu")
     try:
         return importlib.import_module(f"{PACKAGES[name]}.{stem}")
     except ModuleNotFoundError as error:

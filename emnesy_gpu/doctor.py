@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
-from emnesy_gpu.backends import BY_DEVICE, CPU_ONLY, NEEDS, PACKAGES, backend_for
+from emnesy_gpu.backends import BY_DEVICE, NEEDS, PACKAGES, backend_for
 from emnesy_gpu.ops import NAMES
 
 SUMMARY = "Show versions and devices, and test every back end."
@@ -137,8 +137,6 @@ def _route(device: torch.device, op: str) -> dict[str, str]:
     obstacle = _missing_package(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         obstacle = "no CUDA device"
-    if device.type == "cuda" and op.startswith(tuple(CPU_ONLY)):
-        obstacle = "it has no kernels for CUDA tensors"
     why = [f"{KERNELS[name]}, {origin}", obstacle]
     remark = [None if default else origin, obstacle]
     return {"backend": name, "why": "; ".join(filter(None, why)), "remark": "; ".join(filter(None, remark))}

@@ -35,6 +35,12 @@ class FactorGraphTables(NamedTuple):
     incident: int32 [E], the edges in the order of their variables. incident_first: int32 [n + 1].
     order: int32 [U], the factors as a serial sweep renews them: each once, or from the leaves of a tree to its root and
     back.
+
+    For kernels that renew many factors at once: waves: int32 [W, T], the same updates in rows of factors of one kind
+    that share no variable, -1 behind the last; a row after the other gives the messages of ``order``. T is a power of
+    two. flood: int32 [V, T], all factors once, in rows of one kind. wave_sizes, flood_sizes: int32 [W, 4], [V, 4], of
+    each row the kind, the most variables of a factor, the most factors of a variable, and the most edges of a layer.
+    arities: int32 [A + 1], how many factors have 0, 1, ..., A variables.
     """
 
     size: Tensor
@@ -48,6 +54,11 @@ class FactorGraphTables(NamedTuple):
     incident: Tensor
     incident_first: Tensor
     order: Tensor
+    waves: Tensor
+    wave_sizes: Tensor
+    flood: Tensor
+    flood_sizes: Tensor
+    arities: Tensor
 
 
 class Compiled(NamedTuple):
@@ -67,3 +78,12 @@ class Compiled(NamedTuple):
 
     def to(self, device: torch.device) -> Compiled:
         return Compiled(FactorGraphTables(*(table.to(device) for table in self.graph)), self.chains.to(device))
+
+
+BROKEN = 2
+"""What a label that is neither 1 (all factors hold) nor -1 (not given) becomes: it is out of range."""
+
+
+def held(label: Tensor) -> Tensor:
+    """int64 [batch]: 1 for the labels that a graph has, which mean the same, and BROKEN for others."""
+    return torch.where((label == 1) | (label == -1), 1, BROKEN)

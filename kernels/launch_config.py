@@ -238,6 +238,18 @@ def not_equal(batch: int, n_variables: int, degree: int, n_values: int, compute_
     return NotEqualConfig(tile, padded, min(max(tile * padded // 128, 1), 8), programs, scratch)
 
 
+class FactorGraphConfig(NamedTuple):
+    """Factor graphs: a thread for each of `tile` factors of `rows` rows of the batch."""
+
+    tile: int
+    rows: int
+
+
+def factor_graph(width: int) -> FactorGraphConfig:
+    """width: factors that are renewed at once, a power of two; rows fill up a warp."""
+    return FactorGraphConfig(width, max(WARP // width, 1))
+
+
 class GibbsConfig(NamedTuple):
     """Gibbs chains: a warp runs `chains` chains of each of `rows` rows at a time; scratch in bytes."""
 

@@ -51,6 +51,16 @@ def loops() -> em.FactorGraph:
     return graph
 
 
+def hard_tree() -> em.FactorGraph:
+    """Constraints of one to three symbols, without a cycle."""
+    graph = em.FactorGraph(7, 3)
+    graph.add(em.factors.linear([1, 2, 1], 4, "<="), (0, 1, 2))
+    graph.add(em.factors.all_different(), (2, 3, 4))
+    graph.add(em.factors.not_equal(), (4, 5))
+    graph.add(em.factors.allowed([(0,), (2,)]), (6,))
+    return graph
+
+
 def board(size: int, values: int) -> em.FactorGraph:
     """A grid of equal tables that make neighbours alike."""
     graph = em.FactorGraph(size * size, values, latent_shape=(size, size))

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 import emnesy_gpu as em
 from emnesy_gpu import backends, ops
 from emnesy_gpu.ops.registry import NAMES, NAMESPACE
+from tests.factor_graphs import hard_tree, loops, tree
 from tests.triton_launches import not_launched
 
 GPU = torch.device("meta")
@@ -196,6 +197,11 @@ E_STEPS = [
     EStep("Automaton, last symbol first, exact", _backwards, em.Exact(), 7),
     EStep("Automaton, last symbol first, samples", _backwards, None, 5),
     EStep("Automaton, last symbol first, ABC", _backwards, em.ABC(), 4),
+    EStep("FactorGraph exact", tree, em.Exact(), 3),
+    EStep("FactorGraph BP", loops, em.BeliefPropagation(), 4),
+    EStep("FactorGraph MAP", loops, em.MAP(), 298),
+    EStep("FactorGraph ABC", hard_tree, em.ABC(), 456),
+    EStep("FactorGraph Gibbs", hard_tree, em.Gibbs(sweeps=2), 3122),
     EStep("Circuit ABC", lambda: em.Circuit.from_automaton(em.rules.parity(20)), em.ABC(samples=128), 28),
     EStep("Circuit exact", lambda: em.Circuit.from_automaton(em.rules.parity(20)), em.Exact(), 5),
     EStep("Circuit MAP", lambda: em.Circuit.from_automaton(em.rules.parity(20)), em.MAP(), 7),

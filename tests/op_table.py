@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emnesy_gpu.backends import CPU_ONLY
 from emnesy_gpu.ops import NAMES
 
 ROOT = Path(__file__).parent.parent
@@ -29,9 +28,6 @@ EXERCISED = {
     "grid_paths": ("test_shortest_path", "test_bench_shortest_path"),
 }
 """Stem -> its first test, which names the stem, and its benchmark; by default test_<stem> and test_bench_<stem>."""
-
-NOT_THERE = "-"
-"""In place of the file of a kernel that does not exist: see ``CPU_ONLY``."""
 
 WITHOUT_OPERATOR = {"black_box", "conv_max_pool", "given_label", "label_rows", "scored"}
 """Stems without a registered operator: of functions of problems or the user, of a net, and of small steps."""
@@ -71,16 +67,14 @@ def rows() -> list[list[str]]:
 
 def _files(stem: str) -> list[str]:
     tests = [f"tests/{name}.py" for name in EXERCISED.get(stem, (f"test_{stem}", f"test_bench_{stem}"))]
-    folders = [folder for folder in COLUMNS.values() if folder != "kernels/gpu" or stem not in CPU_ONLY]
-    missing = [NOT_THERE] * (len(COLUMNS) - len(folders))
-    return [*missing, *(path_of(folder, stem) for folder in folders), *tests]
+    return [*(path_of(folder, stem) for folder in COLUMNS.values()), *tests]
 
 
 def table() -> str:
     """The rows as a Markdown table."""
     headings = ["op", *COLUMNS, "test", "benchmark"]
     lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
-    lines += ["| " + " | ".join(cell if cell == NOT_THERE else f"`{cell}`" for cell in row) + " |" for row in rows()]
+    lines += ["| " + " | ".join(f"`{cell}`" for cell in row) + " |" for row in rows()]
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import emnesy_gpu as em
-from tests.factor_graphs import assignments, board, draw, enumerate_posterior, loops, tree
+from tests.factor_graphs import assignments, board, draw, enumerate_posterior, hard_tree, loops, tree
 
 ENGINES = [
     em.BeliefPropagation(iterations=12),
@@ -136,15 +136,6 @@ def test_label_not_given_is_label_1() -> None:
     )
 
 
-def hard_tree() -> em.FactorGraph:
-    graph = em.FactorGraph(7, 3)
-    graph.add(em.factors.linear([1, 2, 1], 4, "<="), (0, 1, 2))
-    graph.add(em.factors.all_different(), (2, 3, 4))
-    graph.add(em.factors.not_equal(), (4, 5))
-    graph.add(em.factors.allowed([(0,), (2,)]), (6,))
-    return graph
-
-
 def test_label_0_is_the_complement_on_a_hard_tree() -> None:
     graph = hard_tree()
     logits, label = draw(graph, 10)
@@ -247,12 +238,6 @@ def test_the_fused_loss_of_a_tree_has_the_gradient_of_its_evidence() -> None:
     torch.testing.assert_close(logits.grad, again.grad, atol=1e-12, rtol=0)
 
 
-def test_cuda_tensors_are_refused_in_one_line() -> None:
-    graph = loops()
-    with em.backend("triton"), pytest.raises(NotImplementedError, match="factor graph on CUDA tensors yet"):
-        em.posterior(graph, *draw(graph, 2), em.BeliefPropagation())
-
-
 @pytest.mark.parametrize(
     ("scopes", "message"),
     [
@@ -353,3 +338,19 @@ def test_equal_factors_share_their_tables() -> None:
     lines = em.FactorGraph(25, 2)
     lines.add(em.factors.regular("0*1{2}0+1{1}0*"), torch.arange(25).view(5, 5))
     assert len(lines.tables(torch.device("cpu")).chains.n_classes) <= 5
+
+
+@pytest.mark.parametrize("graph", [loops(), tree(), board(5, 2)], ids=["loops", "tree", "grid"])
+def test_waves_keep_the_order_of_factors_that_share_a_variable(graph: em.FactorGraph) -> None:
+    tables = graph.tables(torch.device("cpu")).graph
+    scopes = [set(part.tolist()) for part in tables.variable.tensor_split(tables.first[1:-1].long())]
+    waves = [[f for f in wave if f >= 0] for wave in tables.waves.tolist()]
+    assert sorted(itertools.chain(*waves)) == sorted(tables.order.tolist())
+    assert tables.flood[tables.flood >= 0].sort().values.tolist() == list(range(len(scopes)))
+    for wave, sizes in zip(waves, tables.wave_sizes.tolist(), strict=True):
+        assert sum(len(scopes[f]) for f in wave) == len(set().union(*(scopes[f] for f in wave)))
+        assert {int(tables.kind[f]) for f in wave} == {sizes[0]}
+        assert sizes[1] == max(len(scopes[f]) for f in wave)
+    for variable in range(graph.n_variables):
+        one_after_the_other = [f for wave in waves for f in wave if variable in scopes[f]]
+        assert one_after_the_other == [f for f in tables.order.tolist() if variable in scopes[f]]

@@ -13,6 +13,8 @@ from emnesy_gpu.automata.machine import Layer, Machine, Observation
 from emnesy_gpu.automata.tables import make_tables as make_automaton_tables
 from emnesy_gpu.factor_graphs.cycles import leaves_to_root
 from emnesy_gpu.factor_graphs.potentials import Layers, Parity, Potential, Table
+from emnesy_gpu.factor_graphs.waves import levels, make_waves, width_of
+from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.kernels.factor_graph_tables import CHAIN, PAIR, PARITY, Compiled, FactorGraphTables
 
 
@@ -73,12 +75,14 @@ def make_tables(sizes: Sequence[int], factors: Sequence[Scoped]) -> tuple[Compil
         raise ContradictionError(
             f"no value of variable {int(np.argmin(top))} has a weight above 0: its factors contradict"
         )
+    chains = make_automaton_tables(_joined_machine(layers.items, positions, k), [{0: 0}])
     arrays, is_tree = _structure(found, n)
+    arrays |= _waves(found, arrays["order"], chains, n)
     arrays |= {"size": np.array(sizes, np.int32), "unary": unary / top[:, None]}
     arrays |= {"pairs": np.stack(tables.items) if tables.items else np.zeros((0, k, k))}
     arrays["log_scale"] = np.array([log_scale + np.log(top).sum()])
     graph = FactorGraphTables(**{name: torch.from_numpy(array) for name, array in arrays.items()})
-    return Compiled(graph, make_automaton_tables(_joined_machine(layers.items, positions, k), [{0: 0}])), is_tree
+    return Compiled(graph, chains), is_tree
 
 
 def _add_table(tables: _Pool, weights: NDArray[np.float64], k: int) -> int:
@@ -124,3 +128,27 @@ def _structure(factors: _Factors, n: int) -> tuple[dict[str, NDArray], bool]:
         "order": order,
     }
     return {name: np.array(array, np.int32) for name, array in arrays.items()}, towards_root is not None
+
+
+def _waves(factors: _Factors, order: NDArray[np.int32], chains: AutomatonTables, n: int) -> dict[str, NDArray]:
+    """The updates that can be made at once, of a serial sweep and of flooding; and how many factors have each arity."""
+    kind = np.array(factors.kind, np.int64)
+    arity = np.array([len(scope) for scope in factors.scopes], np.int64)
+    degree = np.bincount([i for scope in factors.scopes for i in scope], minlength=n)
+    largest = [max(degree[list(scope)]) for scope in factors.scopes]
+    numbers = np.stack([kind, arity, largest, _edges(factors, arity, chains)], 1).astype(np.int64)
+    level = levels(factors.scopes, order.tolist(), n)
+    width = width_of(level, kind[order])
+    waves = make_waves(order.astype(np.int64), level, numbers, width)
+    flood = make_waves(np.arange(len(kind)), np.zeros(len(kind), np.int64), numbers, width)
+    arrays = {"waves": waves.factors, "wave_sizes": waves.sizes, "flood": flood.factors, "flood_sizes": flood.sizes}
+    return arrays | {"arities": np.bincount(arity, minlength=3).astype(np.int32)}
+
+
+def _edges(factors: _Factors, arity: NDArray[np.int64], chains: AutomatonTables) -> list[int]:
+    """The most edges of a layer of each factor that is a chain, 0 of others."""
+    count = (chains.out_first[:, -1] - chains.out_first[:, 0])[chains.layer.long()].numpy()
+    return [
+        int(count[position : position + d].max()) if kind == CHAIN else 0
+        for kind, position, d in zip(factors.kind, factors.which, arity, strict=True)
+    ]

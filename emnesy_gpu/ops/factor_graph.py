@@ -14,16 +14,12 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.backends import kernels_for
-from emnesy_gpu.inference.factor_weights import log_weight
 from emnesy_gpu.inference.results import result_dtype
-from emnesy_gpu.kernels.factor_graph_tables import Compiled
+from emnesy_gpu.kernels.factor_graph_tables import Compiled, held
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, POSSIBLE
 from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import LoopyResults, MapResults, loopy_results, map_results
 from emnesy_gpu.reference.decimation import decimate
-
-BROKEN = 2
-"""What launch functions get in place of a label that is neither 1 nor -1: it is out of range."""
 
 
 @operator(loopy_results)
@@ -41,7 +37,7 @@ def factor_graph_belief_propagation(
     """Beliefs by messages of the factors: see ``emnesy_gpu.reference.factor_graph.belief_propagation``."""
     kernels, symbols = kernels_for("factor_graph", logits.device), logits.flatten(1, -2).contiguous()
     settings = iterations, damping, flooding, tolerance, maximise
-    marginals, *others = kernels.belief_propagation(symbols, _held(label), list(tables), *settings)
+    marginals, *others = kernels.belief_propagation(symbols, label.contiguous(), list(tables), *settings)
     if check:
         _raise_for_status(others[1], logits, label)
     return marginals.view(logits.shape), *others
@@ -53,21 +49,28 @@ def factor_graph_map(logits: Tensor, label: Tensor, tables: Sequence[Tensor], ch
     kernels, symbols = kernels_for("factor_graph", logits.device), logits.flatten(1, -2).contiguous()
     compiled = Compiled.from_list(tables)
     # Values that cannot be are not taken where the messages meet a contradiction, either.
-    unary = compiled.graph.unary.log().to(symbols.device)
+    unary = compiled.graph.unary.log()
     nothing_left = (symbols + unary == float("-inf")).all(-1).any(-1)
     usable = torch.where(
         nothing_left[:, None, None], symbols, symbols.masked_fill(unary == float("-inf"), float("-inf"))
     )
-    z, status = decimate(partial(_propagate, kernels.belief_propagation), usable, _held(label), (list(tables),))
+    z, status = decimate(partial(_propagate, kernels.belief_propagation), usable, held(label), (list(tables),))
     status = torch.where(nothing_left & (status == POSSIBLE), IMPOSSIBLE, status).to(torch.uint8)
     if check:
         _raise_for_status(status, logits, label)
     log_prior = torch.log_softmax(symbols.to(result_dtype(logits)), -1)
-    weight = log_weight(z, compiled)
-    log_joint = log_prior.gather(-1, z[..., None]).flatten(1).sum(1) + weight.to(log_prior.dtype)
+    weight = _log_weight(kernels.belief_propagation, z, log_prior, list(tables))
+    log_joint = log_prior.gather(-1, z[..., None]).flatten(1).sum(1) + weight
     log_joint = log_joint.masked_fill(status != POSSIBLE, float("-inf"))
     valid = (weight > float("-inf")) & (status == POSSIBLE)
     return z.view(logits.shape[:-1]), log_joint, status, valid
+
+
+def _log_weight(launch: Any, z: Tensor, like: Tensor, tables: list[Tensor]) -> Tensor:
+    """The log of the product of all factors of z [batch, n]: the evidence if nothing else has a probability."""
+    certain = torch.full_like(like, float("-inf")).scatter_(-1, z[..., None], 0.0)
+    results: LoopyResults = launch(certain, torch.ones_like(z[:, 0]), tables, 0, 0.0, False, 0.0, False)
+    return results[1]
 
 
 def _propagate(launch: Any, symbols: Tensor, label: Tensor, tables: list[Tensor], *settings: Any) -> LoopyResults:
@@ -75,10 +78,6 @@ def _propagate(launch: Any, symbols: Tensor, label: Tensor, tables: list[Tensor]
     iterations, damping, tolerance, maximise = settings
     results: LoopyResults = launch(symbols, label, tables, iterations, damping, False, tolerance, maximise)
     return results
-
-
-def _held(label: Tensor) -> Tensor:
-    return torch.where((label == 1) | (label == -1), 1, BROKEN).contiguous()
 
 
 def _raise_for_status(status: Tensor, logits: Tensor, label: Tensor) -> None:

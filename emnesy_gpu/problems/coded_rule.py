@@ -9,20 +9,16 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.automata.labels import by_code, checked_label
-from emnesy_gpu.inference import gibbs_chains, weighted_samples
-from emnesy_gpu.inference.results import Chains, Weighted
-from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.kernels.score_tables import CompiledScore
-from emnesy_gpu.problems.opaque import opaque
-from emnesy_gpu.problems.problem import Problem
+from emnesy_gpu.problems.scored import ScoredProblem
 from emnesy_gpu.problems.symbols import checked_symbols
 
 NOT_GIVEN = -1
 """The code of a label, or of an entry of it, that is not known."""
 
 
-class CodedRule(Problem):
+class CodedRule(ScoredProblem):
     """A rule whose label has one or more entries, each an integer code.
 
     Attributes:
@@ -87,23 +83,6 @@ class CodedRule(Problem):
     def _entries(self, symbols: Tensor) -> Tensor:
         """Codes int64 [..., M] of symbols int64 [..., n], NOT_GIVEN where the rule forbids them."""
         raise NotImplementedError
-
-    def _check_values(self, logits: Tensor, label: Tensor, check: bool) -> None:
-        """Raise for values that no exact inference takes, where check asks for it."""
-        raise NotImplementedError
-
-    @opaque
-    def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
-        """Constraints are the entries of the label: samples score how many of them they get right."""
-        if settings.scope == "local":
-            raise ValueError(f'{self!r} takes samples with scope "global" only: every symbol touches the whole label')
-        self._check_values(logits, label, check)
-        return weighted_samples.weighted_marginals(logits, label, settings, self._score)
-
-    @opaque
-    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
-        self._check_values(logits, label, check)
-        return gibbs_chains.gibbs_marginals(logits, label, settings, self._score)
 
     @property
     def _score(self) -> Score:

@@ -19,16 +19,17 @@ from emnesy_gpu.factor_graphs.networks import checked_network
 from emnesy_gpu.factor_graphs.potentials import Factor, checked_scopes, is_hard, of_table
 from emnesy_gpu.factor_graphs.tables import ContradictionError, Scoped, make_tables
 from emnesy_gpu.factor_graphs.uai import read_uai
-from emnesy_gpu.inference import gibbs_chains, weighted_samples
-from emnesy_gpu.inference.factor_weights import count_held, log_weight
+from emnesy_gpu.inference import weighted_samples
+from emnesy_gpu.inference.factor_weights import Weights, count_held, log_weight
 from emnesy_gpu.inference.given_label import given_one_of
-from emnesy_gpu.inference.results import Beliefs, Chains, MapAssignment, Marginals, Weighted, is_possible
-from emnesy_gpu.inference.settings import ChainSettings, LoopySettings, SamplingSettings
+from emnesy_gpu.inference.results import Beliefs, MapAssignment, Marginals, is_possible
+from emnesy_gpu.inference.settings import LoopySettings
 from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.kernels.factor_graph_tables import Compiled
 from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
 from emnesy_gpu.problems.rule_factor import as_factor
+from emnesy_gpu.problems.scored import ScoredProblem
 from emnesy_gpu.problems.symbols import checked_cardinalities, checked_symbols
 
 NOT_GIVEN = -1
@@ -37,7 +38,7 @@ NOT_GIVEN = -1
 LABELS = "1 (all factors hold), 0 (some factor fails) or -1 (not given)"
 
 
-class FactorGraph(Problem):
+class FactorGraph(ScoredProblem):
     """Symbols that share factors: constraints and weighted tables, as many as you like, in any graph.
 
         p(z | y = 1, x) ~ prod_i p(z_i | x) prod_f w_f(z_f)        evidence: sum_z prod_i p(z_i | x) prod_f w_f(z_f)
@@ -49,10 +50,10 @@ class FactorGraph(Problem):
     whether all factors hold. ``em.ABC``, ``em.Gibbs`` and ``em.Rejection`` work on graphs of hard constraints.
 
     Cost of a sweep per row: O(K^2) for a factor of two symbols, O(states * values * symbols) for others. A symbol in d
-    factors costs O(d^2 K). Memory: the messages of 32 rows a thread, K numbers for each symbol of each factor. It works
-    on CPUs: CUDA tensors raise NotImplementedError. Deterministic, and independent of the batch. Sources: Kschischang,
-    Frey, Loeliger, "Factor graphs and the sum-product algorithm" (2001); Yedidia, Freeman, Weiss, "Constructing
-    free-energy approximations and generalized belief propagation algorithms" (2005).
+    factors costs O(d^2 K). Memory: the messages of 32 rows a thread, K numbers for each symbol of each factor; on a GPU
+    those of the rows that are under way. Deterministic, and independent of the batch. Sources: Kschischang, Frey,
+    Loeliger, "Factor graphs and the sum-product algorithm" (2001); Yedidia, Freeman, Weiss, "Constructing free-energy
+    approximations and generalized belief propagation algorithms" (2005).
 
     Args:
         n_variables: how many symbols there are, at least 1.
@@ -67,7 +68,8 @@ class FactorGraph(Problem):
 
     A label is 1 (all factors hold), or -1 (not given), which is the same: the factors are the model. Label 0, "some
     factor fails", is exact on a tree of hard constraints (weights 0 and 1), as a sum over the first factor that fails,
-    at the cost of a run for each factor; elsewhere it raises UnsupportedInference.
+    at the cost of a run for each factor; elsewhere it raises UnsupportedInference. On a GPU it needs check=True:
+    without checks no label is read on the host, and rows with label 0 get the prior, like those with unknown labels.
 
     Raises TypeError and ValueError for numbers out of range, for scopes with unknown or equal symbols, and for factors
     that do not fit their scope.
@@ -211,6 +213,9 @@ class FactorGraph(Problem):
             self._tables[device] = self._tables[host].to(device)
         return self._tables[device]
 
+    def _weights(self, device: torch.device) -> Weights:
+        return Weights(self.tables(device), self.tables(torch.device("cpu")))
+
     @property
     def is_tree(self) -> bool:
         self.tables(torch.device("cpu"))
@@ -232,7 +237,7 @@ class FactorGraph(Problem):
         """
         self._check_hard()
         symbols = checked_symbols(z, self.latent_shape, self.cardinality)
-        return (log_weight(symbols, self.tables(z.device)) > float("-inf")).long()
+        return (log_weight(symbols, self._weights(z.device)) > float("-inf")).long()
 
     def log_weight(self, z: Tensor) -> Tensor:
         """The log of the product of all factors, float64 [...], -inf where one does not hold; z as for ``label``.
@@ -244,7 +249,7 @@ class FactorGraph(Problem):
         [4.0, 1.0]
         """
         symbols = checked_symbols(z, self.latent_shape, self.cardinality)
-        return log_weight(symbols, self.tables(z.device))
+        return log_weight(symbols, self._weights(z.device))
 
     def _check_hard(self) -> None:
         if not self._hard:
@@ -255,7 +260,7 @@ class FactorGraph(Problem):
         operator = torch.ops.emnesy_gpu.factor_graph_belief_propagation
         tables = self.tables(logits.device).to_list()
         settings = 1, 0.0, False, 0.0, False, check  # one sweep from the leaves to the roots and back
-        held = self._held(label)
+        held = self._held(label, check)
         results = Marginals.from_operator(operator(logits, held, tables, *settings)[:3])
         return self._with_failures(results, logits, label, check)
 
@@ -263,7 +268,7 @@ class FactorGraph(Problem):
     def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
         """The factors are those of the graph: ``settings.factors`` is not read."""
         numbers = settings.iterations, settings.damping, settings.schedule == "flooding", settings.tolerance
-        tables, held = self.tables(logits.device).to_list(), self._held(label)
+        tables, held = self.tables(logits.device).to_list(), self._held(label, check)
         operator = torch.ops.emnesy_gpu.factor_graph_belief_propagation
         *results, sweeps, change = operator(logits, held, tables, *numbers, False, check)
         marginals = self._with_failures(Marginals.from_operator(results), logits, label, check)
@@ -276,9 +281,11 @@ class FactorGraph(Problem):
         ``valid`` says whether all factors hold. Ties go to the first symbol and value that is fixed.
         """
         operator = torch.ops.emnesy_gpu.factor_graph_map
-        z, log_joint, status, valid = operator(logits, self._held(label), self.tables(logits.device).to_list(), check)
+        z, log_joint, status, valid = operator(
+            logits, self._held(label, check), self.tables(logits.device).to_list(), check
+        )
         best = MapAssignment(z, log_joint, is_possible(status), valid)
-        rows = (label == 0).nonzero()[:, 0]
+        rows = _rows_with_0(label, check)
         if len(rows):
             found = [graph.map_assignment(logits[rows], torch.ones_like(rows), check) for graph in self._failures()]
             best.possible[rows] = False
@@ -290,17 +297,16 @@ class FactorGraph(Problem):
             best.log_joint[rows[~best.possible[rows]]] = -torch.inf
         return best
 
-    def _held(self, label: Tensor) -> Tensor:
+    def _held(self, label: Tensor, check: bool) -> Tensor:
         """Label 0 as 1, where it can be computed; raises UnsupportedInference where it cannot."""
-        fails = label == 0
-        if not fails.any():
+        if not len(_rows_with_0(label, check)):
             return label
         self._check_hard()
         if not self.is_tree:
             raise UnsupportedInference(
                 f"{self!r} has a cycle: the posterior given label 0 needs the exact evidence, which only trees have"
             )
-        return label.masked_fill(fails, 1)
+        return label.masked_fill(label == 0, 1)
 
     def _failures(self) -> list[FactorGraph]:
         """For each factor that can fail, the graph in which all factors before it hold, and it does not."""
@@ -324,27 +330,13 @@ class FactorGraph(Problem):
 
     def _with_failures(self, results: Marginals, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         """The results with those of rows with label 0: some factor is the first that fails."""
-        rows = (label == 0).nonzero()[:, 0]
+        rows = _rows_with_0(label, check)
         if len(rows):
             some, ones = logits[rows].double(), torch.ones_like(rows)
             parts = [graph.exact_marginals(some, ones, check) for graph in self._failures()]
             for column, values in zip(results, given_one_of(parts, some), strict=True):
                 column[rows] = values.to(column.dtype)
         return results
-
-    @opaque
-    def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
-        """Constraints are the factors: samples score how many of them hold."""
-        if settings.scope == "local":
-            raise ValueError(f'{self!r} takes samples with scope "global" only')
-        self._check_values(logits, label, check)
-        return weighted_samples.weighted_marginals(logits, label, settings, self._score)
-
-    @opaque
-    def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
-        """Conflicts are the factors that do not hold."""
-        self._check_values(logits, label, check)
-        return gibbs_chains.gibbs_marginals(logits, label, settings, self._score)
 
     def _check_values(self, logits: Tensor, label: Tensor, check: bool) -> None:
         self._check_hard()
@@ -357,6 +349,13 @@ class FactorGraph(Problem):
 
     def _satisfied(self, z: Tensor, label: Tensor) -> Tensor:
         """How many constraints z [samples, batch, *latent_shape] satisfies; given label 0 all of them or none."""
-        tables = self.tables(z.device)
-        held, n = count_held(z.flatten(2), tables), 1 + len(tables.graph.kind)
+        weights = self._weights(z.device)
+        held, n = count_held(z.flatten(2), weights), 1 + len(weights.host.graph.kind)
         return torch.where(label == 0, (held < n) * n, held)
+
+
+def _rows_with_0(label: Tensor, check: bool) -> Tensor:
+    """The rows with label 0, int64 [rows]; on a GPU without checks none: nobody waits for an answer."""
+    if label.device.type != "cpu" and not check:
+        return label.new_empty(0)
+    return (label == 0).nonzero()[:, 0]

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
-from emnesy_gpu.kernels.factor_graph_tables import CHAIN, PAIR, Compiled, FactorGraphTables
+from emnesy_gpu.kernels.factor_graph_tables import CHAIN, PAIR, Compiled, FactorGraphTables, held
 from emnesy_gpu.kernels.status import POSSIBLE
 from emnesy_gpu.reference.message_passing import Update, damped, results, sweep
 from emnesy_gpu.reference.symbols import NEG_INF, log_maxima, log_normalise, log_softmax, log_sums, row_status
@@ -50,7 +50,7 @@ def belief_propagation(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Beliefs [batch, n, K], Bethe log evidence, status, sweeps and last change [batch] given that all factors hold.
 
-    logits: [batch, n, K]. label: int64 [batch], 0 or 1, which makes no difference: others are INVALID_LABEL.
+    logits: [batch, n, K]. label: int64 [batch], 1 or -1, which makes no difference: others are INVALID_LABEL.
     flooding: renew all factors at once, and not one after the other in the order of the tables.
     maximise: run max-product; then beliefs are normalised to sum 1, and the log evidence is 0.
 
@@ -60,7 +60,7 @@ def belief_propagation(
     """
     compiled = Compiled.from_list(tables)
     graph = compiled.graph
-    log_softmaxed, status = log_softmax(logits), row_status(logits, label, 2)
+    log_softmaxed, status = log_softmax(logits), row_status(logits, held(label), 2)
     log_prior = log_softmaxed + graph.unary.log()
     factors = [_factor(compiled, f) for f in range(len(graph.kind))]
     exists = torch.arange(logits.shape[2]) < graph.size[:, None]

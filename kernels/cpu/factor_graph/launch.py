@@ -14,6 +14,7 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.common.belief_propagation import Beliefs, new_options, propagate
 from emnesy_gpu.kernels.cpu.common.row_driver import Method
+from emnesy_gpu.kernels.factor_graph_tables import held
 
 MESSAGE_COST = 0.5
 """Rough nanoseconds of an entry of a message in a sweep."""
@@ -39,4 +40,5 @@ def belief_propagation(
         in_probabilities = partial(probabilities.run, *arguments)
         methods = [Method(np.float32, in_probabilities), Method(np.float64, in_probabilities), *methods]
     n_edges = len(tables[5])
-    return propagate(methods, options, logits, label, MESSAGE_COST * (iterations + 2) * (n_edges + 1) * logits.shape[2])
+    cost = MESSAGE_COST * (iterations + 2) * (n_edges + 1) * logits.shape[2]
+    return propagate(methods, options, logits, held(label), cost)

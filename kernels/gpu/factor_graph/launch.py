@@ -1,0 +1,118 @@
+"""Launches loopy belief propagation on any factor graph on a GPU; contract in ``emnesy_gpu.reference.factor_graph``.
+
+Scratch memory does not grow with the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels.automaton_tables import AutomatonTables
+from emnesy_gpu.kernels.factor_graph_tables import Compiled, FactorGraphTables
+from emnesy_gpu.kernels.gpu.common.belief_launches import Batch, Parameters, Results, batch_of, passes
+from emnesy_gpu.kernels.gpu.common.launch_options import rounded_once
+from emnesy_gpu.kernels.gpu.common.log2_semiring import ZERO as LOG_ZERO
+from emnesy_gpu.kernels.gpu.common.scalars import high_and_low
+from emnesy_gpu.kernels.gpu.common.table_cache import made_once
+from emnesy_gpu.kernels.gpu.factor_graph.graph import Sizes, Space, scratch_size
+from emnesy_gpu.kernels.gpu.factor_graph.kernels import belief_propagation_kernel
+
+
+class Ends(NamedTuple):
+    """The other end of every edge of the chains, int32 [edges]."""
+
+    in_target: Tensor
+    out_source: Tensor
+
+
+def belief_propagation(
+    logits: Tensor,
+    label: Tensor,
+    tables: Sequence[Tensor],
+    iterations: int,
+    damping: float,
+    flooding: bool,
+    tolerance: float,
+    maximise: bool,
+) -> Results:
+    """Marginals [like logits], log evidence [batch], status [batch], sweeps [batch] and change [batch]."""
+    batch, compiled = batch_of(logits, label), Compiled.from_list(tables)
+    parameters = Parameters(iterations, damping, tolerance, maximise)
+    if len(logits) > 0:
+        with torch.cuda.device_of(logits):
+            for compute in passes(batch):
+                _launch(batch, compiled, compute, parameters, flooding)
+    return batch.results
+
+
+def sizes_of(compiled: Compiled, n_values: int, flooding: bool, maximise: bool) -> Sizes:
+    """Tiles: nothing depends on the batch."""
+    graph, chains = compiled
+    tile, rows = launch_config.factor_graph(graph.waves.shape[1])
+    n_classes = chains.successor.shape[2]
+    return Sizes(
+        tile, rows, tile * rows, len(graph.pairs) > 0, n_values == 2, len(chains.layer) > 1, n_classes == n_values,
+        len(chains.successor) == 0, flooding, maximise,
+    )  # fmt: skip
+
+
+def _ends(chains: AutomatonTables) -> Ends:
+    """Written out once: a thread goes through the edges of a layer one by one."""
+    return made_once(
+        chains.in_source,
+        "ends",
+        lambda: Ends(*(_end_of(first, chains) for first in (chains.in_first, chains.out_first))),
+    )
+
+
+def _end_of(first: Tensor, chains: AutomatonTables) -> Tensor:
+    """The state of each edge, where first [L, S + 1] says where those of each state begin."""
+    n_layers, n_states = first.shape[0], first.shape[1] - 1
+    state = torch.arange(n_states, dtype=torch.int32, device=first.device).repeat(n_layers)
+    return torch.repeat_interleave(state, first.diff(dim=1).flatten().long(), output_size=len(chains.in_source))
+
+
+def _launch(batch: Batch, compiled: Compiled, compute: torch.dtype, parameters: Parameters, flooding: bool) -> None:
+    """All rows in float32, or those to be repeated in float64."""
+    graph, chains = compiled
+    n_rows, n_variables, n_values = batch.logits.shape
+    sizes = sizes_of(compiled, n_values, flooding, parameters.maximise)
+    space = Space(n_values, len(graph.arities) - 1, max(2, chains.successor.shape[1]), chains.successor.shape[2])
+    size, n_edges = scratch_size(n_variables, len(graph.variable), space, sizes), len(graph.variable)
+    programs = launch_config.resident_programs(-(-n_rows // sizes.rows), size * compute.itemsize)
+    scratch = batch.logits.new_empty(programs * size, dtype=compute)
+    order = (graph.flood, graph.flood_sizes) if flooding else (graph.waves, graph.wave_sizes)
+    belief_propagation_kernel[(programs,)](
+        batch.logits, batch.label, *_graph_tables(graph, compute), *_chain_tables(chains, compute), *order, graph.flood,
+        graph.flood_sizes, graph.log_scale, chains.log_scale, scratch, *batch.results, batch.redo, len(order[0]),
+        len(graph.flood), n_rows, n_variables, n_edges, n_values, space.arity, space.n_states, chains.successor.shape[1],
+        space.n_classes, parameters.iterations, *high_and_low(parameters.damping), parameters.tolerance,
+        SIZES=sizes, **rounded_once(sizes.lanes // launch_config.WARP),
+    )  # fmt: skip
+
+
+def _weights(table: Tensor, compute: torch.dtype) -> Tensor:
+    """float64 weights as numbers of the kind that a launch computes with: float32, or log2."""
+    if compute == torch.float32:
+        return made_once(table, compute, lambda: table.float())
+    return made_once(table, compute, lambda: table.log2().clamp_min(LOG_ZERO.value))
+
+
+def _graph_tables(t: FactorGraphTables, compute: torch.dtype) -> tuple[Tensor, ...]:
+    """In the order of ``graph.Graph``."""
+    unary, pairs = _weights(t.unary, compute), _weights(t.pairs, compute)
+    return t.size, unary, t.first, t.variable, t.which, pairs, t.incident, t.incident_first
+
+
+def _chain_tables(t: AutomatonTables, compute: torch.dtype) -> tuple[Tensor, ...]:
+    """In the order of ``graph.Chains``."""
+    ends = _ends(t)
+    return (
+        t.layer, t.classes, t.in_first, t.in_source, t.in_class, ends.in_target, _weights(t.in_weight, compute),
+        t.out_first, ends.out_source, t.out_class, t.out_target, _weights(t.out_weight, compute),
+    )  # fmt: skip

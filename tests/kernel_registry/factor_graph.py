@@ -1,0 +1,60 @@
+"""Belief propagation on factor graphs: all kinds of factors with cycles, a grid, and a ring for two warps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import torch
+
+import emnesy_gpu as em
+from emnesy_gpu.kernels.factor_graph_tables import Compiled
+from tests.factor_graphs import board, loops
+from tests.kernel_registry.entry import SUFFIXES, Entry, tolerance_of
+
+Settings = tuple[int, float, bool, float, bool]
+SERIAL: Settings = 3, 0.25, False, 1e-4, False
+FLOODING: Settings = 3, 0.25, True, 1e-4, False
+MAXIMISED: Settings = 2, 0.0, False, 1e-3, True
+
+
+@cache
+def _tables(make: Callable[[], em.FactorGraph]) -> Compiled:
+    return make().tables(torch.device("cpu"))
+
+
+def _ring() -> em.FactorGraph:
+    """Two waves of 64 tables: a thread for each in two warps, which read what the others have written."""
+    graph = em.FactorGraph(128, 2)
+    for first in (0, 1):
+        graph.add(em.factors.table([[3.0, 1.0], [1.0, 2.0]]), [(i, (i + 1) % 128) for i in range(first, 128, 2)])
+    return graph
+
+
+def _draw(make: Callable[[], em.FactorGraph], settings: Settings, scale: float, dtype: torch.dtype) -> tuple[Any, ...]:
+    """The last rows have a hard zero, an invalid label and invalid logits."""
+    tables = _tables(make)
+    n, k = tables.graph.unary.shape
+    logits = scale * torch.randn(5, n, k, generator=torch.Generator().manual_seed(n))
+    logits[-3, 1, 1] = float("-inf")
+    logits[-1, 0, 1] = float("nan")
+    return logits.to(dtype), torch.tensor([1, -1, 1, 0, 1]), tables.to_list(), *settings
+
+
+def _entry(
+    name: str, make: Callable[[], em.FactorGraph], settings: Settings = SERIAL, scale: float = 1.0,
+    dtype: torch.dtype = torch.float32, **options: Any,
+) -> Entry:  # fmt: skip
+    case = f"{name}{' flooding' if settings[2] else ''}{' max' if settings[4] else ''}{SUFFIXES[dtype]}"
+    draw = partial(_draw, make, settings, scale, dtype)
+    # A thread keeps what is under way for itself, so that there must be as many threads as there are lanes.
+    return Entry("factor_graph", "belief_propagation", case, draw, num_warps=(1,), **{**tolerance_of(dtype), **options})
+
+
+ENTRIES = [
+    _entry("loops of all kinds", loops, variants=True),
+    _entry("grid 4x4 K=2", partial(board, 4, 2), FLOODING, interpreted=False),
+    _entry("loops of all kinds extreme", loops, MAXIMISED, scale=3000.0, slow=True),
+    _entry("ring of 128", _ring, slow=True, interpreted=False),
+]
