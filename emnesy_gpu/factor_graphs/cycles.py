@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,3 +43,24 @@ def leaves_to_root(first: NDArray[np.int64], variable: NDArray[np.int64], n: int
                     reached += others
             waiting = reached
     return np.array(found[::-1], np.int64)
+
+
+def rounds_of(scopes: Sequence[Sequence[int]], from_root: Sequence[int], n: int) -> list[list[int]]:
+    """The variables of a forest in rounds: those of one round are independent given all of the rounds before.
+
+    from_root: the factors, each after that which is nearer to the root of its tree. A variable comes after the one
+    through which its factor is met, and after those of the factor that are written before it.
+    """
+    found = [-1] * n
+    for factor in from_root:
+        scope = scopes[factor]
+        parent = next((i for i in scope if found[i] >= 0), scope[0])
+        number = found[parent] = max(found[parent], 0)
+        for i in scope:
+            if i != parent:
+                number += 1
+                found[i] = number
+    rounds: list[list[int]] = [[] for _ in range(max(found, default=0) + 1)]
+    for i, number in enumerate(found):
+        rounds[max(number, 0)].append(i)
+    return [variables for variables in rounds if variables]

@@ -109,14 +109,14 @@ def sample(
     in the same way, with counter (i, t, first_row + r).
     """
     table = joint(log_prior, sizes, has_label)
-    uniforms = _uniforms(len(sizes), n_samples, len(log_prior), seed, first_row, log_prior.device)
-    drawn = values_of(_first_above(table.weights, uniforms[0]), sizes)
+    words = uniforms(len(sizes), n_samples, len(log_prior), seed, first_row, log_prior.device)
+    drawn = values_of(first_above(table.weights, words[0]), sizes)
     prior = log_prior.exp()
-    by_prior = torch.stack([_first_above(prior[:, i], uniforms[i]) for i in range(len(sizes))], -1)
+    by_prior = torch.stack([first_above(prior[:, i], words[i]) for i in range(len(sizes))], -1)
     return torch.where((table.log_best > NEG_INF)[:, None, None], drawn, by_prior).movedim(1, 0)
 
 
-def _uniforms(n: int, n_samples: int, rows: int, seed: int, first_row: int, device: torch.device) -> Tensor:
+def uniforms(n: int, n_samples: int, rows: int, seed: int, first_row: int, device: torch.device) -> Tensor:
     """Uniforms in (0, 1), float64 [n, rows, n_samples]."""
     row = (torch.arange(rows, device=device) + first_row)[:, None]
     counter = torch.arange(n, device=device)[:, None, None], torch.arange(n_samples, device=device), row & MASK
@@ -124,7 +124,7 @@ def _uniforms(n: int, n_samples: int, rows: int, seed: int, first_row: int, devi
     return (words[0] + 0.5) * 2.0**-32
 
 
-def _first_above(weights: Tensor, uniforms: Tensor) -> Tensor:
+def first_above(weights: Tensor, uniforms: Tensor) -> Tensor:
     """For uniforms [rows, S] the first index whose running sum of weights [rows, M] exceeds uniform * total."""
     running = weights.cumsum(1)
     found = torch.searchsorted(running, uniforms * running[:, -1:], right=True)
