@@ -21,6 +21,7 @@ from emnesy_gpu.factor_graphs.chains import chain_of_layers
 from emnesy_gpu.factor_graphs.potentials import (
     Factor,
     Layers,
+    Observed,
     Parity,
     Potential,
     Rule,
@@ -33,7 +34,7 @@ from emnesy_gpu.factor_graphs.potentials import (
     of_table,
 )
 from emnesy_gpu.problems.finite_state import FiniteStateProblem
-from emnesy_gpu.problems.rule_factor import factor_of_rule
+from emnesy_gpu.problems.rule_factor import factor_of_labels, factor_of_rule
 
 MAX_DIFFERENT = 12
 """The largest number of values of ``all_different``: it has 2^12 states, one for each set of values."""
@@ -301,6 +302,57 @@ def automaton(rule: FiniteStateProblem, label: Any = 1) -> Factor:
     [[0, 0, 0]]
     """
     return factor_of_rule(rule, label)
+
+
+def observed(rule: FiniteStateProblem) -> Factor:
+    """An ``em.Automaton`` whose label is data: each scope that it is added to has an entry of the graph's label.
+
+    The label of the graph is then int64 [batch, entries], in the order in which they were added: codes of the rule's
+    labels (``rule.encode``), or -1 for what is not given. States: those of the rule, and of each the beginnings of its
+    labels. The digits of the label are read as further symbols, so that all rows share the tables.
+
+    Sums that differ from row to row, as in Kakuro:
+
+    >>> import torch, emnesy_gpu as em
+    >>> graph = em.FactorGraph(n_variables=3, cardinality=10)
+    >>> total = em.Automaton(lambda s, v: s + v, 0, lambda s: s, n_symbols=2, cardinality=10)
+    >>> graph.add(em.factors.observed(total), [(0, 1), (1, 2)])
+    >>> graph.label_shape, graph.label(torch.tensor([[9, 9, 0]])).tolist()
+    ((2,), [[18, 9]])
+    >>> em.posterior(graph, torch.zeros(1, 3, 10), torch.tensor([[18, 9]])).marginals.argmax(-1).tolist()
+    [[9, 9, 0]]
+    """
+    return factor_of_labels(rule)
+
+
+def observed_table(weights: Any) -> Factor:
+    """A table for each label, and the label of each row picks one: w(z_0, z_1, ... | y) = weights[y, z_0, z_1, ...].
+
+    Labels as for ``observed``. It makes couplings that differ from row to row, out of a list. States: beginnings of the
+    table.
+
+    >>> import torch, emnesy_gpu as em
+    >>> graph = em.FactorGraph(n_variables=2, cardinality=2)
+    >>> graph.add(em.factors.observed_table([[[1, 1], [1, 1]], [[3, 1], [1, 3]]]), (0, 1))     # free, or alike
+    >>> logits = torch.tensor([[[0.0, 50.0], [0.0, 0.0]]]).repeat(2, 1, 1)
+    >>> post = em.posterior(graph, logits, torch.tensor([[0], [1]]))
+    >>> [round(q, 3) for q in post.marginals[:, 1, 1].tolist()]
+    [0.5, 0.75]
+    """
+    array = checked_weights("weights", weights)
+    if array.ndim < 2:
+        raise ValueError(f"weights must be [labels, k_0, k_1, ...], got shape {array.shape}")
+
+    def make(sizes: Sizes) -> Potential:
+        n_digits = len(sizes) - array.ndim + 1
+        members, digits = sizes[: array.ndim - 1], sizes[array.ndim - 1 :]
+        if n_digits < 1 or array.shape[1:] != members:
+            raise ValueError(f"the table has the shape {array.shape}, but its variables have {members} values")
+        padded = np.zeros((int(np.prod(digits)), *members))
+        padded[: len(array)] = array
+        return of_table(np.moveaxis(padded, 0, -1).reshape(sizes), sizes, "the table")
+
+    return Factor("observed_table(...)", make, hard=False, observed=Observed(len(array), None))
 
 
 def _counted(name: str, k: int, values: Iterable[int], holds: Callable[[int], bool]) -> Factor:

@@ -354,3 +354,40 @@ def test_waves_keep_the_order_of_factors_that_share_a_variable(graph: em.FactorG
     for variable in range(graph.n_variables):
         one_after_the_other = [f for wave in waves for f in wave if variable in scopes[f]]
         assert one_after_the_other == [f for f in tables.order.tolist() if variable in scopes[f]]
+
+
+def test_samples_of_a_tree_have_its_posterior() -> None:
+    graph = tree()
+    logits, label = draw(graph, 2)
+    logits[1, 0] = torch.tensor([0.0, -torch.inf, 0.0])
+    z = em.sample_posterior(graph, logits, label, n_samples=4000, seed=3)
+    exact = em.posterior(graph, logits, label).marginals
+    found = torch.nn.functional.one_hot(z, 3).float().mean(0)
+    torch.testing.assert_close(found, exact, atol=0.04, rtol=0)  # five deviations of a mean of 4000
+    together = em.FactorGraph(9, [2, 3, 2, 2, 3, 2, 3, 3, 2])
+    together.add(em.factors.parity(1), (0, 2, 3))
+    assert bool((together.label(z) == 1).all())
+
+
+def test_samples_have_the_same_bits_in_any_batch_and_on_every_back_end() -> None:
+    graph = tree()
+    logits, label = draw(graph, 6)
+    whole = em.sample_posterior(graph, logits, label, n_samples=5, seed=1)
+    parts = [
+        em.sample_posterior(graph, logits[r], label[r], n_samples=5, seed=1, first_row=r.start)
+        for r in (slice(0, 1), slice(1, 6))
+    ]
+    assert torch.equal(torch.cat(parts, 1), whole)
+    with em.backend("reference"):
+        assert torch.equal(em.sample_posterior(graph, logits, label, n_samples=5, seed=1), whole)
+
+
+def test_samples_given_label_0_fail_and_impossible_rows_are_drawn_from_the_prior() -> None:
+    graph = hard_tree()
+    logits, _ = draw(graph, 4)
+    z = em.sample_posterior(graph, logits, torch.tensor([0, 1, 0, 1]), n_samples=50, seed=2)
+    assert torch.equal(graph.label(z), torch.tensor([0, 1, 0, 1]).expand(50, 4))
+    never = em.FactorGraph(2, 2)
+    never.add(em.factors.at_most(2), (0, 1))
+    drawn = em.sample_posterior(never, torch.tensor([[[0.0, 1.0], [0.0, 0.0]]]), torch.tensor([0]), 2000, seed=1)
+    torch.testing.assert_close(drawn.float().mean((0, 1)), torch.tensor([0.731, 0.5]), atol=0.06, rtol=0)

@@ -32,6 +32,20 @@ def chain_of_machine(machine: Machine, final: Floats) -> Chain:
     return chain_of_layers([machine.layers[index] for index in machine.layer_of], machine.start, final)
 
 
+def chain_of_observed_machine(machine: Machine, final: Floats, base: int, n_digits: int) -> Chain:
+    """The chain that reads the symbols of an automaton, then the digits of its label; final: [labels, S]."""
+    layers = [machine.layers[index] for index in machine.layer_of]
+    n_states = layers[-1].n_after
+    for place in range(n_digits):
+        before = np.repeat(np.arange(n_states * base**place), base)
+        value = np.tile(np.arange(base), n_states * base**place)
+        after = before * base + value
+        layers.append(_layer(before, value, after, np.ones(len(value)), (n_states * base**place, len(value))))
+    weights = np.zeros((n_states, base**n_digits))
+    weights[: final.shape[1], : len(final)] = final[:, :n_states].T
+    return chain_of_layers(layers, machine.start, weights.reshape(-1))
+
+
 def chain_of_table(weights: Floats) -> Chain:
     """A table [k_1, ..., k_d]: states are beginnings, and those with equal rows are one state."""
     rows, state = _states_of_rows(weights.reshape(-1, weights.shape[-1]))

@@ -53,18 +53,39 @@ class Rule(NamedTuple):
     weight: Callable[[Any], float | bool]
 
 
+class Observed(NamedTuple):
+    """The labels 0..n - 1 of a factor, and the function that gives those of symbols [..., d]; None if there is none."""
+
+    n: int
+    label: Callable[[Any], Any] | None
+
+    def n_digits(self, base: int) -> int:
+        """How many symbols with ``base`` values, at least 2, tell the labels apart."""
+        digits = 1
+        while base**digits < self.n:
+            digits += 1
+        return digits
+
+
 class Factor:
     """A factor that can be added to a graph, for any variables that it fits: ``em.factors`` makes them.
 
     name: as it was written, for errors. make: the sizes of the variables -> a potential; it raises ValueError for
     sizes that it does not fit. hard: whether every weight is 0 or 1. reads: the order in which the variables of a scope
-    are read, where it is another one.
+    are read, where it is another one. observed: what is said of its label, if that is data: then the digits of the
+    label are read after the variables of the scope.
     """
 
     def __init__(
-        self, name: str, make: Callable[[Sizes], Potential], *, hard: bool, reads: Sequence[int] | None = None
+        self,
+        name: str,
+        make: Callable[[Sizes], Potential],
+        *,
+        hard: bool,
+        reads: Sequence[int] | None = None,
+        observed: Observed | None = None,
     ) -> None:
-        self.name, self.hard, self.reads = name, hard, reads
+        self.name, self.hard, self.reads, self.observed = name, hard, reads, observed
         self._make, self._made = make, dict[Sizes, Potential]()
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from math import prod
 from os import PathLike
@@ -15,11 +16,13 @@ from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the o
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.factor_graphs.chains import Floats
 from emnesy_gpu.factor_graphs.complement import complement
+from emnesy_gpu.factor_graphs.cycles import rounds_of
 from emnesy_gpu.factor_graphs.networks import checked_network
+from emnesy_gpu.factor_graphs.observed import Digits, Entry
 from emnesy_gpu.factor_graphs.potentials import Factor, checked_scopes, is_hard, of_table
 from emnesy_gpu.factor_graphs.tables import ContradictionError, Scoped, make_tables
 from emnesy_gpu.factor_graphs.uai import read_uai
-from emnesy_gpu.inference import weighted_samples
+from emnesy_gpu.inference import tree_samples, weighted_samples
 from emnesy_gpu.inference.factor_weights import Weights, count_held, log_weight
 from emnesy_gpu.inference.given_label import given_one_of
 from emnesy_gpu.inference.results import Beliefs, MapAssignment, Marginals, is_possible
@@ -71,6 +74,11 @@ class FactorGraph(ScoredProblem):
     at the cost of a run for each factor; elsewhere it raises UnsupportedInference. On a GPU it needs check=True:
     without checks no label is read on the host, and rows with label 0 get the prior, like those with unknown labels.
 
+    With ``em.factors.observed`` the label has entries, int64 [batch, entries], one for each factor whose label is data:
+    the sums of a Kakuro, or which of several tables couples two symbols. All factors hold, and -1 is an entry that is
+    not given. A coupling of any strength for each row is a switch: a symbol b of its own and a table over (i, j, b)
+    [[[1, 1], [1, 0]], [[1, 0], [1, 1]]], with logits 0 and log(w - 1) of b for the weight w of equal values.
+
     Raises TypeError and ValueError for numbers out of range, for scopes with unknown or equal symbols, and for factors
     that do not fit their scope.
 
@@ -86,7 +94,7 @@ class FactorGraph(ScoredProblem):
     """
 
     latent_shape: tuple[int, ...]
-    label_shape = ()
+    label_shape: tuple[int, ...] = ()
 
     def __init__(
         self, n_variables: int, cardinality: int | Sequence[int], *, latent_shape: Sequence[int] | None = None
@@ -100,6 +108,7 @@ class FactorGraph(ScoredProblem):
         if prod(self.latent_shape) != n_variables:
             raise ValueError(f"latent_shape must have {n_variables} symbols, got {self.latent_shape}")
         self._factors: list[Scoped] = []
+        self._entries: list[Entry] = []
         self._hard = True
         self._forget()
 
@@ -170,6 +179,7 @@ class FactorGraph(ScoredProblem):
     def _forget(self) -> None:
         """Drop all that has been made of the factors."""
         self._tables: dict[torch.device, Compiled] = {}
+        self._digits: dict[torch.device, Digits] = {}
         self._failing: list[FactorGraph] | None = None
         self._is_tree = True
 
@@ -192,13 +202,26 @@ class FactorGraph(ScoredProblem):
         if each and len(named) != len(found):
             raise ValueError(f"there must be a factor for each of {len(found)} scopes, got {len(named)}")
         owners = named if each else named * len(found)
-        self._factors += [self._bind(one, scope) for one, scope in zip(owners, found.tolist(), strict=True)]
+        entries: list[Entry] = []
+        self._factors += [self._bind(one, scope, entries) for one, scope in zip(owners, found.tolist(), strict=True)]
+        self._entries += entries
+        self._sizes += [self.cardinality] * sum(entry.n_digits for entry in entries)
+        self.label_shape = (len(self._entries),) if self._entries else ()
         self._hard = self._hard and all(one.hard for one in named)
         self._forget()
 
-    def _bind(self, factor: Factor, scope: list[int]) -> Scoped:
+    def _bind(self, factor: Factor, scope: list[int], entries: list[Entry]) -> Scoped:
+        """The factor and what it reads: its scope, and the digits of its label if that is data, a further entry."""
         read = scope if factor.reads is None or len(factor.reads) != len(scope) else [scope[i] for i in factor.reads]
-        return factor.bind(tuple(self._sizes[i] for i in read)), tuple(read)
+        digits = []
+        if factor.observed is not None:
+            if self.cardinality < 2:
+                raise ValueError(f"{factor!r} needs a graph of two values or more, to write its label with")
+            first = len(self._sizes) + sum(entry.n_digits for entry in entries)
+            entries.append(Entry(factor.observed, scope, factor.observed.n_digits(self.cardinality)))
+            digits = list(range(first, first + entries[-1].n_digits))
+        sizes = *(self._sizes[i] for i in read), *[self.cardinality] * len(digits)
+        return factor.bind(sizes), (*read, *digits)
 
     @property
     def n_factors(self) -> int:
@@ -235,12 +258,25 @@ class FactorGraph(ScoredProblem):
         Raises TypeError and ValueError for a wrong dtype or shape and for values outside 0..cardinality-1;
         UnsupportedInference for graphs with weights: there the label is no function of the symbols.
         """
-        self._check_hard()
         symbols = checked_symbols(z, self.latent_shape, self.cardinality)
+        if self._entries:
+            return self._labels_of(symbols)
+        self._check_hard()
         return (log_weight(symbols, self._weights(z.device)) > float("-inf")).long()
 
-    def log_weight(self, z: Tensor) -> Tensor:
+    def _labels_of(self, symbols: Tensor) -> Tensor:
+        """The label of each entry, int64 [..., P] of symbols [..., n]; -1 where its factor has none."""
+        found = []
+        for observed, scope, _ in self._entries:
+            if observed.label is None:
+                raise UnsupportedInference(f"{self!r} has tables of labels: its label is no function of the symbols")
+            found.append(observed.label(symbols[..., scope]))
+        return torch.stack(found, -1)
+
+    def log_weight(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """The log of the product of all factors, float64 [...], -inf where one does not hold; z as for ``label``.
+
+        label: int64 [..., entries], all given, of a graph whose label has entries.
 
         >>> import torch, emnesy_gpu as em
         >>> graph = em.FactorGraph(n_variables=2, cardinality=2)
@@ -249,7 +285,46 @@ class FactorGraph(ScoredProblem):
         [4.0, 1.0]
         """
         symbols = checked_symbols(z, self.latent_shape, self.cardinality)
+        if self._entries:
+            if label is None:
+                raise TypeError(f"label must be given: that of {self!r} has {len(self._entries)} entries")
+            symbols = self._with_digits(symbols, label)
         return log_weight(symbols, self._weights(z.device))
+
+    def _with_digits(self, symbols: Tensor, label: Tensor) -> Tensor:
+        """Symbols [..., n] and the digits of labels [..., P] after them."""
+        values = self._digits_on(symbols.device).values(label)
+        return torch.cat([symbols, values.expand(*symbols.shape[:-1], -1)], -1)
+
+    def _digits_on(self, device: torch.device) -> Digits:
+        if device not in self._digits:
+            self._digits[device] = Digits.of(self._entries, self.cardinality, device)
+        return self._digits[device]
+
+    def _inputs(self, logits: Tensor, label: Tensor, check: bool) -> tuple[Tensor, Tensor]:
+        """Logits of all symbols that factors read, [batch, symbols, K], and the label of the operators, [batch]."""
+        if not self._entries:
+            return logits, self._held(label, check)
+        digits = self._digits_on(label.device)
+        if check:
+            self._check_entries(digits, label)
+        symbols = torch.cat([logits.flatten(1, -2), digits.logits(label, logits.dtype)], 1)
+        return symbols, torch.ones_like(label[:, 0])
+
+    def _check_entries(self, digits: Digits, label: Tensor) -> None:
+        unknown = ~digits.is_known(label)
+        if unknown.any():
+            row, digit = unknown.nonzero()[0].tolist()
+            entry, n_labels = int(digits.entry[digit]), int(digits.n_labels[digit])
+            got = int(label[row, entry])
+            raise ValueError(f"label[{row}, {entry}] must be in 0..{n_labels - 1}, or -1 (not given), got {got}")
+
+    def _own(self, results: Marginals, logits: Tensor, label: Tensor) -> Marginals:
+        """The results of the symbols of the graph, without those of digits."""
+        if not self._entries:
+            return results
+        log_evidence = results.log_evidence - self._digits_on(label.device).log_share(label).to(results.log_evidence)
+        return Marginals(results.marginals[:, : self.n_variables].reshape(logits.shape), log_evidence, results.possible)
 
     def _check_hard(self) -> None:
         if not self._hard:
@@ -260,19 +335,18 @@ class FactorGraph(ScoredProblem):
         operator = torch.ops.emnesy_gpu.factor_graph_belief_propagation
         tables = self.tables(logits.device).to_list()
         settings = 1, 0.0, False, 0.0, False, check  # one sweep from the leaves to the roots and back
-        held = self._held(label, check)
-        results = Marginals.from_operator(operator(logits, held, tables, *settings)[:3])
-        return self._with_failures(results, logits, label, check)
+        results = Marginals.from_operator(operator(*self._inputs(logits, label, check), tables, *settings)[:3])
+        return self._with_failures(self._own(results, logits, label), logits, label, check)
 
     @opaque
     def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
         """The factors are those of the graph: ``settings.factors`` is not read."""
         numbers = settings.iterations, settings.damping, settings.schedule == "flooding", settings.tolerance
-        tables, held = self.tables(logits.device).to_list(), self._held(label, check)
+        tables, inputs = self.tables(logits.device).to_list(), self._inputs(logits, label, check)
         operator = torch.ops.emnesy_gpu.factor_graph_belief_propagation
-        *results, sweeps, change = operator(logits, held, tables, *numbers, False, check)
-        marginals = self._with_failures(Marginals.from_operator(results), logits, label, check)
-        return Beliefs(marginals, sweeps, change)
+        *results, sweeps, change = operator(*inputs, tables, *numbers, False, check)
+        marginals = self._own(Marginals.from_operator(results), logits, label)
+        return Beliefs(self._with_failures(marginals, logits, label, check), sweeps, change)
 
     @opaque
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
@@ -281,10 +355,13 @@ class FactorGraph(ScoredProblem):
         ``valid`` says whether all factors hold. Ties go to the first symbol and value that is fixed.
         """
         operator = torch.ops.emnesy_gpu.factor_graph_map
-        z, log_joint, status, valid = operator(
-            logits, self._held(label, check), self.tables(logits.device).to_list(), check
-        )
+        tables, inputs = self.tables(logits.device).to_list(), self._inputs(logits, label, check)
+        z, log_joint, status, valid = operator(*inputs, tables, check)
         best = MapAssignment(z, log_joint, is_possible(status), valid)
+        if self._entries:
+            log_joint = log_joint - self._digits_on(label.device).log_share(label).to(log_joint)
+            own = z[:, : self.n_variables].reshape(logits.shape[:-1])
+            return best._replace(assignment=own, log_joint=log_joint)
         rows = _rows_with_0(label, check)
         if len(rows):
             found = [graph.map_assignment(logits[rows], torch.ones_like(rows), check) for graph in self._failures()]
@@ -296,6 +373,44 @@ class FactorGraph(ScoredProblem):
                     column[rows[better]] = values[better]  # type: ignore[index]
             best.log_joint[rows[~best.possible[rows]]] = -torch.inf
         return best
+
+    @opaque
+    def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
+        """Symbols are drawn in rounds, each from exact marginals given all that have been drawn.
+
+        A tree takes a round for each symbol on its longest path, and for each of a factor; label 0 for every symbol.
+        """
+        if check:
+            self.exact_marginals(logits, label, True)  # raises for values that are not allowed
+        draws = n_samples, seed, first_row
+        symbols, rounds = logits.flatten(1, -2), self._rounds()
+        drawn = tree_samples.sample(self._marginals_of, symbols, label, rounds, draws)
+        if not self._entries:
+            for row in _rows_with_0(label, check).tolist():  # nothing is independent given that some factor fails
+                one, each = slice(row, row + 1), [[i] for i in range(self.n_variables)]
+                draws = n_samples, seed, first_row + row
+                drawn[:, one] = tree_samples.sample(self._marginals_of, symbols[one], label[one], each, draws)
+        return drawn.view(n_samples, *logits.shape[:-1])
+
+    def _marginals_of(self, symbols: Tensor, label: Tensor) -> Tensor:
+        """Exact marginals [rows, n, K] of symbols [rows, n, K]."""
+        logits = symbols.view(-1, *self.latent_shape, self.cardinality)
+        return self.exact_marginals(logits, label, False).marginals.flatten(1, -2)
+
+    def _rounds(self) -> list[list[int]]:
+        """The symbols of the graph in rounds of which each is independent given those before."""
+        graph, scopes = self.tables(torch.device("cpu")).graph, self._scopes()
+        towards_root = graph.order[: len(scopes)].tolist()
+        found = rounds_of(scopes, towards_root[::-1], len(self._sizes))
+        own = [[i for i in variables if i < self.n_variables] for variables in found]
+        return [variables for variables in own if variables]
+
+    def _scopes(self) -> list[list[int]]:
+        """The symbols of each factor of two or more."""
+        graph = self.tables(torch.device("cpu")).graph
+        first = graph.first.tolist()
+        variable = graph.variable.tolist()
+        return [variable[begin:end] for begin, end in itertools.pairwise(first)]
 
     def _held(self, label: Tensor, check: bool) -> Tensor:
         """Label 0 as 1, where it can be computed; raises UnsupportedInference where it cannot."""
@@ -330,7 +445,7 @@ class FactorGraph(ScoredProblem):
 
     def _with_failures(self, results: Marginals, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         """The results with those of rows with label 0: some factor is the first that fails."""
-        rows = _rows_with_0(label, check)
+        rows = label.new_empty(0) if self._entries else _rows_with_0(label, check)
         if len(rows):
             some, ones = logits[rows].double(), torch.ones_like(rows)
             parts = [graph.exact_marginals(some, ones, check) for graph in self._failures()]
@@ -340,7 +455,10 @@ class FactorGraph(ScoredProblem):
 
     def _check_values(self, logits: Tensor, label: Tensor, check: bool) -> None:
         self._check_hard()
-        if check:
+        if check and self._entries:
+            self._check_entries(self._digits_on(label.device), label)
+            weighted_samples.check_values(logits, torch.ones_like(label[:, 0]), 2, LABELS)
+        elif check:
             weighted_samples.check_values(logits, label.where(label != NOT_GIVEN, 1), 2, LABELS)
 
     @property
@@ -349,8 +467,11 @@ class FactorGraph(ScoredProblem):
 
     def _satisfied(self, z: Tensor, label: Tensor) -> Tensor:
         """How many constraints z [samples, batch, *latent_shape] satisfies; given label 0 all of them or none."""
-        weights = self._weights(z.device)
-        held, n = count_held(z.flatten(2), weights), 1 + len(weights.host.graph.kind)
+        weights, symbols = self._weights(z.device), z.flatten(2)
+        if self._entries:
+            given = torch.where(label == NOT_GIVEN, self._labels_of(symbols).clamp_min(0), label)
+            return count_held(self._with_digits(symbols, given), weights)
+        held, n = count_held(symbols, weights), 1 + len(weights.host.graph.kind)
         return torch.where(label == 0, (held < n) * n, held)
 
 

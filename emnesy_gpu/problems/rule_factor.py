@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from emnesy_gpu.factor_graphs.chains import chain_of_machine
-from emnesy_gpu.factor_graphs.potentials import Factor, Layers, Potential, Sizes, arity_is, is_hard, label_weights
+import numpy as np
+
+from emnesy_gpu.factor_graphs.chains import chain_of_machine, chain_of_observed_machine
+from emnesy_gpu.factor_graphs.potentials import (
+    Factor,
+    Layers,
+    Observed,
+    Potential,
+    Sizes,
+    arity_is,
+    is_hard,
+    label_weights,
+)
 from emnesy_gpu.problems.finite_state import FiniteStateProblem
 
 
@@ -26,6 +37,26 @@ def factor_of_rule(rule: FiniteStateProblem, label: Any) -> Factor:
 
     hard = not rule.machine.is_weighted and is_hard(final)
     return Factor(f"automaton({rule!r}, {label!r})", make, hard=hard, reads=rule.reading_order)
+
+
+def factor_of_labels(rule: FiniteStateProblem) -> Factor:
+    """A rule whose label is data: see ``em.factors.observed``."""
+    if rule.label_shape:
+        raise ValueError(f"a factor needs a rule whose label has no entries, got {rule!r}")
+    seen = rule.machine.observed[len(rule.machine.layer_of) - 1]
+    codes = [int(code) for code in rule.encode(seen.labels)]
+    observed = Observed(max(codes) + 1, lambda z: rule.label(z.reshape(*z.shape[:-1], *rule.latent_shape)))
+
+    def make(sizes: Sizes) -> Potential:
+        arity = len(rule.machine.layer_of)
+        if max(sizes[:arity]) > rule.cardinality:
+            raise ValueError(f"the automaton knows {rule.cardinality} values, but its variables have {max(sizes)}")
+        final = np.zeros((observed.n, seen.weights.shape[1]))
+        final[codes] = seen.weights
+        return Layers(chain_of_observed_machine(rule.machine, final, sizes[-1], len(sizes) - arity))
+
+    hard = not rule.machine.is_weighted and not rule.machine.has_noisy_labels
+    return Factor(f"observed({rule!r})", make, hard=hard, reads=rule.reading_order, observed=observed)
 
 
 def as_factor(factor: object) -> Factor:
