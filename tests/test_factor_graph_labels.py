@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -110,3 +112,14 @@ def test_a_switch_is_a_coupling_of_any_strength_for_each_row() -> None:
     joint = prior[:, 0, :, None] * prior[:, 1, None, :] * (1 + (weight - 1)[:, None, None] * torch.eye(2))
     expected = joint.sum(2) / joint.sum((1, 2))[:, None]
     torch.testing.assert_close(post.marginals[:, 0], expected, atol=1e-12, rtol=0)
+
+
+def test_a_graph_with_labels_comes_back_from_a_checkpoint_of_weights_alone(tmp_path: Path) -> None:
+    graph = sums((0, 1, 2), (3, 4, 5))
+    logits, _ = draw(graph, 2)
+    label = torch.tensor([[3, 4], [5, -1]])
+    expected = em.posterior(graph, logits, label).marginals
+    torch.save(graph, tmp_path / "graph.pt")
+    again = torch.load(tmp_path / "graph.pt", weights_only=True)
+    assert torch.equal(em.posterior(again, logits, label).marginals, expected)
+    assert torch.equal(again.label(logits.argmax(-1)), graph.label(logits.argmax(-1)))

@@ -54,10 +54,10 @@ class Rule(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """The labels 0..n - 1 of a factor, and the function that gives those of symbols [..., d]; None if there is none."""
+    """The labels 0..n - 1 of a factor, and the rule that gives those of symbols; None if there is none."""
 
     n: int
-    label: Callable[[Any], Any] | None
+    rule: Any
 
     def n_digits(self, base: int) -> int:
         """How many symbols with ``base`` values, at least 2, tell the labels apart."""

@@ -6,7 +6,8 @@ from emnesy_gpu.automata.machine import Layer, Machine, Observation
 from emnesy_gpu.circuits.graph import Graph
 from emnesy_gpu.circuits.tables import Compiled
 from emnesy_gpu.errors import UnsupportedInference
-from emnesy_gpu.factor_graphs.potentials import Layers, Parity, Table
+from emnesy_gpu.factor_graphs.observed import Digits, Entry
+from emnesy_gpu.factor_graphs.potentials import Layers, Observed, Parity, Table
 from emnesy_gpu.inference.results import Beliefs, Chains, MapAssignment, Marginals, Weighted
 from emnesy_gpu.kernels import automaton_tables, circuit_tables, factor_graph_tables, score_tables
 from emnesy_gpu.problems.addition import Addition
@@ -26,7 +27,7 @@ from emnesy_gpu.problems.sudoku import Sudoku
 torch.serialization.add_safe_globals([Addition, AllDifferent, BlackBox, ShortestPath, SimplePaths, Sudoku])
 torch.serialization.add_safe_globals([Automaton, Machine, Layer, Observation, ReadingOrder])
 torch.serialization.add_safe_globals([Circuit, Graph, Compiled])
-torch.serialization.add_safe_globals([FactorGraph, Table, Layers, Parity])
+torch.serialization.add_safe_globals([FactorGraph, Table, Layers, Parity, Entry, Observed, Digits])
 torch.serialization.add_safe_globals(
     [
         automaton_tables.AutomatonTables,

@@ -268,9 +268,9 @@ class FactorGraph(ScoredProblem):
         """The label of each entry, int64 [..., P] of symbols [..., n]; -1 where its factor has none."""
         found = []
         for observed, scope, _ in self._entries:
-            if observed.label is None:
+            if observed.rule is None:
                 raise UnsupportedInference(f"{self!r} has tables of labels: its label is no function of the symbols")
-            found.append(observed.label(symbols[..., scope]))
+            found.append(observed.rule.label(symbols[..., scope].unflatten(-1, observed.rule.latent_shape)))
         return torch.stack(found, -1)
 
     def log_weight(self, z: Tensor, label: Tensor | None = None) -> Tensor:

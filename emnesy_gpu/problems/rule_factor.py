@@ -45,7 +45,7 @@ def factor_of_labels(rule: FiniteStateProblem) -> Factor:
         raise ValueError(f"a factor needs a rule whose label has no entries, got {rule!r}")
     seen = rule.machine.observed[len(rule.machine.layer_of) - 1]
     codes = [int(code) for code in rule.encode(seen.labels)]
-    observed = Observed(max(codes) + 1, lambda z: rule.label(z.reshape(*z.shape[:-1], *rule.latent_shape)))
+    observed = Observed(max(codes) + 1, rule)
 
     def make(sizes: Sizes) -> Potential:
         arity = len(rule.machine.layer_of)
