@@ -25,7 +25,7 @@ class Pairs(NamedTuple):
 
     def send(self, n: Tensor) -> Tensor:
         """Messages to both symbols, from those of both [batch, factors, 2, K]."""
-        weights = self.weights.to(n.dtype)
+        weights = self.weights.to(n)
         return torch.stack([n[:, :, 1] @ weights.T, n[:, :, 0] @ weights], 2)
 
 
@@ -53,7 +53,7 @@ class Automata(NamedTuple):
 
     def send(self, n: Tensor) -> Tensor:
         """Messages from those of the symbols [batch, factors, d, K], by states forwards and backwards."""
-        steps = torch.nn.functional.one_hot(self.next_state, len(self.next_state)).to(n.dtype)
+        steps = torch.nn.functional.one_hot(self.next_state, len(self.next_state)).to(n)
         alphas = [steps.new_zeros(*n.shape[:2], len(steps))]
         alphas[0][..., 0] = 1
         for symbol in n.unbind(2)[:-1]:
