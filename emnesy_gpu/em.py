@@ -234,8 +234,9 @@ class EM:
     def _posterior(self, logits: Tensor, label: Tensor) -> Posterior:
         engine = self.engine
         if self.options.advance_seed:
+            before = self.options.rows_before
             rows = label.numel() // math.prod(self.problem.label_shape)
-            engine = engine.at_step(self.steps, _rank() * rows)
+            engine = engine.at_step(self.steps, _rank() * rows if before is None else before())
         self.steps += 1
         return posterior(self.problem, logits, label, engine, self.options.check)
 

@@ -36,6 +36,8 @@ class Options:
         impossible: what the loss does with rows whose label is impossible: see ``em.em_loss``.
         check: verify the values of logits and labels: see ``em.posterior``.
         advance_seed: new samples in every step. False: the seed of the engine in every step.
+        rows_before: how many rows of this step are on ranks of ``torch.distributed`` before this one, so that samples
+            do not depend on the number of ranks. None: as many as here on each of them.
 
     Raises TypeError and ValueError for options of wrong types or out of range.
 
@@ -60,9 +62,11 @@ class Options:
     impossible: str = "prior"
     check: bool = True
     advance_seed: bool = True
+    rows_before: Callable[[], int] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("teacher", "backward", *(("logits",) if not isinstance(self.logits, (str, int)) else ())):
+        functions = ["teacher", "backward", "rows_before"]
+        for name in functions if isinstance(self.logits, (str, int)) else [*functions, "logits"]:
             value = getattr(self, name)
             if value is not None and not callable(value):
                 raise TypeError(f"{name} must be a function or None, got {value!r}")

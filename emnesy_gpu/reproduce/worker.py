@@ -29,7 +29,7 @@ from emnesy_gpu.tasks.core.options import open_run
 from emnesy_gpu.tasks.core.runner import Runner
 from emnesy_gpu.tasks.core.training import EMTraining
 from emnesy_gpu.tasks.files.errors import DivergedError
-from emnesy_gpu.tasks.files.run_directory import RunDirectory, replace_file
+from emnesy_gpu.tasks.files.run_directory import holds_run, replace_file
 from emnesy_gpu.tasks.registry import TASKS
 from emnesy_gpu.tasks.task import EStepBenchmark
 
@@ -109,7 +109,7 @@ def open_runner(job: dict[str, Any]) -> Runner:
     name, *arguments = job["arguments"]
     task = TASKS[name]
     options = task.command.make_context(name, [*arguments, "--out", job["folder"]]).params
-    if RunDirectory(Path(job["folder"]), task.settings).config.exists():
+    if holds_run(Path(job["folder"])):
         options |= {"resume": Path(job["folder"])}
     return open_run(options, task.runs())
 

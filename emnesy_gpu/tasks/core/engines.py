@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import emnesy_gpu as em
 from emnesy_gpu.engines import ENGINES
-from emnesy_gpu.tasks.core.loss_engines import LOSSES, LossEngine
+from emnesy_gpu.tasks.core.distributed import current
+from emnesy_gpu.tasks.core.loss_engines import LOSSES, OF_ONE_PROCESS, LossEngine
 from emnesy_gpu.tasks.core.plain_torch_engines import PLAIN_TORCH
 from emnesy_gpu.tasks.core.sampling_engines import SAMPLERS, Sampling, sampling_engine
 
@@ -22,8 +23,10 @@ def engine_by_name(name: str, problem: em.Problem, messages: em.Engine, sampling
         sampling: what the task sets about "abc", "gibbs" and "rejection".
 
     Raises:
-        ValueError: the name is unknown.
+        ValueError: the name is unknown, or a loss of ``OF_ONE_PROCESS`` on several ranks.
     """
+    if name in OF_ONE_PROCESS and current().size > 1:
+        raise ValueError(f"engine {name!r} draws or learns apart on every process: train with it on one process")
     if name in LOSSES:
         return LossEngine(LOSSES[name](problem))
     if name not in ENGINE_NAMES:

@@ -89,6 +89,9 @@ LOSSES: dict[str, Callable[[em.Problem], RowLoss]] = {
 }
 """Name on the command line -> the loss for a problem."""
 
+OF_ONE_PROCESS = ("exal", "a-nesi", "rloo", "indecater")
+"""The losses that draw random numbers of their own, or learn as they are called: several ranks would do so apart."""
+
 OF_SUMS = ("exal", "top-1-proofs", "top-3-proofs", "a-nesi", "rloo", "indecater")
 OF_BOARDS = ("semantic-loss", "pairwise-loss", "top-1-proofs", "top-3-proofs", "a-nesi", "rloo", "indecater")
 """The losses that work for addition, and for Sudoku."""

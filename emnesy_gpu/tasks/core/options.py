@@ -11,6 +11,8 @@ import click
 from click.core import ParameterSource
 
 from emnesy_gpu.checks import LARGEST_SEED
+from emnesy_gpu.tasks.core import distributed
+from emnesy_gpu.tasks.files.run_directory import holds_run
 from emnesy_gpu.tasks.files.settings import DEVICE
 
 if TYPE_CHECKING:
@@ -99,17 +101,26 @@ def is_folder(option: str) -> bool:
 
 
 def open_run(options: Mapping[str, Any], runs: Runs) -> Runner:
-    """Return the run that the options of a train command ask for, ready to go: a new one, or one to resume."""
-    if options["resume"] is not None:
-        return runs.resume(options["resume"], **{name: options[name] for name in options if is_folder(name)})
-    return runs.start(options["out"], **{name: options[name] for name in options if name not in ("out", "resume")})
+    """Return the run that the options of a train command ask for, ready to go: a new one, or one to resume.
+
+    After a restart by ``torchrun`` the run that is in ``out`` by then is resumed. Only the first rank has files.
+    """
+    ranks, out, resumed = distributed.current(), options["out"], options["resume"]
+    if out is not None and distributed.restarted():
+        resumed = ranks.from_first(lambda: out if holds_run(out) else None)
+    if resumed is not None:
+        return runs.resume(resumed, **{name: options[name] for name in options if is_folder(name)})
+    others = {name: options[name] for name in options if name not in ("out", "resume")}
+    return runs.start(out if ranks.is_first else None, **others)
 
 
 def run_command(ctx: click.Context, runs: Runs) -> None:
     """Open the run of a train command, run it, and exit with its code."""
     if ctx.params["resume"] is not None:
         _check_alone(ctx)
-    ctx.exit(open_run(ctx.params, runs).run())
+    with distributed.joined():
+        code = open_run(ctx.params, runs).run()
+    ctx.exit(code)
 
 
 def _check_alone(ctx: click.Context) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
 import torch
 
 from emnesy_gpu.memory import PeakMemory
+from emnesy_gpu.tasks.core.distributed import current
 from emnesy_gpu.tasks.core.progress import PlainReporter, reporter
-from emnesy_gpu.tasks.core.stop_signals import StopSignals, exit_code
+from emnesy_gpu.tasks.core.stop_signals import Stopped, StopSignals, exit_code
 from emnesy_gpu.tasks.core.training import BatchMetrics, EMTraining
 from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.files.folder_lock import locked
@@ -23,7 +26,7 @@ SECONDS_BETWEEN_SAVES = 300.0
 class Runner:
     """Takes a training from its first or its last finished epoch to its summary.
 
-    A subclass gives the words of its task.
+    A subclass gives the words of its task. Of several ranks, the first one alone reads and writes files, and reports.
 
     Args:
         training: the training, with no epoch done.
@@ -41,7 +44,8 @@ class Runner:
     """The most memory that the epochs took beyond what was in use before them; None until they are run."""
 
     def __init__(self, training: EMTraining, directory: RunDirectory | None, resumed: bool = False) -> None:
-        self.training, self.directory, self.resumed = training, directory, resumed
+        self.training, self.resumed, self.ranks = training, resumed, training.ranks
+        self.directory = directory if self.ranks.is_first else None
         self.signals = StopSignals()
 
     def introduction(self) -> list[str]:
@@ -65,44 +69,69 @@ class Runner:
         SIGINT, SIGTERM and SIGHUP end the batch, at most ``stop_signals.GRACE`` seconds later, and save the state.
         Raises DataError where another process writes into the directory.
         """
-        training, directory = self.training, self.directory
-        lock = nullcontext() if directory is None else locked(directory.path, self.patience)
-        with lock, self.signals, reporter(training.settings.epochs, training.n_batches, self.accuracies) as report:
+        training, stream = self.training, None if self.ranks.is_first else io.StringIO()
+        report = reporter(training.settings.epochs, training.n_batches, self.accuracies, stream)
+        with self._locked(), self.signals, report:
             try:
-                for line in self.introduction():
+                for line in [*self.introduction(), *self.ranks.remarks(training.model)]:
                     report.message(line)
                 self._open(report)
                 memory = PeakMemory(training.device)
                 self._train(report)
                 self.peak_bytes = memory.bytes()
-                self.conclude(report)
+                if self.ranks.is_first:
+                    self.conclude(report)
             except KeyboardInterrupt as interruption:
                 report.message(self._farewell())
                 return exit_code(interruption)
         return 0
 
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock of the directory, on behalf of all ranks."""
+        directory = self.directory
+        with ExitStack() as stack:
+            self.ranks.from_first(
+                lambda: directory and stack.enter_context(locked(directory.path, self.patience))  # type: ignore[func-returns-value]
+            )
+            yield
+
     def _open(self, report: PlainReporter) -> None:
         """Restore the state from the directory of a resumed run, or save the first state of a new run there."""
         training, directory = self.training, self.directory
-        if directory is not None:
-            if self.resumed and directory.has_checkpoint():
-                self._restore(directory)
-                left = "" if training.finished else f"; it goes on to epoch {training.settings.epochs}"
-                report.message(f"resuming {directory.path} after {self._done()}{left}")
-                return
-            if self.resumed:
-                report.message(f"{directory.path} has no checkpoint yet: the run begins anew")
-            else:
-                directory.check_unused()
-                directory.create(training.settings)
+        state = self.ranks.from_first(lambda: self._begin(report))
+        if state is not None:
+            training.load_state_dict(state)
+            return
         self.prepare(report)
         if directory is not None:
             directory.save_checkpoint(training.state_dict())
             if training.history:
                 directory.rewrite_metrics(training.history)
 
-    def load(self, directory: RunDirectory) -> None:
-        """Take over the state that a directory holds, and change nothing there; DataError where it does not fit."""
+    def _begin(self, report: PlainReporter) -> dict[str, Any] | None:
+        """Return the state to go on from, or None where the run begins, whose directory is there by then."""
+        directory = self.directory
+        if directory is None:
+            return None
+        if self.resumed and directory.has_checkpoint():
+            state = self.load(directory)
+            directory.rewrite_metrics(self.training.history)
+            left = "" if self.training.finished else f"; it goes on to epoch {self.training.settings.epochs}"
+            report.message(f"resuming {directory.path} after {self._done()}{left}")
+            return state
+        if self.resumed:
+            report.message(f"{directory.path} has no checkpoint yet: the run begins anew")
+        else:
+            directory.check_unused()
+            directory.create(self.training.settings)
+        return None
+
+    def load(self, directory: RunDirectory) -> dict[str, Any]:
+        """Take over the state that a directory holds, and return it; change nothing there.
+
+        Raises DataError where it does not fit.
+        """
         state = directory.load_checkpoint()
         try:
             self.training.load_state_dict(state)
@@ -111,28 +140,34 @@ class Runner:
             raise DataError(
                 f"{directory.checkpoint} does not fit {directory.config.name}: {type(error).__name__}: {reason}"
             ) from error
-
-    def _restore(self, directory: RunDirectory) -> None:
-        self.load(directory)
-        directory.rewrite_metrics(self.training.history)
+        return state
 
     def _train(self, report: PlainReporter) -> None:
         self.saved = time.monotonic()
 
         def on_batch(metrics: BatchMetrics) -> None:
-            if self.signals.noted is not None or time.monotonic() - self.saved > SECONDS_BETWEEN_SAVES:
+            noted, late = self.ranks.largest(self._noted(), time.monotonic() - self.saved > SECONDS_BETWEEN_SAVES)
+            if noted or late:
                 self._save()
-            self.signals.check()
+            if noted:
+                raise Stopped(noted)
             report.batch(metrics)
 
-        while not self.training.finished:
-            report.epoch_begins(self.training.epoch)
-            with self.signals.deferred():
+        with self.signals.deferred():
+            while not self.training.finished:
+                report.epoch_begins(self.training.epoch)
                 record = self.training.run_epoch(on_batch)
                 self._save()
                 if self.directory is not None:
                     self.directory.append_metrics(record)
                 report.epoch_ends(record)
+                (noted,) = self.ranks.largest(self._noted())
+                if noted:
+                    raise Stopped(noted)
+
+    def _noted(self) -> int:
+        """Return the signal that this process was sent; 0 for none. The ranks end at the same batch."""
+        return self.signals.noted or 0
 
     def _save(self) -> None:
         if self.directory is not None:
@@ -161,7 +196,7 @@ class Runner:
 
 def prepare_torch(settings: Any) -> None:
     """Set threads and determinism; DataError where the device of the settings does not exist."""
-    device = torch.device(settings.device)
+    device = current().device(settings.device)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DataError(f"--device {device}: PyTorch finds {torch.cuda.device_count()} CUDA devices, see emnesy doctor")
     torch.set_num_threads(settings.threads)

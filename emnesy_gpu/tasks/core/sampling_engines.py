@@ -22,6 +22,8 @@ SAMPLERS = ("abc", "gibbs", "rejection")
 class Reseeded(WrappedEngine):
     """A sampling engine whose seed is made of the run's seed, the epoch, and the number of the call within it."""
 
+    rows_before = 0
+
     def __init__(self, engine: em.Engine, run_seed: int) -> None:
         super().__init__(engine)
         self.run_seed = run_seed
@@ -32,14 +34,15 @@ class Reseeded(WrappedEngine):
         self.epoch, self.calls = epoch, 0
 
     def at_step(self, step: int, rows_before: int = 0) -> Reseeded:
-        """The engine itself, whose seeds are its own."""
+        """The engine itself, whose seeds are its own, with the rows that stand before the next batch."""
+        self.rows_before = rows_before
         return self
 
     def infer(self, problem: em.Problem, logits: Tensor, label: Tensor, check: bool) -> em.Posterior:
         """Infer with a new seed at every call."""
         seed = ((self.run_seed + 1) << 40) + (self.epoch << 24) + self.calls
         self.calls += 1
-        return replace(self.engine, seed=seed % 2**63).infer(problem, logits, label, check)
+        return replace(self.engine, seed=seed % 2**63, first_row=self.rows_before).infer(problem, logits, label, check)
 
 
 def start_epoch(engine: em.Engine, epoch: int, calls: int = 0) -> None:

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import emnesy_gpu as em
 from emnesy_gpu.tasks.core import loss_engines, sampling_engines
+from emnesy_gpu.tasks.core.distributed import Part, current
 from emnesy_gpu.tasks.core.epoch_progress import EpochProgress
 from emnesy_gpu.tasks.files.errors import DivergedError
 
@@ -57,6 +58,9 @@ def running_average(net: nn.Module) -> AveragedModel:
 class EMTraining(ABC):
     """One run under EM, with a state that resumes it to the bit.
 
+    On several ranks each one trains on its part of every batch, with the random numbers of the whole batch: the run is
+    that of one process, up to the order in which gradients are added up. The state belongs to no number of ranks.
+
     A subclass builds the nets, and says what the training rows are and how the averaged net is judged.
 
     Args:
@@ -66,7 +70,10 @@ class EMTraining(ABC):
     """
 
     model: Any
-    """Raw inputs of a batch -> logits, with the net that is trained as ``model.net``."""
+    """Raw inputs of a batch -> logits, with the net that is trained as ``model.net``.
+
+    ``model.part`` says which part of a batch the inputs are, for random numbers that belong to the rows of a batch.
+    """
     averaged_net: AveragedModel
     """The running average of that net."""
     averaged_model: Any
@@ -76,23 +83,37 @@ class EMTraining(ABC):
         self, settings: Any, problem: em.Problem, engine: em.Engine | None, n_rows: int, hard: bool = False
     ) -> None:
         self.settings, self.problem, self.n_rows = settings, problem, n_rows
-        self.device = torch.device(settings.device)
+        self.ranks = current()
+        self.device = self.ranks.device(settings.device)
         self.generator = torch.Generator().manual_seed(settings.seed)
         torch.manual_seed(settings.seed)
         self.build_models()
+        self.part = Part(0, n_rows, n_rows)
+        model = self.ranks.replicated(self.model)
         self.optimizer = AdamW(self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
         self.scheduler = self._one_cycle()
         self.trainer = em.EM(
-            self.model,
+            model,
             problem,
             self.optimizer,
             engine=engine,
             m_steps=settings.m_steps,
             hard=hard,
             scheduler=self.scheduler,
+            options=self._options(),
         )
         self.history: list[dict[str, Any]] = []
         self.progress: EpochProgress | None = None
+
+    def _options(self) -> em.Options:
+        """Return how a step treats the part of a batch: ranks average gradients as if their parts were equal."""
+        if self.ranks.size == 1:
+            return em.Options()
+
+        def backward(loss: Tensor) -> None:
+            (loss * (self.part.weight * self.ranks.size)).backward()
+
+        return em.Options(backward=backward, rows_before=lambda: self.part.first)
 
     def _one_cycle(self) -> OneCycleLR:
         settings = self.settings
@@ -115,10 +136,11 @@ class EMTraining(ABC):
         """
 
     @abstractmethod
-    def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def rows(self, index: Tensor, part: Part | None = None) -> tuple[Tensor, Tensor]:
         """Return the inputs of the model and the labels of training rows, both on the device.
 
-        index: int64 [batch], on the CPU.
+        index: int64 [batch], on the CPU. part: which of these rows to return; None returns all. What is random is drawn
+        for all rows in any case.
         """
 
     @abstractmethod
@@ -159,7 +181,7 @@ class EMTraining(ABC):
         """
         record: dict[str, Any] = {"epoch": self.epoch, **self.train_epoch(on_batch)}
         progress, clock = self._progress(), Clock()
-        record |= self.evaluate()
+        record |= self.ranks.from_first(self.evaluate)
         clock.lap(progress)
         record |= {"seconds": progress.seconds, "cpu_seconds": progress.cpu_seconds}
         self.history.append(record)
@@ -172,7 +194,8 @@ class EMTraining(ABC):
         self.begin_epoch()
         self.model.train()
         for index in progress.remaining(self.settings.batch):
-            metrics = self._step(*self.rows(index))
+            self.part = self.model.part = self.ranks.part(len(index))
+            metrics = self._step(*self.rows(index, self.part))
             self.averaged_net.update_parameters(self.model.net)
             progress.add(metrics, len(index))
             progress.calls = sampling_engines.calls_of_epoch(self.trainer.engine)
@@ -188,7 +211,7 @@ class EMTraining(ABC):
 
     def _step(self, inputs: Tensor, label: Tensor) -> BatchMetrics:
         try:
-            metrics = self.trainer.step(inputs, label)
+            metrics = self.ranks.mean(self.trainer.step(inputs, label), self.part.weight)
         except ValueError as error:
             if all(weight.isfinite().all() for weight in self.model.parameters()):
                 raise
@@ -235,7 +258,8 @@ class EMTraining(ABC):
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch_rng"])
         if self.device.type == "cuda":
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+            for device, rng in zip(range(torch.cuda.device_count()), state["cuda_rng"], strict=False):
+                torch.cuda.set_rng_state(rng, device)
         self.history = list(state["history"])
         progress = state.get("progress")
         self.progress = None if progress is None else EpochProgress.from_dict(progress, self.n_rows)

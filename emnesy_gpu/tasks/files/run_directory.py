@@ -159,6 +159,11 @@ class RunDirectory:
             raise DataError(f"{path} could not be written: {error.strerror or error}{advice}") from error
 
 
+def holds_run(path: Path) -> bool:
+    """Whether a run has begun in a directory."""
+    return RunDirectory(path, RunSettings).config.exists()
+
+
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a file beside ``path``, then move it into place in one durable step."""
     partial = path.with_name(path.name + ".partial")

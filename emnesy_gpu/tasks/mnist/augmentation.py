@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from emnesy_gpu.tasks.core.distributed import Part
+
 CONTROL_POINTS = 4
 """Control points of the elastic displacement along a side of the image."""
 
@@ -38,10 +40,15 @@ class Warp:
         """Return the same kind of warp with every limit multiplied by ``strength``."""
         return Warp(**{name: strength * value for name, value in asdict(self).items()})
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Warp float images [n, 1, height, width]; the result has the same shape and dtype."""
+    def __call__(self, images: Tensor, generator: torch.Generator, part: Part | None = None) -> Tensor:
+        """Warp float images [n, 1, height, width]; the result has the same shape and dtype.
+
+        part: which part of a batch the images are; the random numbers of the whole batch are drawn. None: all.
+        """
         n, _, height, width = images.shape
-        coefficients = torch.cat([self._affine(n, generator), self._elastic(n, generator)], dim=-1)
+        first, total = (0, n) if part is None else part.among(n)
+        coefficients = torch.cat([self._affine(total, generator), self._elastic(total, generator)], dim=-1)
+        coefficients = coefficients[first : first + n]
         source = coefficients.to(images.device) @ _basis(height, width, images.device)
         grid = source.view(n, 2, height, width).movedim(1, -1)
         return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from emnesy_gpu.tasks.core.distributed import one_at_first
 from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.mnist import fashion, idx_files, sklearn_digits
 from emnesy_gpu.tasks.mnist.images import DataSet
@@ -11,6 +12,7 @@ from emnesy_gpu.tasks.mnist.images import DataSet
 CHOICES = ("auto", "mnist", "digits", "fashion")
 
 
+@one_at_first()
 def load(name: str, data_dir: Path | None = None) -> DataSet:
     """Load "mnist", "digits", "fashion", or "auto": MNIST where its files are found, else scikit-learn's digits.
 

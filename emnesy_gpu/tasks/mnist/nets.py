@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from emnesy_gpu.backends import load_kernels
+from emnesy_gpu.tasks.core.distributed import Part
 from emnesy_gpu.tasks.mnist.augmentation import Warp
 
 WEIGHTS_IN_A_ROW = 32
@@ -83,6 +84,9 @@ class ImageReader(nn.Module):
         mean, deviation: of the training pixels, in units of 255.
         warp: the augmentation of training images, or None.
         generator: CPU randomness for the warp.
+
+    Attributes:
+        part: which part of a batch the images are: they get their warps of the whole batch. None: all.
     """
 
     def __init__(
@@ -91,10 +95,11 @@ class ImageReader(nn.Module):
         super().__init__()
         self.net, self.mean, self.deviation = net, mean, deviation
         self.warp, self.generator = warp, generator
+        self.part: Part | None = None
 
     def forward(self, pixels: Tensor) -> Tensor:
         images = pixels.reshape(-1, 1, *pixels.shape[-2:]).float() / 255
         if self.training and self.warp is not None:
-            images = self.warp(images, self.generator)
+            images = self.warp(images, self.generator, self.part)
         images = ((images - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
         return self.net(images).unflatten(0, pixels.shape[:-2])

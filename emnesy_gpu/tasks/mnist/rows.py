@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
+from emnesy_gpu.tasks.core.distributed import Part
 from emnesy_gpu.tasks.core.engines import engine_by_name
 from emnesy_gpu.tasks.core.sampling_engines import Sampling
 from emnesy_gpu.tasks.core.true_classes import TrueClasses
@@ -111,8 +112,9 @@ class RowTraining(ImageTraining):
             )
         return self.known
 
-    def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def rows(self, index: Tensor, part: Part | None = None) -> tuple[Tensor, Tensor]:
         """Return images uint8 [batch, *latent_shape, 28, 28] and the labels of their rows."""
+        index = index if part is None else part.of(index)
         pixels = self.train_pixels[self.train.index[index].to(self.device)]
         self.known.classes = self.train_classes[index.to(self.device)]
         return pixels, self.train_labels[index.to(self.device)]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import emnesy_gpu as em
+from emnesy_gpu.tasks.core.distributed import Part
 from emnesy_gpu.tasks.mnist.training import ImageTraining
 from emnesy_gpu.tasks.sudoku.boards import Boards, Split
 from emnesy_gpu.tasks.sudoku.engines import Sharpened, engine_of
@@ -50,9 +51,9 @@ class SudokuTraining(ImageTraining):
         self.engine.power = self.settings.sharpening + (1 - self.settings.sharpening) * share
         super().begin_epoch()
 
-    def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def rows(self, index: Tensor, part: Part | None = None) -> tuple[Tensor, Tensor]:
         """Return boards uint8 [batch, size, size, 28, 28] and whether they are valid."""
-        index = index.to(self.device)
+        index = (index if part is None else part.of(index)).to(self.device)
         return self.train_pixels[index], self.train_labels[index]
 
     def state_dict(self) -> dict[str, Any]:

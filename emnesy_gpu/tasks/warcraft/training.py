@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
+from emnesy_gpu.tasks.core.distributed import Part
 from emnesy_gpu.tasks.core.training import EMTraining, Reading, running_average
 from emnesy_gpu.tasks.core.true_classes import TrueClasses
 from emnesy_gpu.tasks.files.errors import DataError
@@ -72,14 +73,16 @@ class WarcraftTraining(EMTraining):
         self.sampling.engine = sampler(settings, first=self.epoch <= settings.rao_blackwell_epochs)
         super().begin_epoch()
 
-    def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def rows(self, index: Tensor, part: Part | None = None) -> tuple[Tensor, Tensor]:
         """Return pictures of maps or of new windows, uint8 [batch, height, width, 3], and their paths."""
+        part = part or Part(0, len(index), len(index))
         if self.windows is None:
-            maps = self.data.train
+            maps, index = self.data.train, part.of(index)
             pixels, classes, label = maps.pixels[index], maps.classes[index], maps.paths[index]
         else:
             rows = index // self.settings.windows
-            pixels, classes, mask, starts, goals = self.windows.draw(rows, self.generator)
+            drawn = self.windows.draw(rows, self.generator)
+            pixels, classes, mask, starts, goals = (part.of(each) for each in drawn)
             label = self.path_problem.with_ends(mask, starts, goals)
         self.known.classes = classes.to(self.device)
         return pixels.to(self.device), label.to(self.device)

@@ -1,0 +1,60 @@
+"""Processes of ``torch.distributed`` for tests: ``start`` runs the functions of ``tests.rank_checks`` on some ranks.
+
+python -m tests.ranks FOLDER NAME... is one of these processes; its place among them is in its environment.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+ROOT = Path(__file__).parent.parent
+SECONDS = 240.0
+
+
+def start(size: int, folder: Path, names: Sequence[str]) -> None:
+    """Call functions (folder) on every rank, one after the other; an AssertionError shows what a rank printed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.ranks", str(folder), *names],
+            cwd=ROOT,
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    try:
+        texts = [child.communicate(timeout=SECONDS)[0] for child in children]
+    finally:
+        for child in children:
+            child.kill()
+    for rank, (child, text) in enumerate(zip(children, texts, strict=True)):
+        assert child.returncode == 0, f"rank {rank}: {text[-3000:]}"
+
+
+def call(folder: Path, names: Sequence[str]) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    checks = importlib.import_module("tests.rank_checks")
+    for name in names:
+        getattr(checks, name)(folder)
+        dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    call(Path(sys.argv[1]), sys.argv[2:])

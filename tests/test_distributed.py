@@ -1,0 +1,143 @@
+"""Train commands on several ranks: the run of one process, one writer, signals, and other numbers of ranks."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from emnesy_gpu.cli import main
+from emnesy_gpu.tasks.core.distributed import Part, Ranks
+from tests import ranks
+from tests.rank_checks import BATCH_OF_SIGNAL, MORE, RUNS, STOPPED, signal_in_batch, train
+from tests.robustness.runs import wait_for
+from tests.train_runs import figures, weights
+
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch is built without distributed")
+CHECKS = ("train_all", "stop_by_a_signal_to_one_rank", "go_on", "refuse")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two ranks have made, from a run that one process had begun."""
+    folder = tmp_path_factory.mktemp("two")
+    with signal_in_batch(BATCH_OF_SIGNAL, only_rank=0):
+        assert train(*STOPPED, "--out", str(folder / "begun_by_one"))[0] == 143
+    ranks.start(2, folder, CHECKS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same by one process."""
+    folder = tmp_path_factory.mktemp("one")
+    for name, words in {**RUNS, "stopped": STOPPED}.items():
+        assert main(["train", *words, "--out", str(folder / name)]) == 0
+    return folder
+
+
+def assert_nearly_the_same(one: Path, other: Path) -> None:
+    """Losses to 1e-4, and weights to a hundredth of the largest: gradients are added up in another order."""
+    for record, expected in zip(figures(other), figures(one), strict=True):
+        assert record.keys() == expected.keys()
+        assert record["loss"] == pytest.approx(expected["loss"], abs=1e-4)
+        assert record["log_evidence"] == pytest.approx(expected["log_evidence"], abs=1e-4)
+        assert record["possible"] == pytest.approx(expected["possible"], abs=1e-9)
+    for name, weight in weights(one).items():
+        assert (weights(other)[name] - weight).abs().max() < 0.01 * weight.abs().max(), name
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_ranks_make_the_run_of_one_process(name: str, folder: Path, alone: Path) -> None:
+    assert_nearly_the_same(alone / name, folder / name)
+    assert {path.name for path in (folder / name).iterdir()} == {path.name for path in (alone / name).iterdir()}
+
+
+def test_a_signal_to_one_rank_saves_the_same_batch_of_all(folder: Path, alone: Path, capsys) -> None:
+    """What two ranks have saved goes on with one process."""
+    progress = torch.load(folder / "stopped" / "checkpoint.pt", weights_only=True)["progress"]
+    assert progress["batches"] == BATCH_OF_SIGNAL - 6
+    assert main(["train", "addition", "--resume", str(folder / "stopped")]) == 0
+    assert "resuming" in capsys.readouterr().out
+    assert_nearly_the_same(alone / "stopped", folder / "stopped")
+
+
+def test_two_ranks_go_on_with_what_one_process_has_begun(folder: Path, alone: Path) -> None:
+    assert_nearly_the_same(alone / "stopped", folder / "begun_by_one")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+@pytest.mark.parametrize("n_rows", [1, 2, 7, 64])
+def test_parts_cover_a_batch_once(size: int, n_rows: int) -> None:
+    parts = [Ranks(rank, size).part(n_rows) for rank in range(size)]
+    assert sum(part.weight for part in parts) == pytest.approx(1)
+    taken = torch.cat([part.of(torch.arange(n_rows)) for part in parts if part.weight > 0])
+    assert torch.equal(taken, torch.arange(n_rows))
+    assert all(part.count > 0 for part in parts)
+
+
+def test_images_of_a_part_are_found_among_those_of_a_batch() -> None:
+    assert Part(2, 3, 5).among(12) == (8, 20)
+
+
+@pytest.mark.slow
+def test_four_ranks_make_every_run_of_one_process(tmp_path: Path, alone: Path) -> None:
+    """Gibbs has a last batch of one row for four ranks."""
+    ranks.start(4, tmp_path, ["train_all", "train_more"])
+    for name, words in {**RUNS, **MORE}.items():
+        if name in MORE:
+            assert train(*words, "--out", str(alone / name))[0] == 0
+        assert_nearly_the_same(alone / name, tmp_path / name)
+
+
+LONG = (*RUNS["addition"], "--epochs", "40")
+
+
+def torchrun(*words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def workers(agent: subprocess.Popen[str]) -> list[int]:
+    """The processes of a torchrun, which need not be up yet."""
+    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    return [int(child) for child in children if b"emnesy_gpu" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_worker_is_restarted_from_the_last_checkpoint(victim: int, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert train(*LONG, "--out", str(whole))[0] == 0
+    agent = torchrun("--max-restarts=1", "-m", "emnesy_gpu", "train", *LONG, "--out", str(out))
+    try:
+        wait_for(lambda: (out / "metrics.jsonl").exists(), agent)
+        os.kill(workers(agent)[victim], signal.SIGKILL)
+        text, errors = agent.communicate(timeout=200)
+    finally:
+        agent.kill()
+    assert agent.returncode == 0, errors
+    assert re.search(r"resuming .* after [1-9]\d* of 40 epochs", text)
+    assert_nearly_the_same(whole, out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_torchrun_saves_the_run(number: signal.Signals, tmp_path: Path) -> None:
+    agent = torchrun("-m", "emnesy_gpu", "train", *LONG, "--out", str(tmp_path / "out"))
+    try:
+        wait_for(lambda: (tmp_path / "out" / "metrics.jsonl").exists(), agent)
+        agent.send_signal(number)
+        text, _ = agent.communicate(timeout=60)
+    finally:
+        agent.kill()
+    assert agent.returncode != 0
+    assert "continue with: python -m emnesy_gpu train addition --resume" in text
