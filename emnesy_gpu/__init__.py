@@ -35,6 +35,7 @@ from emnesy_gpu.explanation import Explanation, explain
 from emnesy_gpu.inference.results import Marginals
 from emnesy_gpu.labels import as_label, binary_logits
 from emnesy_gpu.m_step import em_loss, fused_em_loss
+from emnesy_gpu.ops.sharding import register_sharding
 from emnesy_gpu.problems import (
     Addition,
     AllDifferent,
@@ -92,6 +93,7 @@ __all__ = [
     "logic",
     "posterior",
     "posterior_of_labels",
+    "register_sharding",
     "rules",
     "sample_posterior",
 ]

@@ -6,8 +6,10 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from emnesy_gpu import checks
+from emnesy_gpu.dtensors import rows_of
 from emnesy_gpu.engines import A_PROBLEM, Engine, Posterior, choose_engine
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.inference.results import per_row
@@ -69,6 +71,10 @@ def posterior(
             or a label out of range.
         UnsupportedEngineError: the engine does not work for the problem.
 
+    A ``DTensor`` of logits whose rows are sharded or replicated, with a ``DTensor`` as label, gives a posterior of
+    ``DTensor`` with the same placements: every process computes its rows, and nothing is sent unless the label lies
+    otherwise. Samples are those of the whole batch. An error for values is raised by the process that has the row.
+
     The same input gives the same bits, whatever the batch around a row. Cost: see the problem and the engine. Memory:
     that of the result, and what the engine needs.
 
@@ -82,6 +88,12 @@ def posterior(
     0.02
     """
     engine = choose_engine(problem, engine)
+    rows = rows_of(logits, len(problem.latent_shape) + 1)
+    if rows is not None:
+        logits, label = rows.local("logits", logits), rows.local("label", label)
+        post = posterior(problem, logits, label, engine.after_rows(rows.first_row), check)
+        whole: Posterior = tree_map_only(Tensor, rows.whole, post)
+        return whole
     logits, label, leading = problem.one_batch_axis(logits, label)
     logits, label = problem.checked(logits, label)
     post = engine.infer(problem, logits, label, check)
@@ -158,7 +170,8 @@ def sample_posterior(
     Chains are sampled by forward filtering and backward sampling in float64, so that every sample has the label y. The
     random words come from Philox-4x32-10 with counter (position, sample, first_row + row) and key ``seed``: equal seeds
     give equal samples, and a sample depends on neither the batch split nor the launch geometry. Row r of a batch equals
-    row 0 of a batch that starts at ``first_row=r``. Rows whose label is impossible are drawn from the prior.
+    row 0 of a batch that starts at ``first_row=r``. Rows whose label is impossible are drawn from the prior. A
+    ``DTensor`` of logits and of labels gives one of samples, as for ``em.posterior``.
 
     Args:
         problem, logits, label, check: as for ``em.posterior``.
@@ -183,6 +196,11 @@ def sample_posterior(
     checks.is_integer("n_samples", n_samples, 0, checks.LARGEST_SEED)
     checks.is_integer("seed", seed, 0, checks.LARGEST_SEED)
     checks.is_integer("first_row", first_row, 0, checks.LARGEST_SEED)
+    rows = rows_of(logits, len(problem.latent_shape) + 1)
+    if rows is not None:
+        logits, label = rows.local("logits", logits), rows.local("label", label)
+        first_row += rows.first_row
+        return rows.whole(sample_posterior(problem, logits, label, n_samples, seed, first_row, check), axis=1)
     logits, label, leading = problem.one_batch_axis(logits, label)
     logits, label = problem.checked(logits, label)
     if not (issubclass(type(problem), SampledProblem) and problem.tractable):

@@ -150,6 +150,7 @@ class GradientSteps:
         if self.options.scaler is not None:
             self.options.scaler.unscale_(self.optimizer)
         parameters = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        self.norm = get_total_norm([weight.grad for weight in parameters if weight.grad is not None])
+        norm = get_total_norm([weight.grad for weight in parameters if weight.grad is not None])
+        self.norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of the shards of FSDP
         if self.options.clip is not None:
             clip_grads_with_norm_(parameters, self.options.clip, self.norm)

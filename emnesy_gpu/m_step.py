@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from emnesy_gpu import checks
+from emnesy_gpu.dtensors import rows_of
 from emnesy_gpu.engines import A_PROBLEM, Engine, Posterior, choose_engine
 from emnesy_gpu.engines.exact import Exact, ExactProblem
 from emnesy_gpu.errors import UnsupportedInference
@@ -106,6 +107,9 @@ def fused_em_loss(
     softmax(logits) - marginals, as that of ``em.em_loss``. It need not be the derivative of the value. Nothing is fused
     then: the cost is that of the E-step and of a softmax.
 
+    A ``DTensor`` of logits and of labels gives a loss of that kind, see ``em.posterior``, whose gradient lies where the
+    logits do. A mean or a sum is ``Partial``, as for every ``DTensor``: call ``loss.full_tensor()``.
+
     Args:
         problem, logits, label, check: as for ``em.posterior``.
         reduction: "mean" or "sum" over the batch, "none" for [batch].
@@ -127,6 +131,9 @@ def fused_em_loss(
     (3.912, -0.4)
     """
     checks.is_instance("problem", problem, Problem, A_PROBLEM)
+    shards = rows_of(logits, len(problem.latent_shape) + 1)
+    if shards is not None:
+        logits, label = shards.local("logits", logits), shards.local("label", label)
     logits, label, leading = problem.one_batch_axis(logits, label)
     prior_logits, label = problem.checked(logits, label)
     if engine is not None:
@@ -136,9 +143,13 @@ def fused_em_loss(
         raise UnsupportedInference(
             f"{problem!r} has no exact EM gradient: {reason}. Or give an engine: see em.posterior"
         )
+    if engine is not None and shards is not None:
+        engine = engine.after_rows(shards.first_row)
     negative_log_evidence, _ = _FusedEMLoss.apply(logits, prior_logits, label, problem, engine, check)
     if leading is not None:
         negative_log_evidence = negative_log_evidence.unflatten(0, leading)
+    if shards is not None:
+        negative_log_evidence = shards.whole(negative_log_evidence)
     if impossible == "inf":  # -log 0 is that already
         return reduce(negative_log_evidence, reduction)
     possible = negative_log_evidence.detach() < torch.inf

@@ -1,4 +1,4 @@
-"""What ``tests.ranks`` calls on every rank. Each function gets a folder for its files, which the ranks share."""
+"""Train commands that ``tests.ranks`` calls on every rank, with a folder for files that the ranks share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes of ``torch.distributed`` for tests: ``start`` runs the functions of ``tests.rank_checks`` on some ranks.
+"""Processes of ``torch.distributed`` for tests: ``start`` calls functions of modules of these tests on some ranks.
 
 python -m tests.ranks FOLDER NAME... is one of these processes; its place among them is in its environment.
 """
@@ -17,11 +17,11 @@ import torch
 import torch.distributed as dist
 
 ROOT = Path(__file__).parent.parent
-SECONDS = 240.0
+SECONDS = 300.0
 
 
 def start(size: int, folder: Path, names: Sequence[str]) -> None:
-    """Call functions (folder) on every rank, one after the other; an AssertionError shows what a rank printed."""
+    """Call functions "module.name" of a folder on every rank; an AssertionError shows what a rank printed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -49,9 +49,9 @@ def start(size: int, folder: Path, names: Sequence[str]) -> None:
 def call(folder: Path, names: Sequence[str]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    checks = importlib.import_module("tests.rank_checks")
     for name in names:
-        getattr(checks, name)(folder)
+        module, function = name.split(".")
+        getattr(importlib.import_module(f"tests.{module}"), function)(folder)
         dist.barrier()
     dist.destroy_process_group()
 

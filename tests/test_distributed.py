@@ -17,10 +17,12 @@ from emnesy_gpu.tasks.core.distributed import Part, Ranks
 from tests import ranks
 from tests.rank_checks import BATCH_OF_SIGNAL, MORE, RUNS, STOPPED, signal_in_batch, train
 from tests.robustness.runs import wait_for
-from tests.train_runs import figures, weights
+from tests.train_runs import assert_same_run, figures, weights
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch is built without distributed")
-CHECKS = ("train_all", "stop_by_a_signal_to_one_rank", "go_on", "refuse")
+TRAIN = ("rank_checks.train_all", "rank_checks.stop_by_a_signal_to_one_rank", "rank_checks.go_on", "rank_checks.refuse")
+DTENSORS = ("dtensor_checks.dtensors_of_logits", "dtensor_checks.fully_sharded_net")
+"""What two ranks check at one go, as starting them costs most of the time."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     with signal_in_batch(BATCH_OF_SIGNAL, only_rank=0):
         assert train(*STOPPED, "--out", str(folder / "begun_by_one"))[0] == 143
-    ranks.start(2, folder, CHECKS)
+    ranks.start(2, folder, (*TRAIN, *DTENSORS))
     return folder
 
 
@@ -79,7 +81,7 @@ def test_parts_cover_a_batch_once(size: int, n_rows: int) -> None:
     assert sum(part.weight for part in parts) == pytest.approx(1)
     taken = torch.cat([part.of(torch.arange(n_rows)) for part in parts if part.weight > 0])
     assert torch.equal(taken, torch.arange(n_rows))
-    assert all(part.count > 0 for part in parts)
+    assert all(part.size > 0 for part in parts)
 
 
 def test_images_of_a_part_are_found_among_those_of_a_batch() -> None:
@@ -89,14 +91,14 @@ def test_images_of_a_part_are_found_among_those_of_a_batch() -> None:
 @pytest.mark.slow
 def test_four_ranks_make_every_run_of_one_process(tmp_path: Path, alone: Path) -> None:
     """Gibbs has a last batch of one row for four ranks."""
-    ranks.start(4, tmp_path, ["train_all", "train_more"])
+    ranks.start(4, tmp_path, ["rank_checks.train_all", "rank_checks.train_more", *DTENSORS])
     for name, words in {**RUNS, **MORE}.items():
         if name in MORE:
             assert train(*words, "--out", str(alone / name))[0] == 0
         assert_nearly_the_same(alone / name, tmp_path / name)
 
 
-LONG = (*RUNS["addition"], "--epochs", "40")
+LONG = (*RUNS["addition"], "--epochs", "20")
 
 
 def torchrun(*words: str) -> subprocess.Popen[str]:
@@ -111,22 +113,31 @@ def workers(agent: subprocess.Popen[str]) -> list[int]:
     return [int(child) for child in children if b"emnesy_gpu" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two ranks that nothing has disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    agent = torchrun("-m", "emnesy_gpu", "train", *LONG, "--out", str(out))
+    assert agent.communicate(timeout=ranks.SECONDS)[0]
+    assert agent.returncode == 0
+    return out
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_worker_is_restarted_from_the_last_checkpoint(victim: int, tmp_path: Path) -> None:
-    whole, out = tmp_path / "whole", tmp_path / "out"
-    assert train(*LONG, "--out", str(whole))[0] == 0
+def test_a_killed_worker_is_restarted_from_the_last_checkpoint(victim: int, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
     agent = torchrun("--max-restarts=1", "-m", "emnesy_gpu", "train", *LONG, "--out", str(out))
     try:
         wait_for(lambda: (out / "metrics.jsonl").exists(), agent)
         os.kill(workers(agent)[victim], signal.SIGKILL)
-        text, errors = agent.communicate(timeout=200)
+        text, errors = agent.communicate(timeout=ranks.SECONDS)
     finally:
         agent.kill()
     assert agent.returncode == 0, errors
-    assert re.search(r"resuming .* after [1-9]\d* of 40 epochs", text)
-    assert_nearly_the_same(whole, out)
+    assert re.search(r"resuming .* after [1-9]\d* of 20 epochs", text)
+    assert_same_run(whole, out)
 
 
 @pytest.mark.slow
@@ -141,3 +152,8 @@ def test_a_signal_to_torchrun_saves_the_run(number: signal.Signals, tmp_path: Pa
         agent.kill()
     assert agent.returncode != 0
     assert "continue with: python -m emnesy_gpu train addition --resume" in text
+
+
+@pytest.mark.slow
+def test_every_operator_works_on_shards_of_a_batch(tmp_path: Path) -> None:
+    ranks.start(2, tmp_path, ["dtensor_checks.operators_on_shards"])

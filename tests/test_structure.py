@@ -34,6 +34,7 @@ LAYERS = (
     ("emnesy_gpu.labels",),
     ("emnesy_gpu.backends", "emnesy_gpu.checks", "emnesy_gpu.layered_drawing"),
     (
+        "emnesy_gpu.dtensors",
         "emnesy_gpu.errors",
         "emnesy_gpu.folders",
         "emnesy_gpu.memory",

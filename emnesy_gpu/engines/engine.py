@@ -70,6 +70,10 @@ class Engine(ABC, Generic[P]):
         """
         return self
 
+    def after_rows(self, rows: int) -> Self:
+        """The engine for a batch behind so many rows of a larger one: it draws the samples of its rows there."""
+        return self
+
     def __repr__(self) -> str:
         return f"em.{type(self).__name__}()"
 
@@ -88,8 +92,11 @@ class SeededEngine(Engine[P]):
         >>> first.seed != second.seed, first == em.Gibbs(seed=1).at_step(0)
         (True, True)
         """
-        first_row = self.first_row + rows_before
-        return replace(self, seed=seed_of_step(self.seed, step), first_row=first_row)  # type: ignore[type-var]
+        moved: Self = replace(self, seed=seed_of_step(self.seed, step))  # type: ignore[type-var]
+        return moved.after_rows(rows_before)
+
+    def after_rows(self, rows: int) -> Self:
+        return replace(self, first_row=self.first_row + rows)  # type: ignore[type-var]
 
 
 class WrappedEngine(Engine[Any]):
@@ -102,9 +109,17 @@ class WrappedEngine(Engine[Any]):
         return bool(self.engine.supports(problem))
 
     def at_step(self, step: int, rows_before: int = 0) -> Self:
+        return self._around(self.engine.at_step(step, rows_before))
+
+    def after_rows(self, rows: int) -> Self:
+        return self._around(self.engine.after_rows(rows))
+
+    def _around(self, engine: Engine[Any]) -> Self:
+        if engine is self.engine:
+            return self
         moved = copy.copy(self)
-        moved.engine = self.engine.at_step(step, rows_before)
-        return self if moved.engine is self.engine else moved
+        moved.engine = engine
+        return moved
 
     def infer(self, problem: Any, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         post: Posterior = self.engine.infer(problem, logits, label, check)

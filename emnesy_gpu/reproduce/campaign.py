@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from emnesy_gpu.reproduce import records
+from emnesy_gpu.reproduce.claims import Claims
 from emnesy_gpu.reproduce.protocol import Experiment
 from emnesy_gpu.tasks.files.run_directory import replace_file
 from emnesy_gpu.tasks.registry import TASKS
 
 FINISHED = ("done", "timeout", "out_of_memory", "diverged")
 """The states that are final: an experiment that failed is run again."""
+
+UNCOLLECTED = "records.jsonl"
+"""The file with the records of a sharded campaign in the folder of an experiment."""
 
 GRACE = 20.0
 """Seconds for a child to end after an interruption."""
@@ -34,7 +38,8 @@ class Campaign:
 
     out: folder of ``results.jsonl`` and of the runs. limit_minutes: wall time of an experiment, counted across
     interruptions. jobs: experiments at a time. data_dir: folder of the MNIST files; None takes the places where the
-    train commands look. children: starts child processes and ends them.
+    train commands look. children: starts child processes and ends them. sharded: whether others run their experiments
+    in this folder at the same time: records then stay in the folders of the experiments until ``collect``.
     """
 
     experiments: Sequence[Experiment]
@@ -44,6 +49,7 @@ class Campaign:
     threads: int = 1
     jobs: int = 1
     data_dir: str | None = None
+    sharded: bool = False
     commit: str = field(default_factory=lambda: _commit())
     children: Callable[[], Children] = field(default_factory=lambda: Children)
 
@@ -57,31 +63,65 @@ class Campaign:
         return records.read(self.results, complete)
 
     def remaining(self) -> list[Experiment]:
-        """Return the experiments without a final record."""
-        done = {record["key"] for record in self.records() if record["status"] in FINISHED}
+        """Return the experiments without a final record, be it in the file or in the folder of the experiment."""
+        found = self.records() + [record for path in self._uncollected() for record in records.read(path)]
+        done = {record["key"] for record in found if record["status"] in FINISHED}
         return [experiment for experiment in self.experiments if experiment.key not in done]
 
+    def collect(self) -> None:
+        """Move the records that sharded campaigns have left into the file."""
+        for path in self._uncollected():
+            known = self.records()
+            records.append(self.results, [record for record in records.read(path) if record not in known])
+            path.unlink()
+
+    def _uncollected(self) -> list[Path]:
+        """Return the files of records in folders of experiments."""
+        return sorted(self.out.glob(f"runs/*/{UNCOLLECTED}"))
+
     def run(self) -> Iterator[tuple[Experiment, list[dict[str, Any]]]]:
-        """Run what remains; yields each experiment with its records, which are in the file by then.
+        """Run what remains, but for what others run; yields each experiment with its records, which it has written.
 
         Ctrl-C stops the children, which keep the checkpoints of their last finished epochs.
         """
         self.out.mkdir(parents=True, exist_ok=True)
-        queue, running = self.remaining(), dict[Future[list[dict[str, Any]]], Experiment]()
-        with ThreadPoolExecutor(self.jobs) as pool, self.children() as children:
+        queue, running = self.remaining(), dict[Future[list[dict[str, Any]]], tuple[Experiment, Path]]()
+        with Claims() as claims, ThreadPoolExecutor(self.jobs) as pool, self.children() as children:
             while queue or running:
                 while queue and len(running) < self.jobs:
                     experiment = queue.pop(0)
-                    running[pool.submit(self._run_one, experiment, children)] = experiment
+                    claim = self._claim(experiment, claims)
+                    if claim is not None:
+                        running[pool.submit(self._run_one, experiment, children)] = experiment, claim
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    experiment = running.pop(future)
+                    experiment, claim = running.pop(future)
                     found = future.result()
-                    records.append(self.results, found)
+                    if claims.holds(claim):
+                        self._store(experiment, found)
+                    claims.release(claim)
                     yield experiment, found
 
+    def folder(self, experiment: Experiment) -> Path:
+        """Return where the run of an experiment and its log are."""
+        return self.out / "runs" / experiment.key
+
+    def _claim(self, experiment: Experiment, claims: Claims) -> Path | None:
+        """Claim an experiment; None where another process has it, or has finished it meanwhile."""
+        claim = claims.take(self.folder(experiment))
+        if claim is not None and experiment not in self.remaining():
+            claims.release(claim)
+            return None
+        return claim
+
+    def _store(self, experiment: Experiment, found: list[dict[str, Any]]) -> None:
+        if self.sharded:
+            text = "".join(json.dumps(record) + "\n" for record in found)
+            replace_file(self.folder(experiment) / UNCOLLECTED, lambda partial: partial.write_text(text))
+        else:
+            records.append(self.results, found)
+
     def _run_one(self, experiment: Experiment, children: Children) -> list[dict[str, Any]]:
-        folder = self.out / "runs" / experiment.key
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = self.folder(experiment)
         job, result, clock = folder / "job.json", folder / "result.json", Clock(folder / "seconds.json")
         arguments = self.arguments(experiment)
         job.write_text(

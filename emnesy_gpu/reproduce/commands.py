@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,13 @@ LIMIT_MINUTES = 30.0
     help=f"Only this method, one of {', '.join(METHODS)}; may be repeated.  [default: all]",
 )
 @click.option("--size", "sizes", type=int, multiple=True, help="Only this size; may be repeated.  [default: all]")
+@click.option(
+    "--shard",
+    callback=lambda ctx, parameter, value: _shard(value),
+    metavar="I/N",
+    help="Only every N-th experiment from the I-th on, for N processes or machines that share --out. Call the command "
+    "without it in the end, for tables and figures.",
+)
 @click.option("--dry-run", is_flag=True, help="List the experiments that are left, with an estimate of their minutes.")
 @click.option(
     "--limit-minutes",
@@ -60,25 +68,46 @@ LIMIT_MINUTES = 30.0
     help="Folder of results, tables and figures; a second call continues there.",
 )
 @click.pass_context
-def reproduce(ctx: click.Context, task: str, level: str, dry_run: bool, out: Path, **options: Any) -> None:
+def reproduce(
+    ctx: click.Context, task: str, level: str, shard: tuple[int, int] | None, dry_run: bool, out: Path, **options: Any
+) -> None:
     """Reproduce the tables of EM-NeSy: methods x sizes x seeds, with accuracy, time and memory.
 
     Every experiment runs in a process of its own. Finished ones stay in results.jsonl and are not run again; one that
-    was interrupted goes on after its last epoch. The command writes tables.md and figures beside that file.
+    was interrupted goes on after its last epoch. The command writes tables.md and figures beside that file. Several
+    processes with --shard may share a folder; none runs what another one is running.
     """
     from emnesy_gpu.reproduce.campaign import Campaign
 
     whole = _protocol(task, level == "quick", options.pop("seeds"))
     experiments = _choose(whole, options.pop("methods"), options.pop("sizes"))
-    campaign = Campaign(experiments, out, **options)
+    first, step = shard or (1, 1)
+    campaign = Campaign(experiments[first - 1 :: step], out, sharded=shard is not None, **options)
     if dry_run:
         _list(campaign)
         return
-    with locked(out):
+    with nullcontext() if campaign.sharded else locked(out):
         campaign.records(complete=True)
+        if not campaign.sharded:
+            campaign.collect()
         failed = _run(campaign)
-        _write(campaign)
+        if not campaign.sharded:
+            campaign.collect()
+            _write(campaign)
+    for experiment in campaign.remaining():
+        if not failed:
+            click.echo(f"{experiment.key} is left: another process runs it")
     ctx.exit(1 if failed else 0)
+
+
+def _shard(value: str | None) -> tuple[int, int] | None:
+    """Return (I, N) of the text I/N."""
+    if value is None:
+        return None
+    first, slash, count = value.partition("/")
+    if not (slash and first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
+        raise click.BadParameter(f"must be I/N with 1 <= I <= N, such as 1/4, got {value!r}")
+    return int(first), int(count)
 
 
 def _protocol(task: str, quick: bool, seeds: int) -> list[Experiment]:

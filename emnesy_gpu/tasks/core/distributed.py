@@ -30,20 +30,20 @@ RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 
 
 class Part(NamedTuple):
-    """The rows ``first`` to ``first + count`` of a batch of ``total`` rows, and their weight in the mean of all."""
+    """The rows ``first`` to ``first + size`` of a batch of ``total`` rows, and their weight in the mean of all."""
 
     first: int
-    count: int
+    size: int
     total: int
     weight: float = 1.0
 
     def of(self, rows: Tensor) -> Tensor:
         """Return the part of a tensor [total, ...]."""
-        return rows[self.first : self.first + self.count]
+        return rows[self.first : self.first + self.size]
 
     def among(self, n: int) -> tuple[int, int]:
         """Return which of all images the first of ``n`` images of this part is, and how many images the batch has."""
-        each = n // self.count
+        each = n // self.size
         return self.first * each, self.total * each
 
 

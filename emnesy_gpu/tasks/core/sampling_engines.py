@@ -42,7 +42,8 @@ class Reseeded(WrappedEngine):
         """Infer with a new seed at every call."""
         seed = ((self.run_seed + 1) << 40) + (self.epoch << 24) + self.calls
         self.calls += 1
-        return replace(self.engine, seed=seed % 2**63, first_row=self.rows_before).infer(problem, logits, label, check)
+        engine = replace(self.engine, seed=seed % 2**63).after_rows(self.rows_before)
+        return engine.infer(problem, logits, label, check)
 
 
 def start_epoch(engine: em.Engine, epoch: int, calls: int = 0) -> None:
