@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 ROOT = Path(__file__).parent.parent
-SECONDS = 300.0
+SECONDS = 600.0
 
 
 def start(size: int, folder: Path, names: Sequence[str]) -> None:

@@ -73,7 +73,7 @@ def test_a_loss_that_is_no_number_ends_the_training(data):
 def test_an_error_with_sound_weights_stays_what_it_is(data, monkeypatch):
     training = AdditionTraining(SMALL, data)
     pixels, label = training.rows(torch.arange(4))
-    monkeypatch.setattr(training, "rows", lambda index, part: (pixels, label[:2]))
+    monkeypatch.setattr(training, "rows", lambda *_: (pixels, label[:2]))
     with pytest.raises(ValueError, match="label"):
         training.run_epoch()
 

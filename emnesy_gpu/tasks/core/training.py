@@ -72,7 +72,7 @@ class EMTraining(ABC):
     model: Any
     """Raw inputs of a batch -> logits, with the net that is trained as ``model.net``.
 
-    ``model.part`` says which part of a batch the inputs are, for random numbers that belong to the rows of a batch.
+    ``model.part`` says which part of a batch the inputs are, for random numbers that belong to its rows; None: all.
     """
     averaged_net: AveragedModel
     """The running average of that net."""
@@ -194,7 +194,8 @@ class EMTraining(ABC):
         self.begin_epoch()
         self.model.train()
         for index in progress.remaining(self.settings.batch):
-            self.part = self.model.part = self.ranks.part(len(index))
+            self.part = self.ranks.part(len(index))
+            self.model.part = self.part if self.ranks.size > 1 else None
             metrics = self._step(*self.rows(index, self.part))
             self.averaged_net.update_parameters(self.model.net)
             progress.add(metrics, len(index))
