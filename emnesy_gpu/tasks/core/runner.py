@@ -101,7 +101,8 @@ class Runner:
         training, directory = self.training, self.directory
         state = self.ranks.from_first(lambda: self._begin(report))
         if state is not None:
-            training.load_state_dict(state)
+            if not self.ranks.is_first:
+                training.load_state_dict(state)
             return
         self.prepare(report)
         if directory is not None:
