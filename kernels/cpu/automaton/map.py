@@ -68,14 +68,15 @@ def map_rows(logits, label_rows, assignment, log_joint, status, g):
         log_joint[row] = -np.inf
         if status[row] == POSSIBLE:
             filter_backwards(logits[row], label_rows[row], g, f, True)
-            state = 0
+            # In float64 as the logits, of which the sum may exceed what is left of it by far.
+            best, state = -np.inf, 0
             for s in range(g.n_states):
-                if g.weights[g.start + s] + f.betas[0, s] > log_joint[row]:
-                    log_joint[row], state = g.weights[g.start + s] + f.betas[0, s], s
-            if log_joint[row] == -np.inf:
+                if g.weights[g.start + s] + f.betas[0, s] > best:
+                    best, state = g.weights[g.start + s] + f.betas[0, s], s
+            if best == -np.inf:
                 status[row] = IMPOSSIBLE
         if status[row] == POSSIBLE:
-            log_joint[row] += g.log_scale - log_normaliser(logits[row])
+            log_joint[row] = best + (g.log_scale - log_normaliser(logits[row]))
             walk(logits[row], label_rows[row], g, f, state, assignment[row])
             continue
         for i in range(g.n):
