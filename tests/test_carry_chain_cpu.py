@@ -275,6 +275,7 @@ def test_stamp_of_the_cache_changes_with_any_file(tmp_path):
     files = [
         tmp_path / "status.py",
         tmp_path / "logits.py",
+        tmp_path / "factor_graph_tables.py",
         folder / "black_box.py",
         folder / "carry_chain" / "rows.py",
     ]

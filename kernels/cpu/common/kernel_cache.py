@@ -146,8 +146,7 @@ def _caches() -> Iterator[KernelCache]:
 
 def sources_stamp(folder: Path = CPU_KERNELS) -> tuple[tuple[float, int], ...]:
     """Times and sizes of all files that machine code can come from: the CPU kernels and constants of all kernels."""
-    constants = (folder.parent / name for name in ("status.py", "logits.py"))
-    stats = [path.stat() for path in (*constants, *sorted(folder.rglob("*.py")))]
+    stats = [path.stat() for path in (*sorted(folder.parent.glob("*.py")), *sorted(folder.rglob("*.py")))]
     return tuple((stat.st_mtime, stat.st_size) for stat in stats)
 
 
