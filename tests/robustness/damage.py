@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +31,10 @@ LONGEST_RUN = 1.0
 
 
 def in_child(words: Sequence[str], seconds: float | None = None, number: int = 0, limit: int | None = None) -> int:
-    """Run a command in a forked child; returns the wait status. It gets a signal after some seconds, or a full disk."""
+    """Run a command in a forked child; returns the wait status. It gets a full disk, or a signal.
+
+    seconds: of its processor time, before the signal: on a busy machine as on an idle one, it hits all of a run.
+    """
     child = os.fork()
     if child == 0:
         try:
@@ -43,21 +47,36 @@ def in_child(words: Sequence[str], seconds: float | None = None, number: int = 0
         finally:
             os._exit(99)  # an exception that is no error of the user
     if seconds is not None:
-        time.sleep(seconds)
+        ended = _sleep_while_it_computes(child, seconds)
+        if ended is not None:
+            return ended
         os.kill(child, number)
     return os.waitpid(child, 0)[1]
+
+
+def _sleep_while_it_computes(child: int, seconds: float) -> int | None:
+    """Wait until a child has computed for so long; its wait status if it ends before."""
+    while True:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return status
+        user, system = Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+        if (int(user) + int(system)) / os.sysconf("SC_CLK_TCK") >= seconds:
+            return None
+        time.sleep(0.005)
 
 
 def begin_or_resume(folder: Path) -> list[str]:
     return resume(folder) if (folder / "config.json").exists() else arguments(folder, EPOCHS)
 
 
-def kill_and_resume(whole: Path, folder: Path, random: np.random.Generator) -> int:
+def kill_and_resume(whole: Path, folder: Path, random: np.random.Generator) -> Counter[str]:
     """Kill a run up to five times, then let it end; returns how many signals and full disks it has met."""
     shutil.rmtree(folder, ignore_errors=True)
-    faults = int(random.integers(1, 6))
-    for _ in range(faults):
+    faults: Counter[str] = Counter()
+    for _ in range(int(random.integers(1, 6))):
         if random.random() < 0.2:
+            faults["full disks"] += 1
             limit = int(random.integers(0, 1_500_000))
             status = in_child(begin_or_resume(folder), limit=limit)
             assert os.waitstatus_to_exitcode(status) in (0, 1), f"limit {limit}: status {status}"
@@ -66,6 +85,7 @@ def kill_and_resume(whole: Path, folder: Path, random: np.random.Generator) -> i
             status = in_child(begin_or_resume(folder), random.uniform(0, LONGEST_RUN), number)
             code = os.waitstatus_to_exitcode(status)
             assert code in (0, -number, 128 + number), f"signal {number}: status {status}"
+            faults["kills" if code else "runs that ended before"] += 1
     assert in_child(begin_or_resume(folder)) == 0
     assert_same_run(whole, folder)
     return faults

@@ -1,6 +1,7 @@
 """Many valid and wrong calls, kills and damaged files: ``python -m tests.robustness.soak --minutes 60``.
 
 Prints the seed of everything, counts and losses, and writes them as JSON. A loss names the seed that repeats it.
+Workers, forked once kernels are loaded, share the turns; no two turns have a seed in common.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -41,26 +42,34 @@ MAP_SIZE = 12
 MOST_LOSSES = 20
 """Losses that are kept in full."""
 
-SPAWN_EVERY = 5
+SPAWN_EVERY = 10
 """Turns between processes that are spawned: their imports take longer than their calls."""
 
 
+FIRST_OF_THE_PARENT = 1 << 40
+"""The number of its first call, beyond those of all turns."""
+
+
+class Material(NamedTuple):
+    """Runs, maps and a circuit that are killed or damaged: made once, and copied before."""
+
+    whole: Path
+    half: Path
+    maps: Path
+    circuit: em.Circuit
+
+
 class Soak:
-    """Counts what was tried, and keeps what was lost."""
+    """Counts what was tried, and keeps what was lost. folder: for what it writes, of this process alone."""
 
     def __init__(self, seed: int, folder: Path) -> None:
         self.seed, self.folder = seed, folder
         self.counts: Counter[str] = Counter()
         self.losses: list[str] = []
 
-    def prepare(self) -> None:
-        """Make the runs, maps, circuits and kernels that are damaged later."""
-        self.whole, self.half, self.maps = (self.folder / name for name in ("whole", "half", "maps"))
-        assert main(arguments(self.whole, damage.EPOCHS)) == 0
-        with pytest.MonkeyPatch.context() as patch:
-            interrupt_in_epoch_2(arguments(self.half, damage.EPOCHS), patch)
-        self.maps = map_files.write(synthetic.generate(MAP_SIZE, 2, 0), self.maps)
-        self.circuit = em.Circuit(logic.exactly(2, logic.symbols(5, 2) == 1))
+    def prepare(self, material: Material | None = None) -> None:
+        """Make what is damaged later, or take it from another process."""
+        self.material = material or prepared(self.folder)
         (self.folder / "program").mkdir()
         self.program = Program(self.folder / "program")
 
@@ -106,15 +115,16 @@ class Soak:
         """Kill runs."""
         cut = self.folder / "cut"
         for index in range(first, first + runs):
-            faults = self.attempt("killed runs", index, partial(damage.kill_and_resume, self.whole, cut))
-            self.counts["kills and full disks"] += faults or 0
+            faults = self.attempt("killed runs", index, partial(damage.kill_and_resume, self.material.whole, cut))
+            self.counts.update(faults or {})
 
     def damages(self, n_files: int, first: int = 0) -> None:
         """Damage files of runs, maps, circuits and kernels, in turn."""
+        whole, half, maps, circuit = self.material
         kinds: dict[str, Callable[[np.random.Generator], bool]] = {
-            "runs": lambda random: damage.damage_run(self.half, self.whole, self.folder / "damaged", random),
-            "maps": lambda random: damage.damage_maps(self.maps, self.folder / "damaged_maps", MAP_SIZE, random),
-            "circuits": lambda random: damage.damage_circuit(self.circuit, self.folder, random),
+            "runs": lambda random: damage.damage_run(half, whole, self.folder / "damaged", random),
+            "maps": lambda random: damage.damage_maps(maps, self.folder / "damaged_maps", MAP_SIZE, random),
+            "circuits": lambda random: damage.damage_circuit(circuit, self.folder, random),
             "kernels": lambda random: damage.damage_kernel_cache(self.program, random),
         }
         for index in range(first, first + n_files):
@@ -122,18 +132,47 @@ class Soak:
             noticed = self.attempt(f"damaged files of {kind}", index, kinds[kind])
             self.counts[f"damaged files of {kind}: refused"] += bool(noticed)
 
-    def report(self, minutes: float) -> dict[str, Any]:
-        """Return seed, counts, losses, the peak of memory and what was open at the end."""
-        return {
-            "device": "cpu",
-            "seed": self.seed,
-            "minutes": round(minutes, 1),
-            "counts": dict(sorted(self.counts.items())),
-            "losses": self.losses,
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-            "open_files": len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else None,
-            "versions": {"emnesy_gpu": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        }
+    def turn(self, turn: int) -> None:
+        """Take one turn of all kinds, with seeds of its own."""
+        self.calls(3200, 1600, 3200 * turn)
+        self.threads(100, 100 * turn)
+        self.processes("fork", 100, 100 * turn)
+        if turn % SPAWN_EVERY == 0:
+            self.processes("spawn", 100, 100 * turn)
+        self.kills(4, 4 * turn)
+        self.damages(5, 5 * turn)
+
+    def findings(self) -> Findings:
+        open_files = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        return Findings(self.counts, self.losses, peak, open_files)
+
+
+class Limits(NamedTuple):
+    """When to end: after so many minutes, or turns of all workers together."""
+
+    minutes: float
+    turns: int
+    workers: int
+
+
+class Findings(NamedTuple):
+    """What a process has found, the peak of its memory in MiB, and the files that were open at its end."""
+
+    counts: Counter[str]
+    losses: list[str]
+    peak_mib: int
+    open_files: int
+
+
+def prepared(folder: Path) -> Material:
+    """Make a run, the same one interrupted, maps and a circuit; this loads the kernels of a run, too."""
+    whole, half = folder / "whole", folder / "half"
+    assert main(arguments(whole, damage.EPOCHS)) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_in_epoch_2(arguments(half, damage.EPOCHS), patch)
+    maps = map_files.write(synthetic.generate(MAP_SIZE, 2, 0), folder / "maps")
+    return Material(whole, half, maps, em.Circuit(logic.exactly(2, logic.symbols(5, 2) == 1)))
 
 
 def calls_of_process(name: str, seed: int, first: int, calls: int) -> list[str]:
@@ -145,34 +184,67 @@ def calls_of_process(name: str, seed: int, first: int, calls: int) -> list[str]:
     return run.losses
 
 
-def soak(seed: int, minutes: float, folder: Path) -> dict[str, Any]:
-    """Take turns until the time is over."""
+def turns(seed: int, limits: Limits, folder: Path, material: Material, next_turn: Any) -> Findings:
+    """Take turns, shared with other workers, up to the limits; next_turn: a counter that they share."""
     torch.set_num_threads(1)
-    began, run, turn = time.monotonic(), Soak(seed, folder), 0
-    run.prepare()
-    while time.monotonic() - began < 60 * minutes:
-        run.calls(2000, 1000, 2000 * turn)
-        run.threads(100, 100 * turn)
-        run.processes("fork", 100, 100 * turn)
-        if turn % SPAWN_EVERY == 0:
-            run.processes("spawn", 100, 100 * turn)
-        run.kills(2, 2 * turn)
-        run.damages(8, 8 * turn)
-        turn += 1
-        print(f"{(time.monotonic() - began) / 60:.1f} min", dict(run.counts), flush=True)
-    return run.report((time.monotonic() - began) / 60)
+    run = Soak(seed, Path(tempfile.mkdtemp(dir=folder)))
+    run.prepare(material)
+    deadline = time.time() + 60 * limits.minutes
+    while time.time() < deadline:
+        with next_turn.get_lock():
+            turn, next_turn.value = next_turn.value, next_turn.value + 1
+        if turn >= limits.turns:
+            break
+        run.turn(turn)
+        print(f"turn {turn}, {(deadline - time.time()) / 60:.1f} min left", dict(run.counts), flush=True)
+    return run.findings()
+
+
+def soak(seed: int, limits: Limits, folder: Path) -> dict[str, Any]:
+    """Take turns until the time is over; return seed, counts, losses, and what memory and files were in use."""
+    torch.set_num_threads(1)
+    began, first = time.time(), Soak(seed, folder)
+    material = prepared(folder)
+    first.calls(300, 300, FIRST_OF_THE_PARENT)  # so that every worker inherits the kernels
+    context = multiprocessing.get_context("fork")
+    _shared.update(arguments=(seed, limits, folder, material, context.Value("q", 0)))
+    with ProcessPoolExecutor(limits.workers, mp_context=context) as pool:
+        futures = [pool.submit(_turns) for _ in range(limits.workers)]
+        found = [first.findings(), *(future.result() for future in futures)]
+    counts = sum((part.counts for part in found), Counter())
+    return {
+        "device": "cpu",
+        "seed": seed,
+        "workers": limits.workers,
+        "minutes": round((time.time() - began) / 60, 1),
+        "counts": dict(sorted(counts.items())),
+        "losses": [loss for part in found for loss in part.losses],
+        "peak_mib": max(part.peak_mib for part in found),
+        "open_files": max(part.open_files for part in found),
+        "versions": {"emnesy_gpu": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+
+
+_shared: dict[str, Any] = {}
+"""What workers inherit: a counter cannot be sent to them."""
+
+
+def _turns() -> Findings:
+    return turns(*_shared["arguments"])
 
 
 def command() -> int:
     """Run the soak of the command line; returns 1 where something was lost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--turns", type=int, default=1 << 30)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--report", type=Path)
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        report = soak(options.seed, options.minutes, Path(folder))
+        report = soak(options.seed, Limits(options.minutes, options.turns, options.workers), Path(folder))
     text = json.dumps(report, indent=2)
     print(text)
     if options.report is not None:

@@ -85,8 +85,15 @@ def counted(call: Call) -> Tensor:
     return torch.where(call.logits.isinf(), call.logits, call.logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)).double()
 
 
-def oracle(call: Call) -> tuple[np.ndarray, np.ndarray]:
-    """Marginals [batch, N, K] and log evidence [batch]; NaN and -inf for impossible labels."""
+class Truth(NamedTuple):
+    """Marginals [batch, N, K], NaN for impossible labels; log evidence and that of the best assignment [batch]."""
+
+    marginals: np.ndarray
+    log_evidence: np.ndarray
+    log_joint: np.ndarray
+
+
+def oracle(call: Call) -> Truth:
     chosen, batch = call.world, len(call.logits)
     logits = counted(call).numpy().reshape(batch, -1, chosen.problem.cardinality).astype(np.longdouble)
     largest = logits.max(-1, keepdims=True)
@@ -99,7 +106,8 @@ def oracle(call: Call) -> tuple[np.ndarray, np.ndarray]:
         weights = np.exp(log_p - top)
         total = weights.sum(1)
         log_evidence = np.where(np.isfinite(top[:, 0]), top[:, 0] + np.log(total), -np.inf)
-        return np.einsum("bs,snk->bnk", weights, chosen.one_hot) / total[:, None, None], log_evidence
+        marginals = np.einsum("bs,snk->bnk", weights, chosen.one_hot) / total[:, None, None]
+    return Truth(marginals, log_evidence, top[:, 0])
 
 
 def tolerance(call: Call) -> float:
@@ -110,7 +118,7 @@ def tolerance(call: Call) -> float:
 
 def check_posterior(call: Call, random: np.random.Generator) -> None:
     post = em.posterior(call.world.problem, call.logits, call.label)
-    marginals, log_evidence = oracle(call)
+    marginals, log_evidence, _ = oracle(call)
     possible = np.isfinite(log_evidence)
     assert post.possible.numpy().tolist() == possible.tolist()
     found = post.marginals.double().flatten(1, -2).numpy()
@@ -118,6 +126,12 @@ def check_posterior(call: Call, random: np.random.Generator) -> None:
     prior = call.logits.double().softmax(-1).flatten(1, -2).numpy()
     expected = np.where(possible[:, None, None], marginals, prior)
     assert np.abs(found - expected).max() <= tolerance(call)
+    check_evidence(call, post, log_evidence)
+
+
+def check_evidence(call: Call, post: em.Posterior, log_evidence: np.ndarray) -> None:
+    """The log evidence of the rows that are possible."""
+    possible = np.isfinite(log_evidence)
     error = np.abs(post.log_evidence.double().numpy()[possible] - log_evidence[possible])
     assert (error <= tolerance(call) * (1 + np.abs(log_evidence[possible]))).all()
 
@@ -125,7 +139,7 @@ def check_posterior(call: Call, random: np.random.Generator) -> None:
 def check_loss(call: Call, random: np.random.Generator) -> None:
     leaf = call.logits.clone().requires_grad_()
     em.fused_em_loss(call.world.problem, leaf, call.label).backward()
-    marginals, log_evidence = oracle(call)
+    marginals, log_evidence, _ = oracle(call)
     gradient = call.logits.double().softmax(-1).flatten(1, -2).numpy() - marginals
     gradient = np.where(np.isfinite(log_evidence)[:, None, None], gradient, 0)
     assert leaf.grad is not None
@@ -136,15 +150,15 @@ def check_loss(call: Call, random: np.random.Generator) -> None:
 def check_map(call: Call, random: np.random.Generator) -> None:
     """The evidence of MAP is the log probability of the most probable assignment with the label."""
     post = em.posterior(call.world.problem, call.logits, call.label, em.MAP())
-    z = post.marginals.argmax(-1)
-    _, log_evidence = oracle(call)
-    possible = torch.from_numpy(np.isfinite(log_evidence))
+    z, best = post.marginals.argmax(-1), oracle(call).log_joint
+    possible = torch.from_numpy(np.isfinite(best))
     assert post.possible.equal(possible)
+    check_evidence(call, post, best)
     assert call.world.problem.label(z[possible]).equal(call.label[possible])
 
 
 def check_samples(call: Call, random: np.random.Generator) -> None:
-    if not np.isfinite(oracle(call)[1]).all():
+    if not np.isfinite(oracle(call).log_evidence).all():
         return
     seed = int(random.integers(0, 2**62))
     z = em.sample_posterior(call.world.problem, call.logits, call.label, 3, seed=seed)
