@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +14,9 @@ from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 FLOAT_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 LARGEST_SEED = 2**63 - 1
+MOST_SYMBOLS = 1 << 24
+"""And values of one: lists of them must fit in memory."""
+
 INTEGER_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
@@ -49,7 +54,7 @@ def has_trailing_shape(name: str, tensor: Tensor, trailing: tuple[int, ...]) -> 
 
 def is_shape(name: str, shape: object) -> None:
     """Raise TypeError or ValueError unless the value is a sequence of at least one integer >= 1."""
-    if isinstance(shape, str) or not isinstance(shape, Sequence):
+    if isinstance(shape, (str, bytes)) or not isinstance(shape, Sequence):
         raise TypeError(f"{name} must be a tuple of integers, got {shape!r}")
     if len(shape) == 0:
         raise ValueError(f"{name} must have at least one axis, got {shape!r}")
@@ -64,6 +69,42 @@ def is_integer(name: str, value: object, low: int, high: int | None) -> None:
         raise TypeError(f"{name} must be {expected}, got {value!r}")
     if value < low or (high is not None and value > high):
         raise ValueError(f"{name} must be {expected}, got {value}")
+
+
+def is_flag(name: str, value: object) -> None:
+    """Raise TypeError unless the value is a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def is_text(name: str, value: object, what: str) -> None:
+    """Raise TypeError unless the value is a string; what: of what kind."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be {what}, got {value!r}")
+
+
+def is_among(value: object, options: Sequence[object]) -> bool:
+    """Whether the value is one of some strings or integers; arrays are not, whatever they compare to."""
+    return isinstance(value, (str, int)) and value in options
+
+
+def items(name: str, values: object, what: str) -> tuple[Any, ...]:
+    """The members of an iterable; TypeError for anything else, and for strings; what: of what kind they must be."""
+    try:
+        if isinstance(values, (str, bytes)):
+            raise TypeError
+        return tuple(values)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise TypeError(f"{name} must be {what}, got {values!r}") from error
+
+
+def integers(name: str, values: object, low: int, high: int | None) -> tuple[int, ...]:
+    """The members of an iterable; TypeError or ValueError unless all are integers in low..high."""
+    found = items(name, values, "integers")
+    found = tuple(int(value) if isinstance(value, np.integer) else value for value in found)
+    for index, value in enumerate(found):
+        is_integer(f"{name}[{index}]", value, low, high)
+    return found
 
 
 def is_number(name: str, value: object, low: float, high: float = math.inf) -> None:

@@ -132,6 +132,7 @@ def posterior_of_labels(
     >>> [round(q, 3) for q in post.marginals[0, 0, 0].tolist()][::9], round(post.log_evidence.exp().item(), 4)
     ([0.9, 0.1], 0.01)
     """
+    checks.is_tensor("logits", logits)
     checks.is_tensor("labels", labels)
     checks.is_tensor("weights", weights)
     checks.has_dtype("weights", weights, checks.FLOAT_DTYPES)

@@ -96,6 +96,7 @@ class EM:
             raise TypeError(f"model must be a function of x that returns logits, got {model!r}")
         checks.is_instance("optimizer", optimizer, Optimizer, "a torch.optim.Optimizer over the parameters")
         checks.is_integer("m_steps", m_steps, 1, None)
+        checks.is_flag("hard", hard)
         if hard and engine is not None:
             raise ValueError(f"hard=True means engine=em.MAP(): give one of them, got engine={engine!r}")
         self.options = Options() if options is None else options
@@ -123,6 +124,7 @@ class EM:
 
         Raises TypeError and ValueError as ``em.posterior`` does.
         """
+        checks.is_tensor("label", label)
         clock = _Clock(label.device)
         logits, seconds_forward = None, 0.0
         if self.options.teacher is None:

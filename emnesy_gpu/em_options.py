@@ -73,7 +73,7 @@ class Options:
         if self.clip is not None:
             checks.is_number("clip", self.clip, 0.0)
         checks.is_integer("accumulate", self.accumulate, 1, None)
-        if self.impossible not in IMPOSSIBLE_ROWS:
+        if not checks.is_among(self.impossible, IMPOSSIBLE_ROWS):
             raise ValueError(f"impossible must be one of {', '.join(IMPOSSIBLE_ROWS)}, got {self.impossible!r}")
 
     def logits_of(self, output: Any) -> Tensor:

@@ -84,7 +84,8 @@ def allowed(tuples: Iterable[Sequence[int]]) -> Factor:
     >>> graph.label(torch.tensor([[0, 3, 2], [0, 0, 0]])).tolist()
     [1, 0]
     """
-    known = {tuple(map(int, values)) for values in tuples}
+    rows = checks.items("tuples", tuples, "sequences of integers")
+    known = {checks.integers(f"tuples[{index}]", values, 0, None) for index, values in enumerate(rows)}
     lengths = {len(values) for values in known}
     if len(lengths) != 1 or lengths == {0}:
         raise ValueError(f"tuples must be at least one, all of one length >= 1, got lengths {sorted(lengths)}")
@@ -156,12 +157,10 @@ def linear(weights: Sequence[int], total: int, relation: str = "==") -> Factor:
     >>> em.posterior(graph, torch.zeros(1, 2, 10), torch.tensor([1])).marginals.argmax(-1).tolist()
     [[9, 9]]
     """
-    for index, weight in enumerate(weights):
-        checks.is_integer(f"weights[{index}]", weight, -(2**40), 2**40)
+    factors = checks.integers("weights", weights, -(2**40), 2**40)
     checks.is_integer("total", total, -(2**60), 2**60)
-    if relation not in RELATIONS:
+    if not checks.is_among(relation, RELATIONS):
         raise ValueError(f"relation must be one of {RELATIONS}, got {relation!r}")
-    factors = tuple(weights)
 
     def holds(s: int) -> bool:
         return s == total if relation == "==" else s <= total if relation == "<=" else s >= total
@@ -230,6 +229,8 @@ def implies(first: int = 1, second: int = 1) -> Factor:
 def order(strict: bool = False) -> Factor:
     """Whether the variables ascend: z_0 <= z_1 <= ..., with strict z_0 < z_1 < .... States: the number of values."""
 
+    checks.is_flag("strict", strict)
+
     def step(last: int, value: int, position: int) -> int | None:
         return value if (last < value if strict else last <= value) else None
 
@@ -251,10 +252,12 @@ def noisy_or(probabilities: Sequence[float], leak: float = 0.0) -> Factor:
     >>> [round(q, 3) for q in em.posterior(graph, logits, torch.tensor([1])).marginals[0, 2].tolist()]
     [0.05, 0.95]
     """
-    chances = tuple(map(float, probabilities))
-    for chance in (*chances, leak):
+    chances = checks.items("probabilities", probabilities, "numbers in [0, 1]")
+    for name, chance in (("leak", leak), *((f"probabilities[{index}]", each) for index, each in enumerate(chances))):
+        if isinstance(chance, bool) or not isinstance(chance, (int, float, np.floating)):
+            raise TypeError(f"{name} must be a number in [0, 1], got {chance!r}")
         if not 0.0 <= chance <= 1.0:
-            raise ValueError(f"probabilities and leak must lie in [0, 1], got {chance}")
+            raise ValueError(f"{name} must be a number in [0, 1], got {chance}")
 
     def make(sizes: Sizes) -> Potential:
         arity_is("noisy_or(...)", sizes, len(chances) + 1)
@@ -357,9 +360,7 @@ def observed_table(weights: Any) -> Factor:
 
 def _counted(name: str, k: int, values: Iterable[int], holds: Callable[[int], bool]) -> Factor:
     checks.is_integer("k", k, 0, None)
-    counted = frozenset(values)
-    for value in counted:
-        checks.is_integer("an entry of values", value, 0, None)
+    counted = frozenset(checks.integers("values", values, 0, None))
 
     def make(sizes: Sizes) -> Potential:
         if counted and max(counted) >= max(sizes):

@@ -13,13 +13,13 @@ IMPOSSIBLE_ROWS = ("prior", "skip", "inf", "raise")
 
 def reduce(per_row: Tensor, reduction: str) -> Tensor:
     """Reduce losses [batch] to their "mean" (0 for an empty batch) or "sum", or return them as they are ("none")."""
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
     if reduction == "mean":
         return per_row.mean() if per_row.numel() > 0 else per_row.sum()
     if reduction == "sum":
         return per_row.sum()
-    if reduction == "none":
-        return per_row
-    raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    return per_row
 
 
 def reduce_possible(per_row: Tensor, possible: Tensor, reduction: str, impossible: str) -> Tensor:

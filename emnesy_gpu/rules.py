@@ -45,6 +45,7 @@ def count(n_symbols: int, cardinality: int, values: Iterable[int]) -> Automaton:
     >>> em.rules.count(4, 10, values=[7, 9]).label(torch.tensor([7, 9, 0, 7])).item()
     3
     """
+    checks.is_integer("n_symbols", n_symbols, 1, checks.MOST_SYMBOLS)
     step = _counting(values, cardinality, n_symbols)
     return Automaton(step, 0, _itself, n_symbols, cardinality, labels=range(n_symbols + 1))
 
@@ -103,10 +104,7 @@ def weighted_sum(weights: Sequence[int], cardinality: int) -> Automaton:
     >>> price.label(torch.tensor([3, 0, 2])).item()
     65
     """
-    for index, weight in enumerate(weights):
-        if isinstance(weight, bool) or not isinstance(weight, int):
-            raise TypeError(f"weights[{index}] must be an integer, got {weight!r}")
-    factors = tuple(weights)
+    factors = checks.integers("weights", weights, -(2**60), 2**60)
     checks.is_integer("the number of weights", len(factors), 1, None)
     return Automaton(
         step_at=lambda s, v, i: s + factors[i] * v,
@@ -127,7 +125,9 @@ def modulo(n_digits: int, m: int, base: int = 10) -> Automaton:
     >>> em.rules.modulo(4, m=97).label(torch.tensor([1, 9, 4, 3])).item(), 1943 % 97
     (3, 3)
     """
-    checks.is_integer("m", m, 1, None)
+    checks.is_integer("n_digits", n_digits, 1, checks.MOST_SYMBOLS)
+    checks.is_integer("base", base, 1, checks.MOST_SYMBOLS)
+    checks.is_integer("m", m, 1, checks.MOST_SYMBOLS)
     return Automaton(lambda s, v: (base * s + v) % m, 0, _itself, n_digits, base, labels=range(m))
 
 
@@ -161,6 +161,7 @@ def sorted_order(n_symbols: int, cardinality: int, strict: bool = False) -> Auto
     >>> em.rules.sorted_order(3, 10).label(torch.tensor([[2, 2, 7], [2, 7, 3]])).tolist()
     [1, 0]
     """
+    checks.is_flag("strict", strict)
     if strict:
 
         def step(last: int, value: int) -> int:
@@ -225,14 +226,16 @@ def lexicon(words: Iterable[str], alphabet: str, n_symbols: int | None = None) -
     [0.0, 0.333, 0.667, 0.0, 0.0]
     """
     characters = set(checked_alphabet(alphabet))
-    known = set(words)
+    known = set(checks.items("words", words, "strings"))
     for word in known:
+        checks.is_text("a word of words", word, "a string")
         if not set(word) <= characters:
             raise ValueError(f"words must have characters of the alphabet {alphabet!r} alone, got {word!r}")
     if not any(known):
         raise ValueError("words must have at least one word that is not empty")
     longest = max(map(len, known))
     n = longest if n_symbols is None else n_symbols
+    checks.is_integer("n_symbols", n, 1, checks.MOST_SYMBOLS)
     if n < longest:
         raise ValueError(f"n_symbols must be at least {longest}, the length of the longest word, got {n}")
     beginnings = {word[:length] for word in known for length in range(len(word) + 1)}
@@ -265,7 +268,8 @@ def compare(n_digits: int, base: int = 10) -> Automaton:
     >>> rule.labels[rule.label(torch.tensor([[4, 2], [3, 9]]))]
     '>'
     """
-    checks.is_integer("n_digits", n_digits, 1, None)
+    checks.is_integer("n_digits", n_digits, 1, checks.MOST_SYMBOLS)
+    checks.is_integer("base", base, 1, checks.MOST_SYMBOLS)
 
     def step(state: tuple[str, int | None], digit: int) -> tuple[str, int | None]:
         order, first = state
@@ -300,9 +304,10 @@ def balanced_brackets(n_symbols: int, kinds: int = 1, max_depth: int | None = No
     >>> em.rules.balanced_brackets(4, kinds=2).label(torch.tensor([[0, 2, 3, 1], [0, 2, 1, 3]])).tolist()  # ([]) ([)]
     [1, 0]
     """
-    checks.is_integer("n_symbols", n_symbols, 1, None)
-    checks.is_integer("kinds", kinds, 1, None)
+    checks.is_integer("n_symbols", n_symbols, 1, checks.MOST_SYMBOLS)
+    checks.is_integer("kinds", kinds, 1, checks.MOST_SYMBOLS // 2)
     deepest = n_symbols // 2 if max_depth is None else max_depth
+    checks.is_integer("max_depth", deepest, 0, None)
 
     def step(stack: tuple[int, ...] | bool, value: int) -> tuple[int, ...] | bool:
         kind, closes = divmod(value, 2)
@@ -352,7 +357,7 @@ def formula(
     >>> rule.cardinality, rule.labels[rule.label(torch.tensor([0, 12, 1]))]
     (13, Fraction(1, 2))
     """
-    checks.is_integer("n_symbols", n_symbols, 1, None)
+    checks.is_integer("n_symbols", n_symbols, 1, checks.MOST_SYMBOLS)
     if n_symbols % 2 == 0:
         raise ValueError(f"n_symbols must be odd, a digit before and after every operator, got {n_symbols}")
     if not operators or not set(operators) <= set("+-*/") or len(set(operators)) < len(operators):
@@ -417,7 +422,8 @@ def _itself(state: Any) -> Any:
 
 def _counting(values: Iterable[int], cardinality: int, largest: int) -> Callable[[int, int], int]:
     """A step that counts symbols with one of the values, up to the largest number that matters."""
-    counted = frozenset(values)
+    checks.is_integer("cardinality", cardinality, 1, checks.MOST_SYMBOLS)
+    counted = frozenset(checks.integers("values", values, 0, None))
     outside = [value for value in counted if not 0 <= value < cardinality]
     if outside:
         raise ValueError(f"values must lie in 0..{cardinality - 1}, got {outside[0]!r}")

@@ -14,6 +14,8 @@ def regex_step(pattern: str, alphabet: str) -> tuple[Callable[[Any, int], Any], 
     Values are indices of characters in the alphabet. None is a state here: from it nothing matches any more. Raises
     ValueError for a pattern that cannot be read, ModuleNotFoundError without interegular.
     """
+    if not isinstance(pattern, str):
+        raise TypeError(f"pattern must be a string, got {pattern!r}")
     interegular = _interegular()
     for char in _literals(pattern):
         if char not in alphabet:

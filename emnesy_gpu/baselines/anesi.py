@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Dirichlet
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, one_hot, softplus
 
+from emnesy_gpu import checks
 from emnesy_gpu.baselines.beliefs import log_not
 from emnesy_gpu.problems import Addition, AllDifferent, Problem
 from emnesy_gpu.reduction import reduce
@@ -38,6 +39,7 @@ class SumPredictor(nn.Module):
 
     def __init__(self, problem: Addition, hidden: int = 800, layers: int = 3) -> None:
         super().__init__()
+        checks.is_instance("problem", problem, Addition, "an em.Addition")
         self.problem = problem
         n_beliefs = problem.n_addends * problem.n_digits * problem.base
         widths = [n_beliefs + place * problem.base for place in range(problem.n_label_digits)]
@@ -60,6 +62,7 @@ class PairPredictor(nn.Module):
 
     def __init__(self, problem: AllDifferent, hidden: int = 100, layers: int = 2) -> None:
         super().__init__()
+        checks.is_instance("problem", problem, AllDifferent, "an em.AllDifferent or em.Sudoku")
         self.problem = problem
         self.net = perceptron(2 * problem.cardinality, hidden, layers, 1)
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from emnesy_gpu import checks
+from emnesy_gpu.engines import A_PROBLEM
 from emnesy_gpu.problems import Problem
 
 LOG_ZERO = -1e30
 """Stands for log 0, so that autograd never meets inf - inf."""
+
+
+def check_row_loss(problem: Problem, logits: Tensor, label: Tensor) -> None:
+    """Raise TypeError or ValueError for what is no problem, and for tensors that are not for it."""
+    checks.is_instance("problem", problem, Problem, A_PROBLEM)
+    problem.checked(logits, label)
 
 
 def log_beliefs(logits: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from emnesy_gpu import checks
 from emnesy_gpu.baselines import all_different_autograd, carry_chain_autograd
 from emnesy_gpu.baselines.beliefs import log_not
 from emnesy_gpu.problems import Addition, AllDifferent, Problem
@@ -24,7 +25,7 @@ def bp_std_loss(
 
     Args:
         problem: ``em.Addition``, ``em.AllDifferent`` or ``em.Sudoku``.
-        logits, label: as for ``em.posterior``; neither shapes nor values are checked. Differentiable in the logits.
+        logits, label: as for ``em.posterior``; values are not checked. Differentiable in the logits.
         reduction: "mean" or "sum" over the batch, "none" for [batch].
         iterations: sweeps of loopy belief propagation.
 
@@ -35,10 +36,12 @@ def bp_std_loss(
     >>> round(em.bp_std_loss(problem, torch.zeros(1, 2, 1, 10), label).item(), 4)     # -log(2 / 100)
     3.912
     """
+    if not isinstance(problem, (Addition, AllDifferent)):
+        raise TypeError(f"problem must be an Addition, AllDifferent or Sudoku, got {problem!r}")
+    checks.is_integer("iterations", iterations, 0, None)
+    problem.checked(logits, label)
     if isinstance(problem, Addition):
         return reduce(-carry_chain_autograd.log_evidence(problem, logits, label), reduction)
-    if not isinstance(problem, AllDifferent):
-        raise TypeError(f"problem must be an Addition, AllDifferent or Sudoku, got {problem!r}")
     factors = all_different_autograd.serial_factors_of(problem, logits.device)
     log_valid, _ = all_different_autograd.belief_propagation(logits.flatten(1, -2), factors, iterations)
     return reduce(-torch.where(label == 1, log_valid, log_not(log_valid)), reduction)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.baselines.beliefs import has_label, log_beliefs, log_joint_of
+from emnesy_gpu.baselines.beliefs import check_row_loss, has_label, log_beliefs, log_joint_of
 from emnesy_gpu.problems import Addition, Problem
 from emnesy_gpu.reduction import reduce
 
@@ -38,6 +38,11 @@ def exal_loss(problem: Problem, logits: Tensor, label: Tensor, explanations: Ten
     >>> round(em.baselines.exal_loss(problem, logits, label, both).item(), 4)          # -log(2 / 100)
     3.912
     """
+    check_row_loss(problem, logits, label)
+    checks.is_tensor("explanations", explanations)
+    checks.has_dtype("explanations", explanations, (torch.int64,))
+    if explanations.dim() == 0:
+        raise ValueError("explanations must have shape [samples, batch, ...], got []")
     expected = [explanations.shape[0], len(logits), *problem.latent_shape]
     if list(explanations.shape) != expected:
         raise ValueError(f"explanations must have shape {expected}, got {list(explanations.shape)}")
@@ -74,6 +79,8 @@ class AdditionExplanations:
     """
 
     def __init__(self, problem: Addition, alpha: float = 1.0, generator: torch.Generator | None = None) -> None:
+        checks.is_instance("problem", problem, Addition, "an em.Addition of two numbers")
+        checks.is_number("alpha", alpha, 0.0)
         if problem.n_addends != 2:
             raise ValueError(f"problem must add two numbers, got {problem!r}")
         self.problem, self.alpha, self.generator = problem, alpha, generator

@@ -33,6 +33,7 @@ def pairwise_loss(problem: AllDifferent, logits: Tensor, label: Tensor, reductio
     """
     if not isinstance(problem, AllDifferent):
         raise TypeError(f"problem must be an AllDifferent or Sudoku, got {problem!r}")
+    problem.checked(logits, label)
     first, second = problem.tables(logits.device).pairs
     log_p = log_beliefs(logits.flatten(1, -2))
     log_differ = (log_p[:, first] + log_complements(log_p)[:, second]).logsumexp(-1)

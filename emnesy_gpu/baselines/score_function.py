@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.baselines.beliefs import has_label, log_beliefs, log_joint_of
+from emnesy_gpu.baselines.beliefs import check_row_loss, has_label, log_beliefs, log_joint_of
 from emnesy_gpu.problems import Problem
 from emnesy_gpu.reduction import reduce
 
@@ -41,6 +41,7 @@ def rloo_loss(
     -1.0
     """
     checks.is_integer("samples", samples, 2, None)
+    check_row_loss(problem, logits, label)
     log_p = log_beliefs(logits)
     z = _draw(log_p, samples, generator)
     reward = has_label(problem, z, label).to(log_p.dtype)
@@ -73,6 +74,7 @@ def indecater_loss(
     -1.0
     """
     checks.is_integer("samples", samples, 1, None)
+    check_row_loss(problem, logits, label)
     log_p = log_beliefs(logits)
     z = _draw(log_p, samples, generator)
     beliefs, symbols = log_p.exp().flatten(1, -2), z.flatten(2)

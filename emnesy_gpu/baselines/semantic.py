@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from emnesy_gpu import checks
 from emnesy_gpu.baselines.beliefs import LOG_ZERO, log_beliefs, log_bits, log_not
 from emnesy_gpu.engines.exact import ExactProblem
 from emnesy_gpu.errors import UnsupportedInference
@@ -52,6 +53,8 @@ def semantic_loss(
         raise UnsupportedInference(
             f"{problem!r} has no exact evidence: take a smaller problem, or em.baselines.pairwise_loss"
         )
+    checks.is_flag("boolean", boolean)
+    problem.checked(logits, label)
     log_p = log_beliefs(logits)
     if not boolean:
         return reduce(-_LogMass.apply(log_p, label, problem), reduction)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.baselines.beliefs import LOG_ZERO, log_beliefs, log_joint_of
+from emnesy_gpu.baselines.beliefs import LOG_ZERO, check_row_loss, log_beliefs, log_joint_of
 from emnesy_gpu.problems import Addition, AllDifferent, Problem
 from emnesy_gpu.reduction import reduce
 from emnesy_gpu.reference import carry_chain
@@ -47,6 +47,7 @@ def top_k_proofs_loss(
     50.25
     """
     checks.is_integer("k", k, 1, None if exclusive else MOST_INDEPENDENT)
+    check_row_loss(problem, logits, label)
     log_p = log_beliefs(logits)
     proofs, real = _best_proofs(problem, log_p.detach(), label, k)
     scores = log_joint_of(log_p, proofs).masked_fill(~real, LOG_ZERO)

@@ -132,13 +132,13 @@ class ABC(SeededEngine[WeightedProblem]):
     def __post_init__(self, kernel: str | None) -> None:
         if kernel is not None and self.weighting not in (None, kernel):
             raise TypeError(f"kernel is the earlier name of weighting: give one, got {kernel!r} and {self.weighting!r}")
-        object.__setattr__(self, "weighting", self.weighting or kernel)
+        object.__setattr__(self, "weighting", kernel if self.weighting is None else self.weighting)
         checks.is_integer("samples", self.samples, 1, None)
         checks.is_integer("seed", self.seed, 0, 2**63 - 1)
         checks.is_integer("first_row", self.first_row, 0, None)
-        if self.weighting is not None and self.weighting not in WEIGHTINGS:
+        if self.weighting is not None and not checks.is_among(self.weighting, WEIGHTINGS):
             raise ValueError(f"weighting must be one of {WEIGHTINGS} or None, got {self.weighting!r}")
-        if self.scope not in SCOPES:
+        if not checks.is_among(self.scope, SCOPES):
             raise ValueError(f"scope must be one of {SCOPES}, got {self.scope!r}")
         checks.is_number("sharpness", self.sharpness, 0.0)
         if self.target_ess is not None:

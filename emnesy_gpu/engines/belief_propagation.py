@@ -94,9 +94,9 @@ class BeliefPropagation(Engine[LoopyProblem]):
     def __post_init__(self) -> None:
         checks.is_integer("iterations", self.iterations, 0, None)
         checks.is_number("damping", self.damping, 0.0, 1.0)
-        if self.schedule not in SCHEDULES:
+        if not checks.is_among(self.schedule, SCHEDULES):
             raise ValueError(f"schedule must be one of {SCHEDULES}, got {self.schedule!r}")
-        if self.factors not in FACTORS:
+        if not checks.is_among(self.factors, FACTORS):
             raise ValueError(f"factors must be one of {FACTORS}, got {self.factors!r}")
         checks.is_number("tolerance", self.tolerance, 0.0)
 

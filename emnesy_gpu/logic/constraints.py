@@ -83,7 +83,7 @@ def _flat(formulas: Iterable[Any]) -> list[Any]:
     for formula in formulas:
         if isinstance(formula, Symbols):
             found += formula.flat()
-        elif isinstance(formula, Iterable):
+        elif isinstance(formula, Iterable) and not isinstance(formula, (str, bytes)):
             found += _flat(formula)
         else:
             found.append(formula)
@@ -112,10 +112,10 @@ def all_different(terms: Iterable[Any]) -> Formula:
 
 def linear(weights: Sequence[int], symbols: Iterable[Any]) -> Expression:
     """The sum of integer weights times symbols; comparisons of it are formulas: linear([2, 3], z) <= 7."""
-    terms = _flat([symbols])
-    if len(weights) != len(terms):
-        raise ValueError(f"linear needs a weight for each of {len(terms)} symbols, got {len(weights)}")
-    products = (as_expression(term) * weight for weight, term in zip(weights, terms, strict=True))
+    terms, factors = _flat([symbols]), checks.items("weights", weights, "integers")
+    if len(factors) != len(terms):
+        raise ValueError(f"linear needs a weight for each of {len(terms)} symbols, got {len(factors)}")
+    products = (as_expression(term) * weight for weight, term in zip(factors, terms, strict=True))
     return sum(products, Expression({}))
 
 
@@ -129,7 +129,9 @@ def table(symbols: Iterable[Symbol], rows: Iterable[Sequence[Any]]) -> Formula:
     """
     columns = _symbols(symbols, "table")
     found = []
-    for row in rows:
+    for row in checks.items("rows", rows, "sequences of values"):
+        if not isinstance(row, Sequence):
+            raise TypeError(f"rows must be sequences of values, got the row {row!r}")
         if len(row) != len(columns):
             raise ValueError(f"rows of the table must have {len(columns)} values, got {row!r}")
         found.append(tuple(symbol.index(value) for symbol, value in zip(columns, row, strict=True)))

@@ -241,7 +241,7 @@ def symbols(
         raise TypeError("symbols takes cardinality or values, not both")
     if values is None:
         cardinality = 2 if cardinality is None else cardinality
-        checks.is_integer("cardinality", cardinality, 1, None)
+        checks.is_integer("cardinality", cardinality, 1, checks.MOST_SYMBOLS)
         values = range(cardinality)
     if not len(values) or len(set(values)) < len(values):
         raise ValueError(f"values must be different, and at least one, got {list(values)!r}")
@@ -249,9 +249,10 @@ def symbols(
         words = names.split()
         shape: tuple[int, ...] = (len(words),)
     else:
-        shape = (names,) if isinstance(names, int) else tuple(names)
-        for index, size in enumerate(shape):
-            checks.is_integer(f"size {index} of the symbols", size, 1, None)
+        sizes = (names,) if isinstance(names, int) else names
+        checks.is_shape("names", sizes)
+        shape = tuple(sizes)
+        checks.is_integer("the number of symbols", prod(shape), 1, checks.MOST_SYMBOLS)
         words = [f"z[{','.join(map(str, place))}]" for place in product(*map(range, shape))]
     if not words:
         raise ValueError("symbols needs at least one name")

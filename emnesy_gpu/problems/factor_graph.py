@@ -99,12 +99,15 @@ class FactorGraph(ScoredProblem):
     def __init__(
         self, n_variables: int, cardinality: int | Sequence[int], *, latent_shape: Sequence[int] | None = None
     ) -> None:
-        checks.is_integer("n_variables", n_variables, 1, None)
-        given = (cardinality, None) if isinstance(cardinality, int) else (None, list(cardinality))
+        checks.is_integer("n_variables", n_variables, 1, checks.MOST_SYMBOLS)
+        given = (cardinality, None)
+        if not isinstance(cardinality, int):
+            given = (None, checks.integers("cardinality", cardinality, 1, checks.MOST_SYMBOLS))
         self._sizes = checked_cardinalities(n_variables, *given)
         self.n_variables, self.cardinality = n_variables, max(self._sizes)
-        self.latent_shape = (n_variables,) if latent_shape is None else tuple(latent_shape)
-        checks.is_shape("latent_shape", self.latent_shape)
+        shape = (n_variables,) if latent_shape is None else latent_shape
+        checks.is_shape("latent_shape", shape)
+        self.latent_shape = tuple(shape)
         if prod(self.latent_shape) != n_variables:
             raise ValueError(f"latent_shape must have {n_variables} symbols, got {self.latent_shape}")
         self._factors: list[Scoped] = []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from emnesy_gpu import checks
 from emnesy_gpu.factor_graphs.chains import chain_of_machine, chain_of_observed_machine
 from emnesy_gpu.factor_graphs.potentials import (
     Factor,
@@ -22,10 +25,11 @@ from emnesy_gpu.problems.finite_state import FiniteStateProblem
 
 def factor_of_rule(rule: FiniteStateProblem, label: Any) -> Factor:
     """Whether a rule has a label, or its weight: see ``em.factors.automaton``."""
+    checks.is_instance("rule", rule, FiniteStateProblem, "an em.Automaton")
     if rule.label_shape:
         raise ValueError(f"a factor needs a rule whose label has no entries, got {rule!r}")
     observed = rule.machine.observed[len(rule.machine.layer_of) - 1]
-    if label not in observed.labels:
+    if not isinstance(label, Hashable) or isinstance(label, Tensor) or label not in observed.labels:
         raise ValueError(f"{rule!r} has no label {label!r}")
     final = label_weights(rule.machine, observed.labels.index(label))
 

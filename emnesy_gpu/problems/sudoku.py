@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import isqrt
 from typing import Any
 
+from emnesy_gpu import checks
 from emnesy_gpu.problems.all_different import AllDifferent
 
 SIZES = (4, 9, 16)
@@ -41,7 +42,7 @@ class Sudoku(AllDifferent):
     """
 
     def __init__(self, size: int = 9, constraints: str = "groups") -> None:
-        if size not in SIZES:
+        if not checks.is_among(size, SIZES):
             raise ValueError(f"size must be one of {SIZES}, got {size!r}")
         self.size = size
         super().__init__(_groups(size), size * size, size, constraints)

@@ -25,7 +25,7 @@ def checked_latent_shape(
         n_symbols = len(cardinalities)
     if n_symbols is None:
         raise TypeError("a rule needs n_symbols, latent_shape or cardinalities")
-    checks.is_integer("n_symbols", n_symbols, 1, None)
+    checks.is_integer("n_symbols", n_symbols, 1, checks.MOST_SYMBOLS)
     return (n_symbols,)
 
 
@@ -33,12 +33,12 @@ def checked_cardinalities(n: int, cardinality: int | None, cardinalities: Sequen
     if cardinalities is None:
         if cardinality is None:
             raise TypeError("a rule needs cardinality or cardinalities")
-        checks.is_integer("cardinality", cardinality, 1, None)
+        checks.is_integer("cardinality", cardinality, 1, checks.MOST_SYMBOLS)
         return [cardinality] * n
     if len(cardinalities) != n:
         raise ValueError(f"cardinalities must have {n} entries, one for each symbol, got {len(cardinalities)}")
     for index, size in enumerate(cardinalities):
-        checks.is_integer(f"cardinalities[{index}]", size, 1, None)
+        checks.is_integer(f"cardinalities[{index}]", size, 1, checks.MOST_SYMBOLS)
     if cardinality not in (None, max(cardinalities)):
         raise ValueError(f"cardinality must be the largest of cardinalities, {max(cardinalities)}, or left out")
     return list(cardinalities)

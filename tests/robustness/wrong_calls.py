@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 import emnesy_gpu as em
+from emnesy_gpu import logic
 from tests.robustness.valid_calls import draw
 
 LEAST_LETTERS = 10
@@ -68,7 +69,11 @@ def wrong_call(random: np.random.Generator) -> bool:
     value = VALUES[random.integers(len(VALUES))]
     problem: Any = call.world.problem
     logits, label = call.logits, call.label
-    name = str(random.choice(["logits", "label", "problem", "engine", "n_samples", "seed", "setting", "constructor"]))
+    name = str(
+        random.choice(
+            ["logits", "label", "problem", "engine", "n_samples", "seed", "setting", "constructor", "baseline"]
+        )
+    )
     if name == "logits":
         logits = wrong_tensor(logits, random)
     elif name == "label":
@@ -77,6 +82,7 @@ def wrong_call(random: np.random.Generator) -> bool:
         "logits": lambda: em.posterior(problem, logits, label),
         "label": lambda: em.fused_em_loss(problem, logits, label),
         "problem": lambda: em.posterior(value, logits, label),
+        "baseline": lambda: _baseline(problem, logits, label, value, random),
         "engine": lambda: em.posterior(problem, logits, label, value),
         "n_samples": lambda: em.sample_posterior(problem, logits, label, value, seed=0),
         "seed": lambda: em.sample_posterior(problem, logits, label, 1, seed=value),
@@ -100,8 +106,17 @@ def wrong_call(random: np.random.Generator) -> bool:
     return False
 
 
+def _baseline(problem: Any, logits: Any, label: Any, value: Any, random: np.random.Generator) -> Any:
+    """One of the losses to compare with, with one odd argument."""
+    losses = [em.baselines.rloo_loss, em.baselines.indecater_loss, em.bp_std_loss, em.baselines.top_k_proofs_loss]
+    arguments = [problem, logits, label, "mean"]
+    arguments[random.integers(4)] = value
+    return losses[random.integers(len(losses))](*arguments)
+
+
 def _engine(value: Any, random: np.random.Generator) -> Any:
     settings = [(em.ABC, "samples"), (em.ABC, "seed"), (em.ABC, "sharpness"), (em.ABC, "target_ess")]
+    settings += [(em.BeliefPropagation, "tolerance"), (em.BeliefPropagation, "schedule"), (em.Options, "impossible")]
     settings += [(em.Gibbs, "sweeps"), (em.Gibbs, "chains"), (em.Gibbs, "penalty"), (em.BeliefPropagation, "damping")]
     engine, name = settings[random.integers(len(settings))]
     return engine(**{name: value})
@@ -118,6 +133,27 @@ def _problem(value: Any, random: np.random.Generator) -> Any:
         lambda: em.BlackBox(lambda z: z.sum(-1), value, 3),
         lambda: em.ShortestPath(value) if not isinstance(value, int) or value < 100 else em.ShortestPath("x"),
         lambda: em.Automaton.from_regex(value, "ab", 3),
+        lambda: em.FactorGraph(value if not isinstance(value, int) or value < 100 else "x", 2),
+        lambda: em.FactorGraph(3, value),
+        lambda: em.factors.exactly(value),
+        lambda: em.factors.at_most(1, value),
+        lambda: em.factors.linear(value, 2),
+        lambda: em.factors.noisy_or(value),
+        lambda: em.factors.noisy_or([0.5], value),
+        lambda: em.factors.allowed(value),
+        lambda: em.factors.automaton(value),
+        lambda: em.factors.regular(value),
+        lambda: em.rules.count(3, 2, value),
+        lambda: em.rules.count(3, value, [1]),
+        lambda: em.rules.weighted_sum(value, 2),
+        lambda: em.rules.lexicon(value, "ab"),
+        lambda: em.rules.modulo(2, 3, value),
+        lambda: em.logic.exactly(value, logic.symbols(3)),
+        lambda: em.logic.exactly(1, value),
+        lambda: em.logic.all_different(value),
+        lambda: em.logic.linear(value, logic.symbols(2)),
+        lambda: em.logic.table(logic.symbols(2), value),
+        lambda: em.Circuit(value),
     ]
     return makers[random.integers(len(makers))]()
 
