@@ -28,8 +28,8 @@ def exal_loss(problem: Problem, logits: Tensor, label: Tensor, explanations: Ten
             draws them as published, or from ``em.sample_posterior``.
         reduction: "mean" or "sum" over the batch, "none" for [batch].
 
-    Raises ValueError for explanations of another shape and for an unknown reduction. A row without an explanation adds
-    -log(1e-8) and a gradient of 0. Deterministic on a CPU. Cost: one sort a symbol, of
+    Raises TypeError and ValueError for explanations of another dtype or shape, ValueError for an unknown reduction. A
+    row without an explanation adds -log(1e-8) and a gradient of 0. Deterministic on a CPU. Cost: one sort a symbol, of
     samples * batch numbers.
 
     >>> import torch, emnesy_gpu as em
@@ -40,12 +40,12 @@ def exal_loss(problem: Problem, logits: Tensor, label: Tensor, explanations: Ten
     """
     check_row_loss(problem, logits, label)
     checks.is_tensor("explanations", explanations)
-    checks.has_dtype("explanations", explanations, (torch.int64,))
     if explanations.dim() == 0:
         raise ValueError("explanations must have shape [samples, batch, ...], got []")
     expected = [explanations.shape[0], len(logits), *problem.latent_shape]
     if list(explanations.shape) != expected:
         raise ValueError(f"explanations must have shape {expected}, got {list(explanations.shape)}")
+    checks.has_dtype("explanations", explanations, (torch.int64,))
     log_joint = log_joint_of(log_beliefs(logits), explanations)
     explains = has_label(problem, explanations, label)
     log_copies = _copies(explanations.flatten(2)).log().to(log_joint.dtype)

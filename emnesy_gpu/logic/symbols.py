@@ -249,9 +249,11 @@ def symbols(
         words = names.split()
         shape: tuple[int, ...] = (len(words),)
     else:
-        sizes = (names,) if isinstance(names, int) else names
-        checks.is_shape("names", sizes)
-        shape = tuple(sizes)
+        if isinstance(names, int):
+            checks.is_integer("names", names, 1, checks.MOST_SYMBOLS)
+            names = (names,)
+        checks.is_shape("names", names)
+        shape = tuple(names)
         checks.is_integer("the number of symbols", prod(shape), 1, checks.MOST_SYMBOLS)
         words = [f"z[{','.join(map(str, place))}]" for place in product(*map(range, shape))]
     if not words:

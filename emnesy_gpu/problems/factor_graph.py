@@ -100,10 +100,11 @@ class FactorGraph(ScoredProblem):
         self, n_variables: int, cardinality: int | Sequence[int], *, latent_shape: Sequence[int] | None = None
     ) -> None:
         checks.is_integer("n_variables", n_variables, 1, checks.MOST_SYMBOLS)
-        given = (cardinality, None)
-        if not isinstance(cardinality, int):
-            given = (None, checks.integers("cardinality", cardinality, 1, checks.MOST_SYMBOLS))
-        self._sizes = checked_cardinalities(n_variables, *given)
+        if isinstance(cardinality, int):
+            self._sizes = checked_cardinalities(n_variables, cardinality, None)
+        else:
+            sizes = checks.integers("cardinality", cardinality, 1, checks.MOST_SYMBOLS)
+            self._sizes = checked_cardinalities(n_variables, None, sizes)
         self.n_variables, self.cardinality = n_variables, max(self._sizes)
         shape = (n_variables,) if latent_shape is None else latent_shape
         checks.is_shape("latent_shape", shape)

@@ -45,6 +45,7 @@ def factor_of_rule(rule: FiniteStateProblem, label: Any) -> Factor:
 
 def factor_of_labels(rule: FiniteStateProblem) -> Factor:
     """A rule whose label is data: see ``em.factors.observed``."""
+    checks.is_instance("rule", rule, FiniteStateProblem, "an em.Automaton")
     if rule.label_shape:
         raise ValueError(f"a factor needs a rule whose label has no entries, got {rule!r}")
     seen = rule.machine.observed[len(rule.machine.layer_of) - 1]

@@ -40,12 +40,24 @@ def test_a_long_call_of_gibbs_ends_at_once(threads: int) -> None:
         assert time.monotonic() - began < 1.2
 
 
-@pytest.mark.parametrize("factors", ["all_different", "pairwise"])
-def test_belief_propagation_ends_after_its_sweep(factors: str) -> None:
+def ring(n: int) -> em.FactorGraph:
+    graph = em.FactorGraph(n, 4)
+    graph.add(em.factors.pairwise([[1.0, 2.0, 3.0, 4.0]] * 4), [(i, (i + 1) % n) for i in range(n)])
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("problem", "factors"),
+    [(em.Sudoku(16), "all_different"), (em.Sudoku(16), "pairwise"), (ring(256), None)],
+    ids=["all_different", "pairwise", "graph"],
+)
+def test_belief_propagation_ends_after_its_sweep(problem: em.Problem, factors: str | None) -> None:
     """One block of 32 boards would compute for minutes."""
-    problem, engine = em.Sudoku(16), em.BeliefPropagation(iterations=100_000, factors=factors, tolerance=0.0)
-    logits, label = torch.randn(32, 16, 16, 16), torch.ones(32, dtype=torch.int64)
-    em.posterior(problem, logits[:1], label[:1], em.BeliefPropagation(iterations=1, factors=factors))
+    options = {} if factors is None else {"factors": factors}
+    engine = em.BeliefPropagation(iterations=10_000_000, tolerance=0.0, **options)
+    logits = torch.randn(32, *problem.latent_shape, problem.cardinality)
+    label = torch.ones(32, dtype=torch.int64)
+    em.posterior(problem, logits[:1], label[:1], em.BeliefPropagation(iterations=1, **options))
     cpu_seconds_until_idle()  # calls of other tests may still compute what nobody waits for
     interrupt_after(0.2)
     with pytest.raises(KeyboardInterrupt):

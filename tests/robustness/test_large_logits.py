@@ -96,6 +96,20 @@ def test_every_label_of_an_assignment_is_possible(run: str, name: str, size: flo
         torch.testing.assert_close(post.log_evidence.double(), expected, rtol=1e-6, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("engine", [em.Exact(), em.MAP()], ids=repr)
+def test_what_all_values_of_a_symbol_have_in_common_costs_no_digits(engine: em.Engine, name: str) -> None:
+    """The sum of logits of 2^20 is rounded to 1 / 4 in float32; the evidence has none of it."""
+    problem = SMALL[name]
+    z = assignments(problem)
+    noise = torch.randn(len(z), *z.shape[1:], problem.cardinality, generator=torch.Generator().manual_seed(3))
+    logits, labels = noise + 2.0**20, problem.label(z)
+    log_p = oracle(problem, logits, z, labels)
+    expected = log_p.amax(1) if isinstance(engine, em.MAP) else log_p.logsumexp(1)
+    post = em.posterior(problem, logits, labels, engine)
+    torch.testing.assert_close(post.log_evidence.double(), expected, rtol=1e-6, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [LARGEST_LOGIT, 1e20])
 @pytest.mark.parametrize("name", SMALL)
 def test_kernels_of_gpus_count_larger_ones_in_full(backend: Backend, name: str, size: float) -> None:

@@ -12,6 +12,8 @@ import emnesy_gpu as em
 
 ADDITION = em.Addition(n_digits=2)
 LOGITS, LABEL = torch.zeros(1, 2, 2, 10), torch.zeros(1, 3, dtype=torch.int64)
+POST = em.posterior(ADDITION, LOGITS, LABEL)
+PARITY, SYMBOL = em.rules.parity(3), em.logic.symbols(1)[0]
 MODEL = torch.nn.Linear(1, 1)
 OPTIMIZER = torch.optim.SGD(MODEL.parameters(), lr=0.1)
 A_PROBLEM = r"problem must be a Problem such as em\.Addition\(n_digits=4\), got "
@@ -76,6 +78,45 @@ def black_box(**changes: Any) -> em.BlackBox:
             "n_samples must be an integer",
         ),
         (lambda: em.AllDifferent([0, 1], 3, 3), TypeError, "groups must hold sequences of variables, .* got .0, 1."),
+        (lambda: em.factors.allowed(3), TypeError, "tuples must be sequences of integers, got 3"),
+        (lambda: em.factors.allowed([(0, "1")]), TypeError, r"tuples\[0\]\[1\] must be an integer >= 0, got '1'"),
+        (lambda: em.factors.exactly(1, None), TypeError, "values must be integers, got None"),
+        (lambda: em.factors.linear("12", 3), TypeError, "weights must be integers, got '12'"),
+        (lambda: em.factors.noisy_or([0.5, "1"]), TypeError, r"probabilities\[1\] must be a number in .0, 1., got '1'"),
+        (lambda: em.factors.noisy_or([0.5], leak=None), TypeError, r"leak must be a number in \[0, 1\], got None"),
+        (lambda: em.factors.automaton(None), TypeError, r"rule must be an em\.Automaton, got None"),
+        (lambda: em.factors.automaton(PARITY, torch.zeros(2)), ValueError, "has no label tensor"),
+        (lambda: em.factors.regular(None), TypeError, "pattern must be a string, got None"),
+        (lambda: em.FactorGraph(3, None), TypeError, "cardinality must be integers, got None"),
+        (lambda: em.FactorGraph(2**63, 2), ValueError, "n_variables must be an integer in 1..16777216, got 9223"),
+        (lambda: em.FactorGraph(3, 2, latent_shape=True), TypeError, "latent_shape must be a tuple .* got True"),
+        (lambda: em.rules.parity(2**63), ValueError, "n_symbols must be an integer in 1..16777216, got 9223"),
+        (lambda: em.rules.count(None, 2, [1]), TypeError, "n_symbols must be an integer .* got None"),
+        (lambda: em.rules.count(3, "2", [1]), TypeError, "cardinality must be an integer .* got '2'"),
+        (lambda: em.rules.count(3, 2, [1.0]), TypeError, r"values\[0\] must be an integer >= 0, got 1.0"),
+        (lambda: em.rules.modulo(2, 3, base=None), TypeError, "base must be an integer .* got None"),
+        (lambda: em.rules.sorted_order(3, 4, strict=torch.ones(2)), TypeError, "strict must be True or False"),
+        (lambda: em.rules.lexicon(["ab", 3], "ab"), TypeError, "a word of words must be a string, got 3"),
+        (lambda: em.rules.lexicon(["ab"], "ab", "2"), TypeError, "n_symbols must be an integer .* got '2'"),
+        (lambda: em.rules.balanced_brackets(4, max_depth=1.5), TypeError, "max_depth must be an integer >= 0, got 1.5"),
+        (lambda: em.logic.symbols(b"ab"), TypeError, "names must be a tuple of integers, got b'ab'"),
+        (lambda: em.logic.exactly(1, "ab"), TypeError, "a formula, a symbol or a bool is expected, got 'ab'"),
+        (lambda: em.logic.linear(None, [SYMBOL]), TypeError, "weights must be integers, got None"),
+        (lambda: em.logic.table([SYMBOL], [3]), TypeError, "rows must be sequences of values, got the row 3"),
+        (lambda: em.em_loss(LOGITS, POST, reduction=torch.zeros(2)), ValueError, "reduction must be one of mean, sum"),
+        (lambda: em.ABC(weighting=torch.zeros(2)), ValueError, "weighting must be one of"),
+        (lambda: em.EM(MODEL, ADDITION, OPTIMIZER, hard=torch.ones(2)), TypeError, "hard must be True or False"),
+        (
+            lambda: em.EM(MODEL, ADDITION, OPTIMIZER).step(None, [1]),
+            TypeError,
+            "label must be a torch.Tensor, got list",
+        ),
+        (lambda: em.bp_std_loss(ADDITION, None, LABEL), TypeError, "logits must be a torch.Tensor, got NoneType"),
+        (lambda: em.baselines.rloo_loss(None, LOGITS, LABEL), TypeError, A_PROBLEM + "None"),
+        (lambda: em.baselines.indecater_loss(ADDITION, LOGITS, LABEL[:, 1:]), ValueError, "label must have shape"),
+        (lambda: em.baselines.top_k_proofs_loss(ADDITION, LOGITS, None), TypeError, "label must be a torch.Tensor"),
+        (lambda: em.baselines.exal_loss(ADDITION, LOGITS, LABEL, None), TypeError, "explanations must be a torch.T"),
+        (lambda: em.baselines.SumPredictor(None), TypeError, r"problem must be an em\.Addition, got None"),
         (lambda: em.Addition(True), TypeError, "n_digits must be an integer in 1..1048576, got True"),
         (lambda: em.Sudoku("9"), ValueError, "size must be one of .* got '9'"),
     ],
