@@ -14,6 +14,7 @@ from notebook_pages import NotebookParser  # noqa: E402
 from emnesy_gpu.version import __version__  # noqa: E402
 
 project, author, release = "emnesy_gpu", "the emnesy_gpu authors", __version__
+project_copyright = author
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**.md", "examples/*.md", "examples/*.ipynb", "profiling/*.md"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,11 @@ from emnesy_gpu.benchmarks.suite import LARGEST_ERROR, Suite
 def synchronised() -> float:
     return now(torch.device("cuda"))
 
+
+SECONDS = 0.25
+"""To spend on a figure, where that gives enough rounds."""
+
+FEWEST_ROUNDS = 3
 
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, pytest.mark.benchmark(timer=synchronised)])]
 
@@ -41,7 +47,11 @@ def measure(benchmark, suite: Suite, device: str, size: int | str, batch: int, m
     if device == "cuda":
         benchmark.extra_info |= clocks.extra_info(calls[method], where)
     with one_thread():
-        benchmark.pedantic(calls[method], rounds=5 if large else 20, warmup_rounds=2)
+        calls[method]()  # compiles
+        start = time.perf_counter()
+        calls[method]()
+        fitting = int(SECONDS / (time.perf_counter() - start))
+        benchmark.pedantic(calls[method], rounds=max(FEWEST_ROUNDS, min(fitting, 5 if large else 20)))
 
 
 @contextmanager

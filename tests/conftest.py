@@ -38,7 +38,14 @@ class SkipsWhatCannotBeImported:
         return report
 
 
+COLUMNS = ["median", "iqr", "min", "rounds"]
+"""Of the tables of pytest-benchmark, where the command names no others: medians are what two runs compare."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if not any(argument.startswith("--benchmark-columns") for argument in config.invocation_params.args):
+        config.option.benchmark_columns = COLUMNS
+        config.option.benchmark_name = "short"
     if ABSENT:
         config.pluginmanager.register(SkipsWhatCannotBeImported())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -224,7 +225,11 @@ def _run(chosen: Suite, sizes: tuple[Any, ...], *, threads: int, out: Path | Non
     from emnesy_gpu.benchmarks import measure, report, startup, suite
 
     torch.set_num_threads(threads)
-    measurements = list(suite.run(chosen, sizes, options["batch"], options["device"], options["seconds"]))
+    n_figures = len(sizes or chosen.sizes) * len(options["batch"] or chosen.batches) * len(chosen.methods)
+    click.echo(f"{chosen.title}: memory first, then time, at most {n_figures} figures", err=True)
+    measured = suite.run(chosen, sizes, options["batch"], options["device"], options["seconds"])
+    with click.progressbar(measured, n_figures, "timed", file=sys.stderr) as bar:
+        measurements = list(bar)
     facts = measure.machine(torch.device(options["device"]))
     first = startup.measure(chosen.name, measurements[0].size)
     report.show(chosen, measurements, facts, first)
