@@ -62,9 +62,11 @@ def backend(name: str) -> Iterator[None]:
 
 def backend_for(device: torch.device) -> str:
     """The name of the back end that runs operators on tensors of a device."""
-    forced = _forced.get()
-    if forced is not None:
-        return forced
+    return _forced.get() or _of_device(device)
+
+
+@functools.cache
+def _of_device(device: torch.device) -> str:
     if device.type not in BY_DEVICE:
         raise NotImplementedError(f"there are no kernels for device {device.type!r}: use tensors on cpu or cuda")
     return BY_DEVICE[device.type]

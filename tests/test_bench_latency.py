@@ -13,6 +13,30 @@ from emnesy_gpu.baselines import cpp
 from emnesy_gpu.benchmarks.commands import bench
 from emnesy_gpu.benchmarks.latency import run
 from emnesy_gpu.benchmarks.latency.cases import CASES
+from tests.benchmarking import one_thread
+
+BUDGETS = {
+    "addition-4": 10,
+    "sudoku-4": 10,
+    "sudoku-9-bp": 300,
+    "sudoku-9-abc-32": 63,
+    "sudoku-9-abc-1024": 142,
+    "sudoku-9-gibbs": 100,
+    "path-12": 25,
+    "path-30": 60,
+    "path-30-costs": 60,
+}
+"""Microseconds that a call with one row should take at most on one core: to compare with, not to fail at."""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fixed_cost(benchmark, name: str) -> None:
+    """With --benchmark-only: one row, beside its budget where there is one."""
+    call = CASES[name](1)["call"]
+    benchmark.group = "one row"
+    benchmark.extra_info["budget_us"] = BUDGETS.get(name)
+    with one_thread():
+        benchmark.pedantic(call, rounds=200, warmup_rounds=5)
 
 
 def needs_compiler() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, float64, int32, uint8
 from emnesy_gpu import checks
 from emnesy_gpu.backends import backend_for, kernels_for
 from emnesy_gpu.inference import importance
+from emnesy_gpu.kernels.sampling_plan import Plan
 from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import WeightedResults, drawn_results, weighted_results
 
@@ -46,11 +47,16 @@ def abc_sampling_posterior(
     span: the range of the finite exponents.
     """
     symbols = logits.flatten(1, -2).contiguous()
-    if backend_for(logits.device) == "triton":
+    if backend_for(logits.device) != "reference":
         pilot = min(n_samples, PILOT_SAMPLES) if span * sharpness > importance.HEADROOM else 0
-        kernels, plan = kernels_for("abc_sampling", logits.device), (n_samples, pilot, sharpness, target_ess)
-        marginals, log_evidence, status, ess, levels, matches = kernels.posterior(
-            symbols, label.contiguous(), exponents, (constraints, incident), kernels.Plan(*plan), seed, first_row
+        marginals, log_evidence, status, ess, levels, matches = kernels_for("abc_sampling", logits.device).posterior(
+            symbols,
+            label.contiguous(),
+            exponents,
+            (constraints, incident),
+            Plan(n_samples, pilot, sharpness, target_ess),
+            seed,
+            first_row,
         )
         if check:
             checks.raise_for_validity(status, logits, label)

@@ -12,16 +12,18 @@ from emnesy_gpu.ops.label_rows import label_rows, raise_for_status
 from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import RowResults, assignment_results, row_results, sample_results
 
+CODES = AutomatonTables._fields.index("codes")
+
 
 def _rows(label: Tensor, tables: Sequence[Tensor]) -> Tensor:
     """int32 [batch, M]: which row of the emissions each entry takes, 0 where it is not given, -1 for unknown codes."""
-    return label_rows(label, AutomatonTables(*tables).codes)
+    return label_rows(label, tables[CODES])
 
 
 @operator(row_results)
 def automaton_posterior(logits: Tensor, label: Tensor, tables: Sequence[Tensor], check: bool) -> RowResults:
     rows = _rows(label, tables)
-    results: RowResults = kernels_for("automaton", logits.device).posterior(logits.contiguous(), rows, list(tables))
+    results: RowResults = kernels_for("automaton", logits.device).posterior(logits.contiguous(), rows, tables)
     if check:
         raise_for_status(results[2], logits, label, rows)
     return results
@@ -32,7 +34,7 @@ def automaton_em_gradient(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], scale: float, check: bool
 ) -> RowResults:
     rows, kernels = _rows(label, tables), kernels_for("automaton", logits.device)
-    results: RowResults = kernels.em_gradient(logits.contiguous(), rows, list(tables), scale)
+    results: RowResults = kernels.em_gradient(logits.contiguous(), rows, tables, scale)
     if check:
         raise_for_status(results[2], logits, label, rows)
     return results
@@ -41,9 +43,7 @@ def automaton_em_gradient(
 @operator(assignment_results)
 def automaton_map(logits: Tensor, label: Tensor, tables: Sequence[Tensor], check: bool) -> RowResults:
     rows = _rows(label, tables)
-    results: RowResults = kernels_for("automaton", logits.device).map_assignment(
-        logits.contiguous(), rows, list(tables)
-    )
+    results: RowResults = kernels_for("automaton", logits.device).map_assignment(logits.contiguous(), rows, tables)
     if check:
         raise_for_status(results[2], logits, label, rows)
     return results
@@ -54,7 +54,7 @@ def automaton_sample(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], n_samples: int, seed: int, first_row: int, check: bool
 ) -> tuple[Tensor, Tensor]:
     rows, kernels = _rows(label, tables), kernels_for("automaton", logits.device)
-    z, status = kernels.sample(logits.contiguous(), rows, list(tables), n_samples, seed, first_row)
+    z, status = kernels.sample(logits.contiguous(), rows, tables, n_samples, seed, first_row)
     if check:
         raise_for_status(status, logits, label, rows)
     return z, status

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.kernels.status import INVALID_LOGITS
 from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import RowResults, assignment_results, row_results, sample_results
 
@@ -17,6 +18,8 @@ def _kernels(logits: Tensor) -> ModuleType:
 
 
 def _raise_for_status(status: Tensor, logits: Tensor, label: Tensor) -> None:
+    if checks.highest(status) < INVALID_LOGITS:
+        return
     checks.raise_for_status(status, logits, label, f"a digit in 0..{logits.shape[-1] - 1}", logits.shape[-1])
 
 

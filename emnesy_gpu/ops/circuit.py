@@ -24,10 +24,12 @@ from emnesy_gpu.ops.results import (
     truth_results,
 )
 
+CODES = CircuitTables._fields.index("codes")
+
 
 def _rows(label: Tensor, tables: Sequence[Tensor]) -> Tensor:
     """int32 [batch, M]: 0 where an entry is not given, v + 1 for its value v, -1 for unknown codes."""
-    return label_rows(label, CircuitTables(*tables).codes)
+    return label_rows(label, tables[CODES])
 
 
 @operator(row_results)
@@ -35,7 +37,7 @@ def circuit_posterior(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool, check: bool
 ) -> RowResults:
     rows, kernels = _rows(label, tables), kernels_for("circuit", logits.device)
-    results: RowResults = kernels.posterior(logits.contiguous(), rows, list(tables), tape_rows, wide)
+    results: RowResults = kernels.posterior(logits.contiguous(), rows, tables, tape_rows, wide)
     if check:
         raise_for_status(results[2], logits, label, rows)
     return results
@@ -46,7 +48,7 @@ def circuit_em_gradient(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool, scale: float, check: bool
 ) -> RowResults:
     rows, kernels = _rows(label, tables), kernels_for("circuit", logits.device)
-    results: RowResults = kernels.em_gradient(logits.contiguous(), rows, list(tables), tape_rows, wide, scale)
+    results: RowResults = kernels.em_gradient(logits.contiguous(), rows, tables, tape_rows, wide, scale)
     if check:
         raise_for_status(results[2], logits, label, rows)
     return results
@@ -55,7 +57,7 @@ def circuit_em_gradient(
 @operator(assignment_results)
 def circuit_map(logits: Tensor, label: Tensor, tables: Sequence[Tensor], check: bool) -> RowResults:
     rows, kernels = _rows(label, tables), kernels_for("circuit", logits.device)
-    results: RowResults = kernels.map_assignment(logits.contiguous(), rows, list(tables))
+    results: RowResults = kernels.map_assignment(logits.contiguous(), rows, tables)
     if check:
         raise_for_status(results[2], logits, label, rows)
     return results
@@ -66,7 +68,7 @@ def circuit_sample(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], n_samples: int, seed: int, first_row: int, check: bool
 ) -> tuple[Tensor, Tensor]:
     rows, kernels = _rows(label, tables), kernels_for("circuit", logits.device)
-    z, status = kernels.sample(logits.contiguous(), rows, list(tables), n_samples, seed, first_row)
+    z, status = kernels.sample(logits.contiguous(), rows, tables, n_samples, seed, first_row)
     if check:
         raise_for_status(status, logits, label, rows)
     return z, status
@@ -77,7 +79,7 @@ def circuit_predict(
     logits: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool, check: bool
 ) -> tuple[Tensor, Tensor]:
     kernels = kernels_for("circuit", logits.device)
-    log_p, status = kernels.predict(logits.contiguous(), list(tables), tape_rows, wide)
+    log_p, status = kernels.predict(logits.contiguous(), tables, tape_rows, wide)
     if check:
         checks.raise_for_status(status, logits, logits, "", 0)
     return log_p, status
@@ -86,5 +88,5 @@ def circuit_predict(
 @operator(truth_results)
 def circuit_truth(z: Tensor, tables: Sequence[Tensor], tape_rows: int, n_values: int) -> Tensor:
     """Whether z int64 [batch, n] has each value of each entry of the label; the tables are those of a prediction."""
-    result: Tensor = kernels_for("circuit", z.device).truth(z.contiguous(), list(tables), tape_rows, n_values)
+    result: Tensor = kernels_for("circuit", z.device).truth(z.contiguous(), tables, tape_rows, n_values)
     return result

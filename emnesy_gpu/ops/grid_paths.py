@@ -228,6 +228,11 @@ def run_gibbs_chains(prior: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tenso
     return kernels_for("grid_paths", prior.device).run_chains(prior, *others)  # type: ignore[no-any-return]
 
 
+def round_costs(costs: Tensor) -> Tensor:
+    """Proportional integers int32 [..., H, W] of costs on a CPU, in one pass: see ``kernels``. This is no operator."""
+    return kernels_for("grid_paths", costs.device).round_costs(costs)  # type: ignore[no-any-return]
+
+
 @operator(path_results)
 def grid_paths_shortest_path(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
     """The mask of the cheapest path, uint8 [batch, H, W], and its cost, int32 [batch].

@@ -6,19 +6,19 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.backends import small_kernels_for
-from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
+from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS
 
 
 def label_rows(label: Tensor, codes: Tensor) -> Tensor:
     """int32 [batch, M], see ``emnesy_gpu.reference.label_rows``."""
-    rows: Tensor = small_kernels_for("label_rows", label.device).label_rows(label, codes)
+    rows: Tensor = kernels_for("label_rows", label.device).label_rows(label, codes)
     return rows
 
 
 def raise_for_status(status: Tensor, logits: Tensor, label: Tensor, rows: Tensor) -> None:
     """Raise ValueError for the first row whose label or logits are not allowed (synchronises a GPU)."""
-    highest = int(status.max()) if status.numel() else POSSIBLE
+    highest = checks.highest(status)
     if highest < INVALID_LOGITS:
         return
     if highest == INVALID_LABEL:

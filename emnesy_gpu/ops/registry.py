@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,13 +22,14 @@ NAMES: list[str] = []
 METHODS: list[str] = []
 """Every registered operator that calls a method of a problem."""
 
-F = TypeVar("F", bound=Callable[..., Any])
+Function = Callable[..., Any]
 
 
-def operator(results: Callable[..., Any], names: list[str] = NAMES) -> Callable[[F], F]:
+def operator(results: Callable[..., Any], names: list[str] = NAMES) -> Callable[[Function], Function]:
     """Register a function as the operator of its name, for CPU and CUDA tensors alike.
 
     The schema comes from the annotations. The function chooses the back end by the device of its tensors at each call.
+    What is returned calls it at once where nothing else watches (``is_unwatched``), and the operator otherwise.
 
     Args:
         results: makes uninitialised results of the right shapes and dtypes. Its parameters are the arguments of the
@@ -36,17 +37,45 @@ def operator(results: Callable[..., Any], names: list[str] = NAMES) -> Callable[
         names: the list that the name is added to.
     """
 
-    def register(function: F) -> F:
+    def register(function: Function) -> Function:
         name = function.__name__
         names.append(name)
         _library.define(name + torch.library.infer_schema(function, mutates_args=()))
         takes_logits = next(iter(inspect.signature(function).parameters)) == "logits"
+        implementation = _of_bounded_logits(function) if takes_logits else function
         for key in ("CPU", "CUDA"):
-            _library.impl(name, _of_bounded_logits(function) if takes_logits else function, key)
+            _library.impl(name, implementation, key)
         torch.library.register_fake(f"{NAMESPACE}::{name}", _fake(function, results), lib=_library)
-        return function
+        return _at_once(implementation, getattr(getattr(torch.ops, NAMESPACE), name).default)
 
     return register
+
+
+def _at_once(implementation: Function, overload: Function) -> Function:
+    """The implementation, without the dispatcher of PyTorch where that would do nothing else: it takes 1 to 5 us."""
+
+    @functools.wraps(implementation)
+    def call(first: Tensor, *arguments: Any) -> Any:
+        return (implementation if is_unwatched(first) else overload)(first, *arguments)
+
+    return call
+
+
+def is_unwatched(tensor: Tensor) -> bool:
+    """Whether a call on a CPU tensor is a plain one.
+
+    That is without a compiler, a transform of ``torch.func``, a mode, a profiler, tracing, autograd, or a subclass.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and type(tensor) is Tensor
+        and tensor.is_cpu
+        and not tensor.requires_grad
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not torch._C._autograd._profiler_enabled()
+        and not torch._C._is_tracing()
+    )
 
 
 def _of_bounded_logits(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,7 +92,7 @@ def _of_bounded_logits(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def bounded(logits: Tensor) -> Tensor:
     """Finite logits beyond +-LARGEST_LOGIT become that; on CPUs a copy only where there are any."""
-    if logits.device.type == "cpu" and not _any_large(logits):
+    if logits.is_cpu and not _any_large(logits):
         return logits
     return torch.where(logits.isinf(), logits, logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT))
 

@@ -8,12 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
+from emnesy_gpu import checks
 from emnesy_gpu.inference import gibbs_chains, weighted_samples
 from emnesy_gpu.inference.results import Chains, MapAssignment, Marginals, Weighted, is_possible
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.kernels.score_tables import SUM, CompiledScore
+from emnesy_gpu.ops.carry_chain import (
+    carry_chain_em_gradient,
+    carry_chain_map,
+    carry_chain_posterior,
+    carry_chain_sample,
+)
 from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
 
@@ -118,10 +124,10 @@ class Addition(Problem):
             yield total - carry * self.base
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
-        return Marginals.from_operator(torch.ops.emnesy_gpu.carry_chain_posterior(logits, label, check))
+        return Marginals.from_operator(carry_chain_posterior(logits, label, check))
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
-        digits, log_joint, status = torch.ops.emnesy_gpu.carry_chain_map(logits, label, check)
+        digits, log_joint, status = carry_chain_map(logits, label, check)
         return MapAssignment(digits, log_joint, is_possible(status))
 
     @opaque
@@ -156,11 +162,11 @@ class Addition(Problem):
         return equal
 
     def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
-        digits, _ = torch.ops.emnesy_gpu.carry_chain_sample(logits, label, n_samples, seed, first_row, check)
+        digits, _ = carry_chain_sample(logits, label, n_samples, seed, first_row, check)
         return digits
 
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
-        gradient, log_evidence, _ = torch.ops.emnesy_gpu.carry_chain_em_gradient(logits, label, scale, check)
+        gradient, log_evidence, _ = carry_chain_em_gradient(logits, label, scale, check)
         return gradient, log_evidence
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
+from emnesy_gpu import checks
 from emnesy_gpu.circuits.listed import listed_graph
 from emnesy_gpu.circuits.tables import Compiled
 from emnesy_gpu.circuits.tables import make_tables as make_tables_of_circuit
@@ -21,6 +21,14 @@ from emnesy_gpu.inference.results import (
     is_possible,
 )
 from emnesy_gpu.inference.settings import ChainSettings, LoopySettings, SamplingSettings
+from emnesy_gpu.ops.all_different import all_different_belief_propagation, all_different_map
+from emnesy_gpu.ops.enumeration import (
+    enumeration_em_gradient,
+    enumeration_map,
+    enumeration_posterior,
+    enumeration_sample,
+)
+from emnesy_gpu.ops.not_equal import not_equal_belief_propagation
 from emnesy_gpu.problems import all_different_scores
 from emnesy_gpu.problems.all_different_tables import GroupTables, checked_groups, make_tables
 from emnesy_gpu.problems.opaque import TRACED
@@ -122,26 +130,24 @@ class AllDifferent(Problem):
         return self.tractable
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
-        operator = torch.ops.emnesy_gpu.enumeration_posterior
-        return Marginals.from_operator(operator(logits, label, *self._lists(logits.device), check))
+        return Marginals.from_operator(enumeration_posterior(logits, label, *self._lists(logits.device), check))
 
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
-        operator = torch.ops.emnesy_gpu.enumeration_em_gradient
-        gradient, log_evidence, _ = operator(logits, label, *self._lists(logits.device), scale, check)
+        lists = self._lists(logits.device)
+        gradient, log_evidence, _ = enumeration_em_gradient(logits, label, *lists, scale, check)
         return gradient, log_evidence
 
     def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
         tables, serial = self.tables(logits.device), settings.schedule == "serial"
         numbers = settings.iterations, settings.damping, settings.tolerance, False, check  # False: sum-product
-        operators = torch.ops.emnesy_gpu
         if settings.factors == "pairwise":
             phases = self._phases.variables if serial else [self.n_variables]
             graph = tables.neighbours, tables.reverse, tables.order, phases
-            results = operators.not_equal_belief_propagation(logits, label, *graph, *numbers)
+            results = not_equal_belief_propagation(logits, label, *graph, *numbers)
         else:
             self._check_factors()
             phases = self._phases.groups if serial else [len(self.groups)]
-            results = operators.all_different_belief_propagation(
+            results = all_different_belief_propagation(
                 logits, label, tables.neighbours, tables.groups, phases, *numbers
             )
         *row_results, sweeps, change = results
@@ -182,20 +188,19 @@ class AllDifferent(Problem):
         symbol, value or pair.
         """
         tables = self.tables(logits.device)
-        operators = torch.ops.emnesy_gpu
         if self.tractable:
-            results = operators.enumeration_map(logits, label, tables.assignments, tables.pairs, check)
+            results = enumeration_map(logits, label, tables.assignments, tables.pairs, check)
         else:
             self._check_factors()
             phases = self._phases.groups
-            results = operators.all_different_map(logits, label, tables.groups, phases, tables.pairs, check)
+            results = all_different_map(logits, label, tables.groups, phases, tables.pairs, check)
         z, log_joint, status, valid = results
         return MapAssignment(z, log_joint, is_possible(status), valid)
 
     def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
         assignments, circuit = self.tables(logits.device).assignments, self._circuit_on(logits.device)
         where = logits, label, assignments, list(circuit.tables), n_samples, seed, first_row, check
-        z, _ = torch.ops.emnesy_gpu.enumeration_sample(*where)
+        z, _ = enumeration_sample(*where)
         return z
 
     def _lists(self, device: torch.device) -> tuple[Tensor | None, list[Tensor], int]:

@@ -13,6 +13,8 @@ from emnesy_gpu.inference import importance, weighted_samples
 from emnesy_gpu.inference.results import Chains, Marginals, Weighted
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
+from emnesy_gpu.ops import gibbs
+from emnesy_gpu.ops.abc_sampling import abc_sampling_posterior
 
 CONSTRAINTS = ("groups", "pairs")
 """What can be counted as a constraint."""
@@ -86,7 +88,7 @@ def gibbs_marginals(
     """
     groups = tables.memberships, neighbours, tables.n_groups, tables.most_conflicts
     numbers = settings.chains, settings.sweeps, float(settings.penalty), settings.seed, settings.first_row
-    *row_results, satisfied = torch.ops.emnesy_gpu.gibbs_marginals(logits, label, *groups, *numbers, check)
+    *row_results, satisfied = gibbs.gibbs_marginals(logits, label, *groups, *numbers, check)
     return Chains(Marginals.from_operator(row_results), satisfied)
 
 
@@ -97,7 +99,7 @@ def weighted_marginals(
     if not is_fused(logits, tables):
         return _unfused(logits, label, tables, settings, check)
     local = settings.scope == "local"
-    results = torch.ops.emnesy_gpu.abc_sampling_posterior(
+    results = abc_sampling_posterior(
         logits,
         label,
         tables.members,

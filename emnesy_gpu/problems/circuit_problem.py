@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
+from emnesy_gpu import checks
 from emnesy_gpu.automata.labels import codes_of
 from emnesy_gpu.circuits.checks import check, model_count
 from emnesy_gpu.circuits.evaluate import uniform_evidence
@@ -20,10 +20,17 @@ from emnesy_gpu.circuits.notes import write_notes
 from emnesy_gpu.circuits.picture import Names, drawing_of
 from emnesy_gpu.circuits.tables import Compiled, make_tables
 from emnesy_gpu.inference.constants import constant
-from emnesy_gpu.inference.results import MapAssignment, Marginals
+from emnesy_gpu.inference.results import MapAssignment, Marginals, is_possible
 from emnesy_gpu.kernels.circuit_tables import CircuitTables
-from emnesy_gpu.kernels.status import POSSIBLE
 from emnesy_gpu.layered_drawing import draw, indexed
+from emnesy_gpu.ops.circuit import (
+    circuit_em_gradient,
+    circuit_map,
+    circuit_posterior,
+    circuit_predict,
+    circuit_sample,
+    circuit_truth,
+)
 from emnesy_gpu.ops.label_rows import check_values
 from emnesy_gpu.problems.coded_rule import NOT_GIVEN, CodedRule
 
@@ -175,9 +182,7 @@ class CircuitProblem(CodedRule):
 
     def _predict(self, symbols: Tensor, check: bool) -> tuple[Tensor, Tensor]:
         tables, tape_rows = self.compiled(symbols.device, prediction=True)
-        result: tuple[Tensor, Tensor] = torch.ops.emnesy_gpu.circuit_predict(
-            symbols, list(tables), tape_rows, self._wide, check
-        )
+        result: tuple[Tensor, Tensor] = circuit_predict(symbols, list(tables), tape_rows, self._wide, check)
         return result
 
     def _places_of_codes(self, device: torch.device) -> Tensor:
@@ -189,7 +194,7 @@ class CircuitProblem(CodedRule):
     def _entries(self, symbols: Tensor) -> Tensor:
         tables, tape_rows = self.compiled(symbols.device, prediction=True)
         z = symbols.reshape(-1, symbols.shape[-1]).long()
-        truth = torch.ops.emnesy_gpu.circuit_truth(z, list(tables), tape_rows, self.cardinality)
+        truth = circuit_truth(z, list(tables), tape_rows, self.cardinality)
         codes = []
         for entry, part in zip(self._values, truth.split(list(self.graph.given), -1), strict=True):
             code_of_value = constant(tuple(entry), torch.int64, part.device)
@@ -198,22 +203,22 @@ class CircuitProblem(CodedRule):
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         arguments = *self._inputs(logits, label), *self._tape(logits)
-        marginals, log_evidence, status = torch.ops.emnesy_gpu.circuit_posterior(*arguments, check)
-        return Marginals(marginals.view(logits.shape), log_evidence, status == POSSIBLE)
+        marginals, log_evidence, status = circuit_posterior(*arguments, check)
+        return Marginals(marginals.view(logits.shape), log_evidence, is_possible(status))
 
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
         arguments = *self._inputs(logits, label), *self._tape(logits)
-        gradient, log_evidence, _ = torch.ops.emnesy_gpu.circuit_em_gradient(*arguments, scale, check)
+        gradient, log_evidence, _ = circuit_em_gradient(*arguments, scale, check)
         return gradient.view(logits.shape), log_evidence
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         """Ties: the first of the terms of a node, and the smallest value of a symbol that no chosen part mentions."""
-        z, log_joint, status = torch.ops.emnesy_gpu.circuit_map(*self._inputs(logits, label), check)
-        return MapAssignment(z.view(logits.shape[:-1]), log_joint, status == POSSIBLE)
+        z, log_joint, status = circuit_map(*self._inputs(logits, label), check)
+        return MapAssignment(z.view(logits.shape[:-1]), log_joint, is_possible(status))
 
     def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
         arguments = self._inputs(logits, label)
-        z, _ = torch.ops.emnesy_gpu.circuit_sample(*arguments, n_samples, seed, first_row, check)
+        z, _ = circuit_sample(*arguments, n_samples, seed, first_row, check)
         return z.view(n_samples, len(logits), *self.latent_shape)
 
     def _check_values(self, logits: Tensor, label: Tensor, check: bool) -> None:

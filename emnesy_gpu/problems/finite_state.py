@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
+from emnesy_gpu import checks
 from emnesy_gpu.automata.labels import codes_of
 from emnesy_gpu.automata.machine import Machine, Observation
 from emnesy_gpu.automata.picture import drawing_of
 from emnesy_gpu.automata.tables import make_tables
 from emnesy_gpu.errors import UnsupportedInference
-from emnesy_gpu.inference.results import MapAssignment, Marginals
+from emnesy_gpu.inference.results import MapAssignment, Marginals, is_possible
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.kernels.score_tables import AUTOMATON, CompiledScore
-from emnesy_gpu.kernels.status import POSSIBLE
 from emnesy_gpu.layered_drawing import draw, indexed
+from emnesy_gpu.ops.automaton import automaton_em_gradient, automaton_map, automaton_posterior, automaton_sample
 from emnesy_gpu.ops.label_rows import check_values
 from emnesy_gpu.problems.coded_rule import NOT_GIVEN, CodedRule
 from emnesy_gpu.problems.symbols import checked_order
@@ -210,13 +210,11 @@ class FiniteStateProblem(CodedRule):
         return torch.from_numpy(codes)
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
-        operator = torch.ops.emnesy_gpu.automaton_posterior
-        marginals, log_evidence, status = operator(*self._inputs(logits, label), check)
-        return Marginals(self._back(marginals, logits), log_evidence, status == POSSIBLE)
+        marginals, log_evidence, status = automaton_posterior(*self._inputs(logits, label), check)
+        return Marginals(self._back(marginals, logits), log_evidence, is_possible(status))
 
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
-        operator = torch.ops.emnesy_gpu.automaton_em_gradient
-        gradient, log_evidence, _ = operator(*self._inputs(logits, label), scale, check)
+        gradient, log_evidence, _ = automaton_em_gradient(*self._inputs(logits, label), scale, check)
         return self._back(gradient, logits), log_evidence
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
@@ -225,12 +223,11 @@ class FiniteStateProblem(CodedRule):
         Logits of float32 or less are added up without rounding, so that assignments of equal probability always tie,
         in every back end. Weights other than 1, and logits of float64, are rounded.
         """
-        z, log_joint, status = torch.ops.emnesy_gpu.automaton_map(*self._inputs(logits, label), check)
-        return MapAssignment(self._back(z, logits[..., 0]), log_joint, status == POSSIBLE)
+        z, log_joint, status = automaton_map(*self._inputs(logits, label), check)
+        return MapAssignment(self._back(z, logits[..., 0]), log_joint, is_possible(status))
 
     def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
-        operator = torch.ops.emnesy_gpu.automaton_sample
-        z, _ = operator(*self._inputs(logits, label), n_samples, seed, first_row, check)
+        z, _ = automaton_sample(*self._inputs(logits, label), n_samples, seed, first_row, check)
         order = self._order_on(z.device)
         back = z if order is None else z[..., order.place]
         return back.view(n_samples, len(logits), *self.latent_shape)

@@ -163,13 +163,15 @@ class Problem:
 
         Raises TypeError and ValueError that name the argument, the expectation and the value.
         """
-        checks.is_tensor("logits", logits)
-        checks.is_tensor("label", label, OTHER_LABELS)
-        checks.has_dtype("logits", logits, checks.FLOAT_DTYPES)
-        checks.has_dtype("label", label, checks.INTEGER_DTYPES, OTHER_LABELS)
-        checks.has_trailing_shape("logits", logits, (*self.latent_shape, self.cardinality))
-        checks.has_trailing_shape("label", label, self.label_shape)
-        checks.belong_together(logits, label)
+        symbols = (*self.latent_shape, self.cardinality)
+        if not checks.are_fine(logits, label, symbols, self.label_shape):
+            checks.is_tensor("logits", logits)
+            checks.is_tensor("label", label, OTHER_LABELS)
+            checks.has_dtype("logits", logits, checks.FLOAT_DTYPES)
+            checks.has_dtype("label", label, checks.INTEGER_DTYPES, OTHER_LABELS)
+            checks.has_trailing_shape("logits", logits, symbols)
+            checks.has_trailing_shape("label", label, self.label_shape)
+            checks.belong_together(logits, label)
         return logits.detach(), label.long()
 
 

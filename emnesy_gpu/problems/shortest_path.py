@@ -16,7 +16,14 @@ from emnesy_gpu.inference import gibbs_chains
 from emnesy_gpu.inference.results import Chains, Weighted
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
-from emnesy_gpu.ops.grid_paths import checked_ends, run_gibbs_chains
+from emnesy_gpu.ops.grid_paths import (
+    checked_ends,
+    grid_paths_posterior,
+    grid_paths_shortest_path,
+    round_costs,
+    run_gibbs_chains,
+)
+from emnesy_gpu.ops.registry import is_unwatched
 from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
 from emnesy_gpu.reference.grid_paths import GOAL, ON_PATH, START
@@ -125,9 +132,9 @@ class ShortestPath(Problem):
         Raises TypeError and ValueError for a wrong dtype or shape and for classes or cells that do not exist.
         """
         self._check_symbols("z", z)
-        maps = self._integer_costs(z.device)[z.long()].view(-1, *self.latent_shape)
+        maps = self._integer_costs(z.device).take(z.long()).view(-1, *self.latent_shape)
         first, last = self._cell("start", start, z, 0), self._cell("goal", goal, z, -1)
-        mask, _ = torch.ops.emnesy_gpu.grid_paths_shortest_path(maps, first, last)
+        mask, _ = grid_paths_shortest_path(maps, first, last)
         mask = mask.view(z.shape)
         return mask if start is None and goal is None else self.with_ends(mask, start, goal)
 
@@ -143,7 +150,7 @@ class ShortestPath(Problem):
             raise ValueError(f"costs must have shape [..., {self.height}, {self.width}], got {list(costs.shape)}")
         first, last = self._cell("start", start, costs, 0), self._cell("goal", goal, costs, -1)
         maps = rounded_costs(costs).reshape(-1, *self.latent_shape)
-        mask, _ = torch.ops.emnesy_gpu.grid_paths_shortest_path(maps, first, last)
+        mask, _ = grid_paths_shortest_path(maps, first, last)
         return mask.view(costs.shape)
 
     def with_ends(self, mask: Tensor, start: Cell = None, goal: Cell = None) -> Tensor:
@@ -198,7 +205,7 @@ class ShortestPath(Problem):
             raise ValueError(
                 'em.ShortestPath takes samples with scope "global" only, got "local": a path depends on all cells'
             )
-        results = torch.ops.emnesy_gpu.grid_paths_posterior(
+        results = grid_paths_posterior(
             logits,
             label,
             self._integer_costs(logits.device),
@@ -240,7 +247,7 @@ class ShortestPath(Problem):
         """Number of cells [samples, batch] on both path and label or on neither; z [samples, batch, height, width]."""
         mask, start, goal = self._parts(facts)
         maps = self._integer_costs(z.device)[z].flatten(0, 1)
-        paths, _ = torch.ops.emnesy_gpu.grid_paths_shortest_path(maps, start.repeat(len(z)), goal.repeat(len(z)))
+        paths, _ = grid_paths_shortest_path(maps, start.repeat(len(z)), goal.repeat(len(z)))
         return (paths.view(*z.shape[:2], -1) == mask).sum(-1)
 
     def _integer_costs(self, device: torch.device) -> Tensor:
@@ -255,14 +262,17 @@ class ShortestPath(Problem):
         checks.has_dtype(name, symbols, checks.INTEGER_DTYPES)
         if tuple(symbols.shape[-2:]) != self.latent_shape:
             raise ValueError(f"{name} must have shape [..., {self.height}, {self.width}], got {list(symbols.shape)}")
-        if bool(((symbols < 0) | (symbols >= n_values)).any()):
-            got = f"{int(symbols.min())}..{int(symbols.max())}"
-            raise ValueError(f"{name} must hold values in 0..{n_values - 1}, got {got}")
+        if symbols.numel() == 0:
+            return
+        least, largest = map(int, symbols.aminmax())
+        if least < 0 or largest >= n_values:
+            raise ValueError(f"{name} must hold values in 0..{n_values - 1}, got {least}..{largest}")
 
     def _cell(self, name: str, cell: Cell, maps: Tensor, default: int) -> Tensor:
         """The number of the cell in reading order for each map, int32 [maps]; by default the first or last cell."""
         if cell is None:
-            cell = (0, 0) if default == 0 else (self.height - 1, self.width - 1)
+            number = 0 if default == 0 else self.height * self.width - 1
+            return torch.full((prod(maps.shape[:-2]),), number, dtype=torch.int32, device=maps.device)
         cell = torch.as_tensor(cell, device=maps.device)
         checks.has_dtype(name, cell, checks.INTEGER_DTYPES)
         if cell.shape not in ((2,), (*maps.shape[:-2], 2)):
@@ -275,6 +285,8 @@ class ShortestPath(Problem):
 
 def rounded_costs(costs: Tensor) -> Tensor:
     """The costs of each map as proportional positive integers, int32 [..., height, width], whose sum is below 2^31."""
+    if is_unwatched(costs.detach()) and backend_for(costs.device) == "cpu":
+        return round_costs(costs.detach())
     costs = costs.detach().double().clamp_min(0.0)
     largest = costs.amax((-2, -1), keepdim=True)
     levels = (2**31 - 1) // (costs.shape[-2] * costs.shape[-1])

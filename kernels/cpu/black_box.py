@@ -10,7 +10,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from emnesy_gpu.kernels.cpu.abc_sampling import BLOCK, draw_values
+from emnesy_gpu.kernels.cpu.abc_sampling.blocks import BLOCK, draw_values
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows
 from emnesy_gpu.kernels.cpu.common.prior_draws import Stream
 

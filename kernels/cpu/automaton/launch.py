@@ -20,7 +20,7 @@ from emnesy_gpu.kernels.cpu.automaton import linear
 from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, FLOAT64, LOGARITHMS, Graph, graph
 from emnesy_gpu.kernels.cpu.automaton.screen import screen, screen_labels
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
-from emnesy_gpu.kernels.cpu.common.parallel import for_rows
+from emnesy_gpu.kernels.cpu.common.parallel import for_rows, is_one_range
 from emnesy_gpu.kernels.status import POSSIBLE
 
 # Rows whose logits have to be converted are taken about this many logits at a time.
@@ -99,6 +99,10 @@ def _sum_product(
     label_rows = rows.numpy()
     wide = logits.dtype == torch.float64
     job = Job(tables, graph(tables, FLOAT64 if wide else FLOAT32), prior_share, factor)
+    row_cost = _cost(job.g, LINEAR_COST) * (4.0 if wide else 1.0)
+    if is_one_range(len(logits), row_cost) and logits.dtype in (torch.float32, torch.float64):
+        _infer_rows(logits.detach().numpy(), label_rows, (marginals, log_evidence, status), job)
+        return torch.from_numpy(marginals), torch.from_numpy(log_evidence), torch.from_numpy(status)
     for part, converted in _in_dtype(logits, torch.float64 if wide else torch.float32):
         arrays = converted, label_rows[part], marginals[part], log_evidence[part], status[part]
 
@@ -106,7 +110,7 @@ def _sum_product(
             values, labels, *results = (array[first:last] for array in arrays)
             _infer_rows(values, labels, tuple(results), job)
 
-        for_rows(work, len(converted), FLOAT32_LANES, _cost(job.g, LINEAR_COST) * (4.0 if wide else 1.0))
+        for_rows(work, len(converted), FLOAT32_LANES, row_cost)
     return torch.from_numpy(marginals), torch.from_numpy(log_evidence), torch.from_numpy(status)
 
 

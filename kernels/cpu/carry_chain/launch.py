@@ -21,7 +21,7 @@ from emnesy_gpu.kernels.cpu.common.row_driver import (
     Results,
     for_converted_rows,
     result_dtype,
-    run_in_turn,
+    run_rows,
 )
 
 
@@ -70,13 +70,9 @@ def _sum_product(logits: Tensor, label: Tensor, combination: Combination) -> tup
     """float32 rows in probabilities; what that leaves, and float64 rows, with wide exponents."""
     batch, dtype = logits.shape[0], result_dtype(logits)
     results = Results(np.empty(logits.shape, dtype), np.empty(batch, dtype), np.empty(batch, np.uint8))
-    methods, labels = _methods(dtype is np.float32, combination), label.numpy()
-
-    def work(rows: slice, logits: np.ndarray) -> None:
-        run_in_turn(methods, logits, labels[rows], Results(*(array[rows] for array in results)))
-
     row_cost = (2.0 if dtype is np.float32 else 12.0) * logits.shape[1:].numel()
-    for_converted_rows(work, logits, dtype, FLOAT32_LANES, row_cost)
+    methods = _methods(dtype is np.float32, combination)
+    run_rows(methods, logits, label.numpy(), results, FLOAT32_LANES, row_cost)
     marginals, log_evidence, status = map(torch.from_numpy, results)
     return marginals, log_evidence, status
 

@@ -22,6 +22,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     exp_nonpositive,
     exponent_of,
     filled,
+    half_lanes,
     kept_scratch,
     load,
     maximum,
@@ -98,6 +99,12 @@ def layout(k: int, n: int, base: int) -> Layout:
     return Layout(k, n, base, addend, table, **consecutive_rows(sizes, k * addend))
 
 
+@cache
+def plain_layout(k: int, n: int, base: int) -> tuple[int, ...]:
+    """The same without names."""
+    return tuple(layout(k, n, base))
+
+
 def run(combination: Combination, logits: np.ndarray, label: np.ndarray, results: Results) -> int:
     """The combination of posterior and prior, and the log evidence of every row; how many rows are left.
 
@@ -105,11 +112,13 @@ def run(combination: Combination, logits: np.ndarray, label: np.ndarray, results
     marginals: float32 [batch, n_addends, n_digits, base].
     """
     batch, k, n, base = logits.shape
-    at = layout(k, n, base)
-    marginals, *others = results
+    places, work = plain_layout(k, n, base), kept_scratch(layout(k, n, base).total)
+    if batch <= FLOAT32_LANES // 2:
+        work = half_lanes(work)
+    marginals, log_evidence, status = results
     flat_logits, flat_marginals = logits.reshape(batch, -1), marginals.reshape(batch, -1)
-    # Loose arguments: telling the types of named tuples takes long in a call for a few rows.
-    return sum_product(flat_logits, label, flat_marginals, *others, *combination, at, kept_scratch(at.total))
+    # Plain numbers and tuples: telling the types of named tuples takes long in a call for a few rows.
+    return sum_product(flat_logits, label, flat_marginals, log_evidence, status, *combination, places, work)
 
 
 @lane_function
@@ -326,11 +335,11 @@ def forward(work, at, logits, label, first, last):
             if start > 0:
                 prefetch_positions(logits, at, first, start - POSITIONS_AT_A_TIME, i - start, end - start, False)
             else:
-                prefetch_positions(logits, at, first + FLOAT32_LANES, last_start, i, end, False)
+                prefetch_positions(logits, at, first + work.shape[1], last_start, i, end, False)
             for j in range(k):
                 store(work, at.scales + i * k + j, exponentiate(work, symbol(at, j, i), base))
             suffix_pmfs(work, at, i, 0)
-            for lane in range(FLOAT32_LANES):
+            for lane in range(work.shape[1]):
                 work[at.digits + i, lane] = label[min(first + lane, last - 1), label.shape[1] - n + i]
             pick_transfer(work, at, i, load(work, at.digits + i))
             product *= step_forward(work, at, i)
@@ -364,16 +373,17 @@ def backward(work, at, marginals, first, last, combination):
 
 
 @kernel
-def sum_product(logits, label, marginals, log_evidence, status, prior_share, factor, at, work):
-    """FLOAT32_LANES rows at a time, in at.total rows of work; returns how many are left to recompute."""
+def sum_product(logits, label, marginals, log_evidence, status, prior_share, factor, places, work):
+    """As many rows at a time as work has lanes, with a Layout of places; returns how many are left to recompute."""
+    at, lanes = Layout(*places), work.shape[1]
     k, n, base = at.n_addends, at.n_digits, at.base
     combination, recompute = Combination(prior_share, factor), 0
     for row in range(at.padded, at.padded + SUMS_AT_A_TIME):
         store(work, row, 0.0)
-    for start in range(0, len(logits), FLOAT32_LANES):
-        stop = min(start + FLOAT32_LANES, len(logits))
+    for start in range(0, len(logits), lanes):
+        stop = min(start + lanes, len(logits))
         product, exponent = forward(work, at, logits, label, start, stop)
-        for lane in range(FLOAT32_LANES):
+        for lane in range(lanes):
             work[at.results, lane] = carry_out(label[min(start + lane, stop - 1)], n, base)
         carry = load(work, at.results)
         for c in range(k):

@@ -26,7 +26,7 @@ from emnesy_gpu.kernels.cpu.common.row_driver import (
     Results,
     for_converted_rows,
     result_dtype,
-    run_in_turn,
+    run_rows,
 )
 from emnesy_gpu.kernels.status import POSSIBLE
 
@@ -94,7 +94,7 @@ def predict(logits: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool
     p, batch, dtype = tape(tables, tape_rows), len(logits), result_dtype(logits)
     results = Predictions(np.empty((batch, p.one - p.n * p.n_values), dtype), np.empty(batch, np.uint8))
     none = np.zeros((batch, p.n_entries), np.int32)
-    _run_rows(_methods(p, dtype, wide, _predictions), logits, none, results, _cost(p, LANES_COST))
+    run_rows(_methods(p, dtype, wide, _predictions), logits, none, results, FLOAT32_LANES, _cost(p, LANES_COST))
     return torch.from_numpy(results.log_p), torch.from_numpy(results.status)
 
 
@@ -115,12 +115,9 @@ def _sum_product(
     batch, dtype = len(logits), result_dtype(logits)
     results = Results(np.empty(logits.shape, dtype), np.empty(batch, dtype), np.empty(batch, np.uint8))
     methods = _methods(p, dtype, wide, partial(_posteriors, combination))
-
-    def write_priors(some: Results, logits: np.ndarray) -> None:
-        if some.status.any():
-            _write_priors(some, logits, combination)
-
-    _run_rows(methods, logits, rows.numpy(), results, _cost(p, LANES_COST), write_priors)
+    run_rows(methods, logits, rows.numpy(), results, FLOAT32_LANES, _cost(p, LANES_COST))
+    if np.count_nonzero(results.status):
+        _write_priors(results, logits, combination)
     marginals, log_evidence, status = map(torch.from_numpy, results)
     return marginals, log_evidence, status
 
@@ -154,31 +151,15 @@ def _methods(
     return [*methods, Method(np.float64, lambda *arguments: kernel(p, None)(*arguments))]
 
 
-def _run_rows(
-    methods: list[Method],
-    logits: Tensor,
-    label_rows: np.ndarray,
-    results: Any,
-    row_cost: float,
-    finish: Callable[[Any, np.ndarray], None] = lambda results, logits: None,
-) -> None:
-    def work(rows: slice, logits: np.ndarray) -> None:
-        some = type(results)(*(array[rows] for array in results))
-        run_in_turn(methods, logits, label_rows[rows], some)
-        finish(some, logits)
-
-    for_converted_rows(work, logits, result_dtype(logits), FLOAT32_LANES, row_cost)
-
-
-def _write_priors(results: Results, logits: np.ndarray, combination: Combination) -> None:
+def _write_priors(results: Results, logits: Tensor, combination: Combination) -> None:
     """What rows without a posterior get in its place: the prior, or no gradient."""
     from emnesy_gpu.kernels.cpu.common.priors import write_priors
 
     factor = combination.factor * (1.0 - combination.prior_share)
     others = np.flatnonzero(results.status != POSSIBLE)
-    values = np.zeros((len(others), *logits.shape[1:]), logits.dtype)
+    values = np.zeros((len(others), *logits.shape[1:]), results.marginals.dtype)
     if factor != 0.0:
-        write_priors(logits[others].astype(np.float64), values, factor)
+        write_priors(logits.detach()[torch.from_numpy(others)].double().numpy(), values, factor)
     results.marginals[others] = values
 
 

@@ -13,9 +13,8 @@ from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.common.row_driver import (
     Method,
     PropagationResults,
-    for_converted_rows,
     result_dtype,
-    run_in_turn,
+    run_rows,
 )
 
 Beliefs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -53,13 +52,8 @@ def propagate(methods: Sequence[Method], options: Options, logits: Tensor, label
     methods = [
         _until_stopped(method, options) for method in methods if dtype is np.float32 or method.dtype is np.float64
     ]
-    labels = label.numpy()
-
-    def work(rows: slice, logits: np.ndarray) -> None:
-        run_in_turn(methods, logits, labels[rows], PropagationResults(*(array[rows] for array in results)))
-
     try:
-        for_converted_rows(work, logits, dtype, FLOAT32_LANES, row_cost)
+        run_rows(methods, logits, label.numpy(), results, FLOAT32_LANES, row_cost)
     except BaseException:
         options.stopped[0] = 1
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -30,13 +31,18 @@ class KeptTables:
     def __init__(self, watched: tuple[int, ...]) -> None:
         self._watched = watched
         self._kept: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        # Of the last call, which is often that of the next: the dictionary takes 1 us to find it.
+        self._last: tuple[Callable[[], Tensor | None], _Kept | None] = (lambda: None), None
 
     def get(self, tables: Sequence[Tensor], kind: Any, make: Callable[[], Any]) -> Any:
         """What make() returned for these tables and this kind."""
-        kept = self._kept.get(tables[0])
-        addresses = tuple(tables[index].data_ptr() for index in self._watched)
+        last_tensor, kept = self._last
+        if last_tensor() is not tables[0]:
+            kept = self._kept.get(tables[0])
+        addresses = tuple([tables[index].data_ptr() for index in self._watched])
         if kept is None or kept.addresses != addresses:
             kept = self._kept[tables[0]] = _Kept(addresses, tables[1:], {})
+        self._last = weakref.ref(tables[0]), kept
         if kind not in kept.made:
             kept.made[kind] = make()
         return kept.made[kind]

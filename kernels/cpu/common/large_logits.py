@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import torch
 from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.common.compile import kernel
-from emnesy_gpu.kernels.cpu.common.parallel import for_rows
+from emnesy_gpu.kernels.cpu.common.parallel import for_rows, is_one_range
+from emnesy_gpu.kernels.cpu.common.pointers import numbers_at
 from emnesy_gpu.kernels.logits import LARGEST_LOGIT
 
 NANOSECONDS_PER_LOGIT = 0.06
 
+LARGEST: dict[torch.dtype, Any] = {torch.float32: np.float32(LARGEST_LOGIT), torch.float64: np.float64(LARGEST_LOGIT)}
+
 
 def any_large(logits: Tensor) -> bool:
     """Whether a finite one of contiguous float32 or float64 logits lies beyond +-LARGEST_LOGIT."""
-    numbers = logits.detach().view(-1).numpy()
-    largest = numbers.dtype.type(LARGEST_LOGIT)
+    address, size, largest = logits.data_ptr(), logits.numel(), LARGEST[logits.dtype]
+    if is_one_range(size, NANOSECONDS_PER_LOGIT):
+        return _any_beyond(address, size, largest) > 0
     found: list[int] = []
     for_rows(
-        lambda first, last: found.append(_any_beyond(numbers[first:last], largest)),
-        len(numbers),
+        lambda first, last: found.append(_any_beyond(address + first * largest.nbytes, last - first, largest)),
+        size,
         1,
         NANOSECONDS_PER_LOGIT,
     )
@@ -27,10 +34,11 @@ def any_large(logits: Tensor) -> bool:
 
 
 @kernel
-def _any_beyond(numbers, largest):
+def _any_beyond(address, size, largest):
+    numbers = numbers_at(address, size, largest)
     # As integers: a loop over truth values is not vectorised.
     found = np.int32(0)
-    for i in range(len(numbers)):
-        size = abs(numbers[i])
-        found |= np.int32(size > largest) & np.int32(size < np.inf)
+    for i in range(size):
+        magnitude = abs(numbers[i])
+        found |= np.int32(magnitude > largest) & np.int32(magnitude < np.inf)
     return found

@@ -58,6 +58,11 @@ def for_rows(work: Callable[[int, int], None], rows: int, block: int, row_cost: 
             raise error
 
 
+def is_one_range(rows: int, row_cost: float) -> bool:
+    """Whether ``for_rows`` would call its work once, in the caller's thread, whatever else."""
+    return 0.0 < rows * row_cost < SMALLEST_RANGE
+
+
 def _bounds(rows: int, block: int, row_cost: float, threads: int) -> list[int]:
     """Where ranges begin and end: a few for each thread, more in long calls, none of them too small."""
     blocks, cost = -(-rows // block), rows * row_cost

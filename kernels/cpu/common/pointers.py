@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from llvmlite import ir
-from numba import types
+from numba import carray, types
+from numba.extending import intrinsic
+
+from emnesy_gpu.kernels.cpu.common.compile import lane_function
 
 
 def vector_pointer(context, builder: ir.IRBuilder, array_type: types.Array, array, start, vector: ir.VectorType):
@@ -24,3 +27,20 @@ def vector_pointer_2d(context, builder: ir.IRBuilder, typed_array, row, column, 
     first = builder.gep(data, [builder.mul(row, stride)])
     start = builder.gep(builder.bitcast(first, matrix.data.type), [column])
     return builder.bitcast(start, vector.as_pointer())
+
+
+@intrinsic
+def _pointer(typingctx, address, like):
+    """The address, an integer, as a pointer to numbers of the type of ``like``."""
+    kind = types.CPointer(like)
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(kind))
+
+    return kind(address, like), codegen
+
+
+@lane_function
+def numbers_at(address, size, like):
+    """The array of so many numbers at an address: a tensor costs a call 0.6 us as an array, and 0.1 as an address."""
+    return carray(_pointer(address, like), (size,))

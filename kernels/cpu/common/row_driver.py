@@ -13,13 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emnesy_gpu.kernels.cpu.common.parallel import for_rows
+from emnesy_gpu.kernels.cpu.common.parallel import for_rows, is_one_range
 
 RECOMPUTE = 255
 """The status of a row that is left to the next method; no other result of the row is known."""
 
 LOGITS_CONVERTED_AT_A_TIME = 1 << 18
 """Rows whose logits need another precision are taken about this many logits at a time: 2 MB in float64."""
+
+
+TORCH_DTYPES = {np.float32: torch.float32, np.float64: torch.float64}
 
 
 class Combination(NamedTuple):
@@ -77,6 +80,24 @@ def run_in_turn(methods: Sequence[Method], logits: np.ndarray, label: np.ndarray
             array[some] = values
 
 
+def run_rows(
+    methods: Sequence[Method], logits: Tensor, label: np.ndarray, results: Any, block: int, row_cost: float
+) -> None:
+    """``run_in_turn`` on all cores; a small batch goes to the first method as it stands.
+
+    block, row_cost: see ``for_rows``.
+    """
+    dtype = methods[0].dtype
+    if is_one_range(len(label), row_cost) and logits.dtype == TORCH_DTYPES[dtype]:
+        run_in_turn(methods, logits.detach().numpy(), label, results)
+        return
+
+    def work(rows: slice, logits: np.ndarray) -> None:
+        run_in_turn(methods, logits, label[rows], type(results)(*(array[rows] for array in results)))
+
+    for_converted_rows(work, logits, dtype, block, row_cost)
+
+
 def _empty_like(array: np.ndarray, rows: int, dtype: type[np.floating]) -> np.ndarray:
     """Uninitialised, with so many rows; floats become the given ones."""
     return np.empty((rows, *array.shape[1:]), dtype if np.issubdtype(array.dtype, np.floating) else array.dtype)
@@ -92,7 +113,7 @@ def for_converted_rows(
     batch = logits.shape[0]
     if batch == 0:
         return
-    wanted = torch.float64 if dtype is np.float64 else torch.float32
+    wanted = TORCH_DTYPES[dtype]
     if logits.dtype == wanted:
         array = logits.detach().numpy()
         for_rows(lambda first, last: work(slice(first, last), array[first:last]), batch, block, row_cost)

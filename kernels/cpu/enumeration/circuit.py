@@ -13,12 +13,13 @@ that products may have underflown, the row is left to log space (``log_space``).
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.flat_tables import KeptTables
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, filled, lane_rows, load, multiply_add, store
 from emnesy_gpu.kernels.cpu.common.row_driver import Combination, Results
 from emnesy_gpu.kernels.cpu.common.symbol_rows import exponentials, read_row, row_status
@@ -45,15 +46,23 @@ class Circuit(NamedTuple):
     smallest_evidence: float
 
 
+_circuits = KeptTables(watched=())
+
+
+def listed(assignments: Tensor, n_values: int) -> tuple[np.ndarray, Circuit]:
+    """A list uint8 [M, N] as an array, and its circuit, kept as long as the list, which must not be written to."""
+
+    def make() -> tuple[np.ndarray, Circuit]:
+        array = assignments.numpy()
+        return array, circuit_of(array.astype(np.int64), n_values)
+
+    kept: tuple[np.ndarray, Circuit] = _circuits.get((assignments,), n_values, make)
+    return kept
+
+
 def circuit_of(assignments: np.ndarray, n_values: int) -> Circuit:
-    """The circuit of a list of assignments uint8 [M, N], kept for the next call with the same list."""
-    return _circuit(assignments.tobytes(), assignments.shape, n_values)
-
-
-@lru_cache(maxsize=16)
-def _circuit(content: bytes, shape: tuple[int, int], n_values: int) -> Circuit:
-    assignments = np.frombuffer(content, np.uint8).reshape(shape).astype(np.int64)
-    n_assignments, n = shape
+    """The circuit of a list of assignments int64 [M, N]."""
+    n_assignments, n = assignments.shape
     if assignments.max() >= n_values:
         raise ValueError(f"assignments must hold values below {n_values}, got {assignments.max()}")
     one = n * n_values
@@ -92,10 +101,20 @@ def _uses(one: int, inner: np.ndarray, whole: np.ndarray) -> tuple[np.ndarray, n
 
 
 def run(
-    logits: np.ndarray, label: np.ndarray, assignments: np.ndarray, results: Results, combination: Combination
-) -> None:
-    """The posterior of every row; logits and marginals float32 or float64 [batch, N, K], assignments uint8 [M, N]."""
-    posterior(logits, label, assignments, *results, combination, circuit_of(assignments, logits.shape[2]))
+    assignments: np.ndarray,
+    circuit: Circuit,
+    combination: Combination,
+    logits: np.ndarray,
+    label: np.ndarray,
+    results: Results,
+) -> int:
+    """The combination of posterior and prior of every row; leaves none.
+
+    Logits and marginals: float32 or float64 [batch, N, K].
+    """
+    marginals, log_evidence, status = results
+    posterior(logits, label, assignments, marginals, log_evidence, status, combination, circuit)
+    return 0
 
 
 @lane_function

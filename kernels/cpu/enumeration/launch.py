@@ -6,6 +6,8 @@ batch and with any number of threads.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,9 +15,11 @@ from torch import Tensor
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES
 from emnesy_gpu.kernels.cpu.common.row_driver import (
     Combination,
+    Method,
     Results,
     for_converted_rows,
     result_dtype,
+    run_rows,
 )
 from emnesy_gpu.kernels.cpu.enumeration import circuit
 
@@ -35,12 +39,9 @@ def _sum_product(
 ) -> tuple[Tensor, Tensor, Tensor]:
     batch, dtype = logits.shape[0], result_dtype(logits)
     results = Results(np.empty(logits.shape, dtype), np.empty(batch, dtype), np.empty(batch, np.uint8))
-    labels, valid = label.numpy(), assignments.numpy()
-
-    def work(rows: slice, logits: np.ndarray) -> None:
-        circuit.run(logits, labels[rows], valid, Results(*(array[rows] for array in results)), combination)
-
-    for_converted_rows(work, logits, dtype, FLOAT64_LANES, 0.5 * assignments.numel())
+    arguments = circuit.listed(assignments, logits.shape[2])
+    method = Method(dtype, partial(circuit.run, *arguments, combination))
+    run_rows([method], logits, label.numpy(), results, FLOAT64_LANES, 0.5 * assignments.numel())
     marginals, log_evidence, status = map(torch.from_numpy, results)
     return marginals, log_evidence, status
 

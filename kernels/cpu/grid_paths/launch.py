@@ -13,24 +13,30 @@ from emnesy_gpu.kernels.cpu.common.distance_lanes import DISTANCE_LANES
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows
 from emnesy_gpu.kernels.cpu.common.prior_draws import Prior, Stream
 from emnesy_gpu.kernels.cpu.grid_paths.maps import NANOSECONDS_PER_CELL, distance_type, maps_of
-from emnesy_gpu.kernels.cpu.grid_paths.samples import change_rows, histogram_rows, path_rows, score_rows
+from emnesy_gpu.kernels.cpu.grid_paths.samples import change_rows, histogram_rows, path_rows, round_rows, score_rows
 
 
 def shortest_path(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
     """uint8 [batch, H, W] and int32 [batch]: see ``emnesy_gpu.reference.grid_paths``."""
     batch, height, width = costs.shape
-    mask, total = (
-        torch.zeros(costs.shape, dtype=torch.uint8, device="cpu"),
-        torch.empty(batch, dtype=torch.int32, device="cpu"),
-    )
-    numbers = np.zeros(1, distance_type(costs, height, width))
-    arrays = [tensor.contiguous().numpy() for tensor in (costs, start, goal)] + [mask.numpy(), total.numpy()]
+    mask, total = np.zeros(costs.shape, np.uint8), np.empty(batch, np.int32)
+    maps, starts, goals = (tensor.contiguous().numpy() for tensor in (costs, start, goal))
+    numbers = np.zeros(1, distance_type(int(maps.max(initial=0)), height, width))
 
     def work(first: int, last: int) -> None:
-        path_rows(numbers, *arrays, first, last)
+        path_rows(numbers, maps, starts, goals, mask, total, first, last)
 
     for_rows(work, batch, DISTANCE_LANES, height * width * NANOSECONDS_PER_CELL)
-    return mask, total
+    return torch.from_numpy(mask), torch.from_numpy(total)
+
+
+def round_costs(costs: Tensor) -> Tensor:
+    """int32 [..., H, W], costs of any float type in units of the largest of their map: see ``round_rows``."""
+    height, width = costs.shape[-2:]
+    wide = costs.double().contiguous().numpy().reshape(-1, height * width)
+    rounded = np.empty(wide.shape, np.int32)
+    for_rows(lambda first, last: round_rows(wide, rounded, first, last), len(wide), 1, height * width)
+    return torch.from_numpy(rounded).view(costs.shape)
 
 
 def score(

@@ -22,12 +22,12 @@ class Maps(NamedTuple):
 
 def maps_of(table: Tensor, mask: Tensor, start: Tensor, goal: Tensor) -> Maps:
     """Arrays of the tensors."""
-    numbers = np.zeros(1, distance_type(table, mask.shape[1], mask.shape[2]))
+    largest = int(table.max()) if table.numel() else 0
+    numbers = np.zeros(1, distance_type(largest, mask.shape[1], mask.shape[2]))
     classes, label, starts, goals = (tensor.contiguous().numpy() for tensor in (table, mask, start, goal))
     return Maps(classes, label, starts, goals, numbers)
 
 
-def distance_type(costs: Tensor, height: int, width: int) -> type[np.unsignedinteger]:
+def distance_type(largest: int, height: int, width: int) -> type[np.unsignedinteger]:
     """uint16 where no path of interest costs more: a king's way anywhere has at most max(height, width) cells."""
-    largest = int(costs.max()) if costs.numel() else 0
     return np.uint16 if largest * (max(height, width) + 1) + 1 < np.iinfo(np.uint16).max else np.uint32

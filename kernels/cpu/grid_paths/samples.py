@@ -168,3 +168,23 @@ def add_block(thresholds, lanes, stream, words, total):
         value, weight = values_of(load(words, i % 4, 0), thresholds[i]), load(lanes, 0, 0)
         for v in range(steps + 1):
             total[i, v] += sum_lanes(add_where_equal(filled(0), value, np.int32(v), weight))
+
+
+@kernel
+def round_rows(costs, rounded, first, last):
+    """Maps first .. last - 1 of costs float64 [maps, cells] in units of largest / levels, at least 1, whose sum fits.
+
+    Negative costs count as 0, as do all of a map with a NaN, and those that are finite in a map with an infinite one.
+    """
+    cells = costs.shape[1]
+    levels = (2**31 - 1) // cells
+    for row in range(first, last):
+        largest, broken = 0.0, False
+        for cell in range(cells):
+            largest = max(largest, costs[row, cell])
+            broken |= costs[row, cell] != costs[row, cell]
+        for cell in range(cells):
+            share = max(costs[row, cell], 0.0) / largest * levels
+            if broken or share != share:
+                share = 0.0
+            rounded[row, cell] = np.int32(min(max(np.rint(share), 1.0), np.float64(levels)))

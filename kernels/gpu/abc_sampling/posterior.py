@@ -24,15 +24,7 @@ from emnesy_gpu.kernels.gpu.abc_sampling.weights import (
 from emnesy_gpu.kernels.gpu.common.launch_options import rounded_twice
 from emnesy_gpu.kernels.gpu.common.results import float_dtype
 from emnesy_gpu.kernels.gpu.common.scalars import high_and_low
-
-
-class Plan(NamedTuple):
-    """The passes over the samples. pilot: samples from which the best weight is guessed; 0 for none."""
-
-    n_samples: int
-    pilot: int
-    sharpness: float
-    target_ess: float
+from emnesy_gpu.kernels.sampling_plan import Plan
 
 
 class _Memory(NamedTuple):

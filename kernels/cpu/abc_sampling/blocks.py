@@ -1,4 +1,4 @@
-"""Fused sampling from the prior: draw, score by constraints and histogram, a block of samples at a time.
+"""Samples of the prior, a block at a time: drawn, scored by constraints, counted and weighed.
 
 A value is a bit of a uint16, so that the values of a constraint are all different where no bit is met twice. The
 samples of a block live in the cache and nowhere else.
@@ -6,13 +6,12 @@ samples of a block live in the cache and nowhere else.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.compile import lane_function
 from emnesy_gpu.kernels.cpu.common.integer_lanes import (
     INTEGER_LANES,
     add_where_bit,
@@ -24,14 +23,10 @@ from emnesy_gpu.kernels.cpu.common.integer_lanes import (
     where_equal,
     where_greater,
 )
-from emnesy_gpu.kernels.cpu.common.parallel import for_rows
-from emnesy_gpu.kernels.cpu.common.prior_draws import Prior, Stream, draw_words_of, values_of
+from emnesy_gpu.kernels.cpu.common.prior_draws import draw_words_of, values_of
 
 BLOCK = 256
 """Samples of a row that are drawn and scored together."""
-
-COUNT, WEIGH = 1, 2
-"""What a row asks for: counts of scores, or those and the weighted histogram; 0 for nothing."""
 
 U16 = np.uint16
 
@@ -42,15 +37,8 @@ class Scoring(NamedTuple):
     """What samples are scored by."""
 
     constraints: np.ndarray  # int32 [n_constraints, members], padded with -1: the members must all differ
-    weights: np.ndarray  # int32 [batch, rows of scores, columns]
+    weights: np.ndarray  # int32 [rows of scores, columns]
     local: bool  # a row of scores for each symbol, from its own constraints; otherwise one for all of them
-
-
-class Sums(NamedTuple):
-    """What is counted."""
-
-    counts: np.ndarray  # int64 [batch, rows of scores, columns]
-    histogram: np.ndarray  # int64 [batch, N, K]
 
 
 class Workspace(NamedTuple):
@@ -63,58 +51,40 @@ class Workspace(NamedTuple):
     lanes: np.ndarray  # int32 [1, BLOCK]: weights
 
 
-def draw(thresholds: Tensor, n_samples: int, seed: int, first_row: int, first_sample: int) -> Tensor:
-    """int64 [n_samples, batch, N]: see ``emnesy_gpu.reference.abc_sampling``."""
-    batch, n, _ = thresholds.shape
-    z = torch.empty(n_samples, batch, n, dtype=torch.int64, device="cpu")
-    arrays, stream = (thresholds.numpy(), z.numpy()), Stream(np.uint64(seed), first_row, first_sample)
-
-    def some_rows(first: int, last: int) -> None:
-        draw_rows(*arrays, stream, first, last)
-
-    for_rows(some_rows, batch, 1, n_samples * n * 2.0)
-    return z
-
-
-def weigh(
-    thresholds: Tensor,
-    weights: Tensor,
-    work: Tensor,
-    constraints: Tensor,
-    incident: Tensor,
-    n_samples: int,
-    seed: int,
-    first_row: int,
-    first_sample: int,
-) -> tuple[Tensor, Tensor]:
-    """Counts and weighted histogram: see ``emnesy_gpu.reference.abc_sampling``."""
-    batch, n, k = thresholds.shape[0], thresholds.shape[1], thresholds.shape[2] + 1
-    counts = torch.zeros(weights.shape, dtype=torch.int64, device="cpu")
-    histogram = torch.zeros(batch, n, k, dtype=torch.int64, device="cpu")
-    prior = Prior(thresholds.numpy(), n_samples, Stream(np.uint64(seed), first_row, first_sample))
-    scoring = Scoring(constraints.numpy(), weights.numpy(), incident.shape[1] > 0)
-    sums, what = Sums(counts.numpy(), histogram.numpy()), work.numpy()
-
-    def some_rows(first: int, last: int) -> None:
-        weigh_rows(prior, scoring, what, sums, first, last)
-
-    for_rows(some_rows, batch, 1, n_samples * n * 2.0)
-    return counts, histogram
-
-
 @lane_function
-def draw_bits(thresholds, words, first_sample, row, seed, bits):
-    """bits[i, lane] = 1 << value of symbol i: uint16 [N, BLOCK]."""
-    n, steps = thresholds.shape
-    for i in range(n):
-        if i % 4 == 0:
-            draw_words(i // 4, first_sample, row, seed, words)
-        for lane in range(0, BLOCK, INTEGER_LANES):
-            word = load(words, i % 4, lane)
-            bit = filled(1)
-            for v in range(steps):
-                bit = where_greater(word, thresholds[i, v], np.int32(2 << v), bit)
-            store(bits, i, lane, bit)
+def empty_workspace(n, rows):
+    """For n symbols and so many rows of scores; whatever lanes beyond the samples hold is not counted."""
+    return Workspace(
+        np.empty((4, BLOCK), np.int32),
+        np.zeros((n, BLOCK), U16),
+        np.empty((rows, BLOCK), U16),
+        np.empty((4, BLOCK), U16),
+        np.empty((1, BLOCK), np.int32),
+    )
+
+
+def draw_bits_of(samples: int) -> Callable[..., Any]:
+    """A device function that draws so many samples, a number known when it is compiled."""
+    draw_own_words = draw_words_of(samples)
+
+    @lane_function
+    def draw_bits(thresholds, words, first_sample, row, seed, bits):
+        """bits[i, lane] = 1 << value of symbol i: uint16 [N, samples]."""
+        n, steps = thresholds.shape
+        for i in range(n):
+            if i % 4 == 0:
+                draw_own_words(i // 4, first_sample, row, seed, words)
+            for lane in range(0, samples, INTEGER_LANES):
+                word = load(words, i % 4, lane)
+                bit = filled(1)
+                for v in range(steps):
+                    bit = where_greater(word, thresholds[i, v], np.int32(2 << v), bit)
+                store(bits, i, lane, bit)
+
+    return draw_bits
+
+
+draw_block, draw_lanes = draw_bits_of(BLOCK), draw_bits_of(INTEGER_LANES)
 
 
 @lane_function
@@ -144,7 +114,7 @@ def satisfied_group(members, bits, seen, twice, holds, total):
 @lane_function
 def score_block(scoring, workspace):
     """score[r, lane]: the column of row r that counts this sample, the last one where all constraints hold."""
-    constraints, local, last_column = scoring.constraints, scoring.local, scoring.weights.shape[2] - 1
+    constraints, local, last_column = scoring.constraints, scoring.local, scoring.weights.shape[1] - 1
     bits, score, checks = workspace.bits, workspace.score, workspace.checks
     total, holds, seen, twice = checks[0], checks[1], checks[2], checks[3]
     n_constraints, size = constraints.shape
@@ -210,35 +180,36 @@ def add_block(bits, lanes, symbol, histogram):
 
 
 @lane_function
-def weigh_block(weights, local, n_lanes, workspace, histogram):
+def weigh_block(scoring, n_lanes, workspace, histogram):
     """histogram[i, v] += the weights of the samples whose symbol i has value v."""
     for symbol in range(len(histogram)):
-        if local or symbol == 0:
-            weight_lanes(weights[symbol if local else 0], workspace.score, symbol, n_lanes, workspace.lanes)
+        if scoring.local or symbol == 0:
+            row = symbol if scoring.local else 0
+            weight_lanes(scoring.weights[row], workspace.score, row, n_lanes, workspace.lanes)
         add_block(workspace.bits, workspace.lanes, symbol, histogram[symbol])
 
 
-@kernel
-def weigh_rows(prior, scoring, work, sums, first, last):
-    """Rows first .. last - 1, all samples of a row in turn; work: uint8 [batch]."""
-    n, rows = prior.thresholds.shape[1], scoring.weights.shape[1]
-    seed, first_row, first_sample = prior.stream
-    workspace = Workspace(
-        np.empty((4, BLOCK), np.int32),
-        np.empty((n, BLOCK), U16),
-        np.empty((rows, BLOCK), U16),
-        np.empty((4, BLOCK), U16),
-        np.empty((1, BLOCK), np.int32),
-    )
-    for row in range(first, last):
-        thresholds, weights = prior.thresholds[row], scoring.weights[row]
-        for start in range(0, prior.n_samples if work[row] >= COUNT else 0, BLOCK):
-            n_lanes = min(BLOCK, prior.n_samples - start)
-            draw_bits(thresholds, workspace.words, first_sample + start, first_row + row, seed, workspace.bits)
-            score_block(scoring, workspace)
-            count_block(workspace.score, n_lanes, sums.counts[row])
-            if work[row] == WEIGH:
-                weigh_block(weights, scoring.local, n_lanes, workspace, sums.histogram[row])
+@lane_function
+def weigh_samples(thresholds, n_samples, stream, scoring, workspace, to_weigh, counts, histogram):
+    """Count the samples of a row by score and, to_weigh, add their weights up by value; both begin at 0.
+
+    stream: the seed, the number of the row, and the first sample.
+    """
+    seed, row, first_sample = stream
+    counts[:] = 0
+    histogram[:] = 0
+    for start in range(0, n_samples, BLOCK):
+        n_lanes = min(BLOCK, n_samples - start)
+        if n_lanes == BLOCK:
+            draw_block(thresholds, workspace.words, first_sample + start, row, seed, workspace.bits)
+        else:
+            for lane in range(0, n_lanes, INTEGER_LANES):
+                bits = workspace.bits[:, lane : lane + INTEGER_LANES]
+                draw_lanes(thresholds, workspace.words, first_sample + start + lane, row, seed, bits)
+        score_block(scoring, workspace)
+        count_block(workspace.score, n_lanes, counts)
+        if to_weigh:
+            weigh_block(scoring, n_lanes, workspace, histogram)
 
 
 @lane_function
@@ -249,17 +220,3 @@ def draw_values(thresholds, words, first_sample, row, seed, values):
             draw_words(i // 4, first_sample, row, seed, words)
         for lane in range(0, BLOCK, INTEGER_LANES):
             store(values, i, lane, values_of(load(words, i % 4, lane), thresholds[i]))
-
-
-@kernel
-def draw_rows(thresholds, z, stream, first, last):
-    """Rows first .. last - 1 of z [n_samples, batch, N]."""
-    n_samples, _, n = z.shape
-    seed, first_row, first_sample = stream
-    words, values = np.empty((4, BLOCK), np.int32), np.empty((n, BLOCK), np.int32)
-    for row in range(first, last):
-        for start in range(0, n_samples, BLOCK):
-            draw_values(thresholds[row], words, first_sample + start, first_row + row, seed, values)
-            for lane in range(min(BLOCK, n_samples - start)):
-                for i in range(n):
-                    z[start + lane, row, i] = values[i, lane]
