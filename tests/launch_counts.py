@@ -90,9 +90,9 @@ def _devices(values: Any) -> set[str]:
 
 
 def _operators() -> dict[str, Callable[..., Any]]:
-    """Name of an operator -> the function behind it."""
+    """Name of an operator -> what it runs, without the way back to the dispatcher."""
     modules = [module for module in vars(ops).values() if inspect.ismodule(module)]
-    return {name: vars(module)[name] for module in modules for name in NAMES if name in vars(module)}
+    return {name: vars(module)[name].__wrapped__ for module in modules for name in NAMES if name in vars(module)}
 
 
 _OPERATORS = _operators()
