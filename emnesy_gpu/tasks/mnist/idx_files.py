@@ -74,16 +74,15 @@ def _existing(folder: Path, stem: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def read(folder: Path, name: str = "mnist", source: str | None = None, md5: Mapping[str, str] | None = None) -> DataSet:
+def read(folder: Path, name: str = "mnist", source: str | None = None, md5: Mapping[str, str] = MD5) -> DataSet:
     """Read and verify the four files of a folder, each plain or gzip-compressed.
 
-    name, source: of the data set, MNIST by default. md5: the checksums of its files; None takes those of MNIST.
+    name, source: of the data set, MNIST by default. md5: the checksums of its files.
     """
-    expected = MD5 if md5 is None else md5
     train, test = (
         Images(
-            torch.from_numpy(read_idx(folder, f"{part}-images-idx3-ubyte", expected)),
-            torch.from_numpy(read_idx(folder, f"{part}-labels-idx1-ubyte", expected)).long(),
+            torch.from_numpy(read_idx(folder, f"{part}-images-idx3-ubyte", md5)),
+            torch.from_numpy(read_idx(folder, f"{part}-labels-idx1-ubyte", md5)).long(),
         )
         for part in ("train", "t10k")
     )
@@ -97,7 +96,7 @@ class Readable(Protocol):
         """Return at most so many bytes, fewer at the end."""
 
 
-def read_idx(folder: Path, stem: str, md5: Mapping[str, str]) -> NDArray[np.uint8]:
+def read_idx(folder: Path, stem: str, md5: Mapping[str, str] = MD5) -> NDArray[np.uint8]:
     """Return the array in ``stem`` or ``stem.gz``, verified by its md5; DataError names the file and what is wrong."""
     path = _existing(folder, stem)
     if path is None:
