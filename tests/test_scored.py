@@ -22,7 +22,15 @@ ENGINES = [
     em.Gibbs(3, 3, seed=5, first_row=2**32 - 1),
 ]
 
-PROBLEMS = [em.Addition(2, base=4), em.rules.compare(2, base=3), em.BlackBox(equal_digits, n_constraints=3, **SHAPE)]
+DIFFERENT = em.Automaton(lambda s, v: None if s == v else v, start=3, label=lambda s: s, n_symbols=4, cardinality=3)
+"""No two neighbours are equal; the label is the last symbol."""
+
+PROBLEMS = [
+    em.Addition(2, base=4),
+    em.rules.compare(2, base=3),
+    em.BlackBox(equal_digits, n_constraints=3, **SHAPE),
+    DIFFERENT,
+]
 
 
 def inputs_of(problem: em.Problem) -> tuple[Tensor, Tensor]:
@@ -34,7 +42,7 @@ def inputs_of(problem: em.Problem) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: type(engine).__name__)
-@pytest.mark.parametrize("problem", PROBLEMS, ids=["addition", "automaton with an order", "black box"])
+@pytest.mark.parametrize("problem", PROBLEMS, ids=["addition", "with an order", "black box", "forbids"])
 def test_results_are_those_of_the_cpu(problem: em.Problem, engine: em.Engine, interpreter: Callable[..., Any]) -> None:
     logits, label = inputs_of(problem)
     expected = em.posterior(problem, logits, label, engine)
@@ -52,3 +60,14 @@ def test_a_function_of_the_user_is_compiled_into_chains_too(interpreter: Callabl
     found = interpreter(compiled_posterior, logits, label, em.Gibbs(2, 2))
     torch.testing.assert_close(found.marginals, expected.marginals, rtol=1e-6, atol=1e-7)
     assert torch.equal(found.info["satisfied"], expected.info["satisfied"])
+
+
+@pytest.mark.parametrize("engine", [em.ABC(20_000), em.Rejection(20_000)], ids=lambda engine: type(engine).__name__)
+def test_what_a_rule_forbids_does_not_count_without_a_label(engine: em.Engine) -> None:
+    logits = draw_logits(DIFFERENT, batch=8) / 2
+    label = torch.full((8,), -1)
+    expected, found = em.posterior(DIFFERENT, logits, label), em.posterior(DIFFERENT, logits, label, engine)
+    # Six standard errors of a share of the accepted samples.
+    error = (0.25 / (20_000 * found.info["acceptance"].min())).sqrt() * 6
+    assert (found.marginals - expected.marginals).abs().max() < error < 0.1
+    torch.testing.assert_close(found.log_evidence, expected.log_evidence, rtol=0.0, atol=0.1)

@@ -92,7 +92,10 @@ class CodedRule(ScoredProblem):
     """The score for kernels, from labels [batch, *label_shape]; None for a rule that has none."""
 
     def _right_entries(self, z: Tensor, label: Tensor) -> Tensor:
-        """How many entries of the label z [samples, batch, *latent_shape] explains; those not given count."""
+        """How many entries of the label z [samples, batch, *latent_shape] explains.
+
+        Those not given count too, unless the rule forbids z.
+        """
         found = self._entries(z.flatten(2))
         wanted = label.reshape(len(label), len(self._codes))
-        return ((found == wanted) | ((wanted == NOT_GIVEN) & (found != NOT_GIVEN))).sum(-1)
+        return ((found != NOT_GIVEN) & ((found == wanted) | (wanted == NOT_GIVEN))).sum(-1)

@@ -50,7 +50,7 @@ def _equal_entries(z: Tensor, label: Tensor, successor: Tensor, place: Tensor, c
             entries.append(code[entry][state])
     found = torch.stack(entries, -1)
     found[state == code.shape[1] - 1] = -1
-    return ((found == label) | (label == -1)).sum(-1)
+    return ((found != -1) & ((found == label) | (label == -1))).sum(-1)
 
 
 def _listed(z: Tensor, scores: Tensor, symbol_sizes: Tensor) -> Tensor:

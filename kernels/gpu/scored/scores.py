@@ -63,7 +63,6 @@ def equal_entries(symbols, row, SIZES: tl.constexpr, FUNCTION: tl.constexpr):
     successor_ptr, place_ptr, code_ptr = row.tables
     state = symbols.value * 0
     equal = symbols.value * 0
-    free = symbols.value * 0
     for position in range(row.n):
         layer = tl.load(place_ptr + 3 * position)
         symbol = tl.load(place_ptr + 3 * position + 1)
@@ -72,9 +71,8 @@ def equal_entries(symbols, row, SIZES: tl.constexpr, FUNCTION: tl.constexpr):
         if entry >= 0:
             wanted = tl.load(row.label + entry)
             found = tl.load(code_ptr + entry * S + state)
-            free += (wanted == -1).to(tl.int32)
-            equal += ((found == wanted) | (wanted == -1)).to(tl.int32)
-    return tl.where(state == S - 1, free, equal)
+            equal += ((found != -1) & ((found == wanted) | (wanted == -1))).to(tl.int32)
+    return tl.where(state == S - 1, 0, equal)
 
 
 @triton.jit
