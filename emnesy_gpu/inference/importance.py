@@ -47,7 +47,8 @@ def exponents(weighting: str, totals: Tensor, width: int) -> Tensor:
     satisfied = torch.arange(width, dtype=torch.float64, device=totals.device).repeat(len(totals), 1)
     satisfied[:, -1] = totals
     if weighting == "exact":
-        return torch.where(torch.arange(width, device=totals.device) == width - 1, 0.0, NEG_INF).expand(satisfied.shape)
+        satisfied[:, :-1], satisfied[:, -1] = NEG_INF, 0.0
+        return satisfied
     every = totals.double()[:, None]
     if weighting == "exponential":
         return (satisfied - every).clamp(max=0.0)

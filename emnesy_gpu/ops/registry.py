@@ -72,6 +72,7 @@ def is_unwatched(tensor: Tensor) -> bool:
         and tensor.is_cpu
         and not tensor.requires_grad
         and torch._C._functorch.peek_interpreter_stack() is None
+        and torch._C._len_torch_function_stack() == 0
         and torch._C._len_torch_dispatch_stack() == 0
         and not torch._C._autograd._profiler_enabled()
         and not torch._C._is_tracing()

@@ -150,7 +150,7 @@ def test_wrong_content_is_one_line(run: Path, capsys) -> None:
         ({"lr": float("nan")}, "lr must be a finite number >= 5e-324, got nan"),
         ({"lr": None}, "lr must be a finite number >= 5e-324, got None"),
         ({"device": "tpu"}, "device must be a text out of cpu, cuda, cuda:N, got 'tpu'"),
-        ({"data": "x" * 1000}, "data must be a text out of auto, mnist, digits, got 'xxx"),
+        ({"data": "x" * 1000}, "data must be a text out of auto, mnist, digits, fashion, got 'xxx"),
         ({"colour": "red"}, "unexpected keyword argument 'colour'"),
         ({"digits": 3}, "config.json was changed: digits must be 2, as in checkpoint.pt, got 3"),
         ({"batch": 30}, "config.json was changed: batch must be 60, as in checkpoint.pt, got 30"),
