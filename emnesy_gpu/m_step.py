@@ -141,7 +141,7 @@ def fused_em_loss(
     elif not has_em_gradient(problem):
         reason = problem.limit or "it has no exact marginals"
         raise UnsupportedInference(
-            f"{problem!r} has no exact EM gradient: {reason}. Or give an engine: see em.posterior"
+            f"{problem!r} has no exact EM gradient: {reason}. Give an engine, such as engine=em.ABC()"
         )
     if engine is not None and shards is not None:
         engine = engine.after_rows(shards.first_row)
