@@ -51,7 +51,7 @@ def posterior(
         problem: the symbolic component, e.g. ``em.Addition(n_digits=4)``.
         logits: [batch, *problem.latent_shape, problem.cardinality], float32, float64, bfloat16 or float16, any strides,
             on a CPU or a CUDA device; half types are computed in float32. Any finite value, and -inf for a hard zero.
-            On a CPU, finite ones beyond +-1e12 count as +-1e12, and none is a hard zero; for a GPU see docs/limits.md.
+            Finite ones beyond +-1e12 count as +-1e12, and none is a hard zero.
         label: integers [batch, ...] as ``problem.label`` returns them, on the same device. More leading axes may stand
             in place of batch, the same ones in logits and label; then all results have them.
         engine: the E-step strategy; None takes the first that works for the problem, of exact inference, belief

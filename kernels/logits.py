@@ -1,4 +1,4 @@
-"""What large logits count as, on CPUs and in the reference."""
+"""What large logits count as, on every back end."""
 
 from __future__ import annotations
 

@@ -25,5 +25,4 @@ def test_triton_kernels_name_every_status_code() -> None:
 
 
 def test_cuda_c_kernels_get_every_status_code() -> None:
-    assert dict(loader.STATUS_CODES) == CODES
     assert {f"-D{name}={code}" for name, code in CODES.items()} <= set(loader.compiler_options(()))

@@ -17,7 +17,7 @@ from emnesy_gpu import checks
 from emnesy_gpu.backends import backend_for, kernels_for
 from emnesy_gpu.inference import importance
 from emnesy_gpu.kernels.status import INVALID_LABEL
-from emnesy_gpu.ops.registry import operator
+from emnesy_gpu.ops.registry import bounded_on_gpu, operator
 from emnesy_gpu.ops.results import WeightedResults, path_results, weighted_results
 from emnesy_gpu.reference.grid_paths import GOAL, LEVELS, ON_PATH, ends, score_columns
 
@@ -107,6 +107,7 @@ def grid_paths_posterior(
         if check:
             _raise_for_status(results[2], logits, label)
         return results
+    logits = bounded_on_gpu(logits)
     start, goal, fine = ends(label)
     status = _checked_status(logits, label, fine, check)
     mask = (label & ON_PATH).to(torch.uint8).contiguous()

@@ -80,7 +80,7 @@ def is_unwatched(tensor: Tensor) -> bool:
 
 
 def _of_bounded_logits(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, for logits within +-LARGEST_LOGIT. On a GPU the pass over all logits would cost too much."""
+    """The function, for logits within +-LARGEST_LOGIT. GPU kernels bound what they load: a pass would cost too much."""
 
     @functools.wraps(function)
     def call(logits: Tensor, *arguments: Any) -> Any:
@@ -89,6 +89,11 @@ def _of_bounded_logits(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(logits, *arguments)
 
     return call
+
+
+def bounded_on_gpu(logits: Tensor) -> Tensor:
+    """What a GPU kernel would load: for operators whose kernels load no logits. On CPUs the logits as they are."""
+    return bounded(logits) if backend_for(logits.device) == "triton" else logits
 
 
 def bounded(logits: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 //
 // One block computes one row of the batch, from logits to results, with everything it remembers in shared memory; one
 // warp computes one group at a time, with a subset of the values in every lane. VALUES (the number of values K),
-// MAXIMISE and the row status codes are macros. Messages are probabilities times K, those of sweep t at t % 2, so that a
-// phase reads old ones.
+// MAXIMISE, LARGEST_LOGIT and the row status codes are macros. Messages are probabilities times K, those of sweep t at
+// t % 2, so that a phase reads old ones.
 // Rows in which float32 loses digits are marked in `redo`: another launch repeats them with logarithms.
 
 constexpr int K = VALUES;
@@ -77,6 +77,9 @@ __device__ float block_max(const Workspace &workspace, const Warp &warp, float x
     __syncthreads();
     return x;
 }
+
+// Finite logits beyond +-LARGEST_LOGIT as that; infinities and NaN as they are.
+__device__ float bounded(float x) { return fabsf(x) < INF ? fminf(fmaxf(x, -LARGEST_LOGIT), LARGEST_LOGIT) : x; }
 
 __device__ float reciprocal(float x) { return x > 0.0f ? __fdividef(1.0f, x) : 0.0f; }
 
@@ -247,7 +250,7 @@ __device__ float store_prior(const Graph &graph, const Workspace &workspace, con
     for (int i = threadIdx.x; i < graph.n_variables; i += blockDim.x) {
         float row[K], high = -INF, sum = 0.0f;
 #pragma unroll
-        for (int v = 0; v < K; ++v) high = fmaxf(high, row[v] = logits[i * K + v]);
+        for (int v = 0; v < K; ++v) high = fmaxf(high, row[v] = bounded(logits[i * K + v]));
 #pragma unroll
         for (int v = 0; v < K; ++v) sum += row[v] = exp2f((row[v] - high) * LOG2_E);
         if (!(sum >= 1.0f)) code = INVALID_LOGITS;

@@ -2,8 +2,8 @@
 //
 // A thread computes RUN neighbouring positions of a row, from logits to results, in registers. The threads of a row,
 // 32 at most in each warp, find the messages of the carry chain by scans of 2 x 2 matrices with shuffles. A row of more
-// threads has a block for itself, else a block is one warp with ROWS rows. BASE, DIGITS, RUN, ROWS, GRADIENT and the
-// row status codes are macros.
+// threads has a block for itself, else a block is one warp with ROWS rows. BASE, DIGITS, RUN, ROWS, GRADIENT,
+// LARGEST_LOGIT and the row status codes are macros.
 //
 // Everything is computed with probabilities, scaled by powers of two, and with a bound of what underflow has lost.
 // Blocks with a row in which this matters, or whose label is impossible or invalid, compute it again with logarithms.
@@ -16,9 +16,9 @@ constexpr unsigned ALL_LANES = 0xffffffffu;
 constexpr int EXPONENT = 0x7f800000;             // bits of the exponent of a float
 constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
 constexpr float SMALLEST_SUM = 0x1p-96f;         // underflow changes a larger sum by less than its last bit
-constexpr float LARGEST_LOGIT = 0x1p20f;         // larger ones times LOG2_E round by more than 1 / 8
+constexpr float LARGEST_SAFE = 0x1p20f;          // larger logits times LOG2_E round by more than 1 / 8
 constexpr float LARGEST_WEIGHT = 0x1p100f;       // of the product of two probabilities relative to the largest ones
-#define NEG_INF __int_as_float(0xff800000)
+#define INF __int_as_float(0x7f800000)
 
 // `loss` bounds what underflow has taken from an entry, in units of 2^-47; the largest entry is in [1, 2).
 constexpr float NO_LOSS = 0x1p-100f;
@@ -265,7 +265,7 @@ __device__ void read_position(Position &position, const float *logits, const Pla
     float largest_logit = 0.0f;
     position.p_sum = exponentiate(position.p, largest_logit);
     position.r_sum = exponentiate(position.r, largest_logit);
-    position.safe = largest_logit <= LARGEST_LOGIT;
+    position.safe = largest_logit <= LARGEST_SAFE;
     reflect(position.r, place.digit);
     find_matrix(position, place.digit);
     if (!place.active) position.matrix = {1.0f, 0.0f, 0.0f, 1.0f, NO_LOSS, 0};
@@ -304,17 +304,21 @@ __device__ bool write_position(
     return weight <= LARGEST_WEIGHT && fmaxf(alpha.loss, beta.loss) <= LOSS_OF_LAST_BIT * total;
 }
 
+// Finite logits beyond +-LARGEST_LOGIT as that; infinities and NaN as they are. Probabilities need no bound: where they
+// are safe, logits below -LARGEST_LOGIT are zeros, and none is above LARGEST_LOGIT.
+__device__ float bounded(float x) { return fabsf(x) < INF ? fminf(fmaxf(x, -LARGEST_LOGIT), LARGEST_LOGIT) : x; }
+
 // A symbol of one position, for the computation with logarithms.
 struct Symbol {
     const float *logits;
     float high, sum;  // the largest logit; of the exponentials relative to it, NaN if the logits are no prior
 
-    __device__ explicit Symbol(const float *logits) : logits(logits), high(logits[0]), sum(0.0f) {
-        for (int v = 1; v < BASE; ++v) high = fmaxf(high, logits[v]);
+    __device__ explicit Symbol(const float *logits) : logits(logits), high(bounded(logits[0])), sum(0.0f) {
+        for (int v = 1; v < BASE; ++v) high = fmaxf(high, bounded(logits[v]));
         for (int v = 0; v < BASE; ++v) sum += exp2_flushed(relative(v));
     }
 
-    __device__ float relative(int v) const { return (logits[v] - high) * LOG2_E; }
+    __device__ float relative(int v) const { return (bounded(logits[v]) - high) * LOG2_E; }
     __device__ float operator()(int v) const { return fmaxf(relative(v), Logarithms::ZERO); }
 };
 
@@ -359,8 +363,10 @@ __device__ float add_pairs(const Symbol &p, const Symbol &q, const Pairs &pairs,
 
 // weights * posterior_scale + softmax * prior_scale in place of the weights.
 __device__ void mix(const Symbol &symbol, float posterior_scale, float prior_scale, float *out) {
-    for (int v = 0; v < BASE; ++v)
-        out[v] = out[v] * posterior_scale + exp2_flushed(symbol.relative(v)) * (prior_scale / symbol.sum);
+    for (int v = 0; v < BASE; ++v) {
+        const float weight = posterior_scale == 0.0f ? 0.0f : out[v] * posterior_scale;
+        out[v] = weight + exp2_flushed(symbol.relative(v)) * (prior_scale / symbol.sum);
+    }
 }
 
 __device__ void write_log2_position(
@@ -376,8 +382,10 @@ __device__ void write_log2_position(
         const float from = pair / 2 ? alpha.v1 : alpha.v0, to = pair % 2 ? beta.v1 : beta.v0;
         total += add_pairs(p, q, {place.digit, pair / 2, pair % 2}, from + to - shift, out + place.at);
     }
-    const float posterior_scale = possible ? (GRADIENT ? -scale : 1.0f) / total : 0.0f;
-    const float prior_scale = possible == GRADIENT ? scale : 0.0f;
+    // float has no digits for differences of logarithms near 1e8: such a position keeps its prior.
+    const bool kept = possible && total > 0.0f && total < INF;
+    const float posterior_scale = kept ? (GRADIENT ? -scale : 1.0f) / total : 0.0f;
+    const float prior_scale = kept == GRADIENT ? scale : 0.0f;
     mix(p, posterior_scale, prior_scale, out + place.at);
     mix(q, posterior_scale, prior_scale, out + place.at + DIGITS * BASE);
 }
@@ -474,7 +482,7 @@ __device__ void compute_with_logarithms(const Batch &batch, const Task &task, bo
             write_log2_position(logits, task.places[r], messages.alpha[r], messages.beta[r], matrices[r], possible,
                                 batch.scale, out);
     if (!task.last) return;
-    batch.evidence[task.row] = possible ? log2_evidence * LN_2 : NEG_INF;
+    batch.evidence[task.row] = possible ? log2_evidence * LN_2 : -INF;
     batch.status[task.row] = code;
 }
 

@@ -11,14 +11,18 @@ from typing import Any
 import torch
 
 from emnesy_gpu.kernels import status
+from emnesy_gpu.kernels.logits import LARGEST_LOGIT
 
 EXTRAS = "pip install 'emnesy_gpu[cuda12]' or 'emnesy_gpu[cuda13]', after the CUDA version of torch"
 Argument = torch.Tensor | int | float
 """Tensors are passed as pointers, int as C int, float as C float."""
 
 
-STATUS_CODES = tuple((name, value) for name, value in vars(status).items() if name.isupper())
-"""Every kernel gets the row status codes as macros."""
+CONSTANTS = (
+    *((name, str(value)) for name, value in vars(status).items() if name.isupper()),
+    ("LARGEST_LOGIT", f"{LARGEST_LOGIT}f"),
+)
+"""Every kernel gets the row status codes and the largest logit as macros."""
 
 
 def available() -> bool:
@@ -56,7 +60,7 @@ def source(file: str) -> str:
 
 
 def compiler_options(macros: Sequence[tuple[str, int]]) -> tuple[str, ...]:
-    return ("-std=c++17", *(f"-D{name}={value}" for name, value in (*STATUS_CODES, *macros)))
+    return ("-std=c++17", *(f"-D{name}={value}" for name, value in (*CONSTANTS, *macros)))
 
 
 def _cupy() -> Any:

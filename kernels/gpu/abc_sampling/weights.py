@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.abc_sampling.kernels import WEIGH
+from emnesy_gpu.kernels.gpu.common.logits import bounded
 from emnesy_gpu.kernels.gpu.common.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.kernels.gpu.given_label.kernels import NEG_INF, exp, log
 
@@ -162,6 +163,12 @@ def weights_kernel(
         tl.store(work_ptr + row, work)
 
 
+@triton.jit
+def _logit(pointers, inside):
+    """Logits in float64, 0 where masked."""
+    return bounded(tl.load(pointers, mask=inside, other=0.0)).to(tl.float64)
+
+
 @triton.jit(do_not_specialize=["n", "k"])
 def prior_kernel(
     logits_ptr, label_ptr, thresholds_ptr, status_ptr, work_ptr, n, k, LABELLED: tl.constexpr, LANES: tl.constexpr
@@ -180,18 +187,18 @@ def prior_kernel(
         inside = symbol < n
         high = tl.full((LANES,), NEG_INF, tl.float64)
         for v in range(k):
-            logit = tl.load(logits_ptr + symbol * k + v, mask=inside, other=0.0).to(tl.float64)
+            logit = _logit(logits_ptr + symbol * k + v, inside)
             broken |= (~(logit < float("inf"))).to(tl.int32)
             high = tl.maximum(high, logit)
         broken |= (~(high > NEG_INF)).to(tl.int32)
         high = tl.where(high > NEG_INF, high, 0.0)
         total = tl.zeros((LANES,), tl.float64)
         for v in range(k):
-            total += exp(tl.load(logits_ptr + symbol * k + v, mask=inside, other=0.0).to(tl.float64) - high)
+            total += exp(_logit(logits_ptr + symbol * k + v, inside) - high)
         scale = WORDS_OF_A_DRAW / total
         running = tl.zeros((LANES,), tl.float64)
         for v in range(k - 1):
-            running += exp(tl.load(logits_ptr + symbol * k + v, mask=inside, other=0.0).to(tl.float64) - high)
+            running += exp(_logit(logits_ptr + symbol * k + v, inside) - high)
             threshold = tl.where(total > 0.0, running * scale, 0.0) + ROUNDING - ROUNDING - 1.0
             tl.store(thresholds_ptr + symbol * (k - 1) + v, threshold.to(tl.int32), mask=inside)
     if LABELLED:
@@ -239,7 +246,7 @@ def posterior_kernel(
         twice = tl.load(again_ptr + at, mask=inside, other=0) - tl.load(again_ptr + at + 1, mask=more, other=0)
         weight = tl.where(redone, twice, once)
         total = tl.maximum(tl.sum(weight, 1, keep_dims=True), 1)
-        logits = tl.load(logits_ptr + at, mask=inside, other=NEG_INF).to(COMPUTE).to(tl.float64)
+        logits = bounded(tl.load(logits_ptr + at, mask=inside, other=NEG_INF)).to(COMPUTE).to(tl.float64)
         high = tl.max(tl.where(symbol < n, logits, 0.0), 1, keep_dims=True)
         prior = exp(logits - high)
         prior = prior / tl.sum(tl.where(symbol < n, prior, 1.0), 1, keep_dims=True)

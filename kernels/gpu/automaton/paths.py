@@ -23,6 +23,7 @@ from emnesy_gpu.kernels.gpu.automaton.symbols import (
 )
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, LOG2_E, exp2, log2
 from emnesy_gpu.kernels.gpu.common.log2_semiring import ZERO as NEVER
+from emnesy_gpu.kernels.gpu.common.logits import bounded
 from emnesy_gpu.kernels.gpu.common.philox import Counter, uniforms_float64
 from emnesy_gpu.kernels.gpu.common.status import IMPOSSIBLE, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.kernels.gpu.common.sum_product import lost, plus_product, total
@@ -65,7 +66,7 @@ def _store_logits(score_ptr, batch, SIZES: tl.constexpr):
         exists = symbol < batch.n
         inside = exists & (value < SIZES.n_values)
         at = (batch.first * batch.n + symbol) * SIZES.n_values + value
-        logits = tl.load(batch.logits + at, mask=inside, other=float("-inf")).to(tl.float64)
+        logits = bounded(tl.load(batch.logits + at, mask=inside, other=float("-inf"))).to(tl.float64)
         logits = tl.where(exists, logits, 0.0)
         high = tl.max(logits, 1, keep_dims=True)
         sums = tl.sum(exp2((logits - high) * LOG2_E), 1, keep_dims=True)

@@ -10,6 +10,7 @@ import triton.language as tl
 from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, final_status, top_carry
 from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import Options, Samples, entry, shifted
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, LOG2_E, exp2, log2
+from emnesy_gpu.kernels.gpu.common.logits import bounded
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 NEVER = tl.constexpr(float("-inf"))
@@ -19,7 +20,7 @@ NEVER = tl.constexpr(float("-inf"))
 def _scores(pointers, samples):
     """Logits of one symbol as float64 [S, WIDTH], -inf beyond base, 0 for absent samples."""
     inside = samples.value < samples.base
-    scores = tl.load(pointers + samples.value, mask=samples.present & inside, other=0.0).to(tl.float64)
+    scores = bounded(tl.load(pointers + samples.value, mask=samples.present & inside, other=0.0)).to(tl.float64)
     return tl.where(inside, scores, NEVER)
 
 
@@ -36,7 +37,8 @@ def _prepend(after, pointers, samples):
     """h_j from h_{j+1}, [S, SUMS]."""
     best = tl.full(after.shape, NEVER, tl.float64)
     for v in range(samples.base):
-        score = tl.load(pointers + v, mask=samples.present, other=0.0).to(tl.float64) + shifted(after, -v, NEVER)
+        logit = bounded(tl.load(pointers + v, mask=samples.present, other=0.0)).to(tl.float64)
+        score = logit + shifted(after, -v, NEVER)
         best = tl.where(score > best, score, best)
     return best
 

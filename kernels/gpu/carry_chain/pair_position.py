@@ -153,13 +153,13 @@ def read_position(active, label, logits):
 
 
 @triton.jit
-def _mix(relative, prior_scale, weights, posterior_scale, BASE: tl.constexpr):
-    """softmax * prior_scale + weights * posterior_scale."""
+def _mix(relative, prior_scale, weights, posterior_scale, kept, BASE: tl.constexpr):
+    """softmax * prior_scale + weights * posterior_scale, the first alone unless these are kept."""
     powers, total = _powers_of_two(relative, BASE)
     prior_scale = prior_scale / total
     values = ()
     for a in tl.static_range(BASE):
-        values = values + (powers[a] * prior_scale + weights[a] * posterior_scale,)
+        values = values + (powers[a] * prior_scale + tl.where(kept, weights[a], 0.0) * posterior_scale,)
     return values
 
 
@@ -190,6 +190,9 @@ def write_position(position, alpha, beta, possible, posterior_scale, prior_scale
             r_weights = r_weights + (weight0 + previous,)
         previous = weight1
     r_weights = (first + previous,) + r_weights
-    posterior_scale = posterior_scale / tl.where(possible, total, 1.0)
-    p_values = _mix(p, prior_scale, p_weights, posterior_scale, BASE)
-    return p_values + _reflect(_mix(r, prior_scale, r_weights, posterior_scale, BASE), digit, BASE)
+    # float32 has no digits for differences of logarithms near 1e8: such a position keeps its prior.
+    kept = possible & (total > 0.0) & (total < float("inf"))
+    prior_scale = tl.where(kept, prior_scale, prior_scale + posterior_scale)
+    posterior_scale = posterior_scale / tl.where(kept, total, 1.0)
+    p_values = _mix(p, prior_scale, p_weights, posterior_scale, kept, BASE)
+    return p_values + _reflect(_mix(r, prior_scale, r_weights, posterior_scale, kept, BASE), digit, BASE)

@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LOG2_E, ZERO, add, exp2
+from emnesy_gpu.kernels.gpu.common.logits import bounded
 
 
 class Options(NamedTuple):
@@ -54,7 +55,7 @@ def entry(table, index):
 def softmax_row(pointers, present, COMPUTE: tl.constexpr, base, WIDTH: tl.constexpr):
     """Log2 probabilities [S, WIDTH] relative to the largest, that largest logit and the sum [S, 1] (NaN if invalid)."""
     value = tl.arange(0, WIDTH)[None, :]
-    logits = tl.load(pointers + value, mask=present & (value < base), other=float("-inf")).to(COMPUTE)
+    logits = bounded(tl.load(pointers + value, mask=present & (value < base), other=float("-inf"))).to(COMPUTE)
     logits = tl.where(present | (value >= base), logits, 0.0)
     high = tl.max(logits, 1, keep_dims=True)
     relative = (logits - high) * LOG2_E
@@ -64,7 +65,7 @@ def softmax_row(pointers, present, COMPUTE: tl.constexpr, base, WIDTH: tl.conste
 @triton.jit
 def relative_logit(pointers, high, present, COMPUTE: tl.constexpr):
     """One log2 probability [S, 1] relative to the largest, a finite zero at least."""
-    logit = tl.load(pointers, mask=present, other=0.0).to(COMPUTE)
+    logit = bounded(tl.load(pointers, mask=present, other=0.0)).to(COMPUTE)
     return tl.maximum((logit - high) * LOG2_E, ZERO)
 
 

@@ -7,6 +7,7 @@ coalesced; the compiler transposes each piece between its memory layout and one 
 import triton
 import triton.language as tl
 
+from emnesy_gpu.kernels.gpu.common.logits import bounded
 from emnesy_gpu.kernels.gpu.common.tuples import interleaved
 
 
@@ -47,14 +48,14 @@ def _store_piece(pointers, values, mask, FIRST: tl.constexpr, WIDTH: tl.constexp
 
 @triton.jit
 def load_symbols(pointers, mask, COMPUTE: tl.constexpr, BASE: tl.constexpr):
-    """The BASE values that start at each pointer of [S, P], 0 where masked."""
+    """The BASE logits, bounded, that start at each pointer of [S, P], 0 where masked."""
     loaded = ()
     for bit in tl.static_range(5, -1, -1):
         if (BASE >> bit) & 1:
             loaded = loaded + _load_piece(pointers, mask, (BASE >> (bit + 1)) << (bit + 1), 1 << bit)
     values = ()
     for a in tl.static_range(BASE):
-        values = values + (loaded[a].to(COMPUTE),)
+        values = values + (bounded(loaded[a]).to(COMPUTE),)
     return values
 
 

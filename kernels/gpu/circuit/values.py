@@ -12,6 +12,7 @@ from emnesy_gpu.kernels.gpu.circuit.group import Nodes, pair_lanes, pair_numbers
 from emnesy_gpu.kernels.gpu.circuit.leaves import label_status, store_constant, store_label_leaves
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, LOG2_E, exp2, log2
 from emnesy_gpu.kernels.gpu.common.log2_semiring import ZERO as NEVER
+from emnesy_gpu.kernels.gpu.common.logits import bounded
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.kernels.gpu.common.sum_product import plus_product
 from emnesy_gpu.kernels.gpu.common.symbol_priors import Batch, row_of, store_priors
@@ -43,7 +44,7 @@ def _store_relative_logits(table, batch, SIZES: tl.constexpr):
         exists = index < batch.n * R
         inside = exists & (value < K)
         at = (row_of(batch, index % R) * batch.n + index // R) * K + value
-        logits = tl.load(batch.logits + at, mask=inside, other=float("-inf")).to(tl.float64)
+        logits = bounded(tl.load(batch.logits + at, mask=inside, other=float("-inf"))).to(tl.float64)
         relative = tl.where(exists, logits, 0.0)
         relative = relative - tl.max(relative, 0, keep_dims=True)
         sums = tl.sum(exp2(relative * LOG2_E), 0, keep_dims=True)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
+from emnesy_gpu.kernels.gpu.common.logits import bounded
 from emnesy_gpu.kernels.gpu.common.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.kernels.gpu.common.sum_product import one, softmax
 
@@ -75,8 +76,9 @@ def store_prior(
         variable = start + tl.arange(0, TILE)[:, None]
         inside = (variable < n_variables) & (value < K)
         at = variable * K + value
-        logits = tl.load(logits_ptr + at, mask=inside, other=float("-inf")).to(prior_ptr.dtype.element_ty)
-        prior, sums = softmax(tl.where(variable < n_variables, logits, 0.0), 1, LOG)
+        logits = bounded(tl.load(logits_ptr + at, mask=inside, other=float("-inf")))
+        logits = tl.where(variable < n_variables, logits, 0.0).to(prior_ptr.dtype.element_ty)
+        prior, sums = softmax(logits, 1, LOG)
         code = tl.maximum(code, tl.max(tl.max(tl.where(sums == sums, POSSIBLE, INVALID_LOGITS), 1), 0))
         tl.store(prior_ptr + at, tl.where(sums == sums, prior, one(LOG)), mask=inside)
     return code

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
+from emnesy_gpu.kernels.gpu.common.logits import bounded
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.kernels.gpu.common.sum_product import constant, one, over, softmax
 
@@ -49,7 +50,7 @@ def store_priors(prior_ptr, batch, first, count, SIZES: tl.constexpr, LOG: tl.co
         inside = exists & (value < K)
         r = symbol % R
         at = (row_of(batch, r) * batch.n + first + symbol // R) * K
-        logits = tl.load(batch.logits + at + value, mask=inside, other=float("-inf")).to(COMPUTE)
+        logits = bounded(tl.load(batch.logits + at + value, mask=inside, other=float("-inf"))).to(COMPUTE)
         prior, sums = softmax(tl.where(exists, logits, 0.0), 0, LOG)
         valid = sums == sums
         prior = tl.where(valid, prior, uniform)

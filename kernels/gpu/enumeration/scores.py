@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, LOG2_E, exp2, log2
+from emnesy_gpu.kernels.gpu.common.logits import bounded
 from emnesy_gpu.kernels.gpu.common.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 NEG_INF = tl.constexpr(float("-inf"))
@@ -37,7 +38,7 @@ class Listed(NamedTuple):
 @triton.jit
 def load_logits(pointers, mask, COMPUTE: tl.constexpr):
     """Logits as float64, rounded to COMPUTE before; -inf where masked."""
-    return tl.load(pointers, mask=mask, other=NEG_INF).to(COMPUTE).to(tl.float64)
+    return bounded(tl.load(pointers, mask=mask, other=NEG_INF)).to(COMPUTE).to(tl.float64)
 
 
 @triton.jit

@@ -6,6 +6,7 @@ import triton.language as tl
 from emnesy_gpu.kernels.gpu.automaton.vectors import divisor, scaled
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LOG2_E, exp2
 from emnesy_gpu.kernels.gpu.common.log2_semiring import ZERO as LOG_ZERO
+from emnesy_gpu.kernels.gpu.common.logits import bounded
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.kernels.gpu.common.sum_product import (
     constant,
@@ -26,14 +27,14 @@ def _largest_logit(graph, logits, exists, work, SIZES: tl.constexpr):
     """The largest of K logits; 0 for symbols that do not exist."""
     top = lanes_of(float("-inf"), work, SIZES)
     for v in range(graph.n_values):
-        top = tl.maximum(top, tl.load(logits + v, mask=exists, other=0.0).to(top.dtype))
+        top = tl.maximum(top, bounded(tl.load(logits + v, mask=exists, other=0.0)).to(top.dtype))
     return top
 
 
 @triton.jit
 def _weight(logits, top, exists, v, LOG: tl.constexpr):
     """The logit of value v relative to the largest, in log2, and what it stands for."""
-    x = tl.load(logits + v, mask=exists, other=0.0).to(top.dtype)
+    x = bounded(tl.load(logits + v, mask=exists, other=0.0)).to(top.dtype)
     relative = (x - top) * LOG2_E
     return relative, probability(relative, LOG) if LOG else exp2(relative)
 

@@ -3,6 +3,7 @@
 import triton
 import triton.language as tl
 
+from emnesy_gpu.kernels.gpu.common.logits import bounded
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.kernels.gpu.given_label.kernels import NEG_INF, exp, log
 
@@ -24,7 +25,7 @@ def prior_kernel(
         symbol = first + tl.arange(0, TILE)[:, None]
         inside = (symbol < n) & (value < k)
         at = row * n * k + symbol * k + value
-        logits = tl.load(logits_ptr + at, mask=inside, other=NEG_INF).to(tl.float64)
+        logits = bounded(tl.load(logits_ptr + at, mask=inside, other=NEG_INF)).to(tl.float64)
         high = tl.max(tl.where(logits == logits, logits, NEG_INF), 1, keep_dims=True)
         undefined = tl.max((logits != logits).to(tl.int32), 1, keep_dims=True)
         finite = (undefined == 0) & (high > NEG_INF) & (high < float("inf"))
@@ -49,7 +50,7 @@ def _store_marginals(logits_ptr, sums_ptr, marginals_ptr, broken, n, k, TILE: tl
         at = symbol * k + value
         total = tl.load(sums_ptr + at, mask=inside, other=0).to(tl.float64)
         if broken:
-            logits = tl.load(logits_ptr + at, mask=inside, other=NEG_INF).to(tl.float64)
+            logits = bounded(tl.load(logits_ptr + at, mask=inside, other=NEG_INF)).to(tl.float64)
             total = exp(logits - tl.max(tl.where(symbol < n, logits, 0.0), 1, keep_dims=True))
         found = total / tl.sum(tl.where(symbol < n, total, 1.0), 1, keep_dims=True)
         tl.store(marginals_ptr + at, found, mask=inside)

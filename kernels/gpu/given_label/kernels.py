@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, LOG2_E, exp2, log2, log2_1p
+from emnesy_gpu.kernels.gpu.common.logits import bounded
 from emnesy_gpu.kernels.gpu.common.status import IMPOSSIBLE, POSSIBLE
 
 NEG_INF = tl.constexpr(float("-inf"))
@@ -74,7 +75,7 @@ def _tile(row, first, OPTIONS: tl.constexpr):
 def _log_prior(row, first, OPTIONS: tl.constexpr):
     """Log priors of a tile, -inf outside."""
     symbol, value, at, inside = _tile(row, first, OPTIONS)
-    logits = tl.load(row.logits + at, mask=inside, other=NEG_INF).to(tl.float64)
+    logits = bounded(tl.load(row.logits + at, mask=inside, other=NEG_INF)).to(tl.float64)
     high = tl.max(tl.where(symbol < row.n, logits, 0.0), 1, keep_dims=True)
     total = tl.sum(tl.where(symbol < row.n, exp(logits - high), 0.125), 1, keep_dims=True)
     return tl.where(inside, logits - high - log(total), NEG_INF)

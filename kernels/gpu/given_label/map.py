@@ -7,6 +7,7 @@ symbol. One program takes one row of the batch; sums and maxima are float64, in 
 import triton
 import triton.language as tl
 
+from emnesy_gpu.kernels.gpu.common.logits import bounded
 from emnesy_gpu.kernels.gpu.common.status import IMPOSSIBLE, POSSIBLE
 from emnesy_gpu.kernels.gpu.given_label.kernels import NEG_INF, exp, log
 
@@ -18,8 +19,8 @@ def _tile(logits_ptr, first, n, k, TILE: tl.constexpr, WIDTH: tl.constexpr):
     """Symbols [TILE, 1] from the first on, values [1, WIDTH], logits (0 beyond the last symbol), the largest, log sum."""
     symbol = first + tl.arange(0, TILE)[:, None]
     value = tl.arange(0, WIDTH)[None, :]
-    logits = tl.load(logits_ptr + symbol * k + value, mask=(symbol < n) & (value < k), other=NEG_INF).to(tl.float64)
-    logits = tl.where((symbol < n) | (value > 0), logits, 0.0)
+    logits = tl.load(logits_ptr + symbol * k + value, mask=(symbol < n) & (value < k), other=NEG_INF)
+    logits = tl.where((symbol < n) | (value > 0), bounded(logits).to(tl.float64), 0.0)
     high = tl.max(logits, 1, keep_dims=True)
     return symbol, value, logits, high, high + log(tl.sum(exp(logits - high), 1, keep_dims=True))
 
@@ -58,7 +59,8 @@ def _least_loss(logits_ptr, high_ptr, pairs_ptr, n_pairs, k, PAIRS: tl.constexpr
         b = tl.load(pairs_ptr + n_pairs + pair, mask=inside, other=0)
         best = tl.load(high_ptr + a) + tl.load(high_ptr + b)
         for v in range(k):
-            both = tl.load(logits_ptr + a * k + v).to(tl.float64) + tl.load(logits_ptr + b * k + v).to(tl.float64)
+            first, second = tl.load(logits_ptr + a * k + v), tl.load(logits_ptr + b * k + v)
+            both = bounded(first).to(tl.float64) + bounded(second).to(tl.float64)
             loss = tl.where(inside, best - both, INF)
             here = tl.min(loss, 0)
             index = tl.min(tl.where(loss == here, pair, n_pairs), 0) * k + v

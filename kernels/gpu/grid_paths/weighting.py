@@ -4,6 +4,7 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.abc_sampling.weights import NEG_INF, Scores, size_and_mean
+from emnesy_gpu.kernels.gpu.common.logits import bounded
 from emnesy_gpu.kernels.gpu.common.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.kernels.gpu.given_label.kernels import exp
 
@@ -45,7 +46,7 @@ def label_kernel(
         first = tl.minimum(first, tl.where((bits & START) != 0, cell, 1 << 30))
         last = tl.minimum(last, tl.where((bits & GOAL) != 0, cell, 1 << 30))
         inside = (cell < n) & (value < k)
-        logits = tl.load(logits_ptr + (row * n + cell) * k + value, mask=inside, other=NEG_INF).to(tl.float64)
+        logits = bounded(tl.load(logits_ptr + (row * n + cell) * k + value, mask=inside, other=NEG_INF)).to(tl.float64)
         no_prior = tl.max((~(logits < float("inf"))).to(tl.int32), 1, keep_dims=True)
         no_prior |= 1 - tl.max((logits > NEG_INF).to(tl.int32), 1, keep_dims=True)
         broken |= tl.where(cell < n, no_prior, 0)
@@ -117,7 +118,7 @@ def results_kernel(
         value = tl.arange(0, WIDTH)[None, :]
         inside = (symbol < n) & (value < k)
         at = (row * n + symbol) * k + value
-        logits = tl.load(logits_ptr + at, mask=inside, other=NEG_INF).to(tl.float64)
+        logits = bounded(tl.load(logits_ptr + at, mask=inside, other=NEG_INF)).to(tl.float64)
         prior = exp(logits - tl.max(tl.where(symbol < n, logits, 0.0), 1, keep_dims=True))
         weight = tl.load(sums_ptr + at, mask=inside, other=0).to(tl.float64)
         found = tl.where(code == POSSIBLE, weight, prior)

@@ -4,6 +4,7 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.abc_sampling.weights import NEG_INF, Scores, log_weights, sharpness_for, size_and_mean
+from emnesy_gpu.kernels.gpu.common.logits import bounded
 from emnesy_gpu.kernels.gpu.given_label.kernels import exp
 
 
@@ -37,7 +38,7 @@ def _marginals(logits_ptr, histogram_ptr, weights_ptr, at, size, inside, exists,
         if weight > 0.0:
             count = tl.load(histogram_ptr + size * s + at, mask=inside, other=0)
             total += weight * count.to(tl.float64)
-    logits = tl.load(logits_ptr + at, mask=inside, other=NEG_INF).to(tl.float64)
+    logits = bounded(tl.load(logits_ptr + at, mask=inside, other=NEG_INF)).to(tl.float64)
     prior = exp(logits - tl.max(tl.where(exists, logits, 0.0), 1, keep_dims=True))
     found = tl.where(possible, total, prior)
     return found / tl.sum(tl.where(exists, found, 1.0), 1, keep_dims=True)
