@@ -74,10 +74,10 @@ def _existing(folder: Path, stem: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def read(folder: Path, name: str = "mnist", source: str | None = None, md5: Mapping[str, str] = MD5) -> DataSet:
+def read(folder: Path, name: str = "mnist", source: str | None = None, md5: Mapping[str, str] | None = None) -> DataSet:
     """Read and verify the four files of a folder, each plain or gzip-compressed.
 
-    name, source: of the data set, MNIST by default. md5: the checksums of its files.
+    name, source: of the data set, MNIST by default. md5: the checksums of its files; None takes those of MNIST.
     """
     train, test = (
         Images(
@@ -96,8 +96,11 @@ class Readable(Protocol):
         """Return at most so many bytes, fewer at the end."""
 
 
-def read_idx(folder: Path, stem: str, md5: Mapping[str, str] = MD5) -> NDArray[np.uint8]:
-    """Return the array in ``stem`` or ``stem.gz``, verified by its md5; DataError names the file and what is wrong."""
+def read_idx(folder: Path, stem: str, md5: Mapping[str, str] | None = None) -> NDArray[np.uint8]:
+    """Return the array in ``stem`` or ``stem.gz``, verified by its md5; DataError names the file and what is wrong.
+
+    md5: as in ``read``.
+    """
     path = _existing(folder, stem)
     if path is None:
         raise DataError(f"{folder / stem}[.gz] is missing: there are four files, which belong into one folder")
@@ -108,9 +111,9 @@ def read_idx(folder: Path, stem: str, md5: Mapping[str, str] = MD5) -> NDArray[n
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     content = header + values
-    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if digest != md5[stem]:
-        raise DataError(f"{path} is corrupt: md5 of the content is {digest}, expected {md5[stem]}")
+    digest, expected = hashlib.md5(content, usedforsecurity=False).hexdigest(), (md5 or MD5)[stem]
+    if digest != expected:
+        raise DataError(f"{path} is corrupt: md5 of the content is {digest}, expected {expected}")
     return np.frombuffer(values, np.uint8).reshape(shape).copy()
 
 
