@@ -26,8 +26,8 @@ from tests.robustness.runs import arguments, resume
 from tests.train_runs import assert_same_run
 
 EPOCHS = 3
-LONGEST_RUN = 1.0
-"""Seconds after which a run of so many epochs is usually done."""
+LONGEST_RUN = 0.4
+"""Seconds of processor time after which a run of so many epochs is usually done."""
 
 
 def in_child(words: Sequence[str], seconds: float | None = None, number: int = 0, limit: int | None = None) -> int:
