@@ -1,8 +1,24 @@
-"""What the passes over weighted samples are, on every back end."""
+"""What the passes over weighted samples are, on every back end, and the arithmetic of their weights."""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
+
+WORD_BITS = 31
+"""Bits of a random word that decide a draw; the thresholds fit into int32."""
+
+ONE = (1 << 24) - 1
+"""The largest integer weight. A block of 256 samples adds up to less than 2^32."""
+
+HEADROOM = 8.0 * math.log(2.0)
+"""Distance of the best log weight from the reference of integer weights at which 16 of their 24 bits are left."""
+
+SHARPNESS_EXPONENTS, BISECTIONS = (-10.0, 20.0), 25
+"""Base-2 logarithms of the least and the largest sharpness tried, and halvings of that range: to 1e-6."""
+
+TINY = 1e-300
+"""A positive number that makes 0 / 0 a 0."""
 
 
 class Plan(NamedTuple):

@@ -13,12 +13,11 @@ from torch import Tensor, float32, float64
 from emnesy_gpu.backends import backend_for, kernels_for, small_kernels_for
 from emnesy_gpu.inference import weighted_samples
 from emnesy_gpu.inference.annealing import annealing_sweeps
-from emnesy_gpu.inference.importance import ONE
 from emnesy_gpu.inference.results import Chains, Marginals
 from emnesy_gpu.inference.settings import ChainSettings
 from emnesy_gpu.inference.weighted_samples import Score
+from emnesy_gpu.kernels.sampling_plan import ONE, WORD_BITS
 from emnesy_gpu.philox import MASK, philox_words
-from emnesy_gpu.reference.abc_sampling import WORD_BITS
 
 UNIFORM_BITS = 23
 """Bits of a uniform number, so that its product with a sum of at most 2^15 weights of 24 bits has at most 62."""

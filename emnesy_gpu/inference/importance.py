@@ -8,29 +8,18 @@ give equal results.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from emnesy_gpu.backends import small_kernels_for
 from emnesy_gpu.inference.results import result_dtype
+from emnesy_gpu.kernels.sampling_plan import BISECTIONS, HEADROOM, ONE, SHARPNESS_EXPONENTS, TINY
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 WEIGHTINGS = ("fraction", "exponential", "exact")
 """How the weight depends on the satisfied constraints; "exact", of ``em.Rejection``, is 1 for all of them, else 0."""
 
-ONE = (1 << 24) - 1
-"""The largest integer weight. A block of 256 samples adds up to less than 2^32."""
-
-HEADROOM = 8.0 * math.log(2.0)
-"""Distance of the best log weight from the reference of integer weights at which 16 of their 24 bits are left."""
-
-SHARPNESS_EXPONENTS, BISECTIONS = (-10.0, 20.0), 25
-"""Base-2 logarithms of the least and the largest sharpness tried, and halvings of that range: to 1e-6."""
-
-NEG_INF, TINY = float("-inf"), 1e-300
-"""log 0, and a positive number that makes 0 / 0 a 0."""
+NEG_INF = float("-inf")
 
 
 def thresholds(logits: Tensor) -> Tensor:

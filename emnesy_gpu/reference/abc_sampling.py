@@ -10,16 +10,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from emnesy_gpu.kernels.sampling_plan import WORD_BITS
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, POSSIBLE
 from emnesy_gpu.philox import MASK, philox_words
 from emnesy_gpu.reference.symbols import result_dtype
 
 SKIP, COUNT, WEIGH = range(3)
 """The work on a row: none, count its samples by score, or add up their weights too."""
-
-
-WORD_BITS = 31
-"""Bits of a random word that decide a draw; the thresholds fit into int32."""
 
 
 def thresholds(logits: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ import numpy as np
 
 from emnesy_gpu.kernels.cpu.abc_sampling.blocks import Scoring, empty_workspace, weigh_samples
 from emnesy_gpu.kernels.cpu.abc_sampling.weights import (
-    HEADROOM,
     find_best,
     find_integers,
     find_sharpness,
@@ -24,6 +23,7 @@ from emnesy_gpu.kernels.cpu.abc_sampling.weights import (
 )
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.symbol_rows import log_softmax, row_status, write_prior
+from emnesy_gpu.kernels.sampling_plan import HEADROOM
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 

@@ -10,12 +10,7 @@ import math
 import numpy as np
 
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
-
-WORD_BITS = 31
-ONE = (1 << 24) - 1
-HEADROOM = 8.0 * math.log(2.0)
-SHARPNESS_EXPONENTS, BISECTIONS = (-10.0, 20.0), 25
-TINY = 1e-300
+from emnesy_gpu.kernels.sampling_plan import BISECTIONS, ONE, SHARPNESS_EXPONENTS, TINY, WORD_BITS
 
 
 @lane_function

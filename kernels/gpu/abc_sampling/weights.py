@@ -8,17 +8,19 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
+from emnesy_gpu.kernels import sampling_plan
 from emnesy_gpu.kernels.gpu.abc_sampling.kernels import WEIGH
 from emnesy_gpu.kernels.gpu.common.logits import bounded
 from emnesy_gpu.kernels.gpu.common.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.kernels.gpu.given_label.kernels import NEG_INF, exp, log
 
 COUNT = tl.constexpr(1)
-WORDS_OF_A_DRAW = tl.constexpr(2.0**31)
-ONE = tl.constexpr(16777215.0)
-HEADROOM = tl.constexpr(5.545177444479562)  # 8 log 2
-LOWEST, HIGHEST, HALVINGS = tl.constexpr(-10.0), tl.constexpr(20.0), tl.constexpr(25)
-TINY = tl.constexpr(1e-300)
+WORDS_OF_A_DRAW = tl.constexpr(2.0**sampling_plan.WORD_BITS)
+ONE = tl.constexpr(float(sampling_plan.ONE))
+HEADROOM = tl.constexpr(sampling_plan.HEADROOM)
+LOWEST, HIGHEST = (tl.constexpr(exponent) for exponent in sampling_plan.SHARPNESS_EXPONENTS)
+HALVINGS = tl.constexpr(sampling_plan.BISECTIONS)
+TINY = tl.constexpr(sampling_plan.TINY)
 ROUNDING = tl.constexpr(6755399441055744.0)  # 1.5 * 2^52: to add and subtract it rounds to an integer
 
 # What weights are relative to: 1, a guess from a pilot, the best sample where the guess is off, the best sample at the
