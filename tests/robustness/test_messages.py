@@ -144,7 +144,7 @@ def test_what_a_problem_does_not_support_names_a_remedy(problem: Callable[[], em
     intractable = problem()
     logits = torch.zeros(1, *intractable.latent_shape, intractable.cardinality, requires_grad=True)
     label = torch.ones(1, *intractable.label_shape, dtype=torch.int64)
-    with pytest.raises(em.UnsupportedEngineError, match=r"em\.posterior"):
+    with pytest.raises(em.UnsupportedEngineError, match=r"Give an engine, such as engine=em\.ABC"):
         em.fused_em_loss(intractable, logits, label)
     with pytest.raises(em.UnsupportedEngineError, match=r"em\.posterior"):
         em.sample_posterior(intractable, logits, label, 1, seed=0)
