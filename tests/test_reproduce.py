@@ -53,6 +53,24 @@ def test_several_m_steps_take_as_many_gradient_steps_as_one():
         assert whole <= k * options["epochs"] < whole + k
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_recipes_of_publications_are_plain_and_train_what_ours_train(task):
+    plan = TASKS[task].protocol
+    for (method, size), recipe in plan.published.items():
+        assert method in plan.methods[size]
+        experiment = Experiment("training", task, size, method, published=True)
+        options = train.commands[task].make_context(task, experiment.arguments()[1:]).params
+        chosen = {name: options[name] for name in ("epochs", "batch", "lr", "plain")}
+        assert chosen == {"epochs": recipe.epochs, "batch": recipe.batch, "lr": recipe.lr, "plain": True}
+        assert Experiment("training", task, size, method).key != experiment.key
+
+
+def test_long_experiments_have_two_seeds():
+    for experiment in protocol("addition") + protocol("sudoku"):
+        assert experiment.kind == "e_step" or experiment.seed < 2 or estimate(experiment) <= 20
+    assert any(one.seed == 4 and METHODS[one.method].rival for one in protocol("sudoku") if one.kind == "training")
+
+
 def test_an_experiment_is_run_once_and_its_record_holds_accuracy_time_and_memory(tmp_path):
     record = only(ONE_DIGIT, tmp_path)
     assert record["status"] == "done", record

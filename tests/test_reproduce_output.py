@@ -155,6 +155,18 @@ def test_tables_of_sizes_with_and_without_published_rows() -> None:
         assert "Imagined CPU, 1 thread(s)" in part
 
 
+def test_tables_have_blocks_by_recipe_and_by_source() -> None:
+    records = [training("exact"), training("exal"), training("exal", published=True)]
+    text = tables.markdown(records)
+    blocks = [line.strip("*") for line in text.splitlines() if line.startswith("**")]
+    assert blocks == [rows.OURS, rows.THEIRS, rows.PUBLISHED]
+    ours, theirs, _ = (part.splitlines() for part in text.split("**")[2::2])
+    assert [line.split(" | ")[0] for line in ours if "EXAL" in line] == ["| EXAL, re-implementation"]
+    assert [line.split(" | ")[0] for line in theirs if "EXAL" in line] == ["| EXAL, re-implementation, recipe of EXAL"]
+    assert "Adam at a constant rate" in text
+    assert "Adam at a constant rate" not in tables.markdown(records[:2])
+
+
 @pytest.mark.parametrize(
     ("task", "size", "name", "usual", "tolerance"),
     [("sudoku", 9, "boards", "regenerated", "no tolerance"), ("warcraft", 12, "maps", "synthetic", "tolerance 0")],
@@ -221,8 +233,10 @@ def test_published_rows() -> None:
 
 
 def test_methods_are_told_apart() -> None:
-    for values in zip(*((method.name, method.colour, method.marker) for method in METHODS.values()), strict=True):
-        assert len(set(values)) == len(METHODS)
+    assert len({method.name for method in METHODS.values()}) == len(METHODS)
+    drawn = [method for method in METHODS.values() if not method.rival]
+    for values in zip(*((method.colour, method.marker) for method in drawn), strict=True):
+        assert len(set(values)) == len(drawn)
     for task, size in (("addition", 4), ("sudoku", 4), ("sudoku", 9), ("warcraft", 12)):
         assert TASKS[task].default_method(size) in METHODS
 

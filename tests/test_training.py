@@ -16,6 +16,7 @@ from emnesy_gpu.tasks.addition.training import AdditionTraining
 from emnesy_gpu.tasks.core.training import running_average
 from emnesy_gpu.tasks.files.errors import DataError, DivergedError
 from emnesy_gpu.tasks.files.run_directory import RunDirectory, replace_file
+from emnesy_gpu.tasks.files.settings import fill_in
 from emnesy_gpu.tasks.mnist import sklearn_digits
 from emnesy_gpu.tasks.mnist.augmentation import Warp
 from emnesy_gpu.tasks.mnist.images import DataSet
@@ -122,6 +123,33 @@ def test_an_epoch_cut_short_is_repeated_to_the_bit(data, tmp_path):
         training.load_state_dict(directory.load_checkpoint())
         training.run_epoch()
     assert same_state(whole, again)
+
+
+def test_a_plain_run_is_adam_at_a_constant_rate_and_reads_the_last_weights(data, tmp_path):
+    settings = AdditionSettings(
+        digits=1, data="digits", epochs=2, batch=64, lr=2e-3, augment=False, plain=True, threads=1
+    )
+    training = AdditionTraining(settings, data)
+    rates, step = set(), training.trainer.step
+
+    def watched(*arguments):
+        rates.update(group["lr"] for group in training.optimizer.param_groups)
+        return step(*arguments)
+
+    training.trainer.step = watched
+    while not training.finished:
+        training.run_epoch()
+    assert rates == {2e-3}
+    assert [group["weight_decay"] for group in training.optimizer.param_groups] == [0.0]
+    for averaged, last in zip(training.averaged_net.parameters(), training.model.net.parameters(), strict=True):
+        assert torch.equal(averaged, last)
+
+
+def test_the_plain_option_leaves_out_what_recipes_add():
+    options = {"plain": True, "augment": True, "views": None, "lr": None, "threads": 1}
+    values = fill_in(options, recipe(4, True, "mnist"), ("lr", "views", "epochs", "batch"))
+    assert (values["augment"], values["views"]) == (False, 0)
+    assert "restarts" not in values
 
 
 def test_views_are_read_after_the_last_epoch_and_change_nothing_else(data):

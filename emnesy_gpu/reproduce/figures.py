@@ -45,6 +45,7 @@ def write(records: list[Record], folder: Path) -> list[Path]:
 
     time_and_memory: one E-step over the number of digits. accuracy_against_minutes: learning curves over CPU time.
     e_step_share: seconds of the two steps per epoch. multi_m: learning curves by the number of M-steps.
+    Re-implementations and recipes of publications stand in tables alone.
     """
     drawings: dict[str, Callable[[list[Record]], Any]] = {
         "time_and_memory": time_and_memory,
@@ -52,10 +53,10 @@ def write(records: list[Record], folder: Path) -> list[Path]:
         "e_step_share": e_step_share,
         "multi_m": multi_m,
     }
-    paths = []
+    paths, own = [], [record for record in records if not summaries.is_of_others(record)]
     with require("matplotlib").rc_context(STYLE):
         for name, draw in drawings.items():
-            figure = draw(records)
+            figure = draw(own)
             if figure is not None:
                 paths.append(folder / f"{name}.png")
                 _save(figure, paths[-1])

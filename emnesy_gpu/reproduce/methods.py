@@ -28,6 +28,8 @@ class Method:
     """How many times longer than the default engine it takes, for estimates."""
     benchmark: str | None = None
     """The name of its E-step in ``emnesy bench``; None where it has none, or where it is a task's "fused" method."""
+    rival: bool = False
+    """Whether it is a re-implementation of another system, which stands in tables alone."""
 
     @property
     def is_plain_torch(self) -> bool:
@@ -38,6 +40,12 @@ class Method:
         """Return the epochs that have as many gradient steps as ``epochs`` with one M-step."""
         return math.ceil(epochs / self.m_steps)
 
+
+def _rival(name: str, engine: str, slowdown: float) -> Method:
+    return Method(f"{name}, re-implementation", GREY, ".", engine=engine, slowdown=slowdown, rival=True)
+
+
+GREY = "#8A8A8A"
 
 METHODS = {
     "bp-std": Method("BP-std (autograd)", "#000000", "s", engine="bp-std", slowdown=1.8, benchmark="BP-std"),
@@ -51,6 +59,14 @@ METHODS = {
     "abc": Method("ABC-EM", "#D55E00", "<", engine="abc", slowdown=1.6),
     "gibbs": Method("Gibbs-EM", "#CD40F1", ">", engine="gibbs", slowdown=1.8),
     "rejection": Method("rejection-EM", "#694907", "p", engine="rejection", slowdown=3.0),
-    "supervised": Method("supervised", "#8A8A8A", "h", flags=("--supervised",)),
+    "supervised": Method("supervised", GREY, "h", flags=("--supervised",)),
+    "semantic-loss": _rival("semantic loss", "semantic-loss", 2.0),
+    "pairwise-loss": _rival("A-NeSI, closed limit", "pairwise-loss", 2.0),
+    "a-nesi": _rival("A-NeSI, predict-only", "a-nesi", 8.0),
+    "exal": _rival("EXAL", "exal", 6.0),
+    "top-1-proofs": _rival("Scallop, top-1 proofs", "top-1-proofs", 4.0),
+    "top-3-proofs": _rival("Scallop, top-3 proofs", "top-3-proofs", 6.0),
+    "rloo": _rival("RLOO", "rloo", 2.0),
+    "indecater": _rival("IndeCateR", "indecater", 4.0),
 }
 """Key in records -> method, in the order of tables and legends."""

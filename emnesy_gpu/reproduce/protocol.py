@@ -10,6 +10,9 @@ from emnesy_gpu.reproduce.methods import METHODS
 from emnesy_gpu.tasks.registry import TASKS
 
 SEEDS = 5
+LONG_MINUTES, LONG_SEEDS = 20.0, 2
+"""An experiment that is estimated to take longer has fewer seeds."""
+
 E_STEP_BATCHES = (64, 256)
 
 
@@ -19,7 +22,7 @@ class Experiment:
 
     kind: "training", or "e_step" for time and memory of single E-steps by all methods side by side. method, seed,
     augment and epochs are those of a training. batch, epochs: None takes those of the recipe. maps: training maps, for
-    tasks with such a number. data: the value of ``--data``.
+    tasks with such a number. data: the value of ``--data``. published: whether to train by the recipe of a publication.
     """
 
     kind: str
@@ -32,6 +35,7 @@ class Experiment:
     epochs: int | None = None
     maps: int | None = None
     data: str = "auto"
+    published: bool = False
 
     @property
     def key(self) -> str:
@@ -47,6 +51,8 @@ class Experiment:
             parts.append(f"epochs{self.epochs}")
         if not self.augment:
             parts.append("plain")
+        if self.published:
+            parts.append("published")
         return "-".join([*parts, f"seed{self.seed}"])
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,9 +68,15 @@ class Experiment:
             options["m-steps"] = method.m_steps
             for name in task.protocol.counted_in_epochs:
                 options[name.replace("_", "-")] = method.shorten(self.recipe[name])
+        flags = (*method.flags, *task.protocol.flags.get(self.method, ()))
+        if self.published:
+            recipe = task.protocol.published[self.method, self.size]
+            options |= {"epochs": recipe.epochs, "batch": recipe.batch, "lr": recipe.lr}
+            flags = (*flags, "--plain", *recipe.flags)
+        elif not self.augment:
+            flags = (*flags, "--no-augment")
         options["engine"] = method.engine
         given = [(f"--{name}", str(value)) for name, value in options.items() if value is not None]
-        flags = method.flags if self.augment else (*method.flags, "--no-augment")
         return [self.task, *(word for option in given for word in option), *flags]
 
     @property
@@ -76,6 +88,8 @@ class Experiment:
         method, by_method = METHODS[self.method], TASKS[self.task].protocol.epochs
         if self.epochs is not None:
             return self.epochs
+        if self.published:
+            return TASKS[self.task].protocol.published[self.method, self.size].epochs
         if self.method in by_method:
             return by_method[self.method]
         return method.shorten(self.recipe["epochs"]) if method.m_steps > 1 else None
@@ -90,7 +104,8 @@ def protocol(task: str, quick: bool = False, seeds: int = SEEDS) -> list[Experim
     """Return the experiments of a task: single E-steps first, then trainings, seed after seed."""
     if quick:
         return list(_quick(task))
-    return [*_e_steps(task), *(experiment for seed in range(seeds) for experiment in _trainings(task, seed))]
+    trainings = [experiment for seed in range(seeds) for experiment in _trainings(task, seed)]
+    return [*_e_steps(task), *(one for one in trainings if one.seed < LONG_SEEDS or estimate(one) <= LONG_MINUTES)]
 
 
 def _quick(task: str) -> Iterator[Experiment]:
@@ -113,6 +128,8 @@ def _trainings(task: str, seed: int) -> Iterator[Experiment]:
     for size, methods in plan.methods.items():
         for method in methods:
             yield Experiment("training", task, size, method, seed, data=plan.data)
+    for method, size in plan.published:
+        yield Experiment("training", task, size, method, seed, data=plan.data, published=True)
     for size in plan.unaugmented:
         method = TASKS[task].default_method(size)
         yield Experiment("training", task, size, method, seed, augment=False, data=plan.data)
@@ -129,4 +146,6 @@ def estimate(experiment: Experiment) -> float:
     whole = plan.minutes[experiment.size, experiment.augment]
     planned = experiment.planned_epochs
     share = 1.0 if planned is None else planned * method.m_steps / experiment.recipe["epochs"]
+    if experiment.published:  # small batches take as long for a step as those of the recipe, nearly
+        share *= experiment.recipe["batch"] / plan.published[experiment.method, experiment.size].batch
     return whole * share * plan.slowdowns.get(experiment.method, method.slowdown)

@@ -16,6 +16,9 @@ MIB = 2.0**20
 LONGEST_REASON = 90
 """Letters of an error message that a table shows at most."""
 
+OURS, THEIRS, PUBLISHED = "By our recipe", "By the recipe of a publication", "As published"
+"""The blocks of the table of a task and size: the first two from one harness, with the same data, net and machine."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -34,12 +37,13 @@ class Row:
     peak_e_step: str
     peak_process: str
     source: str = ""
+    block: str = OURS
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns in the order of HEADINGS, with published methods in italics."""
         name = f"*{self.method}*" if self.source else self.method
-        return name, *astuple(self)[3:]
+        return name, *astuple(self)[3:-1]
 
 
 HEADINGS = (
@@ -157,6 +161,7 @@ def _our_row(variant: Variant, seeds: list[Record]) -> Row:
         _number(mean(numbers(timed, "seconds_m_per_epoch"))),
         _mib(max(numbers(timed, "peak_e_step_bytes"), default=None)),
         _mib(max(numbers(timed, "peak_process_bytes"), default=None)),
+        block=THEIRS if variant.published else OURS,
     )
 
 
@@ -176,6 +181,7 @@ def _published_row(row: dict[str, Any]) -> Row:
         peak_e_step="-",
         peak_process=_mib(row["memory"]),
         source=row["source"],
+        block=PUBLISHED,
     )
 
 

@@ -20,11 +20,14 @@ class Variant(NamedTuple):
     method: str
     augment: bool
     batch: int | None
+    published: bool
 
     @property
     def label(self) -> str:
         """The name in tables and legends."""
         words = [METHODS[self.method].name]
+        if self.published:
+            words.append(f"recipe of {TASKS[self.task].protocol.published[self.method, self.size].system}")
         if self.batch is not None:
             words.append(f"batch {self.batch}")
         if not self.augment:
@@ -34,13 +37,14 @@ class Variant(NamedTuple):
     @property
     def is_recipe(self) -> bool:
         """Whether the recipe of the task decides on augmentation and batch."""
-        return self.augment and self.batch is None
+        return self.augment and self.batch is None and not self.published
 
     @property
     def order(self) -> tuple[int, ...]:
         """A key to sort by: task, size, method, and the recipe before its variations."""
         method = list(METHODS).index(self.method)
-        return list(TASKS).index(self.task), self.size, method, self.batch or 0, int(not self.augment)
+        variations = self.batch or 0, int(not self.augment)
+        return list(TASKS).index(self.task), self.size, int(self.published), method, *variations
 
 
 class EStep(NamedTuple):
@@ -60,10 +64,16 @@ def trainings(records: Iterable[Record]) -> dict[Variant, list[Record]]:
     for record in records:
         if record["kind"] == "training":
             names = ("task", "size", "method", "augment", "batch")
-            variant = Variant(*(record[name] for name in names))
+            variant = Variant(*(record[name] for name in names), record.get("published", False))
             groups.setdefault(variant, {})[record["seed"]] = record
     ordered = sorted(groups, key=lambda variant: variant.order)
     return {variant: [seeds for _, seeds in sorted(groups[variant].items())] for variant in ordered}
+
+
+def is_of_others(record: Record) -> bool:
+    """Whether a record is of a method, or of a recipe, of another system."""
+    method = METHODS.get(record.get("method") or "")
+    return bool(record.get("published")) or (method is not None and method.rival)
 
 
 def sizes(variants: Iterable[Variant]) -> list[tuple[str, int]]:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from emnesy_gpu.reproduce import summaries
-from emnesy_gpu.reproduce.rows import E_STEP_HEADINGS, HEADINGS, Row, e_step_rows, plain, rows
+from emnesy_gpu.reproduce.rows import E_STEP_HEADINGS, HEADINGS, THEIRS, Row, e_step_rows, plain, rows
 from emnesy_gpu.reproduce.summaries import Record, done, numbers
 from emnesy_gpu.tasks.registry import TASKS
 from emnesy_gpu.tasks.task import EStepBenchmark
+
+RECIPES = (
+    "Re-implementations are written from the formulas of the papers, and train the same net on the same data as ours. "
+    "The recipe of a publication is its rate, batch and epochs: Adam at a constant rate, without weight decay, "
+    "averaging, augmentation or trial starts."
+)
 
 
 def markdown(records: list[Record]) -> str:
@@ -18,8 +24,10 @@ def markdown(records: list[Record]) -> str:
     for task, size in summaries.sizes(trained):
         table = [row for row in lines if (row.task, row.size) == (task, size)]
         ours = [record for variant, seeds in trained.items() if variant[:2] == (task, size) for record in seeds]
-        heading = f"## {TASKS[task].title(size)} ({_origin(task, ours)})"
-        parts += [heading, _grid(HEADINGS, [row.columns for row in table]), _training_note(task, table, ours)]
+        parts += [f"## {TASKS[task].title(size)} ({_origin(task, ours)})"]
+        for block in dict.fromkeys(row.block for row in table):
+            parts += [f"**{block}**", _grid(HEADINGS, [row.columns for row in table if row.block == block])]
+        parts += [_training_note(task, table, ours)]
     single = e_step_rows(records)
     for task in dict.fromkeys(row.task for row in single):
         columns = [row.columns for row in single if row.task == task]
@@ -37,6 +45,7 @@ def markdown(records: list[Record]) -> str:
 def _training_note(task: str, table: Sequence[Row], ours: list[Record]) -> str:
     parts = [
         TASKS[task].metric,
+        RECIPES if any(row.block == THEIRS for row in table) else "",
         "Ours: mean ± sample s.d. over seeds, means of the seconds, the largest peak (of the process: above what it "
         "held before the first step); augmentation and batch of the recipe unless said.",
     ]
@@ -50,7 +59,7 @@ def _training_note(task: str, table: Sequence[Row], ours: list[Record]) -> str:
     published = TASKS[task].origin.published
     if published is not None and _origins(task, ours) != [published]:
         parts.append("Our data are not the published files: published rows are for orientation only.")
-    return " ".join([*parts, _machines(ours)]).rstrip()
+    return " ".join(filter(None, [*parts, _machines(ours)]))
 
 
 def _e_step_note(benchmark: EStepBenchmark, ours: list[Record]) -> str:

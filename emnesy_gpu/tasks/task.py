@@ -65,6 +65,19 @@ class QuickProtocol:
 
 
 @dataclass(frozen=True)
+class PublishedRecipe:
+    """How another system trains: Adam at a constant rate, and none of what our recipes add."""
+
+    system: str
+    """The system whose publication or code has the recipe."""
+    epochs: int
+    batch: int
+    lr: float
+    flags: tuple[str, ...] = ()
+    """Further flags of the train command."""
+
+
+@dataclass(frozen=True)
 class TaskProtocol:
     """The experiments that reproduce the tables of a task."""
 
@@ -82,6 +95,10 @@ class TaskProtocol:
     """Sizes to train the default method at without augmentation too."""
     epochs: Mapping[str, int] = field(default_factory=dict)
     """Method -> epochs, for methods that need another number than the recipe."""
+    flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Method -> flags of the train command that it needs here."""
+    published: Mapping[tuple[str, int], PublishedRecipe] = field(default_factory=dict)
+    """Method and size -> the recipe of a publication by which to train too."""
     counted_in_epochs: Sequence[str] = ()
     """Settings of the recipe that are shortened as the epochs are when a method takes several M-steps."""
     slowdowns: Mapping[str, float] = field(default_factory=dict)

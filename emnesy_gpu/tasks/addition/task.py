@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from emnesy_gpu.tasks.addition.command import addition, runs
 from emnesy_gpu.tasks.addition.settings import AdditionSettings, recipe
-from emnesy_gpu.tasks.task import EStepBenchmark, Origin, QuickProtocol, Task, TaskProtocol
+from emnesy_gpu.tasks.task import EStepBenchmark, Origin, PublishedRecipe, QuickProtocol, Task, TaskProtocol
 
 if TYPE_CHECKING:
     from emnesy_gpu.benchmarks.suite import Suite
@@ -16,6 +16,13 @@ SAMPLING_EPOCHS = 6
 
 COMPARED = ("exact", "bp-std", "torch", "hard", "multi-m-2", "multi-m-5", "multi-m-10")
 SAMPLED = ("abc", "gibbs", "rejection")
+RIVALS = ("exal", "top-3-proofs", "a-nesi")
+BY_SCORES = ("top-1-proofs", "rloo", "indecater")
+
+DEEPSTOCHLOG = PublishedRecipe("DeepStochLog", epochs=5, batch=32, lr=1e-3)
+SCALLOP = PublishedRecipe("Scallop", epochs=10, batch=64, lr=1e-3)
+EXAL = PublishedRecipe("EXAL", epochs=20, batch=10, lr=1e-3)
+A_NESI = PublishedRecipe("A-NeSI", epochs=100, batch=16, lr=1e-3)
 
 
 def _suite() -> Suite:
@@ -30,11 +37,11 @@ def _recipe(size: int, augment: bool) -> dict[str, Any]:
 
 PROTOCOL = TaskProtocol(
     methods={
-        4: (*COMPARED, *SAMPLED),
-        15: COMPARED,
+        4: (*COMPARED, *SAMPLED, *RIVALS),
+        15: (*COMPARED, *RIVALS),
         100: COMPARED,
         1: ("exact", *SAMPLED),
-        2: ("exact", *SAMPLED),
+        2: ("exact", *SAMPLED, *RIVALS, *BY_SCORES),
         200: ("exact",),
         500: ("exact",),
     },
@@ -55,6 +62,12 @@ PROTOCOL = TaskProtocol(
     quick=QuickProtocol(15, 2, ("bp-std", "torch", "exact", "hard", "multi-m-2"), e_step_batch=64),
     unaugmented=(4, 15, 100),
     epochs=dict.fromkeys(SAMPLED, SAMPLING_EPOCHS),
+    published={
+        **{("exact", size): DEEPSTOCHLOG for size in (1, 2, 4, 15, 100)},
+        **{("exal", size): EXAL for size in (2, 4, 15)},
+        **{("top-3-proofs", size): SCALLOP for size in (2, 4, 15)},
+        **{("a-nesi", size): A_NESI for size in (4, 15)},
+    },
     e_step=EStepBenchmark(
         suite=_suite,
         title="addition",

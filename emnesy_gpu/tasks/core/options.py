@@ -55,6 +55,12 @@ LEARNING = (
         help="Peak learning rate of AdamW.  [default: by the recipe]",
     ),
     click.option("--m-steps", type=POSITIVE, default=1, show_default=True, help="Gradient steps per posterior."),
+    click.option(
+        "--plain",
+        is_flag=True,
+        help="Train as most published systems do: Adam at the constant rate --lr, without weight decay, averaged "
+        "weights, warps, views and trials.",
+    ),
 )
 """The options of the optimizer."""
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
 import emnesy_gpu as em
@@ -42,14 +42,16 @@ class Reading(NamedTuple):
     label: Tensor | None
 
 
-def running_average(net: nn.Module) -> AveragedModel:
+def running_average(net: nn.Module, plain: bool = False) -> AveragedModel:
     """Return a copy of ``net`` whose weights follow the mean of the net's recent ones; call ``update_parameters``.
 
     Polynomial-decay averaging (Shamir and Zhang 2013): step t enters with weight 4 / (t + 4), so that the average
-    always looks back over about a quarter of the steps so far.
+    always looks back over about a quarter of the steps so far. A plain copy has the weights of the last step.
     """
 
     def average(averaged: Tensor, current: Tensor, n_averaged: Tensor | int) -> Tensor:
+        if plain:
+            return current
         return averaged.lerp(current, AVERAGING_POWER / (n_averaged + AVERAGING_POWER))
 
     return AveragedModel(net, avg_fn=average)
@@ -90,8 +92,9 @@ class EMTraining(ABC):
         self.build_models()
         self.part = Part(0, n_rows, n_rows)
         model = self.ranks.replicated(self.model)
-        self.optimizer = AdamW(self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
-        self.scheduler = self._one_cycle()
+        decay = 0.0 if settings.plain else settings.weight_decay
+        self.optimizer = AdamW(self.model.parameters(), lr=settings.lr, weight_decay=decay, fused=True)
+        self.scheduler = self._schedule()
         self.trainer = em.EM(
             model,
             problem,
@@ -115,8 +118,10 @@ class EMTraining(ABC):
 
         return em.Options(backward=backward, rows_before=lambda: self.part.first)
 
-    def _one_cycle(self) -> OneCycleLR:
+    def _schedule(self) -> LRScheduler:
         settings = self.settings
+        if settings.plain:
+            return LambdaLR(self.optimizer, lambda step: 1.0)
         total_steps = max(LEAST_STEPS, settings.epochs * self.n_batches * settings.m_steps)
         return OneCycleLR(
             self.optimizer,

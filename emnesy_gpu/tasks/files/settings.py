@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from types import NoneType, UnionType
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -15,6 +15,9 @@ from emnesy_gpu.checks import LARGEST_SEED
 
 S = TypeVar("S", bound="RunSettings")
 MOST_THREADS = 1024
+PLAIN = {"augment": False, "views": 0, "restarts": 1, "sharpening": 1.0, "sharpened_epochs": 0, "floor": 0.0}
+"""What a plain run has in place of the settings of a recipe."""
+
 LONGEST_VALUE = 60
 """Letters of a value that an error shows at most."""
 
@@ -83,10 +86,13 @@ class RunSettings:
     Others raise ValueError, which names the setting, what was expected and what was given.
     """
 
+    plain: bool = field(default=False, kw_only=True)
+    """Whether to train by Adam at a constant rate and no more, as most published systems do."""
+
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self), include_extras=True)
-        for field in fields(self):
-            _check(field.name, getattr(self, field.name), hints[field.name])
+        for setting in fields(self):
+            _check(setting.name, getattr(self, setting.name), hints[setting.name])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as they are written to ``config.json``."""
@@ -98,7 +104,7 @@ class RunSettings:
         try:
             return cls(**values)
         except TypeError as error:
-            raise ValueError(f"settings must be {[field.name for field in fields(cls)]}: {error}") from error
+            raise ValueError(f"settings must be {[setting.name for setting in fields(cls)]}: {error}") from error
 
 
 def _check(name: str, value: Any, hint: Any) -> None:
@@ -123,7 +129,10 @@ def fill_in(options: Mapping[str, Any], recipe: Mapping[str, Any], chosen_by_rec
     """Return the options of a train command, with the recipe in place of those that were not given.
 
     An option that is None counts as not given where ``chosen_by_recipe`` names it. ``threads`` defaults to the number
-    that PyTorch uses.
+    that PyTorch uses. The option ``plain`` leaves out what ``PLAIN`` names.
     """
     given = {name: value for name, value in options.items() if value is not None or name not in chosen_by_recipe}
-    return {**recipe, **given, "threads": options["threads"] or torch.get_num_threads()}
+    values = {**recipe, **given, "threads": options["threads"] or torch.get_num_threads()}
+    if options.get("plain"):
+        values |= {name: value for name, value in PLAIN.items() if name in values}
+    return values

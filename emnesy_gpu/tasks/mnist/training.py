@@ -50,7 +50,7 @@ class ImageTraining(EMTraining):
         net = self.build_net()
         warp = Warp() if self.settings.augment else None
         self.model = ImageReader(net, *self.moments, warp, self.generator).to(self.device)
-        self.averaged_net = running_average(net)
+        self.averaged_net = running_average(net, self.settings.plain)
         self.averaged_model = ImageReader(self.averaged_net, *self.moments, None, self.generator)
         self.view_generator = torch.Generator()
         view = Warp().scaled(VIEW_STRENGTH)

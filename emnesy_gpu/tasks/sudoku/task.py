@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from emnesy_gpu.tasks.sudoku.command import runs, sudoku, visudo
 from emnesy_gpu.tasks.sudoku.settings import SudokuSettings, recipe
-from emnesy_gpu.tasks.task import EStepBenchmark, Origin, QuickProtocol, Task, TaskProtocol
+from emnesy_gpu.tasks.task import EStepBenchmark, Origin, PublishedRecipe, QuickProtocol, Task, TaskProtocol
 
 if TYPE_CHECKING:
     from emnesy_gpu.benchmarks.suite import Suite
@@ -15,6 +16,13 @@ COMPARED = (
     *("bp", "bp-std", "torch", "hard", "multi-m-2", "multi-m-5", "multi-m-10"),
     *("abc", "gibbs", "rejection"),
 )
+RIVALS = ("semantic-loss", "pairwise-loss", "a-nesi", "top-1-proofs", "top-3-proofs", "rloo", "indecater")
+
+BOTH_LABELS = ("--with-invalid",)
+"""Flags of the losses that are published with valid and invalid boards."""
+
+SEMANTIC_LOSS = PublishedRecipe("semantic loss", epochs=300, batch=20, lr=1e-3)
+A_NESI = PublishedRecipe("A-NeSI", epochs=5000, batch=20, lr=5.54e-4)
 
 
 def _suite() -> Suite:
@@ -28,10 +36,19 @@ def _recipe(size: int, augment: bool) -> dict[str, Any]:
 
 
 PROTOCOL = TaskProtocol(
-    methods={4: ("exact", *COMPARED), 9: COMPARED},
+    methods={4: ("exact", *COMPARED, *RIVALS), 9: (*COMPARED, "pairwise-loss", "a-nesi")},
     data="mnist",
     batches=(9, "bp", (1, 25)),
     minutes={(4, True): 0.3, (9, True): 0.7},
+    flags=dict.fromkeys(("semantic-loss", "pairwise-loss", "a-nesi"), BOTH_LABELS),
+    published={
+        ("exact", 4): replace(SEMANTIC_LOSS, flags=BOTH_LABELS),
+        ("semantic-loss", 4): SEMANTIC_LOSS,
+        ("pairwise-loss", 4): A_NESI,
+        ("pairwise-loss", 9): A_NESI,
+        ("a-nesi", 4): A_NESI,
+        ("a-nesi", 9): A_NESI,
+    },
     quick=QuickProtocol(4, 20, ("bp-std", "torch", "exact", "hard", "multi-m-2"), e_step_batch=64),
     e_step=EStepBenchmark(suite=_suite, title="Sudoku", size_meaning="symbols", sizes=(4, 9), fused="bp"),
 )

@@ -63,7 +63,7 @@ class WarcraftTraining(EMTraining):
         """Build the net of the settings for pictures of maps."""
         net, moments = NETS[self.settings.net](self.problem.cardinality), self.data.moments()
         self.model = MapReader(net, *moments).to(self.device)
-        self.averaged_net = running_average(net)
+        self.averaged_net = running_average(net, self.settings.plain)
         self.averaged_model = MapReader(self.averaged_net, *moments).to(self.device)
 
     def begin_epoch(self) -> None:
