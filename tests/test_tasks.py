@@ -13,6 +13,7 @@ from emnesy_gpu.reproduce.methods import METHODS
 from emnesy_gpu.reproduce.worker import benchmarked_methods
 from emnesy_gpu.tasks.commands import data, train
 from emnesy_gpu.tasks.core.engines import ENGINE_NAMES
+from emnesy_gpu.tasks.core.loss_engines import LOSSES
 from emnesy_gpu.tasks.registry import TASKS
 
 PACKAGE = Path(emnesy_gpu.__file__).parent
@@ -48,7 +49,8 @@ def test_the_names_of_a_benchmark_stand_for_methods(name):
 
 
 def test_the_engines_of_methods_are_those_of_the_commands():
-    assert {method.engine for method in METHODS.values()} <= {None, *ENGINE_NAMES}
+    assert {method.engine for method in METHODS.values()} <= {None, *ENGINE_NAMES, *LOSSES}
+    assert {method.engine for method in METHODS.values() if method.rival} == set(LOSSES)
 
 
 @pytest.mark.parametrize("command", GROUPS)
