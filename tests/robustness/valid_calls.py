@@ -33,6 +33,9 @@ SCALES = (0.1, 1.0, 5.0, 30.0, 300.0)
 DTYPES = {torch.float32: 1e-6, torch.float64: 1e-13}
 """Dtype of logits -> absolute error of marginals and relative error of the evidence."""
 
+SMALLEST_EXPONENT = 87.0
+"""float32 probabilities go down to exp(-87): rows that need smaller ones are computed in float64."""
+
 MASKS = (-torch.inf, -1e4, -1e30)
 """What is written over logits: a hard zero, and finite numbers that are none."""
 
@@ -111,9 +114,17 @@ def oracle(call: Call) -> Truth:
 
 
 def tolerance(call: Call) -> float:
-    """Absolute error of marginals and relative error of the evidence: sums of logits are rounded to float64."""
-    largest = counted(call).abs().nan_to_num(posinf=0.0).max()
-    return DTYPES[call.logits.dtype] + call.world.one_hot.shape[1] * float(largest) * 2.0**-52
+    """Absolute error of marginals and relative error of the evidence.
+
+    Sums of logits are rounded to float64. In float32, the log weight of each symbol is its logit less the largest one,
+    rounded by up to 2^-24 of itself: two assignments differ in at most two such weights a symbol, and a marginal moves
+    by at most a quarter of what their log ratio does.
+    """
+    logits, n_symbols = counted(call), call.world.one_hot.shape[1]
+    largest = float(logits.abs().nan_to_num(posinf=0.0).max())
+    gaps = logits.amax(-1, keepdim=True) - logits
+    gap = float(gaps[gaps <= SMALLEST_EXPONENT].max()) if call.logits.dtype == torch.float32 else 0.0
+    return DTYPES[call.logits.dtype] + n_symbols * (largest * 2.0**-52 + gap * 2.0**-25)
 
 
 def check_posterior(call: Call, random: np.random.Generator) -> None:
