@@ -280,27 +280,32 @@ SCORED_SAMPLES = 32
 
 
 class ScoredChainsConfig(NamedTuple):
-    """Gibbs chains on a score: tasks of `chains` chains, `width` lanes each, `parts` tasks a row; int16 scratch."""
+    """Gibbs chains on a score: tasks of `chains` chains, `width` lanes each, `parts` tasks a row."""
 
     chains: int
     width: int
     parts: int
     programs: int
-    scratch: int
     num_warps: int
 
+    @property
+    def lanes(self) -> int:
+        """Of all programs."""
+        return self.programs * self.chains * self.width
 
-def scored_chains(batch: int, n_chains: int, n_symbols: int, n_values: int) -> ScoredChainsConfig:
-    """A warp for a chain, or for several chains where values are few; up to four warps where they are many.
 
-    Results are integer sums, the same for any number of programs.
+def scored_chains(batch: int, n_chains: int, n_values: int, lane_bytes: int, lane_a_thread: bool) -> ScoredChainsConfig:
+    """A warp for a chain, or for several chains where values are few.
+
+    Up to four warps where values are many, or one for every 32 where a thread keeps numbers of its one lane in scratch
+    memory. Results are integer sums, the same for any number of programs. lane_bytes: scratch of a lane.
     """
     width = next_power_of_two(n_values)
     chains = max(WARP // width, 1)
     parts = -(-n_chains // chains)
-    scratch = n_symbols * chains * width
-    programs = resident_programs(batch * parts, 2 * scratch)
-    return ScoredChainsConfig(chains, width, parts, programs, scratch, min(max(width // WARP, 1), 4))
+    programs = resident_programs(batch * parts, lane_bytes * chains * width)
+    num_warps = min(max(width // WARP, 1), WARP if lane_a_thread else 4)
+    return ScoredChainsConfig(chains, width, parts, programs, num_warps)
 
 
 class GivenLabelConfig(NamedTuple):

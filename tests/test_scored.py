@@ -11,6 +11,7 @@ from torch import Tensor
 
 import emnesy_gpu as em
 from tests.black_boxes import ADDITION, SHAPE, compiled_posterior, equal_digits
+from tests.factor_graphs import hard_tree
 from tests.test_abc import draw_logits
 
 pytest.importorskip("triton", reason="needs triton")
@@ -30,7 +31,11 @@ PROBLEMS = [
     em.rules.compare(2, base=3),
     em.BlackBox(equal_digits, n_constraints=3, **SHAPE),
     DIFFERENT,
+    em.Circuit.from_automaton(DIFFERENT),
+    hard_tree(),
 ]
+
+NAMES = ["addition", "with an order", "black box", "forbids", "circuit", "factors"]
 
 
 def inputs_of(problem: em.Problem) -> tuple[Tensor, Tensor]:
@@ -42,7 +47,7 @@ def inputs_of(problem: em.Problem) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: type(engine).__name__)
-@pytest.mark.parametrize("problem", PROBLEMS, ids=["addition", "with an order", "black box", "forbids"])
+@pytest.mark.parametrize("problem", PROBLEMS, ids=NAMES)
 def test_results_are_those_of_the_cpu(problem: em.Problem, engine: em.Engine, interpreter: Callable[..., Any]) -> None:
     logits, label = inputs_of(problem)
     expected = em.posterior(problem, logits, label, engine)
@@ -52,6 +57,18 @@ def test_results_are_those_of_the_cpu(problem: em.Problem, engine: em.Engine, in
     assert torch.equal(found.possible, expected.possible)
     for name, values in expected.info.items():
         torch.testing.assert_close(found.info[name], values, rtol=1e-6, atol=0.0)
+
+
+def test_chains_of_paths_are_those_of_the_cpu(interpreter: Callable[..., Any]) -> None:
+    """The second label has marked ends, the third one is no path."""
+    problem, engine = em.ShortestPath(2), em.Gibbs(3, 1, seed=5, first_row=2**32 - 1)
+    logits = draw_logits(problem, batch=3)
+    label = torch.tensor([[[1, 0], [0, 1]], [[0, 3], [5, 0]], [[0, 1], [1, 0]]])
+    expected = em.posterior(problem, logits, label, engine)
+    found = interpreter(em.posterior, problem, logits, label, engine)
+    torch.testing.assert_close(found.marginals, expected.marginals, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(found.log_evidence, expected.log_evidence, rtol=1e-6, atol=1e-6)
+    assert torch.equal(found.info["satisfied"], expected.info["satisfied"])
 
 
 def test_a_function_of_the_user_is_compiled_into_chains_too(interpreter: Callable[..., Any]) -> None:

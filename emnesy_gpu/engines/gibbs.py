@@ -76,8 +76,10 @@ class Gibbs(SeededEngine[GibbsProblem]):
     in a fixed order, or of integers, so that the chains are the same on every back end, whatever the batch split. For
     groups, prior odds below exp(-40) count as 0, and the factor of the conflicts is at least exp(-40); for scores,
     conditionals are rounded to 2**-24 of the largest. Cost per row: O(chains * sweeps * N * K * groups per symbol) for
-    groups, otherwise the score of chains * sweeps * N * K assignments, in one kernel for paths on the CPU, and in torch
-    in all other cases. Memory: a few integers per chain; the kernel for paths takes 4 bytes * sweeps * N of factors.
+    groups, otherwise the score of chains * sweeps * N * K assignments. Groups, paths on the CPU, and on a GPU sums,
+    paths, automata, circuits, factor graphs and black boxes with a ``triton_score`` have one kernel for all sweeps; all
+    others run in torch. Memory: a few integers per chain; the kernel for paths takes 4 bytes * sweeps * N of
+    factors.
 
     Raises TypeError and ValueError for settings out of range. Sources: Geman, Geman, "Stochastic relaxation, Gibbs
     distributions, and the Bayesian restoration of images" (1984); Neal, "Annealed importance sampling" (2001).

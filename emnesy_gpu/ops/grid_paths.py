@@ -36,6 +36,12 @@ LARGEST_GAIN = 600.0
 
 def checked_ends(logits: Tensor, label: Tensor, check: bool) -> tuple[Tensor, Tensor]:
     """Start and goal of ``ends``; with check, raise ValueError for the first row whose values are not allowed."""
+    if backend_for(logits.device) == "triton":
+        read = kernels_for("grid_paths", logits.device).read_labels
+        _, start, goal, _, status = read(logits.flatten(1, -2).contiguous(), label.contiguous())
+        if check:
+            _raise_for_status(status, logits, label)
+        return start, goal
     start, goal, fine = ends(label)
     if check:
         _checked_status(logits, label, fine, check)

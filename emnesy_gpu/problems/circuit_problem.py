@@ -22,6 +22,7 @@ from emnesy_gpu.circuits.tables import Compiled, make_tables
 from emnesy_gpu.inference.constants import constant
 from emnesy_gpu.inference.results import MapAssignment, Marginals, is_possible
 from emnesy_gpu.kernels.circuit_tables import CircuitTables
+from emnesy_gpu.kernels.score_tables import CIRCUIT, CompiledScore
 from emnesy_gpu.layered_drawing import draw, indexed
 from emnesy_gpu.ops.circuit import (
     circuit_em_gradient,
@@ -40,6 +41,9 @@ NARROW_EVIDENCE = 2.0**-60
 
 SMALL_CIRCUIT = 1 << 16
 """Terms up to which tables for predictions are made at once, and not when they are asked for."""
+
+MOST_TERMS_OF_SCORE = 1 << 14
+"""Terms up to which a thread of a GPU goes through the circuit for a sample; larger ones are shared by many threads."""
 
 
 class CircuitProblem(CodedRule):
@@ -68,6 +72,7 @@ class CircuitProblem(CodedRule):
         ]
         self._wide = uniform_evidence(graph) < NARROW_EVIDENCE
         self._compiled: dict[tuple[torch.device, bool], Compiled] = {}
+        self._scores: dict[torch.device, CompiledScore] = {}
         self.compiled(torch.device("cpu"))
         if graph.n_edges <= SMALL_CIRCUIT:  # torch.compile cannot make tables
             self.compiled(torch.device("cpu"), prediction=True)
@@ -200,6 +205,20 @@ class CircuitProblem(CodedRule):
             code_of_value = constant(tuple(entry), torch.int64, part.device)
             codes.append(torch.where(part.any(-1), code_of_value[part.int().argmax(-1)], NOT_GIVEN))
         return torch.stack(codes, -1).view(*symbols.shape[:-1], len(codes))
+
+    def _compiled_score(self, label: Tensor) -> CompiledScore | None:
+        if self.n_edges > MOST_TERMS_OF_SCORE:
+            return None
+        if label.device not in self._scores:
+            self._scores[label.device] = self._make_score().to(label.device)
+        return self._scores[label.device]
+
+    def _make_score(self) -> CompiledScore:
+        """The score as tables on the CPU: see ``kernels.score_tables``."""
+        t = self.compiled(torch.device("cpu")).tables
+        numbers = torch.tensor([len(t.draws), t.codes.shape[1]], dtype=torch.int32, device="cpu")
+        tables = torch.cat([numbers, t.given, t.codes.flatten()]), t.first, torch.stack([t.left, t.right], 1)
+        return CompiledScore(CIRCUIT, len(self._codes), tables, (self.cardinality,), scratch=self.graph.n_rows)
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         arguments = *self._inputs(logits, label), *self._tape(logits)

@@ -20,6 +20,7 @@ from emnesy_gpu.factor_graphs.cycles import rounds_of
 from emnesy_gpu.factor_graphs.networks import checked_network
 from emnesy_gpu.factor_graphs.observed import Digits, Entry
 from emnesy_gpu.factor_graphs.potentials import Factor, checked_scopes, is_hard, of_table
+from emnesy_gpu.factor_graphs.score import make_score
 from emnesy_gpu.factor_graphs.tables import ContradictionError, Scoped, make_tables
 from emnesy_gpu.factor_graphs.uai import read_uai
 from emnesy_gpu.inference import tree_samples, weighted_samples
@@ -29,6 +30,7 @@ from emnesy_gpu.inference.results import Beliefs, MapAssignment, Marginals, is_p
 from emnesy_gpu.inference.settings import LoopySettings
 from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.kernels.factor_graph_tables import Compiled
+from emnesy_gpu.kernels.score_tables import CompiledScore
 from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
 from emnesy_gpu.problems.rule_factor import as_factor
@@ -184,6 +186,7 @@ class FactorGraph(ScoredProblem):
         """Drop all that has been made of the factors."""
         self._tables: dict[torch.device, Compiled] = {}
         self._digits: dict[torch.device, Digits] = {}
+        self._scores: dict[torch.device, CompiledScore | None] = {}
         self._failing: list[FactorGraph] | None = None
         self._is_tree = True
 
@@ -467,7 +470,24 @@ class FactorGraph(ScoredProblem):
 
     @property
     def _score(self) -> Score:
-        return Score(self._satisfied, 1 + len(self.tables(torch.device("cpu")).graph.kind))
+        n_constraints = 1 + len(self.tables(torch.device("cpu")).graph.kind)
+        return Score(self._satisfied, n_constraints, compiled=self._compiled_score)
+
+    def _compiled_score(self, label: Tensor) -> CompiledScore | None:
+        if any(entry.observed.rule is None for entry in self._entries):
+            return None
+        if label.device not in self._scores:
+            unary = self.tables(torch.device("cpu")).graph.unary.numpy()
+            made = make_score(self._factors, unary, self.n_variables, self._digit_places())
+            self._scores[label.device] = None if made is None else made.to(label.device)
+        return self._scores[label.device]
+
+    def _digit_places(self) -> list[tuple[int, int]]:
+        """The entry of the label and the power of the base of each further symbol."""
+        if not self._entries:
+            return []
+        digits = self._digits_on(torch.device("cpu"))
+        return list(zip(digits.entry.tolist(), digits.power.tolist(), strict=True))
 
     def _satisfied(self, z: Tensor, label: Tensor) -> Tensor:
         """How many constraints z [samples, batch, *latent_shape] satisfies; given label 0 all of them or none."""

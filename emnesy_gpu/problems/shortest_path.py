@@ -16,6 +16,7 @@ from emnesy_gpu.inference import gibbs_chains
 from emnesy_gpu.inference.results import Chains, Weighted
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
+from emnesy_gpu.kernels.score_tables import PATH, CompiledScore
 from emnesy_gpu.ops.grid_paths import (
     checked_ends,
     grid_paths_posterior,
@@ -225,10 +226,19 @@ class ShortestPath(Problem):
     @opaque
     def gibbs_marginals(self, logits: Tensor, label: Tensor, settings: ChainSettings, check: bool) -> Chains:
         start, goal = checked_ends(logits, label, check)
+        if backend_for(logits.device) == "triton":
+            return gibbs_chains.gibbs_marginals(logits, label, settings, self._compiled_score(start, goal))
         facts = torch.cat([(label & ON_PATH).flatten(1), start[:, None], goal[:, None]], 1)
         fused = self._fused_chains if backend_for(logits.device) == "cpu" else None
         score = Score(self._agreeing_cells, prod(self.latent_shape))
         return gibbs_chains.gibbs_marginals(logits, facts, settings, score, fused)
+
+    def _compiled_score(self, start: Tensor, goal: Tensor) -> Score:
+        """The score that chains on a GPU compute, of labels from start to goal, int32 [batch]."""
+        n_cells, bordered = self.height * self.width, (self.height + 2) * (self.width + 2)
+        tables = self._integer_costs(start.device), start, goal
+        compiled = CompiledScore(PATH, n_cells, tables, self.latent_shape, scratch=2 * bordered)
+        return Score(self._agreeing_cells, n_cells, compiled=lambda _: compiled)
 
     def _fused_chains(
         self, prior: Tensor, facts: Tensor, factors: Tensor, settings: ChainSettings

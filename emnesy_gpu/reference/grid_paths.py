@@ -15,8 +15,8 @@ from torch import Tensor, float64, int32
 
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, POSSIBLE
 from emnesy_gpu.reference import abc_sampling
-from emnesy_gpu.reference.scored import relative_weights, sharpness_for
 from emnesy_gpu.reference.symbols import result_dtype, row_status
+from emnesy_gpu.reference.weights import relative_weights, sharpness_for
 
 ON_PATH, START, GOAL = 1, 2, 4
 """Bits of the cells of a label."""

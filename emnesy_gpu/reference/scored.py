@@ -6,12 +6,16 @@ order of additions nor the split into parts matters.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, float64
 
-from emnesy_gpu.kernels.score_tables import AUTOMATON, LISTED, SUM, CompiledScore
+from emnesy_gpu.kernels.score_tables import AUTOMATON, CIRCUIT, FACTORS, LISTED, PATH, SUM, CompiledScore
 from emnesy_gpu.philox import MASK, philox_words
 from emnesy_gpu.reference.abc_sampling import draw
+from emnesy_gpu.reference.grid_paths import ON_PATH, shortest_path
+from emnesy_gpu.reference.weights import relative_weights, sharpness_for
 
 LARGEST_WEIGHT, CONDITIONAL_BITS, UNIFORM_BITS = (1 << 24) - 1, 31, 23
 """The weight of the most probable value; bits of a conditional, and of a uniform number."""
@@ -25,6 +29,12 @@ def satisfied(score: CompiledScore, z: Tensor, label: Tensor) -> Tensor:
         found = _equal_entries(z, label, *score.tables)
     elif score.kind == LISTED:
         found = _listed(z, *score.tables)
+    elif score.kind == PATH:
+        found = _agreeing_cells(z, label, *score.tables, *score.sizes)
+    elif score.kind == CIRCUIT:
+        found = _explained_entries(z, label, *score.tables, *score.sizes)
+    elif score.kind == FACTORS:
+        found = _held_factors(z, label, *score.tables, *score.sizes)
     else:
         function = getattr(score.function, "fn", score.function)
         rows = [[function(one, y) for one, y in zip(some.tolist(), label.tolist(), strict=True)] for some in z]  # type: ignore[misc]
@@ -58,6 +68,55 @@ def _listed(z: Tensor, scores: Tensor, symbol_sizes: Tensor) -> Tensor:
     for i, size in enumerate(symbol_sizes.tolist()):
         index = index * size + z[..., i].clamp(max=size - 1)
     return scores.gather(0, index)
+
+
+def _agreeing_cells(
+    z: Tensor, label: Tensor, costs: Tensor, start: Tensor, goal: Tensor, height: int, width: int
+) -> Tensor:
+    maps = costs[z].view(-1, height, width)
+    paths, _ = shortest_path(maps, start.repeat(len(z)), goal.repeat(len(z)))
+    return (paths.view(z.shape) == label & ON_PATH).sum(-1)
+
+
+def _explained_entries(z: Tensor, label: Tensor, head: Tensor, first: Tensor, terms: Tensor, k: int) -> Tensor:
+    """The circuit once for each entry of the label, given alone."""
+    n_entries, n_codes = label.shape[1], int(head[1])
+    given = head[2 : 3 + n_entries].tolist()
+    codes = head[3 + n_entries :].view(n_entries, n_codes).long()
+    chosen = codes.gather(1, label.T.clamp(-2, n_codes - 3) + 2).T
+    hidden = [z[..., i] == v for i in range(z.shape[-1]) for v in range(k)]
+    found = torch.zeros_like(z[..., 0])
+    for entry in range(n_entries):
+        rows = list(hidden)
+        for other, size in enumerate(head[2 : 3 + n_entries].diff().tolist()):
+            for value in range(size):
+                fits = (chosen[:, entry] == 0) | (chosen[:, entry] == value + 1) | (other != entry)
+                rows.append(fits.expand_as(hidden[0]))
+        assert len(rows) == given[-1]
+        rows.append(torch.ones_like(hidden[0]))
+        for begin, end in pairwise(first.tolist()):
+            both = [rows[left] & rows[right] for left, right in terms[begin:end].tolist()]
+            rows.append(torch.stack(both).any(0))
+        found += rows[-1]
+    return found
+
+
+def _held_factors(
+    z: Tensor, label: Tensor, first: Tensor, place: Tensor, successors: Tensor, k: int, n_entries: int
+) -> Tensor:
+    held = torch.zeros_like(z[..., 0])
+    for begin, end in pairwise(first.tolist()):
+        state = torch.zeros_like(held)
+        for symbol, offset, entry, power in place[begin:end].tolist():
+            given = label[:, entry] if symbol < 0 else torch.zeros_like(label[:, 0])
+            value = z[..., symbol] if symbol >= 0 else (given.clamp(min=0) // power % k).expand_as(held)
+            following = successors[offset + state.clamp(min=0) * k + value].long()
+            state = torch.where(state < 0, -1, torch.where(given < 0, 0, following))
+        held += state >= 0
+    if n_entries == 0:
+        n = len(first) - 1
+        held = torch.where(label[:, 0] == 0, (held < n) * n, held)
+    return held
 
 
 def histogram(
@@ -165,29 +224,3 @@ def weighted_posterior(
         possible,
         *(x.to(dtype) for x in (size, levels, acceptance)),
     )
-
-
-def relative_weights(exponents: Tensor, counts: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights relative to the best sample of each row, [batch, scores], and its log weight (0 without a weight)."""
-    log_weights = torch.where(exponents == float("-inf"), exponents, exponents * levels[:, None])
-    best = log_weights.masked_fill(counts == 0, float("-inf")).amax(1, keepdim=True).nan_to_num(neginf=0.0)
-    return (log_weights - best).clamp(max=0.0).exp(), best[:, 0]
-
-
-def sharpness_for(exponents: Tensor, counts: Tensor, target_ess: float) -> Tensor:
-    """The largest sharpness in 2^-10..2^20 with at least the target effective sample size, or 0; counts [scores]."""
-
-    def enough(exponent: Tensor) -> bool:
-        weights, _ = relative_weights(exponents, counts[None], exponent.exp2()[None])
-        total, squares = (counts * weights).sum(), (counts * weights.square()).sum()
-        return bool(total.square() / squares.clamp_min(1e-300) >= target_ess)
-
-    found, step = torch.tensor(-10.0, dtype=float64), 30.0
-    if not enough(found):
-        return torch.zeros((), dtype=float64)
-    if enough(found + step):
-        return (found + step).exp2()
-    for _ in range(25):
-        step /= 2
-        found = found + step if enough(found + step) else found
-    return found.exp2()

@@ -8,11 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, float64, int32
 
+import emnesy_gpu as em
 from emnesy_gpu.inference.importance import thresholds
-from emnesy_gpu.kernels.score_tables import AUTOMATON, FUNCTION, LISTED, SUM, CompiledScore
+from emnesy_gpu.kernels.score_tables import AUTOMATON, FUNCTION, LISTED, PATH, SUM, CompiledScore
 from emnesy_gpu.reference.gibbs import prior
 from tests.black_boxes import triton_equal_digits
+from tests.factor_graphs import hard_tree
 from tests.kernel_registry.entry import Entry
+
+CPU = torch.device("cpu")
 
 
 def _sum() -> tuple[CompiledScore, Tensor, tuple[int, int]]:
@@ -42,6 +46,51 @@ def _listed() -> tuple[CompiledScore, Tensor, tuple[int, int]]:
 def _function() -> tuple[CompiledScore, Tensor, tuple[int, int]]:
     score = CompiledScore(FUNCTION, 3, (), (4, 3), triton_equal_digits)
     return score, torch.randint(0, 4, (5, 3), generator=_generator()), (4, 4)
+
+
+def _path() -> tuple[CompiledScore, Tensor, tuple[int, int]]:
+    """Maps of 3x2 cells of three classes; a row has marked ends, and the label of the last one is no path."""
+    problem = em.ShortestPath(3, 2, costs=(0.1, 0.2, 2.0))
+    label = torch.stack([problem.label(torch.randint(0, 3, (3, 2), generator=_generator())) for _ in range(5)])
+    start, goal = torch.tensor([0, 0, 1, 0, 5], dtype=int32), torch.tensor([5, 5, 4, 5, 0], dtype=int32)
+    label[2, 0, 1], label[2, 2, 0], label[4] = 3, 5, 0
+    score = CompiledScore(PATH, 6, (problem._integer_costs(CPU), start, goal), (3, 2), scratch=2 * 5 * 4)
+    return score, label.view(5, 6).long(), (6, 3)
+
+
+def _of_problem(problem: Any, label: Tensor) -> tuple[CompiledScore, Tensor, tuple[int, int]]:
+    return problem._compiled_score(label), label, (problem.latent_shape[0], problem.cardinality)
+
+
+def _circuit() -> tuple[CompiledScore, Tensor, tuple[int, int]]:
+    """The sum after each of three symbols; some are forbidden, some entries not given, and a code does not exist."""
+    rule = em.Automaton(lambda s, v: None if s == v == 2 else s + v, 0, output=lambda s: s, n_symbols=3, cardinality=3)
+    label = torch.tensor([[1, 0, 3], [-1, 1, 2], [2, -1, -1], [-1, -1, -1], [77, 1, 1]])
+    return _of_problem(em.Circuit.from_automaton(rule), label)
+
+
+def _many_entries() -> tuple[CompiledScore, Tensor, tuple[int, int]]:
+    """More entries than a word has bits: the parity after every symbol."""
+    rule = em.Automaton(lambda s, v: (s + v) % 2, 0, output=lambda s: s, n_symbols=35, cardinality=2)
+    return _of_problem(em.Circuit.from_automaton(rule), torch.randint(-1, 2, (5, 35), generator=_generator()))
+
+
+def _factors() -> tuple[CompiledScore, Tensor, tuple[int, int]]:
+    """Label 0 says that some factor fails."""
+    return _of_problem(hard_tree(), torch.tensor([[1], [0], [-1], [1], [0]]))
+
+
+def _total() -> em.Automaton:
+    return em.Automaton(lambda s, v: s + v, 0, lambda s: s, n_symbols=3, cardinality=2)
+
+
+def _observed_factors() -> tuple[CompiledScore, Tensor, tuple[int, int]]:
+    """Parities and sums that are data, some of them not given."""
+    graph = em.FactorGraph(4, 2)
+    graph.add(em.factors.parity(1), (0, 1, 3))
+    graph.add(em.factors.observed(em.rules.parity(2)), [(0, 1), (2, 3)])
+    graph.add(em.factors.observed(_total()), (1, 2, 3))
+    return _of_problem(graph, torch.tensor([[1, 0, 2], [0, -1, 3], [1, 1, -1], [0, 0, 0], [-1, -1, -1]]))
 
 
 def _generator() -> torch.Generator:
@@ -90,12 +139,19 @@ ENTRIES = [
     _entry("histogram", "sum", partial(_histogram, _sum), variants=True),
     _entry("histogram", "automaton", partial(_histogram, _automaton), every_target=True),
     _entry("histogram", "listed", partial(_histogram, _listed), slow=True),
+    _entry("histogram", "circuit", partial(_histogram, _circuit), every_target=True),
+    _entry("histogram", "circuit, 35 entries", partial(_histogram, _many_entries), interpreted=False, slow=True),
+    _entry("histogram", "factors", partial(_histogram, _factors), every_target=True),
+    _entry("histogram", "factors with labels", partial(_histogram, _observed_factors), interpreted=False),
     _entry("add_to_histogram", "40 samples", _samples, every_target=True, n_row_arguments=1),
     _entry("run_chains", "sum", partial(_chains, _sum), variants=True),
     _entry("run_chains", "automaton", partial(_chains, _automaton), every_target=True),
     _entry("run_chains", "listed", partial(_chains, _listed), interpreted=False),
     _entry("run_chains", "function", partial(_chains, _function), interpreted=False, slow=True),
     _entry("run_chains", "sum, no penalty", partial(_chains, _sum, False), slow=True),
+    _entry("run_chains", "path", partial(_chains, _path), interpreted=False, every_target=True),
+    _entry("run_chains", "circuit", partial(_chains, _circuit), interpreted=False, every_target=True),
+    _entry("run_chains", "factors", partial(_chains, _factors), interpreted=False, every_target=True),
     _entry("weighted_posterior", "sharpness 3", partial(_posterior, 3.0, 0.0), variants=True),
     _entry("weighted_posterior", "target ESS", partial(_posterior, 1.0, 60.0), every_target=True),
 ]

@@ -66,7 +66,7 @@ def _relax_row(maps, first, before, bound, TILE: tl.constexpr):
         right = tl.minimum(old, right + tl.load(cost_ptr))
         improved = tl.maximum(improved, tl.minimum(old, bound) - right)
         tl.store(here_ptr, right)
-    return tl.max(improved, 0)
+    return tl.max(improved)
 
 
 @triton.jit

@@ -32,7 +32,7 @@ _HOW = {
 }  # fmt: skip
 
 
-class _Labels(NamedTuple):
+class Labels(NamedTuple):
     """What a label says: mask uint8 [batch, H, W]; start, goal and the number of cells int32, status uint8 [batch]."""
 
     mask: Tensor
@@ -58,7 +58,7 @@ def posterior(
     numbers: samples, sharpness, target effective sample size or 0.
     """
     (batch, n, k), width, (n_samples, sharpness, target_ess) = logits.shape, len(exponents), numbers
-    labels = _labels(logits, label)
+    labels = read_labels(logits, label)
     results = _empty_results(logits, labels.status)
     # Counts, matches and sums lie in one piece, so that one launch clears them.
     cleared = logits.new_zeros(batch * (n * k + 1) + -(-batch * width // 2), dtype=int64)
@@ -89,11 +89,12 @@ def posterior(
     return *results, matches
 
 
-def _labels(logits: Tensor, label: Tensor) -> _Labels:
+def read_labels(logits: Tensor, label: Tensor) -> Labels:
+    """What labels int64 [batch, H, W] say, and the status of rows of logits [batch, n, K]."""
     batch, n, k = logits.shape
     start, goal, cells = logits.new_empty(3, batch, dtype=int32)
     status = logits.new_empty(batch, dtype=uint8)
-    labels = _Labels(torch.empty_like(label, dtype=uint8), start, goal, cells, status)
+    labels = Labels(torch.empty_like(label, dtype=uint8), start, goal, cells, status)
     tile, lanes = launch_config.symbol_tile(k)
     if batch > 0:
         with torch.cuda.device_of(logits):

@@ -73,30 +73,32 @@ def _violated(held_ptr, row, value, OPTIONS: tl.constexpr):
 
 @triton.jit(
     do_not_specialize=[
-        "batch", "n", "n_entries", "n_constraints", "chains", "parts", "sweeps", "annealing", "penalised", "seed",
+        "batch", "n", "n_entries", "n_constraints", "room", "chains", "parts", "sweeps", "annealing", "penalised", "seed",
         "first_row",
     ]
 )  # fmt: skip
 def chains_kernel(
-    prior_ptr, label_ptr, factors_ptr, table_0, table_1, table_2, sums_ptr, before_ptr, final_ptr, scratch_ptr, batch, n,
-    n_entries, n_constraints, chains, parts, sweeps, annealing, penalised, seed, first_row, SCORE: tl.constexpr,
-    SIZES: tl.constexpr, FUNCTION: tl.constexpr, K: tl.constexpr, CHAINS: tl.constexpr, WIDTH: tl.constexpr,
+    prior_ptr, label_ptr, factors_ptr, table_0, table_1, table_2, sums_ptr, before_ptr, final_ptr, held_ptr, scratch_ptr,
+    batch, n, n_entries, n_constraints, room, chains, parts, sweeps, annealing, penalised, seed, first_row,
+    SCORE: tl.constexpr, SIZES: tl.constexpr, FUNCTION: tl.constexpr, K: tl.constexpr, CHAINS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """All sweeps of CHAINS chains of one row: a task.
 
     Grid (programs,), task after task, of which a row has `parts`. prior and sums [batch, n, K], label [batch,
-    n_entries], factors [annealing + 1, n_constraints + 1], before and final [batch, chains], scratch int16 [programs,
-    n, CHAINS * WIDTH].
+    n_entries], factors [annealing + 1, n_constraints + 1], before and final [batch, chains], held int16 [programs, n,
+    CHAINS * WIDTH], scratch int32 [programs, room, CHAINS * WIDTH].
     """
     OPTIONS: tl.constexpr = Options(K, CHAINS, WIDTH, SCORE, SIZES, FUNCTION)
     LANES: tl.constexpr = CHAINS * WIDTH
     value = tl.arange(0, CHAINS)[:, None] * 0 + tl.arange(0, WIDTH)[None, :]
     lane = tl.arange(0, CHAINS)[:, None] * WIDTH + tl.arange(0, WIDTH)[None, :]
-    held_ptr = scratch_ptr + tl.program_id(0).to(tl.int64) * n * LANES + lane
+    held_ptr += tl.program_id(0).to(tl.int64) * n * LANES + lane
+    scratch_ptr += tl.program_id(0).to(tl.int64) * room * LANES + lane
     for task in range(tl.program_id(0), batch * parts, tl.num_programs(0)):
         number = (task // parts).to(tl.int64)
         chain = task % parts * CHAINS + tl.arange(0, CHAINS)[:, None] + value * 0
-        row = Row(label_ptr + number * n_entries, (table_0, table_1, table_2), number, batch, n, n_constraints)
+        tables = table_0, table_1, table_2
+        row = Row(label_ptr + number * n_entries, tables, number, batch, n, n_constraints, scratch_ptr)
         before = tl.zeros((CHAINS, WIDTH), tl.int64)
         for sweep in range(sweeps + 1):
             if (sweep > 0) & (sweep <= annealing):

@@ -16,12 +16,27 @@ from emnesy_gpu.kernels.gpu.common.launch_options import rounded_twice
 from emnesy_gpu.kernels.gpu.common.results import float_dtype
 from emnesy_gpu.kernels.gpu.common.scalars import high_and_low, signed
 from emnesy_gpu.kernels.gpu.scored.chains import chains_kernel
+from emnesy_gpu.kernels.gpu.scored.circuits import explained_entries
+from emnesy_gpu.kernels.gpu.scored.factors import held_factors
+from emnesy_gpu.kernels.gpu.scored.paths import agreeing_cells
 from emnesy_gpu.kernels.gpu.scored.posterior import posterior_kernel
 from emnesy_gpu.kernels.gpu.scored.samples import count_kernel, histogram_kernel
 from emnesy_gpu.kernels.gpu.scored.scores import equal_digits, equal_entries, listed, of_function
-from emnesy_gpu.kernels.score_tables import AUTOMATON, FUNCTION, LISTED, SUM, CompiledScore
+from emnesy_gpu.kernels.score_tables import (
+    AUTOMATON,
+    CIRCUIT,
+    FACTORS,
+    FUNCTION,
+    LISTED,
+    PATH,
+    SUM,
+    CompiledScore,
+)
 
-_SCORES = {SUM: equal_digits, AUTOMATON: equal_entries, LISTED: listed, FUNCTION: of_function}
+_SCORES = {
+    SUM: equal_digits, AUTOMATON: equal_entries, LISTED: listed, FUNCTION: of_function, PATH: agreeing_cells,
+    CIRCUIT: explained_entries, FACTORS: held_factors,
+}  # fmt: skip
 
 
 def _arguments(score: CompiledScore, label: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
@@ -30,21 +45,32 @@ def _arguments(score: CompiledScore, label: Tensor) -> tuple[tuple[Tensor, ...],
     return tables, {"SCORE": _SCORES[score.kind], "SIZES": score.sizes, "FUNCTION": score.function}
 
 
+def _lane_bytes(score: CompiledScore, n: int) -> int:
+    """Scratch memory of a lane: its symbols, and what the score works with."""
+    return 2 * n + 4 * score.scratch
+
+
+def _scratch(like: Tensor, score: CompiledScore, n: int, lanes: int) -> tuple[Tensor, Tensor]:
+    held = like.new_empty(lanes * n, dtype=torch.int16)
+    return held, like.new_empty(lanes * max(score.scratch, 1), dtype=torch.int32)
+
+
 def histogram(
     thresholds: Tensor, label: Tensor, score: CompiledScore, n_samples: int, seed: int, first_row: int
 ) -> Tensor:
     """Int64 [batch, n_constraints + 1, n, K]: samples by score and value."""
     batch, n, steps = thresholds.shape
     result = thresholds.new_zeros(batch, score.n_constraints + 1, n, steps + 1, dtype=torch.int64)
-    tiles = triton.cdiv(n_samples, launch_config.SCORED_SAMPLES)
-    programs = launch_config.resident_programs(batch * tiles, 2 * n * launch_config.SCORED_SAMPLES)
-    scratch = thresholds.new_empty(programs * n * launch_config.SCORED_SAMPLES, dtype=torch.int16)
+    lanes = launch_config.SCORED_SAMPLES
+    tiles = triton.cdiv(n_samples, lanes)
+    programs = launch_config.resident_programs(batch * tiles, _lane_bytes(score, n) * lanes)
+    scratch = _scratch(thresholds, score, n, programs * lanes)
     tables, constants = _arguments(score, label)
     if batch * tiles > 0:
         with torch.cuda.device_of(thresholds):
             histogram_kernel[(programs,)](
-                thresholds, label, *tables, result, scratch, batch, n, label.shape[1], score.n_constraints, n_samples,
-                tiles, signed(seed), first_row, STEPS=steps, LANES=launch_config.SCORED_SAMPLES, **constants,
+                thresholds, label, *tables, result, *scratch, batch, n, label.shape[1], score.n_constraints,
+                score.scratch, n_samples, tiles, signed(seed), first_row, STEPS=steps, LANES=lanes, **constants,
                 **rounded_twice(1),
             )  # fmt: skip
     return result
@@ -70,14 +96,14 @@ def run_chains(
     batch, n, k = prior.shape
     sums = torch.zeros_like(prior, dtype=torch.int64)
     before, final = prior.new_empty(2, batch, chains, dtype=torch.int64)
-    config = launch_config.scored_chains(batch, chains, n, k)
-    scratch = prior.new_empty(config.programs * config.scratch, dtype=torch.int16)
+    config = launch_config.scored_chains(batch, chains, k, _lane_bytes(score, n), score.scratch > 0)
+    scratch = _scratch(prior, score, n, config.lanes)
     tables, constants = _arguments(score, label)
     if batch > 0:
         with torch.cuda.device_of(prior):
             chains_kernel[(config.programs,)](
-                prior, label, factors, *tables, sums, before, final, scratch, batch, n, label.shape[1],
-                score.n_constraints, chains, config.parts, sweeps, len(factors) - 1, int(penalised), signed(seed),
+                prior, label, factors, *tables, sums, before, final, *scratch, batch, n, label.shape[1],
+                score.n_constraints, score.scratch, chains, config.parts, sweeps, len(factors) - 1, int(penalised), signed(seed),
                 first_row, K=k, CHAINS=config.chains, WIDTH=config.width, **constants,
                 **rounded_twice(config.num_warps),
             )  # fmt: skip

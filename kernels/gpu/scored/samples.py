@@ -21,27 +21,31 @@ def _draw(held_ptr, thresholds_ptr, n, counter, STEPS: tl.constexpr, LANES: tl.c
                 tl.store(held_ptr + i * LANES, value.to(tl.int16))
 
 
-@triton.jit(do_not_specialize=["batch", "n", "n_entries", "n_constraints", "n_samples", "tiles", "seed", "first_row"])
+@triton.jit(
+    do_not_specialize=["batch", "n", "n_entries", "n_constraints", "room", "n_samples", "tiles", "seed", "first_row"]
+)
 def histogram_kernel(
-    thresholds_ptr, label_ptr, table_0, table_1, table_2, result_ptr, scratch_ptr, batch, n, n_entries, n_constraints,
-    n_samples, tiles, seed, first_row, SCORE: tl.constexpr, SIZES: tl.constexpr, FUNCTION: tl.constexpr,
+    thresholds_ptr, label_ptr, table_0, table_1, table_2, result_ptr, held_ptr, scratch_ptr, batch, n, n_entries,
+    n_constraints, room, n_samples, tiles, seed, first_row, SCORE: tl.constexpr, SIZES: tl.constexpr, FUNCTION: tl.constexpr,
     STEPS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """A task is LANES samples of one row.
 
     Grid (programs,), task after task. thresholds [batch, n, STEPS], label [batch, n_entries], result int64 [batch,
-    n_constraints + 1, n, STEPS + 1], scratch int16 [programs, n, LANES].
+    n_constraints + 1, n, STEPS + 1], held int16 [programs, n, LANES], scratch int32 [programs, room, LANES].
     """
     K: tl.constexpr = STEPS + 1
     lanes = tl.arange(0, LANES)
-    held_ptr = scratch_ptr + tl.program_id(0).to(tl.int64) * n * LANES + lanes
+    held_ptr += tl.program_id(0).to(tl.int64) * n * LANES + lanes
+    scratch_ptr += tl.program_id(0).to(tl.int64) * room * LANES + lanes
     for task in range(tl.program_id(0), batch * tiles, tl.num_programs(0)):
         number = (task // tiles).to(tl.int64)
         t = task % tiles * LANES + lanes
         counter = Counter(seed, t, first_row.to(tl.int64) + number)
         _draw(held_ptr, thresholds_ptr + number * n * STEPS, n, counter, STEPS, LANES)
         tl.debug_barrier()
-        row = Row(label_ptr + number * n_entries, (table_0, table_1, table_2), number, batch, n, n_constraints)
+        tables = table_0, table_1, table_2
+        row = Row(label_ptr + number * n_entries, tables, number, batch, n, n_constraints, scratch_ptr)
         symbols = Symbols(held_ptr, -1, tl.zeros((LANES,), tl.int32), LANES)
         score = satisfied(symbols, row, SCORE, SIZES, FUNCTION)
         own_ptr = result_ptr + (number * (n_constraints + 1) + score) * n * K

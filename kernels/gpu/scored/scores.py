@@ -28,6 +28,7 @@ class Row(NamedTuple):
     batch: object  # rows
     n: object  # symbols
     n_constraints: object
+    scratch: object  # int32 pointers, a column for every lane as above
 
 
 @triton.jit
