@@ -282,6 +282,22 @@ def test_figures_without_records_are_left_out(tmp_path: Path, records: list[Reco
     assert [path.stem for path in figures.write(records, tmp_path)] == names
 
 
+def test_systems_stand_side_by_side_in_one_figure(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    rivals = [training("exal"), training("exal", 1), training("exal", published=True), stopped("a-nesi", "timeout")]
+    paths = figures.write([*campaign(), *rivals], tmp_path)
+    assert [path.stem for path in paths][-1] == "systems"
+    (axes,) = figures.systems([training("exact"), training("bp-std"), *rivals]).axes
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert labels[:3] == [
+        "EM, exact, fused",
+        "EXAL, re-implementation",
+        "EXAL, re-implementation, recipe of EXAL",
+    ]
+    assert "DeepProofLog, exact" in labels
+    assert not {"BP-std (autograd)", "A-NeSI, predict-only, re-implementation"} & set(labels)
+
+
 def test_curves_are_means_over_seeds() -> None:
     pytest.importorskip("matplotlib")
     records = [training("exact", seed) for seed in (0, 1)]

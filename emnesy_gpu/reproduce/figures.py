@@ -11,6 +11,7 @@ from emnesy_gpu.reproduce import summaries
 from emnesy_gpu.reproduce.methods import METHODS
 from emnesy_gpu.reproduce.rows import outcome
 from emnesy_gpu.reproduce.summaries import Record, Variant, done, mean, numbers
+from emnesy_gpu.reproduce.systems import systems
 from emnesy_gpu.tasks.files.extras import require
 from emnesy_gpu.tasks.files.run_directory import replace_file
 from emnesy_gpu.tasks.registry import TASKS
@@ -45,18 +46,20 @@ def write(records: list[Record], folder: Path) -> list[Path]:
 
     time_and_memory: one E-step over the number of digits. accuracy_against_minutes: learning curves over CPU time.
     e_step_share: seconds of the two steps per epoch. multi_m: learning curves by the number of M-steps.
-    Re-implementations and recipes of publications stand in tables alone.
+    systems: our default, re-implementations of other systems and published figures; these stand in no other figure.
     """
-    drawings: dict[str, Callable[[list[Record]], Any]] = {
-        "time_and_memory": time_and_memory,
-        "accuracy_against_minutes": accuracy_against_minutes,
-        "e_step_share": e_step_share,
-        "multi_m": multi_m,
+    own = [record for record in records if not summaries.is_of_others(record)]
+    drawings: dict[str, tuple[Callable[[list[Record]], Any], list[Record]]] = {
+        "time_and_memory": (time_and_memory, own),
+        "accuracy_against_minutes": (accuracy_against_minutes, own),
+        "e_step_share": (e_step_share, own),
+        "multi_m": (multi_m, own),
+        "systems": (systems, records),
     }
-    paths, own = [], [record for record in records if not summaries.is_of_others(record)]
+    paths = []
     with require("matplotlib").rc_context(STYLE):
-        for name, draw in drawings.items():
-            figure = draw(own)
+        for name, (draw, shown) in drawings.items():
+            figure = draw(shown)
             if figure is not None:
                 paths.append(folder / f"{name}.png")
                 _save(figure, paths[-1])
