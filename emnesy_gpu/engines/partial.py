@@ -33,7 +33,7 @@ class Partial(WrappedEngine):
     """
 
     def infer(self, problem: Any, logits: Tensor, label: Tensor, check: bool) -> Posterior:
-        missing = (label == NOT_LABELLED).reshape(len(label), -1).all(1)
+        missing = (label == NOT_LABELLED).unsqueeze(1).flatten(1).all(1)
         # 0 is a value that every label may have, and what it leads to is not used.
         post = super().infer(problem, logits, label.masked_fill(per_row(missing, label), 0), check)
         prior = torch.softmax(logits.to(post.marginals.dtype), -1)
