@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,11 +48,11 @@ def has_dtype(name: str, tensor: Tensor, allowed: tuple[torch.dtype, ...], remed
         raise TypeError(f"{name} must have one of the dtypes {names}, got {got}{remedy}")
 
 
-def has_trailing_shape(name: str, tensor: Tensor, trailing: tuple[int, ...]) -> None:
-    """Raise ValueError unless the shape is [batch, *trailing]."""
+def has_trailing_shape(name: str, tensor: Tensor, trailing: tuple[int, ...], remedy: Callable[[], str] = str) -> None:
+    """Raise ValueError unless the shape is [batch, *trailing]; remedy: says what to do about this one."""
     if tensor.dim() == 0 or tensor.shape[1:] != trailing:
         expected = ", ".join(["batch", *map(str, trailing)])
-        raise ValueError(f"{name} must have shape [{expected}], got {list(tensor.shape)}")
+        raise ValueError(f"{name} must have shape [{expected}], got {list(tensor.shape)}{remedy()}")
 
 
 def is_shape(name: str, shape: object) -> None:
@@ -188,7 +188,8 @@ def raise_for_validity(status: Tensor, logits: Tensor, label: Tensor) -> None:
 def _raise_for_label(values: Tensor, row: int, expected: str, n_values: int) -> None:
     wrong = tuple(((values < 0) | (values >= n_values)).nonzero()[0].tolist())
     index = ", ".join(map(str, (row, *wrong)))
-    raise ValueError(f"label[{index}] must be {expected}, got {int(values[wrong])}")
+    remedy = ": em.Partial takes rows without a label" if bool((values == -1).all()) else ""
+    raise ValueError(f"label[{index}] must be {expected}, got {int(values[wrong])}{remedy}")
 
 
 def _raise_for_logits(values: Tensor, row: int) -> None:

@@ -198,3 +198,54 @@ def test_leading_axes_that_differ_are_an_error() -> None:
     impossible = torch.tensor([[0, 1, 2], [1, 9, 9]]).expand(2, 2, 3)
     with pytest.raises(ValueError, match="the label of row 0, 1 is impossible, 2 of 4 rows in all"):
         em.fused_em_loss(PROBLEM, torch.zeros(2, 2, 2, 2, 10), impossible, impossible="raise")
+
+
+PARITY = em.rules.parity(3)
+SHAPES = [
+    (PARITY, (4, 3), (4,), r"logits must have shape \[batch, 3, 2\], got \[4, 3\]: em.binary_logits makes them"),
+    (PARITY, (6, 4, 3), (6, 4), r"logits must have shape .*: em.binary_logits makes them"),
+    (PROBLEM, (2, 2, 10), (3,), r"logits must have shape .*: logits\[None\] is a batch"),
+    (PROBLEM, (4, 10, 2, 2), (4, 3), r"logits must have shape .*: logits.movedim\(1, -1\)"),
+    (PROBLEM, (4, 40), (4, 3), r"logits must have shape .*: logits.unflatten\(1, \(2, 2, 10\)\)"),
+    (PROBLEM, (4, 3, 2), (4, 3), r"logits must have shape \[batch, 2, 2, 10\], got \[4, 3, 2\]$"),
+    (PROBLEM, (4, 2, 2, 10), (4,), r"label must have shape \[batch, 3\], got \[4\]: problem.encode turns numbers"),
+    (PROBLEM, (2, 3, 2, 2, 10), (2, 3), r"label must have shape .*: problem.encode turns numbers"),
+    (PROBLEM, (4, 2, 2, 10), (4, 2, 2), r"label must have shape .*: problem.label\(z\)"),
+    (PROBLEM, (4, 2, 2, 10), (4, 5, 3), r"label must have shape .*: em.posterior_of_labels takes"),
+    (PROBLEM, (4, 2, 2, 10), (4, 2), r"label must have shape \[batch, 3\], got \[4, 2\]$"),
+    (PARITY, (4, 3, 2), (4, 1), r"label must have shape .*: label.squeeze\(-1\)"),
+    (PARITY, (1, 3, 2), (), r"label must have shape .*: label\[None\] is a batch"),
+]
+
+
+@pytest.mark.parametrize(("problem", "logits", "label", "message"), SHAPES)
+def test_wrong_shapes_name_the_conversion_that_helps(problem: em.Problem, logits, label, message: str) -> None:
+    inputs = torch.zeros(logits), torch.zeros(label, dtype=torch.int64)
+    for call in (em.posterior, em.fused_em_loss):
+        with pytest.raises(ValueError, match=message):
+            call(problem, *inputs)
+
+
+def test_wrong_types_of_labels_name_the_conversion_that_helps() -> None:
+    logits, label = drawn()
+    with pytest.raises(TypeError, match=r"got float32: label.long\(\) has integers"):
+        em.posterior(PROBLEM, logits, label.float())
+    with pytest.raises(ValueError, match=r"must be a digit in 0\.\.9, got -1: em.Partial takes rows without a label"):
+        em.posterior(PROBLEM, logits, em.as_label(label, labelled=[True, False, True, True]))
+
+
+@pytest.mark.filterwarnings("ignore::emnesy_gpu.errors.InferenceWarning")
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_a_batch_without_rows_is_one_of_every_engine(name: str) -> None:
+    """As a rank has it whose part of a batch is empty."""
+    problem = PROBLEMS[name]
+    logits = torch.zeros(0, *problem.latent_shape, problem.cardinality)
+    label = torch.zeros(0, *problem.label_shape, dtype=torch.int64)
+    engines = (em.Exact(), em.BeliefPropagation(2), em.ABC(8), em.Gibbs(1, 2), em.Rejection(8), em.MAP())
+    for engine in [engine for engine in engines if engine.supports(problem)]:
+        for each in (engine, em.Partial(engine)):
+            post = em.posterior(problem, logits, label, each)
+            assert (post.marginals.shape, post.possible.shape) == (logits.shape, (0,))
+            leaf = logits.clone().requires_grad_()
+            em.fused_em_loss(problem, leaf, label, "sum", engine=each).backward()
+            assert leaf.grad.shape == logits.shape

@@ -58,6 +58,8 @@ class Addition(Problem):
     [1, 1, 2]
     """
 
+    conversion = "problem.encode turns numbers into digits"
+
     def __init__(self, n_digits: int, base: int = 10, n_addends: int = 2) -> None:
         for name, value, low, high in (
             ("n_digits", n_digits, 1, MOST_DIGITS),

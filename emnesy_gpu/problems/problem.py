@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.ops.methods import new_handle
+from emnesy_gpu.problems import remedies
 from emnesy_gpu.problems.stored import stored
 
 if TYPE_CHECKING:
@@ -21,8 +23,6 @@ NOT_KEPT = ("handle", "_looked_at_by")
 
 MAKERS = ("__init__", "settings")
 """What a subclass replaces together, if it takes arguments of its own."""
-
-OTHER_LABELS = ": em.as_label converts labels"
 
 
 def make_problem(cls: type[Problem], settings: dict[str, Any] | None) -> Problem:
@@ -52,6 +52,7 @@ class Problem:
             class implements them.
         map_tractable: whether the most probable assignment can be found at this size, where the class implements it.
         limit: why the problem is not tractable, and what to do instead, for errors; empty where nothing is to be said.
+        conversion: what turns one number a row into labels, for errors; empty where nothing does.
 
     Two bits of which the label is the logical or, by Bayes' rule:
 
@@ -78,6 +79,7 @@ class Problem:
     tractable: bool = True
     map_tractable: bool = True
     limit: str = ""
+    conversion: str = ""
 
     handle: int
     """The number of this problem in a compiled graph, see ``ops.methods``."""
@@ -148,7 +150,7 @@ class Problem:
         Raises TypeError for what is no tensor, and ValueError for leading axes that differ.
         """
         checks.is_tensor("logits", logits)
-        checks.is_tensor("label", label, OTHER_LABELS)
+        checks.is_tensor("label", label, remedies.LABELS)
         trailing = (*self.latent_shape, self.cardinality)
         n_axes = logits.dim() - len(trailing)
         if n_axes < 2 or logits.shape[n_axes:] != trailing:
@@ -166,11 +168,11 @@ class Problem:
         symbols = (*self.latent_shape, self.cardinality)
         if not checks.are_fine(logits, label, symbols, self.label_shape):
             checks.is_tensor("logits", logits)
-            checks.is_tensor("label", label, OTHER_LABELS)
+            checks.is_tensor("label", label, remedies.LABELS)
             checks.has_dtype("logits", logits, checks.FLOAT_DTYPES)
-            checks.has_dtype("label", label, checks.INTEGER_DTYPES, OTHER_LABELS)
-            checks.has_trailing_shape("logits", logits, symbols)
-            checks.has_trailing_shape("label", label, self.label_shape)
+            checks.has_dtype("label", label, checks.INTEGER_DTYPES, remedies.for_label_type(label.dtype))
+            checks.has_trailing_shape("logits", logits, symbols, partial(remedies.for_logits, self, logits))
+            checks.has_trailing_shape("label", label, self.label_shape, partial(remedies.for_label, self, label))
             checks.belong_together(logits, label)
         return logits.detach(), label.long()
 
