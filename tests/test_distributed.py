@@ -130,7 +130,7 @@ def test_a_killed_worker_is_restarted_from_the_last_checkpoint(victim: int, whol
     out = tmp_path / "out"
     agent = torchrun("--max-restarts=1", "-m", "emnesy_gpu", "train", *LONG, "--out", str(out))
     try:
-        wait_for(lambda: (out / "metrics.jsonl").exists(), agent)
+        wait_for(lambda: (out / "metrics.jsonl").exists(), agent, ranks.SECONDS)
         os.kill(workers(agent)[victim], signal.SIGKILL)
         text, errors = agent.communicate(timeout=ranks.SECONDS)
     finally:
@@ -141,13 +141,20 @@ def test_a_killed_worker_is_restarted_from_the_last_checkpoint(victim: int, whol
 
 
 @pytest.mark.slow
+def test_restarted_ranks_wait_for_each_other_and_not_for_those_before() -> None:
+    agent = torchrun("--max-restarts=1", "-m", "tests.restarted_ranks")
+    _, errors = agent.communicate(timeout=ranks.SECONDS)
+    assert agent.returncode == 0, errors
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_torchrun_saves_the_run(number: signal.Signals, tmp_path: Path) -> None:
     agent = torchrun("-m", "emnesy_gpu", "train", *LONG, "--out", str(tmp_path / "out"))
     try:
-        wait_for(lambda: (tmp_path / "out" / "metrics.jsonl").exists(), agent)
+        wait_for(lambda: (tmp_path / "out" / "metrics.jsonl").exists(), agent, ranks.SECONDS)
         agent.send_signal(number)
-        text, _ = agent.communicate(timeout=60)
+        text, _ = agent.communicate(timeout=ranks.SECONDS)
     finally:
         agent.kill()
     assert agent.returncode != 0

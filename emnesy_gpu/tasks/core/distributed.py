@@ -194,7 +194,7 @@ def joined() -> Iterator[Ranks]:
     if not started or dist.is_initialized():
         yield current()
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    _join()
     ranks = current()
     with warnings.catch_warnings():
         if not ranks.is_first:
@@ -206,3 +206,15 @@ def joined() -> Iterator[Ranks]:
                 raise
             raise DataError(f"rank {ranks.rank} ends, as another rank has ended") from error
     dist.destroy_process_group()
+
+
+def _join() -> None:
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    if not restarted() or os.environ.get("LOCAL_WORLD_SIZE") != os.environ["WORLD_SIZE"]:
+        dist.init_process_group(backend)
+        return
+    # torchrun keeps its store when it starts processes again, and with it the addresses of those that have ended. All
+    # processes of one machine count restarts alike; those of several machines do not.
+    store, rank, size = next(dist.rendezvous("env://"))
+    fresh = dist.PrefixStore(f"restart {os.environ[RESTARTS]}", store)
+    dist.init_process_group(backend, store=fresh, rank=rank, world_size=size)
