@@ -17,6 +17,13 @@ def drawn(rows: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     return logits, PROBLEM.label(logits.argmax(-1))
 
 
+def drawn_for(problem: em.Problem, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits, and the labels of the likeliest symbols; of a factor graph always label 1, which has an answer."""
+    logits = torch.randn(rows, *problem.latent_shape, problem.cardinality, generator=torch.Generator().manual_seed(0))
+    z = logits.argmax(-1)
+    return logits, torch.ones(rows, dtype=torch.int64) if isinstance(problem, em.FactorGraph) else problem.label(z)
+
+
 @pytest.mark.parametrize(
     "convert",
     [
@@ -80,23 +87,17 @@ def test_rows_without_a_label_keep_the_prior_and_do_not_move_the_net(engine: em.
     assert leaf.grad[[1, 3]].abs().max() < 1e-7
 
 
-@pytest.mark.parametrize(
-    "problem",
-    [
-        em.Sudoku(4),
-        em.ShortestPath(3),
-        em.rules.parity(3),
-        em.BlackBox(label=lambda z: z.sum(-1), latent_shape=(2,), cardinality=3),
-    ],
-    ids=repr,
-)
-def test_every_problem_takes_rows_without_a_label(problem: em.Problem) -> None:
-    logits = torch.randn(2, *problem.latent_shape, problem.cardinality, generator=torch.Generator().manual_seed(0))
-    label = em.as_label(problem.label(logits.argmax(-1)), labelled=[True, False])
+@pytest.mark.filterwarnings("ignore::emnesy_gpu.errors.InferenceWarning")
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_every_problem_takes_rows_without_a_label(name: str) -> None:
+    problem = PROBLEMS[name]
+    logits, label = drawn_for(problem, 2)
+    label = em.as_label(label, labelled=[True, False])
     default = em.engines.choose_engine(problem, None)
     post = em.posterior(problem, logits, label, em.Partial(default))
     torch.testing.assert_close(post.marginals[1], logits[1].softmax(-1))
     assert post.possible[1]
+    assert post.log_evidence[1] == 0
 
 
 def test_weighted_labels_mix_posteriors_by_their_evidence() -> None:
@@ -154,10 +155,7 @@ def test_more_leading_axes_are_rows_of_every_problem(name: str) -> None:
     problem = PROBLEMS[name]
     engines = (em.Exact(), em.BeliefPropagation(2), em.ABC(samples=8))
     engine = next(engine for engine in engines if engine.supports(problem))
-    logits = torch.randn(6, *problem.latent_shape, problem.cardinality, generator=torch.Generator().manual_seed(0))
-    label = (
-        torch.ones(6, dtype=torch.int64) if isinstance(problem, em.FactorGraph) else problem.label(logits.argmax(-1))
-    )
+    logits, label = drawn_for(problem, 6)
     flat, leaf = (logits.clone().requires_grad_() for _ in range(2))
     expected = em.posterior(problem, flat, label, engine)
     found = em.posterior(problem, leaf.unflatten(0, (2, 3)), label.unflatten(0, (2, 3)), engine)

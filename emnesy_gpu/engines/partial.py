@@ -34,8 +34,8 @@ class Partial(WrappedEngine):
 
     def infer(self, problem: Any, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         missing = (label == NOT_LABELLED).unsqueeze(1).flatten(1).all(1)
-        # 0 is a value that every label may have, and what it leads to is not used.
-        post = super().infer(problem, logits, label.masked_fill(per_row(missing, label), 0), check)
+        given = label.masked_fill(per_row(missing, label), problem.any_label)
+        post = super().infer(problem, logits, given, check)
         prior = torch.softmax(logits.to(post.marginals.dtype), -1)
         return Posterior(
             torch.where(per_row(missing, prior), prior, post.marginals),

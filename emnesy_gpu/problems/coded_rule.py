@@ -27,6 +27,7 @@ class CodedRule(ScoredProblem):
     """
 
     labels: Any
+    any_label = NOT_GIVEN
 
     def _set_codes(self, codes: list[dict[Any, int]], *, has_entries: bool) -> None:
         """codes: label -> code for each entry."""

@@ -97,6 +97,7 @@ class FactorGraph(ScoredProblem):
 
     latent_shape: tuple[int, ...]
     label_shape: tuple[int, ...] = ()
+    any_label = NOT_GIVEN
 
     def __init__(
         self, n_variables: int, cardinality: int | Sequence[int], *, latent_shape: Sequence[int] | None = None

@@ -52,6 +52,7 @@ class Problem:
             class implements them.
         map_tractable: whether the most probable assignment can be found at this size, where the class implements it.
         limit: why the problem is not tractable, and what to do instead, for errors; empty where nothing is to be said.
+        any_label: a value that every entry of every label may have, such as that of an entry that is not given.
         conversion: what turns one number a row into labels, for errors; empty where nothing does.
 
     Two bits of which the label is the logical or, by Bayes' rule:
@@ -79,6 +80,7 @@ class Problem:
     tractable: bool = True
     map_tractable: bool = True
     limit: str = ""
+    any_label: int = 0
     conversion: str = ""
 
     handle: int
