@@ -25,7 +25,9 @@ METHODS: list[str] = []
 Function = Callable[..., Any]
 
 
-def operator(results: Callable[..., Any], names: list[str] = NAMES) -> Callable[[Function], Function]:
+def operator(
+    results: Callable[..., Any], names: list[str] = NAMES, few_rows: Function | None = None
+) -> Callable[[Function], Function]:
     """Register a function as the operator of its name, for CPU and CUDA tensors alike.
 
     The schema comes from the annotations. The function chooses the back end by the device of its tensors at each call.
@@ -35,6 +37,8 @@ def operator(results: Callable[..., Any], names: list[str] = NAMES) -> Callable[
         results: makes uninitialised results of the right shapes and dtypes. Its parameters are the arguments of the
             operator that it needs, by name: see ``emnesy_gpu.ops.results``.
         names: the list that the name is added to.
+        few_rows: what CPU kernels try first, with the same arguments and any logits: a short way for few rows, which
+            returns None where it does not lead to the end.
     """
 
     def register(function: Function) -> Function:
@@ -42,7 +46,7 @@ def operator(results: Callable[..., Any], names: list[str] = NAMES) -> Callable[
         names.append(name)
         _library.define(name + torch.library.infer_schema(function, mutates_args=()))
         takes_logits = next(iter(inspect.signature(function).parameters)) == "logits"
-        implementation = _of_bounded_logits(function) if takes_logits else function
+        implementation = _of_bounded_logits(function, few_rows) if takes_logits else function
         for key in ("CPU", "CUDA"):
             _library.impl(name, implementation, key)
         torch.library.register_fake(f"{NAMESPACE}::{name}", _fake(function, results), lib=_library)
@@ -79,12 +83,17 @@ def is_unwatched(tensor: Tensor) -> bool:
     )
 
 
-def _of_bounded_logits(function: Callable[..., Any]) -> Callable[..., Any]:
+def _of_bounded_logits(function: Function, few_rows: Function | None) -> Function:
     """The function, for logits within +-LARGEST_LOGIT. GPU kernels bound what they load: a pass would cost too much."""
 
     @functools.wraps(function)
     def call(logits: Tensor, *arguments: Any) -> Any:
-        if backend_for(logits.device) != "triton":
+        backend = backend_for(logits.device)
+        if backend == "cpu" and few_rows is not None:
+            found = few_rows(logits, *arguments)
+            if found is not None:
+                return found
+        if backend != "triton":
             logits = bounded(logits)
         return function(logits, *arguments)
 

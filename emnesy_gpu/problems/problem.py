@@ -151,6 +151,8 @@ class Problem:
 
         Raises TypeError for what is no tensor, and ValueError for leading axes that differ.
         """
+        if type(logits) is Tensor and logits.dim() == len(self.latent_shape) + 2:
+            return logits, label, None
         checks.is_tensor("logits", logits)
         checks.is_tensor("label", label, remedies.LABELS)
         trailing = (*self.latent_shape, self.cardinality)

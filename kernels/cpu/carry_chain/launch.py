@@ -13,16 +13,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emnesy_gpu.kernels.cpu.carry_chain import probabilities
+from emnesy_gpu.kernels.cpu.carry_chain import one_by_one, probabilities
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
+from emnesy_gpu.kernels.cpu.common.parallel import is_one_range
 from emnesy_gpu.kernels.cpu.common.row_driver import (
     Combination,
     Method,
     Results,
+    RowResults,
+    empty_row_results,
     for_converted_rows,
     result_dtype,
     run_rows,
 )
+from emnesy_gpu.kernels.logits import LARGEST_LOGIT
+
+LOGIT_COST = 2.0
+"""Rough nanoseconds of a logit in float32 lanes."""
 
 
 def posterior(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -33,6 +40,21 @@ def posterior(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def em_gradient(logits: Tensor, label: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """(softmax(logits) - posterior) * scale [like logits], log evidence [batch] and status [batch]."""
     return _sum_product(logits, label, Combination(prior_share=1.0, factor=-scale))
+
+
+def few_rows(logits: Tensor, label: Tensor, prior_share: float, factor: float) -> RowResults | None:
+    """Marginals or gradient, log evidence and status of few float32 rows, all possible, by the shortest way.
+
+    None where there are more rows, or where one needs wide exponents, has a logit beyond +-LARGEST_LOGIT or no
+    posterior.
+    """
+    if not (logits.dtype is torch.float32 and is_one_range(logits.numel(), LOGIT_COST)):
+        return None
+    results = empty_row_results(logits)
+    addresses = [tensor.data_ptr() for tensor in (logits, label, *results)]
+    sizes = *logits.shape, label.shape[1]
+    method = one_by_one if sizes[0] <= one_by_one.MOST_ROWS and sizes[1] == one_by_one.ADDENDS else probabilities
+    return None if method.run_at(addresses, sizes, LARGEST_LOGIT, prior_share, factor) else results
 
 
 def map_assignment(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,7 +92,7 @@ def _sum_product(logits: Tensor, label: Tensor, combination: Combination) -> tup
     """float32 rows in probabilities; what that leaves, and float64 rows, with wide exponents."""
     batch, dtype = logits.shape[0], result_dtype(logits)
     results = Results(np.empty(logits.shape, dtype), np.empty(batch, dtype), np.empty(batch, np.uint8))
-    row_cost = (2.0 if dtype is np.float32 else 12.0) * logits.shape[1:].numel()
+    row_cost = (LOGIT_COST if dtype is np.float32 else 6 * LOGIT_COST) * logits.shape[1:].numel()
     methods = _methods(dtype is np.float32, combination)
     run_rows(methods, logits, label.numpy(), results, FLOAT32_LANES, row_cost)
     marginals, log_evidence, status = map(torch.from_numpy, results)

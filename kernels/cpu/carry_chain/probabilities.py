@@ -18,12 +18,10 @@ from emnesy_gpu.kernels.cpu.carry_chain.digit_sums import digits_between, n_sums
 from emnesy_gpu.kernels.cpu.carry_chain.rows import carry_out
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import (
-    FLOAT32_LANES,
     exp_nonpositive,
     exponent_of,
     filled,
-    half_lanes,
-    kept_scratch,
+    kept_lanes,
     load,
     maximum,
     minimum,
@@ -33,7 +31,9 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     where_equal,
     where_less,
 )
+from emnesy_gpu.kernels.cpu.common.large_logits import any_beyond
 from emnesy_gpu.kernels.cpu.common.layout import consecutive_rows
+from emnesy_gpu.kernels.cpu.common.pointers import address_of, matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Combination, Results
 from emnesy_gpu.kernels.cpu.common.transpose import TILE, prefetch_columns, read_columns, write_columns
 from emnesy_gpu.kernels.status import POSSIBLE
@@ -111,14 +111,20 @@ def run(combination: Combination, logits: np.ndarray, label: np.ndarray, results
     status becomes POSSIBLE, or RECOMPUTE where neither the other results nor the status are known. Logits and
     marginals: float32 [batch, n_addends, n_digits, base].
     """
-    batch, k, n, base = logits.shape
-    places, work = plain_layout(k, n, base), kept_scratch(layout(k, n, base).total)
-    if batch <= FLOAT32_LANES // 2:
-        work = half_lanes(work)
-    marginals, log_evidence, status = results
-    flat_logits, flat_marginals = logits.reshape(batch, -1), marginals.reshape(batch, -1)
+    addresses = [address_of(array) for array in (logits, label, *results)]
+    return run_at(addresses, (*logits.shape, label.shape[1]), math.inf, *combination)
+
+
+def run_at(addresses: list[int], sizes: tuple[int, ...], largest: float, prior_share: float, factor: float) -> int:
+    """The same for logits, labels and results, each contiguous, by their addresses.
+
+    sizes: batch, n_addends, n_digits, base and digits of the label. Nothing is computed, and all rows are left, where a
+    finite logit lies beyond +-largest.
+    """
+    places = plain_layout(*sizes[1:4])
+    work = kept_lanes(places[-1], sizes[0])
     # Plain numbers and tuples: telling the types of named tuples takes long in a call for a few rows.
-    return sum_product(flat_logits, label, flat_marginals, log_evidence, status, *combination, places, work)
+    return sum_product(*addresses, sizes[0], sizes[4], largest, prior_share, factor, places, work)
 
 
 @lane_function
@@ -342,11 +348,16 @@ def forward(work, at, logits, label, first, last):
             for lane in range(work.shape[1]):
                 work[at.digits + i, lane] = label[min(first + lane, last - 1), label.shape[1] - n + i]
             pick_transfer(work, at, i, load(work, at.digits + i))
-            product *= step_forward(work, at, i)
-            shift = exponent_of(product)
-            product *= power_of_two(shift * -1.0)
+            product, shift = normalised(product * step_forward(work, at, i))
             exponent += shift
     return product, exponent
+
+
+@lane_function
+def normalised(product):
+    """Mantissa in [1, 2) and exponent."""
+    shift = exponent_of(product)
+    return product * power_of_two(shift * -1.0), shift
 
 
 @lane_function
@@ -372,36 +383,65 @@ def backward(work, at, marginals, first, last, combination):
     return smallest
 
 
+@lane_function
+def meet_label(work, at, label, first, last):
+    """The message from the label over the top carry; returns alpha beta, and what it lacks at most."""
+    k = at.n_addends
+    for lane in range(work.shape[1]):
+        work[at.results, lane] = carry_out(label[min(first + lane, last - 1)], at.n_digits, at.base)
+    carry = load(work, at.results)
+    for c in range(k):
+        store(work, at.beta + c, where_equal(carry, c, 1.0, 0.0))
+    return inner_product(work, at.alpha, 1, at.beta, 1, k), inner_product(work, at.missed, 1, at.beta, 1, k)
+
+
+@lane_function
+def write_evidence(work, at, span, log_evidence, status):
+    """Log evidence and status of the lanes from the rows of results; returns how many are left."""
+    left = 0
+    for lane in range(span[1] - span[0]):
+        if work[at.results + 2, lane] == 1.0:
+            status[span[0] + lane] = POSSIBLE
+            evidence = math.log(work[at.results, lane]) + work[at.results + 1, lane] * LOG_2
+            log_evidence[span[0] + lane] = evidence
+        else:
+            status[span[0] + lane] = RECOMPUTE
+            left += 1
+    return left
+
+
+@lane_function
+def conclude(work, at, met, product, exponent, smallest):
+    """The rows of results: evidence as mantissa and exponent, and 1 where not much can be missing from it."""
+    found, lacking = met
+    certain = where_less(lacking, found * TOLERANCE, 1.0, 0.0)
+    least = 4.0 * at.n_digits * at.n_addends * at.base * SMALLEST_NORMAL
+    certain = where_less(least, smallest * TOLERANCE, certain, 0.0)
+    store(work, at.results, product * found)
+    store(work, at.results + 1, exponent)
+    store(work, at.results + 2, certain)
+
+
 @kernel
-def sum_product(logits, label, marginals, log_evidence, status, prior_share, factor, places, work):
+def sum_product(
+    logits, label, marginals, log_evidence, status, batch, label_digits, largest, prior_share, factor, places, work
+):
     """As many rows at a time as work has lanes, with a Layout of places; returns how many are left to recompute."""
-    at, lanes = Layout(*places), work.shape[1]
-    k, n, base = at.n_addends, at.n_digits, at.base
-    combination, recompute = Combination(prior_share, factor), 0
+    at, single = Layout(*places), np.float32(0)
+    columns = at.n_addends * at.n_digits * at.base
+    combination, left = Combination(prior_share, factor), 0
+    if largest < np.inf and any_beyond(numbers_at(logits, batch * columns, single), np.float32(largest)):
+        return batch
+    logits, label = matrix_at(logits, batch, columns, single), matrix_at(label, batch, label_digits, np.int64(0))
+    marginals = matrix_at(marginals, batch, columns, single)
+    log_evidence, status = numbers_at(log_evidence, batch, single), numbers_at(status, batch, np.uint8(0))
     for row in range(at.padded, at.padded + SUMS_AT_A_TIME):
         store(work, row, 0.0)
-    for start in range(0, len(logits), lanes):
-        stop = min(start + lanes, len(logits))
-        product, exponent = forward(work, at, logits, label, start, stop)
-        for lane in range(lanes):
-            work[at.results, lane] = carry_out(label[min(start + lane, stop - 1)], n, base)
-        carry = load(work, at.results)
-        for c in range(k):
-            store(work, at.beta + c, where_equal(carry, c, 1.0, 0.0))
-        found = inner_product(work, at.alpha, 1, at.beta, 1, k)
-        lacking = inner_product(work, at.missed, 1, at.beta, 1, k)
-        smallest = backward(work, at, marginals, start, stop, combination)
-        certain = where_less(lacking, found * TOLERANCE, 1.0, 0.0)
-        certain = where_less(4.0 * n * k * base * SMALLEST_NORMAL, smallest * TOLERANCE, certain, 0.0)
-        store(work, at.results, product * found)
-        store(work, at.results + 1, exponent)
-        store(work, at.results + 2, certain)
-        for lane in range(stop - start):
-            if work[at.results + 2, lane] == 1.0:
-                status[start + lane] = POSSIBLE
-                evidence = math.log(work[at.results, lane]) + work[at.results + 1, lane] * LOG_2
-                log_evidence[start + lane] = evidence
-            else:
-                status[start + lane] = RECOMPUTE
-                recompute += 1
-    return recompute
+    for first in range(0, batch, work.shape[1]):
+        span = first, min(first + work.shape[1], batch)
+        product, exponent = forward(work, at, logits, label, *span)
+        met = meet_label(work, at, label, *span)
+        smallest = backward(work, at, marginals, *span, combination)
+        conclude(work, at, met, product, exponent, smallest)
+        left += write_evidence(work, at, span, log_evidence, status)
+    return left

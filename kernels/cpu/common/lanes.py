@@ -3,7 +3,8 @@
 A kernel that computes on Lanes treats every sample alike, whatever its neighbours are, so a row has the same
 bits in any batch. LLVM maps the vectors on the registers of the machine at hand. Lanes live in local variables
 and in the rows of C-contiguous arrays with one column per lane (``load``, ``store``); plain numbers mix with them.
-A kernel that is given a view of the first half of the columns (``half_lanes``) is compiled for half as many lanes.
+A kernel that is given a view of the first half of the columns (``half_lanes``) is compiled for half as many lanes, and
+one that is given a flat array (``as_lanes``) for one lane: few rows then cost what they need, with the same bits.
 """
 
 from __future__ import annotations
@@ -44,11 +45,12 @@ LOG_2_PARTS = {
 class Lanes(types.Type):
     """The Numba type of a vector of floats of one precision."""
 
-    def __init__(self, dtype: types.Float, half: bool = False) -> None:
+    def __init__(self, dtype: types.Float, layout: str = "C") -> None:
         self.dtype = dtype
         single = dtype == types.float32
-        self.columns = FLOAT32_LANES if single else FLOAT64_LANES
-        self.count = self.columns // 2 if half else self.columns
+        columns = FLOAT32_LANES if single else FLOAT64_LANES
+        self.columns = 1 if layout == "F" else columns
+        self.count = columns // 2 if layout == "A" else self.columns
         self.mantissa_bits, self.exponent_bias = (23, 127) if single else (52, 1023)
         super().__init__(name=f"Lanes({dtype}, {self.count})")
 
@@ -74,8 +76,11 @@ class LanesModel(models.PrimitiveModel):
 
 
 def lanes_of(array: types.Array) -> Lanes:
-    """The lanes of an array's rows: half as many for a view of half the columns, which is not contiguous."""
-    return Lanes(array.dtype, half=array.layout != "C")
+    """The lanes of an array's rows: half as many for a view of half the columns, and one for a single column.
+
+    The former is not contiguous, and the latter lies as columns do.
+    """
+    return Lanes(array.dtype, array.layout)
 
 
 def _pointer(context, builder, array_type, array, start):
@@ -341,9 +346,21 @@ def scratch(rows: int, dtype: type) -> np.ndarray:
     return torch.empty((rows, FLOAT64_LANES), dtype=torch.float64, device="cpu").numpy()
 
 
+def as_lanes(work):
+    """In kernels: scratch [rows, lanes] as it is, and a flat array [rows] as scratch of one lane."""
+    raise NotImplementedError
+
+
 def half_lanes(rows: np.ndarray) -> np.ndarray:
     """A view of scratch for few samples: vectors of half the length cost half as much."""
     return rows[:, : rows.shape[1] // 2]
+
+
+@overload(as_lanes)
+def _as_lanes(work):
+    if work.ndim == 1:
+        return lambda work: work.reshape(1, len(work)).T
+    return lambda work: work
 
 
 @lane_function
@@ -356,7 +373,11 @@ def lane_rows(rows, lanes, dtype):
 
 class _Kept(threading.local):
     def __init__(self) -> None:
-        self.rows = scratch(0, np.float32)
+        self.keep(scratch(0, np.float32))
+
+    def keep(self, rows: np.ndarray) -> None:
+        self.rows, self.half_rows, self.numbers = rows, half_lanes(rows), rows.reshape(-1)
+        self.doubles, self.double_rows = self.numbers.view(np.float64), rows.view(np.float64)
 
 
 _kept = _Kept()
@@ -371,5 +392,26 @@ def kept_scratch(rows: int) -> np.ndarray:
         return _kept.rows
     fresh = scratch(rows, np.float32)
     if fresh.nbytes <= KEPT_BYTES:
-        _kept.rows = fresh
+        _kept.keep(fresh)
     return fresh
+
+
+def kept_lanes(rows: int, batch: int) -> np.ndarray:
+    """The same with half as many lanes for a batch that fits in these."""
+    if batch > FLOAT32_LANES // 2:
+        return kept_scratch(rows)
+    return _kept.half_rows if len(_kept.rows) >= rows else half_lanes(kept_scratch(rows))
+
+
+def kept_numbers(size: int) -> np.ndarray:
+    """The same as at least that many numbers, for ``as_lanes``."""
+    kept = _kept.numbers
+    return kept if len(kept) >= size else kept_scratch(-(-size // FLOAT32_LANES)).reshape(-1)
+
+
+def kept_doubles(rows: int, one_lane: bool) -> np.ndarray:
+    """The same in float64, for ``as_lanes``: FLOAT64_LANES, or one."""
+    if len(_kept.rows) >= rows:
+        return _kept.doubles if one_lane else _kept.double_rows
+    fresh = kept_scratch(rows).view(np.float64)
+    return fresh.reshape(-1) if one_lane else fresh

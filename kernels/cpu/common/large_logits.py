@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emnesy_gpu.kernels.cpu.common.compile import kernel
+from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows, is_one_range
 from emnesy_gpu.kernels.cpu.common.pointers import numbers_at
 from emnesy_gpu.kernels.logits import LARGEST_LOGIT
@@ -35,10 +35,15 @@ def any_large(logits: Tensor) -> bool:
 
 @kernel
 def _any_beyond(address, size, largest):
-    numbers = numbers_at(address, size, largest)
+    return any_beyond(numbers_at(address, size, largest), largest)
+
+
+@lane_function
+def any_beyond(numbers, largest):
+    """Whether a finite number lies beyond +-largest, as an integer."""
     # As integers: a loop over truth values is not vectorised.
     found = np.int32(0)
-    for i in range(size):
+    for i in range(len(numbers)):
         magnitude = abs(numbers[i])
         found |= np.int32(magnitude > largest) & np.int32(magnitude < np.inf)
     return found

@@ -53,6 +53,16 @@ class PropagationResults(NamedTuple):
 AnyResults = TypeVar("AnyResults", Results, PropagationResults)
 
 
+RowResults = tuple[Tensor, Tensor, Tensor]
+"""The same as tensors."""
+
+
+def empty_row_results(logits: Tensor) -> RowResults:
+    """Uninitialised ones for contiguous float32 or float64 logits."""
+    batch = len(logits)
+    return torch.empty_like(logits), logits.new_empty(batch), torch.from_numpy(np.empty(batch, np.uint8))
+
+
 class Method(NamedTuple):
     """One arithmetic: ``run(logits, label, results)`` fills in the results and returns how many rows it leaves.
 

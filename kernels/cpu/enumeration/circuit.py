@@ -13,7 +13,8 @@ that products may have underflown, the row is left to log space (``log_space``).
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -49,14 +50,21 @@ class Circuit(NamedTuple):
 _circuits = KeptTables(watched=())
 
 
+def kept_circuit(assignments: Tensor, n_values: int, form: Any, make: Callable[[Circuit], Any]) -> Any:
+    """What make() returns for the circuit of a list uint8 [M, N], in one of several forms.
+
+    Kept as long as the list, which must not be written to.
+    """
+    return _circuits.get(
+        (assignments,), (form, n_values), lambda: make(circuit_of(assignments.numpy().astype(np.int64), n_values))
+    )
+
+
 def listed(assignments: Tensor, n_values: int) -> tuple[np.ndarray, Circuit]:
-    """A list uint8 [M, N] as an array, and its circuit, kept as long as the list, which must not be written to."""
-
-    def make() -> tuple[np.ndarray, Circuit]:
-        array = assignments.numpy()
-        return array, circuit_of(array.astype(np.int64), n_values)
-
-    kept: tuple[np.ndarray, Circuit] = _circuits.get((assignments,), n_values, make)
+    """A list uint8 [M, N] as an array, and its circuit."""
+    kept: tuple[np.ndarray, Circuit] = kept_circuit(
+        assignments, n_values, Circuit, lambda circuit: (assignments.numpy(), circuit)
+    )
     return kept
 
 
@@ -156,9 +164,35 @@ def combine(combination, n, k, total, values, derivatives):
             store(values, leaf, load(values, leaf) * multiply_add(load(derivatives, leaf), ratio, prior))
 
 
+@lane_function
+def infer(circuit, combination, logits, start, values, derivatives, evidence):
+    """What a lane each of rows from start on needs; lanes to spare repeat the last row.
+
+    Rows of evidence: see ``exponentials``, and the sum of the whole products.
+    """
+    batch, n, k = logits.shape
+    for lane in range(values.shape[1]):
+        read_row(logits[min(start + lane, batch - 1)], values, lane)
+    exponentials(values, n, k, evidence)
+    total = multiply_parts(circuit, values)
+    store(evidence, 2, total)
+    differentiate(circuit, values, derivatives)
+    combine(combination, n, k, total, values, derivatives)
+
+
+@lane_function
+def write_row(values, evidence, lane, marginals):
+    """Write the marginals [N, K] from one lane, and return its log evidence."""
+    n, k = marginals.shape
+    for i in range(n):
+        for v in range(k):
+            marginals[i, v] = values[i * k + v, lane]
+    return math.log(evidence[2, lane] / evidence[0, lane]) - evidence[1, lane] * LOG_2
+
+
 @kernel
 def posterior(logits, label, assignments, marginals, log_evidence, status, combination, circuit):
-    """FLOAT64_LANES rows at a time; lanes to spare repeat the last row."""
+    """FLOAT64_LANES rows at a time."""
     batch, n, k = logits.shape
     rows = circuit.n_leaves + 1 + len(circuit.inner)
     values = lane_rows(rows, FLOAT64_LANES, np.float64)
@@ -166,21 +200,11 @@ def posterior(logits, label, assignments, marginals, log_evidence, status, combi
     evidence = lane_rows(3, FLOAT64_LANES, np.float64)
     tables, weights = np.empty((2, n * k)), np.empty(len(assignments))
     for start in range(0, batch, FLOAT64_LANES):
-        for lane in range(FLOAT64_LANES):
-            read_row(logits[min(start + lane, batch - 1)], values, lane)
-        exponentials(values, n, k, evidence)
-        total = multiply_parts(circuit, values)
-        store(evidence, 2, total)
-        differentiate(circuit, values, derivatives)
-        combine(combination, n, k, total, values, derivatives)
+        infer(circuit, combination, logits, start, values, derivatives, evidence)
         for row in range(start, min(start + FLOAT64_LANES, batch)):
-            lane = row - start
             code = row_status(logits[row], label[row])
-            if code == POSSIBLE and evidence[2, lane] >= circuit.smallest_evidence:
-                for i in range(n):
-                    for v in range(k):
-                        marginals[row, i, v] = values[i * k + v, lane]
-                log_evidence[row] = math.log(evidence[2, lane] / evidence[0, lane]) - evidence[1, lane] * LOG_2
+            if code == POSSIBLE and evidence[2, row - start] >= circuit.smallest_evidence:
+                log_evidence[row] = write_row(values, evidence, row - start, marginals[row])
             else:
                 results = posterior_row(logits[row], code, assignments, combination, tables, weights, marginals[row])
                 log_evidence[row], code = results

@@ -13,15 +13,22 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES
+from emnesy_gpu.kernels.cpu.common.parallel import is_one_range
 from emnesy_gpu.kernels.cpu.common.row_driver import (
     Combination,
     Method,
     Results,
+    RowResults,
+    empty_row_results,
     for_converted_rows,
     result_dtype,
     run_rows,
 )
-from emnesy_gpu.kernels.cpu.enumeration import circuit
+from emnesy_gpu.kernels.cpu.enumeration import addressed, circuit
+from emnesy_gpu.kernels.logits import LARGEST_LOGIT
+
+ASSIGNMENT_COST = 0.5
+"""Rough nanoseconds of a symbol of an assignment."""
 
 
 def posterior(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -34,6 +41,23 @@ def em_gradient(logits: Tensor, label: Tensor, assignments: Tensor, scale: float
     return _sum_product(logits, label, assignments, Combination(prior_share=1.0, factor=-scale))
 
 
+def few_rows(
+    logits: Tensor, label: Tensor, assignments: Tensor, prior_share: float, factor: float
+) -> RowResults | None:
+    """Marginals or gradient [like logits], log evidence and status of few float32 rows by the shortest way.
+
+    None where there are more rows, or where one has label 0, no posterior, little evidence or a logit beyond
+    +-LARGEST_LOGIT. logits: [batch, *symbols, K], contiguous.
+    """
+    if not (logits.dtype is torch.float32 and is_one_range(len(logits), ASSIGNMENT_COST * assignments.numel())):
+        return None
+    results = empty_row_results(logits)
+    addresses = [tensor.data_ptr() for tensor in (logits, label, *results)]
+    shape = len(logits), assignments.shape[1], logits.shape[-1]
+    circuit = addressed.flat(assignments, shape[2])
+    return None if addressed.run_at(addresses, shape, circuit, LARGEST_LOGIT, prior_share, factor) else results
+
+
 def _sum_product(
     logits: Tensor, label: Tensor, assignments: Tensor, combination: Combination
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -41,7 +65,7 @@ def _sum_product(
     results = Results(np.empty(logits.shape, dtype), np.empty(batch, dtype), np.empty(batch, np.uint8))
     arguments = circuit.listed(assignments, logits.shape[2])
     method = Method(dtype, partial(circuit.run, *arguments, combination))
-    run_rows([method], logits, label.numpy(), results, FLOAT64_LANES, 0.5 * assignments.numel())
+    run_rows([method], logits, label.numpy(), results, FLOAT64_LANES, ASSIGNMENT_COST * assignments.numel())
     marginals, log_evidence, status = map(torch.from_numpy, results)
     return marginals, log_evidence, status
 

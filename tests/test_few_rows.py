@@ -1,0 +1,85 @@
+"""A few rows take a shorter way through the CPU kernels: it has the bits of a large batch, or leaves the rows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import emnesy_gpu as em
+from emnesy_gpu.backends import load_kernels
+from emnesy_gpu.kernels.logits import LARGEST_LOGIT
+
+FEW = (1, 2, 3, 4, 5, 16, 17)
+ROWS = 70
+"""More than two blocks of lanes."""
+
+PROBLEMS = {
+    "addition": em.Addition(4),
+    "short-addition": em.Addition(1, base=2),
+    "long-addition": em.Addition(40, base=32),
+    "three-addends": em.Addition(3, n_addends=3),
+    "sudoku": em.Sudoku(4),
+    "all-different": em.AllDifferent([(0, 1, 2), (1, 2, 3)], 4, 5),
+}
+
+
+def rows_of(name: str) -> tuple[em.Problem, Tensor, Tensor]:
+    """Logits of every scale, some of them hard zeros, with labels that are possible."""
+    problem, generator = PROBLEMS[name], torch.Generator().manual_seed(0)
+    shape = ROWS, *problem.latent_shape
+    logits = torch.randn(*shape, problem.cardinality, generator=generator)
+    logits *= torch.logspace(-3, 1, ROWS).view(-1, *[1] * (logits.dim() - 1))
+    z = torch.randint(0, problem.cardinality, shape, generator=generator)
+    hard = torch.rand(logits.shape, generator=generator) < 0.05
+    logits = logits.masked_fill(hard & ~torch.nn.functional.one_hot(z, problem.cardinality).bool(), -torch.inf)
+    label = problem.label(z) if isinstance(problem, em.Addition) else torch.ones(ROWS, dtype=torch.int64)
+    return problem, logits, label
+
+
+def results(problem: em.Problem, logits: Tensor, label: Tensor) -> tuple[Tensor, ...]:
+    post = em.posterior(problem, logits, label)
+    gradient = torch.autograd.functional.vjp(
+        lambda x: em.fused_em_loss(problem, x, label, reduction="none"), logits, torch.ones(len(logits))
+    )[1]
+    return post.marginals, post.log_evidence, post.possible, gradient
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_a_few_rows_have_the_bits_of_a_large_batch(name: str) -> None:
+    problem, logits, label = rows_of(name)
+    whole = results(problem, logits, label)
+    for size in FEW:
+        for first in (0, ROWS - size):
+            rows = slice(first, first + size)
+            for few, many in zip(results(problem, logits[rows], label[rows]), whole, strict=True):
+                assert torch.equal(few, many[rows])
+
+
+def short_way(name: str, logits: Tensor, label: Tensor) -> tuple[Tensor, ...] | None:
+    problem = PROBLEMS[name]
+    if isinstance(problem, em.Addition):
+        return load_kernels("cpu", "carry_chain").few_rows(logits, label, 0.0, 1.0)
+    assignments = problem.tables(logits.device).assignments
+    return load_kernels("cpu", "enumeration").few_rows(logits, label, assignments, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("size", [1, 4])
+def test_the_short_way_takes_ordinary_rows_alone(name: str, size: int) -> None:
+    problem, logits, label = rows_of(name)
+    logits, label = torch.randn_like(logits[:size]), label[:size]
+    assert short_way(name, logits, label) is not None
+    last = (size - 1, *[0] * (logits.dim() - 2))
+    for value in (2 * LARGEST_LOGIT, -2 * LARGEST_LOGIT, torch.nan, torch.inf):
+        wrong = logits.clone()
+        wrong[(*last, 0)] = value
+        assert short_way(name, wrong, label) is None
+    empty = logits.clone()
+    empty[last] = -torch.inf
+    assert short_way(name, empty, label) is None
+    for value in (-1, problem.cardinality, 2**40):
+        assert short_way(name, logits, torch.full_like(label, value)) is None
+    assert short_way(name, logits.double(), label) is None
+    many = logits[:1].expand(1 << 17, *logits.shape[1:])
+    assert short_way(name, many, label[:1].expand(1 << 17, *label.shape[1:])) is None
