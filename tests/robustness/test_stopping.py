@@ -16,6 +16,7 @@ from emnesy_gpu.tasks.core import runner as core_runner
 from emnesy_gpu.tasks.core import stop_signals
 from emnesy_gpu.tasks.core.stop_signals import GRACE, Stopped, StopSignals
 from emnesy_gpu.tasks.core.training import EMTraining
+from emnesy_gpu.tasks.mnist import row_runner
 from tests.robustness.runs import arguments, process, resume, wait_for
 from tests.train_runs import assert_same_run, no_mnist_at_hand  # noqa: F401
 
@@ -119,6 +120,30 @@ def test_a_batch_that_takes_too_long_is_cut(monkeypatch) -> None:
     assert time.monotonic() - began < 5
     assert caught.value.number == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_signal_that_compiled_code_makes_an_error_of_its_own(tmp_path: Path, monkeypatch, capsys) -> None:
+    def draw(*arguments: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGHUP)
+        except KeyboardInterrupt:
+            raise ValueError("Invalid bounding box") from None
+
+    monkeypatch.setattr(row_runner, "save_learning_curve", draw)
+    assert main(arguments(tmp_path / "run", 1)) == 128 + signal.SIGHUP
+    printed = capsys.readouterr()
+    assert "continue with: python -m emnesy_gpu train addition --resume" in printed.out
+    assert "bounding box" not in printed.err
+
+
+def test_an_error_before_any_signal_stays_what_it_is() -> None:
+    def fail() -> None:
+        with StopSignals() as signals, signals.deferred():
+            signal.raise_signal(signal.SIGTERM)  # is only noted
+            raise ValueError("of its own")
+
+    with pytest.raises(ValueError, match="of its own"):
+        fail()
 
 
 def test_ignored_signals_stay_ignored() -> None:

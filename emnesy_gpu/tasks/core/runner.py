@@ -71,16 +71,17 @@ class Runner:
         """
         training, stream = self.training, None if self.ranks.is_first else io.StringIO()
         report = reporter(training.settings.epochs, training.n_batches, self.accuracies, stream)
-        with self._locked(), self.signals, report:
+        with self._locked(), report:
             try:
-                for line in [*self.introduction(), *self.ranks.remarks(training.model)]:
-                    report.message(line)
-                self._open(report)
-                memory = PeakMemory(training.device)
-                self._train(report)
-                self.peak_bytes = memory.bytes()
-                if self.ranks.is_first:
-                    self.conclude(report)
+                with self.signals:
+                    for line in [*self.introduction(), *self.ranks.remarks(training.model)]:
+                        report.message(line)
+                    self._open(report)
+                    memory = PeakMemory(training.device)
+                    self._train(report)
+                    self.peak_bytes = memory.bytes()
+                    if self.ranks.is_first:
+                        self.conclude(report)
             except KeyboardInterrupt as interruption:
                 report.message(self._farewell())
                 return exit_code(interruption)

@@ -35,11 +35,14 @@ class StopSignals:
     Within ``deferred``, the first signal is only noted, so that the caller can end its batch and save its state; the
     second one raises at once, and so does the end of ``GRACE``. Signals that the process ignores stay ignored, as nohup
     has it for SIGHUP. Outside the main thread, which alone receives signals, nothing changes.
+
+    Compiled code that calls Python, as that of matplotlib does, may put its own error in place of ``Stopped``. The
+    end of the block then raises ``Stopped`` from it.
     """
 
     def __init__(self) -> None:
         self.noted: int | None = None
-        self._defers = False
+        self._defers = self._raised = False
         self._previous: dict[int, Any] = {}
         self._timer: threading.Timer | None = None
 
@@ -50,11 +53,13 @@ class StopSignals:
                     self._previous[number] = signal.signal(number, self._receive)
         return self
 
-    def __exit__(self, *ignored: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if self._raised and self.noted is not None and isinstance(error, Exception):
+            raise Stopped(self.noted) from error
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -75,6 +80,7 @@ class StopSignals:
         at_once = not self._defers or self.noted is not None
         self.noted = number  # a destructor that happens to run may swallow the exception
         if at_once:
+            self._raised = True
             raise Stopped(number)
         self._timer = threading.Timer(GRACE, _repeat, [number])
         self._timer.daemon = True
