@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -268,3 +270,27 @@ def test_wide_rows_agree_with_the_reference():
     good = status == POSSIBLE
     np.testing.assert_allclose(values[good], expected.numpy()[good], rtol=0, atol=1e-11)
     np.testing.assert_allclose(log_evidence[good], expected_evidence.numpy()[good], rtol=1e-13)
+
+
+def test_rows_without_a_posterior_convert_no_unwritten_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hard zeros make the second label impossible, which float32 cannot tell from a small probability."""
+    rule = em.rules.maximum(3, 4)
+    logits = torch.zeros(2, 3, 4)
+    logits[0, 2, 1:] = -torch.inf
+    logits[1, 0, :2] = logits[1, 2, 1] = -torch.inf
+    label = torch.tensor([2, 1])
+    expected = em.posterior(rule, logits, label)
+    assert expected.possible.tolist() == [True, False]
+    empty = np.empty
+
+    def filled(shape: Any, dtype: Any = float) -> np.ndarray:
+        array = empty(shape, dtype)
+        if array.dtype == np.float64:
+            array.fill(1e300)
+        return array
+
+    monkeypatch.setattr(np, "empty", filled)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = em.posterior(rule, logits, label)
+    assert found.marginals.equal(expected.marginals)

@@ -160,12 +160,15 @@ def _wide_rows(logits, label_rows, results: Results, job: Job) -> None:
 
 
 def _on_rows(rows, compute: Callable[..., object], logits, label_rows, results: Results, job: Job) -> None:
-    """Call compute on a copy of some rows in the dtype of its graph, and write its results to their places."""
+    """Call compute on a copy of some rows in the dtype of its graph, and write its results to their places.
+
+    Those of impossible rows are not computed: zeros convert to any dtype, other memory may overflow it.
+    """
     if len(rows) == 0:
         return
     dtype = job.g.weights.dtype
     some = logits[rows].astype(dtype, copy=False)
-    own = np.empty(some.shape, dtype), np.empty(len(rows), dtype), np.empty(len(rows), np.uint8)
+    own = np.zeros(some.shape, dtype), np.zeros(len(rows), dtype), np.empty(len(rows), np.uint8)
     compute(some, label_rows[rows], own, job)
     for result, values in zip(results, own, strict=True):
         result[rows] = values
