@@ -162,6 +162,52 @@ def enumeration(n_assignments: int, n_symbols: int, n_values: int, largest_block
     return EnumerationConfig(block, rows, width, num_warps=max(block // 256, 1))
 
 
+class JointTableConfig(NamedTuple):
+    """All assignments: tiles of `others` left sides and `lanes` right sides, and of `rows` symbols with `width` values.
+
+    sides: those that are scored at once.
+    """
+
+    lanes: int
+    others: int
+    sides: int
+    rows: int
+    width: int
+    num_warps: int
+
+
+JOINT_TABLE_TILE = 2048
+"""Assignments that a program weights at once, at most."""
+
+JOINT_TABLE_SAMPLES = 8
+"""Samples that are compared with running sums at once."""
+
+JOINT_TABLE_SAMPLE_TILE = 1024
+"""Assignments that a program which draws samples weights at once, at most."""
+
+
+def joint_table(n_symbols: int, n_values: int, left: int, right: int, largest_tile: int) -> JointTableConfig:
+    """Eight assignments a thread, of neighbouring right sides."""
+    lanes = min(max(next_power_of_two(right), 4), 128)
+    others = min(next_power_of_two(left), largest_tile // lanes)
+    width = min(next_power_of_two(n_values), 64)
+    rows = min(next_power_of_two(n_symbols), max(128 // width, 1))
+    num_warps = max(lanes * others // 256, 1)
+    return JointTableConfig(lanes, others, 64 * num_warps, rows, width, num_warps)
+
+
+def joint_table_values(n_values: int) -> tuple[int, int]:
+    """Values of a symbol, and sides that contain each of them, that are summed at once."""
+    values = min(next_power_of_two(n_values), 64)
+    return values, 256 // values
+
+
+def map_marginals(n_values: int) -> tuple[int, int]:
+    """Symbols and values that a program of four warps writes at once."""
+    width = min(next_power_of_two(n_values), 256)
+    return 512 // width, width
+
+
 ABC_SAMPLES = 128
 """Samples that a program draws at once."""
 

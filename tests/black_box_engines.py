@@ -98,7 +98,7 @@ def exact(rule: em.BlackBox, logits: Tensor, label: Tensor) -> Tensor:
     rows = []
     for row, row_label in zip(logits, label, strict=True):
         has_label = (rule.satisfied(z[:, None], row_label[None]) == rule.n_constraints).T
-        rows.append(joint_table.posterior(torch.log_softmax(row[None].double(), -1), rule.cardinalities, has_label)[0])
+        rows.append(joint_table.posterior(row[None].double(), rule.cardinalities, has_label)[0])
     return torch.cat(rows).float()
 
 

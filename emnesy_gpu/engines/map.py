@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from emnesy_gpu.backends import backend_for, kernels_for
 from emnesy_gpu.engines.engine import Engine
 from emnesy_gpu.engines.posterior import Posterior
 from emnesy_gpu.inference.constants import constant
@@ -57,10 +58,13 @@ class MAP(Engine[MapProblem]):
         assignment, log_joint, possible, valid = problem.map_assignment(logits, label, check)
         if _all_seen(possible):
             marginals = _one_hot(assignment, logits, log_joint.dtype)
-        else:
+        elif torch.compiler.is_compiling() or backend_for(logits.device) != "triton":
             values = constant(tuple(range(logits.shape[-1])), torch.int64, logits.device)
             prior = torch.softmax(logits.to(log_joint.dtype), -1)
             marginals = torch.where(per_row(possible, logits), assignment[..., None] == values, prior)
+        else:
+            kernels, symbols = kernels_for("map_marginals", logits.device), logits.flatten(1, -2)
+            marginals = kernels.map_marginals(symbols, assignment.flatten(1), possible).view(logits.shape)
         info = {"assignment": assignment, "valid": possible if valid is None else valid}
         return Posterior(marginals, log_joint, possible, info)
 

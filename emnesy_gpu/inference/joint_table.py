@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, float64
 
+from emnesy_gpu.kernels.joint_tables import left_symbols
 from emnesy_gpu.philox import MASK, philox_words
 
 NEG_INF = float("-inf")
@@ -42,6 +43,28 @@ def index_of(z: Tensor, sizes: Sequence[int]) -> Tensor:
     return index
 
 
+class Scores(NamedTuple):
+    """Scores of the values of symbols for a few rows, relative to the best value of each symbol.
+
+    by_value: float64 [rows, n, K], logit - largest logit of the symbol.
+    log_total: float64 [rows, n], the log of the sum of exp(score) over the values of a symbol.
+    """
+
+    by_value: Tensor
+    log_total: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor) -> Scores:
+        """From logits float64 [rows, n, K]."""
+        by_value = logits - logits.amax(-1, keepdim=True)
+        return cls(by_value, by_value.exp().sum(-1).log())
+
+    @property
+    def prior(self) -> Tensor:
+        """softmax(logits), [rows, n, K]."""
+        return (self.by_value - self.log_total[:, :, None]).exp()
+
+
 class Joint(NamedTuple):
     """The joint distribution of symbols and label for a few rows.
 
@@ -53,14 +76,27 @@ class Joint(NamedTuple):
     log_best: Tensor
 
 
-def joint(log_prior: Tensor, sizes: Sequence[int], has_label: Tensor) -> Joint:
-    """From log priors float64 [rows, n, K] and the assignments that have the label, bool [rows, M]."""
-    table = log_prior.new_zeros(len(log_prior), 1)
-    for i, size in enumerate(sizes):
-        table = (table[:, :, None] + log_prior[:, i, None, :size]).flatten(1)
-    table.masked_fill_(~has_label, NEG_INF)
+def log_joint(scores: Scores, sizes: Sequence[int], has_label: Tensor) -> Tensor:
+    """Scores of assignments [rows, M], -inf where has_label, bool [rows, M], is not set.
+
+    The score of an assignment is that of its left plus that of its right symbols (``kernels.joint_tables``), each a sum
+    in the order of the symbols: the same bits on every back end.
+    """
+    first, sides = left_symbols(sizes), []
+    for symbols in (range(first), range(first, len(sizes))):
+        table = scores.by_value.new_zeros(len(scores.by_value), 1)
+        for i in symbols:
+            table = (table[:, :, None] + scores.by_value[:, i, None, : sizes[i]]).flatten(1)
+        sides.append(table)
+    return (sides[0][:, :, None] + sides[1][:, None]).flatten(1).masked_fill_(~has_label, NEG_INF)
+
+
+def joint(scores: Scores, sizes: Sequence[int], has_label: Tensor) -> Joint:
+    """From the scores of values and the assignments that have the label, bool [rows, M]."""
+    table = log_joint(scores, sizes, has_label)
     log_best = table.amax(1)
-    return Joint(table.sub_(log_best.clamp_min(torch.finfo(float64).min)[:, None]).exp_(), log_best)
+    weights = table.sub_(log_best.clamp_min(torch.finfo(float64).min)[:, None]).exp_()
+    return Joint(weights, log_best - scores.log_total.sum(1))
 
 
 def marginals(weights: Tensor, sizes: Sequence[int]) -> list[Tensor]:
@@ -76,31 +112,37 @@ def marginals(weights: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     return found
 
 
-def posterior(log_prior: Tensor, sizes: Sequence[int], has_label: Tensor) -> tuple[Tensor, Tensor]:
-    """Marginals float64 [rows, n, K], the prior where the label is impossible, and log evidence [rows], -inf there."""
-    table = joint(log_prior, sizes, has_label)
-    found = torch.zeros_like(log_prior)
+def posterior(logits: Tensor, sizes: Sequence[int], has_label: Tensor) -> tuple[Tensor, Tensor]:
+    """Marginals float64 [rows, n, K], the prior where the label is impossible, and log evidence [rows], -inf there.
+
+    logits: float64 [rows, n, K], -inf for values that a symbol does not have.
+    """
+    scores = Scores.of(logits)
+    table = joint(scores, sizes, has_label)
+    found = torch.zeros_like(logits)
     for i, column in enumerate(marginals(table.weights, sizes)):
         found[:, i, : sizes[i]] = column / column.sum(1, keepdim=True)
         if i == 0:
             log_evidence = table.log_best + column.sum(1).log()
     possible = table.log_best > NEG_INF
-    return torch.where(possible[:, None, None], found, log_prior.exp()), log_evidence.masked_fill(~possible, NEG_INF)
+    return torch.where(possible[:, None, None], found, scores.prior), log_evidence.masked_fill(~possible, NEG_INF)
 
 
-def most_probable(log_prior: Tensor, sizes: Sequence[int], has_label: Tensor) -> tuple[Tensor, Tensor]:
+def most_probable(logits: Tensor, sizes: Sequence[int], has_label: Tensor) -> tuple[Tensor, Tensor]:
     """The first of the most probable assignments with the label, int64 [rows, n], and its log prior [rows].
 
     Where the label is impossible: the first best value of every symbol, and -inf.
     """
-    table = joint(log_prior, sizes, has_label)
-    best = values_of(table.weights.argmax(1), sizes)
-    possible = table.log_best > NEG_INF
-    return torch.where(possible[:, None], best, log_prior.argmax(-1)), table.log_best
+    scores = Scores.of(logits)
+    table = log_joint(scores, sizes, has_label)
+    index = table.argmax(1)
+    best, score = values_of(index, sizes), table.gather(1, index[:, None])[:, 0]
+    possible = score > NEG_INF
+    return torch.where(possible[:, None], best, logits.argmax(-1)), score - scores.log_total.sum(1)
 
 
 def sample(
-    log_prior: Tensor, sizes: Sequence[int], has_label: Tensor, n_samples: int, seed: int, first_row: int
+    logits: Tensor, sizes: Sequence[int], has_label: Tensor, n_samples: int, seed: int, first_row: int
 ) -> Tensor:
     """Independent samples int64 [n_samples, rows, n], by the rule of ``reference.enumeration.sample``.
 
@@ -108,10 +150,11 @@ def sample(
     running sum of weights exceeds u times their total. Where the label is impossible, symbol i is drawn from its prior
     in the same way, with counter (i, t, first_row + r).
     """
-    table = joint(log_prior, sizes, has_label)
-    words = uniforms(len(sizes), n_samples, len(log_prior), seed, first_row, log_prior.device)
+    scores = Scores.of(logits)
+    table = joint(scores, sizes, has_label)
+    words = uniforms(len(sizes), n_samples, len(logits), seed, first_row, logits.device)
     drawn = values_of(first_above(table.weights, words[0]), sizes)
-    prior = log_prior.exp()
+    prior = scores.prior
     by_prior = torch.stack([first_above(prior[:, i], words[i]) for i in range(len(sizes))], -1)
     return torch.where((table.log_best > NEG_INF)[:, None, None], drawn, by_prior).movedim(1, 0)
 

@@ -168,17 +168,22 @@ def _parts(total: int, step: int) -> Iterator[tuple[int, int]]:
         yield first, min(step, total - first)
 
 
+def checked_form(score: Tensor, z: Tensor) -> Tensor:
+    """Return the score. Raises TypeError or ValueError if it is no integers or bools [samples, batch]."""
+    checks.is_tensor("score(z, label)", score)
+    checks.has_dtype("score(z, label)", score, (torch.bool, *checks.INTEGER_DTYPES))
+    if score.shape != z.shape[:2]:
+        raise ValueError(f"score(z, label) must have shape {list(z.shape[:2])}, got {list(score.shape)}")
+    return score
+
+
 def checked_score(score: Tensor, z: Tensor, n_constraints: int) -> Tensor:
     """Return the score as int64 in 0..n_constraints.
 
     Raises TypeError or ValueError if it is no count of constraints [samples, batch]. On a GPU the range is not
     checked, which would synchronise, but values are clamped to it.
     """
-    checks.is_tensor("score(z, label)", score)
-    checks.has_dtype("score(z, label)", score, (torch.bool, *checks.INTEGER_DTYPES))
-    if score.shape != z.shape[:2]:
-        raise ValueError(f"score(z, label) must have shape {list(z.shape[:2])}, got {list(score.shape)}")
-    if score.dtype == torch.bool:
+    if checked_form(score, z).dtype == torch.bool:
         return score.long()
     score = score.long()
     if score.device.type == "cpu" and bool(((score < 0) | (score > n_constraints)).any()):

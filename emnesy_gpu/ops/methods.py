@@ -42,6 +42,10 @@ def _exact_results(logits: Tensor) -> Results:
     return _with_rows(logits, 0)
 
 
+def _gradient_results(logits: Tensor) -> Results:
+    return _with_rows(logits, 0)[:2]
+
+
 def _weighted_results(logits: Tensor) -> Results:
     return _with_rows(logits, len(Weighted._fields) - 1)
 
@@ -64,6 +68,12 @@ def _belief_results(logits: Tensor) -> Results:
 def methods_exact_marginals(logits: Tensor, label: Tensor, problem: int, check: bool) -> Results:
     """Marginals, log evidence, possible."""
     return list(_problems[problem].exact_marginals(logits, label, check))
+
+
+@operator(_gradient_results, METHODS)
+def methods_em_gradient(logits: Tensor, label: Tensor, problem: int, scale: float, check: bool) -> Results:
+    """The EM gradient and log evidence."""
+    return list(_problems[problem].em_gradient(logits, label, scale, check))
 
 
 @operator(_map_results, METHODS)

@@ -11,13 +11,22 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
-from emnesy_gpu.backends import backend_for
+from emnesy_gpu.backends import backend_for, kernels_for
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.inference import gibbs_chains, joint_table, weighted_samples
 from emnesy_gpu.inference.constants import constant
-from emnesy_gpu.inference.results import Chains, MapAssignment, Marginals, Weighted, result_dtype
+from emnesy_gpu.inference.results import (
+    Chains,
+    MapAssignment,
+    Marginals,
+    Weighted,
+    em_gradient_of,
+    is_possible,
+    result_dtype,
+)
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
+from emnesy_gpu.kernels.joint_tables import JointTable, left_symbols, sizes_and_strides
 from emnesy_gpu.kernels.score_tables import FUNCTION, LISTED, CompiledScore
 from emnesy_gpu.ops.black_box import histogram
 from emnesy_gpu.ops.registry import bounded
@@ -65,6 +74,7 @@ class BlackBox(Problem):
         enumerable: whether the assignments are few enough to try them all; the same as ``tractable``.
 
     Cost of exact inference: a few passes over a float64 table of all assignments per row, on 2**20 entries at a time.
+    On a GPU one kernel multiplies the weights of the two halves of each assignment, and stores no table.
     The labels of all assignments are computed once; scores once for each label, as long as 2**26 of them fit the cache.
     So the function must depend on its arguments alone. Cost of samples: that of the function, on chunks of about 2**18
     symbols, and memory for (n_constraints + 1) counts of every value per row. Raises TypeError and ValueError for a
@@ -163,7 +173,6 @@ class BlackBox(Problem):
             entries = self.n_constraints
             raise ValueError(f"n_constraints must be the number of label entries, {entries}, or left out")
         self._compiled = {"cpu": numba_score, "triton": triton_score}
-        self._assignments: dict[torch.device, Tensor] = {}
         sizes = torch.tensor(self.cardinalities, device="cpu")[:, None]
         padding = torch.arange(self.cardinality, device="cpu") >= sizes
         self._padding = {torch.device("cpu"): padding.view(*self.latent_shape, self.cardinality)}
@@ -282,18 +291,11 @@ class BlackBox(Problem):
         """The scores of all assignments given each label, where there are few enough of both."""
         if prod(self.cardinalities) * len(label) > JOINTS_AT_A_TIME:
             return None
-        scores = [self._rule.satisfied(z.expand(-1, len(label), *self.latent_shape), label) for z in self._all(label)]
+        parts = self._symbols.parts(label.device, len(label))
+        scores = [self._rule.satisfied(z.expand(-1, len(label), *self.latent_shape), label) for z in parts]
         sizes = constant(self.cardinalities, torch.int32, label.device)
         table = scores[0] if len(scores) == 1 else torch.cat(scores)
         return CompiledScore(LISTED, self.n_constraints, (table.contiguous(), sizes))
-
-    def _all(self, label: Tensor) -> tuple[Tensor, ...]:
-        """All assignments as samples, in parts; those of a device are made once, and the function must not write."""
-        if label.device not in self._assignments:
-            self._assignments[label.device] = self._symbols.assignments(label.device)
-        most = weighted_samples.SYMBOLS_AT_A_TIME * weighted_samples.ROOM_ON_GPU
-        step = max(1, most // max(1, len(label) * len(self.cardinalities)))
-        return self._assignments[label.device].split(step)
 
     def _count(self, score: Callable, logits: Tensor, label: Tensor, samples: int, seed: int, first_row: int) -> Tensor:
         return histogram(logits, label, score, self.n_constraints, samples, seed, first_row)
@@ -304,8 +306,12 @@ class BlackBox(Problem):
 
     @opaque
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
+        if backend_for(logits.device) == "triton":
+            kernels = kernels_for("joint_table", logits.device)
+            marginals, *others = kernels.posterior(*self._on_gpu(logits, label, check))
+            return Marginals.from_operator((marginals.view(logits.shape), *others))
         parts = [
-            joint_table.posterior(part.log_prior, self.cardinalities, part.has_label)
+            joint_table.posterior(part.logits, self.cardinalities, part.has_label)
             for part in self._parts(logits, label, check)
         ]
         marginals, log_evidence = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -313,10 +319,23 @@ class BlackBox(Problem):
         return Marginals(marginals.to(dtype).view(logits.shape), log_evidence.to(dtype), log_evidence > -torch.inf)
 
     @opaque
+    def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
+        if backend_for(logits.device) == "triton":
+            kernels = kernels_for("joint_table", logits.device)
+            gradient, log_evidence, _ = kernels.em_gradient(*self._on_gpu(logits, label, check), scale)
+            return gradient.view(logits.shape), log_evidence
+        exact = self.exact_marginals(logits, label, check)
+        return em_gradient_of(exact, logits, scale), exact.log_evidence
+
+    @opaque
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         """Ties: the first assignment in lexicographic order; impossible rows: the first best value of every symbol."""
+        if backend_for(logits.device) == "triton":
+            kernels = kernels_for("joint_table", logits.device)
+            z, log_joint, status = kernels.map_assignment(*self._on_gpu(logits, label, check))
+            return MapAssignment(z.view(logits.shape[:-1]), log_joint, is_possible(status))
         parts = [
-            joint_table.most_probable(part.log_prior, self.cardinalities, part.has_label)
+            joint_table.most_probable(part.logits, self.cardinalities, part.has_label)
             for part in self._parts(logits, label, check)
         ]
         z, log_joint = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -325,32 +344,47 @@ class BlackBox(Problem):
     @opaque
     def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
         """The random words are used as for a list of the assignments with the label: see ``reference.enumeration``."""
+        if backend_for(logits.device) == "triton":
+            kernels = kernels_for("joint_table", logits.device)
+            z, _ = kernels.sample(*self._on_gpu(logits, label, check), n_samples, seed, first_row)
+            return z.view(n_samples, *logits.shape[:-1])
         parts = [
-            joint_table.sample(
-                part.log_prior, self.cardinalities, part.has_label, n_samples, seed, first_row + part.first
-            )
+            joint_table.sample(part.logits, self.cardinalities, part.has_label, n_samples, seed, first_row + part.first)
             for part in self._parts(logits, label, check)
         ]
         return torch.cat(parts, 1).view(n_samples, *logits.shape[:-1])
 
-    def _parts(self, logits: Tensor, label: Tensor, check: bool) -> Iterator[_Rows]:
-        """Some rows at a time, for which all assignments are tried."""
+    def _check_exact(self, logits: Tensor, label: Tensor, check: bool) -> None:
         if not self.enumerable:
             raise UnsupportedInference(f"{self!r} is too large for exact inference: {self.limit}")
         self._check_values(logits, label, check)
+
+    def _on_gpu(self, logits: Tensor, label: Tensor, check: bool) -> tuple[Tensor, Tensor, JointTable]:
+        """Logits [batch, N, K], labels [batch, entries] and the table of all assignments, for kernels."""
+        self._check_exact(logits, label, check)
+        sizes = self.cardinalities
+        first = left_symbols(sizes)
+        codes, known, least_score = self._rule.labelled(label, may_wait=check)
+        pairs = tuple(number for pair in sizes_and_strides(sizes) for number in pair)
+        symbols = constant(pairs, torch.int32, logits.device).view(-1, 2)
+        table = JointTable(symbols, codes, known, first, prod(sizes[:first]), prod(sizes[first:]), least_score)
+        return logits.flatten(1, -2).contiguous(), label.reshape(len(label), prod(self.label_shape)), table
+
+    def _parts(self, logits: Tensor, label: Tensor, check: bool) -> Iterator[_Rows]:
+        """Some rows at a time, for which all assignments are tried."""
+        self._check_exact(logits, label, check)
         symbols = bounded(self._without_padding(logits)).double().flatten(1, -2)
         step = max(1, JOINTS_AT_A_TIME // prod(self.cardinalities))
         for first in range(0, max(len(logits), 1), step):
             rows = slice(first, first + step)
-            log_prior = torch.log_softmax(symbols[rows], -1)
-            yield _Rows(first, log_prior, self._rule.has_label(label[rows], may_wait=check))
+            yield _Rows(first, symbols[rows], self._rule.has_label(label[rows], may_wait=check))
 
 
 class _Rows(NamedTuple):
-    """Some rows: the first one, log priors float64 [rows, N, K], and which assignments have the label [rows, M]."""
+    """Some rows: the first one, logits float64 [rows, N, K], and which assignments have the label, [rows, M]."""
 
     first: int
-    log_prior: Tensor
+    logits: Tensor
     has_label: Tensor
 
 

@@ -23,11 +23,12 @@ CACHED_SCORES = 1 << 26
 """Booleans of ``ScoreRule`` that are kept between calls, one for each assignment and label."""
 
 
-class Symbols(NamedTuple):
+class Symbols:
     """The hidden symbols of a row: their shape, and the number of values of each in row-major order."""
 
-    latent_shape: tuple[int, ...]
-    sizes: tuple[int, ...]
+    def __init__(self, latent_shape: tuple[int, ...], sizes: tuple[int, ...]) -> None:
+        self.latent_shape, self.sizes = latent_shape, sizes
+        self._on_gpu: dict[torch.device, Tensor] = {}
 
     def at_most(self, limit: int) -> bool:
         """Whether there are so few assignments."""
@@ -43,9 +44,24 @@ class Symbols(NamedTuple):
         return joint_table.assignments(self.sizes, device).view(-1, 1, *self.latent_shape)
 
     def parts(self, device: torch.device, rows: int) -> tuple[Tensor, ...]:
-        """The same in parts that a function of the user is given for so many rows."""
-        step = max(1, weighted_samples.SYMBOLS_AT_A_TIME // max(1, rows * len(self.sizes)))
-        return self.assignments(device).split(step)
+        """The same in parts that a function of the user is given for so many rows.
+
+        Those of a GPU, which has room for larger parts, are made once, and the function must not write to them.
+        """
+        most, per_assignment = weighted_samples.SYMBOLS_AT_A_TIME, max(1, rows * len(self.sizes))
+        if device.type == "cpu":
+            return self.assignments(device).split(max(1, most // per_assignment))
+        if device not in self._on_gpu:
+            self._on_gpu[device] = self.assignments(device)
+        return self._on_gpu[device].split(max(1, most * weighted_samples.ROOM_ON_GPU // per_assignment))
+
+
+class Labelled(NamedTuple):
+    """Which assignments have a label, for kernels; see ``emnesy_gpu.kernels.joint_tables``."""
+
+    codes: Tensor
+    known: Tensor
+    least_score: int = 1
 
 
 class Rule(Protocol):
@@ -65,6 +81,10 @@ class Rule(Protocol):
 
     def has_label(self, label: Tensor, may_wait: bool) -> Tensor:
         """The assignments that have the label, bool [batch, M]; may_wait: a GPU may be synchronised."""
+        ...
+
+    def labelled(self, label: Tensor, may_wait: bool) -> Labelled:
+        """The same for kernels on a GPU. What does not depend on the label is made once."""
         ...
 
 
@@ -89,6 +109,10 @@ class LabelRule:
     def has_label(self, label: Tensor, may_wait: bool) -> Tensor:
         distinct = self._distinct_labels(label.device)
         return distinct.codes == distinct.find(label.reshape(len(label), self.n_constraints))[:, None]
+
+    def labelled(self, label: Tensor, may_wait: bool) -> Labelled:
+        distinct = self._distinct_labels(label.device)
+        return Labelled(distinct.short_codes, distinct.rows)
 
     def _distinct_labels(self, device: torch.device) -> DistinctRows:
         """The labels of all assignments, computed once for each device."""
@@ -124,6 +148,7 @@ class PythonRule:
         self.n_constraints = 1
         self._known: LabelCodes | None = None if enumerable else LabelCodes(None)
         self._tables: dict[torch.device, Tensor] = {}
+        self._distinct: dict[torch.device, DistinctRows] = {}
 
     @property
     def known(self) -> LabelCodes:
@@ -149,6 +174,12 @@ class PythonRule:
 
     def has_label(self, label: Tensor, may_wait: bool) -> Tensor:
         return self._table(label.device) == label[:, None]
+
+    def labelled(self, label: Tensor, may_wait: bool) -> Labelled:
+        if label.device not in self._distinct:
+            self._distinct[label.device] = DistinctRows(self._table(label.device)[:, None])
+        distinct = self._distinct[label.device]
+        return Labelled(distinct.short_codes, distinct.rows)
 
     def _table(self, device: torch.device) -> Tensor:
         """The codes of all assignments, int64 [M]."""
@@ -188,6 +219,16 @@ class ScoreRule:
             found |= {keys[i]: row.clone() for i, row in zip(missing, rows, strict=True)}
         self._keep(found)
         return torch.stack([found[key] for key in keys])[index]
+
+    def labelled(self, label: Tensor, may_wait: bool) -> Labelled:
+        """Scores as the function gives them, where it is called once; else flags of 0 and 1."""
+        known = label.new_empty(0, 0)
+        parts = () if may_wait else self.symbols.parts(label.device, len(label))
+        if len(parts) == 1:
+            z = parts[0].expand(-1, len(label), *self.symbols.latent_shape)
+            score = weighted_samples.checked_form(self.function(z, label), z)
+            return Labelled(score.contiguous(), known, self.n_constraints)
+        return Labelled(self.has_label(label, may_wait).T.contiguous(), known)
 
     def _evaluate(self, label: Tensor) -> Tensor:
         """bool [batch, M], by the function, for some assignments at a time."""

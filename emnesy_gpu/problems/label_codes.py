@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Iterable
 from typing import Any
 
@@ -15,7 +16,7 @@ UNKNOWN = -1
 
 
 class DistinctRows:
-    """The distinct rows of a tensor, counted from 0; ``codes`` int64 [M] says which one each row is.
+    """The distinct rows of a tensor in lexicographic order, ``rows``; ``codes`` int64 [M] says which one each row is.
 
     Rows are compared entry by entry: the code of the entries so far, and the rank of the next one, give the code with
     that entry. So rows of another tensor are found by binary search, on the device and without waiting for it.
@@ -29,6 +30,16 @@ class DistinctRows:
             values, rank = torch.unique(column, return_inverse=True)
             keys, self.codes = torch.unique(self.codes * len(values) + rank, return_inverse=True)
             self._entries.append((values, keys))
+        self.rows = rows.new_empty(len(keys), rows.shape[1])
+        self.rows[self.codes] = rows
+
+    @functools.cached_property
+    def short_codes(self) -> Tensor:
+        """The codes in a type of fewer bits, if it holds them."""
+        fits = [
+            dtype for dtype in (torch.uint8, torch.int16, torch.int32) if len(self.rows) - 1 <= torch.iinfo(dtype).max
+        ]
+        return self.codes.to(fits[0])
 
     def find(self, rows: Tensor) -> Tensor:
         """The codes int64 [batch] of rows [batch, entries]; UNKNOWN for one that is not there."""

@@ -36,6 +36,10 @@ def _exact(logits: Tensor, label: Tensor, problem: int, check: bool) -> Marginal
     return Marginals(*torch.ops.emnesy_gpu.methods_exact_marginals(logits, label, problem, check))
 
 
+def _gradient(logits: Tensor, label: Tensor, problem: int, scale: float, check: bool) -> tuple[Tensor, Tensor]:
+    return tuple(torch.ops.emnesy_gpu.methods_em_gradient(logits, label, problem, scale, check))
+
+
 def _map(logits: Tensor, label: Tensor, problem: int, check: bool) -> MapAssignment:
     return MapAssignment(*torch.ops.emnesy_gpu.methods_map_assignment(logits, label, problem, check))
 
@@ -65,6 +69,7 @@ def _gibbs(logits: Tensor, label: Tensor, problem: int, settings: ChainSettings,
 
 TRACED: dict[str, Callable[..., Any]] = {
     "exact_marginals": _exact,
+    "em_gradient": _gradient,
     "loopy_marginals": _loopy,
     "map_assignment": _map,
     "sample": _sample,

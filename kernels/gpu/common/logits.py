@@ -20,3 +20,9 @@ def bounded(logits):
     largest = tl.full(x.shape, LARGEST_BFLOAT16 if SHORT else LARGEST, x.dtype)
     inside = tl.minimum(tl.maximum(x, -largest), largest)
     return tl.where(tl.abs(x) < float("inf"), inside, x)
+
+
+@triton.jit
+def load_float64(pointers, mask, ROUNDED: tl.constexpr):
+    """Logits as float64, rounded to a type before; -inf where masked."""
+    return bounded(tl.load(pointers, mask=mask, other=float("-inf"))).to(ROUNDED).to(tl.float64)

@@ -3,16 +3,14 @@
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.common.log2_semiring import LOG2_E, exp2
 from emnesy_gpu.kernels.gpu.common.philox import Counter, uniforms_float64
+from emnesy_gpu.kernels.gpu.common.prior_draws import draw_prior
 from emnesy_gpu.kernels.gpu.common.status import POSSIBLE
 from emnesy_gpu.kernels.gpu.enumeration.scores import (
-    NEG_INF,
     Listed,
     Options,
     check_row,
     final_status,
-    load_logits,
     scores,
     total_weight,
     weights,
@@ -32,25 +30,6 @@ def _draw_listed(logits_ptr, listed, threshold, high, OPTIONS: tl.constexpr):
         count += tl.sum(passed.to(tl.int32), 1)
         before += tl.sum(weight)
     return tl.minimum(count, listed.n_assignments - 1)
-
-
-@triton.jit
-def _draw_prior(logits_ptr, uniform, k, COMPUTE: tl.constexpr):
-    """A value of one symbol, whose logits [k] are given, for every uniform number of [SAMPLES], from its prior."""
-    always = tl.full(uniform.shape, True, tl.int1)
-    offset = tl.zeros(uniform.shape, tl.int32)
-    high = tl.full(uniform.shape, NEG_INF, tl.float64)
-    for v in range(k):
-        high = tl.maximum(high, load_logits(logits_ptr + (offset + v), always, COMPUTE))
-    total = tl.zeros(uniform.shape, tl.float64)
-    for v in range(k):
-        total += exp2((load_logits(logits_ptr + (offset + v), always, COMPUTE) - high) * LOG2_E)
-    running = tl.zeros(uniform.shape, tl.float64)
-    count = tl.zeros(uniform.shape, tl.int32)
-    for v in range(k):
-        running += exp2((load_logits(logits_ptr + (offset + v), always, COMPUTE) - high) * LOG2_E)
-        count += (running <= uniform * total).to(tl.int32)
-    return tl.minimum(count, k - 1)
 
 
 @triton.jit(do_not_specialize=["batch", "n_assignments", "n", "k", "n_samples", "seed", "first_row", "keeping"])
@@ -88,5 +67,5 @@ def sample_kernel(
             out_ptr = drawn_ptr + (t.to(tl.int64) * batch + row) * n
             for i in range(n):
                 uniform = uniforms_float64(Counter(seed, t, first_row.to(tl.int64) + row), i)[0]
-                z = _draw_prior(logits_ptr + i * k, uniform, k, COMPUTE)
+                z = draw_prior(logits_ptr + i * k, uniform, k, COMPUTE)
                 tl.store(out_ptr + i, z.to(tl.int64), mask=t < n_samples)

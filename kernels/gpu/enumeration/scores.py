@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, LOG2_E, exp2, log2
-from emnesy_gpu.kernels.gpu.common.logits import bounded
+from emnesy_gpu.kernels.gpu.common.logits import load_float64
 from emnesy_gpu.kernels.gpu.common.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 NEG_INF = tl.constexpr(float("-inf"))
@@ -36,19 +36,13 @@ class Listed(NamedTuple):
 
 
 @triton.jit
-def load_logits(pointers, mask, COMPUTE: tl.constexpr):
-    """Logits as float64, rounded to COMPUTE before; -inf where masked."""
-    return bounded(tl.load(pointers, mask=mask, other=NEG_INF)).to(COMPUTE).to(tl.float64)
-
-
-@triton.jit
 def symbol_tile(logits_ptr, listed, first, OPTIONS: tl.constexpr):
     """Logits [ROWS, WIDTH] of symbols from the first on, their offsets, and where there are any; -inf elsewhere."""
     symbol = first + tl.arange(0, OPTIONS.ROWS)[:, None]
     value = tl.arange(0, OPTIONS.WIDTH)[None, :]
     offsets = symbol * listed.k + value
     mask = (symbol < listed.n) & (value < listed.k)
-    return load_logits(logits_ptr + offsets, mask, OPTIONS.COMPUTE), offsets, mask
+    return load_float64(logits_ptr + offsets, mask, OPTIONS.COMPUTE), offsets, mask
 
 
 @triton.jit
@@ -87,7 +81,7 @@ def scores(logits_ptr, listed, m, COMPUTE: tl.constexpr):
     total = tl.zeros(m.shape, tl.float64)
     for i in range(listed.n):
         value = tl.load(listed.assignments + m * listed.n + i, mask=inside, other=0).to(tl.int32)
-        total += load_logits(logits_ptr + (i * listed.k + tl.minimum(value, listed.k - 1)), inside, COMPUTE)
+        total += load_float64(logits_ptr + (i * listed.k + tl.minimum(value, listed.k - 1)), inside, COMPUTE)
     return tl.where(inside, total, NEG_INF)
 
 
