@@ -14,6 +14,9 @@ ONE = (1 << 24) - 1
 HEADROOM = 8.0 * math.log(2.0)
 """Distance of the best log weight from the reference of integer weights at which 16 of their 24 bits are left."""
 
+LARGEST_GAIN = 600.0
+"""Log of the largest weight of a changed sample relative to the best sample as drawn; below overflow of float64."""
+
 SHARPNESS_EXPONENTS, BISECTIONS = (-10.0, 20.0), 25
 """Base-2 logarithms of the least and the largest sharpness tried, and halvings of that range: to 1e-6."""
 

@@ -169,6 +169,9 @@ def _with_labels() -> em.FactorGraph:
     return graph
 
 
+_CHANGES = em.ABC(samples=32, target_ess=4.0, rao_blackwell=True)
+
+
 E_STEPS = [
     EStep("Addition(15) exact", lambda: em.Addition(15), em.Exact(), 2),
     EStep("Addition(15) MAP", lambda: em.Addition(15), em.MAP(), 3),
@@ -191,6 +194,7 @@ E_STEPS = [
     EStep("Sudoku(9) Gibbs", lambda: em.Sudoku(9), em.Gibbs(), 7),
     EStep("ShortestPath(12) ABC", lambda: em.ShortestPath(12), em.ABC(samples=128), 10),
     EStep("ShortestPath(12) ABC, target ESS", lambda: em.ShortestPath(12), em.ABC(samples=128, target_ess=8.0), 10),
+    EStep("ShortestPath(12) ABC, Rao-Blackwellised", lambda: em.ShortestPath(12), _CHANGES, 10),
     EStep("ShortestPath(12) Gibbs", lambda: em.ShortestPath(12), em.Gibbs(), 6),
     EStep("ShortestPath(12) rejection", lambda: em.ShortestPath(12), em.Rejection(samples=128), 10),
     EStep("BlackBox(2, 3 values) ABC", _two_sizes, em.ABC(), 8),

@@ -16,8 +16,9 @@ from torch import Tensor, float64, int64
 from emnesy_gpu import checks
 from emnesy_gpu.backends import backend_for, kernels_for
 from emnesy_gpu.inference import importance
+from emnesy_gpu.kernels.sampling_plan import LARGEST_GAIN
 from emnesy_gpu.kernels.status import INVALID_LABEL
-from emnesy_gpu.ops.registry import bounded_on_gpu, operator
+from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import WeightedResults, path_results, weighted_results
 from emnesy_gpu.reference.grid_paths import GOAL, LEVELS, ON_PATH, ends, score_columns
 
@@ -29,9 +30,6 @@ ROOM_ON_GPU = 64
 
 COUNTS_AT_A_TIME = 1 << 19
 """Counts of scores that are held at a time, at most, to bound the memory."""
-
-LARGEST_GAIN = 600.0
-"""Log of the largest weight of a changed sample relative to the best sample as drawn; below overflow of float64."""
 
 
 def checked_ends(logits: Tensor, label: Tensor, check: bool) -> tuple[Tensor, Tensor]:
@@ -108,12 +106,11 @@ def grid_paths_posterior(
     score, weighting: see ``reference.grid_paths.score_columns`` and ``_exponents``.
     """
     how = _Weighting(score, weighting, sharpness, target_ess)
-    if backend_for(logits.device) == "triton" and not rao_blackwell:
-        results = _on_gpu(logits, label, costs, unit, how, n_samples, seed, first_row)
+    if backend_for(logits.device) == "triton":
+        results = _on_gpu(logits, label, costs, unit, how, n_samples, (seed, first_row, rao_blackwell))
         if check:
             _raise_for_status(results[2], logits, label)
         return results
-    logits = bounded_on_gpu(logits)
     start, goal, fine = ends(label)
     status = _checked_status(logits, label, fine, check)
     mask = (label & ON_PATH).to(torch.uint8).contiguous()
@@ -132,9 +129,16 @@ def grid_paths_posterior(
 
 
 def _on_gpu(
-    logits: Tensor, label: Tensor, costs: Tensor, unit: int, how: _Weighting, n_samples: int, seed: int, first_row: int
+    logits: Tensor,
+    label: Tensor,
+    costs: Tensor,
+    unit: int,
+    how: _Weighting,
+    n_samples: int,
+    others: tuple[int, int, bool],
 ) -> WeightedResults:
-    """The results from kernels alone, for some rows at a time."""
+    """The results from kernels alone, for some rows at a time. others: seed, first row, Rao-Blackwellised."""
+    seed, first_row, rao_blackwell = others
     kernels, symbols = kernels_for("grid_paths", logits.device), logits.flatten(1, -2).contiguous()
     exponents = _exponents(how.score, how.weighting, symbols.shape[1], logits.device)
     numbers, names = (n_samples, how.sharpness, how.target_ess), (how.score, how.weighting)
@@ -142,9 +146,11 @@ def _on_gpu(
     parts = []
     for row in range(0, max(len(logits), 1), step):
         some = symbols[row : row + step], label[row : row + step].contiguous()
-        parts.append(kernels.posterior(*some, costs, unit, names, exponents, numbers, seed, first_row + row))
-    marginals, *others = (part[0] if len(part) == 1 else torch.cat(part) for part in zip(*parts, strict=True))
-    return marginals.view(logits.shape), *others  # type: ignore[return-value]
+        parts.append(
+            kernels.posterior(*some, costs, unit, names, exponents, numbers, seed, first_row + row, rao_blackwell)
+        )
+    marginals, *more = (part[0] if len(part) == 1 else torch.cat(part) for part in zip(*parts, strict=True))
+    return marginals.view(logits.shape), *more  # type: ignore[return-value]
 
 
 class _Samples:

@@ -100,11 +100,6 @@ def _of_bounded_logits(function: Function, few_rows: Function | None) -> Functio
     return call
 
 
-def bounded_on_gpu(logits: Tensor) -> Tensor:
-    """What a GPU kernel would load: for operators whose kernels load no logits. On CPUs the logits as they are."""
-    return bounded(logits) if backend_for(logits.device) == "triton" else logits
-
-
 def bounded(logits: Tensor) -> Tensor:
     """Finite logits beyond +-LARGEST_LOGIT become that; on CPUs a copy only where there are any."""
     if logits.is_cpu and not _any_large(logits):

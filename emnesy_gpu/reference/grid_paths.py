@@ -13,6 +13,7 @@ import heapq
 import torch
 from torch import Tensor, float64, int32
 
+from emnesy_gpu.kernels.sampling_plan import LARGEST_GAIN
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, POSSIBLE
 from emnesy_gpu.reference import abc_sampling
 from emnesy_gpu.reference.symbols import result_dtype, row_status
@@ -159,11 +160,13 @@ def posterior(
     numbers: tuple[int, float, float],
     seed: int,
     first_row: int,
+    rao_blackwell: bool = False,
 ) -> tuple[Tensor, ...]:
     """Marginals [batch, N, K]; log evidence, status, effective sample size, sharpness, samples with the label [batch].
 
     logits: [batch, N, K]. label: int64 [batch, H, W]. costs: int32 [K]. unit, how: see ``score_columns``.
     exponents: float64 [columns], log weights at sharpness 1. numbers: samples, sharpness, target size or 0.
+    rao_blackwell: every sample counts for all values of each symbol, with the weight that it has after that change.
     """
     n_samples, sharpness, target_ess = numbers
     (start, goal, fine), mask = ends(label), (label & ON_PATH).to(torch.uint8)
@@ -178,6 +181,12 @@ def posterior(
     weights, best = relative_weights(exponents, counts, levels)
     number, integers = (counts * weights).sum(1), (weights * ((1 << 24) - 1)).round().to(int32)
     sums = histogram(thresholds, integers.gather(1, column), seed, first_row, 0).double()
+    if rao_blackwell:
+        by_difference = (exponents * levels[:, None] - best[:, None]).clamp(max=LARGEST_GAIN).exp().flip(1)
+        changes = histogram_of_changes(
+            thresholds, costs, mask, start, goal, by_difference, n_samples, seed, first_row, 0
+        )
+        sums = changes * torch.softmax(logits.double(), -1)
     status = torch.where(fine, row_status(logits, label.new_ones(len(logits)), 2), INVALID_LABEL).to(torch.uint8)
     status = torch.where((status == POSSIBLE) & (number == 0), IMPOSSIBLE, status).to(torch.uint8)
     possible = status == POSSIBLE

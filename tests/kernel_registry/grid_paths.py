@@ -53,7 +53,15 @@ def _histogram(n: int, n_samples: int, batch: int) -> tuple[Any, ...]:
     return thresholds(logits), weights, 7, 2**32 - 1, 3
 
 
-def _posterior(how: tuple[str, str], target_ess: float) -> tuple[Any, ...]:
+def _changes(height: int, width: int, n_samples: int, batch: int) -> tuple[Any, ...]:
+    """Weights that tell all numbers of differing cells apart."""
+    arguments = _score(height, width, n_samples, batch)
+    generator = torch.Generator().manual_seed(1)
+    weights = torch.rand(batch, 2 * height * width + 1, dtype=torch.float64, generator=generator)
+    return *arguments[:5], weights, *arguments[5:]
+
+
+def _posterior(how: tuple[str, str], target_ess: float, changes: bool) -> tuple[Any, ...]:
     """Marked and unmarked ends, an invalid label, and a row with hard zeros."""
     generator = torch.Generator().manual_seed(0)
     logits = 2.0 * torch.randn(5, 12, len(TERRAIN), generator=generator)
@@ -68,12 +76,14 @@ def _posterior(how: tuple[str, str], target_ess: float) -> tuple[Any, ...]:
         scores = torch.tensor([float("-inf"), 0.0])
     if how[1] == "fraction":
         scores = (torch.arange(16385, dtype=torch.float64) / 16384).log()
-    return logits, label, costs, 32, how, scores.double(), (70, 0.5, target_ess), 7, 2**32 - 1
+    return logits, label, costs, 32, how, scores.double(), (70, 0.5, target_ess), 7, 2**32 - 1, changes
 
 
-def _posterior_entry(score: str, weighting: str, target_ess: float = 0.0, **options: Any) -> Entry:
-    draw = partial(_posterior, (score, weighting), target_ess)
-    name = f"{score} {weighting}{' target ESS' * (target_ess > 0)}"
+def _posterior_entry(
+    score: str, weighting: str, target_ess: float = 0.0, changes: bool = False, **options: Any
+) -> Entry:
+    draw = partial(_posterior, (score, weighting), target_ess, changes)
+    name = f"{score} {weighting}{' target ESS' * (target_ess > 0)}{' Rao-Blackwellised' * changes}"
     return Entry("grid_paths", "posterior", name, draw, interpreted=False, **options)
 
 
@@ -88,6 +98,17 @@ ENTRIES = [
         "grid_paths", "shortest_path", "3x4", partial(_shortest_path, 3, 4, 37), n_row_arguments=3, every_target=True
     ),
     Entry("grid_paths", "score", "3x4", partial(_score, 3, 4, 35, 2), n_row_arguments=1, every_target=True),
+    Entry(
+        "grid_paths",
+        "histogram_of_changes",
+        "3x4",
+        partial(_changes, 3, 4, 35, 2),
+        1e-12,
+        1e-12,
+        n_row_arguments=1,
+        every_target=True,
+    ),
+    _posterior_entry("cells", "exponential", 20.0, True),
     Entry("grid_paths", "histogram", "n=6", partial(_histogram, 6, 70, 3), variants=True),
     Entry("grid_paths", "score", "12x12", partial(_score, 12, 12, 32, 1), slow=True, interpreted=False),
     Entry("grid_paths", "score", "30x30", partial(_score, 30, 30, 32, 1), slow=True, interpreted=False),

@@ -18,6 +18,7 @@ COUNT = tl.constexpr(1)
 WORDS_OF_A_DRAW = tl.constexpr(2.0**sampling_plan.WORD_BITS)
 ONE = tl.constexpr(float(sampling_plan.ONE))
 HEADROOM = tl.constexpr(sampling_plan.HEADROOM)
+LARGEST_GAIN = tl.constexpr(sampling_plan.LARGEST_GAIN)
 LOWEST, HIGHEST = (tl.constexpr(exponent) for exponent in sampling_plan.SHARPNESS_EXPONENTS)
 HALVINGS = tl.constexpr(sampling_plan.BISECTIONS)
 TINY = tl.constexpr(sampling_plan.TINY)
@@ -115,12 +116,14 @@ def sharpness_for(scores, target, BLOCK: tl.constexpr):
 
 @triton.jit
 def _store_weights(weights_ptr, scores, r, sharpness, relative_to, BLOCK: tl.constexpr):
-    """Integer weights [width] of a score row, in units of 1 / ONE."""
+    """Integer weights [width] of a score row, in units of 1 / ONE; in float64 weights of what no sample has, too."""
+    WIDE: tl.constexpr = weights_ptr.dtype.element_ty == tl.float64
     for first in range(0, scores.width, BLOCK):
         s = first + tl.arange(0, BLOCK)
         log_weight, _ = log_weights(scores, r, first, sharpness, BLOCK)
-        weight = exp(tl.minimum(log_weight - relative_to, 0.0)) * ONE
-        weight = (weight + ROUNDING - ROUNDING).to(tl.int32)
+        weight = exp(tl.minimum(log_weight - relative_to, LARGEST_GAIN if WIDE else 0.0))
+        if not WIDE:
+            weight = (weight * ONE + ROUNDING - ROUNDING).to(tl.int32)
         tl.store(weights_ptr + r * scores.width + s, weight, mask=s < scores.width)
 
 

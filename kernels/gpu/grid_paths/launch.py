@@ -9,6 +9,7 @@ from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.gpu.common.launch_options import rounded_twice
 from emnesy_gpu.kernels.gpu.common.philox import WORDS
 from emnesy_gpu.kernels.gpu.common.scalars import signed
+from emnesy_gpu.kernels.gpu.grid_paths.changes import changes_kernel
 from emnesy_gpu.kernels.gpu.grid_paths.path import path_kernel
 from emnesy_gpu.kernels.gpu.grid_paths.sampling import histogram_kernel, score_kernel
 
@@ -98,11 +99,37 @@ def histogram_of_changes(
     first_row: int,
     first_sample: int,
 ) -> torch.Tensor:
-    """Runs on the CPU: the paths around blocked cells leave nothing to share between the threads of a GPU."""
-    from emnesy_gpu.kernels.cpu.grid_paths import launch as cpu
+    """Float64 [batch, n, K]: the weights of samples after each change; weights [batch, D] by differing cells."""
+    total = weights.new_empty((*thresholds.shape[:2], len(costs)))
+    numbers = n_samples, seed, first_row, first_sample
+    launch_changes(thresholds, (costs, mask, start, goal), weights, total, numbers, last_is_best=False)
+    return total
 
-    histogram = cpu.histogram_of_changes(
-        thresholds.cpu(), costs.cpu(), mask.cpu(), start.cpu(), goal.cpu(), weights.cpu(), n_samples, seed, first_row,
-        first_sample,
-    )  # fmt: skip
-    return histogram.to(mask.device)
+
+def launch_changes(
+    thresholds: torch.Tensor,
+    maps: tuple[torch.Tensor, ...],
+    weights: torch.Tensor,
+    total: torch.Tensor,
+    numbers: tuple[int, int, int, int],
+    last_is_best: bool,
+) -> None:
+    """Write the weights of all changes into the total, float64 [batch, n, K].
+
+    maps: costs, mask, start, goal. weights: float64 [batch, D] by the number of differing cells; last_is_best: the other
+    way round. numbers: samples, seed, first row, first sample.
+    """
+    costs, mask, start, goal = maps
+    (batch, height, width), differences = mask.shape, weights.shape[1]
+    config = launch_config.grid_paths(batch * height * width, height, width)
+    scratch = costs.new_empty(config.programs * config.scratch)
+    n_samples, seed, first_row, first_sample = numbers
+    first, step = (differences - 1, -1) if last_is_best else (0, 1)
+    if batch > 0:
+        with torch.cuda.device_of(thresholds):
+            changes_kernel[(config.programs,)](
+                thresholds, costs, mask, start, goal, weights, total, scratch, batch, height, width, differences, first,
+                step, n_samples, signed(seed), first_row, first_sample, STEPS=thresholds.shape[2],
+                LANES=launch_config.next_power_of_two(len(costs)), TILE=launch_config.GRID_MAPS,
+                **rounded_twice(1, limit_registers=True),
+            )  # fmt: skip

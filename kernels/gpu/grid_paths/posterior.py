@@ -14,7 +14,7 @@ from emnesy_gpu.kernels.gpu.abc_sampling.weights import TO_BEST, TO_TARGET, weig
 from emnesy_gpu.kernels.gpu.common.launch_options import rounded_twice
 from emnesy_gpu.kernels.gpu.common.results import float_dtype
 from emnesy_gpu.kernels.gpu.common.scalars import high_and_low
-from emnesy_gpu.kernels.gpu.grid_paths.launch import launch_histogram, score
+from emnesy_gpu.kernels.gpu.grid_paths.launch import launch_changes, launch_histogram, score
 from emnesy_gpu.kernels.gpu.grid_paths.weighting import (
     DIFFERENCE_OF_COST,
     DIFFERING_CELLS,
@@ -52,10 +52,11 @@ def posterior(
     numbers: tuple[int, float, float],
     seed: int,
     first_row: int,
+    rao_blackwell: bool = False,
 ) -> tuple[Tensor, ...]:
     """Marginals [batch, n, K]; log evidence, status, effective sample size, sharpness, samples with the label [batch].
 
-    numbers: samples, sharpness, target effective sample size or 0.
+    numbers: samples, sharpness, target effective sample size or 0. rao_blackwell: with scores of differing cells.
     """
     (batch, n, k), width, (n_samples, sharpness, target_ess) = logits.shape, len(exponents), numbers
     labels = read_labels(logits, label)
@@ -73,18 +74,23 @@ def posterior(
                 facts, labels.cells, columns, counts, matches, batch, n, n_samples, width, unit,
                 HOW=EXACT if how[1] == "exact" else _HOW[how], LANES=launch_config.PATH_SCORES, **rounded_twice(4),
             )  # fmt: skip
-            weights, levels = torch.empty_like(counts), logits.new_empty(batch, dtype=float64)
+            weights = torch.empty_like(counts, dtype=float64 if rao_blackwell else int32)
+            levels = logits.new_empty(batch, dtype=float64)
             block = launch_config.score_block(width)
             weights_kernel[(batch,)](
                 exponents, label, counts, weights, levels, levels, labels.status, 1, width,
                 *high_and_low(target_ess or sharpness), MODE=(TO_TARGET if target_ess > 0 else TO_BEST).value,
                 ONLY_WEIGHTS=True, BLOCK=block, **rounded_twice(4, limit_registers=True),
             )  # fmt: skip
-            launch_histogram(drawn, weights, sums, n_samples, seed, first_row, columns=columns)
+            if rao_blackwell:
+                where, sums = (n_samples, seed, first_row, 0), sums.view(float64)
+                launch_changes(drawn, (costs, *labels[:3]), weights, sums, where, last_is_best=True)
+            else:
+                launch_histogram(drawn, weights, sums, n_samples, seed, first_row, columns=columns)
             tile, lanes = launch_config.symbol_tile(k)
             results_kernel[(batch,)](
-                logits, exponents, counts, sums, levels, *results, width, n, k, BLOCK=block, TILE=tile, WIDTH=lanes,
-                **rounded_twice(4, limit_registers=True),
+                logits, exponents, counts, sums, levels, *results, width, n, k, CHANGES=rao_blackwell, BLOCK=block,
+                TILE=tile, WIDTH=lanes, **rounded_twice(4, limit_registers=True),
             )  # fmt: skip
     return *results, matches
 

@@ -8,7 +8,7 @@ from emnesy_gpu.kernels.gpu.grid_paths.maps import bordered, map_offset, maps_of
 
 
 @triton.jit
-def _draw(maps, n, thresholds_ptr, table_ptr, label_ptr, counter, STEPS: tl.constexpr, TILE: tl.constexpr):
+def draw_maps(maps, n, thresholds_ptr, table_ptr, label_ptr, counter, STEPS: tl.constexpr, TILE: tl.constexpr):
     """Stores the costs of sampled maps; returns what the cells of the label [n] cost, int32 [TILE]."""
     label_cost = tl.zeros(counter.t.shape, tl.int32)
     table = ()
@@ -26,6 +26,25 @@ def _draw(maps, n, thresholds_ptr, table_ptr, label_ptr, counter, STEPS: tl.cons
             # Costs of the border are never read.
             tl.store(maps.costs + tl.where(inside, bordered(i, maps.width), 0) * TILE, cost)
     return label_cost
+
+
+@triton.jit
+def follow(maps, mask_ptr, start, goal, watched, TILE: tl.constexpr):
+    """Length of the measured paths, their cells on the label [n], and 1 where they pass a cell; all [TILE]."""
+    cell = goal
+    row_of_map = goal // maps.side - 1
+    length = tl.full((TILE,), 1, tl.int32)
+    shared = tl.load(mask_ptr + map_offset(maps, cell, row_of_map)).to(tl.int32)
+    passed = (cell == watched).to(tl.int32)
+    going = tl.max((cell != start).to(tl.int32), 0)
+    while going > 0:
+        active = cell != start
+        cell, row_of_map = step_back(maps, cell, row_of_map, active, TILE)
+        length += active.to(tl.int32)
+        shared += tl.load(mask_ptr + map_offset(maps, cell, row_of_map), mask=active, other=0).to(tl.int32)
+        passed |= (cell == watched).to(tl.int32)
+        going = tl.max((cell != start).to(tl.int32), 0)
+    return length, shared, passed
 
 
 @triton.jit(do_not_specialize=["batch", "n_samples", "tiles", "seed", "first_row", "first_sample"])
@@ -47,24 +66,13 @@ def score_kernel(
         mask_ptr = label_ptr + row * n
         own_ptr = thresholds_ptr + row * (n * STEPS)
         counter = Counter(seed, first_sample + sample, first_row.to(tl.int64) + row)
-        label_cost = _draw(maps, n, own_ptr, table_ptr, mask_ptr, counter, STEPS, TILE)
+        label_cost = draw_maps(maps, n, own_ptr, table_ptr, mask_ptr, counter, STEPS, TILE)
         tl.debug_barrier()
         zero = tl.zeros((TILE,), tl.int32)
         start = zero + bordered(tl.load(start_ptr + row), width)
         goal = zero + bordered(tl.load(goal_ptr + row), width)
         measure(maps, start, goal, TILE)
-
-        cell = goal
-        row_of_map = goal // maps.side - 1
-        length = zero + 1
-        shared = tl.load(mask_ptr + map_offset(maps, cell, row_of_map)).to(tl.int32)
-        going = tl.max((cell != start).to(tl.int32), 0)
-        while going > 0:
-            active = cell != start
-            cell, row_of_map = step_back(maps, cell, row_of_map, active, TILE)
-            length += active.to(tl.int32)
-            shared += tl.load(mask_ptr + map_offset(maps, cell, row_of_map), mask=active, other=0).to(tl.int32)
-            going = tl.max((cell != start).to(tl.int32), 0)
+        length, shared, _ = follow(maps, mask_ptr, start, goal, zero - 1, TILE)
         out_ptr = scores_ptr + row * n_samples + sample
         step = batch.to(tl.int64) * n_samples
         tl.store(out_ptr, shared, mask=sample < n_samples)

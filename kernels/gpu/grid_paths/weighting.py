@@ -100,12 +100,12 @@ def columns_kernel(
 @triton.jit(do_not_specialize=["width", "n", "k"])
 def results_kernel(
     logits_ptr, exponents_ptr, counts_ptr, sums_ptr, sharpness_ptr, marginals_ptr, evidence_ptr, status_ptr, size_ptr,
-    level_ptr, width, n, k, BLOCK: tl.constexpr, TILE: tl.constexpr, WIDTH: tl.constexpr,
+    level_ptr, width, n, k, CHANGES: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """All results of one row from its counts and weighted sums.
 
     Grid (batch,). logits and marginals [batch, n, k], exponents [width], counts [batch, width], sums int64 [batch, n,
-    k]; others [batch].
+    k], or with CHANGES float64, of samples that are not drawn from the prior of the changed symbol; others [batch].
     """
     row = tl.program_id(0).to(tl.int64)
     scores = Scores(exponents_ptr, counts_ptr + row * width, 1, width, False)
@@ -121,6 +121,8 @@ def results_kernel(
         logits = bounded(tl.load(logits_ptr + at, mask=inside, other=NEG_INF)).to(tl.float64)
         prior = exp(logits - tl.max(tl.where(symbol < n, logits, 0.0), 1, keep_dims=True))
         weight = tl.load(sums_ptr + at, mask=inside, other=0).to(tl.float64)
+        if CHANGES:
+            weight = weight * prior
         found = tl.where(code == POSSIBLE, weight, prior)
         found = found / tl.sum(tl.where(symbol < n, found, 1.0), 1, keep_dims=True)
         tl.store(marginals_ptr + at, found, mask=inside)
