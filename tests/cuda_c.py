@@ -1,16 +1,29 @@
-"""Runs CUDA C in the simulator, in place of CuPy and a GPU."""
+"""Runs CUDA C in the simulator, in place of CuPy and a GPU, and compiles it for every architecture."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, NoReturn
+from unittest import mock
 
 import pytest
+import torch
 from torch import Tensor
 
 from emnesy_gpu.kernels.cuda import loader
-from profiling.gpu_simulator import LaunchRecord, Options, launch
+from emnesy_gpu.kernels.gpu import carry_chain
+from emnesy_gpu.kernels.gpu.all_different import cuda as all_different_cuda
+from emnesy_gpu.kernels.gpu.all_different import launch as all_different_launch
+from emnesy_gpu.kernels.gpu.carry_chain import cuda as carry_chain_cuda
+from profiling import roofline
+from profiling.gpu_simulator import LaunchRecord, Options, launch, simulated_triton
 from profiling.gpu_simulator.nvrtc import compile_cuda, find_nvrtc
-from tests.static_checks import registers_and_spills
+from tests.boards import filled_board, soft_logits
+from tests.cases import Case
+from tests.graphs import sudoku_groups
+from tests.static_checks import ResourceUsage, registers_and_spills, widest_access
 
 needs_nvrtc = pytest.mark.skipif(find_nvrtc() is None, reason="needs libnvrtc: pip install nvidia-cuda-nvrtc")
 
@@ -24,31 +37,114 @@ def assembled(text: str) -> tuple[int, int]:
     try:
         return registers_and_spills(text)
     except RuntimeError as error:
-        if "Unsupported .version" not in str(error):
-            raise
-        pytest.skip("NVRTC is newer than the assembler of this Triton")
+        skip_for_new_nvrtc(error)
+
+
+def skip_for_new_nvrtc(error: RuntimeError) -> NoReturn:
+    """Skip the test where the assembler of Triton does not know the PTX of NVRTC; raise the error otherwise."""
+    if "Unsupported .version" not in str(error):
+        raise error
+    pytest.skip("NVRTC is newer than the assembler of this Triton")
+
+
+class Launched(NamedTuple):
+    """The arguments of ``loader.launch``."""
+
+    file: str
+    function: str
+    macros: Sequence[tuple[str, int]]
+    grid: int
+    block: int
+    shared_bytes: int
+    arguments: Sequence[Tensor | int | float]
+
+
+def run_simulated(launched: Launched, options: Options, arch: int = 80) -> LaunchRecord:
+    values = [argument.numpy() if isinstance(argument, Tensor) else argument for argument in launched.arguments]
+    record = launch(
+        ptx(launched.file, launched.macros, arch), (launched.grid,), (launched.block,), values, name=launched.function,
+        dynamic_shared_bytes=launched.shared_bytes, options=options,
+    )  # fmt: skip
+    record.require_no_races()
+    return record
 
 
 def simulate_launches(patch: pytest.MonkeyPatch, options: Options = Options()) -> list[LaunchRecord]:  # noqa: B008
     """The loader's launches run in the simulator; the list fills with them."""
-    records = []
-
-    def launch_simulated(
-        file: str,
-        function: str,
-        macros: Sequence[tuple[str, int]],
-        grid: int,
-        block: int,
-        shared_bytes: int,
-        arguments: Sequence[Tensor | int | float],
-    ) -> None:
-        values = [argument.numpy() if isinstance(argument, Tensor) else argument for argument in arguments]
-        record = launch(
-            ptx(file, macros), (grid,), (block,), values, name=function, dynamic_shared_bytes=shared_bytes,
-            options=options,
-        )  # fmt: skip
-        record.require_no_races()
-        records.append(record)
-
-    patch.setattr(loader, "launch", launch_simulated)
+    records: list[LaunchRecord] = []
+    patch.setattr(loader, "launch", lambda *of: records.append(run_simulated(Launched(*of), options)))
     return records
+
+
+@dataclass(frozen=True)
+class CudaEntry:
+    """A launch in CUDA C, which has budgets as the launches of tests/kernel_registry have. rows: of its batch."""
+
+    case: str
+    rows: int
+    call: Callable[[], Any]
+    stem = "cuda_c"
+
+    def __str__(self) -> str:
+        return f"{self.stem} {self.case}"
+
+    def usage(self, arch: int) -> dict[str, dict[str, float]]:
+        """Kernel -> what the assembler says of it."""
+        found = {}
+        for launched in self._launches():
+            text = ptx(launched.file, launched.macros, arch)
+            bits = widest_access(text, "ld"), widest_access(text, "st")
+            usage = ResourceUsage(*registers_and_spills(text), launched.shared_bytes, *bits)
+            found[launched.function] = usage._asdict() | {"num_warps": launched.block // 32}
+        return found
+
+    def counts(self, arch: int) -> roofline.Counts:
+        """What one simulated call executes and moves, per row."""
+        least, counters = 0, []
+        for launched in self._launches():
+            tensors = [value for value in launched.arguments if isinstance(value, Tensor)]
+            least += sum(value.nbytes for value in tensors)
+            counters.append(run_simulated(launched, Options(checks=False), arch).counters)
+        return roofline.count(str(self), "one row", arch, least, self.rows, counters)
+
+    def _launches(self) -> list[Launched]:
+        """The launches that the call would make."""
+        found: list[Launched] = []
+        with (
+            simulated_triton(80, Options(counters=False)),  # a kernel in Triton makes tables
+            mock.patch.object(carry_chain_cuda, "fits", return_value=True),
+            mock.patch.object(all_different_cuda, "fits", return_value=True),
+            mock.patch.object(all_different_launch, "launch_triton"),
+            mock.patch.object(loader, "launch", lambda *arguments: found.append(Launched(*arguments))),
+        ):
+            self.call()
+        return found
+
+
+def _addition(function: str, n_digits: int, *more: float) -> CudaEntry:
+    launch_function, rows = getattr(carry_chain, function), 32
+    draw = partial(Case(n_digits, batch=rows).draw)
+    return CudaEntry(f"carry_chain {function} n={n_digits}", rows, lambda: launch_function(*draw(), *more))
+
+
+def _boards(size: int, rows: int, maximise: bool = False) -> CudaEntry:
+    def call() -> None:
+        board = filled_board(size).expand(rows, size, size)
+        logits = soft_logits(board, 2.0, seed=size).flatten(1, 2)
+        label = torch.ones(rows, dtype=torch.int64)
+        graph = sudoku_groups(size), [size, size, size]
+        all_different_launch.belief_propagation(logits, label, *graph, 2, 0.0, 0.0, maximise)
+
+    return CudaEntry(f"all_different {'max' if maximise else 'sum'} {size} x {size}", rows, call)
+
+
+ENTRIES = [
+    _addition("posterior", 4),
+    _addition("posterior", 15),
+    _addition("em_gradient", 15, 0.3),
+    _addition("posterior", 100),
+    _boards(4, 3),
+    _boards(4, 3, maximise=True),
+    _boards(9, 1),
+]
+"""Every kernel of kernels/cuda, in the sizes of the benchmarks."""

@@ -11,11 +11,15 @@ that profiling/roofline.py simulates as code for an H100 come, per row of the ba
 the 32-byte sectors (requested: once per warp instruction that touches them, unique: once per block) and the time
 modelled from these counts, which no GPU has confirmed. The figures are those of the Triton version named in the table.
 With another version only spills (none, but for SPILLS), shared memory and the width of accesses are held.
+
+The stem cuda_c has the kernels in CUDA C, where NVRTC is installed: its figures are those of the NVRTC that the table
+names, and of the assembler of that Triton.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,6 +37,9 @@ SPILLS = {
 }
 """Bytes that are spilled with a version of Triton; elsewhere nothing may be."""
 
+CUDA_C = "cuda_c"
+"""The stem of the kernels in CUDA C."""
+
 Budget = dict[str, float]
 
 
@@ -40,6 +47,8 @@ def measure(entry: Any, arch: int) -> dict[str, Budget]:
     """Kernel -> static figures; the largest where one call launches a kernel several times."""
     from tests.static_checks import compile_for_nvidia, resource_usage
 
+    if entry.stem == CUDA_C:
+        return entry.usage(arch)
     found: dict[str, Budget] = {}
     for launch in compile_for_nvidia(entry, arch):
         usage = resource_usage(launch)._asdict() | {"num_warps": launch.num_warps}
@@ -54,7 +63,7 @@ def count(entry: Any) -> dict[str, dict[str, Any]]:
     from profiling import peaks, roofline
 
     gpu = peaks.GPUS[MODELLED_GPU]
-    counts = roofline.simulate_launch(entry, gpu.arch)
+    counts = entry.counts(gpu.arch) if entry.stem == CUDA_C else roofline.simulate_launch(entry, gpu.arch)
     limits = roofline.bounds(counts, gpu)
     limit = max(limits, key=limits.__getitem__)
     figures = ("thread_instructions", "requested_sectors", "unique_sectors")
@@ -87,7 +96,7 @@ def exceeded_counts(found: dict[str, Any], budget: dict[str, Any]) -> Iterator[s
 
 
 def read() -> dict[str, Any]:
-    return json.loads(TABLE.read_text()) if TABLE.exists() else {"triton": "", "budgets": {}}
+    return json.loads(TABLE.read_text()) if TABLE.exists() else {"triton": "", "nvrtc": "", "budgets": {}}
 
 
 def budget_of(entry: Any) -> dict[str, Any]:
@@ -100,6 +109,28 @@ def budget_of(entry: Any) -> dict[str, Any]:
 def same_triton() -> bool:
     """Whether the table was recorded with this minor version."""
     return minor(read()["triton"]) == this_minor()
+
+
+def same_compiler(entry: Any) -> bool:
+    """Whether the table has figures of the compiler that the kernels of this entry are compiled with now."""
+    return same_triton() and (entry.stem != CUDA_C or minor(read()["nvrtc"]) == minor(nvrtc_version()))
+
+
+def nvrtc_version() -> str:
+    """The version of the package, or "" without one."""
+    try:
+        return importlib.metadata.version("nvidia-cuda-nvrtc")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def every_entry() -> list[Any]:
+    """Those of the registry, and those in CUDA C where they can be compiled."""
+    from profiling.gpu_simulator.nvrtc import find_nvrtc
+    from tests import cuda_c
+    from tests.kernel_registry import ENTRIES
+
+    return [*ENTRIES, *(cuda_c.ENTRIES if find_nvrtc() else [])]
 
 
 def this_minor() -> str:
@@ -116,23 +147,28 @@ def write(entries: Sequence[Any]) -> None:
     """Measure these entries and record each in the table, from which those that no longer exist are dropped."""
     import triton
 
+    from tests import cuda_c
     from tests.kernel_registry import ENTRIES
     from tests.static_checks import NVIDIA_ARCHITECTURES
 
-    names = {str(entry) for entry in ENTRIES}
+    names = {str(entry) for entry in [*ENTRIES, *cuda_c.ENTRIES]}
     for entry in entries:
         budget = {f"sm_{arch}": measure(entry, arch) for arch in NVIDIA_ARCHITECTURES} | count(entry)
-        budgets = {**read()["budgets"], str(entry): budget}
-        TABLE.write_text(_dump(triton.__version__, {name: budgets[name] for name in sorted(names & set(budgets))}))
+        table = read()
+        budgets = {**table["budgets"], str(entry): budget}
+        kept = {name: budgets[name] for name in sorted(names & set(budgets))}
+        nvrtc = nvrtc_version() if entry.stem == CUDA_C else table["nvrtc"]
+        TABLE.write_text(_dump(triton.__version__, nvrtc, kept))
         print(entry, flush=True)
 
 
-def _dump(version: str, budgets: dict[str, Any]) -> str:
+def _dump(triton: str, nvrtc: str, budgets: dict[str, Any]) -> str:
     blocks = []
     for name, budget in budgets.items():
         lines = [f"   {json.dumps(key)}: {json.dumps(figures)}" for key, figures in budget.items()]
         blocks.append(f"  {json.dumps(name)}: {{\n" + ",\n".join(lines) + "\n  }")
-    return f'{{\n "triton": {json.dumps(version)},\n "budgets": {{\n' + ",\n".join(blocks) + "\n }\n}\n"
+    versions = f' "triton": {json.dumps(triton)},\n "nvrtc": {json.dumps(nvrtc)},\n'
+    return f'{{\n{versions} "budgets": {{\n' + ",\n".join(blocks) + "\n }\n}\n"
 
 
 def compare(entries: Sequence[Any], architectures: Sequence[int], counted: bool) -> int:
@@ -140,7 +176,7 @@ def compare(entries: Sequence[Any], architectures: Sequence[int], counted: bool)
     found: list[str] = []
     for entry in entries:
         new = [sentence for arch in architectures for sentence in complaints(entry, arch)]
-        if counted:
+        if counted and same_compiler(entry):
             new += [f"{entry}: {text}" for text in exceeded_counts(count(entry), budget_of(entry))]
         print("\n".join([str(entry), *new]), flush=True)
         found += new
@@ -157,15 +193,15 @@ def complaints(entry: Any, arch: int) -> list[str]:
     return [
         f"{entry}, {kernel} on sm_{arch}: {sentence}"
         for kernel, figures in found.items()
-        for sentence in exceeded(figures, budget[kernel], same_triton(), spills)
+        for sentence in exceeded(figures, budget[kernel], same_compiler(entry), spills)
     ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from tests.kernel_registry import ENTRIES
     from tests.static_checks import NVIDIA_ARCHITECTURES
 
-    every = sorted({entry.stem for entry in ENTRIES})
+    entries = every_entry()
+    every = sorted({entry.stem for entry in entries})
     parser = argparse.ArgumentParser(prog="kernel_budgets", description=__doc__.partition("\n")[0])
     parser.add_argument("stems", nargs="*", metavar="STEM", help="default: all")
     parser.add_argument("--write", action="store_true", help="record the table instead of comparing with it")
@@ -177,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"no entries for {sorted(unknown)}; stems: {every}")
     recorded = read()["budgets"]
-    entries = [entry for entry in ENTRIES if entry.stem in stems and not (options.missing and str(entry) in recorded)]
+    entries = [entry for entry in entries if entry.stem in stems and not (options.missing and str(entry) in recorded)]
     if options.write:
         write(entries)
         return 0

@@ -14,7 +14,7 @@ if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("kernels are interpreted, not compiled", allow_module_level=True)
 
 import emnesy_gpu.kernels.gpu
-from tests import kernel_budgets
+from tests import cuda_c, kernel_budgets
 from tests.kernel_registry import ENTRIES, Entry
 from tests.static_checks import NVIDIA_ARCHITECTURES, compile_for_amd, widest_access
 from tests.triton_launches import not_launched
@@ -49,9 +49,29 @@ def test_executed_instructions_traffic_and_modelled_time(entry: Entry) -> None:
 
 
 def test_the_table_has_every_entry_and_no_strangers() -> None:
-    names = {str(entry) for entry in ENTRIES}
-    assert len(ENTRIES) == len(names)
+    entries = [*ENTRIES, *cuda_c.ENTRIES]
+    names = {str(entry) for entry in entries}
+    assert len(entries) == len(names)
     assert set(kernel_budgets.read()["budgets"]) == names
+
+
+@cuda_c.needs_nvrtc
+@pytest.mark.parametrize("arch", NVIDIA_ARCHITECTURES)
+@pytest.mark.parametrize("entry", [pytest.param(e, id=str(e).replace(" ", "-")) for e in cuda_c.ENTRIES])
+def test_static_budgets_of_cuda_c(entry: cuda_c.CudaEntry, arch: int) -> None:
+    try:
+        assert kernel_budgets.complaints(entry, arch) == []
+    except RuntimeError as error:
+        cuda_c.skip_for_new_nvrtc(error)
+
+
+@cuda_c.needs_nvrtc
+@pytest.mark.parametrize("entry", [pytest.param(e, id=str(e).replace(" ", "-")) for e in cuda_c.ENTRIES])
+def test_executed_instructions_of_cuda_c(entry: cuda_c.CudaEntry) -> None:
+    if not kernel_budgets.same_compiler(entry):
+        pytest.skip("the table was counted with another version of NVRTC or Triton")
+    found = kernel_budgets.count(entry)
+    assert list(kernel_budgets.exceeded_counts(found, kernel_budgets.budget_of(entry))) == []
 
 
 def test_spills_and_narrow_loads_are_complaints() -> None:
