@@ -39,11 +39,11 @@ PROBLEMS: dict[str, em.Problem] = {
 }
 
 
-def _has_samples(problem: em.Problem) -> bool:
+def has_samples(problem: em.Problem) -> bool:
     return issubclass(type(problem), SampledProblem) and problem.tractable
 
 
-OTHERS: dict[str, Callable[[em.Problem], bool]] = {"exact samples": _has_samples, "fused EM loss": has_em_gradient}
+OTHERS: dict[str, Callable[[em.Problem], bool]] = {"exact samples": has_samples, "fused EM loss": has_em_gradient}
 """Heading -> whether the function takes a problem."""
 
 

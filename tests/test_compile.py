@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch._dynamo.utils import counters
 import emnesy_gpu as em
 from emnesy_gpu.engines import ENGINES
 from emnesy_gpu.m_step import has_em_gradient
-from tests.readme_matrix import PROBLEMS
+from tests.readme_matrix import PROBLEMS, has_samples
 
 pytestmark = pytest.mark.filterwarnings("ignore::emnesy_gpu.errors.InferenceWarning")
 
@@ -72,9 +73,20 @@ def test_every_engine_compiles_on_every_problem(name: str, engine_name: str) -> 
         post = em.posterior(problem, logits, label, make(seed))
         return em.em_loss(logits, post), post.marginals, *post.info.values()
 
+    assert_compiled_once(step, problem)
+
+
+@pytest.mark.parametrize("name", [name for name, problem in EVERY.items() if has_samples(problem)])
+def test_exact_samples_compile_on_every_problem(name: str) -> None:
+    problem = EVERY[name]
+    assert_compiled_once(lambda logits, label, seed: em.sample_posterior(problem, logits, label, 2, seed), problem)
+
+
+def assert_compiled_once(step: Callable[..., Any], problem: em.Problem) -> None:
+    """Twelve batch sizes, each with a seed of its own, take the same graphs to the same bits."""
     fast = compiled(step)
-    for batch, seed in ((5, 3), (6, 4), (7, 2**40)):
-        inputs = *drawn(problem, batch), seed
+    for batch in SIZES:
+        inputs = *drawn(problem, batch), 2**40 - batch
         torch.testing.assert_close(fast(*inputs), step(*inputs), rtol=0.0, atol=0.0)
     assert graphs() <= MOST_GRAPHS
 
