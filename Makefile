@@ -4,13 +4,17 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test bench docs lint compile soak clean
+.PHONY: demo test stacks bench docs lint compile soak clean
 
 demo: $(READY)  ## Train a net on MNIST addition, 4 digits (scikit-learn's digits where MNIST is not at hand).
 	$(BIN)/python -m emnesy_gpu train addition --digits 4 --out runs/demo
 
 test: $(READY)  ## Run the tests, on up to four cores.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4
+
+stacks: $(READY)  ## Run the examples of Lightning, transformers and Accelerate, and all tests of several processes.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[stacks]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --slow tests/test_examples.py tests/test_distributed.py
 
 bench: $(READY)  ## Run the benchmarks.
 	$(BIN)/python -m pytest --benchmark-only

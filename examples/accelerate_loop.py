@@ -1,6 +1,9 @@
 """em.EM with Hugging Face Accelerate, which places the batches and computes the gradients.
 
-accelerate launch examples/accelerate_loop.py, with the package accelerate.
+    accelerate launch examples/accelerate_loop.py
+    ACCELERATE_USE_CPU=true torchrun --nproc-per-node=2 examples/accelerate_loop.py
+
+With the package accelerate. Several processes take a batch each; the figures are those of the first one.
 """
 
 from __future__ import annotations

@@ -97,7 +97,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def in_a_process(installed: str, *command: str) -> str:
-    path = os.pathsep.join([installed, os.environ.get("PYTHONPATH", "")])
+    others = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder != str(ROOT)]
+    path = os.pathsep.join([installed, *others])
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [sys.executable, *command], cwd=installed, env=environment, capture_output=True, text=True, timeout=300
@@ -122,6 +123,15 @@ def test_examples_of_other_packages_learn(name: str, installed: str) -> None:
     right = re.search(r"right: (\S+) %", printed)
     assert float(right[1]) > 90 if right else float(re.findall(r"sum +(\S+)", printed)[-1]) > -0.6
     assert name != "lightning_module.py" or "Addition(n_digits=1, base=10, n_addends=2), m_steps 3" in printed
+
+
+def test_accelerate_trains_one_net_on_two_processes(installed: str, monkeypatch) -> None:
+    pytest.importorskip("accelerate")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    run = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"
+    evidence = re.findall(r"sum +(\S+)", in_a_process(installed, *run, str(EXAMPLES / "accelerate_loop.py")))
+    assert len(evidence) == 10  # of one process alone
+    assert float(evidence[-1]) > -1.8  # half as many steps as one process takes
 
 
 def test_torchrun_gives_the_same_net_on_one_rank_and_on_two(installed: str) -> None:
