@@ -149,6 +149,19 @@ def test_the_package_knows_neither_its_tests_nor_its_profiling() -> None:
     assert package | profiling == set()
 
 
+def test_the_library_logs_and_only_commands_print() -> None:
+    library = next(level for level, names in enumerate(LAYERS) if "emnesy_gpu" in names)
+    modules = [module for module in MODULES if (room := place(module, LAYERS)) and room[0] >= library]
+    assert "emnesy_gpu.em" in modules
+    printing = [
+        module
+        for module in modules
+        for node in ast.walk(parsed(module))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.stdout.write", "sys.stderr.write")
+    ]
+    assert printing == []
+
+
 def test_no_module_imports_itself_by_a_detour() -> None:
     arrows = {module: set(imports(module, types=False)) & MODULES.keys() for module in MODULES}
     assert {module for module in MODULES if module in reachable(module, arrows)} == set()
