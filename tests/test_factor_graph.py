@@ -203,6 +203,18 @@ def test_one_automaton_in_a_graph_is_the_automaton() -> None:
     torch.testing.assert_close(found.log_evidence, expected.log_evidence, **ROUNDING)
 
 
+def test_pairs_on_a_tree_equal_the_kernel_of_pairs() -> None:
+    """Both are exact there, whatever their schedules: belief propagation of the pairs, and two sweeps of the graph."""
+    edges = [(0, 1), (1, 2), (1, 3)]
+    problem, graph = em.AllDifferent(edges, 4, 3), em.FactorGraph(4, 3)
+    graph.add(em.factors.not_equal(), edges)
+    logits, label = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(0)), torch.ones(5, dtype=torch.int64)
+    pairs = em.posterior(problem, logits, label, em.BeliefPropagation(10, factors="pairwise"))
+    found = em.posterior(graph, logits, label)
+    torch.testing.assert_close(found.marginals, pairs.marginals, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.log_evidence, pairs.log_evidence, rtol=0, atol=2e-6)
+
+
 def test_a_graph_of_rows_columns_and_boxes_is_a_sudoku() -> None:
     board_4, graph = em.Sudoku(4), em.FactorGraph(16, 4, latent_shape=(4, 4))
     groups = board_4.tables(torch.device("cpu")).groups
