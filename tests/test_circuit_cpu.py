@@ -279,10 +279,11 @@ def test_no_row_is_read_before_it_is_written(monkeypatch, name: str) -> None:
     logits, rows = draw(graph, 33, 300.0)
     before = everything(logits, rows, graph)
 
-    def filled(rows: int) -> np.ndarray:
-        return np.full((rows, lanes.FLOAT32_LANES), np.nan, np.float32)
+    def filled(p: program.Program, dtype: type[np.floating], batch: int) -> np.ndarray:
+        columns = lanes.FLOAT32_LANES if dtype is np.float32 else lanes.FLOAT64_LANES
+        return np.full((p.rows, columns), np.nan, dtype)
 
-    monkeypatch.setattr(linear, "kept_scratch", filled)
+    monkeypatch.setattr(linear, "table", filled)
     assert all(map(torch.equal, before, everything(logits, rows, graph)))
 
 

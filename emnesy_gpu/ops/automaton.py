@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.backends import kernels_for, load_kernels
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.ops.label_rows import label_rows, raise_for_status
 from emnesy_gpu.ops.registry import operator
@@ -20,7 +20,15 @@ def _rows(label: Tensor, tables: Sequence[Tensor]) -> Tensor:
     return label_rows(label, tables[CODES])
 
 
-@operator(row_results)
+def _few_rows(
+    logits: Tensor, label: Tensor, tables: Sequence[Tensor], prior_share: float, factor: float
+) -> RowResults | None:
+    kernels, logits = load_kernels("cpu", "automaton"), logits.contiguous()
+    found: RowResults | None = kernels.few_rows(logits, label.contiguous(), tables, prior_share, factor)
+    return found
+
+
+@operator(row_results, few_rows=lambda logits, label, tables, check: _few_rows(logits, label, tables, 0.0, 1.0))
 def automaton_posterior(logits: Tensor, label: Tensor, tables: Sequence[Tensor], check: bool) -> RowResults:
     rows = _rows(label, tables)
     results: RowResults = kernels_for("automaton", logits.device).posterior(logits.contiguous(), rows, tables)
@@ -29,7 +37,9 @@ def automaton_posterior(logits: Tensor, label: Tensor, tables: Sequence[Tensor],
     return results
 
 
-@operator(row_results)
+@operator(
+    row_results, few_rows=lambda logits, label, tables, scale, check: _few_rows(logits, label, tables, 1.0, -scale)
+)
 def automaton_em_gradient(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], scale: float, check: bool
 ) -> RowResults:

@@ -1,5 +1,5 @@
 """Exact inference on finite automata, on CPU tensors."""
 
-from emnesy_gpu.kernels.cpu.automaton.launch import em_gradient, map_assignment, posterior, sample
+from emnesy_gpu.kernels.cpu.automaton.launch import em_gradient, few_rows, map_assignment, posterior, sample
 
-__all__ = ["em_gradient", "map_assignment", "posterior", "sample"]
+__all__ = ["em_gradient", "few_rows", "map_assignment", "posterior", "sample"]

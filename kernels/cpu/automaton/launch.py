@@ -16,11 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.kernels.cpu.automaton import linear
 from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, FLOAT64, LOGARITHMS, Graph, graph
-from emnesy_gpu.kernels.cpu.automaton.screen import screen, screen_labels
+from emnesy_gpu.kernels.cpu.automaton.screen import all_possible, screen, screen_labels
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows, is_one_range
+from emnesy_gpu.kernels.cpu.common.row_driver import RowResults, empty_row_results
+from emnesy_gpu.kernels.cpu.label_rows import known_rows
 from emnesy_gpu.kernels.status import POSSIBLE
 
 # Rows whose logits have to be converted are taken about this many logits at a time.
@@ -28,6 +31,8 @@ CONVERTED_LOGITS = 1 << 18
 # Rough nanoseconds of a logit and of an edge, for one row: in float32 lanes, and in float64 logarithms.
 LINEAR_COST = 0.5, 0.1
 LOG_COST = 30.0, 10.0
+
+CODES = AutomatonTables._fields.index("codes")
 
 Results = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -49,6 +54,26 @@ def posterior(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[T
 def em_gradient(logits: Tensor, rows: Tensor, tables: Sequence[Tensor], scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """(softmax(logits) - posterior) * scale [batch, n, K], log evidence [batch] and status [batch]."""
     return _sum_product(logits, rows, tables, prior_share=1.0, factor=-scale)
+
+
+def few_rows(
+    logits: Tensor, label: Tensor, tables: Sequence[Tensor], prior_share: float, factor: float
+) -> RowResults | None:
+    """Marginals or gradient, log evidence and status of few float32 rows by the shortest way; label: codes [batch, M].
+
+    None where there are more rows, or where one has no posterior, little evidence or a logit beyond +-LARGEST_LOGIT.
+    """
+    if logits.dtype is not torch.float32:
+        return None
+    g = graph(tables, FLOAT32)
+    if not is_one_range(len(logits), _cost(g, LINEAR_COST)):
+        return None
+    rows = known_rows(logits, label, tables[CODES])
+    if rows is None or not all_possible(rows, g):
+        return None
+    results = empty_row_results(logits)
+    addresses = [tensor.data_ptr() for tensor in (logits, *results)]
+    return None if linear.run_at(addresses, rows, g, True, prior_share, factor) else results
 
 
 def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:

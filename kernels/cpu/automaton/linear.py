@@ -25,7 +25,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     exponent_of,
     filled,
     half_lanes,
-    kept_scratch,
+    kept_lanes,
     load,
     maximum,
     minimum,
@@ -34,12 +34,16 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     scratch,
     store,
 )
+from emnesy_gpu.kernels.cpu.common.pointers import address_of, matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
 from emnesy_gpu.kernels.cpu.common.transpose import TILE, read_columns, write_columns
 from emnesy_gpu.kernels.status import POSSIBLE
 
 RECOMPUTE = 255
 LOG_2 = math.log(2.0)
+SMALLEST_NORMAL = float(np.finfo(np.float64).tiny), float(np.finfo(np.float32).tiny)
+"""Of float64 and of float32."""
+
 TOLERANCE = 1e-6
 """The share of the evidence that may be missing from a row."""
 
@@ -110,18 +114,20 @@ def run(logits, rows, results, g: Graph, prior_share: float, factor: float) -> i
     status becomes POSSIBLE, or RECOMPUTE where the other results are not known: rows with logits that are no priors are
     among them. Logits and g are both float32, or both float64, and every label is valid.
     """
-    batch, n, k = logits.shape
-    at = layout(n, k, g.n_classes, g.n_states, g.one_class_each)
-    single = logits.dtype == np.float32
-    work = kept_scratch(at.total) if single else scratch(at.total, np.float64)
-    if batch <= work.shape[1] // 2:
+    addresses = [address_of(array) for array in (logits, *results)]
+    return run_at(addresses, rows, g, logits.dtype == np.float32, prior_share, factor)
+
+
+def run_at(addresses: list[int], rows: np.ndarray, g: Graph, single: bool, prior_share: float, factor: float) -> int:
+    """The same for logits and results by their addresses. single: whether floats are float32."""
+    at = layout(g.n, g.n_values, g.n_classes, g.n_states, g.one_class_each)
+    work = kept_lanes(at.total, len(rows)) if single else scratch(at.total, np.float64)
+    if not single and len(rows) <= work.shape[1] // 2:
         work = half_lanes(work)
-    smallest = float(np.finfo(logits.dtype).tiny)
-    guard = 16.0 * g.n_edges * k * smallest / TOLERANCE
-    marginals, log_evidence, status = results
-    shape = batch, n * k
-    job = Job(prior_share, factor, smallest, guard)
-    return sum_product(logits.reshape(shape), rows, marginals.reshape(shape), log_evidence, status, g, at, work, job)
+    smallest = SMALLEST_NORMAL[single]
+    job = prior_share, factor, smallest, 16.0 * g.n_edges * g.n_values * smallest / TOLERANCE
+    # Plain tuples: telling the types of named ones takes longer than a small automaton.
+    return sum_product(*addresses, rows, tuple(g), tuple(at), work, job)
 
 
 @inlined
@@ -287,8 +293,11 @@ def write_rows(work, at, g, rows, label_rows, log_evidence, status, guard):
 
 
 @kernel
-def sum_product(logits, label_rows, marginals, log_evidence, status, g, at, work, job):
-    """As many rows at a time as there are lanes, in at.total rows of work."""
+def sum_product(logits, marginals, log_evidence, status, label_rows, graph, places, work, job):
+    """As many rows at a time as work has lanes. graph, places, job: a Graph, a Layout and a Job without names."""
+    g, at, job, batch, like = Graph(*graph), Layout(*places), Job(*job), len(label_rows), work[0, 0]
+    logits, marginals = matrix_at(logits, batch, at.n * at.k, like), matrix_at(marginals, batch, at.n * at.k, like)
+    log_evidence, status = numbers_at(log_evidence, batch, like), numbers_at(status, batch, np.uint8(0))
     left, last_block = 0, (at.n - 1) // at.block
     for first in range(0, len(logits), work.shape[1]):
         rows = first, min(first + work.shape[1], len(logits))

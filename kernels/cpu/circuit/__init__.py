@@ -1,5 +1,13 @@
 """Exact inference on circuits of sums and products, on CPU tensors."""
 
-from emnesy_gpu.kernels.cpu.circuit.launch import em_gradient, map_assignment, posterior, predict, sample, truth
+from emnesy_gpu.kernels.cpu.circuit.launch import (
+    em_gradient,
+    few_rows,
+    map_assignment,
+    posterior,
+    predict,
+    sample,
+    truth,
+)
 
-__all__ = ["em_gradient", "map_assignment", "posterior", "predict", "sample", "truth"]
+__all__ = ["em_gradient", "few_rows", "map_assignment", "posterior", "predict", "sample", "truth"]

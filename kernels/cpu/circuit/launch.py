@@ -15,20 +15,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emnesy_gpu.kernels.circuit_tables import CircuitTables
 from emnesy_gpu.kernels.cpu.circuit import linear
 from emnesy_gpu.kernels.cpu.circuit.linear import Predictions
 from emnesy_gpu.kernels.cpu.circuit.program import Program, nodes, tape
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
-from emnesy_gpu.kernels.cpu.common.parallel import for_rows
+from emnesy_gpu.kernels.cpu.common.parallel import for_rows, is_one_range
 from emnesy_gpu.kernels.cpu.common.row_driver import (
     Combination,
     Method,
     Results,
+    RowResults,
+    empty_row_results,
     for_converted_rows,
     result_dtype,
     run_rows,
 )
+from emnesy_gpu.kernels.cpu.label_rows import known_rows
 from emnesy_gpu.kernels.status import POSSIBLE
+
+CODES = CircuitTables._fields.index("codes")
 
 # Rough nanoseconds of a logit and of a product, for one row: in float32 lanes, in passes that walk back, and in bits.
 LANES_COST = 0.5, 0.06
@@ -51,6 +57,32 @@ def em_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(softmax(logits) - posterior) * scale [batch, n, K], log evidence [batch] and status [batch]."""
     return _sum_product(logits, rows, tape(tables, tape_rows), wide, Combination(prior_share=1.0, factor=-scale))
+
+
+def few_rows(
+    logits: Tensor,
+    label: Tensor,
+    tables: Sequence[Tensor],
+    tape_rows: int,
+    wide: bool,
+    prior_share: float,
+    factor: float,
+) -> RowResults | None:
+    """Marginals or gradient, log evidence and status of few float32 rows by the shortest way; label: codes [batch, M].
+
+    None where there are more rows, or where one has no posterior, little evidence or a logit beyond +-LARGEST_LOGIT.
+    """
+    p = tape(tables, tape_rows)
+    if logits.dtype is not torch.float32 or not is_one_range(len(logits), _cost(p, LANES_COST)):
+        return None
+    rows = known_rows(logits, label, tables[CODES])
+    if rows is None:
+        return None
+    results = empty_row_results(logits)
+    addresses = [tensor.data_ptr() for tensor in (logits, *results)]
+    lanes = np.float64 if wide else np.float32
+    left = linear.run_at(addresses, rows, p, lanes, linear.LIKE[np.float32], prior_share, factor)
+    return None if left or any(results[2].tolist()) else results
 
 
 def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,9 +18,24 @@ from emnesy_gpu.kernels.cpu.circuit.leaves import read_leaves, write_marginals
 from emnesy_gpu.kernels.cpu.circuit.program import Program, term_at
 from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
-from emnesy_gpu.kernels.cpu.common.lanes import half_lanes, kept_scratch, load, multiply_add, store
+from emnesy_gpu.kernels.cpu.common.lanes import (
+    FLOAT32_LANES,
+    half_lanes,
+    kept_doubles,
+    kept_lanes,
+    kept_scratch,
+    load,
+    multiply_add,
+    store,
+)
+from emnesy_gpu.kernels.cpu.common.pointers import address_of, matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Combination, Results
 from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
+
+LIKE = {dtype: dtype(0) for dtype in (np.float32, np.float64)}
+
+SMALLEST_SHARE = {dtype: float(np.finfo(dtype).tiny) / float(np.finfo(dtype).eps) for dtype in LIKE}
+"""The smallest normal number over the rounding of one operation."""
 
 
 class Predictions(NamedTuple):
@@ -37,23 +52,38 @@ def run(
 
     lanes: the float type of the arithmetic, float32 or float64; logits and results may be narrower.
     """
-    flat = logits.reshape(len(logits), -1)
-    work, job = table(p, lanes), (guard(p, lanes), *combination)
-    if len(logits) <= work.shape[1] // 2:
-        work = half_lanes(work)
-    return sum_product(flat, rows, out.marginals.reshape(flat.shape), out.log_evidence, out.status, p, work, job)
+    addresses = [address_of(array) for array in (logits, *out)]
+    return run_at(addresses, rows, p, lanes, LIKE[logits.dtype.type], *combination)
+
+
+def run_at(
+    addresses: list[int],
+    rows: np.ndarray,
+    p: Program,
+    lanes: type[np.floating],
+    like: np.floating,
+    prior_share: float,
+    factor: float,
+) -> int:
+    """The same for logits and results by their addresses. like: a number like the logits."""
+    work = table(p, lanes, len(rows))
+    # A plain tuple: telling the type of a named one takes longer than a small circuit.
+    return sum_product(*addresses, rows, like, tuple(p), work, (guard(p, lanes), prior_share, factor))
 
 
 def run_prediction(p: Program, lanes: type[np.floating], logits: np.ndarray, rows: np.ndarray, out: Predictions) -> int:
     """log p of every leaf of the label, and status; returns how many rows are left. rows: int32 [batch, M] zeros."""
     flat = logits.reshape(len(logits), -1)
-    return predict_rows(flat, rows, out.log_p, out.status, p, table(p, lanes), guard(p, lanes))
+    whole = table(p, lanes, FLOAT32_LANES)
+    return predict_rows(flat, rows, out.log_p, out.status, p, whole, guard(p, lanes))
 
 
-def table(p: Program, lanes: type[np.floating]) -> np.ndarray:
-    """Uninitialised [rows, lanes]: rows of 128 bytes in both types."""
-    kept = kept_scratch(p.rows)
-    return kept if lanes is np.float32 else kept.view(np.float64)
+def table(p: Program, lanes: type[np.floating], batch: int) -> np.ndarray:
+    """Uninitialised [rows, lanes], half as many for a batch that fits in these: rows of 128 bytes in both types."""
+    if lanes is np.float32:
+        return kept_lanes(p.rows, batch)
+    rows = kept_doubles(p.rows, one_lane=False)
+    return half_lanes(rows) if batch <= rows.shape[1] // 2 else rows
 
 
 def two_tables(p: Program) -> tuple[np.ndarray, np.ndarray]:
@@ -64,8 +94,7 @@ def two_tables(p: Program) -> tuple[np.ndarray, np.ndarray]:
 
 def guard(p: Program, lanes: type[np.floating]) -> float:
     """The smallest evidence that is trusted."""
-    info = np.finfo(lanes)
-    return p.operations * float(info.tiny) / float(info.eps)
+    return p.operations * SMALLEST_SHARE[lanes]
 
 
 @inlined
@@ -135,9 +164,15 @@ def write_evidence(table, p, label_rows, span, log_evidence, status, smallest):
 
 
 @kernel
-def sum_product(logits, label_rows, marginals, log_evidence, status, p, table, job):
-    """As many rows at a time as there are lanes; job: the guard, prior_share, factor. Returns how many are left."""
-    left, combination = 0, Combination(job[1], job[2])
+def sum_product(logits, marginals, log_evidence, status, label_rows, like, program, table, job):
+    """As many rows at a time as there are lanes; returns how many are left.
+
+    program: a Program without names. job: the guard, prior_share, factor.
+    """
+    left, combination, p = 0, Combination(job[1], job[2]), Program(*program)
+    batch, columns = len(label_rows), p.n * p.n_values
+    logits, marginals = matrix_at(logits, batch, columns, like), matrix_at(marginals, batch, columns, like)
+    log_evidence, status = numbers_at(log_evidence, batch, like), numbers_at(status, batch, np.uint8(0))
     for first in range(0, len(logits), table.shape[1]):
         span = first, min(first + table.shape[1], len(logits))
         read_leaves(table, p, logits, label_rows, span)
