@@ -20,6 +20,11 @@ PROBLEMS = {
     "long-addition": em.Addition(40, base=32),
     "three-addends": em.Addition(3, n_addends=3),
     "sudoku": em.Sudoku(4),
+    "automaton": em.rules.modulo(6, 3),
+    "automaton-without-a-label": em.Automaton(lambda s, v: max(s, v), 0, lambda s: s > 1, 12, 3),
+    "circuit": em.Circuit.from_program(
+        lambda total, value, i: (total + value) % 3, n_symbols=5, cardinality=4, start=0
+    ),
     "all-different": em.AllDifferent([(0, 1, 2), (1, 2, 3)], 4, 5),
 }
 
@@ -33,7 +38,7 @@ def rows_of(name: str) -> tuple[em.Problem, Tensor, Tensor]:
     z = torch.randint(0, problem.cardinality, shape, generator=generator)
     hard = torch.rand(logits.shape, generator=generator) < 0.05
     logits = logits.masked_fill(hard & ~torch.nn.functional.one_hot(z, problem.cardinality).bool(), -torch.inf)
-    label = problem.label(z) if isinstance(problem, em.Addition) else torch.ones(ROWS, dtype=torch.int64)
+    label = torch.ones(ROWS, dtype=torch.int64) if isinstance(problem, em.AllDifferent) else problem.label(z)
     return problem, logits, label
 
 
@@ -57,17 +62,23 @@ def test_a_few_rows_have_the_bits_of_a_large_batch(name: str) -> None:
 
 
 def short_way(name: str, logits: Tensor, label: Tensor) -> tuple[Tensor, ...] | None:
-    problem = PROBLEMS[name]
+    problem, cpu, weights = PROBLEMS[name], torch.device("cpu"), (0.0, 1.0)
     if isinstance(problem, em.Addition):
-        return load_kernels("cpu", "carry_chain").few_rows(logits, label, 0.0, 1.0)
-    assignments = problem.tables(logits.device).assignments
-    return load_kernels("cpu", "enumeration").few_rows(logits, label, assignments, 0.0, 1.0)
+        return load_kernels("cpu", "carry_chain").few_rows(logits, label, *weights)
+    if isinstance(problem, em.AllDifferent):
+        assignments = problem.tables(cpu).assignments
+        return load_kernels("cpu", "enumeration").few_rows(logits, label, assignments, *weights)
+    symbols, codes = logits.flatten(1, -2), label.reshape(len(label), -1)
+    if isinstance(problem, em.Automaton):
+        return load_kernels("cpu", "automaton").few_rows(symbols, codes, list(problem.tables(cpu)), *weights)
+    tables, tape_rows = problem.compiled(cpu)[:2]
+    return load_kernels("cpu", "circuit").few_rows(symbols, codes, list(tables), tape_rows, False, *weights)
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("size", [1, 4])
 def test_the_short_way_takes_ordinary_rows_alone(name: str, size: int) -> None:
-    problem, logits, label = rows_of(name)
+    _, logits, label = rows_of(name)
     logits, label = torch.randn_like(logits[:size]), label[:size]
     assert short_way(name, logits, label) is not None
     last = (size - 1, *[0] * (logits.dim() - 2))
@@ -78,8 +89,37 @@ def test_the_short_way_takes_ordinary_rows_alone(name: str, size: int) -> None:
     empty = logits.clone()
     empty[last] = -torch.inf
     assert short_way(name, empty, label) is None
-    for value in (-1, problem.cardinality, 2**40):
+    for value in (-2, 2**40):
         assert short_way(name, logits, torch.full_like(label, value)) is None
     assert short_way(name, logits.double(), label) is None
     many = logits[:1].expand(1 << 17, *logits.shape[1:])
     assert short_way(name, many, label[:1].expand(1 << 17, *label.shape[1:])) is None
+
+
+@pytest.mark.parametrize("name", ["addition", "sudoku"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_the_mean_loss_is_that_of_the_rows(name: str, dtype: torch.dtype) -> None:
+    problem, logits, label = rows_of(name)
+    logits = logits[:3].to(dtype).requires_grad_()
+    mean = em.fused_em_loss(problem, logits, label[:3])
+    rows = em.fused_em_loss(problem, logits, label[:3], reduction="none")
+    torch.testing.assert_close(mean, rows.mean(), rtol=1e-6, atol=0.0)
+    expected = torch.autograd.grad(rows.mean() * 5.0, logits)[0]
+    for keep in (True, True, False):
+        found = torch.autograd.grad(mean * 5.0, logits, retain_graph=keep)[0]
+        assert found.dtype == dtype
+        torch.testing.assert_close(found, expected, rtol=1e-3 if dtype == torch.float16 else 1e-6, atol=1e-7)
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        torch.autograd.grad(mean, logits)
+
+
+def test_the_gradient_of_the_mean_loss_is_a_constant() -> None:
+    problem, logits, label = rows_of("addition")
+    logits = logits[:2].requires_grad_()
+    loss, weight = em.fused_em_loss(problem, logits, label[:2]), torch.ones((), requires_grad=True)
+    gradient = torch.autograd.grad(loss * weight, logits, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+    loss = em.fused_em_loss(problem, logits, label[:2])
+    many = torch.autograd.grad(loss, logits, torch.tensor([1.0, 3.0]), is_grads_batched=True)[0]
+    torch.testing.assert_close(many, torch.stack([gradient, 3.0 * gradient]).detach())
