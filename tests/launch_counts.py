@@ -217,7 +217,7 @@ E_STEPS = [
     EStep("Automaton, last symbol first, ABC", _backwards, em.ABC(), 4),
     EStep("FactorGraph exact", tree, em.Exact(), 3),
     EStep("FactorGraph BP", loops, em.BeliefPropagation(), 4),
-    EStep("FactorGraph MAP", loops, em.MAP(), 296),
+    EStep("FactorGraph MAP", loops, em.MAP(), 18),
     EStep("FactorGraph ABC", hard_tree, em.ABC(), 4),
     EStep("FactorGraph Gibbs", hard_tree, em.Gibbs(), 5),
     EStep("FactorGraph with labels, ABC", _with_labels, em.ABC(target_ess=8.0), 4),

@@ -6,20 +6,18 @@ tables: ``emnesy_gpu.kernels.factor_graph_tables.Compiled`` as a list.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.backends import backend_for, kernels_for
 from emnesy_gpu.inference.results import result_dtype
-from emnesy_gpu.kernels.factor_graph_tables import Compiled, held
-from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, POSSIBLE
+from emnesy_gpu.kernels.status import INVALID_LABEL, POSSIBLE
 from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import LoopyResults, MapResults, loopy_results, map_results
-from emnesy_gpu.reference.decimation import decimate
+from emnesy_gpu.reference.factor_graph import search
 
 
 @operator(loopy_results)
@@ -47,15 +45,10 @@ def factor_graph_belief_propagation(
 def factor_graph_map(logits: Tensor, label: Tensor, tables: Sequence[Tensor], check: bool) -> MapResults:
     """A most probable assignment by max-product belief propagation and decimation."""
     kernels, symbols = kernels_for("factor_graph", logits.device), logits.flatten(1, -2).contiguous()
-    compiled = Compiled.from_list(tables)
-    # Values that cannot be are not taken where the messages meet a contradiction, either.
-    unary = compiled.graph.unary.log()
-    nothing_left = (symbols + unary == float("-inf")).all(-1).any(-1)
-    usable = torch.where(
-        nothing_left[:, None, None], symbols, symbols.masked_fill(unary == float("-inf"), float("-inf"))
-    )
-    z, status = decimate(partial(_propagate, kernels.belief_propagation), usable, held(label), (list(tables),))
-    status = torch.where(nothing_left & (status == POSSIBLE), IMPOSSIBLE, status).to(torch.uint8)
+    if backend_for(logits.device) == "triton":
+        z, status = kernels.search(symbols, label.contiguous(), list(tables))
+    else:
+        z, status = search(symbols, label, tables, kernels.belief_propagation)
     if check:
         _raise_for_status(status, logits, label)
     log_prior = torch.log_softmax(symbols.to(result_dtype(logits)), -1)
@@ -71,13 +64,6 @@ def _log_weight(launch: Any, z: Tensor, like: Tensor, tables: list[Tensor]) -> T
     certain = torch.full_like(like, float("-inf")).scatter_(-1, z[..., None], 0.0)
     results: LoopyResults = launch(certain, torch.ones_like(z[:, 0]), tables, 0, 0.0, False, 0.0, False)
     return results[1]
-
-
-def _propagate(launch: Any, symbols: Tensor, label: Tensor, tables: list[Tensor], *settings: Any) -> LoopyResults:
-    """Serial belief propagation, with the arguments that decimation gives."""
-    iterations, damping, tolerance, maximise = settings
-    results: LoopyResults = launch(symbols, label, tables, iterations, damping, False, tolerance, maximise)
-    return results
 
 
 def _raise_for_status(status: Tensor, logits: Tensor, label: Tensor) -> None:

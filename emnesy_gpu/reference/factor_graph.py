@@ -23,14 +23,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.kernels.factor_graph_tables import CHAIN, PAIR, Compiled, FactorGraphTables, held
-from emnesy_gpu.kernels.status import POSSIBLE
+from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
+from emnesy_gpu.reference.decimation import decimate
 from emnesy_gpu.reference.message_passing import Update, damped, results, sweep
 from emnesy_gpu.reference.symbols import NEG_INF, log_maxima, log_normalise, log_softmax, log_sums, row_status
 
@@ -75,6 +76,26 @@ def belief_propagation(
     log_belief = log_prior + _products(converged.messages, graph)
     log_evidence = _bethe(model, log_belief, converged.messages) + graph.log_scale + compiled.chains.log_scale
     return results(logits, status, _defined(log_belief), log_evidence, converged, maximise)
+
+
+def search(
+    logits: Tensor, label: Tensor, tables: Sequence[Tensor], launch: Callable[..., tuple[Tensor, ...]] | None = None
+) -> tuple[Tensor, Tensor]:
+    """A probable assignment int64 [batch, n] and the status uint8 [batch]: see ``decimation.decimate``.
+
+    logits: [batch, n, K]. launch: belief propagation, by default that of this module.
+    """
+    # Values that cannot be are not taken where the messages meet a contradiction, either.
+    never = Compiled.from_list(tables).graph.unary == 0
+    nothing_left = ((logits == NEG_INF) | never).all(-1).any(-1)
+    usable = torch.where(nothing_left[:, None, None], logits, logits.masked_fill(never, NEG_INF))
+
+    def propagate(symbols: Tensor, label: Tensor, tables: list[Tensor], *settings: Any) -> tuple[Tensor, ...]:
+        iterations, damping, tolerance, maximise = settings
+        return (launch or belief_propagation)(symbols, label, tables, iterations, damping, False, tolerance, maximise)
+
+    z, status = decimate(propagate, usable, held(label), (list(tables),))
+    return z, torch.where(nothing_left & (status == POSSIBLE), IMPOSSIBLE, status).to(torch.uint8)
 
 
 class _Model(NamedTuple):

@@ -52,7 +52,30 @@ def _entry(
     return Entry("factor_graph", "belief_propagation", case, draw, num_warps=(1,), **{**tolerance_of(dtype), **options})
 
 
+def _search(make: Callable[[], em.FactorGraph], scale: float, dtype: torch.dtype) -> tuple[Any, ...]:
+    """Rows as above, but for one with a symbol that has no value left."""
+    logits, label, tables, *_ = _draw(make, MAXIMISED, scale, dtype)
+    possible = Compiled.from_list(tables).graph.unary > 0
+    logits[1, 0] = torch.where(possible[0], float("-inf"), logits[1, 0])
+    return logits, label, tables
+
+
+def _searched(
+    name: str,
+    make: Callable[[], em.FactorGraph],
+    scale: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    **options: Any,
+) -> Entry:
+    draw = partial(_search, make, scale, dtype)
+    return Entry("factor_graph", "search", f"{name}{SUFFIXES[dtype]}", draw, interpreted=False, **options)
+
+
 ENTRIES = [
+    _searched("loops of all kinds", loops, every_target=True),
+    _searched("loops of all kinds", loops, dtype=torch.float64, slow=True),
+    _searched("loops of all kinds extreme", loops, 3000.0, slow=True),
+    _searched("ring of 128 extreme", _ring, 3000.0, slow=True),
     _entry("loops of all kinds", loops, variants=True),
     _entry("grid 4x4 K=2", partial(board, 4, 2), FLOODING, interpreted=False),
     _entry("loops of all kinds extreme", loops, MAXIMISED, scale=3000.0, slow=True),

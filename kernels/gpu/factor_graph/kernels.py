@@ -81,7 +81,7 @@ def _label_status(label):
 
 
 @triton.jit
-def _run_rows(
+def run_rows(
     graph, chains, work, rows, row, wanted, order, flood, schedule, log_scale, SIZES: tl.constexpr, LOG: tl.constexpr
 ):  # fmt: skip
     """Rows [L] of the batch, from logits to results. order, flood: waves, their sizes, and how many there are."""
@@ -183,6 +183,6 @@ def belief_propagation_kernel(
             wanted = tl.load(redo_ptr + row, mask=wanted, other=0) == 1
         if tl.max(wanted.to(tl.int32)) == 1:
             tl.debug_barrier()
-            _run_rows(
+            run_rows(
                 graph, chains, work, rows, row, wanted, order, flood, schedule, log_scale, SIZES, LOG
             )  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, float32, float64, int32, int64, uint8
 
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
@@ -19,6 +19,7 @@ from emnesy_gpu.kernels.gpu.common.launch_options import rounded_once
 from emnesy_gpu.kernels.gpu.common.log2_semiring import ZERO as LOG_ZERO
 from emnesy_gpu.kernels.gpu.common.scalars import high_and_low
 from emnesy_gpu.kernels.gpu.common.table_cache import made_once
+from emnesy_gpu.kernels.gpu.factor_graph.decimation import Options, decimation_kernel
 from emnesy_gpu.kernels.gpu.factor_graph.graph import Sizes, Space, scratch_size
 from emnesy_gpu.kernels.gpu.factor_graph.kernels import belief_propagation_kernel
 
@@ -48,6 +49,45 @@ def belief_propagation(
             for compute in passes(batch):
                 _launch(batch, compiled, compute, parameters, flooding)
     return batch.results
+
+
+def search(logits: Tensor, label: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """A probable assignment int64 [batch, n] and the status uint8 [batch], in one launch."""
+    compiled, (batch, n, _) = Compiled.from_list(tables), logits.shape
+    z, codes = logits.new_empty(batch, n, dtype=int64), logits.new_empty(batch, dtype=uint8)
+    if batch > 0:
+        with torch.cuda.device_of(logits):
+            _launch_search(logits, label, compiled, (z, codes))
+    return z, codes
+
+
+def _launch_search(logits: Tensor, label: Tensor, compiled: Compiled, results: tuple[Tensor, Tensor]) -> None:
+    graph, chains = compiled
+    batch, n, k = logits.shape
+    sizes, space = sizes_of(compiled, k, False, True), _space_of(compiled, k)
+    size, n_edges = scratch_size(n, len(graph.variable), space, sizes), len(graph.variable)
+    programs = launch_config.resident_programs(-(-batch // sizes.rows), size * (float32.itemsize + float64.itemsize))
+    narrow, wide = (logits.new_empty(programs * size, dtype=dtype) for dtype in (float32, float64))
+    # Rows of a launch of belief propagation that a program has to itself.
+    own = programs * sizes.rows
+    ones = label.new_ones(own)
+    rows = batch_of(logits.new_empty(own, n, k), ones)
+    choice, numbers = logits.new_empty(own, n, dtype=int32), logits.new_empty(2, own, dtype=int32)
+    tile, width = launch_config.symbol_tile(k)
+    options = Options(k, max(tile * sizes.lanes // 128, 1), width, 1 if rows.results[0].dtype == float32 else 2)
+    logs = (_weights(table, float64) for table in (graph.unary, graph.pairs, chains.in_weight, chains.out_weight))
+    decimation_kernel[(programs,)](
+        logits, label, *_graph_tables(graph, float32), *_chain_tables(chains, float32), *logs, graph.waves,
+        graph.wave_sizes, graph.flood, graph.flood_sizes, narrow, wide, rows.logits, ones, *rows.results, rows.redo,
+        choice, torch.empty_like(choice, dtype=float64), *numbers, *results, len(graph.waves), len(graph.flood), batch, n,
+        n_edges, k, space.arity, space.n_states, chains.successor.shape[1], space.n_classes, SIZES=sizes,
+        OPTIONS=options, **rounded_once(sizes.lanes // launch_config.WARP),
+    )  # fmt: skip
+
+
+def _space_of(compiled: Compiled, n_values: int) -> Space:
+    graph, chains = compiled
+    return Space(n_values, len(graph.arities) - 1, max(2, chains.successor.shape[1]), chains.successor.shape[2])
 
 
 def sizes_of(compiled: Compiled, n_values: int, flooding: bool, maximise: bool) -> Sizes:
@@ -82,7 +122,7 @@ def _launch(batch: Batch, compiled: Compiled, compute: torch.dtype, parameters: 
     graph, chains = compiled
     n_rows, n_variables, n_values = batch.logits.shape
     sizes = sizes_of(compiled, n_values, flooding, parameters.maximise)
-    space = Space(n_values, len(graph.arities) - 1, max(2, chains.successor.shape[1]), chains.successor.shape[2])
+    space = _space_of(compiled, n_values)
     size, n_edges = scratch_size(n_variables, len(graph.variable), space, sizes), len(graph.variable)
     programs = launch_config.resident_programs(-(-n_rows // sizes.rows), size * compute.itemsize)
     scratch = batch.logits.new_empty(programs * size, dtype=compute)
