@@ -66,9 +66,13 @@ def test_sums_are_encoded_as_digits() -> None:
     assert max(numbers) > 10**17
     assert torch.equal(problem.encode(torch.tensor(numbers)), label)
     assert torch.equal(em.Addition(40).encode([10**40 + 7])[0, [0, -1]], torch.tensor([1, 7]))
+    several = torch.tensor(numbers)[:4].view(2, 2)
+    assert torch.equal(problem.encode(several), label[:4].unflatten(0, (2, 2)))
+    assert torch.equal(em.Addition(30).encode(several).flatten(0, 1), em.Addition(30).encode(numbers[:4]))
     for wrong in (-1, 1000):
-        with pytest.raises(ValueError, match=rf"numbers\[0\] must be an integer in 0\.\.999, got {wrong}"):
-            PROBLEM.encode([wrong])
+        for sums in ([5, wrong], torch.tensor([5, wrong])):
+            with pytest.raises(ValueError, match=rf"numbers\[1\] must be an integer in 0\.\.999, got {wrong}"):
+                PROBLEM.encode(sums)
 
 
 @pytest.mark.parametrize("engine", [em.Exact(), em.ABC(samples=64), em.MAP()], ids=repr)

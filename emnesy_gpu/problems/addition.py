@@ -96,10 +96,11 @@ class Addition(Problem):
         return torch.stack(list(self._digits_of_sum(z.long())), -1).flip(-1)
 
     def encode(self, numbers: Tensor | Iterable[int]) -> Tensor:
-        """The labels of sums that are given as numbers: [batch] -> int64 [batch, n_label_digits].
+        """The labels of sums that are given as numbers: [...] -> int64 [..., n_label_digits].
 
         Args:
-            numbers: an integer tensor, which holds numbers of 18 digits; or integers of Python, of any size.
+            numbers: an integer tensor with any axes, which holds numbers of 18 digits; or integers of Python, of any
+                size, as a list.
 
         Raises TypeError for other types, and ValueError for numbers below 0 or with more digits than a label.
 
@@ -107,15 +108,24 @@ class Addition(Problem):
         >>> em.Addition(n_digits=2).encode(torch.tensor([112, 7])).tolist()
         [[1, 1, 2], [0, 0, 7]]
         """
-        device = None
+        largest = self.base**self.n_label_digits - 1
         if isinstance(numbers, Tensor):
             checks.has_dtype("numbers", numbers, checks.INTEGER_DTYPES)
-            device, numbers = numbers.device, numbers.tolist()
+            rest = numbers.long()
+            wrong = ((rest < 0) | (rest > min(largest, checks.LARGEST_SEED))).nonzero().tolist()
+            if wrong:
+                at = ", ".join(map(str, wrong[0]))
+                checks.is_integer(f"numbers[{at}]", int(rest[tuple(wrong[0])]), 0, largest)
+            digits = []
+            for _ in range(self.n_label_digits):
+                digits.append(rest % self.base)
+                rest = rest // self.base
+            return torch.stack(digits[::-1], -1)
         rows = []
         for index, number in enumerate(numbers):
-            checks.is_integer(f"numbers[{index}]", number, 0, self.base**self.n_label_digits - 1)
+            checks.is_integer(f"numbers[{index}]", number, 0, largest)
             rows.append([number // self.base**place % self.base for place in range(self.n_label_digits)][::-1])
-        return torch.tensor(rows, dtype=torch.int64, device=device).view(-1, self.n_label_digits)
+        return torch.tensor(rows, dtype=torch.int64).view(-1, self.n_label_digits)
 
     def _digits_of_sum(self, z: Tensor) -> Iterator[Tensor]:
         """Yield the digits of the sum, the least significant first."""
