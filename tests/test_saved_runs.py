@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
@@ -12,10 +13,14 @@ import pytest
 from emnesy_gpu.cli import main
 from emnesy_gpu.tasks import saved_runs
 from emnesy_gpu.tasks.registry import TASKS
+from tests.robustness.test_data_files import OTHER_FILES
 from tests.train_runs import error_line, no_mnist_at_hand  # noqa: F401
 
 pytest.importorskip("sklearn")
 TRAIN = ["train", "addition", "--digits", "2", "--data", "digits", "--epochs", "1", "--views", "2", "--threads", "1"]
+HUGE_PICTURE = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + b"\0\0\xff\xff" * 2 + b"\1\0\0\0\0\x1b\x32\x64\x11"
+"""The header of a picture of 65535 x 65535 pixels."""
+
 TIMES = ("minutes", "cpu_minutes", "minutes_e", "minutes_m")
 
 
@@ -37,6 +42,25 @@ def test_evaluation_gives_the_figures_of_the_summary_and_writes_nothing(
         name: value for name, value in summary.items() if name not in TIMES
     }
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def picture(size: tuple[int, int], mode: str = "1") -> bytes:
+    image, buffer = pytest.importorskip("PIL.Image"), io.BytesIO()
+    image.new(mode, size).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_files_of_other_kinds_are_one_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = np.zeros((2, 28, 28), np.uint8)
+    files = {f"{kind}.npy": make(pixels) for kind, make in OTHER_FILES.items()}
+    small = picture((28, 28))
+    files |= {"empty.png": b"", "cut.png": small[:40], "broken.png": small[:-20] + b"garbage", "huge.png": HUGE_PICTURE}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        assert name in error_line(["predict", str(run), str(tmp_path / name)], capsys)
+    for settings in ([1, 2], "text", None, {"1": 2}):
+        (tmp_path / "config.json").write_text(json.dumps({"settings": settings}))
+        assert str(tmp_path) in error_line(["evaluate", str(tmp_path)], capsys)
 
 
 def test_rows_and_single_images_are_read(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

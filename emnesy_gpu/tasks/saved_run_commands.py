@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from emnesy_gpu.tasks import saved_runs
 from emnesy_gpu.tasks.core.options import DIRECTORY, add_options
 from emnesy_gpu.tasks.core.training import Reading
+from emnesy_gpu.tasks.files.arrays import read_array
 from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.files.extras import require
 
@@ -87,19 +88,18 @@ def _load(paths: tuple[Path, ...]) -> list[NDArray[np.uint8]]:
 
 
 def _array(path: Path) -> NDArray[np.uint8]:
-    try:
-        pixels: NDArray[np.uint8] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no .npy file of numbers: {error}") from error
+    """Return the array in a file, which must hold bytes."""
+    pixels = read_array(path)
     if pixels.dtype != np.uint8:
         raise DataError(f"{path} must hold uint8 pixels, 0..255, got {pixels.dtype}")
-    return pixels
+    return np.array(pixels)
 
 
 def _picture(path: Path) -> NDArray[np.uint8]:
+    image = require("PIL.Image")
     try:
-        return np.asarray(require("PIL.Image").open(path).convert("L"))
-    except OSError as error:
+        return np.asarray(image.open(path).convert("L"))
+    except Exception as error:  # PIL raises errors of many kinds, one of its own for pictures that are too large
         raise DataError(f"{path} is no image: {error}") from error
 
 

@@ -18,10 +18,10 @@ def task_of(path: Path) -> Task:
     """Return the task of the run in a folder, by the names of its settings; DataError where there is none."""
     config = path / "config.json"
     try:
-        names = set(json.loads(config.read_text())["settings"])
+        names = set(dict(json.loads(config.read_text())["settings"]))
     except FileNotFoundError as error:
         raise DataError(f"{path} holds no run: {config} is missing") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{config} is not the config of a run: {error}") from error
     found = [task for task in TASKS.values() if names == {field.name for field in fields(task.settings)}]
     if len(found) != 1:

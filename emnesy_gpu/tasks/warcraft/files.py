@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from emnesy_gpu.folders import cache_dir
 from emnesy_gpu.problems.shortest_path import TERRAIN
+from emnesy_gpu.tasks.files.arrays import read_array
 from emnesy_gpu.tasks.files.data_folders import GENERATOR, read_generator
 from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.warcraft.maps import TILE, MapData, Maps
@@ -102,26 +103,12 @@ def _read_array(folder: Path, stem: str, shape: tuple[int, ...], n_maps: int | N
     paths = [folder / f"{stem}.npy"] if (folder / f"{stem}.npy").is_file() or not parts else parts
     arrays, missing = [], n_maps
     for path in paths:
-        array = _load(path)
+        array = read_array(path)
         if array.ndim == 0 or array.shape[1:] != shape or len(array) == 0:
             raise DataError(f"{path} has shape {list(array.shape)}, expected {['n', *shape]}")
         arrays.append(np.array(array[:missing]))
         missing = None if missing is None else missing - len(arrays[-1])
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-def _load(path: Path) -> NDArray[Any]:
-    """Return the array of integers or floats in a file of ``np.save``, mapped into memory."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # besides OSError and ValueError, NumPy passes on what zipfile and the parser raise
-        raise DataError(f"{path} cannot be read as an array: {error}") from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise DataError(f"{path} must hold one array of np.save, got an archive of several")
-    if array.dtype.kind not in "iuf":
-        raise DataError(f"{path} must hold integers or floats, got {array.dtype}")
-    return array
 
 
 def _classes(weights: NDArray[Any], name: str) -> NDArray[np.uint8]:
