@@ -49,6 +49,17 @@ def test_exact_inference(backend: Backend, name: str, gap: float, dtype: torch.d
     torch.testing.assert_close(post.marginals.double(), marginals, rtol=0.0, atol=2e-6)
 
 
+def test_exact_inference_on_boards(backend: Backend) -> None:
+    """Every change of one of 16 cells to one of 3 other values breaks the board; two changes weigh nothing."""
+    gaps = torch.tensor([gap for gap in GAPS if gap >= 28.0])
+    logits = gaps[:, None, None, None] * torch.nn.functional.one_hot(BOARD, 4)
+    post = backend.run(em.posterior, em.Sudoku(4), logits, NOT_VALID.expand(len(gaps)))
+    assert post.possible.all()
+    torch.testing.assert_close(post.log_evidence.double(), math.log(48) - gaps.double(), rtol=1e-6, atol=1e-6)
+    right = post.marginals.double().gather(-1, BOARD.expand(len(gaps), 4, 4)[..., None])
+    torch.testing.assert_close(right, torch.full_like(right, 15 / 16), rtol=0.0, atol=2e-6)
+
+
 @pytest.mark.parametrize("gap", GAPS)
 def test_the_loss_moves_the_rows_where_the_net_is_most_wrong(gap: float) -> None:
     logits = (gap * torch.eye(2))[None].requires_grad_()
