@@ -41,10 +41,7 @@ class CheckedFile(IndexDataCacheFile):
         return data if saved_key == key else None
 
     def save(self, key: Any, data: Any) -> None:
-        try:
-            super().save(key, (key, data))
-        except OSError as error:
-            warn_once(f"machine code of kernels could not be kept on disk: {error}")
+        super().save(key, (key, data))
 
     def _load_index(self) -> dict[Any, str]:
         stored = self._read(self._index_path)
@@ -92,7 +89,7 @@ class KernelCache(FunctionCache):
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
             super().save_overload(sig, data)
-        except OSError as error:  # the folder is gone, or cannot be written any more
+        except OSError as error:  # the disk is full, or the folder is gone or cannot be written any more
             warn_once(f"machine code of kernels could not be kept on disk: {error}")
 
 
