@@ -51,8 +51,8 @@ def backend(name: str) -> Iterator[None]:
     ...     em.posterior(problem, logits, label).marginals.argmax(-1).tolist()
     [[[0], [0]]]
     """
-    if name not in PACKAGES:
-        raise ValueError(f"backend must be one of {sorted(PACKAGES)}, got {name!r}")
+    if not isinstance(name, str) or name not in PACKAGES:
+        raise ValueError(f"name of the backend must be one of {sorted(PACKAGES)}, got {name!r}")
     token = _forced.set(name)
     try:
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def is_tensor(name: str, value: object, remedy: str = "") -> None:
         raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}: call to_dense()")
 
 
-def is_instance(name: str, value: object, kind: type, example: str) -> None:
+def is_instance(name: str, value: object, kind: type | tuple[type, ...], example: str) -> None:
     """Raise TypeError unless the value is an instance of a class; example: how one is made."""
     if not isinstance(value, kind):
         got = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
@@ -46,6 +47,12 @@ def has_dtype(name: str, tensor: Tensor, allowed: tuple[torch.dtype, ...], remed
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
         got = str(tensor.dtype).removeprefix("torch.")
         raise TypeError(f"{name} must have one of the dtypes {names}, got {got}{remedy}")
+
+
+def has_rows(name: str, tensor: Tensor) -> None:
+    """Raise ValueError for a tensor without axes."""
+    if tensor.dim() == 0:
+        raise ValueError(f"{name} must have shape [batch, ...], got []")
 
 
 def has_trailing_shape(name: str, tensor: Tensor, trailing: tuple[int, ...], remedy: Callable[[], str] = str) -> None:
@@ -80,6 +87,18 @@ def is_flag(name: str, value: object) -> None:
         raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
+def is_function(name: str, value: object, what: str = "a function") -> None:
+    """Raise TypeError unless the value can be called; what: of what kind."""
+    if not callable(value):
+        raise TypeError(f"{name} must be {what}, got {value!r}")
+
+
+def is_path(name: str, value: object) -> None:
+    """Raise TypeError unless the value is the path of a file: numbers would be open files."""
+    if not isinstance(value, (str, PathLike)):
+        raise TypeError(f"{name} must be a path, got {value!r}")
+
+
 def is_text(name: str, value: object, what: str) -> None:
     """Raise TypeError unless the value is a string; what: of what kind."""
     if not isinstance(value, str):
@@ -89,6 +108,12 @@ def is_text(name: str, value: object, what: str) -> None:
 def is_among(value: object, options: Sequence[object]) -> bool:
     """Whether the value is one of some strings or integers; arrays are not, whatever they compare to."""
     return isinstance(value, (str, int)) and value in options
+
+
+def is_one_of(name: str, value: object, options: Sequence[object]) -> None:
+    """Raise ValueError unless the value is one of some strings or integers."""
+    if not is_among(value, options):
+        raise ValueError(f"{name} must be one of {', '.join(map(str, options))}, got {value!r}")
 
 
 def items(name: str, values: object, what: str) -> tuple[Any, ...]:
@@ -117,6 +142,21 @@ def is_number(name: str, value: object, low: float, high: float = math.inf) -> N
         raise TypeError(f"{name} must be {expected}, got {value!r}")
     if not low <= value < high:
         raise ValueError(f"{name} must be {expected}, got {value!r}")
+
+
+def is_positive(name: str, value: object) -> None:
+    """Raise TypeError or ValueError unless the value is a finite number above 0."""
+    is_number(name, value, 0.0)
+    if value == 0:
+        raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
+
+
+def numbers(name: str, values: object, low: float, high: float = math.inf) -> tuple[float, ...]:
+    """The members of an iterable as floats; TypeError or ValueError unless all are numbers in [low, high)."""
+    found = items(name, values, "numbers")
+    for index, value in enumerate(found):
+        is_number(f"{name}[{index}]", value.item() if isinstance(value, np.number) else value, low, high)
+    return tuple(map(float, found))
 
 
 def are_fine(logits: Tensor, label: Tensor, symbols: tuple[int, ...], entries: tuple[int, ...]) -> bool:

@@ -133,6 +133,7 @@ def posterior_of_labels(
     ([0.9, 0.1], 0.01)
     """
     checks.is_tensor("logits", logits)
+    checks.has_rows("logits", logits)
     checks.is_tensor("labels", labels)
     checks.is_tensor("weights", weights)
     checks.has_dtype("weights", weights, checks.FLOAT_DTYPES)

@@ -94,6 +94,8 @@ class EM:
     ) -> None:
         if not callable(model):
             raise TypeError(f"model must be a function of x that returns logits, got {model!r}")
+        if scheduler is not None and not callable(getattr(scheduler, "step", None)):
+            raise TypeError(f"scheduler must be of torch.optim.lr_scheduler or None, got {scheduler!r}")
         checks.is_instance("optimizer", optimizer, Optimizer, "a torch.optim.Optimizer over the parameters")
         checks.is_integer("m_steps", m_steps, 1, None)
         checks.is_flag("hard", hard)

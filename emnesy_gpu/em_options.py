@@ -73,8 +73,13 @@ class Options:
         if self.clip is not None:
             checks.is_number("clip", self.clip, 0.0)
         checks.is_integer("accumulate", self.accumulate, 1, None)
-        if not checks.is_among(self.impossible, IMPOSSIBLE_ROWS):
-            raise ValueError(f"impossible must be one of {', '.join(IMPOSSIBLE_ROWS)}, got {self.impossible!r}")
+        checks.is_one_of("impossible", self.impossible, IMPOSSIBLE_ROWS)
+        checks.is_flag("check", self.check)
+        checks.is_flag("advance_seed", self.advance_seed)
+        if self.scaler is not None and not hasattr(self.scaler, "unscale_"):
+            raise TypeError(f"scaler must be a torch.amp.GradScaler or None, got {self.scaler!r}")
+        for callback in checks.items("callbacks", self.callbacks, "functions"):
+            checks.is_function("a callback of callbacks", callback)
 
     def logits_of(self, output: Any) -> Tensor:
         """The logits in what a model returned; TypeError where there are none."""

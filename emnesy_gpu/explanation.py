@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.e_step import posterior
-from emnesy_gpu.engines import MAP, Engine, Exact, choose_engine
+from emnesy_gpu.engines import A_PROBLEM, MAP, Engine, Exact, choose_engine
 from emnesy_gpu.palette import new_figure
 from emnesy_gpu.problems import Problem
 
@@ -139,9 +140,10 @@ def explain(
       0.3333  0 | 2
       0.3333  1 | 1
     """
+    checks.is_instance("problem", problem, Problem, A_PROBLEM)
     logits, label = problem.checked(logits, label)
     checks.is_integer("row", row, -len(logits), len(logits) - 1)
-    checks.is_integer("k", k, 0, None)
+    checks.is_integer("k", k, 0, sys.maxsize)
     row %= len(logits)
     one, its_label = logits[row : row + 1].double(), label[row : row + 1]
     engine = choose_engine(problem, engine)

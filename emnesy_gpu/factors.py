@@ -213,6 +213,8 @@ def implies(first: int = 1, second: int = 1) -> Factor:
     >>> graph.label(torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])).tolist()
     [1, 1, 0, 1]
     """
+    checks.is_integer("first", first, 0, None)
+    checks.is_integer("second", second, 0, None)
 
     def make(sizes: Sizes) -> Potential:
         arity_is("implies()", sizes, 2)

@@ -33,21 +33,34 @@ def as_label(values: Any, labelled: Any = None) -> Tensor:
             [-1, -1]])
     """
     if not isinstance(values, Tensor):
-        array = np.asarray(values)
+        array = _as_array("values", values)
         if array.dtype.kind not in "bui":
-            raise TypeError(f"labels must be integers or bools, got {array.dtype}")
+            raise TypeError(f"values must be integers or bools, got {array.dtype}")
         values = torch.from_numpy(np.ascontiguousarray(array))
     if values.is_floating_point() or values.is_complex():
-        raise TypeError(f"labels must be integers or bools, got {values.dtype}")
+        raise TypeError(f"values must be integers or bools, got {values.dtype}")
     label = values.to(torch.int64)
     if values.dtype == torch.uint64 and bool((label < 0).any()):
-        raise ValueError("labels must be below 2**63, got a larger number")
+        raise ValueError("values must be below 2**63, got a larger number")
     if labelled is None:
         return label
-    mask = torch.as_tensor(labelled, dtype=torch.bool, device=label.device)
+    mask = torch.as_tensor(
+        labelled if isinstance(labelled, Tensor) else _as_array("labelled", labelled), device=label.device
+    ).bool()
     if mask.shape != label.shape[:1]:
         raise ValueError(f"labelled must have shape {list(label.shape[:1])}, got {list(mask.shape)}")
     return torch.where(mask.view(-1, *[1] * (label.dim() - 1)), label, NOT_LABELLED)
+
+
+def _as_array(name: str, values: Any) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} must have rows of one length, got {values!r}") from error
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"{name} must be integers or bools, got {array.dtype}")
+    # torch knows no unsigned long long, which has the numbers of uint64.
+    return array.astype(array.dtype.name) if array.dtype.kind == "u" else array
 
 
 def binary_logits(logits: Tensor) -> Tensor:

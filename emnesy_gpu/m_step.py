@@ -144,7 +144,8 @@ def fused_em_loss(
         raise UnsupportedInference(
             f"{problem!r} has no exact EM gradient: {reason}. Give an engine, such as engine=em.ABC()"
         )
-    plain = engine is None and reduction == "mean" and impossible == "inf" and issubclass(type(problem), FusedProblem)
+    words = isinstance(reduction, str) and isinstance(impossible, str) and (reduction, impossible) == ("mean", "inf")
+    plain = words and engine is None and issubclass(type(problem), FusedProblem)
     if plain and shards is None and len(label) > 0 and is_unwatched(prior_logits):
         return cast(Tensor, _MeanLoss.apply(logits, prior_logits, label, problem, check))
     if engine is not None and shards is not None:
@@ -154,7 +155,7 @@ def fused_em_loss(
         negative_log_evidence = negative_log_evidence.unflatten(0, leading)
     if shards is not None:
         negative_log_evidence = shards.whole(negative_log_evidence)
-    if impossible == "inf":  # -log 0 is that already
+    if isinstance(impossible, str) and impossible == "inf":  # -log 0 is that already
         return reduce(negative_log_evidence, reduction)
     possible = negative_log_evidence.detach() < torch.inf
     return reduce_possible(negative_log_evidence, possible, reduction, impossible)

@@ -28,6 +28,8 @@ def reduce_possible(per_row: Tensor, possible: Tensor, reduction: str, impossibl
     "skip" leaves these rows out: a value of 0, and a mean over the others (0 where there are none). "inf" makes their
     value +inf. "raise" raises ValueError for the first of them, and synchronises a GPU.
     """
+    if not isinstance(impossible, str) or impossible not in IMPOSSIBLE_ROWS:
+        raise ValueError(f"impossible must be one of {', '.join(IMPOSSIBLE_ROWS)}, got {impossible!r}")
     if impossible == "raise":
         _raise_for_impossible(possible)
     elif impossible == "inf":
@@ -36,8 +38,6 @@ def reduce_possible(per_row: Tensor, possible: Tensor, reduction: str, impossibl
         per_row = per_row.masked_fill(~possible, 0.0)
         if reduction == "mean":
             return per_row.sum() / possible.sum().clamp_min(1)
-    elif impossible != "prior":
-        raise ValueError(f"impossible must be one of {', '.join(IMPOSSIBLE_ROWS)}, got {impossible!r}")
     return reduce(per_row, reduction)
 
 

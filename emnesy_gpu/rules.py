@@ -226,9 +226,11 @@ def lexicon(words: Iterable[str], alphabet: str, n_symbols: int | None = None) -
     [0.0, 0.333, 0.667, 0.0, 0.0]
     """
     characters = set(checked_alphabet(alphabet))
-    known = set(checks.items("words", words, "strings"))
-    for word in known:
+    given = checks.items("words", words, "strings")
+    for word in given:
         checks.is_text("a word of words", word, "a string")
+    known = set(given)
+    for word in known:
         if not set(word) <= characters:
             raise ValueError(f"words must have characters of the alphabet {alphabet!r} alone, got {word!r}")
     if not any(known):
@@ -360,12 +362,18 @@ def formula(
     checks.is_integer("n_symbols", n_symbols, 1, checks.MOST_SYMBOLS)
     if n_symbols % 2 == 0:
         raise ValueError(f"n_symbols must be odd, a digit before and after every operator, got {n_symbols}")
+    checks.is_text("operators", operators, 'different characters of "+-*/"')
+    checks.is_flag("one_alphabet", one_alphabet)
+    checks.is_flag("variable_length", variable_length)
+    values = [_fraction(digit) for digit in checks.items("digits", digits, "numbers")]
+    if not values:
+        raise ValueError("digits must have at least one number, got none")
     if not operators or not set(operators) <= set("+-*/") or len(set(operators)) < len(operators):
         raise ValueError(f'operators must be different characters of "+-*/", got {operators!r}')
-    sizes = [len(digits) if i % 2 == 0 else len(operators) for i in range(n_symbols)]
-    step = _formula_step([Fraction(digit) for digit in digits], operators)
+    sizes = [len(values) if i % 2 == 0 else len(operators) for i in range(n_symbols)]
+    step = _formula_step(values, operators)
     if one_alphabet:
-        step, sizes = _in_one_alphabet(step, len(digits)), [len(digits) + len(operators)] * n_symbols
+        step, sizes = _in_one_alphabet(step, len(values)), [len(values) + len(operators)] * n_symbols
     return Automaton(
         step_at=step,
         start=(Fraction(0), None, None),
@@ -402,6 +410,13 @@ def _formula_step(numbers: Sequence[Fraction], operators: str) -> FormulaStep:
         return (total, signed, None)
 
     return step
+
+
+def _fraction(digit: Any) -> Fraction:
+    try:
+        return Fraction(digit)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"digits must be finite numbers, got {digit!r}") from error
 
 
 def _in_one_alphabet(step: FormulaStep, n_digits: int) -> FormulaStep:

@@ -210,7 +210,7 @@ def test_random_programs_are_their_automata(program: tuple[list[np.ndarray], lis
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: program(given=[3]), ValueError, r"given must hold different positions in 0..1, got \[3\]"),
+        (lambda: program(given=[3]), ValueError, r"given\[0\] must be an integer in 0..1, got 3"),
         (lambda: program(given=[0, 1]), ValueError, "given holds every position: nothing is hidden"),
         (lambda: program(step=lambda s, v, i: s + 0.5 * v), TypeError, "step must return integers, got float64"),
         (lambda: program(step=lambda s, v, i: np.zeros((7, 7), int)), ValueError, r"states of shape \[1, 2\]"),
@@ -222,7 +222,7 @@ def test_random_programs_are_their_automata(program: tuple[list[np.ndarray], lis
         (lambda: program(n_symbols=None), TypeError, "needs n_symbols, latent_shape or cardinalities"),
         (lambda: program(order=[0, 0]), ValueError, "order must name every symbol 0..1 once"),
         (lambda: noisy(), ValueError, "a circuit cannot have noisy labels: use em.Automaton"),
-        (lambda: em.SimplePaths(3, 3, over="faces"), ValueError, 'over must be "edges" or "cells", got \'faces\''),
+        (lambda: em.SimplePaths(3, 3, over="faces"), ValueError, "over must be one of edges, cells, got 'faces'"),
         (lambda: em.SimplePaths(3, 30), ValueError, "width must be an integer in 1..19, got 30"),
         (lambda: em.SimplePaths(3, 3, neighbours=8), ValueError, 'neighbours must be 4, or 8 with over="cells", got 8'),
         (lambda: em.SimplePaths(3, 3, source=(2, 2)), ValueError, "source and target must differ"),

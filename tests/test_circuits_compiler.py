@@ -132,7 +132,7 @@ def test_predicates_may_have_integer_labels() -> None:
 def test_meanings_and_compilers_that_do_not_exist_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"variable 2 of the clause \[1, 2\] has no meaning"):
         compile_clauses([[1, 2]], {1: (0, 1)})
-    with pytest.raises(ValueError, match=r'compiler must be "auto", "sdd" or "d4", got \'c2d\''):
+    with pytest.raises(ValueError, match=r"compiler must be one of auto, sdd, d4, got 'c2d'"):
         compile_clauses([[1]], settings=CompilerSettings("c2d"))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"literals must be integers in 1..16777216 or their negatives, got 0"):
         compile_clauses([[0]])

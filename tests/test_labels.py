@@ -47,7 +47,7 @@ def test_bools_are_labels_of_boards() -> None:
 
 @pytest.mark.parametrize("values", [np.zeros(2), torch.zeros(2), ["a"]], ids=str)
 def test_what_is_no_integer_is_no_label(values) -> None:
-    with pytest.raises(TypeError, match="labels must be integers or bools, got"):
+    with pytest.raises(TypeError, match="values must be integers or bools, got"):
         em.as_label(values)
 
 

@@ -46,5 +46,5 @@ def test_noise_of_a_seed_is_reproducible() -> None:
         em.imle_loss(problem, costs, label, samples=5, generator=torch.Generator().manual_seed(1)) for _ in range(2)
     )
     assert torch.equal(first, second)
-    with pytest.raises(TypeError, match="problem must be a ShortestPath"):
+    with pytest.raises(TypeError, match=r"problem must be an em\.ShortestPath"):
         em.imle_loss(em.Sudoku(4), costs, label)

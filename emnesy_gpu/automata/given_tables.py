@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from emnesy_gpu import checks
 from emnesy_gpu.automata.compile import FORBIDS_EVERYTHING
 from emnesy_gpu.automata.labels import checked_label, observation
 from emnesy_gpu.automata.machine import Floats, Layer, Machine
@@ -34,8 +35,8 @@ def checked_tables(transitions: Any, n_symbols: int, labels: Sequence[Any] | Non
     Raises TypeError and ValueError for tables of another type or shape, states that do not exist, weights that are
     negative or not finite, and tables that do not fit to each other.
     """
-    first = np.asarray(transitions[0]) if isinstance(transitions, (list, tuple)) and len(transitions) else np.zeros(0)
-    several = first.ndim == 3 or (first.ndim == 2 and first.dtype.kind in "iu")
+    first = as_array(transitions[0], "transitions") if isinstance(transitions, (list, tuple)) and transitions else None
+    several = first is not None and (first.ndim == 3 or (first.ndim == 2 and first.dtype.kind in "iu"))
     if not several:
         table = _table(transitions, "transitions")
         n_last = table.shape[2] if table.ndim == 3 else max(len(table), int(table.max()) + 1)
@@ -63,7 +64,7 @@ def _check_follow(table: NDArray[Any], after: NDArray[Any], name: str) -> None:
 
 
 def _table(values: Any, name: str) -> NDArray[Any]:
-    table = np.asarray(values)
+    table = as_array(values, name)
     kind = table.dtype.kind
     if kind not in "iuf":
         raise TypeError(f"{name} must be {INTEGERS}, or {FLOATS}, got dtype {table.dtype}")
@@ -75,6 +76,14 @@ def _table(values: Any, name: str) -> NDArray[Any]:
     if kind != "f" and table.min() < -1:
         raise ValueError(f"{name} must hold states, or -1 for none, got {table.min()}")
     return table.astype(np.float64 if kind == "f" else np.int64)
+
+
+def as_array(values: Any, name: str) -> NDArray[Any]:
+    """An array of nested lists; ValueError where their lengths differ."""
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} must have rows of one length, got {values!r}") from error
 
 
 def next_state(tables: Sequence[NDArray[Any]]) -> Callable[..., int | None]:
@@ -120,7 +129,7 @@ def _layer(table: Floats) -> Layer:
 
 def start_weights(start: Any, n_states: int) -> Floats:
     """float64 [S] from the number of a state, or from the weights of all."""
-    given = np.asarray(start)
+    given = as_array(start, "start")
     if given.ndim == 0 and given.dtype.kind in "iu":
         if not 0 <= int(given) < n_states:
             raise ValueError(f"start must be a state in 0..{n_states - 1}, got {int(given)}")
@@ -155,7 +164,10 @@ def final_labels(labels: Any, label_weights: Any, n_states: int) -> FinalLabels:
         labels = [{label: weights[state] for label, weights in by_label.items()} for state in range(n_states)]
         declared = tuple(by_label)
     else:
-        labels, declared = [0] * n_states if labels is None else list(labels), ()
+        labels, declared = (
+            [0] * n_states if labels is None else list(checks.items("labels", labels, "hashable values")),
+            (),
+        )
     if len(labels) != n_states:
         raise ValueError(f"labels must have {n_states} entries, one a state after the last symbol, got {len(labels)}")
     return FinalLabels([checked_label(label, f"labels[{state}]") for state, label in enumerate(labels)], declared)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from emnesy_gpu import checks
 from emnesy_gpu.automata.explore import call
 from emnesy_gpu.automata.machine import DEAD, Observation
 
@@ -53,6 +54,12 @@ def _label_of(function: Callable[..., Any], name: str, arguments: tuple[Any, ...
     if found is None or type(found) in (bool, int, str):  # most labels: nothing to check
         return found
     return checked_label(found, call(name, *arguments))
+
+
+def declared_labels(labels: object) -> tuple[Hashable, ...]:
+    """The labels that a user names; a text is one for each of its characters."""
+    given = labels if isinstance(labels, str) else checks.items("labels", labels, "hashable values")
+    return tuple(checked_label(label, "an entry of labels") for label in given)
 
 
 def checked_label(found: Any, source: str) -> Any:

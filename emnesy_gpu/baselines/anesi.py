@@ -19,6 +19,10 @@ SMALLEST_BELIEF = 1e-9
 """Added to beliefs, so that their logarithms are finite."""
 
 
+MOST_UNITS = 1 << 20
+"""More hidden units or layers would be a mistake."""
+
+
 class Predictor(Protocol):
     """A module that predicts labels from beliefs [rows, n_symbols, cardinality]."""
 
@@ -169,10 +173,15 @@ class ANeSI:
     ) -> None:
         if not isinstance(problem, Addition | AllDifferent):
             raise TypeError(f"problem must be an Addition, AllDifferent or Sudoku, got {problem!r}")
+        checks.is_integer("samples", samples, 1, None)
+        checks.is_number("lr", lr, 0.0)
+        if prior is not None:
+            _check_settings(prior)
         if predictor is None:
             predictor = SumPredictor(problem) if isinstance(problem, Addition) else PairPredictor(problem)
         if prior is None:
             prior = SUM_PRIOR if isinstance(problem, Addition) else BOARD_PRIOR
+        checks.is_instance("predictor", predictor, (SumPredictor, PairPredictor), "a SumPredictor or a PairPredictor")
         n_symbols = int(torch.Size(problem.latent_shape).numel())
         self.problem, self.predictor, self.samples = problem, predictor, samples
         self.prior = DirichletPrior(n_symbols, problem.cardinality, prior)
@@ -221,8 +230,18 @@ class ANeSI:
         self.prior.optimizer.load_state_dict(state["prior_optimizer"])
 
 
+def _check_settings(prior: PriorSettings) -> None:
+    checks.is_instance("prior", prior, PriorSettings, "a PriorSettings or None")
+    for name in ("concentration", "lr", "penalty"):
+        checks.is_number(f"{name} of prior", getattr(prior, name), 0.0)
+    for name in ("steps", "memory"):
+        checks.is_integer(f"{name} of prior", getattr(prior, name), 1, None)
+
+
 def perceptron(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
     """A net of ReLU layers."""
+    checks.is_integer("hidden", hidden, 1, MOST_UNITS)
+    checks.is_integer("layers", layers, 1, MOST_UNITS)
     widths = [inputs] + [hidden] * layers
     parts: list[nn.Module] = []
     for before, after in pairwise(widths):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from emnesy_gpu.baselines.path_loss import Perturbation, differing_cells
+from emnesy_gpu import checks
+from emnesy_gpu.baselines.path_loss import Perturbation, check_maps, differing_cells
 from emnesy_gpu.problems import ShortestPath
 
 
@@ -35,5 +36,7 @@ def blackbox_loss(
     >>> loss.item(), bool(costs.grad[0, 1, 1] > 0), bool(costs.grad[0, 0, 1] < 0)     # lower the centre, raise the edge
     (3.0, True, True)
     """
+    check_maps(problem, costs, label)
+    checks.is_positive("interpolation", interpolation)
     none = torch.zeros(1, *costs.shape)
     return differing_cells(problem, costs, label, reduction, Perturbation(none, interpolation))

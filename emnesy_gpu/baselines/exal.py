@@ -81,6 +81,8 @@ class AdditionExplanations:
     def __init__(self, problem: Addition, alpha: float = 1.0, generator: torch.Generator | None = None) -> None:
         checks.is_instance("problem", problem, Addition, "an em.Addition of two numbers")
         checks.is_number("alpha", alpha, 0.0)
+        if generator is not None:
+            checks.is_instance("generator", generator, torch.Generator, "a torch.Generator or None")
         if problem.n_addends != 2:
             raise ValueError(f"problem must add two numbers, got {problem!r}")
         self.problem, self.alpha, self.generator = problem, alpha, generator

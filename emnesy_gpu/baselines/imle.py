@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.baselines.path_loss import Perturbation, differing_cells
+from emnesy_gpu.baselines.path_loss import Perturbation, check_maps, differing_cells
 from emnesy_gpu.problems import ShortestPath
 
 
@@ -52,9 +52,13 @@ def imle_loss(
     >>> em.imle_loss(em.ShortestPath(3), costs, label, temperature=0.1, generator=noise).item()
     0.0
     """
-    if noise not in NOISES:
-        raise ValueError(f"noise must be one of {', '.join(NOISES)}, got {noise!r}")
+    check_maps(problem, costs, label)
+    checks.is_one_of("noise", noise, tuple(NOISES))
+    checks.is_integer("samples", samples, 1, checks.MOST_SYMBOLS)
+    checks.is_number("temperature", temperature, 0.0)
+    checks.is_positive("interpolation", interpolation)
     if true_costs is not None:
+        checks.is_tensor("true_costs", true_costs)
         checks.has_trailing_shape("true_costs", true_costs, problem.latent_shape)
     draws = temperature * NOISES[noise](torch.Size([samples, *costs.shape]), costs.device, generator)
     return differing_cells(problem, costs, label, reduction, Perturbation(-draws, interpolation, true_costs))

@@ -27,6 +27,16 @@ class Perturbation(NamedTuple):
     target: Tensor | None = None
 
 
+def check_maps(problem: ShortestPath, costs: Tensor, label: Tensor) -> None:
+    """Raise TypeError for another problem and for wrong dtypes, ValueError for wrong shapes."""
+    checks.is_instance("problem", problem, ShortestPath, "an em.ShortestPath")
+    for name, tensor, dtypes in (("costs", costs, checks.FLOAT_DTYPES), ("label", label, checks.INTEGER_DTYPES)):
+        checks.is_tensor(name, tensor)
+        checks.has_dtype(name, tensor, dtypes)
+        checks.has_trailing_shape(name, tensor, problem.latent_shape)
+    checks.belong_together(costs, label)
+
+
 def differing_cells(
     problem: ShortestPath, costs: Tensor, label: Tensor, reduction: str, perturbation: Perturbation
 ) -> Tensor:
@@ -34,14 +44,8 @@ def differing_cells(
 
     With path(c) the mask of the cheapest path, the gradient in the costs c is the mean over the draws e of
     (path(target + e) - path(c + e)) / interpolation, where the target is by default
-    c + interpolation * (1 - 2 label).
-
-    Raises TypeError for another problem, ValueError for a wrong shape or an unknown reduction.
+    c + interpolation * (1 - 2 label). Raises ValueError for an unknown reduction.
     """
-    if not isinstance(problem, ShortestPath):
-        raise TypeError(f"problem must be a ShortestPath, got {problem!r}")
-    checks.has_trailing_shape("costs", costs, problem.latent_shape)
-    checks.has_trailing_shape("label", label, problem.label_shape)
     return reduce(_PathLoss.apply(costs, label, perturbation), reduction)
 
 

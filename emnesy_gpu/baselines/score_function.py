@@ -40,7 +40,7 @@ def rloo_loss(
     >>> em.baselines.rloo_loss(problem, sure, label).item()
     -1.0
     """
-    checks.is_integer("samples", samples, 2, None)
+    checks.is_integer("samples", samples, 2, checks.MOST_SYMBOLS)
     check_row_loss(problem, logits, label)
     log_p = log_beliefs(logits)
     z = _draw(log_p, samples, generator)
@@ -73,7 +73,7 @@ def indecater_loss(
     >>> em.baselines.indecater_loss(problem, logits, label, samples=1).item()
     -1.0
     """
-    checks.is_integer("samples", samples, 1, None)
+    checks.is_integer("samples", samples, 1, checks.MOST_SYMBOLS)
     check_row_loss(problem, logits, label)
     log_p = log_beliefs(logits)
     z = _draw(log_p, samples, generator)

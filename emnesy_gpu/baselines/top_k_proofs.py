@@ -46,6 +46,7 @@ def top_k_proofs_loss(
     >>> round(loss.exp().item(), 2)                                                   # 1 / (0.02 - 0.0001)
     50.25
     """
+    checks.is_flag("exclusive", exclusive)
     checks.is_integer("k", k, 1, None if exclusive else MOST_INDEPENDENT)
     check_row_loss(problem, logits, label)
     log_p = log_beliefs(logits)

@@ -7,6 +7,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from emnesy_gpu import checks
 from emnesy_gpu.circuits.evaluate import evaluate
 from emnesy_gpu.circuits.graph import Graph, Rows
 from emnesy_gpu.circuits.tables import symbol_sets
@@ -25,6 +26,7 @@ Values = NDArray[np.float64]
 
 def check(graph: Graph, seed: int = 0) -> None:
     """Raise ValueError for a circuit that is not decomposable or not deterministic, see the two functions below."""
+    checks.is_integer("seed", seed, 0, checks.LARGEST_SEED)
     check_decomposable(graph)
     check_deterministic(graph, seed)
 

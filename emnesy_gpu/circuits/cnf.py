@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from emnesy_gpu.circuits.dimacs import ClauseSource, read_clauses
+from emnesy_gpu import checks
+from emnesy_gpu.circuits.dimacs import LARGEST_VARIABLE, ClauseSource, read_clauses
 from emnesy_gpu.circuits.draft import BOTH_LABELS, TRUE_ALONE, Draft
 from emnesy_gpu.circuits.files import Folder, cached
 from emnesy_gpu.circuits.graph import Graph
@@ -67,6 +68,10 @@ class VariableOrder(NamedTuple):
         return CompiledClauses(graph, f"clauses {self.name}", tried)
 
 
+LONGEST_TIME = 1e9
+"""Seconds; the clock of a process takes no more than some centuries."""
+
+
 class CompilerSettings(NamedTuple):
     """Which compiler, for how many seconds at most, and the folder where its results are kept."""
 
@@ -99,8 +104,10 @@ def compile_clauses(
     Source: Choi and Darwiche, "Dynamic minimization of sentential decision diagrams" (2013); Lagniez and Marquis,
     "An improved decision-DNNF compiler" (2017).
     """
-    formula = read_clauses(source)
-    variables = make_variables(symbols, n_symbols=n_symbols, free=(free := set(free)), largest=formula.n_variables)
+    formula, free = read_clauses(source), set(checks.integers("free", free, 1, LARGEST_VARIABLE))
+    if settings.time_limit is not None:
+        checks.is_number("time_limit", settings.time_limit, 0.0, LONGEST_TIME)
+    variables = make_variables(symbols, n_symbols=n_symbols, free=free, largest=formula.n_variables)
     _check_meanings(formula.clauses, variables)
     always = [clause for group in _one_hot_groups(variables) for clause in exactly_one(group)]
     order = variable_order(formula.clauses, variables)
@@ -126,11 +133,10 @@ def compile_theory(theory: Theory, variables: Variables, settings: CompilerSetti
 
 
 def _chosen(compiler: str, one_hot: bool) -> str:
+    checks.is_one_of("compiler", compiler, ("auto", *PACKAGES))
     if compiler == "auto":
         order = ("sdd", "d4") if one_hot else ("d4", "sdd")
         compiler = next((name for name in order if find_spec(PACKAGES[name])), "sdd")
-    if compiler not in PACKAGES:
-        raise ValueError(f'compiler must be "auto", "sdd" or "d4", got {compiler!r}')
     if not find_spec(PACKAGES[compiler]):
         raise ModuleNotFoundError(
             f"clauses need a compiler, and {PACKAGES[compiler]} is not installed: {INSTALL[compiler]}",

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from emnesy_gpu import checks
 from emnesy_gpu.circuits.readers.lines import read_bytes, split_lines
 from emnesy_gpu.errors import CircuitFileError
 
@@ -36,7 +37,8 @@ def read_clauses(source: ClauseSource) -> Formula:
         return _parse(source.encode(), "the text of clauses")
     if isinstance(source, (str, PathLike)):
         return _parse(*read_bytes(fspath(source)))
-    clauses = [_checked(clause, index) for index, clause in enumerate(source)]
+    given = checks.items("clauses", source, "a path, text, or sequences of literals")
+    clauses = [_checked(clause, index) for index, clause in enumerate(given)]
     return Formula(max((abs(literal) for clause in clauses for literal in clause), default=0), clauses)
 
 
@@ -44,7 +46,7 @@ def _checked(clause: Sequence[int], index: int) -> list[int]:
     try:
         literals = list(clause)
     except TypeError:
-        raise TypeError(f"clause {index} must be a sequence of literals, got {clause!r}") from None
+        raise TypeError(f"clauses[{index}] must be a sequence of literals, got {clause!r}") from None
     for literal in literals:
         whole = isinstance(literal, (int, np.integer)) and not isinstance(literal, bool)
         if not whole or not 0 < abs(literal) <= LARGEST_VARIABLE:

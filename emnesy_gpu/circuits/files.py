@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from emnesy_gpu import checks
 from emnesy_gpu.circuits.graph import Graph, Shape, assemble
 from emnesy_gpu.circuits.readers.variables import MOST_LEAVES
 from emnesy_gpu.errors import CircuitFileError
@@ -36,6 +37,7 @@ Folder = str | PathLike[str] | bool | None
 
 def save(graph: Graph, path: str | PathLike[str], notes: str = "") -> None:
     """Write a circuit and some text as .npz, without pickle. The file is complete or not there at all."""
+    checks.is_path("path", path)
     shape = np.array([graph.n_symbols, graph.n_values], np.int64)
     arrays = {"version": np.array(VERSION), "shape": shape, "given": np.array(graph.given, np.int64)}
     arrays |= {name: getattr(graph, name).astype(np.int32) for name in ("first", "left", "right")}
@@ -58,6 +60,7 @@ def load(path: str | PathLike[str]) -> tuple[Graph, str]:
     Raises CircuitFileError for any other file: shapes, ranges, and that no node needs itself are checked. Whether the
     circuit is decomposable and deterministic is not: see ``checks.check``.
     """
+    checks.is_path("path", path)
     arrays = _read(path)
     first, left, right = (arrays[name].astype(np.int64) for name in ("first", "left", "right"))
     n_symbols, n_values = (int(size) for size in arrays["shape"])

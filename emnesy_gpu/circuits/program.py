@@ -71,7 +71,7 @@ def compile_predicate(
     """
     n = prod(latent_shape)
     if n * log2(cardinality) > log2(MOST_ASSIGNMENTS):
-        raise ValueError(f"there are {cardinality}^{n} assignments, and at most {MOST_ASSIGNMENTS} are tried")
+        raise ValueError(f"cardinality^symbols = {cardinality}^{n} assignments are more than {MOST_ASSIGNMENTS}")
     labels = _labels_of_all(holds, latent_shape, cardinality)
     known, numbers = np.unique(labels, return_inverse=True)
     tables, states = [], [len(known)]
@@ -97,9 +97,9 @@ def _labels_of_all(
     integers = isinstance(found, Tensor) and not found.is_floating_point() and not found.is_complex()
     if not integers or found.shape != numbers.shape:
         got = f"{found.dtype} of shape {list(found.shape)}" if isinstance(found, Tensor) else repr(found)
-        raise ValueError(f"the predicate must return bools or integers of shape [{len(numbers)}], got {got}")
+        raise ValueError(f"holds(z) must return bools or integers of shape [{len(numbers)}], got {got}")
     if found.dtype != torch.bool and bool((found < 0).any()):
-        raise ValueError(f"the predicate must return integers >= 0, got {int(found.min())}")
+        raise ValueError(f"holds(z) must return integers >= 0, got {int(found.min())}")
     labels: NDArray[np.int64] = found.cpu().numpy()
     return labels
 

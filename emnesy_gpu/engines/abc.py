@@ -138,6 +138,7 @@ class ABC(SeededEngine[WeightedProblem]):
         checks.is_integer("first_row", self.first_row, 0, None)
         if self.weighting is not None and not checks.is_among(self.weighting, WEIGHTINGS):
             raise ValueError(f"weighting must be one of {WEIGHTINGS} or None, got {self.weighting!r}")
+        checks.is_flag("rao_blackwell", self.rao_blackwell)
         if not checks.is_among(self.scope, SCOPES):
             raise ValueError(f"scope must be one of {SCOPES}, got {self.scope!r}")
         checks.is_number("sharpness", self.sharpness, 0.0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
+from emnesy_gpu import checks
 from emnesy_gpu.engines.posterior import Posterior
 from emnesy_gpu.philox import seed_of_step
 from emnesy_gpu.problems import Problem
@@ -103,6 +104,7 @@ class WrappedEngine(Engine[Any]):
     """An engine that changes the arguments or the result of another engine, and works for the same problems."""
 
     def __init__(self, engine: Engine[Any]) -> None:
+        checks.is_instance("engine", engine, Engine, "an Engine such as em.Exact()")
         self.engine: Any = engine
 
     def supports(self, problem: Problem) -> bool:

@@ -14,6 +14,7 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
+from emnesy_gpu import checks
 from emnesy_gpu.errors import GraphFileError
 from emnesy_gpu.factor_graphs.chains import Floats
 from emnesy_gpu.factor_graphs.networks import check_rows
@@ -84,6 +85,7 @@ def _shown(word: str) -> str:
 
 def read_uai(source: str | PathLike[str]) -> UaiFile:
     """Read a file, or the text of one. Raises GraphFileError, with one line, for anything else."""
+    checks.is_path("source", source)
     text, name = _text(source)
     words = _Words(text, name)
     kind = words.take("MARKOV or BAYES")

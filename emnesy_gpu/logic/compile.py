@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from emnesy_gpu import checks
 from emnesy_gpu.automata.compile import compile_step_at
 from emnesy_gpu.automata.labels import Observer
 from emnesy_gpu.circuits.cnf import (
@@ -72,6 +73,11 @@ def to_graph(
     >>> found.method, found.order
     ('automaton as given', [0, 1, 2, 3])
     """
+    if isinstance(formula, type) or not hasattr(formula, "reader"):
+        raise TypeError(f"formula must be a formula of em.logic, got {formula!r}")
+    checks.is_integer("max_states", max_states, 1, None)
+    if not isinstance(clauses, (bool, CompilerSettings)):
+        raise TypeError(f"clauses must be True, False or a CompilerSettings, got {clauses!r}")
     if not formula.symbols:
         raise ValueError(f"the formula {formula!r} mentions no symbol: there is nothing to infer")
     named = [("in this order", _checked(order, len(formula.symbols)))] if order is not None else orders(formula)
@@ -100,9 +106,10 @@ def to_graph(
 
 
 def _checked(order: Sequence[int], n: int) -> Order:
-    if sorted(order) != list(range(n)):
-        raise ValueError(f"order must name every symbol 0..{n - 1} once, got {list(order)!r}")
-    return [int(index) for index in order]
+    places = checks.integers("order", order, 0, None)
+    if sorted(places) != list(range(n)):
+        raise ValueError(f"order must name every symbol 0..{n - 1} once, got {list(places)!r}")
+    return list(places)
 
 
 def _diagram(formula: Formula, order: Order, max_states: int) -> tuple[Graph, int]:

@@ -80,7 +80,7 @@ def at_most(k: int, formulas: Iterable[Any]) -> Formula:
 
 def _flat(formulas: Iterable[Any]) -> list[Any]:
     found: list[Any] = []
-    for formula in formulas:
+    for formula in checks.items("formulas", formulas, "formulas, symbols or bools"):
         if isinstance(formula, Symbols):
             found += formula.flat()
         elif isinstance(formula, Iterable) and not isinstance(formula, (str, bytes)):

@@ -90,8 +90,7 @@ class AllDifferent(Problem):
         tables, self._phases = make_tables(self.groups, n_variables, cardinality)
         self._tables = {torch.device("cpu"): tables}
         self.tractable = tables.assignments is not None
-        if constraints not in all_different_scores.CONSTRAINTS:
-            raise ValueError(f"constraints must be one of {all_different_scores.CONSTRAINTS}, got {constraints!r}")
+        checks.is_one_of("constraints", constraints, all_different_scores.CONSTRAINTS)
         self.constraints = constraints
         members = tables.pairs.T if constraints == "pairs" else tables.groups
         self._circuit: dict[torch.device, Compiled] = {}

@@ -6,12 +6,11 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from emnesy_gpu import checks
 from emnesy_gpu.automata.compile import compile_step, compile_step_at
 from emnesy_gpu.automata.explore import MAX_STATES, Step
 from emnesy_gpu.automata.given_tables import (
+    as_array,
     as_weights,
     checked_tables,
     final_labels,
@@ -20,7 +19,7 @@ from emnesy_gpu.automata.given_tables import (
     weighted_machine,
     with_pad,
 )
-from emnesy_gpu.automata.labels import Observer, checked_label
+from emnesy_gpu.automata.labels import Observer, declared_labels
 from emnesy_gpu.automata.regex import checked_alphabet, regex_step
 from emnesy_gpu.problems.finite_state import FiniteStateProblem
 from emnesy_gpu.problems.symbols import checked_cardinalities, checked_latent_shape
@@ -108,17 +107,16 @@ class Automaton(FiniteStateProblem):
         if (label is None) == (output is None):
             raise TypeError("Automaton takes either label or output, and needs one of them")
         checks.is_integer("max_states", max_states, 1, None)
+        checks.is_flag("variable_length", variable_length)
         shape = checked_latent_shape(n_symbols, latent_shape, cardinalities)
         sizes = checked_cardinalities(prod(shape), cardinality, cardinalities)
         if step is not None and len(set(sizes)) > 1:
             raise ValueError(f"symbols of different cardinality need step_at, got step and cardinalities {sizes}")
         function: Any = step_at if step is None else step
-        if not callable(function):
-            raise TypeError(f"step must be a function of a state and a value, got {type(function).__name__}")
+        checks.is_function("step", function, "a function of a state and a value")
         if variable_length:
             function, sizes = _with_pad(function, sizes), [max(sizes) + 1] * len(sizes)
-        declared = tuple(checked_label(label, "an entry of labels") for label in labels)
-        observer = Observer(label, output, declared)
+        observer = Observer(label, output, declared_labels(labels))
         if step is None:
             machine = compile_step_at(function, start, sizes, observer, max_states)
         else:
@@ -224,10 +222,11 @@ class Automaton(FiniteStateProblem):
         >>> em.posterior(crf, torch.zeros(1, 3, 2), torch.tensor([0]), em.MAP()).info["assignment"].tolist()
         [[0, 0, 0]]
         """
+        checks.is_flag("variable_length", variable_length)
         shape = checked_latent_shape(n_symbols, latent_shape, None)
         given = checked_tables(transitions, prod(shape), labels)
         final, tables = final_labels(labels, label_weights, given.n_last), given.tables
-        if not given.weighted and np.ndim(start) == 0:
+        if not given.weighted and as_array(start, "start").ndim == 0:
             first = int(start_weights(start, len(tables[0])).argmax())
             one_for_all = len({id(table) for table in tables}) == 1
             return cls(

@@ -152,10 +152,10 @@ class BlackBox(Problem):
         if len(given) != 1:
             raise TypeError(f"BlackBox takes one of score, label and python_label, got {' and '.join(given) or 'none'}")
         for name, function in functions.items():
-            if function is not None and not callable(function):
-                raise TypeError(f"{name} must be a function, got {function!r}")
+            if function is not None:
+                checks.is_function(name, function)
         checks.is_shape("latent_shape", latent_shape)
-        self.latent_shape, self.label_shape = tuple(latent_shape), tuple(label_shape)
+        self.latent_shape, self.label_shape = tuple(latent_shape), checks.integers("label_shape", label_shape, 1, None)
         self.cardinalities = _cardinalities(cardinality, prod(latent_shape))
         self.cardinality = max(self.cardinalities)
         self._symbols = Symbols(self.latent_shape, self.cardinalities)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.automata.explore import MAX_STATES
+from emnesy_gpu.automata.labels import declared_labels
 from emnesy_gpu.circuits.cnf import Compiler, CompilerSettings, compile_clauses
 from emnesy_gpu.circuits.diagram import machine_graph
 from emnesy_gpu.circuits.dimacs import ClauseSource
@@ -83,7 +84,7 @@ class Circuit(CircuitProblem):
     ) -> None:
         notes = {}
         if isinstance(knowledge, Formula):
-            latent_shape = latent_shape or knowledge.latent_shape
+            latent_shape = knowledge.latent_shape if latent_shape is None else latent_shape
             knowledge, method, _, tried = to_graph(knowledge)
             notes = tried | {"method": method}
         checks.is_instance("knowledge", knowledge, Graph, "a formula of em.logic or a circuits.Graph")
@@ -138,12 +139,17 @@ class Circuit(CircuitProblem):
         1.0
         """
         checks.is_integer("max_states", max_states, 1, None)
+        checks.is_flag("arrays", arrays)
+        checks.is_function("step", step)
+        if finish is not None:
+            checks.is_function("finish", finish)
         read = checked_latent_shape(n_symbols, latent_shape, cardinalities)
         sizes = checked_cardinalities(prod(read), cardinality, cardinalities)
-        program = Program(step, start, finish, tuple(given), tuple(labels), arrays)
-        places = None if order is None else checked_order(order, prod(read) - len(given)).tolist()
+        positions = checks.integers("given", given, 0, len(sizes) - 1)
+        program = Program(step, start, finish, positions, declared_labels(labels), arrays)
+        places = None if order is None else checked_order(order, prod(read) - len(positions)).tolist()
         compiled = compile_program(program, sizes, places, max_states)
-        return cls._made(compiled.graph, None if given else read, compiled.labels, has_entries=bool(given))
+        return cls._made(compiled.graph, None if positions else read, compiled.labels, has_entries=bool(positions))
 
     @classmethod
     def from_automaton(cls, rule: Automaton) -> Circuit:
@@ -155,6 +161,7 @@ class Circuit(CircuitProblem):
         >>> em.Circuit.from_automaton(em.rules.exactly(8, 2, values=[1], k=3)).model_count(1)
         56
         """
+        checks.is_instance("rule", rule, Automaton, "an em.Automaton")
         order = rule._order_on(torch.device("cpu"))
         graph = machine_graph(rule.machine, order=None if order is None else order.symbols.tolist())
         entries = [seen.labels for seen in rule.machine.observed.values()]
@@ -183,7 +190,9 @@ class Circuit(CircuitProblem):
         (16, 24)
         """
         checks.is_shape("latent_shape", latent_shape)
-        checks.is_integer("cardinality", cardinality, 1, None)
+        checks.is_integer("cardinality", cardinality, 1, checks.MOST_SYMBOLS)
+        checks.is_integer("max_states", max_states, 1, None)
+        checks.is_function("holds", holds)
         compiled = compile_predicate(holds, tuple(latent_shape), cardinality, max_states)
         return cls._made(compiled.graph, latent_shape, compiled.labels, has_entries=False)
 

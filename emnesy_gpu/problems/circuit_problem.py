@@ -34,6 +34,7 @@ from emnesy_gpu.ops.circuit import (
 )
 from emnesy_gpu.ops.label_rows import check_values
 from emnesy_gpu.problems.coded_rule import NOT_GIVEN, CodedRule
+from emnesy_gpu.problems.symbols import checked_shape
 
 NARROW_EVIDENCE = 2.0**-60
 """Circuits with less evidence where symbols know nothing are computed in float64: float32 fails for most rows."""
@@ -63,7 +64,7 @@ class CircuitProblem(CodedRule):
     ) -> None:
         self.graph, self.cardinality = graph, graph.n_values
         self.notes: dict[str, str] = {}
-        self.latent_shape = (graph.n_symbols,) if latent_shape is None else tuple(latent_shape)
+        self.latent_shape = checked_shape(graph.n_symbols, latent_shape)
         self._set_codes([codes_of(entry) for entry in labels], has_entries=has_entries)
         self._values_of_entries = [list(entry) for entry in labels]
         self._values = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from math import prod
 from os import PathLike
 from typing import Any
 
@@ -35,7 +34,7 @@ from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
 from emnesy_gpu.problems.rule_factor import as_factor
 from emnesy_gpu.problems.scored import ScoredProblem
-from emnesy_gpu.problems.symbols import checked_cardinalities, checked_symbols
+from emnesy_gpu.problems.symbols import checked_cardinalities, checked_shape, checked_symbols
 
 NOT_GIVEN = -1
 """The label of a row of which nothing is said: its posterior is that given all factors, as for label 1."""
@@ -109,11 +108,7 @@ class FactorGraph(ScoredProblem):
             sizes = checks.integers("cardinality", cardinality, 1, checks.MOST_SYMBOLS)
             self._sizes = checked_cardinalities(n_variables, None, sizes)
         self.n_variables, self.cardinality = n_variables, max(self._sizes)
-        shape = (n_variables,) if latent_shape is None else latent_shape
-        checks.is_shape("latent_shape", shape)
-        self.latent_shape = tuple(shape)
-        if prod(self.latent_shape) != n_variables:
-            raise ValueError(f"latent_shape must have {n_variables} symbols, got {self.latent_shape}")
+        self.latent_shape = checked_shape(n_variables, latent_shape)
         self._factors: list[Scoped] = []
         self._entries: list[Entry] = []
         self._hard = True
@@ -151,7 +146,12 @@ class FactorGraph(ScoredProblem):
         >>> [round(q, 4) for q in post.marginals[0, :, 1].tolist()]
         [0.4424, 0.7109, 1.0]
         """
-        n = len(tables) if isinstance(cardinality, int) else len(cardinality)
+        if not isinstance(tables, Mapping):
+            raise TypeError(f"tables must be a dict {{variable: (parents, rows)}}, got {tables!r}")
+        sizes = [] if isinstance(cardinality, int) else checks.integers("cardinality", cardinality, 1, None)
+        n = len(tables) if isinstance(cardinality, int) else len(sizes)
+        if n == 0:
+            raise ValueError("cardinality and tables must have at least one variable, got none")
         graph = cls(n, cardinality)
         for weights, scope in checked_network(n, tables):
             graph._add_table(weights, scope)

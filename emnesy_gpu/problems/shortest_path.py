@@ -106,10 +106,9 @@ class ShortestPath(Problem):
         width = height if width is None else width
         checks.is_integer("height", height, 2, MAX_SIDE)
         checks.is_integer("width", width, 2, MAX_SIDE)
-        if score not in SCORES:
-            raise ValueError(f"score must be one of {SCORES}, got {score!r}")
+        checks.is_one_of("score", score, SCORES)
         self.height, self.width, self.score = height, width, score
-        self.costs = tuple(float(cost) for cost in costs)
+        self.costs = checks.numbers("costs", costs, 0.0)
         self.unit, keys = _integer_costs(self.costs, height * width)
         self.cardinality = len(self.costs)
         self.latent_shape = self.label_shape = (height, width)

@@ -61,11 +61,10 @@ class SimplePaths(CircuitProblem):
         over: str = "edges",
         neighbours: int = 4,
     ) -> None:
-        checks.is_integer("height", height, 1, None)
+        checks.is_integer("height", height, 1, checks.MOST_SYMBOLS // MAX_WIDTH)
         checks.is_integer("width", width, 1, MAX_WIDTH)
-        if over not in ("edges", "cells"):
-            raise ValueError(f'over must be "edges" or "cells", got {over!r}')
-        if neighbours not in ((4,) if over == "edges" else (4, 8)):
+        checks.is_one_of("over", over, ("edges", "cells"))
+        if not checks.is_among(neighbours, (4,) if over == "edges" else (4, 8)):
             raise ValueError(f'neighbours must be 4, or 8 with over="cells", got {neighbours!r} with over={over!r}')
         last = (height - 1, width - 1) if target is None else target
         ends = [_cell(name, cell, height, width) for name, cell in (("source", source), ("target", last))]
@@ -87,6 +86,8 @@ class SimplePaths(CircuitProblem):
 
 
 def _cell(name: str, cell: tuple[int, int], height: int, width: int) -> int:
+    if len(checks.items(name, cell, "(row, column)")) != 2:
+        raise ValueError(f"{name} must be (row, column), got {cell!r}")
     row, column = cell
     checks.is_integer(f"{name}[0]", row, 0, height - 1)
     checks.is_integer(f"{name}[1]", column, 0, width - 1)

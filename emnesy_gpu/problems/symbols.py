@@ -15,18 +15,29 @@ def checked_latent_shape(
     n_symbols: int | None, latent_shape: Sequence[int] | None, cardinalities: Sequence[int] | None
 ) -> tuple[int, ...]:
     if latent_shape is not None:
+        checks.is_shape("latent_shape", latent_shape)
         shape = tuple(latent_shape)
-        for index, size in enumerate(shape):
-            checks.is_integer(f"latent_shape[{index}]", size, 1, None)
+        if n_symbols is not None:
+            checks.is_integer("n_symbols", n_symbols, 1, checks.MOST_SYMBOLS)
         if n_symbols not in (None, prod(shape)):
             raise ValueError(f"n_symbols must be {prod(shape)}, as latent_shape says, or left out, got {n_symbols}")
         return shape
     if n_symbols is None and cardinalities is not None:
-        n_symbols = len(cardinalities)
+        n_symbols = len(checks.integers("cardinalities", cardinalities, 1, checks.MOST_SYMBOLS))
     if n_symbols is None:
         raise TypeError("a rule needs n_symbols, latent_shape or cardinalities")
     checks.is_integer("n_symbols", n_symbols, 1, checks.MOST_SYMBOLS)
     return (n_symbols,)
+
+
+def checked_shape(n: int, latent_shape: Sequence[int] | None) -> tuple[int, ...]:
+    """The shape of n symbols, (n,) by default; TypeError or ValueError for that of another number of symbols."""
+    if latent_shape is None:
+        return (n,)
+    checks.is_shape("latent_shape", latent_shape)
+    if prod(latent_shape) != n:
+        raise ValueError(f"latent_shape must have {n} symbols, got {tuple(latent_shape)}")
+    return tuple(latent_shape)
 
 
 def checked_cardinalities(n: int, cardinality: int | None, cardinalities: Sequence[int] | None) -> list[int]:
@@ -35,19 +46,21 @@ def checked_cardinalities(n: int, cardinality: int | None, cardinalities: Sequen
             raise TypeError("a rule needs cardinality or cardinalities")
         checks.is_integer("cardinality", cardinality, 1, checks.MOST_SYMBOLS)
         return [cardinality] * n
-    if len(cardinalities) != n:
-        raise ValueError(f"cardinalities must have {n} entries, one for each symbol, got {len(cardinalities)}")
-    for index, size in enumerate(cardinalities):
-        checks.is_integer(f"cardinalities[{index}]", size, 1, checks.MOST_SYMBOLS)
-    if cardinality not in (None, max(cardinalities)):
-        raise ValueError(f"cardinality must be the largest of cardinalities, {max(cardinalities)}, or left out")
-    return list(cardinalities)
+    sizes = checks.integers("cardinalities", cardinalities, 1, checks.MOST_SYMBOLS)
+    if len(sizes) != n:
+        raise ValueError(f"cardinalities must have {n} entries, one for each symbol, got {len(sizes)}")
+    if cardinality is not None:
+        checks.is_integer("cardinality", cardinality, 1, checks.MOST_SYMBOLS)
+    if cardinality not in (None, max(sizes)):
+        raise ValueError(f"cardinality must be the largest of cardinalities, {max(sizes)}, or left out")
+    return list(sizes)
 
 
 def checked_order(order: Sequence[int], n: int) -> Tensor:
-    if sorted(order) != list(range(n)):
-        raise ValueError(f"order must name every symbol 0..{n - 1} once, got {list(order)!r}")
-    return torch.tensor(list(order), dtype=torch.int64, device="cpu")
+    places = checks.integers("order", order, 0, None)
+    if sorted(places) != list(range(n)):
+        raise ValueError(f"order must name every symbol 0..{n - 1} once, got {list(places)!r}")
+    return torch.tensor(places, dtype=torch.int64, device="cpu")
 
 
 def checked_symbols(z: Tensor, latent_shape: tuple[int, ...], cardinality: int) -> Tensor:

@@ -12,6 +12,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from emnesy_gpu import checks
 from emnesy_gpu.circuits.graph import Rows
 from emnesy_gpu.errors import CircuitFileError
 
@@ -72,6 +73,7 @@ def fail(name: str, line: int | None, message: str) -> NoReturn:
 def read_bytes(path: str | PathLike[str]) -> tuple[bytes, str]:
     """What a file holds, and its name. Raises CircuitFileError for a file that cannot be read."""
     try:
+        checks.is_path("path", path)
         return Path(path).read_bytes(), str(path)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise CircuitFileError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error

@@ -116,7 +116,7 @@ def _variables(meaning: Mapping[int, tuple[int, int]], auxiliary: set[int], n_sy
 
 
 def _checked_free(free: Iterable[int]) -> set[int]:
-    found = set(free)
+    found = set(checks.items("free", free, "integers"))
     for variable in found:
         if isinstance(variable, bool) or not isinstance(variable, (int, np.integer)) or not 0 < variable <= MOST_LEAVES:
             raise ValueError(f"free must hold variables in 1..{MOST_LEAVES}, got {variable!r}")
