@@ -13,7 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+import emnesy_gpu as em
+from emnesy_gpu.errors import CircuitFileError
+from emnesy_gpu.tasks.files import checkpoint_file
 from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.mnist import idx_files, sklearn_digits
 from emnesy_gpu.tasks.sudoku import files as board_files
@@ -93,12 +97,47 @@ def test_map_files_of_other_kinds_are_named(kind: str, name: str, maps: Path) ->
     assert str(path) in str(caught.value)
 
 
+class Hostile:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_no_pickle_is_executed(maps: Path) -> None:
+    """Arrays, archives of circuits and checkpoints may hold pickles of anybody."""
+    made, array = maps / "made", np.array([Hostile(maps / "made")])
+    (maps / "train_maps.npy").write_bytes(saved(array))
+    np.savez(maps / "circuit.npz", version=array, allow_pickle=True)
+    checkpoint = io.BytesIO()
+    torch.save({"history": [Hostile(made)]}, checkpoint)
+    with pytest.raises(DataError):
+        map_files.read(maps, SIZE)
+    with pytest.raises(CircuitFileError):
+        em.Circuit.load(maps / "circuit.npz")
+    with pytest.raises(ValueError, match="Weights only load failed"):
+        checkpoint_file.decode(checkpoint.getvalue())
+    assert not made.exists()
+    np.load(maps / "train_maps.npy", allow_pickle=True)
+    assert made.exists()
+
+
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.int16])
 def test_paths_may_be_any_integers(dtype: Any, maps: Path) -> None:
     path = maps / "train_shortest_paths.npy"
     before = map_files.read(maps, SIZE).train.paths
     path.write_bytes(saved(np.load(path).astype(dtype)))
     assert map_files.read(maps, SIZE).train.paths.equal(before)
+
+
+def test_paths_that_are_floats_are_named(maps: Path) -> None:
+    path = maps / "train_shortest_paths.npy"
+    path.write_bytes(saved(np.load(path).astype(np.float32)))
+    with pytest.raises(DataError, match="must hold integers, got float32"):
+        map_files.read(maps, SIZE)
 
 
 @pytest.fixture(scope="module")
