@@ -207,13 +207,13 @@ E_STEPS = [
     EStep("BlackBox(2, 3 values) samples", _two_sizes, None, 4),
     EStep("BlackBox ABC", lambda: _parity(8), em.ABC(), 8),
     EStep("BlackBox Gibbs", lambda: _parity(8), em.Gibbs(sweeps=2), 9),
-    EStep("Automaton exact", lambda: em.rules.parity(20), em.Exact(), 5),
-    EStep("Automaton MAP", lambda: em.rules.parity(20), em.MAP(), 5),
-    EStep("Automaton samples", lambda: em.rules.parity(20), None, 3),
+    EStep("Automaton exact", lambda: em.rules.parity(20), em.Exact(), 4),
+    EStep("Automaton MAP", lambda: em.rules.parity(20), em.MAP(), 4),
+    EStep("Automaton samples", lambda: em.rules.parity(20), None, 2),
     EStep("Automaton ABC", lambda: em.rules.parity(20), em.ABC(), 4),
     EStep("Automaton Gibbs", lambda: em.rules.parity(8), em.Gibbs(sweeps=2), 5),
-    EStep("Automaton, last symbol first, exact", _backwards, em.Exact(), 7),
-    EStep("Automaton, last symbol first, samples", _backwards, None, 5),
+    EStep("Automaton, last symbol first, exact", _backwards, em.Exact(), 5),
+    EStep("Automaton, last symbol first, samples", _backwards, None, 4),
     EStep("Automaton, last symbol first, ABC", _backwards, em.ABC(), 4),
     EStep("FactorGraph exact", tree, em.Exact(), 3),
     EStep("FactorGraph BP", loops, em.BeliefPropagation(), 4),
@@ -231,11 +231,11 @@ E_STEPS = [
     EStep("Circuit samples", _circuit, None, 3),
 ]
 
-PROMISED = {em.Exact: 5, em.BeliefPropagation: 5, em.ABC: 10, em.Rejection: 10, em.Gibbs: 10}
+PROMISED = {em.Exact: 5, em.MAP: 5, em.BeliefPropagation: 5, em.ABC: 10, em.Rejection: 10, em.Gibbs: 10}
 """Launches of an E-step with each of these engines, at most."""
 
-MORE_THAN_PROMISED = {"Automaton, last symbol first, exact"}
-"""E-steps that do not keep the promise yet."""
+MORE_THAN_PROMISED = {"FactorGraph MAP", "BlackBox(2, 3 values) MAP"}
+"""E-steps that do not keep the promise: a search round by round, and one with two launches by the user's function."""
 
 
 def main() -> None:

@@ -57,8 +57,8 @@ BOARD_OPS = {
 }
 RULE = em.rules.compare(2, base=4)
 AUTOMATON_OPS = {
-    "automaton_posterior": (True,),
-    "automaton_em_gradient": (0.5, True),
+    "automaton_posterior": ([], True),
+    "automaton_em_gradient": ([], 0.5, True),
     "automaton_map": (True,),
     "automaton_sample": (2, 7, 0, True),
 }

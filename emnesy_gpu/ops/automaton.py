@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from emnesy_gpu.backends import kernels_for, load_kernels
+from emnesy_gpu.backends import backend_for, kernels_for, load_kernels
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.ops.label_rows import label_rows, raise_for_status
 from emnesy_gpu.ops.registry import operator
@@ -21,30 +22,59 @@ def _rows(label: Tensor, tables: Sequence[Tensor]) -> Tensor:
 
 
 def _few_rows(
-    logits: Tensor, label: Tensor, tables: Sequence[Tensor], prior_share: float, factor: float
+    logits: Tensor,
+    label: Tensor,
+    tables: Sequence[Tensor],
+    symbols: Sequence[Tensor],
+    prior_share: float,
+    factor: float,
 ) -> RowResults | None:
     kernels, logits = load_kernels("cpu", "automaton"), logits.contiguous()
     found: RowResults | None = kernels.few_rows(logits, label.contiguous(), tables, prior_share, factor)
-    return found
+    return None if found is None else _in_order(found, symbols)
 
 
-@operator(row_results, few_rows=lambda logits, label, tables, check: _few_rows(logits, label, tables, 0.0, 1.0))
-def automaton_posterior(logits: Tensor, label: Tensor, tables: Sequence[Tensor], check: bool) -> RowResults:
-    rows = _rows(label, tables)
-    results: RowResults = kernels_for("automaton", logits.device).posterior(logits.contiguous(), rows, tables)
+def _in_order(results: RowResults, symbols: Sequence[Tensor]) -> RowResults:
+    if not symbols:
+        return results
+    by_position, log_evidence, status = results
+    return torch.empty_like(by_position).index_copy_(1, symbols[0], by_position), log_evidence, status
+
+
+@operator(
+    row_results,
+    few_rows=lambda logits, label, tables, symbols, check: _few_rows(logits, label, tables, symbols, 0.0, 1.0),
+)
+def automaton_posterior(
+    logits: Tensor, label: Tensor, tables: Sequence[Tensor], symbols: Sequence[Tensor], check: bool
+) -> RowResults:
+    """symbols: empty, or int64 [n], the symbol that each position reads, in whose order the results are."""
+    rows, kernels = _rows(label, tables), kernels_for("automaton", logits.device)
+    arguments = logits.contiguous(), rows, tables
+    if backend_for(logits.device) == "triton":
+        results: RowResults = kernels.posterior(*arguments, *symbols)
+    else:
+        results = _in_order(kernels.posterior(*arguments), symbols)
     if check:
         raise_for_status(results[2], logits, label, rows)
     return results
 
 
 @operator(
-    row_results, few_rows=lambda logits, label, tables, scale, check: _few_rows(logits, label, tables, 1.0, -scale)
+    row_results,
+    few_rows=lambda logits, label, tables, symbols, scale, check: _few_rows(
+        logits, label, tables, symbols, 1.0, -scale
+    ),
 )
 def automaton_em_gradient(
-    logits: Tensor, label: Tensor, tables: Sequence[Tensor], scale: float, check: bool
+    logits: Tensor, label: Tensor, tables: Sequence[Tensor], symbols: Sequence[Tensor], scale: float, check: bool
 ) -> RowResults:
     rows, kernels = _rows(label, tables), kernels_for("automaton", logits.device)
-    results: RowResults = kernels.em_gradient(logits.contiguous(), rows, tables, scale)
+    arguments = logits.contiguous(), rows, tables, scale
+    if backend_for(logits.device) == "triton":
+        results: RowResults = kernels.em_gradient(*arguments, *symbols)
+    else:
+        results = _in_order(kernels.em_gradient(*arguments), symbols)
     if check:
         raise_for_status(results[2], logits, label, rows)
     return results

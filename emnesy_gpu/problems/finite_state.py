@@ -210,12 +210,14 @@ class FiniteStateProblem(CodedRule):
         return torch.from_numpy(codes)
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
-        marginals, log_evidence, status = automaton_posterior(*self._inputs(logits, label), check)
-        return Marginals(self._back(marginals, logits), log_evidence, is_possible(status))
+        symbols = self._symbols_on(logits.device)
+        marginals, log_evidence, status = automaton_posterior(*self._inputs(logits, label), symbols, check)
+        return Marginals(_shaped(marginals, logits), log_evidence, is_possible(status))
 
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
-        gradient, log_evidence, _ = automaton_em_gradient(*self._inputs(logits, label), scale, check)
-        return self._back(gradient, logits), log_evidence
+        symbols = self._symbols_on(logits.device)
+        gradient, log_evidence, _ = automaton_em_gradient(*self._inputs(logits, label), symbols, scale, check)
+        return _shaped(gradient, logits), log_evidence
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         """Ties: from the first position to the last, the smallest value that leads to the maximum.
@@ -260,7 +262,16 @@ class FiniteStateProblem(CodedRule):
         order = self._order_on(values.device)
         if order is not None:
             values = values[:, order.place]
-        return values if values.shape == like.shape else values.reshape(like.shape)
+        return _shaped(values, like)
+
+    def _symbols_on(self, device: torch.device) -> list[Tensor]:
+        """The symbol that each position reads, for operators that return results in the order of the symbols."""
+        order = self._order_on(device)
+        return [] if order is None else [order.symbols]
+
+
+def _shaped(values: Tensor, like: Tensor) -> Tensor:
+    return values if values.shape == like.shape else values.reshape(like.shape)
 
 
 def _positions(labels: Sequence[Any], codes: dict[Any, int]) -> dict[int, int]:

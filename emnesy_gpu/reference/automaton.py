@@ -41,8 +41,13 @@ class Step(NamedTuple):
     log_seen: Tensor  # float64 [batch, S]
 
 
-def posterior(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Marginals [batch, n, K], log evidence [batch] and status [batch]; logits [batch, n, K] in reading order."""
+def posterior(
+    logits: Tensor, rows: Tensor, tables: Sequence[Tensor], symbols: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Marginals [batch, n, K], log evidence [batch] and status [batch]; logits [batch, n, K] in reading order.
+
+    symbols: int64 [n], the symbol that each position reads, in whose order the marginals are; None for reading order.
+    """
     log_prior, steps, status = log_softmax(logits), _steps(rows, tables), _status(logits, rows)
     alphas = _forward(log_prior, steps, tables)
     log_evidence = torch.logsumexp(alphas[-1], 1) + AutomatonTables(*tables).log_scale
@@ -58,15 +63,22 @@ def posterior(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[T
     marginals = torch.where(possible, torch.softmax(log_joint, -1), log_prior.exp())
     log_evidence = torch.where(status == POSSIBLE, log_evidence, NEG_INF)
     dtype = result_dtype(logits)
-    return marginals.to(dtype), log_evidence.to(dtype), status
+    return in_order(marginals, symbols).to(dtype), log_evidence.to(dtype), status
 
 
-def em_gradient(logits: Tensor, rows: Tensor, tables: Sequence[Tensor], scale: float) -> tuple[Tensor, Tensor, Tensor]:
+def em_gradient(
+    logits: Tensor, rows: Tensor, tables: Sequence[Tensor], scale: float, symbols: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """(softmax(logits) - posterior) * scale, log evidence and status."""
     marginals, log_evidence, status = posterior(logits.double(), rows, tables)
     dtype = result_dtype(logits)
-    gradient = (log_softmax(logits).exp() - marginals) * scale
+    gradient = in_order((log_softmax(logits).exp() - marginals) * scale, symbols)
     return gradient.to(dtype), log_evidence.to(dtype), status
+
+
+def in_order(values: Tensor, symbols: Tensor | None) -> Tensor:
+    """Values [batch, n, K] of positions in the order of the symbols that these read."""
+    return values if symbols is None else torch.empty_like(values).index_copy_(1, symbols, values)
 
 
 def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:

@@ -57,9 +57,9 @@ def _hidden_markov_chain() -> AutomatonTables:
 
 
 def _draw(
-    function: str, tables: partial[AutomatonTables], batch: int, sd: float, dtype: torch.dtype
+    function: str, tables: partial[AutomatonTables], batch: int, sd: float, dtype: torch.dtype, backwards: bool
 ) -> tuple[Any, ...]:
-    """The last rows have hard zeros, an invalid label and invalid logits."""
+    """The last rows have hard zeros, an invalid label and invalid logits. Launches keep what they make of tables."""
     t = tables()
     generator = torch.Generator().manual_seed(0)
     n, n_values = len(t.layer), t.classes.shape[1]
@@ -68,15 +68,16 @@ def _draw(
     rows = torch.randint(0, t.emissions.shape[1], (batch, len(t.emissions)), generator=generator, dtype=torch.int32)
     rows[-2, 0] = -1
     logits[-1, 1, 0] = float("nan")
-    return logits.to(dtype), rows, list(t), *_MORE[function]
+    symbols = [torch.arange(n).flip(0)] if backwards else []
+    return logits.to(dtype), rows, [table.clone() for table in t], *_MORE[function], *symbols
 
 
 def _entry(
     function: str, name: str, tables: partial[AutomatonTables], batch: int = 6, sd: float = 2.0,
-    dtype: torch.dtype = torch.float32, **options: Any,
+    dtype: torch.dtype = torch.float32, backwards: bool = False, **options: Any,
 ) -> Entry:  # fmt: skip
     tolerance = {"atol": 1e-12, "rtol": 1e-12} if dtype == torch.float64 else {}
-    draw = partial(_draw, function, tables, batch, sd, dtype)
+    draw = partial(_draw, function, tables, batch, sd, dtype, backwards)
     return Entry("automaton", function, f"{name}{_NAMES[dtype]}", draw, **{**tolerance, **options})
 
 
@@ -88,6 +89,8 @@ ENTRIES = [
     _entry("em_gradient", "7 states", _SEVEN),
     _entry("map_assignment", "7 states", _SEVEN, variants=True),
     _entry("sample", "7 states", _SEVEN, variants=True),
+    _entry("posterior", "7 states backwards", _SEVEN, backwards=True),
+    _entry("em_gradient", "layers backwards", partial(_layered), backwards=True, slow=True),
     _entry("posterior", "31 states", partial(_sum_modulo, 31, 10, 6), interpreted=False),
     _entry("posterior", "a sink", partial(_with_a_sink), interpreted=False),
     _entry("posterior", "layers", partial(_layered)),

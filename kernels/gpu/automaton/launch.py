@@ -1,7 +1,8 @@
 """Launch functions of exact inference on an automaton on a GPU; contracts as in emnesy_gpu.reference.automaton.
 
-A first launch brings the tables into the order in which the kernels read them. Marginals take two more: one in float32
-probabilities, which marks the rows whose digits drown, and one that repeats these, if any, with float64 logarithms.
+The first call brings the tables into the order in which the kernels read them. Marginals take two launches: one in
+float32 probabilities, which marks the rows whose digits drown, and one that repeats these, if any, with float64
+logarithms.
 Scratch memory does not grow with the batch.
 """
 
@@ -21,6 +22,7 @@ from emnesy_gpu.kernels.gpu.automaton.paths import map_kernel, paths_size, sampl
 from emnesy_gpu.kernels.gpu.automaton.posterior import posterior_kernel
 from emnesy_gpu.kernels.gpu.automaton.vectors import scratch_size
 from emnesy_gpu.kernels.gpu.common.scalars import high_and_low, signed
+from emnesy_gpu.kernels.gpu.common.table_cache import made_once
 
 MAX_STATES = 1024
 BLOCK_BYTES = 128 << 10
@@ -74,17 +76,22 @@ def block_of(n: int, sizes: Sizes, compute_bytes: int) -> int:
     return math.isqrt(n - 1) + 1
 
 
-def posterior(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    return _marginals(logits, rows, AutomatonTables(*tables), 1.0, False)
+def posterior(
+    logits: Tensor, rows: Tensor, tables: Sequence[Tensor], symbols: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _marginals(logits, rows, AutomatonTables(*tables), None, symbols)
 
 
-def em_gradient(logits: Tensor, rows: Tensor, tables: Sequence[Tensor], scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    return _marginals(logits, rows, AutomatonTables(*tables), scale, True)
+def em_gradient(
+    logits: Tensor, rows: Tensor, tables: Sequence[Tensor], scale: float, symbols: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _marginals(logits, rows, AutomatonTables(*tables), scale, symbols)
 
 
 def _marginals(
-    logits: Tensor, label: Tensor, tables: AutomatonTables, scale: float, gradient: bool
+    logits: Tensor, label: Tensor, tables: AutomatonTables, scale: float | None, symbols: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Marginals, or with a scale the gradient, log evidence and status."""
     _check_states(tables)
     dtype = torch.promote_types(logits.dtype, torch.float32)
     out = torch.empty_like(logits, dtype=dtype)
@@ -96,7 +103,7 @@ def _marginals(
         with torch.cuda.device_of(logits):
             arguments = _machine(tables, logits.shape[2])
             for compute in (torch.float32, torch.float64) if dtype == torch.float32 else (torch.float64,):
-                _launch(logits, label, tables, arguments, results, compute, scale, gradient)
+                _launch(logits, label, tables, arguments, results, compute, scale, symbols)
     return out, log_evidence, status
 
 
@@ -154,8 +161,18 @@ def _check_states(tables: AutomatonTables) -> None:
 
 
 def _machine(tables: AutomatonTables, n_values: int) -> tuple[Tensor, ...]:
-    """The tables in the order of ``machine.Machine``, and log_scale."""
+    """The tables in the order of ``machine.Machine``, and log_scale. What they lack is made at the first call."""
     t = tables
+    made = made_once(t.classes, n_values, lambda: _made_tables(t, n_values))
+    sizes, incoming, successor, class_first, class_values = made
+    return (
+        t.layer, sizes, incoming, successor, t.classes, class_first, class_values, t.in_first, t.in_source, t.in_class,
+        t.in_weight, t.out_first, t.out_class, t.out_target, t.out_weight, t.start, t.entry, t.emissions, t.log_scale,
+    )  # fmt: skip
+
+
+def _made_tables(t: AutomatonTables, n_values: int) -> tuple[Tensor, ...]:
+    """What ``tables_kernel`` writes."""
     config = row_config(t, n_values, 1)
     n_layers, n_states, n_classes = len(t.classes), *t.successor.shape[1:]
     sizes = t.classes.new_empty(n_layers, LAYER_SIZES.value)
@@ -167,15 +184,12 @@ def _machine(tables: AutomatonTables, n_values: int) -> tuple[Tensor, ...]:
         t.successor, t.classes, t.in_first, t.in_source, t.in_class, sizes, incoming, successor, class_first,
         class_values, n_layers, SIZES=config.sizes, **_options(config.num_warps),
     )  # fmt: skip
-    return (
-        t.layer, sizes, incoming, successor, t.classes, class_first, class_values, t.in_first, t.in_source, t.in_class,
-        t.in_weight, t.out_first, t.out_class, t.out_target, t.out_weight, t.start, t.entry, t.emissions, t.log_scale,
-    )  # fmt: skip
+    return sizes, incoming, successor, class_first, class_values
 
 
 def _launch(
     logits: Tensor, label: Tensor, tables: AutomatonTables, machine: tuple[Tensor, ...], results: tuple[Tensor, ...],
-    compute: torch.dtype, scale: float, gradient: bool,
+    compute: torch.dtype, scale: float | None, symbols: Tensor | None,
 ) -> None:  # fmt: skip
     """All rows in float32, or those to be repeated in float64."""
     batch, n, n_values = logits.shape
@@ -186,8 +200,10 @@ def _launch(
     programs = launch_config.resident_programs(-(-batch // rows), size * compute.itemsize)
     scratch = logits.new_empty(programs * size, dtype=compute)
     posterior_kernel[(programs,)](
-        logits, label, *machine, scratch, *results, batch, n, block, *tables.emissions.shape[:2],
-        *high_and_low(scale), SIZES=config.sizes, GRADIENT=gradient, **_options(config.num_warps),
+        logits, label, *machine, scratch, tables.layer if symbols is None else symbols, *results, batch, n, block,
+        *tables.emissions.shape[:2], *high_and_low(1.0 if scale is None else scale),
+        SIZES=config.sizes._replace(ordered=symbols is not None), GRADIENT=scale is not None,
+        **_options(config.num_warps),
     )  # fmt: skip
 
 

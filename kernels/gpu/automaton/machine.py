@@ -43,6 +43,7 @@ class Sizes(NamedTuple):
     positions: int  # groups of scales of which the logarithms are summed at once
     layered: bool
     weighted: bool
+    ordered: bool = False  # results go to the symbols that positions read
 
 
 class Machine(NamedTuple):

@@ -16,6 +16,8 @@ neither 1 / y_i nor beta_i / y_i exceeds LARGEST; other rows are marked, and rep
 alpha waits in blocks of positions, and is computed again from the start of each block but the last.
 """
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 
@@ -46,6 +48,13 @@ from emnesy_gpu.kernels.gpu.common.symbol_priors import Batch, store_priors
 LARGEST = tl.constexpr(1.0e24)
 
 
+class Out(NamedTuple):
+    """Where results go."""
+
+    marginals: object  # [batch, n, K]
+    symbol: object  # int64 [n], the symbol that each position reads, if SIZES.ordered
+
+
 @triton.jit
 def _rest_of_values(work, machine, item, layer, exists, SIZES: tl.constexpr, LOG: tl.constexpr):
     """r of the class of each item [ITEMS, R], an item being a position and a value; zero without a class."""
@@ -64,13 +73,16 @@ def _rest_of_values(work, machine, item, layer, exists, SIZES: tl.constexpr, LOG
 
 @triton.jit
 def _store_results(
-    work, batch, machine, out_ptr, first, count, scale, SIZES: tl.constexpr, GRADIENT: tl.constexpr, LOG: tl.constexpr
+    work, batch, machine, out, first, count, scale, SIZES: tl.constexpr, GRADIENT: tl.constexpr, LOG: tl.constexpr
 ):  # fmt: skip
     """Marginals, or the gradient, of the symbols of a block."""
     K: tl.constexpr = SIZES.n_values
     R: tl.constexpr = SIZES.rows
     row = tl.arange(0, R)[None, :]
-    out = out_ptr + ((batch.first + row) * batch.n + first) * K
+    if SIZES.ordered:
+        own_ptr = out.marginals + (batch.first + row) * batch.n * K
+    else:
+        own_ptr = out.marginals + ((batch.first + row) * batch.n + first) * K
     tl.debug_barrier()
     for start in tl.range(0, count * K, SIZES.items, disable_licm=True):
         item = start + tl.arange(0, SIZES.items)[:, None]
@@ -84,7 +96,10 @@ def _store_results(
         result = probability(tl.where(kept, prior, result), LOG)
         if GRADIENT:
             result = (probability(prior, LOG) - result) * scale
-        tl.store(out + item, result, mask=exists & (batch.first + row < batch.size))
+        at = item
+        if SIZES.ordered:
+            at = tl.load(out.symbol + first + item // K, mask=exists, other=0) * K + item % K
+        tl.store(own_ptr + at, result, mask=exists & (batch.first + row < batch.size))
     tl.debug_barrier()
 
 
@@ -110,7 +125,7 @@ def _store_start(work, machine, SIZES: tl.constexpr, LOG: tl.constexpr):
 
 @triton.jit
 def _rows(
-    work, batch, machine, out_ptr, scale, block, SIZES: tl.constexpr, GRADIENT: tl.constexpr, LOG: tl.constexpr
+    work, batch, machine, out, scale, block, SIZES: tl.constexpr, GRADIENT: tl.constexpr, LOG: tl.constexpr
 ):  # fmt: skip
     """R rows: stores their marginals, and returns log2 of the evidence, the status, and which rows to repeat [1, R].
 
@@ -142,7 +157,7 @@ def _rows(
             kept = (code > POSSIBLE) | (dead > 0)
             tl.store(work.kept + tl.arange(0, SIZES.rows)[None, :], kept.to(COMPUTE))
             beta, largest = backward(work, batch, machine, beta, largest, first, count, SIZES, LOG)
-            _store_results(work, batch, machine, out_ptr, first, count, scale, SIZES, GRADIENT, LOG)
+            _store_results(work, batch, machine, out, first, count, scale, SIZES, GRADIENT, LOG)
     drowned = dead
     if not LOG:
         highest = tl.reshape(tl.max(largest, 1), (1, SIZES.rows))
@@ -170,14 +185,14 @@ def _store_outcome(
 def posterior_kernel(
     logits_ptr, label_ptr, layer_ptr, sizes_ptr, incoming_ptr, successor_ptr, classes_ptr, class_first_ptr,
     class_values_ptr, in_first_ptr, in_source_ptr, in_class_ptr, in_weight_ptr, out_first_ptr, out_class_ptr,
-    out_target_ptr, out_weight_ptr, start_ptr, entry_ptr, emissions_ptr, log_scale_ptr, scratch_ptr, out_ptr,
+    out_target_ptr, out_weight_ptr, start_ptr, entry_ptr, emissions_ptr, log_scale_ptr, scratch_ptr, symbol_ptr, out_ptr,
     evidence_ptr, status_ptr, redo_ptr, batch, n, block, n_entries, n_emissions, scale_high, scale_low,
     SIZES: tl.constexpr, GRADIENT: tl.constexpr,
 ):  # fmt: skip
     """Groups of R rows one after another; scratch in float64: only rows with `redo`, in log2.
 
     Grid (programs,), group g to program g mod programs. logits and out [batch, n, K]; label int32 [batch, M]; scratch
-    [programs, ...] as in Work; the tables as in Machine.
+    [programs, ...] as in Work; symbol as in Out; the tables as in Machine.
     """
     LOG: tl.constexpr = (
         0 if scratch_ptr.dtype.element_ty == tl.float32 else 1 if out_ptr.dtype.element_ty == tl.float32 else 2
@@ -187,6 +202,7 @@ def posterior_kernel(
         in_source_ptr, in_class_ptr, in_weight_ptr, out_first_ptr, out_class_ptr, out_target_ptr, out_weight_ptr,
         start_ptr, entry_ptr, emissions_ptr, n_entries, n_emissions,
     )  # fmt: skip
+    out = Out(out_ptr, symbol_ptr)
     work = work_of(scratch_ptr, n, block, SIZES)
     clear_nowhere(work, block, SIZES, LOG)
     scale = tl.zeros((), scratch_ptr.dtype.element_ty) + scale_high + scale_low
@@ -199,7 +215,7 @@ def posterior_kernel(
         if wanted == 1:
             rows = Batch(logits_ptr, label_ptr, first, batch, n)
             tl.debug_barrier()
-            evidence, code, drowned = _rows(work, rows, machine, out_ptr, scale, block, SIZES, GRADIENT, LOG)
+            evidence, code, drowned = _rows(work, rows, machine, out, scale, block, SIZES, GRADIENT, LOG)
             _store_outcome(
                 evidence_ptr, status_ptr, redo_ptr, rows, log_scale, evidence, code, drowned, SIZES, LOG
             )  # fmt: skip
