@@ -30,11 +30,11 @@ def satisfied(score: CompiledScore, z: Tensor, label: Tensor) -> Tensor:
     elif score.kind == LISTED:
         found = _listed(z, *score.tables)
     elif score.kind == PATH:
-        found = _agreeing_cells(z, label, *score.tables, *score.sizes)
+        found = _agreeing_cells(z, label, score.tables, *score.sizes)
     elif score.kind == CIRCUIT:
-        found = _explained_entries(z, label, *score.tables, *score.sizes)
+        found = _explained_entries(z, label, score.tables, *score.sizes)
     elif score.kind == FACTORS:
-        found = _held_factors(z, label, *score.tables, *score.sizes)
+        found = _held_factors(z, label, score.tables, *score.sizes)
     else:
         function = getattr(score.function, "fn", score.function)
         rows = [[function(one, y) for one, y in zip(some.tolist(), label.tolist(), strict=True)] for some in z]  # type: ignore[misc]
@@ -70,16 +70,16 @@ def _listed(z: Tensor, scores: Tensor, symbol_sizes: Tensor) -> Tensor:
     return scores.gather(0, index)
 
 
-def _agreeing_cells(
-    z: Tensor, label: Tensor, costs: Tensor, start: Tensor, goal: Tensor, height: int, width: int
-) -> Tensor:
+def _agreeing_cells(z: Tensor, label: Tensor, tables: tuple[Tensor, ...], height: int, width: int) -> Tensor:
+    costs, start, goal = tables
     maps = costs[z].view(-1, height, width)
     paths, _ = shortest_path(maps, start.repeat(len(z)), goal.repeat(len(z)))
     return (paths.view(z.shape) == label & ON_PATH).sum(-1)
 
 
-def _explained_entries(z: Tensor, label: Tensor, head: Tensor, first: Tensor, terms: Tensor, k: int) -> Tensor:
+def _explained_entries(z: Tensor, label: Tensor, tables: tuple[Tensor, ...], k: int) -> Tensor:
     """The circuit once for each entry of the label, given alone."""
+    head, first, terms = tables
     n_entries, n_codes = label.shape[1], int(head[1])
     given = head[2 : 3 + n_entries].tolist()
     codes = head[3 + n_entries :].view(n_entries, n_codes).long()
@@ -101,9 +101,8 @@ def _explained_entries(z: Tensor, label: Tensor, head: Tensor, first: Tensor, te
     return found
 
 
-def _held_factors(
-    z: Tensor, label: Tensor, first: Tensor, place: Tensor, successors: Tensor, k: int, n_entries: int
-) -> Tensor:
+def _held_factors(z: Tensor, label: Tensor, tables: tuple[Tensor, ...], k: int, n_entries: int) -> Tensor:
+    first, place, successors = tables
     held = torch.zeros_like(z[..., 0])
     for begin, end in pairwise(first.tolist()):
         state = torch.zeros_like(held)

@@ -58,13 +58,14 @@ class EStep(NamedTuple):
 def trainings(records: Iterable[Record]) -> dict[Variant, list[Record]]:
     """Group trainings by variant and sort them by seed.
 
-    The last record counts of an experiment that was run again. Variants come in the order of tables.
+    The last record counts of an experiment that was run again. Variants come in the order of tables. Older records do
+    not say whether they are by the recipe of a publication, and are not.
     """
     groups: dict[Variant, dict[int, Record]] = {}
     for record in records:
         if record["kind"] == "training":
-            names = ("task", "size", "method", "augment", "batch")
-            variant = Variant(*(record[name] for name in names), record.get("published", False))
+            task, size, method, augment, batch = (record[name] for name in Variant._fields[:-1])
+            variant = Variant(task, size, method, augment, batch, record.get("published", False))
             groups.setdefault(variant, {})[record["seed"]] = record
     ordered = sorted(groups, key=lambda variant: variant.order)
     return {variant: [seeds for _, seeds in sorted(groups[variant].items())] for variant in ordered}

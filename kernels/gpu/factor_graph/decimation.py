@@ -4,7 +4,7 @@ Each round runs max-product belief propagation, in float32 and where that loses 
 symbols. A program keeps the logits, beliefs and choices of its rows.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
@@ -33,8 +33,8 @@ class Search(NamedTuple):
     rows: object  # of belief propagation
     choice: object  # int32 [R, n]: -1 for fixed symbols
     top: object  # float64 [R, n]
-    left: object  # int32 [R]: open symbols
-    code: object  # int32 [R]: first whether a symbol has no value, then the status
+    left: Any  # int32 [R]: open symbols
+    code: Any  # int32 [R]: first whether a symbol has no value, then the status
 
 
 @triton.jit
