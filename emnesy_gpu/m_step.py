@@ -239,7 +239,7 @@ class _MeanLoss(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, prior_logits: Tensor, label: Tensor, problem: FusedProblem, check: bool
     ) -> Tensor:
-        gradient, log_evidence = problem.em_gradient(prior_logits, label, 1.0 / len(label), check)
+        gradient, log_evidence = problem.em_gradient(prior_logits, label, 1.0, check)
         ctx.save_for_backward(gradient)
         ctx.dtype = logits.dtype
         return log_evidence.mean().neg_()
@@ -252,12 +252,13 @@ class _MeanLoss(torch.autograd.Function):
 
 
 def _scaled(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients of ``_MeanLoss``, for one number upstream."""
+    """The gradients of ``_MeanLoss``, for one number upstream: to the bit those of the losses and their mean."""
     (gradient,) = ctx.saved_tensors
+    scale = upstream / len(gradient) if len(gradient) > 1 else upstream
     if not _is_last_use(upstream):
-        gradient = gradient * upstream
-    elif upstream.item() != 1.0:
-        gradient = gradient.mul_(upstream)
+        gradient = gradient * scale
+    elif scale.item() != 1.0:
+        gradient = gradient.mul_(scale)
     return gradient if gradient.dtype == ctx.dtype else gradient.to(ctx.dtype), None, None, None, None
 
 
