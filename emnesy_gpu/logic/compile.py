@@ -61,7 +61,7 @@ def to_graph(
     Args:
         formula: of ``em.logic``.
         order: the indices of ``formula.symbols`` in the order in which they are read, the only one that is tried.
-        max_states: the most states after each symbol.
+        max_states: the most states after each symbol; 0 takes clauses at once.
         clauses: settings of the compiler; False: only automata.
 
     Raises TooManyStatesError where the product is too large and clauses is False, and what ``cnf.compile_clauses``
@@ -75,7 +75,7 @@ def to_graph(
     """
     if isinstance(formula, type) or not hasattr(formula, "reader"):
         raise TypeError(f"formula must be a formula of em.logic, got {formula!r}")
-    checks.is_integer("max_states", max_states, 1, None)
+    checks.is_integer("max_states", max_states, 0, None)
     if not isinstance(clauses, (bool, CompilerSettings)):
         raise TypeError(f"clauses must be True, False or a CompilerSettings, got {clauses!r}")
     if not formula.symbols:
