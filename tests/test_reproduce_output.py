@@ -159,7 +159,7 @@ def test_tables_have_blocks_by_recipe_and_by_source() -> None:
     records = [training("exact"), training("exal"), training("exal", published=True)]
     text = tables.markdown(records)
     blocks = [line.strip("*") for line in text.splitlines() if line.startswith("**")]
-    assert blocks == [rows.OURS, rows.THEIRS, rows.PUBLISHED]
+    assert blocks == [summaries.OURS, summaries.THEIRS, summaries.PUBLISHED]
     ours, theirs, _ = (part.splitlines() for part in text.split("**")[2::2])
     assert [line.split(" | ")[0] for line in ours if "EXAL" in line] == ["| EXAL, re-implementation"]
     assert [line.split(" | ")[0] for line in theirs if "EXAL" in line] == ["| EXAL, re-implementation, recipe of EXAL"]

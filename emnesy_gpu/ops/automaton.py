@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from emnesy_gpu.backends import backend_for, kernels_for, load_kernels
+from emnesy_gpu.backends import backend_for, kernels_for
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.ops.label_rows import label_rows, raise_for_status
-from emnesy_gpu.ops.registry import operator
+from emnesy_gpu.ops.registry import by_few_rows, operator
 from emnesy_gpu.ops.results import RowResults, assignment_results, row_results, sample_results
 
 CODES = AutomatonTables._fields.index("codes")
@@ -29,8 +29,7 @@ def _few_rows(
     prior_share: float,
     factor: float,
 ) -> RowResults | None:
-    kernels, logits = load_kernels("cpu", "automaton"), logits.contiguous()
-    found: RowResults | None = kernels.few_rows(logits, label.contiguous(), tables, prior_share, factor)
+    found: RowResults | None = by_few_rows("automaton", logits, label, tables, prior_share, factor)
     return None if found is None else _in_order(found, symbols)
 
 

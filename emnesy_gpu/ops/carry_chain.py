@@ -7,9 +7,9 @@ from types import ModuleType
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.backends import kernels_for, load_kernels
+from emnesy_gpu.backends import kernels_for
 from emnesy_gpu.kernels.status import INVALID_LOGITS
-from emnesy_gpu.ops.registry import operator
+from emnesy_gpu.ops.registry import by_few_rows, operator
 from emnesy_gpu.ops.results import RowResults, assignment_results, row_results, sample_results
 
 
@@ -23,13 +23,7 @@ def _raise_for_status(status: Tensor, logits: Tensor, label: Tensor) -> None:
     checks.raise_for_status(status, logits, label, f"a digit in 0..{logits.shape[-1] - 1}", logits.shape[-1])
 
 
-def _few_rows(logits: Tensor, label: Tensor, prior_share: float, factor: float) -> RowResults | None:
-    kernels = load_kernels("cpu", "carry_chain")
-    found: RowResults | None = kernels.few_rows(logits.contiguous(), label.contiguous(), prior_share, factor)
-    return found
-
-
-@operator(row_results, few_rows=lambda logits, label, check: _few_rows(logits, label, 0.0, 1.0))
+@operator(row_results, few_rows=lambda logits, label, check: by_few_rows("carry_chain", logits, label, 0.0, 1.0))
 def carry_chain_posterior(logits: Tensor, label: Tensor, check: bool) -> RowResults:
     """Exact marginals, log evidence and status."""
     marginals, log_evidence, status = _kernels(logits).posterior(logits.contiguous(), label.contiguous())
@@ -38,7 +32,9 @@ def carry_chain_posterior(logits: Tensor, label: Tensor, check: bool) -> RowResu
     return marginals, log_evidence, status
 
 
-@operator(row_results, few_rows=lambda logits, label, scale, check: _few_rows(logits, label, 1.0, -scale))
+@operator(
+    row_results, few_rows=lambda logits, label, scale, check: by_few_rows("carry_chain", logits, label, 1.0, -scale)
+)
 def carry_chain_em_gradient(logits: Tensor, label: Tensor, scale: float, check: bool) -> RowResults:
     """The EM gradient (softmax(logits) - marginals) * scale, log evidence and status."""
     gradient, log_evidence, status = _kernels(logits).em_gradient(logits.contiguous(), label.contiguous(), scale)

@@ -7,15 +7,14 @@ the start. Both belong to the tables.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.backends import kernels_for, load_kernels
+from emnesy_gpu.backends import kernels_for
 from emnesy_gpu.kernels.circuit_tables import CircuitTables
 from emnesy_gpu.ops.label_rows import label_rows, raise_for_status
-from emnesy_gpu.ops.registry import operator
+from emnesy_gpu.ops.registry import by_few_rows, operator
 from emnesy_gpu.ops.results import (
     RowResults,
     assignment_results,
@@ -33,25 +32,12 @@ def _rows(label: Tensor, tables: Sequence[Tensor]) -> Tensor:
     return label_rows(label, tables[CODES])
 
 
-def _few_rows(logits: Tensor, label: Tensor, *arguments: Any) -> RowResults | None:
-    kernels, logits = load_kernels("cpu", "circuit"), logits.contiguous()
-    found: RowResults | None = kernels.few_rows(logits, label.contiguous(), *arguments)
-    return found
-
-
-def _few_posteriors(
-    logits: Tensor, label: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool, check: bool
-) -> RowResults | None:
-    return _few_rows(logits, label, tables, tape_rows, wide, 0.0, 1.0)
-
-
-def _few_gradients(
-    logits: Tensor, label: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool, scale: float, check: bool
-) -> RowResults | None:
-    return _few_rows(logits, label, tables, tape_rows, wide, 1.0, -scale)
-
-
-@operator(row_results, few_rows=_few_posteriors)
+@operator(
+    row_results,
+    few_rows=lambda logits, label, tables, tape_rows, wide, check: by_few_rows(
+        "circuit", logits, label, tables, tape_rows, wide, 0.0, 1.0
+    ),
+)
 def circuit_posterior(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool, check: bool
 ) -> RowResults:
@@ -62,7 +48,12 @@ def circuit_posterior(
     return results
 
 
-@operator(row_results, few_rows=_few_gradients)
+@operator(
+    row_results,
+    few_rows=lambda logits, label, tables, tape_rows, wide, scale, check: by_few_rows(
+        "circuit", logits, label, tables, tape_rows, wide, 1.0, -scale
+    ),
+)
 def circuit_em_gradient(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool, scale: float, check: bool
 ) -> RowResults:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.backends import backend_for, kernels_for, load_kernels
+from emnesy_gpu.backends import backend_for, kernels_for
 from emnesy_gpu.inference.given_label import map_given_label, surely_valid
 from emnesy_gpu.kernels.status import POSSIBLE
-from emnesy_gpu.ops.registry import operator
+from emnesy_gpu.ops.registry import by_few_rows, operator
 from emnesy_gpu.ops.results import MapResults, RowResults, map_results, row_results, sample_results
 
 
@@ -25,33 +25,12 @@ def _kernels(logits: Tensor) -> ModuleType:
     return kernels_for("enumeration", logits.device)
 
 
-def _few_rows(
-    logits: Tensor, label: Tensor, assignments: Tensor, prior_share: float, factor: float
-) -> RowResults | None:
-    kernels, logits = load_kernels("cpu", "enumeration"), logits.contiguous()
-    found: RowResults | None = kernels.few_rows(logits, label.contiguous(), assignments, prior_share, factor)
-    return found
-
-
-def _few_posteriors(
-    logits: Tensor, label: Tensor, assignments: Tensor, circuit: Sequence[Tensor], tape_rows: int, check: bool
-) -> RowResults | None:
-    return _few_rows(logits, label, assignments, 0.0, 1.0)
-
-
-def _few_gradients(
-    logits: Tensor,
-    label: Tensor,
-    assignments: Tensor,
-    circuit: Sequence[Tensor],
-    tape_rows: int,
-    scale: float,
-    check: bool,
-) -> RowResults | None:
-    return _few_rows(logits, label, assignments, 1.0, -scale)
-
-
-@operator(row_results, few_rows=_few_posteriors)
+@operator(
+    row_results,
+    few_rows=lambda logits, label, assignments, circuit, tape_rows, check: by_few_rows(
+        "enumeration", logits, label, assignments, 0.0, 1.0
+    ),
+)
 def enumeration_posterior(
     logits: Tensor, label: Tensor, assignments: Tensor, circuit: Sequence[Tensor], tape_rows: int, check: bool
 ) -> RowResults:
@@ -64,7 +43,12 @@ def enumeration_posterior(
     return _given_label(results, logits, label, Circuit(list(circuit), tape_rows), None, check)
 
 
-@operator(row_results, few_rows=_few_gradients)
+@operator(
+    row_results,
+    few_rows=lambda logits, label, assignments, circuit, tape_rows, scale, check: by_few_rows(
+        "enumeration", logits, label, assignments, 1.0, -scale
+    ),
+)
 def enumeration_em_gradient(
     logits: Tensor,
     label: Tensor,

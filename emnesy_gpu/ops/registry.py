@@ -83,6 +83,11 @@ def is_unwatched(tensor: Tensor) -> bool:
     )
 
 
+def by_few_rows(stem: str, logits: Tensor, label: Tensor, *arguments: Any) -> Any:
+    """The results of the CPU kernels of a stem for few rows, or None where they decline: see ``operator``."""
+    return load_kernels("cpu", stem).few_rows(logits.contiguous(), label.contiguous(), *arguments)
+
+
 def _of_bounded_logits(function: Function, few_rows: Function | None) -> Function:
     """The function, for logits within +-LARGEST_LOGIT. GPU kernels bound what they load: a pass would cost too much."""
 

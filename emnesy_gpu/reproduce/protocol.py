@@ -8,6 +8,7 @@ from typing import Any
 
 from emnesy_gpu.reproduce.methods import METHODS
 from emnesy_gpu.tasks.registry import TASKS
+from emnesy_gpu.tasks.task import PublishedRecipe
 
 SEEDS = 5
 LONG_MINUTES, LONG_SEEDS = 20.0, 2
@@ -69,8 +70,8 @@ class Experiment:
             for name in task.protocol.counted_in_epochs:
                 options[name.replace("_", "-")] = method.shorten(self.recipe[name])
         flags = (*method.flags, *task.protocol.flags.get(self.method, ()))
-        if self.published:
-            recipe = task.protocol.published[self.method, self.size]
+        recipe = self.published_recipe
+        if recipe is not None:
             options |= {"epochs": recipe.epochs, "batch": recipe.batch, "lr": recipe.lr}
             flags = (*flags, "--plain", *recipe.flags)
         elif not self.augment:
@@ -88,11 +89,16 @@ class Experiment:
         method, by_method = METHODS[self.method], TASKS[self.task].protocol.epochs
         if self.epochs is not None:
             return self.epochs
-        if self.published:
-            return TASKS[self.task].protocol.published[self.method, self.size].epochs
+        if self.published_recipe is not None:
+            return self.published_recipe.epochs
         if self.method in by_method:
             return by_method[self.method]
         return method.shorten(self.recipe["epochs"]) if method.m_steps > 1 else None
+
+    @property
+    def published_recipe(self) -> PublishedRecipe | None:
+        """The recipe of the publication to train by; None for our own."""
+        return TASKS[self.task].protocol.published[self.method, self.size] if self.published else None
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -146,6 +152,6 @@ def estimate(experiment: Experiment) -> float:
     whole = plan.minutes[experiment.size, experiment.augment]
     planned = experiment.planned_epochs
     share = 1.0 if planned is None else planned * method.m_steps / experiment.recipe["epochs"]
-    if experiment.published:  # small batches take as long for a step as those of the recipe, nearly
-        share *= experiment.recipe["batch"] / plan.published[experiment.method, experiment.size].batch
+    if experiment.published_recipe is not None:  # a small batch takes nearly as long as one of the recipe
+        share *= experiment.recipe["batch"] / experiment.published_recipe.batch
     return whole * share * plan.slowdowns.get(experiment.method, method.slowdown)

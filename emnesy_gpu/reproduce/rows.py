@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from emnesy_gpu.reproduce import summaries
-from emnesy_gpu.reproduce.summaries import Record, Variant, deviation, done, mean, numbers
+from emnesy_gpu.reproduce.summaries import OURS, PUBLISHED, Record, Variant, deviation, done, mean, numbers
 from emnesy_gpu.tasks.registry import TASKS
 
 MIB = 2.0**20
 LONGEST_REASON = 90
 """Letters of an error message that a table shows at most."""
-
-OURS, THEIRS, PUBLISHED = "By our recipe", "By the recipe of a publication", "As published"
-"""The blocks of the table of a task and size: the first two from one harness, with the same data, net and machine."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +158,7 @@ def _our_row(variant: Variant, seeds: list[Record]) -> Row:
         _number(mean(numbers(timed, "seconds_m_per_epoch"))),
         _mib(max(numbers(timed, "peak_e_step_bytes"), default=None)),
         _mib(max(numbers(timed, "peak_process_bytes"), default=None)),
-        block=THEIRS if variant.published else OURS,
+        block=variant.block,
     )
 
 

@@ -11,6 +11,9 @@ from emnesy_gpu.tasks.registry import TASKS
 
 Record = dict[str, Any]
 
+OURS, THEIRS, PUBLISHED = "By our recipe", "By the recipe of a publication", "As published"
+"""The blocks of the table of a task and size: the first two from one harness, with the same data, net and machine."""
+
 
 class Variant(NamedTuple):
     """What the seeds of one row share; batch None is that of the recipe."""
@@ -33,6 +36,11 @@ class Variant(NamedTuple):
         if not self.augment:
             words.append("no augmentation")
         return ", ".join(words)
+
+    @property
+    def block(self) -> str:
+        """The block of the table that it belongs to."""
+        return THEIRS if self.published else OURS
 
     @property
     def is_recipe(self) -> bool:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from emnesy_gpu.palette import new_figure, series
 from emnesy_gpu.reproduce import summaries
 from emnesy_gpu.reproduce.methods import METHODS
-from emnesy_gpu.reproduce.rows import OURS, PUBLISHED, THEIRS, published
-from emnesy_gpu.reproduce.summaries import Record, Variant, deviation, done, mean
+from emnesy_gpu.reproduce.rows import published
+from emnesy_gpu.reproduce.summaries import OURS, PUBLISHED, THEIRS, Record, Variant, deviation, done, mean
 from emnesy_gpu.tasks.registry import TASKS
 
 WIDTH, ROW, PANEL = 8.0, 0.2, 0.65
@@ -55,10 +55,7 @@ def _dots(panel: tuple[str, int], trained: dict[Variant, list[Record]]) -> list[
         if variant[:2] == panel and (METHODS[variant.method].rival or variant.method == default)
         if variant.published or variant.is_recipe
     ]
-    return [
-        Dot(variant.label, THEIRS if variant.published else OURS, mean(values) or 0.0, deviation(values))
-        for variant, values in shown
-    ] + [
+    return [Dot(variant.label, variant.block, mean(values) or 0.0, deviation(values)) for variant, values in shown] + [
         Dot(row["method"], PUBLISHED, row["accuracy"], row["sd"])
         for row in published()
         if (row["task"], row["size"]) == panel and row["accuracy"] is not None

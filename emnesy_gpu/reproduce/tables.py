@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from emnesy_gpu.reproduce import summaries
-from emnesy_gpu.reproduce.rows import E_STEP_HEADINGS, HEADINGS, THEIRS, Row, e_step_rows, plain, rows
-from emnesy_gpu.reproduce.summaries import Record, done, numbers
+from emnesy_gpu.reproduce.rows import E_STEP_HEADINGS, HEADINGS, Row, e_step_rows, plain, rows
+from emnesy_gpu.reproduce.summaries import THEIRS, Record, done, numbers
 from emnesy_gpu.tasks.registry import TASKS
 from emnesy_gpu.tasks.task import EStepBenchmark
 
