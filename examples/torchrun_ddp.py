@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # imported later, its defaults would keep the process group alive
 from torch.nn.parallel import DistributedDataParallel
 
 import emnesy_gpu as em
@@ -17,9 +18,7 @@ import emnesy_gpu as em
 ROWS, BATCH, EPOCHS = 600, 60, 5
 
 
-def main() -> None:
-    dist.init_process_group("gloo")  # "nccl" on GPUs, and a device for each rank
-    rank, ranks = dist.get_rank(), dist.get_world_size()
+def train(rank: int, ranks: int) -> None:
     problem = em.Addition(n_digits=1)
     generator = torch.Generator().manual_seed(1)
     z = torch.randint(0, 10, (ROWS, *problem.latent_shape), generator=generator)
@@ -40,7 +39,12 @@ def main() -> None:
             print(f"epoch {epoch}  log evidence of a sum {evidence / ranks:.4f}", flush=True)
     if rank == 0:
         print(f"norm of the weights {net.module.weight.norm():.4f}", flush=True)
-    dist.destroy_process_group()
+
+
+def main() -> None:
+    dist.init_process_group("gloo")  # "nccl" on GPUs, and a device for each rank
+    train(dist.get_rank(), dist.get_world_size())
+    dist.destroy_process_group()  # the net is gone by now: the threads of the processes end here
 
 
 if __name__ == "__main__":

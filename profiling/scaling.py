@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import emnesy_gpu as em
-from emnesy_gpu.tasks.core.distributed import Ranks, current
+from emnesy_gpu.tasks.core.distributed import Ranks, current, joined
 from emnesy_gpu.tasks.mnist.nets import lenet
 
 DIGITS = 4
@@ -95,11 +95,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     if "RANK" in os.environ:
-        if os.environ["WORLD_SIZE"] != "1":
-            dist.init_process_group("gloo")
-        measure(options.rows, options.steps)
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        with joined():
+            measure(options.rows, options.steps)
         return
     print("| processes | rows | ms a step | rows a second | ms of an all-reduce |\n|---|---|---|---|---|", flush=True)
     for size in options.ranks:

@@ -5,6 +5,7 @@ python -m tests.ranks FOLDER NAME... is one of these processes; its place among 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # imported later, its defaults would keep the process group alive
 
 ROOT = Path(__file__).parent.parent
 SECONDS = 600.0
@@ -54,6 +56,7 @@ def call(folder: Path, names: Sequence[str]) -> None:
         module, function = name.split(".")
         getattr(importlib.import_module(f"tests.{module}"), function)(folder)
         dist.barrier()
+    gc.collect()  # nets hold the group, whose threads are to end before the interpreter does
     dist.destroy_process_group()
 
 

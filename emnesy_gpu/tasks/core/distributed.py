@@ -6,6 +6,8 @@ DistributedDataParallel averages the gradients. A process on its own is rank 0 o
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -194,6 +196,8 @@ def joined() -> Iterator[Ranks]:
     if not started or dist.is_initialized():
         yield current()
         return
+    # The defaults of this module name the process group, if there is one when it is first imported: it would never end.
+    importlib.import_module("torch.distributed.nn.functional")
     _join()
     ranks = current()
     with warnings.catch_warnings():
@@ -205,6 +209,9 @@ def joined() -> Iterator[Ranks]:
             if "peer" not in str(error) and not isinstance(error, dist.DistError):
                 raise
             raise DataError(f"rank {ranks.rank} ends, as another rank has ended") from error
+    # A thread of gloo that still holds a tensor when the interpreter ends aborts the process. The threads end here once
+    # nothing else holds the group, such as a wrapped net.
+    gc.collect()
     dist.destroy_process_group()
 
 
