@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
+from executed_pages import execute  # noqa: E402
 from notebook_pages import NotebookParser  # noqa: E402
 
 from emnesy_gpu.version import __version__  # noqa: E402
@@ -55,6 +56,7 @@ def escape(app: object, what: str, name: str, obj: object, options: object, line
 
 
 def setup(app: object) -> None:
-    """Let docstrings be escaped before they are read, and notebooks be pages."""
+    """Let docstrings be escaped before they are read, notebooks be pages, and the code of pages run."""
     app.add_source_parser(NotebookParser)  # type: ignore[attr-defined]
     app.connect("autodoc-process-docstring", escape, priority=900)  # type: ignore[attr-defined]
+    app.connect("source-read", execute)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The reference of the site has every public name; ``make docs`` checks the rest."""
+"""The site has every public name and every section, and shows what the code of its pages prints and draws."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import re
 from pathlib import Path
 from types import ModuleType
 
-import emnesy_gpu as em
+import pytest
 
-REFERENCE = Path(__file__).parent.parent / "docs" / "api"
+import emnesy_gpu as em
+from docs import executed_pages
+
+DOCS = Path(__file__).parent.parent / "docs"
+REFERENCE = DOCS / "api"
 TEXT = "\n".join(page.read_text() for page in sorted(REFERENCE.glob("*.md")))
 MODULES = set(re.findall(r"automodule:: (\S+)", TEXT))
 
@@ -32,3 +36,66 @@ def test_every_example_is_listed() -> None:
     examples = REFERENCE.parent.parent / "examples"
     listed = set(re.findall(r"\]\((\w+\.py)\)", (examples / "README.md").read_text()))
     assert listed == {path.name for path in examples.glob("*.py")}
+
+
+SECTIONS = {
+    "start": ["start", "../examples/quickstart", "gallery", "data", "checkpoints"],
+    "ten rules": ["your_own_rule", *(f"rules/{page.stem}" for page in (DOCS / "rules").glob("*.md"))],
+    "benchmarks": ["benchmarks/addition", "benchmarks/sudoku", "benchmarks/paths"],
+    "understanding": ["engines", "em_variants", "scaling", "gpus", "limits", "glossary"],
+    "reference": ["api/index"],
+    "measuring": ["measuring", "../profiling/RESULTS", "../profiling/README"],
+    "other systems": ["coming_from", "other_engines"],
+    "extending": ["extend", "layout", "../CONTRIBUTING"],
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_section_is_in_the_index(section: str) -> None:
+    entries = set(re.findall(r"^(?:[\w ]+ <)?([\w./]+)>?$", (DOCS / "index.md").read_text(), re.MULTILINE))
+    assert set(SECTIONS[section]) <= entries
+
+
+def test_there_are_ten_rules_in_the_index() -> None:
+    assert len(SECTIONS["ten rules"]) == 11
+
+
+PAGE = """Text.
+
+```python
+x = 2
+print(x)
+```
+
+```python
+print(x + 1)
+figure
+```
+
+```console
+$ print(4)
+```
+"""
+
+
+class Figure:
+    """What the page takes for a figure of matplotlib."""
+
+    axes = ()
+
+    def savefig(self) -> None: ...
+
+    def get_suptitle(self) -> str:
+        return "Two\nlines"
+
+
+def test_a_page_shows_what_its_code_prints_and_draws() -> None:
+    text = executed_pages.executed(PAGE, "page", lambda shown: "a.png", figure=Figure())
+    assert re.findall(r"```text\n(.*?)\n```", text) == ["2", "3"]
+    assert "![Two, lines](a.png)" in text
+    assert "print(4)" in text
+
+
+def test_code_of_a_page_that_fails_ends_the_build() -> None:
+    with pytest.raises(NameError, match="figure"):
+        executed_pages.executed(PAGE, "page", lambda figure: "a.png")
