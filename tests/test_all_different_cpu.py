@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import emnesy_gpu as em
 from emnesy_gpu.kernels.cpu.all_different import belief_propagation, probabilities
 from emnesy_gpu.kernels.cpu.all_different.graph import NEGLIGIBLE, build_graph
 from emnesy_gpu.kernels.cpu.common import parallel
@@ -215,6 +216,21 @@ def test_row_has_the_same_bits_in_any_batch(maximise, tolerance):
         some = slice(row, row + 1)
         alone = belief_propagation(logits[some].clone(), label[some].clone(), *options)
         assert equal(alone, tuple(result[some] for result in together)), row
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("serial", [False, True])
+def test_row_has_the_same_bits_whether_rows_or_factors_lie_in_lanes(dtype, serial):
+    """27 factors: less than half the lanes in a serial phase, and more than half or all of them in one of flooding."""
+    problem = em.Sudoku(9)
+    groups, phases = problem.tables(torch.device("cpu")).groups, problem.serial_phases if serial else [27]
+    logits, label = draw((81,), 9, batch=5, sd=1.5, dtype=dtype)
+    options = groups, phases, 3, 0.1, 0.0, False
+    assert not probabilities.row_after_row(build_graph(groups.numpy(), phases, 81), len(logits), 16)
+    together = belief_propagation(logits, label, *options)
+    for some in (slice(0, 1), slice(1, 3)):
+        part = belief_propagation(logits[some].clone(), label[some].clone(), *options)
+        assert equal(part, tuple(result[some] for result in together))
 
 
 def test_threads_change_nothing(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -47,13 +48,13 @@ class Layout(NamedTuple):
     n_values: int
     side: int  # of the square matrix of a factor, padded with members that take any value
     width: int
+    matrix: int  # [side, side]: messages to one factor
+    minors: int  # [side, side]
+    permanent: int
     priors: int  # [n_variables, n_values], the largest of a variable 1; later marginals
     prior_sums: int  # [n_variables]
     messages: int  # [n_edges, n_values]: from factors
     fresh: int  # [width * largest overlapping phase, n_values]: messages of the phase under way
-    matrix: int  # [side, side]: messages to one factor
-    minors: int  # [side, side]
-    permanent: int
     valid: int  # 1 where the logits are, else 0
     wanted: int  # 1 where the result is a posterior, 0 where it is the prior
     active: int  # 1 while the sweeps of a row go on
@@ -66,7 +67,13 @@ class Layout(NamedTuple):
 
 
 def build_graph(groups: np.ndarray, phases: list[int], n_variables: int) -> Graph:
-    """groups: [n_groups, width], -1 behind the last member; phases: how many groups each has."""
+    """groups: int32 [n_groups, width], -1 behind the last member; phases: how many groups each has."""
+    return _build_graph(groups.tobytes(), groups.shape[1], tuple(phases), n_variables)
+
+
+@lru_cache(maxsize=16)
+def _build_graph(members: bytes, width: int, phases: tuple[int, ...], n_variables: int) -> Graph:
+    groups = np.frombuffer(members, np.int32).reshape(-1, width)
     variables = groups.ravel()
     edges = np.flatnonzero(variables >= 0)
     edges = edges[np.argsort(variables[edges], kind="stable")]
@@ -88,12 +95,12 @@ def layout(graph: Graph, n_variables: int, n_values: int) -> Layout:
     side = max(n_values, LOW)
     largest_phase = int(np.diff(graph.phases)[graph.overlapping].max(initial=0))
     sizes = {
+        "matrix": side * side,
+        "minors": side * side,
         "priors": n_variables * n_values,
         "prior_sums": n_variables,
         "messages": n_groups * width * n_values,
         "fresh": max(1, width * largest_phase) * n_values,
-        "matrix": side * side,
-        "minors": side * side,
     }
     rows = consecutive_rows({name: sizes.get(name, 1) for name in Layout._fields[4:-1]})
     return Layout(n_variables, n_values, side, width, **rows)

@@ -12,31 +12,36 @@ are lost. Rows of the batch where that could matter, because a permanent or a pr
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
 from emnesy_gpu.kernels.cpu.all_different.blocks import MaxProduct, SumProduct
+from emnesy_gpu.kernels.cpu.all_different.factors import (
+    Settings,
+    Workspace,
+    evidence_of_factors,
+    multiply_messages,
+    multiply_scaled,
+    total_of,
+    update_phase,
+    within,
+)
 from emnesy_gpu.kernels.cpu.all_different.graph import Graph, layout, log_free, rows_of
 from emnesy_gpu.kernels.cpu.all_different.rows import (
     any_lane,
-    free_placements,
     read_logits,
     row_of,
     stop_negligible,
     write_marginals,
 )
-from emnesy_gpu.kernels.cpu.all_different.subsets import minors_of, permanent_of
 from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import (
+    as_lanes,
     exp_nonpositive,
-    exponent_of,
     filled,
     load,
     maximum,
-    multiply_add,
-    power_of_two,
     scratch,
     store,
     where_less,
@@ -45,27 +50,12 @@ from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResul
 from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 LOG_2 = math.log(2.0)
-CEILING = 1e30
-"""Products of messages above this go to the other arithmetic, long before they overflow."""
 
 TOLERANCE = 1e-6
 """The share of a permanent or a message that may be missing."""
 
-
-class Settings(NamedTuple):
-    """What is the same for all rows of the batch."""
-
-    options: Options
-    semiring: SumProduct | MaxProduct
-    floor: float  # of permanents and products of messages
-    log_free: float  # log of the number of ways to place the members that pad the factors
-
-
-class Workspace(NamedTuple):
-    """The scratch arrays of a block of rows, [rows, lanes] in the dtype of the logits."""
-
-    numbers: np.ndarray  # rows as in Layout
-    subsets: np.ndarray  # [2^(side - 1), lanes]: a number for half the lanes of each subset
+OTHER_PASSES = 1 / 6
+"""Time of a factor of one row outside the sums over subsets, in units of those sums for half the lanes."""
 
 
 def floor_of(side: int, dtype: type) -> float:
@@ -78,6 +68,13 @@ def floor_of(side: int, dtype: type) -> float:
     return math.sqrt(side**3 * math.factorial(side - 1) * smallest_normal / TOLERANCE)
 
 
+def row_after_row(graph: Graph, rows: int, lanes: int) -> bool:
+    """Whether few rows take less time with the factors of a phase in lanes than with the rows in them."""
+    halves = -(-np.diff(graph.phases) // (lanes // 2)).sum()
+    passes = len(graph.sizes) * (1 if rows <= lanes // 2 else 2)
+    return bool(rows * (halves + OTHER_PASSES * len(graph.sizes)) < passes)
+
+
 def run(graph: Graph, options: Options, logits: np.ndarray, label: np.ndarray, results: PropagationResults) -> int:
     """Belief propagation in the dtype of the logits [batch, n_variables, n_values].
 
@@ -87,116 +84,16 @@ def run(graph: Graph, options: Options, logits: np.ndarray, label: np.ndarray, r
     at = layout(graph, *logits.shape[1:])
     semiring = MaxProduct() if options.maximise else SumProduct()
     settings = Settings(options, semiring, floor_of(at.side, dtype), log_free(graph, at.side))
-    workspace = Workspace(scratch(at.total, dtype), scratch(1 << (at.side - 1), dtype))
+    subsets = scratch(1 << (at.side - 1), dtype)
     # Rows that may stop early stay together.
-    chosen = np.argsort(label != 0, kind="stable")
-    propagate(rows_of(logits, label, results, chosen), graph, at, settings, workspace)
+    rows = rows_of(logits, label, results, np.argsort(label != 0, kind="stable"))
+    if row_after_row(graph, len(label), subsets.shape[1]):
+        numbers, factors = np.empty(at.total, dtype), scratch(at.permanent + 1, dtype)
+        factors[:] = 1.0
+    else:
+        numbers = factors = scratch(at.total, dtype)
+    propagate(rows, graph, at, settings, numbers, factors, subsets)
     return int(np.count_nonzero(results.status == RECOMPUTE))
-
-
-@lane_function
-def multiply_messages(work, at, graph, variable, without, out):
-    """Row out + v = prior(v) times the messages to a variable but that of one edge; returns the largest."""
-    k, source = at.n_values, at.priors + variable * at.n_values
-    for index in range(graph.first_edge[variable], graph.first_edge[variable + 1]):
-        edge = graph.edges[index]
-        if edge != without:
-            message = at.messages + edge * k
-            for v in range(k):
-                store(work, out + v, load(work, source + v) * load(work, message + v))
-            source = out
-    largest = filled(work, 0.0)
-    for v in range(k):
-        value = load(work, source + v)
-        largest = maximum(value, largest)
-        store(work, out + v, value)
-    return largest
-
-
-@lane_function
-def within(value, floor, good):
-    """good where a value lies between floor and ceiling, 0 elsewhere."""
-    return where_less(value, CEILING, where_less(floor, value, good, 0.0), 0.0)
-
-
-@lane_function
-def total_of(work, first, size):
-    """The sum of rows first .. first + size - 1."""
-    total = load(work, first)
-    for row in range(first + 1, first + size):
-        total += load(work, row)
-    return total
-
-
-@lane_function
-def fill_matrix(work, at, graph, g, floor):
-    """Messages from the members to one factor, the largest of each 1."""
-    k, side, good = at.n_values, at.side, load(work, at.good)
-    for slot in range(graph.sizes[g]):
-        row = at.matrix + slot * side
-        largest = multiply_messages(work, at, graph, graph.groups[g, slot], g * at.width + slot, row)
-        good = within(largest, floor, good)
-        scale = 1.0 / largest
-        for v in range(k):
-            store(work, row + v, load(work, row + v) * scale)
-        for v in range(k, side):
-            store(work, row + v, 0.0)
-    for entry in range(graph.sizes[g] * side, side * side):
-        store(work, at.matrix + entry, 1.0)
-    store(work, at.good, good)
-
-
-@lane_function
-def update_factor(workspace, at, graph, g, to, settings):
-    """New messages from one factor to its members, into rows from ``to`` on."""
-    work, subsets = workspace
-    k, side, floor, damping = at.n_values, at.side, settings.floor, settings.options.damping
-    fill_matrix(work, at, graph, g, floor)
-    for entry in range(side * side):
-        store(work, at.minors + entry, 0.0)
-    for half in range(2):
-        permanent_of(work, subsets, at, half, settings.semiring)
-        minors_of(work, subsets, at, half, settings.semiring)
-    store(work, at.good, within(load(work, at.permanent), floor, load(work, at.good)))
-    active, change = load(work, at.active), load(work, at.changing)
-    for slot in range(graph.sizes[g]):
-        row, old, new = at.minors + slot * side, at.messages + (g * at.width + slot) * k, to + slot * k
-        scale = k * (1.0 - damping) / total_of(work, row, k)
-        for v in range(k):
-            before = load(work, old + v)
-            value = multiply_add(load(work, row + v), scale, before * damping)
-            difference = value - before
-            change = maximum(maximum(difference, difference * -1.0), change)
-            store(work, new + v, where_less(0.0, active, value, before))
-    store(work, at.changing, change)
-
-
-@lane_function
-def update_phase(workspace, at, graph, phase, settings, bounded):
-    """The factors of a phase read the messages from before it: those that share variables put theirs aside."""
-    work, size = workspace.numbers, at.width * at.n_values
-    first, last = graph.phases[phase], graph.phases[phase + 1]
-    aside = graph.overlapping[phase]
-    for g in range(first, last):
-        to = at.fresh + (g - first) * size if aside else at.messages + g * size
-        update_factor(workspace, at, graph, g, to, settings)
-        if bounded and graph.disjoint[g]:
-            bound_validity(work, at, graph, g)
-    if aside:
-        for g in range(first, last):
-            for entry in range(graph.sizes[g] * at.n_values):
-                store(work, at.messages + g * size + entry, load(work, at.fresh + (g - first) * size + entry))
-
-
-@lane_function
-def bound_validity(work, at, graph, g):
-    """Add log of a factor's permanent of the priors to the bound."""
-    free = free_placements(at, graph, g)
-    for lane in range(work.shape[1]):
-        denominator = free
-        for slot in range(graph.sizes[g]):
-            denominator *= work[at.prior_sums + graph.groups[g, slot], lane]
-        work[at.bound, lane] += math.log(work[at.permanent, lane] / denominator)
 
 
 @lane_function
@@ -217,37 +114,6 @@ def sweep(workspace, at, rows, first, graph, settings, bounded):
     store(work, at.change, change)
     active = where_less(change, settings.options.tolerance, 0.0, active)
     store(work, at.active, where_less(0.0, load(work, at.good), active, 0.0))
-
-
-@lane_function
-def multiply_scaled(product, exponent, factor):
-    """product * factor as mantissa and exponent."""
-    product *= factor
-    shift = exponent_of(product)
-    return product * power_of_two(shift * -1.0), exponent + shift
-
-
-@lane_function
-def evidence_of_factors(workspace, at, graph, settings):
-    """Permanents over what the messages of each edge agree on, as mantissa and exponent."""
-    (work, subsets), floor = workspace, settings.floor
-    k, product, exponent = at.n_values, filled(work, 1.0), filled(work, 0.0)
-    for g in range(len(graph.sizes)):
-        fill_matrix(work, at, graph, g, floor)
-        for half in range(2):
-            permanent_of(work, subsets, at, half, settings.semiring)
-        permanent = load(work, at.permanent)
-        good = within(permanent, floor, load(work, at.good))
-        product, exponent = multiply_scaled(product, exponent, permanent)
-        for slot in range(graph.sizes[g]):
-            row, message = at.matrix + slot * at.side, at.messages + (g * at.width + slot) * k
-            agreement = load(work, row) * load(work, message)
-            for v in range(1, k):
-                agreement = multiply_add(load(work, row + v), load(work, message + v), agreement)
-            good = within(agreement, floor, good)
-            product, exponent = multiply_scaled(product, exponent, 1.0 / agreement)
-        store(work, at.good, good)
-    return product, exponent
 
 
 @lane_function
@@ -293,7 +159,7 @@ def read_rows(work, at, rows, first):
     for lane in range(work.shape[1]):
         label = rows.label[row_of(work, rows, first, lane)]
         bounded |= label == 0
-        if not 0 <= label <= 1:
+        if not 0 <= label <= 1 or first + lane >= len(rows.chosen):
             work[at.wanted, lane] = 0.0
     store(work, at.active, load(work, at.wanted))
     store(work, at.good, 1.0)
@@ -319,10 +185,11 @@ def write_row(work, at, rows, row, lane, log_free):
 
 
 @kernel
-def propagate(rows, graph, at, settings, workspace):
-    """As many rows at a time as there are lanes."""
-    work, options = workspace.numbers, settings.options
+def propagate(rows, graph, at, settings, numbers, factors, subsets):
+    """As many rows at a time as there are lanes; see ``Workspace`` for the last three arguments."""
+    work, options = as_lanes(numbers), settings.options
     for first in range(0, len(rows.chosen), work.shape[1]):
+        workspace = Workspace(work, factors, subsets, min(work.shape[1], len(rows.chosen) - first))
         bounded = read_rows(work, at, rows, first) and not options.maximise
         for iteration in range(options.iterations):
             sweep(workspace, at, rows, first, graph, settings, bounded and iteration == 0)
