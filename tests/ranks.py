@@ -23,14 +23,19 @@ SECONDS = 600.0
 
 
 def start(size: int, folder: Path, names: Sequence[str]) -> None:
-    """Call functions "module.name" of a folder on every rank; an AssertionError shows what the failed ranks printed."""
+    """Call functions "module.name" of a folder on every rank: see ``start_module``."""
+    start_module(size, "tests.ranks", str(folder), *names)
+
+
+def start_module(size: int, module: str, *words: str) -> None:
+    """Run a module on every rank; an AssertionError shows what the failed ranks printed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     children = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.ranks", str(folder), *names],
+            [sys.executable, "-m", module, *words],
             cwd=ROOT,
             env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,

@@ -140,6 +140,11 @@ def test_a_killed_worker_is_restarted_from_the_last_checkpoint(victim: int, whol
     assert_same_run(whole, out)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_threads_of_ranks_that_fail_end_before_their_processes() -> None:
+    ranks.start_module(2, "tests.failed_ranks")
+
+
 @pytest.mark.slow
 def test_restarted_ranks_wait_for_each_other_and_not_for_those_before() -> None:
     agent = torchrun("--max-restarts=1", "-m", "tests.restarted_ranks")

@@ -6,9 +6,12 @@ DistributedDataParallel averages the gradients. A process on its own is rank 0 o
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import os
+import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -199,6 +202,7 @@ def joined() -> Iterator[Ranks]:
     # The defaults of this module name the process group, if there is one when it is first imported: it would never end.
     importlib.import_module("torch.distributed.nn.functional")
     _join()
+    atexit.register(_leave)  # an error that leaves the block still holds what was made in it
     ranks = current()
     with warnings.catch_warnings():
         if not ranks.is_first:
@@ -209,10 +213,20 @@ def joined() -> Iterator[Ranks]:
             if "peer" not in str(error) and not isinstance(error, dist.DistError):
                 raise
             raise DataError(f"rank {ranks.rank} ends, as another rank has ended") from error
-    # A thread of gloo that still holds a tensor when the interpreter ends aborts the process. The threads end here once
-    # nothing else holds the group, such as a wrapped net.
+    _leave()
+
+
+def _leave() -> None:
+    """End the threads of gloo, if nothing else holds the process group, such as a wrapped net.
+
+    A thread that still holds a tensor when the interpreter ends aborts the process.
+    """
+    atexit.unregister(_leave)
+    if hasattr(sys, "last_traceback"):  # of an error that nobody has caught
+        traceback.clear_frames(sys.last_traceback)
     gc.collect()
-    dist.destroy_process_group()
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _join() -> None:
