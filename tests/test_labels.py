@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 import emnesy_gpu as em
 from tests.readme_matrix import PROBLEMS
@@ -73,6 +74,80 @@ def test_sums_are_encoded_as_digits() -> None:
         for sums in ([5, wrong], torch.tensor([5, wrong])):
             with pytest.raises(ValueError, match=rf"numbers\[1\] must be an integer in 0\.\.999, got {wrong}"):
                 PROBLEM.encode(sums)
+
+
+NUMBERS = em.Addition(2, label="number")
+
+
+@pytest.mark.filterwarnings("ignore::emnesy_gpu.errors.InferenceWarning")
+@pytest.mark.parametrize(
+    "engine",
+    [em.Exact(), em.ABC(samples=64), em.Gibbs(1, 2), em.Rejection(64), em.MAP(), em.Partial(em.Exact())],
+    ids=repr,
+)
+def test_integer_sums_are_labels_of_every_engine(engine: em.Engine) -> None:
+    logits, label = drawn()
+    sums = NUMBERS.label(logits.argmax(-1))
+    assert sums.tolist() == [int("".join(map(str, row))) for row in label.tolist()]
+    found, expected = em.posterior(NUMBERS, logits, sums, engine), em.posterior(PROBLEM, logits, label, engine)
+    assert all(map(torch.equal, tree_leaves(found), tree_leaves(expected)))
+
+
+def test_integer_sums_are_labels_of_losses_samples_and_the_loop() -> None:
+    logits, label = drawn(6)
+    sums = NUMBERS.label(logits.argmax(-1))
+    for baseline in (em.fused_em_loss, em.bp_std_loss, em.baselines.top_k_proofs_loss):
+        assert torch.equal(baseline(NUMBERS, logits, sums), baseline(PROBLEM, logits, label))
+    samples = em.sample_posterior(NUMBERS, logits, sums, 5, 0)
+    assert torch.equal(samples, em.sample_posterior(PROBLEM, logits, label, 5, 0))
+    told, expected = (em.explain(*row) for row in ((NUMBERS, logits[:1], sums[:1]), (PROBLEM, logits[:1], label[:1])))
+    assert torch.equal(told.posterior, expected.posterior)
+    weights = torch.tensor([[0.5, 0.5]] * 3)
+    several = em.posterior_of_labels(NUMBERS, logits[:3], sums.view(3, 2), weights)
+    expected = em.posterior_of_labels(PROBLEM, logits[:3], label.view(3, 2, 3), weights)
+    assert torch.equal(several.marginals, expected.marginals)
+    z = em.baselines.AdditionExplanations(NUMBERS)(logits, sums, samples=3)
+    assert (NUMBERS.label(z) == sums).any()
+    em.baselines.ANeSI(NUMBERS, samples=3)(logits, sums)
+    net = torch.nn.Linear(10, 10)
+    trainer = em.EM(net, NUMBERS, torch.optim.SGD(net.parameters(), lr=0.1))
+    assert trainer.step(logits.unflatten(0, (2, 3)), sums.view(2, 3))["possible"] == 1.0
+
+
+@pytest.mark.parametrize("engine", [em.Exact(), em.ABC(samples=16)], ids=repr)
+def test_integer_sums_compile(engine: em.Engine) -> None:
+    logits, _ = drawn()
+    sums = NUMBERS.label(logits.argmax(-1))
+
+    def step(logits: torch.Tensor, sums: torch.Tensor) -> torch.Tensor:
+        post = em.posterior(NUMBERS, logits, sums, engine)
+        return em.em_loss(logits, post) + em.fused_em_loss(NUMBERS, logits, sums)
+
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(logits, sums), step(logits, sums))
+    with pytest.raises(ValueError, match=r"label\[0.* must be"):
+        compiled(logits, sums + 1000)
+
+
+def test_integer_sums_have_up_to_eighteen_digits() -> None:
+    largest, z = em.Addition(17, label="number"), torch.full((1, 2, 17), 9)
+    assert largest.label(z).tolist() == [2 * (10**17 - 1)]
+    assert em.posterior(largest, torch.zeros(1, 2, 17, 10), largest.label(z)).mode().tolist() == z.tolist()
+    assert largest.encode([10**17, 7]).tolist() == [10**17, 7]
+    assert em.Addition(62, base=2, label="number").label(torch.ones(2, 62, dtype=torch.int64)).item() == 2**63 - 2
+    for sizes in ({"n_digits": 18}, {"n_digits": 63, "base": 2}):
+        with pytest.raises(ValueError, match="n_digits must give sums that int64 holds with label='number', got"):
+            em.Addition(**sizes, label="number")
+
+
+@pytest.mark.parametrize("wrong", [-1, 1000, 2**62])
+def test_integer_sums_out_of_range_are_an_error(wrong: int) -> None:
+    logits, _ = drawn(2)
+    for call in (em.posterior, em.fused_em_loss, lambda *given: em.posterior(*given, em.Gibbs(1, 1))):
+        with pytest.raises(ValueError, match=rf"label\[1\] must be a sum in 0\.\.999, got {wrong}"):
+            call(NUMBERS, logits, torch.tensor([5, wrong]))
+    assert em.posterior(NUMBERS, logits, torch.tensor([5, wrong]), check=False).marginals.isfinite().all()
+    assert not em.posterior(NUMBERS, logits, torch.tensor([5, 999])).possible[1]
 
 
 @pytest.mark.parametrize("engine", [em.Exact(), em.ABC(samples=64), em.MAP()], ids=repr)

@@ -85,6 +85,7 @@ def test_entropy_and_mode_and_samples_of_marginals() -> None:
 
 PLAIN = {
     "addition": (lambda: em.Addition(2), lambda: em.Addition(2, base=9)),
+    "sums as numbers": (lambda: em.Addition(2, label="number"), lambda: em.Addition(2)),
     "sudoku": (lambda: em.Sudoku(4), lambda: em.Sudoku(4, constraints="pairs")),
     "all_different": (lambda: em.AllDifferent([(0, 1)], 2, 3), lambda: em.AllDifferent([(0, 1)], 2, 4)),
     "path": (lambda: em.ShortestPath(3), lambda: em.ShortestPath(3, score="cost")),

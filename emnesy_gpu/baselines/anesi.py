@@ -50,6 +50,7 @@ class SumPredictor(nn.Module):
         self.nets = nn.ModuleList(perceptron(width, hidden, layers, problem.base) for width in widths)
 
     def log_prob(self, beliefs: Tensor, label: Tensor) -> Tensor:
+        label = self.problem.digits_of(label)
         read = one_hot(label, self.problem.base).to(beliefs.dtype).flatten(1)
         total = torch.zeros_like(beliefs[:, 0, 0])
         for place, net in enumerate(self.nets):

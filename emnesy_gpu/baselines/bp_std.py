@@ -41,7 +41,7 @@ def bp_std_loss(
     checks.is_integer("iterations", iterations, 0, None)
     problem.checked(logits, label)
     if isinstance(problem, Addition):
-        return reduce(-carry_chain_autograd.log_evidence(problem, logits, label), reduction)
+        return reduce(-carry_chain_autograd.log_evidence(problem, logits, problem.digits_of(label)), reduction)
     factors = all_different_autograd.serial_factors_of(problem, logits.device)
     log_valid, _ = all_different_autograd.belief_propagation(logits.flatten(1, -2), factors, iterations)
     return reduce(-torch.where(label == 1, log_valid, log_not(log_valid)), reduction)

@@ -94,7 +94,7 @@ class AdditionExplanations:
         Raises TypeError and ValueError for ``samples`` that is no positive integer.
         """
         checks.is_integer("samples", samples, 1, None)
-        self.counts = self.counts.to(logits.device)
+        self.counts, label = self.counts.to(logits.device), self.problem.digits_of(label)
         first = self._first_number(log_beliefs(logits.detach()[:, 0]), label, samples)
         return torch.stack([first, self._difference(label, first)], 2)
 

@@ -59,7 +59,7 @@ def top_k_proofs_loss(
 def _best_proofs(problem: Problem, log_p: Tensor, label: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The proofs int64 [k, batch, *latent_shape] and which are real bool [k, batch]; there may be fewer than k."""
     if isinstance(problem, Addition) and problem.n_addends == 2:
-        return _best_digits(problem, log_p, label, k)
+        return _best_digits(problem, log_p, problem.digits_of(label), k)
     if isinstance(problem, AllDifferent) and problem.tractable:
         if not bool((label == 1).all()):
             raise ValueError("label must be 1 on every row: the proofs of an invalid board are not listed")
