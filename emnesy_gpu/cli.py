@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "emnesy_gpu.tasks.saved_run_commands:evaluate",
     "gallery": "emnesy_gpu.gallery.command:gallery",
     "doctor": "emnesy_gpu.benchmarks.commands:doctor",
+    "new": "emnesy_gpu.skeletons.command:new",
     "predict": "emnesy_gpu.tasks.saved_run_commands:predict",
     "reproduce": "emnesy_gpu.reproduce.commands:reproduce",
     "train": "emnesy_gpu.tasks.commands:train",

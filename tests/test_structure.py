@@ -15,7 +15,7 @@ FOLDERS = {"emnesy_gpu": "emnesy_gpu", "kernels": "emnesy_gpu.kernels", "profili
 LAYERS = (
     ("emnesy_gpu.__main__",),
     ("emnesy_gpu.cli",),
-    ("emnesy_gpu.reproduce", "emnesy_gpu.gallery"),
+    ("emnesy_gpu.reproduce", "emnesy_gpu.gallery", "emnesy_gpu.skeletons"),
     ("emnesy_gpu.tasks",),
     ("emnesy_gpu.benchmarks",),
     ("emnesy_gpu.doctor",),
