@@ -19,6 +19,7 @@ COMMANDS = {
     "bench": "emnesy_gpu.benchmarks.commands:bench",
     "data": "emnesy_gpu.tasks.commands:data",
     "evaluate": "emnesy_gpu.tasks.saved_run_commands:evaluate",
+    "explain": "emnesy_gpu.tasks.saved_run_commands:explain",
     "gallery": "emnesy_gpu.gallery.command:gallery",
     "doctor": "emnesy_gpu.benchmarks.commands:doctor",
     "new": "emnesy_gpu.skeletons.command:new",

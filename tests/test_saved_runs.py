@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import emnesy_gpu as em
 from emnesy_gpu.cli import main
 from emnesy_gpu.tasks import saved_runs
 from emnesy_gpu.tasks.registry import TASKS
@@ -82,6 +83,21 @@ def test_rows_and_single_images_are_read(run: Path, tmp_path: Path, capsys: pyte
         assert "label" not in found
 
 
+def test_one_posterior_is_explained(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["explain", str(run), "--row", "3", "--top", "2", "--out", str(tmp_path / "row.png")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    training = saved_runs.open_run(run).training
+    pixels, label, problem = training.test_rows(slice(3, 4))
+    told = em.explain(problem, training.read(pixels), label, k=2)
+    assert lines == [*str(told).splitlines(), f"written: {tmp_path / 'row.png'}"]
+    assert len(told.assignments) == 2
+    assert (tmp_path / "row.png").read_bytes().startswith(b"\x89PNG")
+    last = len(training.test.index) - 1
+    assert f"from 0 to {last}" in error_line(["explain", str(run), "--row", str(last + 1)], capsys)
+    assert "must be a .png file" in error_line(["explain", str(run), "--out", "row.txt"], capsys)
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
@@ -125,4 +141,6 @@ def test_maps_are_read_with_their_paths(tmp_path: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     assert main(["predict", str(tmp_path / "run"), str(tmp_path / "maps.npy")]) == 0
     line = json.loads(capsys.readouterr().out)
+    assert main(["explain", str(tmp_path / "run")]) == 0
+    assert "log p(label)" in capsys.readouterr().out
     assert (np.shape(line["classes"]), np.shape(line["label"])) == ((4, 5), (4, 5))

@@ -1,4 +1,4 @@
-"""The commands ``emnesy evaluate`` and ``emnesy predict``."""
+"""The commands ``emnesy evaluate``, ``emnesy explain`` and ``emnesy predict``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import emnesy_gpu as em
 from emnesy_gpu.tasks import saved_runs
 from emnesy_gpu.tasks.core.options import DIRECTORY, add_options
-from emnesy_gpu.tasks.core.training import Reading
+from emnesy_gpu.tasks.core.training import EMTraining, Reading
 from emnesy_gpu.tasks.files.arrays import read_array
 from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.files.extras import require
+from emnesy_gpu.tasks.files.run_directory import replace_file
 
 RUN = click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 FOLDERS = (
@@ -25,6 +27,7 @@ FOLDERS = (
     click.option("--visudo-dir", type=DIRECTORY, help="Folder of the ViSudo-PC files, as for train sudoku."),
 )
 IMAGES = (".png", ".jpg", ".jpeg")
+PICTURE_DPI = 110
 
 
 def _with_folders(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,6 +50,37 @@ def evaluate(run: Path, as_json: bool, **folders: Path | None) -> None:
     width = max(map(len, figures))
     for name, value in figures.items():
         click.echo(f"{name:{width}}  {f'{value:.6g}' if isinstance(value, float) else value}")
+
+
+@click.command(short_help="Explain one posterior of a saved run.")
+@RUN
+@_with_folders
+@click.option("--row", type=click.IntRange(min=0), default=0, show_default=True, help="Test row to explain.")
+@click.option("--top", type=click.IntRange(min=0), default=5, show_default=True, help="Most probable assignments.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Draw a picture into this .png file too.")
+def explain(run: Path, row: int, top: int, out: Path | None, **folders: Path | None) -> None:
+    """Explain what the net in the folder RUN believes of one test row, and what its label says.
+
+    The table has the most probable values of every symbol before and after the label is known, and the assignments that
+    remain, best first, with their probabilities: exact for problems with exact inference. Names of Sudoku's symbols are
+    those of the net.
+    """
+    if out is not None and out.suffix.lower() != ".png":
+        raise DataError(f"--out must be a .png file, got {out}")
+    training = saved_runs.open_run(run, **folders).training
+    pixels, label, problem = training.test_rows(slice(row, row + 1))
+    if not len(label):
+        raise DataError(f"--row {row} is beyond the test rows of {run}: they count from 0 to {_last_row(training)}")
+    told = em.explain(problem, training.beliefs(pixels), label, k=top)
+    click.echo(told)
+    if out is not None:
+        figure = told.plot()
+        replace_file(out, lambda path: figure.savefig(path, format="png", dpi=PICTURE_DPI))
+        click.echo(f"written: {out}")
+
+
+def _last_row(training: EMTraining) -> int:
+    return len(training.test_rows(slice(None)).label) - 1
 
 
 @click.command(short_help="Read images with the net of a saved run.")

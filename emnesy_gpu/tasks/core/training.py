@@ -57,6 +57,17 @@ def running_average(net: nn.Module, plain: bool = False) -> AveragedModel:
     return AveragedModel(net, avg_fn=average)
 
 
+class TestRows(NamedTuple):
+    """The rows of a run that it is judged on: their images and labels, and what relates the two.
+
+    pixels: uint8 [n, ...], as ``beliefs`` takes them. label: [n, *label_shape]. problem: of whole rows.
+    """
+
+    pixels: Tensor
+    label: Tensor
+    problem: em.Problem
+
+
 class EMTraining(ABC):
     """One run under EM, with a state that resumes it to the bit.
 
@@ -158,6 +169,14 @@ class EMTraining(ABC):
 
         pixels: uint8, on the CPU. Raises DataError for another shape, with the shape that the net takes.
         """
+
+    @abstractmethod
+    def test_rows(self, rows: slice) -> TestRows:
+        """Return some of the rows that the run is judged on, none where the slice lies behind them."""
+
+    @abstractmethod
+    def beliefs(self, pixels: Tensor) -> Tensor:
+        """Read rows of images with the averaged net: logits [n, *latent_shape, cardinality] on the CPU."""
 
     def begin_epoch(self) -> None:
         """Prepare the epoch ``self.epoch``, before its first batch or the first that is left: the engine too."""

@@ -14,6 +14,7 @@ import emnesy_gpu as em
 from emnesy_gpu.tasks.core.distributed import Part
 from emnesy_gpu.tasks.core.engines import engine_by_name
 from emnesy_gpu.tasks.core.sampling_engines import Sampling
+from emnesy_gpu.tasks.core.training import TestRows
 from emnesy_gpu.tasks.core.true_classes import TrueClasses
 from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.mnist.images import DataSet, Images
@@ -118,6 +119,12 @@ class RowTraining(ImageTraining):
         pixels = self.train_pixels[self.train.index[index].to(self.device)]
         self.known.classes = self.train_classes[index.to(self.device)]
         return pixels, self.train_labels[index.to(self.device)]
+
+    def test_rows(self, rows: slice) -> TestRows:
+        """Return images uint8 [n, *latent_shape, 28, 28] and the labels of test rows."""
+        index = self.test.index[rows]
+        label = self.problem.label(self.test.images.classes[index])
+        return TestRows(self.test.images.pixels[index], label, self.problem)
 
     def predict(self, pixels: Tensor, views: int = 0) -> Tensor:
         """Return the most probable class of every image, int64 [n] on the CPU; images and views as for ``read``."""

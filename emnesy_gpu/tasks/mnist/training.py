@@ -72,6 +72,10 @@ class ImageTraining(EMTraining):
             readings = torch.stack([self._log_probabilities(reader, pixels.flatten(0, -3)) for reader in readers])
         return (readings.logsumexp(0) - math.log(len(readers))).unflatten(0, pixels.shape[:-2])
 
+    def beliefs(self, pixels: Tensor) -> Tensor:
+        """Return the logits of rows uint8 [n, *latent_shape, 28, 28]."""
+        return self.read(pixels)
+
     def look_at(self, pixels: Tensor) -> Reading:
         """Read images uint8 [n, ..., 28, 28]; those laid out as rows [n, *latent_shape, 28, 28] have labels too."""
         if pixels.dtype != torch.uint8 or pixels.dim() < 3 or pixels.shape[-2:] != (SIDE, SIDE) or not len(pixels):

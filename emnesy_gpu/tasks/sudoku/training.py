@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import emnesy_gpu as em
 from emnesy_gpu.tasks.core.distributed import Part
+from emnesy_gpu.tasks.core.training import TestRows
 from emnesy_gpu.tasks.mnist.training import ImageTraining
 from emnesy_gpu.tasks.sudoku.boards import Boards, Split
 from emnesy_gpu.tasks.sudoku.engines import Sharpened, engine_of
@@ -55,6 +56,10 @@ class SudokuTraining(ImageTraining):
         """Return boards uint8 [batch, size, size, 28, 28] and whether they are valid."""
         index = (index if part is None else part.of(index)).to(self.device)
         return self.train_pixels[index], self.train_labels[index]
+
+    def test_rows(self, rows: slice) -> TestRows:
+        """Return test boards uint8 [n, size, size, 28, 28] and whether they are valid."""
+        return TestRows(self.split.test.pixels[rows], self.split.test.labels[rows], self.problem)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the training, with the records of the trials."""

@@ -173,7 +173,7 @@ def examples(training: WarcraftTraining) -> list[MapView]:
     The posterior of whole maps is sampled.
     """
     maps, problem = training.data.test, training.map_problem
-    logits = training.logits(maps.pixels)
+    logits = training.beliefs(maps.pixels)
     predicted = logits.argmax(-1)
     paths, true = problem.label(predicted), maps.classes.long()
     excess = problem.path_cost(paths, true) - problem.path_cost(maps.paths, true)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import emnesy_gpu as em
 from emnesy_gpu.tasks.core.distributed import Part
-from emnesy_gpu.tasks.core.training import EMTraining, Reading, running_average
+from emnesy_gpu.tasks.core.training import EMTraining, Reading, TestRows, running_average
 from emnesy_gpu.tasks.core.true_classes import TrueClasses
 from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.warcraft.engines import PathSampling, sampler
@@ -87,6 +87,10 @@ class WarcraftTraining(EMTraining):
         self.known.classes = classes.to(self.device)
         return pixels.to(self.device), label.to(self.device)
 
+    def test_rows(self, rows: slice) -> TestRows:
+        """Return test maps uint8 [n, 8 * size, 8 * size, 3] and their cheapest paths."""
+        return TestRows(self.data.test.pixels[rows], self.data.test.paths[rows].long(), self.map_problem)
+
     def evaluate(self) -> dict[str, Any]:
         """Score training maps without their classes, and judge the validation maps."""
         return {**self.score(), **self.judge(self.data.valid)}
@@ -130,9 +134,9 @@ class WarcraftTraining(EMTraining):
 
     def predict(self, pixels: Tensor) -> Tensor:
         """Return the most probable class of every cell under the averaged net: int64 [n, size, size] on the CPU."""
-        return self.logits(pixels).argmax(-1)
+        return self.beliefs(pixels).argmax(-1)
 
-    def logits(self, pixels: Tensor) -> Tensor:
+    def beliefs(self, pixels: Tensor) -> Tensor:
         """Return the logits of whole maps under the averaged net, [n, size, size, 5] on the CPU."""
         reader = self.averaged_model.eval()
         step = max(1, CELLS_PER_PASS // self.data.size**2)
@@ -144,7 +148,7 @@ class WarcraftTraining(EMTraining):
         whole = pixels.dim() == 4 and pixels.shape[-1] == 3 and not any(side % TILE for side in pixels.shape[1:3])
         if pixels.dtype != torch.uint8 or not whole or not pixels.numel():
             raise DataError(f"maps must be uint8 [n, {TILE} H, {TILE} W, 3], got {pixels.dtype} {list(pixels.shape)}")
-        probabilities = self.logits(pixels).double().softmax(-1)
+        probabilities = self.beliefs(pixels).double().softmax(-1)
         classes = probabilities.argmax(-1)
         return Reading(classes, probabilities, em.ShortestPath(*classes.shape[1:]).label(classes))
 
