@@ -12,9 +12,9 @@ demo: $(READY)  ## Train a net on MNIST addition, 4 digits (scikit-learn's digit
 test: $(READY)  ## Run the tests, on up to four cores.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4
 
-stacks: $(READY)  ## Run the examples of Lightning, transformers and Accelerate, and all tests of several processes.
+stacks: $(READY)  ## Run what needs Lightning, transformers, Accelerate and TensorBoard, and tests of several processes.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[stacks]"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --slow tests/test_examples.py tests/test_distributed.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --slow tests/test_examples.py tests/test_distributed.py tests/test_event_files.py
 
 bench: $(READY)  ## Run the benchmarks.
 	$(BIN)/python -m pytest --benchmark-only

@@ -75,6 +75,7 @@ MACHINE = (
     click.option("--threads", type=POSITIVE, help="CPU threads.  [default: PyTorch's]"),
     click.option("--out", type=DIRECTORY, help="New folder for settings, metrics, checkpoint, curves and summary."),
     click.option("--resume", type=DIRECTORY, help="Resume the run in this folder; takes no other settings."),
+    click.option("--tensorboard", is_flag=True, help="Write the figures of epochs for TensorBoard too, below --out."),
 )
 """The options that say where a run takes place."""
 
@@ -106,6 +107,10 @@ def is_folder(option: str) -> bool:
     return option.endswith("_dir")
 
 
+NO_SETTINGS = ("out", "resume", "tensorboard")
+"""Options that a run does not depend on."""
+
+
 def open_run(options: Mapping[str, Any], runs: Runs) -> Runner:
     """Return the run that the options of a train command ask for, ready to go: a new one, or one to resume.
 
@@ -116,7 +121,7 @@ def open_run(options: Mapping[str, Any], runs: Runs) -> Runner:
         resumed = ranks.from_first(lambda: out if holds_run(out) else None)
     if resumed is not None:
         return runs.resume(resumed, **{name: options[name] for name in options if is_folder(name)})
-    others = {name: options[name] for name in options if name not in ("out", "resume")}
+    others = {name: options[name] for name in options if name not in NO_SETTINGS}
     return runs.start(out if ranks.is_first else None, **others)
 
 
@@ -124,8 +129,13 @@ def run_command(ctx: click.Context, runs: Runs) -> None:
     """Open the run of a train command, run it, and exit with its code."""
     if ctx.params["resume"] is not None:
         _check_alone(ctx)
+    if ctx.params["tensorboard"] and ctx.params["out"] is None and ctx.params["resume"] is None:
+        raise click.UsageError("--tensorboard writes into the folder of a run: give --out")
     with distributed.joined():
-        code = open_run(ctx.params, runs).run()
+        runner = open_run(ctx.params, runs)
+        if ctx.params["tensorboard"]:
+            runner.write_events()
+        code = runner.run()
     ctx.exit(code)
 
 
@@ -134,7 +144,9 @@ def _check_alone(ctx: click.Context) -> None:
     given = [
         "--" + name.replace("_", "-")
         for name in ctx.params
-        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT and name != "resume" and not is_folder(name)
+        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+        and name not in ("resume", "tensorboard")
+        and not is_folder(name)
     ]
     if given:
         raise click.UsageError(f"--resume takes its settings from the run: leave out {', '.join(given)}")

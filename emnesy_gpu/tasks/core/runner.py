@@ -16,6 +16,7 @@ from emnesy_gpu.tasks.core.progress import PlainReporter, reporter
 from emnesy_gpu.tasks.core.stop_signals import Stopped, StopSignals, exit_code
 from emnesy_gpu.tasks.core.training import BatchMetrics, EMTraining
 from emnesy_gpu.tasks.files.errors import DataError
+from emnesy_gpu.tasks.files.event_files import EventFiles
 from emnesy_gpu.tasks.files.folder_lock import locked
 from emnesy_gpu.tasks.files.run_directory import RunDirectory
 
@@ -43,10 +44,18 @@ class Runner:
     peak_bytes: int | None = None
     """The most memory that the epochs took beyond what was in use before them; None until they are run."""
 
+    events: EventFiles | None = None
+    """Where the figures of epochs go beside the directory; see ``write_events``."""
+
     def __init__(self, training: EMTraining, directory: RunDirectory | None, resumed: bool = False) -> None:
         self.training, self.resumed, self.ranks = training, resumed, training.ranks
         self.directory = directory if self.ranks.is_first else None
         self.signals = StopSignals()
+
+    def write_events(self) -> None:
+        """Let the run write figures for TensorBoard, into a folder of its directory."""
+        if self.directory is not None:
+            self.events = EventFiles(self.directory.path / "tensorboard")
 
     def introduction(self) -> list[str]:
         """Return lines about the data and the settings."""
@@ -85,6 +94,9 @@ class Runner:
             except KeyboardInterrupt as interruption:
                 report.message(self._farewell())
                 return exit_code(interruption)
+            finally:
+                if self.events is not None:
+                    self.events.close()
         return 0
 
     @contextmanager
@@ -146,6 +158,8 @@ class Runner:
 
     def _train(self, report: PlainReporter) -> None:
         self.saved = time.monotonic()
+        if self.events is not None:
+            self.events.begin(self.training.history)
 
         def on_batch(metrics: BatchMetrics) -> None:
             noted, late = self.ranks.largest(self._noted(), time.monotonic() - self.saved > SECONDS_BETWEEN_SAVES)
@@ -162,6 +176,8 @@ class Runner:
                 self._save()
                 if self.directory is not None:
                     self.directory.append_metrics(record)
+                if self.events is not None:
+                    self.events.add(record)
                 report.epoch_ends(record)
                 (noted,) = self.ranks.largest(self._noted())
                 if noted:
