@@ -103,18 +103,29 @@ def unroll_arrays(
     for position, n_values in enumerate(cardinalities):
         targets = _array_step(step, before, n_values, position)
         alive = targets >= 0
-        after, numbers = np.unique(targets[alive], return_inverse=True)
+        after, numbers = _numbered(targets[alive])
         if len(after) > max_states:
             raise TooManyStatesError(
                 f"step reaches {len(after)} states after position {position}, more than max_states={max_states}, the "
                 f"last one {after[-1]}: bound the state, or raise max_states"
             )
         table = np.full((len(before), width), DEAD, np.int64)
-        table[:, :n_values][alive] = numbers.reshape(-1)
+        table[:, :n_values][alive] = numbers
         tables.append(table)
         states.append(after)
         before = after
     return tables, states
+
+
+def _numbered(states: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The different ones of states >= 0 in ascending order, and the number of each state among them."""
+    if len(states) == 0 or int(states.max()) >= 8 * len(states):
+        return np.unique(states, return_inverse=True)
+    place = np.zeros(int(states.max()) + 1, np.int64)  # a table is faster than a sort where states are dense
+    place[states] = 1
+    after = np.flatnonzero(place)
+    place[after] = np.arange(len(after))
+    return after, place[states]
 
 
 def _array_step(step: Step, states: NDArray[np.int64], n_values: int, position: int) -> NDArray[np.int64]:

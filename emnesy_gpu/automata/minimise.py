@@ -39,7 +39,7 @@ def minimise_shared(successor: Table, kinds: Table) -> Merged:
         changed = _split(table, classes, sizes, n_classes, touched)
         n_classes = int(classes[changed].max(initial=n_classes - 1)) + 1
         touched = sources.of(changed)
-    return _from_start(renamed(table, classes)[_representatives(classes)], classes)
+    return _from_start(renamed(table, classes)[representatives(classes)], classes)
 
 
 class _Sources(NamedTuple):
@@ -129,7 +129,7 @@ def minimise_layers(tables: Sequence[Table], kinds: Sequence[Table]) -> tuple[li
     for table, kind in zip(reversed(tables), reversed(kinds[:-1]), strict=True):
         rows = renamed(table, classes[-1])
         numbers = _classes(np.column_stack([kind, rows]), (kind >= 0) & (rows >= 0).any(1))
-        merged.append(rows[_representatives(numbers)])
+        merged.append(rows[representatives(numbers)])
         classes.append(numbers)
     return _forwards(merged[::-1], classes[::-1])
 
@@ -147,8 +147,8 @@ def _forwards(merged: list[Table], classes: list[Table]) -> tuple[list[Table], l
     tables, state_of = [], [_renumbered(classes[0], reached)]
     for rows, numbers in zip(merged, classes[1:], strict=True):
         current = rows[reached]
-        targets, first = np.unique(current[current >= 0], return_index=True)
-        reached = targets[np.argsort(first)]
+        targets = current[current >= 0]
+        reached = targets[_is_first(targets)]
         tables.append(_renumbered(current, reached))
         state_of.append(_renumbered(numbers, reached))
     return tables, state_of
@@ -170,10 +170,25 @@ def renamed(numbers: Table, names: Table) -> Table:
     return np.append(names, DEAD)[numbers]  # DEAD is -1, the index of what was appended
 
 
-def _representatives(numbers: Table) -> Table:
+def representatives(numbers: Table) -> Table:
     """The first state of each class."""
     alive = np.flatnonzero(numbers >= 0)
-    return alive[np.unique(numbers[alive], return_index=True)[1]]
+    first = alive[_is_first(numbers[alive])]
+    states = np.empty_like(first)
+    states[numbers[first]] = first
+    return states
+
+
+def _is_first(numbers: Table) -> NDArray[np.bool_]:
+    """Whether a number >= 0 is the first of its kind, bool [len(numbers)].
+
+    >>> _is_first(np.array([4, 1, 4])).tolist()
+    [True, True, False]
+    """
+    index = np.arange(len(numbers))
+    first = np.zeros(int(numbers.max(initial=DEAD)) + 1, np.int64)
+    first[numbers[::-1]] = index[::-1]  # of several writes the last one stays
+    return first[numbers] == index
 
 
 def number_rows(rows: Table) -> Table:
@@ -185,7 +200,9 @@ def number_rows(rows: Table) -> Table:
     mixed = rows.astype(np.uint64) * powers
     mixed ^= mixed >> np.uint64(29)
     key = (mixed * MULTIPLIER).sum(1, dtype=np.uint64)
-    _, first, numbers = np.unique(key, return_index=True, return_inverse=True)
-    if (rows != rows[first[numbers]]).any():
+    different, numbers = np.unique(key, return_inverse=True)
+    one_of = np.empty(len(different), np.int64)
+    one_of[numbers] = np.arange(len(rows))
+    if (rows != rows[one_of[numbers]]).any():
         numbers = np.unique(rows, axis=0, return_inverse=True)[1]
     return numbers.reshape(-1)

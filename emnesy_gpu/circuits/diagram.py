@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emnesy_gpu.automata.machine import Layer, Machine, Observation
+from emnesy_gpu.automata.minimise import number_rows, representatives
 from emnesy_gpu.circuits.graph import Graph, Rows, Shape, assemble, ranges
 
 NO_ROW = -1
@@ -121,16 +122,29 @@ def _label_rows(seen: Observation, first_leaf: int) -> Rows:
 
 
 def _moves(layer: Layer, n_values: int) -> _Moves:
-    order = np.lexsort((layer.value, layer.target, layer.source))
-    source, target, value = (part[order].astype(np.int64) for part in (layer.source, layer.target, layer.value))
+    source, target, value = _sorted_edges(layer, n_values)
     fresh = np.ones(len(source), bool)
     fresh[1:] = (source[1:] != source[:-1]) | (target[1:] != target[:-1])
     start = np.flatnonzero(fresh)
     bits = _value_bits(value, n_values)
-    sets, index = np.unique(np.bitwise_or.reduceat(bits, start, axis=0), axis=0, return_inverse=True)
+    sets = np.bitwise_or.reduceat(bits, start, axis=0)
+    index = number_rows(sets.view(np.int64))
+    sets = sets[representatives(index)]
     of_set, members = np.nonzero(np.unpackbits(sets.view(np.uint8), axis=1, bitorder="little"))
     first = np.searchsorted(of_set, np.arange(len(sets) + 1))
-    return _Moves(source[start], target[start], index.reshape(-1), members, first)
+    return _Moves(source[start], target[start], index, members, first)
+
+
+def _sorted_edges(layer: Layer, n_values: int) -> tuple[Rows, Rows, Rows]:
+    """Source, target and value of all edges, sorted by them in this order."""
+    if layer.n_before * layer.n_after * n_values >= 1 << 63:
+        order = np.lexsort((layer.value, layer.target, layer.source))
+        return layer.source[order].astype(np.int64), layer.target[order].astype(np.int64), layer.value[order].astype(np.int64)
+    edges = (layer.source * np.int64(layer.n_after) + layer.target) * n_values + layer.value
+    edges.sort()  # faster than to sort indices
+    pairs, value = np.divmod(edges, n_values)
+    source, target = np.divmod(pairs, layer.n_after)
+    return source, target, value
 
 
 def _value_bits(value: Rows, n_values: int) -> NDArray[np.uint64]:
@@ -162,8 +176,9 @@ def _step(nodes: _Nodes, rows: Rows, moves: _Moves, leaf: int, n_before: int, co
     same = alone & (right == one)
     before[source[same]] = left[same]
     source, left, right = source[~same], left[~same], right[~same]
-    states, sizes = np.unique(source, return_counts=True)
-    before[states] = nodes.add(sizes, left, right)
+    sizes = np.bincount(source, minlength=n_before)
+    states = np.flatnonzero(sizes)
+    before[states] = nodes.add(sizes[states], left, right)
     return before
 
 

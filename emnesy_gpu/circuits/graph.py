@@ -134,6 +134,19 @@ def distinct(rows: Rows, scratch: Rows) -> Rows:
     return rows[scratch[rows] == index]
 
 
+def stable_order(keys: Rows) -> Rows:
+    """The order in which integers in 0..2^31-1 ascend, equal ones as they are.
+
+    >>> stable_order(np.array([2, 0, 2, 1])).tolist()
+    [1, 3, 0, 2]
+    """
+    order = keys << 32
+    order |= np.arange(len(keys))
+    order.sort()  # faster than to sort indices
+    order &= 0xFFFFFFFF
+    return order
+
+
 def ranges(starts: Rows, stops: Rows) -> Rows:
     """The integers of all ranges start..stop-1, one range after the other.
 
@@ -151,7 +164,8 @@ def sorted_by_level(graph: Graph) -> Graph:
     Raises ValueError for nodes that are children of themselves.
     """
     of_node, sizes = depths(graph), np.diff(graph.first)
-    order = np.lexsort((sizes, of_node))
+    order = stable_order(sizes)
+    order = order[stable_order(of_node[order])]
     fixed = graph.n_leaves + 1
     name = np.arange(graph.n_rows)
     name[fixed + order] = fixed + np.arange(graph.n_nodes)
