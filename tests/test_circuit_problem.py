@@ -122,6 +122,20 @@ def permutations(n: int) -> em.Circuit:
     return em.Circuit.from_program(step, n, n, arrays=True)
 
 
+@pytest.mark.parametrize("unit", [1, 10**12])
+def test_states_of_any_size_give_the_same_circuit(unit: int) -> None:
+    def at_most(total: Any, value: Any, position: int) -> Any:
+        return np.where(total + unit * value > 7 * unit, -1, total + unit * value)
+
+    circuit = em.Circuit.from_program(at_most, 4, 4, finish=lambda total: total // unit, arrays=True)
+    sums = [sum(z) for z in itertools.product(range(4), repeat=4)]
+    assert [circuit.model_count(total) for total in range(8)] == [sums.count(total) for total in range(8)]
+    assert (
+        circuit.n_edges
+        == em.Circuit.from_program(lambda s, v, i: s + v if s + v <= 7 else None, 4, 4, finish=lambda s: s).n_edges
+    )
+
+
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_sums_whose_digits_are_read_in_between_are_addition(backend: Backend, n: int) -> None:
     """The program reads the two digits of a place and then that of the sum, the least significant place first."""

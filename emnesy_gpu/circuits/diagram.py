@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from emnesy_gpu.automata.machine import Layer, Machine, Observation
 from emnesy_gpu.automata.minimise import number_rows, representatives
-from emnesy_gpu.circuits.graph import Graph, Rows, Shape, assemble, ranges
+from emnesy_gpu.circuits.graph import Graph, Rows, Shape, assemble, lexical_order, ranges
 
 NO_ROW = -1
 """In place of a row: no assignment goes on from here."""
@@ -122,7 +122,8 @@ def _label_rows(seen: Observation, first_leaf: int) -> Rows:
 
 
 def _moves(layer: Layer, n_values: int) -> _Moves:
-    source, target, value = _sorted_edges(layer, n_values)
+    order = lexical_order(layer.value, layer.target, layer.source)
+    source, target, value = (part[order].astype(np.int64) for part in (layer.source, layer.target, layer.value))
     fresh = np.ones(len(source), bool)
     fresh[1:] = (source[1:] != source[:-1]) | (target[1:] != target[:-1])
     start = np.flatnonzero(fresh)
@@ -133,18 +134,6 @@ def _moves(layer: Layer, n_values: int) -> _Moves:
     of_set, members = np.nonzero(np.unpackbits(sets.view(np.uint8), axis=1, bitorder="little"))
     first = np.searchsorted(of_set, np.arange(len(sets) + 1))
     return _Moves(source[start], target[start], index, members, first)
-
-
-def _sorted_edges(layer: Layer, n_values: int) -> tuple[Rows, Rows, Rows]:
-    """Source, target and value of all edges, sorted by them in this order."""
-    if layer.n_before * layer.n_after * n_values >= 1 << 63:
-        order = np.lexsort((layer.value, layer.target, layer.source))
-        return layer.source[order].astype(np.int64), layer.target[order].astype(np.int64), layer.value[order].astype(np.int64)
-    edges = (layer.source * np.int64(layer.n_after) + layer.target) * n_values + layer.value
-    edges.sort()  # faster than to sort indices
-    pairs, value = np.divmod(edges, n_values)
-    source, target = np.divmod(pairs, layer.n_after)
-    return source, target, value
 
 
 def _value_bits(value: Rows, n_values: int) -> NDArray[np.uint64]:

@@ -134,16 +134,19 @@ def distinct(rows: Rows, scratch: Rows) -> Rows:
     return rows[scratch[rows] == index]
 
 
-def stable_order(keys: Rows) -> Rows:
-    """The order in which integers in 0..2^31-1 ascend, equal ones as they are.
+def lexical_order(*keys: NDArray[np.integer]) -> Rows:
+    """As np.lexsort, for integers in 0..2^31-1: the order by the last key, then by the one before it.
 
-    >>> stable_order(np.array([2, 0, 2, 1])).tolist()
-    [1, 3, 0, 2]
+    >>> lexical_order(np.array([5, 4, 3, 2]), np.array([2, 0, 2, 1])).tolist()
+    [1, 3, 2, 0]
     """
-    order = keys << 32
-    order |= np.arange(len(keys))
-    order.sort()  # faster than to sort indices
-    order &= 0xFFFFFFFF
+    order = np.arange(len(keys[0]))
+    for key in keys:
+        places = key[order].astype(np.int64) << 32
+        places |= np.arange(len(order))
+        places.sort()  # faster than to sort indices
+        places &= 0xFFFFFFFF
+        order = order[places]
     return order
 
 
@@ -164,8 +167,7 @@ def sorted_by_level(graph: Graph) -> Graph:
     Raises ValueError for nodes that are children of themselves.
     """
     of_node, sizes = depths(graph), np.diff(graph.first)
-    order = stable_order(sizes)
-    order = order[stable_order(of_node[order])]
+    order = lexical_order(sizes, of_node)
     fixed = graph.n_leaves + 1
     name = np.arange(graph.n_rows)
     name[fixed + order] = fixed + np.arange(graph.n_nodes)

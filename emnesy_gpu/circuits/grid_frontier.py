@@ -15,14 +15,16 @@ art of computer programming", volume 4A, 2011, section 7.1.4, exercise 225: Simp
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 States = NDArray[np.int64]
-Codes = NDArray[np.int64]
-"""[S, places]: the codes along the frontier, from left to right."""
+Codes = NDArray[np.int8]
+"""[places, S]: the codes along the frontier, from left to right; small, as a step reads them many times."""
+Flags = NDArray[np.bool_]
 
 FREE, CLOSED, ALONE, LEFT_END, RIGHT_END, TO_SOURCE, TO_TARGET = range(7)
 BITS = 3
@@ -72,14 +74,14 @@ class EdgePaths:
         here, there = self.edges[position]
         column, width = here % self.grid.width, self.grid.width
         codes = unpacked(states[:, 0], width)
-        if there == here + width:  # the vertex below comes to the right of the one that it replaces
-            codes = np.insert(codes, column + 1, self.grid.end(there), axis=1)
-            frontiers = [Frontier(codes), Frontier(codes)]
-            frontiers[1].connect(column, column + 1, FREE)
+        downwards = there == here + width
+        if downwards:  # the vertex below comes to the right of the one that it replaces
+            codes = np.insert(codes, column + 1, self.grid.end(there), axis=0)
+        frontiers = [Frontier(codes), Frontier(codes)]
+        frontiers[1].connect(column, column + 1, FREE)
+        if downwards:
             after = [frontier.left_behind(column) for frontier in frontiers]
         else:
-            frontiers = [Frontier(codes), Frontier(codes)]
-            frontiers[1].connect(column, column + 1, FREE)
             last_row = here // width == self.grid.height - 1  # nothing else touches the left vertex
             after = [frontier.forgotten(column) if last_row else frontier.states() for frontier in frontiers]
         return _with_found(states, *after, may_end=True)
@@ -103,11 +105,11 @@ class CellPaths:
         column, end, width = position % self.grid.width, self.grid.end(position), self.grid.width
         codes = unpacked(states[:, 0], width + 1)
         if column == 0 and position:  # the row above moves by one place
-            codes = np.concatenate([np.zeros((len(codes), 1), np.int64), codes[:, :width]], 1)
-        taken = Frontier(np.insert(codes, column, end or ALONE, axis=1))
+            codes = np.insert(codes[:width], 0, FREE, axis=0)
+        taken = Frontier(np.insert(codes, column, end or ALONE, axis=0))
         for place in self._touched(column):
             taken.connect(column, place, ALONE, only_if_present=True)
-        without = Frontier(np.insert(codes, column, FREE, axis=1))
+        without = Frontier(np.insert(codes, column, FREE, axis=0))
         last = [column + 1, width + 1] if column == width - 1 else [column + 1]
         after = [without.left_behind(*last), taken.left_behind(*last)]
         return _with_found(states, *after, may_end=end == FREE)
@@ -129,7 +131,14 @@ def _with_found(states: States, without: States, taken: States, *, may_end: bool
 
 
 def unpacked(states: States, places: int) -> Codes:
-    return states[:, None] >> BITS * np.arange(places) & 7
+    return np.stack([(states >> BITS * place & 7).astype(np.int8) for place in range(places)])
+
+
+class _End(NamedTuple):
+    """The code of a vertex in each state, and the place of the other end of its piece: its own where it is fresh."""
+
+    code: Codes
+    place: Codes
 
 
 class Frontier:
@@ -137,8 +146,8 @@ class Frontier:
 
     def __init__(self, codes: Codes) -> None:
         self.codes = codes.copy()
-        self.dead = np.zeros(len(codes), bool)
-        self.found = np.zeros(len(codes), bool)
+        self.dead = np.zeros(codes.shape[1], bool)
+        self.found = np.zeros(codes.shape[1], bool)
 
     def connect(self, first: int, second: int, fresh: int, *, only_if_present: bool = False) -> None:
         """The path goes from the vertex at one place to that at another one.
@@ -146,72 +155,77 @@ class Frontier:
         fresh: the code of vertices that none of their neighbours is known of. only_if_present: where the second vertex
         is not on the path, nothing happens.
         """
-        x, y = self.codes[:, first].copy(), self.codes[:, second].copy()
-        present = y != FREE if only_if_present else np.ones(len(y), bool)
-        self.dead |= present & ((x == CLOSED) | (y == CLOSED))
-        rows = np.flatnonzero(present & ~self.dead)
-        mates = mates_of(self.codes[rows])
-        ends = [self._end(rows, place, mates, fresh) for place in (first, second)]
-        for place, (code, _) in zip((first, second), ends, strict=True):
-            self.codes[rows, place] = np.where(code == fresh, self.codes[rows, place], CLOSED)
-        self._make_piece(rows, ends[0], ends[1], mates[:, first] == second)
+        x, y = self.codes[first].copy(), self.codes[second].copy()
+        goes = y != FREE if only_if_present else np.ones(len(y), bool)
+        self.dead |= goes & ((x == CLOSED) | (y == CLOSED))
+        goes &= ~self.dead
+        depths = bracket_depths(self.codes)
+        mates = [mate_of(self.codes, depths, place) for place in (first, second)]
+        ends = []
+        for place, code, mate in zip((first, second), (x, y), mates, strict=True):
+            is_fresh = code == fresh
+            ends.append(_End(code, np.where(is_fresh, np.int8(place), mate)))
+            self.codes[place, goes & ~is_fresh] = CLOSED
+        self._make_piece(goes, ends[0], ends[1], mates[0] == second)
 
-    def _end(self, rows: States, place: int, mates: Codes, fresh: int) -> tuple[Codes, Codes]:
-        """The code of a vertex, and the place of the other end of its piece: its own where it is fresh."""
-        code = self.codes[rows, place]
-        return code, np.where(code == fresh, place, mates[:, place])
-
-    def _make_piece(
-        self, rows: States, a: tuple[Codes, Codes], b: tuple[Codes, Codes], same: NDArray[np.bool_]
-    ) -> None:
+    def _make_piece(self, goes: Flags, a: _End, b: _End, same: Flags) -> None:
         """Two pieces become one: its ends are their other ends, on the frontier or the source or the target."""
-        (code_a, place_a), (code_b, place_b) = a, b
-        fixed_a, fixed_b = code_a >= TO_SOURCE, code_b >= TO_SOURCE
-        self.dead[rows[same & (code_a != code_b) & ~fixed_a & ~fixed_b]] = True  # a cycle
-        self.found[rows[fixed_a & fixed_b]] = True
-        for fixed, free, code, place in ((fixed_a, fixed_b, code_a, place_b), (fixed_b, fixed_a, code_b, place_a)):
-            one = fixed & ~free
-            self.codes[rows[one], place[one]] = code[one]
-        both = ~fixed_a & ~fixed_b
-        low, high = np.minimum(place_a, place_b)[both], np.maximum(place_a, place_b)[both]
-        self.codes[rows[both], low], self.codes[rows[both], high] = LEFT_END, RIGHT_END
+        fixed_a, fixed_b = a.code >= TO_SOURCE, b.code >= TO_SOURCE
+        both = goes & ~fixed_a & ~fixed_b
+        self.dead |= both & same & (a.code != b.code)  # a cycle
+        self.found |= goes & fixed_a & fixed_b
+        for one, fixed, free in ((goes & fixed_a & ~fixed_b, a, b), (goes & fixed_b & ~fixed_a, b, a)):
+            states = np.flatnonzero(one)
+            self.codes[free.place[states], states] = fixed.code[states]
+        states = np.flatnonzero(both)
+        self.codes[np.minimum(a.place, b.place)[states], states] = LEFT_END
+        self.codes[np.maximum(a.place, b.place)[states], states] = RIGHT_END
 
     def left_behind(self, *places: int) -> States:
         """Vertices leave the frontier, and must not miss a neighbour."""
         for place in places:
-            self.dead |= self.codes[:, place] > CLOSED
-        return self._packed(np.delete(self.codes, places, axis=1))
+            self.dead |= self.codes[place] > CLOSED
+        return self._packed(np.delete(self.codes, places, axis=0))
 
     def forgotten(self, place: int) -> States:
         """A vertex leaves the frontier, and its place stays."""
-        self.dead |= self.codes[:, place] > CLOSED
-        self.codes[:, place] = FREE
+        self.dead |= self.codes[place] > CLOSED
+        self.codes[place] = FREE
         return self.states()
 
     def states(self) -> States:
         return self._packed(self.codes)
 
     def _packed(self, codes: Codes) -> States:
-        still_open = (self.codes > CLOSED).any(1)
-        states = (codes << BITS * np.arange(codes.shape[1])).sum(1)
-        states = np.where(self.found, FOUND, states)
-        return np.where(self.dead | (self.found & still_open), DEAD, states)
+        states = np.zeros(codes.shape[1], np.int64)
+        for code in codes[::-1]:
+            states <<= BITS
+            states |= code
+        found = np.flatnonzero(self.found)
+        states[found] = np.where((self.codes[:, found] > CLOSED).any(0), DEAD, FOUND)
+        states[self.dead] = DEAD
+        return states
 
 
-def mates_of(codes: Codes) -> Codes:
-    """The place of the other end of each piece [S, places], -1 for vertices that are no ends of one on the frontier.
+def bracket_depths(codes: Codes) -> Codes:
+    """How many pieces are open after each place, seen from the left [places, S]."""
+    depths: Codes = (codes == LEFT_END).view(np.int8) - (codes == RIGHT_END).view(np.int8)
+    for before, here in pairwise(depths):  # faster than cumsum
+        here += before
+    return depths
 
-    >>> mates_of(np.array([[LEFT_END, LEFT_END, RIGHT_END, FREE, RIGHT_END]])).tolist()
-    [[4, 2, 1, -1, 0]]
+
+def mate_of(codes: Codes, depths: Codes, place: int) -> Codes:
+    """The place of the other end of the piece that ends at a place [S], -1 for vertices that are no ends of one.
+
+    >>> codes = np.array([[LEFT_END], [LEFT_END], [RIGHT_END], [FREE], [RIGHT_END]], np.int8)
+    >>> [int(mate_of(codes, bracket_depths(codes), place)[0]) for place in range(5)]
+    [4, 2, 1, -1, 0]
     """
-    mates = np.full(codes.shape, -1)
-    stack, depth = np.zeros(codes.shape, np.int64), np.zeros(len(codes), np.int64)
-    for place in range(codes.shape[1]):
-        opens = np.flatnonzero(codes[:, place] == LEFT_END)
-        stack[opens, depth[opens]] = place
-        depth[opens] += 1
-        closes = np.flatnonzero(codes[:, place] == RIGHT_END)
-        depth[closes] -= 1
-        mate = stack[closes, depth[closes]]
-        mates[closes, place], mates[closes, mate] = mate, place
+    mates = np.full(codes.shape[1], -1, np.int8)
+    opens, closes, here = codes[place] == LEFT_END, codes[place] == RIGHT_END, depths[place]
+    for other in reversed(range(place + 1, len(codes))):
+        mates[opens & (depths[other] == here - 1)] = other
+    for other in range(place):
+        mates[closes & (codes[other] == LEFT_END) & (depths[other] == here + 1)] = other
     return mates

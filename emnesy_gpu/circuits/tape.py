@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from emnesy_gpu.circuits.graph import Graph, Rows, longest_ways, ranges, stable_order
+from emnesy_gpu.circuits.graph import Graph, Rows, lexical_order, longest_ways, ranges
 
 NO_DERIVATIVE = -1
 
@@ -90,12 +90,11 @@ def _instructions(graph: Graph, leads: NDArray[np.bool_]) -> _Instructions:
     out = np.concatenate([graph.parent, down + child])
     left, right = np.concatenate([graph.left, down + parent]), np.concatenate([graph.right, sibling])
     level = np.concatenate([depth, depth[-1] + height])
-    order = stable_order(out)
+    order = lexical_order(out)
     arity = np.bincount(out, minlength=2 * graph.n_rows)
     start = np.cumsum(arity) - arity
     outs = np.flatnonzero(arity)
-    outs = outs[stable_order(arity[outs])]
-    outs = outs[stable_order(level[outs])]
+    outs = outs[lexical_order(arity[outs], level[outs])]
     terms = order[ranges(start[outs], start[outs] + arity[outs])]
     first = np.concatenate([[0], np.cumsum(arity[outs])])
     return _Instructions(outs, level[outs], first, left[terms], right[terms])
@@ -123,7 +122,7 @@ def _places(todo: _Instructions, starts: Rows, graph: Graph) -> tuple[Rows, int]
     np.maximum.at(last, todo.right, reader)
     last[place >= 0] = 0
     last[down : down + graph.n_leaves] = 0
-    dying = stable_order(last)
+    dying = lexical_order(last)
     ends = np.searchsorted(last[dying], np.arange(1, len(starts) + 1))
     free, used = np.zeros(0, np.int64), n_fixed
     for level in range(len(starts) - 1):
