@@ -32,6 +32,8 @@ MAX_WIDTH = 19
 """Columns whose codes fit in a state, with one place more and FOUND beside them."""
 FOUND = np.int64(1) << 62
 DEAD = np.int64(-1)
+NO_DEPTH = np.int8(-9)
+"""Less than all depths of brackets less 1."""
 
 
 class Grid(NamedTuple):
@@ -223,9 +225,10 @@ def mate_of(codes: Codes, depths: Codes, place: int) -> Codes:
     [4, 2, 1, -1, 0]
     """
     mates = np.full(codes.shape[1], -1, np.int8)
-    opens, closes, here = codes[place] == LEFT_END, codes[place] == RIGHT_END, depths[place]
+    opens = np.where(codes[place] == LEFT_END, depths[place] - 1, NO_DEPTH)
     for other in reversed(range(place + 1, len(codes))):
-        mates[opens & (depths[other] == here - 1)] = other
+        np.copyto(mates, other, where=depths[other] == opens)
+    closes = np.where(codes[place] == RIGHT_END, depths[place] + 1, NO_DEPTH)
     for other in range(place):
-        mates[closes & (codes[other] == LEFT_END) & (depths[other] == here + 1)] = other
+        np.copyto(mates, other, where=(depths[other] == closes) & (codes[other] == LEFT_END))
     return mates
