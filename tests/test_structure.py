@@ -61,7 +61,7 @@ TASK_LAYERS = (
         "emnesy_gpu.tasks.sudoku",
         "emnesy_gpu.tasks.warcraft",
     ),
-    ("emnesy_gpu.tasks.mnist",),
+    ("emnesy_gpu.tasks.mnist", "emnesy_gpu.tasks.data_sets"),
     ("emnesy_gpu.tasks.task",),
     ("emnesy_gpu.tasks.core",),
     ("emnesy_gpu.tasks.files",),
