@@ -14,6 +14,7 @@ from emnesy_gpu.engines import A_PROBLEM, Engine, Posterior, choose_engine
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.inference.results import per_row
 from emnesy_gpu.problems import Problem
+from emnesy_gpu.transforms import is_mapped, mapped
 
 __all__ = ["Posterior", "posterior", "posterior_of_labels", "sample_posterior"]
 
@@ -74,6 +75,7 @@ def posterior(
     A ``DTensor`` of logits whose rows are sharded or replicated, with a ``DTensor`` as label, gives a posterior of
     ``DTensor`` with the same placements: every process computes its rows, and nothing is sent unless the label lies
     otherwise. Samples are those of the whole batch. An error for values is raised by the process that has the row.
+    ``torch.func.vmap`` adds rows, in one call; samples are those of one batch of them all.
 
     The same input gives the same bits, whatever the batch around a row. Cost: see the problem and the engine. Memory:
     that of the result, and what the engine needs.
@@ -88,6 +90,8 @@ def posterior(
     0.02
     """
     engine = choose_engine(problem, engine)
+    if is_mapped():
+        return mapped(lambda logits, label: posterior(problem, logits, label, engine, check), logits, label)
     rows = rows_of(logits, len(problem.latent_shape) + 1)
     if rows is not None:
         logits, label = rows.local("logits", logits), rows.local("label", label)

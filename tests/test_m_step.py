@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.func import grad, jacrev, vjp, vmap
+from torch.func import grad, jacfwd, jacrev, vjp, vmap
+from torch.utils._pytree import tree_leaves
 
 import emnesy_gpu as em
 from tests.cases import Case
+from tests.readme_matrix import PROBLEMS
 
 
 def drawn(n_digits: int = 3):
@@ -180,6 +182,49 @@ def test_func_transforms_of_the_fused_loss_are_those_of_em_loss(problem: em.Prob
     torch.testing.assert_close(pull(torch.tensor(2.0))[0], 2.0 * expected[0])
     one_label = vmap(fused, in_dims=(0, None))(logits, label[0])
     torch.testing.assert_close(one_label[1], fused(logits[1], label[0]))
+
+
+SMALL = [em.Exact(), em.BeliefPropagation(2), em.MAP(), em.ABC(8), em.Gibbs(1, 2), em.Rejection(8)]
+
+
+@pytest.mark.filterwarnings("ignore::emnesy_gpu.errors.InferenceWarning")
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_vmap_and_grad_take_both_losses_of_every_engine_on_every_problem(name: str) -> None:
+    problem = PROBLEMS[name]
+    logits = torch.randn(3, 4, *problem.latent_shape, problem.cardinality, generator=torch.Generator().manual_seed(0))
+    label = torch.ones(3, 4, dtype=torch.int64)  # of factor graphs
+    if not isinstance(problem, em.FactorGraph):
+        label = problem.label(logits.roll(1, 0).argmax(-1))
+    for engine in [engine for engine in SMALL if engine.supports(problem)]:
+        post = em.posterior(problem, logits, label, engine)
+        expected = torch.where(post.possible[..., None, None], (logits.softmax(-1) - post.marginals).flatten(2, -2), 0)
+        for loss in (
+            lambda logits, label, engine=engine: em.em_loss(
+                logits, em.posterior(problem, logits, label, engine), "sum"
+            ),
+            lambda logits, label, engine=engine: em.fused_em_loss(problem, logits, label, "sum", engine=engine),
+        ):
+            for gradient in (
+                vmap(grad(loss))(logits, label),
+                grad(lambda logits, loss=loss: vmap(loss)(logits, label).sum())(logits),
+            ):
+                torch.testing.assert_close(gradient.flatten(2, -2), expected)
+        mapped = vmap(lambda logits, label, engine=engine: em.posterior(problem, logits, label, engine))(logits, label)
+        assert all(map(torch.equal, tree_leaves(mapped), tree_leaves(post)))
+
+
+def test_a_posterior_under_vmap_takes_one_label_nested_maps_and_forward_derivatives() -> None:
+    problem, logits, label = em.Addition(2), torch.randn(3, 4, 2, 2, 10), torch.tensor([[0, 1, 2]] * 4)
+    expected = em.posterior(problem, logits, label.expand(3, 4, 3)).marginals
+    assert torch.equal(vmap(lambda logits: em.posterior(problem, logits, label).marginals)(logits), expected)
+    second = vmap(lambda logits: em.posterior(problem, logits, label).marginals, in_dims=1)(logits.transpose(0, 1))
+    assert torch.equal(second, expected)
+    nested = vmap(vmap(lambda logits: em.posterior(problem, logits[None], label[:1]).marginals[0]))(logits)
+    assert torch.equal(nested, expected)
+    forward, backward = (jac(lambda logits: stepwise(logits, label, problem))(logits[0]) for jac in (jacfwd, jacrev))
+    torch.testing.assert_close(forward, backward)
+    with pytest.raises(ValueError, match=r"logits\[0, 0, 0, 0\] must be finite or -inf, got nan"):
+        vmap(lambda logits: em.posterior(problem, logits, label))(logits * torch.nan)
 
 
 def stepwise(logits, label, problem):

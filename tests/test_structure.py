@@ -41,6 +41,7 @@ LAYERS = (
         "emnesy_gpu.palette",
         "emnesy_gpu.philox",
         "emnesy_gpu.reduction",
+        "emnesy_gpu.transforms",
         "emnesy_gpu.version",
     ),
     ("emnesy_gpu.kernels.gpu",),
