@@ -16,7 +16,7 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.common import integer_lanes as integers
 from emnesy_gpu.kernels.cpu.common import lanes as floats
-from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel, lane_function, table_function
 from emnesy_gpu.kernels.cpu.common.integer_lanes import INTEGER_LANES
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows
 from emnesy_gpu.kernels.cpu.common.philox import philox_words
@@ -49,7 +49,7 @@ class Results(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """The scratch arrays of a block of chains, a column per lane."""
+    """The scratch arrays of a block of chains, a column per lane: LANES, or views of half of them."""
 
     chain: np.ndarray  # int64 [LANES]: its number in its row
     row: np.ndarray  # int64 [LANES]: the number of its row among all
@@ -62,6 +62,8 @@ class Workspace(NamedTuple):
     cumulative: np.ndarray  # float32 [K, LANES]: their running sums
     annealing: np.ndarray  # int64 [LANES]
     final: np.ndarray  # int64 [LANES]
+    pairs: np.ndarray  # int32 [LANES]
+    powers: np.ndarray  # float32: factors of 1, 2, 4, ... conflicts in a sweep
 
 
 def run(
@@ -83,17 +85,20 @@ def run(
     settings = Chains(factors.numpy(), memberships.numpy(), n_groups, recorded, U64(seed), first_row)
     results = Results(marginals.view(batch, n * k).numpy(), annealing.numpy(), final.numpy())
 
+    on_rows = run_few_rows if batch * chains <= LANES // 2 else run_rows
+
     def work(first: int, last: int) -> None:
-        run_rows(priors, settings, results, first, last)
+        on_rows(priors, settings, results, first, last)
 
     for_rows(work, batch, max(1, LANES // chains), len(factors) * chains * n * k * 3.0)
     return marginals, annealing, final
 
 
-@lane_function
-def draw_uniforms(position, sweep, chain, row, seed, uniforms):
-    """Four float32 in [0, 1) for every lane, the upper 23 bits of the words: [4, LANES]."""
-    for lane in range(LANES):
+@inlined
+def draw_uniforms(position, sweep, workspace, seed, n_lanes):
+    """Four float32 in [0, 1) for every chain, the upper 23 bits of the words: [4, LANES]."""
+    chain, row, uniforms = workspace.chain, workspace.row, workspace.uniforms
+    for lane in range(n_lanes):
         words = philox_words(position, chain[lane] << 16 | sweep, row[lane], seed)
         uniforms[0, lane] = F32(np.int32(words[0] >> U64(9))) * UNIT
         uniforms[1, lane] = F32(np.int32(words[1] >> U64(9))) * UNIT
@@ -101,8 +106,8 @@ def draw_uniforms(position, sweep, chain, row, seed, uniforms):
         uniforms[3, lane] = F32(np.int32(words[3] >> U64(9))) * UNIT
 
 
-@lane_function
-def conditional(workspace, symbol, groups, powers):
+@inlined
+def conditional(workspace, symbol, memberships, powers):
     """Weights [K, LANES] of a symbol's values, given all others, and their running sums.
 
     The factor of n conflicts is the product of those of the powers of two that n is a sum of, and at least LEAST.
@@ -111,12 +116,13 @@ def conditional(workspace, symbol, groups, powers):
     weights, cumulative = workspace.weights, workspace.cumulative
     k = len(weights)
     degree = 0
-    for group in groups:
-        degree += group >= 0
+    for slot in range(memberships.shape[1]):
+        degree += memberships[symbol, slot] >= 0
     held, running = integers.load(z, symbol, 0), floats.filled(weights, 0.0)
     for v in range(k):
         conflicts = integers.where_equal(held, v, -degree, 0)
-        for group in groups:
+        for slot in range(memberships.shape[1]):
+            group = memberships[symbol, slot]
             if group >= 0:
                 conflicts = integers.add(conflicts, integers.load(counts, group * k + v, 0))
         factor = floats.filled(weights, 1.0)
@@ -128,31 +134,32 @@ def conditional(workspace, symbol, groups, powers):
         floats.store(cumulative, v, running)
 
 
-@lane_function
+@inlined
 def draw_value(cumulative, uniforms, index):
     """The number of running sums, but the last, that uniform * total reaches."""
     last = len(cumulative) - 1
     threshold = floats.load(uniforms, index) * floats.load(cumulative, last)
-    drawn = integers.filled(0)
+    drawn = integers.zeros_like(threshold)
     for v in range(last):
         drawn = integers.count_at_most(drawn, floats.load(cumulative, v), threshold)
     return drawn
 
 
-@lane_function
-def move(groups, counts, z, symbol, drawn, k):
+@inlined
+def move(memberships, counts, z, symbol, drawn, k):
     """Count the symbol under its new value instead of its old one."""
     held = integers.load(z, symbol, 0)
     for v in range(k):
         change = integers.add_where_equal(integers.where_equal(held, v, -1, 0), drawn, v, 1)
-        for group in groups:
+        for slot in range(memberships.shape[1]):
+            group = memberships[symbol, slot]
             if group >= 0:
                 count = integers.load(counts, group * k + v, 0)
                 integers.store(counts, group * k + v, 0, integers.add(count, change))
     integers.store(z, symbol, 0, drawn)
 
 
-@lane_function
+@inlined
 def add_conditional(weights, cumulative, total, symbol):
     """The conditional distribution of a symbol into the total [N K, LANES]."""
     k = len(weights)
@@ -162,45 +169,55 @@ def add_conditional(weights, cumulative, total, symbol):
         floats.store(total, row, floats.load(total, row) + floats.load(weights, v) * scale)
 
 
-@lane_function
-def add_conflicts(counts, conflicts):
+@inlined
+def add_conflicts(counts, pairs, conflicts, n_lanes):
     """Pairs of equal members, summed over the groups."""
-    pairs = np.zeros(LANES, np.int32)
+    for lane in range(n_lanes):
+        pairs[lane] = 0
     for index in range(len(counts)):
-        for lane in range(LANES):
+        for lane in range(n_lanes):
             count = np.int32(counts[index, lane])
             pairs[lane] += count * (count - np.int32(1))
-    for lane in range(LANES):
+    for lane in range(n_lanes):
         conflicts[lane] += pairs[lane] >> 1
 
 
-@lane_function
-def run_block(chains, workspace):
-    """All sweeps of the chains of a block."""
-    chain, row, _, total, z, counts, uniforms, weights, cumulative, annealing, final = workspace
-    factors, memberships, _, recorded, seed, _ = chains
+@table_function
+def run_block(chains, workspace, n_lanes):
+    """All sweeps of the chains of a block, in its first lanes; what the others hold is not used."""
+    _, _, _, total, z, counts, uniforms, weights, cumulative, annealing, final, pairs, powers = workspace
+    factors, memberships, recorded = chains.factors, chains.memberships, chains.recorded
     n, sweeps = len(memberships), len(factors) - 1
-    z[:] = -1
-    counts[:] = 0
-    total[:] = 0
-    annealing[:] = 0
-    final[:] = 0
-    powers = np.empty(bits_below(factors.shape[1]), F32)
+    clear(workspace)
     for sweep in range(sweeps + 1):
         for b in range(len(powers)):
             powers[b] = factors[sweep, 1 << b]
         if 0 < sweep <= max(sweeps - recorded, 1):
-            add_conflicts(counts, annealing)
+            add_conflicts(counts, pairs, annealing, n_lanes)
         for i in range(n):
             if i % 4 == 0:
-                draw_uniforms(i // 4, sweep, chain, row, seed, uniforms)
-            groups = memberships[i]
-            conditional(workspace, i, groups, powers)
+                draw_uniforms(i // 4, sweep, workspace, chains.seed, n_lanes)
+            conditional(workspace, i, memberships, powers)
             drawn = draw_value(cumulative, uniforms, i % 4)
-            move(groups, counts, z, i, drawn, len(weights))
+            move(memberships, counts, z, i, drawn, len(weights))
             if sweep > sweeps - recorded:
                 add_conditional(weights, cumulative, total, i)
-    add_conflicts(counts, final)
+    add_conflicts(counts, pairs, final, n_lanes)
+
+
+@inlined
+def clear(workspace):
+    """No symbol has a value yet, and nothing is summed."""
+    for index in range(len(workspace.z)):
+        integers.store(workspace.z, index, 0, integers.filled_like(workspace.z, -1))
+    for index in range(len(workspace.counts)):
+        integers.store(workspace.counts, index, 0, integers.filled_like(workspace.z, 0))
+    for index in range(len(workspace.total)):
+        floats.store(workspace.total, index, 0.0)
+    for index in range(4):
+        floats.store(workspace.uniforms, index, 0.0)
+    for lane in range(len(workspace.annealing)):
+        workspace.annealing[lane] = workspace.final[lane] = 0
 
 
 @lane_function
@@ -213,8 +230,9 @@ def bits_below(number):
 
 
 @lane_function
-def empty_workspace(n, k, n_groups):
+def empty_workspace(n, k, chains):
     """Uninitialised, for n symbols of k values."""
+    n_groups, powers = chains.n_groups, bits_below(chains.factors.shape[1])
     return Workspace(
         np.empty(LANES, np.int64),
         np.empty(LANES, np.int64),
@@ -227,27 +245,61 @@ def empty_workspace(n, k, n_groups):
         np.empty((k, LANES), F32),
         np.empty(LANES, np.int64),
         np.empty(LANES, np.int64),
+        np.empty(LANES, np.int32),
+        np.empty(powers, F32),
     )
 
 
-@kernel
-def run_rows(prior, chains, results, first, last):
-    """Rows first .. last - 1 of the prior [batch, N K], LANES chains at a time.
+@lane_function
+def half_of(work):
+    """The same with half as many lanes."""
+    half = LANES // 2
+    numbers = work.prior[:, :half], work.total[:, :half], work.z[:, :half], work.counts[:, :half]
+    weights = work.uniforms[:, :half], work.weights[:, :half], work.cumulative[:, :half]
+    return Workspace(work.chain, work.row, *numbers, *weights, work.annealing, work.final, work.pairs, work.powers)
 
-    Lanes beyond the last chain repeat it and are dropped.
-    """
-    n, n_chains = len(chains.memberships), results.annealing.shape[1]
-    workspace = empty_workspace(n, prior.shape[1] // n, chains.n_groups)
-    for start in range(first * n_chains, last * n_chains, LANES):
-        n_lanes = min(LANES, last * n_chains - start)
-        for lane in range(LANES):
-            index = start + min(lane, n_lanes - 1)
+
+@lane_function
+def read_priors(prior, first_chain, n_chains, workspace, n_lanes):
+    """The priors of the rows of the chains of a block; lanes to spare get that of the last chain."""
+    lanes = workspace.prior.shape[1]
+    first, last = first_chain // n_chains, (first_chain + n_lanes - 1) // n_chains
+    if first == last:
+        for index in range(prior.shape[1]):
+            floats.store(workspace.prior, index, prior[first, index])
+        return
+    for lane in range(lanes):
+        workspace.prior[:, lane] = prior[(first_chain + min(lane, n_lanes - 1)) // n_chains]
+
+
+@lane_function
+def run_blocks(prior, chains, results, first, last, workspace):
+    """Rows first .. last - 1 of the prior [batch, N K], as many chains at a time as there are lanes."""
+    n_chains, lanes = results.annealing.shape[1], workspace.prior.shape[1]
+    for start in range(first * n_chains, last * n_chains, lanes):
+        n_lanes = min(lanes, last * n_chains - start)
+        for lane in range(n_lanes):
+            index = start + lane
             workspace.chain[lane], workspace.row[lane] = index % n_chains, chains.first_row + index // n_chains
-            workspace.prior[:, lane] = prior[index // n_chains]
-        run_block(chains, workspace)
+        read_priors(prior, start, n_chains, workspace, n_lanes)
+        run_block(chains, workspace, n_lanes)
         for lane in range(n_lanes):
             row, chain = (start + lane) // n_chains, (start + lane) % n_chains
             results.annealing[row, chain] = workspace.annealing[lane]
             results.final[row, chain] = workspace.final[lane]
             results.marginals[row] += workspace.total[:, lane]
     results.marginals[first:last] /= F32(n_chains * chains.recorded)
+
+
+@kernel
+def run_rows(prior, chains, results, first, last):
+    """See ``run_blocks``."""
+    n = len(chains.memberships)
+    run_blocks(prior, chains, results, first, last, empty_workspace(n, prior.shape[1] // n, chains))
+
+
+@kernel
+def run_few_rows(prior, chains, results, first, last):
+    """The same for chains that fit in half the lanes."""
+    n = len(chains.memberships)
+    run_blocks(prior, chains, results, first, last, half_of(empty_workspace(n, prior.shape[1] // n, chains)))

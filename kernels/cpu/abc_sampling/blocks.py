@@ -68,18 +68,18 @@ def draw_bits_of(samples: int) -> Callable[..., Any]:
     draw_own_words = draw_words_of(samples)
 
     @lane_function
-    def draw_bits(thresholds, words, first_sample, row, seed, bits):
-        """bits[i, lane] = 1 << value of symbol i: uint16 [N, samples]."""
+    def draw_bits(thresholds, words, first_sample, row, seed, bits, column):
+        """bits[i, column + lane] = 1 << value of symbol i in sample first_sample + column + lane: uint16 [N, BLOCK]."""
         n, steps = thresholds.shape
         for i in range(n):
             if i % 4 == 0:
-                draw_own_words(i // 4, first_sample, row, seed, words)
+                draw_own_words(i // 4, first_sample + column, row, seed, words)
             for lane in range(0, samples, INTEGER_LANES):
                 word = load(words, i % 4, lane)
                 bit = filled(1)
                 for v in range(steps):
                     bit = where_greater(word, thresholds[i, v], np.int32(2 << v), bit)
-                store(bits, i, lane, bit)
+                store(bits, i, column + lane, bit)
 
     return draw_bits
 
@@ -201,11 +201,10 @@ def weigh_samples(thresholds, n_samples, stream, scoring, workspace, to_weigh, c
     for start in range(0, n_samples, BLOCK):
         n_lanes = min(BLOCK, n_samples - start)
         if n_lanes == BLOCK:
-            draw_block(thresholds, workspace.words, first_sample + start, row, seed, workspace.bits)
+            draw_block(thresholds, workspace.words, first_sample + start, row, seed, workspace.bits, 0)
         else:
             for lane in range(0, n_lanes, INTEGER_LANES):
-                bits = workspace.bits[:, lane : lane + INTEGER_LANES]
-                draw_lanes(thresholds, workspace.words, first_sample + start + lane, row, seed, bits)
+                draw_lanes(thresholds, workspace.words, first_sample + start, row, seed, workspace.bits, lane)
         score_block(scoring, workspace)
         count_block(workspace.score, n_lanes, counts)
         if to_weigh:

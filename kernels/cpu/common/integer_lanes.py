@@ -1,6 +1,7 @@
 """Explicit SIMD for Numba on integers: a value of type IntegerLanes holds one int32 of each of several samples.
 
-Rows of C-contiguous arrays hold a block of samples; ``load`` and the like take the lanes that start at a column.
+Rows of C-contiguous arrays hold a block of samples; ``load`` and the like take the lanes that start at a column. A view
+of the first half of the columns (``half_lanes``) has half as many lanes, as in ``lanes``.
 """
 
 from __future__ import annotations
@@ -12,22 +13,30 @@ from numba import types
 from numba.extending import intrinsic, models, register_model
 
 from emnesy_gpu.kernels.cpu.common import lanes as floats
-from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES, Lanes
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.common.pointers import vector_pointer_2d
 
 INTEGER_LANES = FLOAT32_LANES
 
 
 class IntegerLanes(types.Type):
-    """The Numba type of a vector of INTEGER_LANES int32."""
+    """The Numba type of a vector of int32."""
 
-    vector = ir.VectorType(ir.IntType(32), INTEGER_LANES)
+    def __init__(self, count: int = INTEGER_LANES) -> None:
+        self.count = count
+        self.vector = ir.VectorType(ir.IntType(32), count)
+        super().__init__(name=f"IntegerLanes({count})")
 
-    def __init__(self) -> None:
-        super().__init__(name="IntegerLanes")
+    def constant(self, value: int) -> ir.Constant:
+        return ir.Constant(self.vector, [value] * self.count)
 
 
 integer_lanes = IntegerLanes()
+
+
+def lanes_of(array: types.Array) -> IntegerLanes:
+    """The lanes of an array's rows."""
+    return IntegerLanes(INTEGER_LANES // 2) if array.layout == "A" else integer_lanes
 
 
 @register_model(IntegerLanes)
@@ -37,49 +46,50 @@ class IntegerLanesModel(models.PrimitiveModel):
 
 
 def _pointer(context, builder, array_type, array, row, column):
-    """Address of INTEGER_LANES numbers of the array's type that start at array[row, column]."""
-    vector = ir.VectorType(ir.IntType(array_type.dtype.bitwidth), INTEGER_LANES)
+    """Address of the lanes, numbers of the array's type, that start at array[row, column]."""
+    vector = ir.VectorType(ir.IntType(array_type.dtype.bitwidth), lanes_of(array_type).count)
     return vector_pointer_2d(context, builder, (array_type, array), row, column, vector)
 
 
-def _spread(context, builder, value_type, value):
+def _spread(context, builder, lanes: IntegerLanes, value_type, value):
     """Lanes as they are; a number as the same int32 in every lane."""
     if isinstance(value_type, IntegerLanes):
         return value
-    undefined = ir.Constant(IntegerLanes.vector, ir.Undefined)
+    undefined = ir.Constant(lanes.vector, ir.Undefined)
     number = context.cast(builder, value, value_type, types.int32)
     first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-    order = ir.Constant(IntegerLanes.vector, [0] * INTEGER_LANES)
-    return builder.shuffle_vector(first, undefined, order)
+    return builder.shuffle_vector(first, undefined, lanes.constant(0))
 
 
 @intrinsic
 def load(typingctx, array, row, column):
     """Lanes from an array of int32, or of uint16, which are extended."""
+    lanes = lanes_of(array)
 
     def codegen(context, builder, signature, args):
         array_type = signature.args[0]
         pointer = _pointer(context, builder, array_type, *args)
         value = builder.load(pointer, align=array_type.dtype.bitwidth // 8)
-        return value if array_type.dtype.bitwidth == 32 else builder.zext(value, IntegerLanes.vector)
+        return value if array_type.dtype.bitwidth == 32 else builder.zext(value, lanes.vector)
 
-    return integer_lanes(array, types.intp, types.intp), codegen
+    return lanes(array, types.intp, types.intp), codegen
 
 
 @intrinsic
 def store(typingctx, array, row, column, value):
     """Write lanes to an array of int32, or their low halves to one of uint16."""
+    lanes = lanes_of(array)
 
     def codegen(context, builder, signature, args):
         array_type = signature.args[0]
         pointer = _pointer(context, builder, array_type, *args[:3])
         value = args[3]
         if array_type.dtype.bitwidth == 16:
-            value = builder.trunc(value, ir.VectorType(ir.IntType(16), INTEGER_LANES))
+            value = builder.trunc(value, ir.VectorType(ir.IntType(16), lanes.count))
         builder.store(value, pointer, align=array_type.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, types.intp, integer_lanes), codegen
+    return types.void(array, types.intp, types.intp, lanes), codegen
 
 
 @intrinsic
@@ -87,19 +97,38 @@ def filled(typingctx, value):
     """Lanes that all hold one integer."""
 
     def codegen(context, builder, signature, args):
-        return _spread(context, builder, signature.args[0], args[0])
+        return _spread(context, builder, integer_lanes, signature.args[0], args[0])
 
     return integer_lanes(value), codegen
 
 
+@intrinsic
+def filled_like(typingctx, array, value):
+    """The lanes of a row of an array that all hold one integer."""
+    lanes = lanes_of(array)
+
+    def codegen(context, builder, signature, args):
+        return _spread(context, builder, lanes, signature.args[1], args[1])
+
+    return lanes(array, value), codegen
+
+
+@intrinsic
+def zeros_like(typingctx, x):
+    """0 in as many lanes as float32 Lanes have."""
+    lanes = IntegerLanes(x.count)
+    return lanes(x), lambda context, builder, signature, args: lanes.constant(0)
+
+
 def _elementwise(emit: Callable, *argument_types):
-    """Signature and code of an intrinsic on vectors of INTEGER_LANES int32; plain integers stand for all lanes."""
+    """Signature and code of an intrinsic on vectors of int32; plain integers stand for all lanes."""
+    lanes = next(kind for kind in argument_types if isinstance(kind, IntegerLanes))
 
     def codegen(context, builder, signature, args):
         typed = zip(signature.args, args, strict=True)
-        return emit(builder, *(_spread(context, builder, kind, value) for kind, value in typed))
+        return emit(builder, *(_spread(context, builder, lanes, kind, value) for kind, value in typed))
 
-    return integer_lanes(*argument_types), codegen
+    return lanes(*argument_types), codegen
 
 
 @intrinsic
@@ -143,8 +172,7 @@ def add_where_bit(typingctx, total, lanes, bit, addend):
     """total + addend where the lanes have a bit of ``bit`` set, total elsewhere."""
 
     def emit(builder, total, lanes, bit, addend):
-        zero = ir.Constant(IntegerLanes.vector, [0] * INTEGER_LANES)
-        chosen = builder.icmp_unsigned("!=", builder.and_(lanes, bit), zero)
+        chosen = builder.icmp_unsigned("!=", builder.and_(lanes, bit), ir.Constant(lanes.type, None))
         return builder.select(chosen, builder.add(total, addend), total)
 
     return _elementwise(emit, total, lanes, bit, addend)
@@ -156,25 +184,24 @@ def count_at_most(typingctx, count, x, y):
 
     def codegen(context, builder, signature, args):
         count, x, y = args
-        return builder.add(count, builder.zext(builder.fcmp_ordered("<=", x, y), IntegerLanes.vector))
+        return builder.add(count, builder.zext(builder.fcmp_ordered("<=", x, y), count.type))
 
-    return integer_lanes(integer_lanes, x, y), codegen
+    return count(count, x, y), codegen
 
 
 @intrinsic
 def multiply_where_bit(typingctx, value, lanes, bit, factor):
     """value * factor where the integer lanes have a bit of ``bit`` set, value elsewhere; value: float32 Lanes."""
-    result = Lanes(types.float32)
+    kind = lanes
 
     def codegen(context, builder, signature, args):
         value, lanes, bit, factor = args
-        bit = _spread(context, builder, signature.args[2], bit)
-        factor = floats.spread(context, builder, result, signature.args[3], factor)
-        zero = ir.Constant(IntegerLanes.vector, [0] * INTEGER_LANES)
-        chosen = builder.icmp_unsigned("!=", builder.and_(lanes, bit), zero)
+        bit = _spread(context, builder, kind, signature.args[2], bit)
+        factor = floats.spread(context, builder, signature.return_type, signature.args[3], factor)
+        chosen = builder.icmp_unsigned("!=", builder.and_(lanes, bit), kind.constant(0))
         return builder.select(chosen, builder.fmul(value, factor), value)
 
-    return result(value, lanes, bit, factor), codegen
+    return value(value, lanes, bit, factor), codegen
 
 
 @intrinsic
@@ -182,9 +209,9 @@ def sum_lanes(typingctx, lanes):
     """The sum of all lanes as int64; it must be less than 2^32."""
 
     def codegen(context, builder, signature, args):
-        kind = ir.FunctionType(ir.IntType(32), [IntegerLanes.vector])
-        name = f"llvm.vector.reduce.add.v{INTEGER_LANES}i32"
+        kind = ir.FunctionType(ir.IntType(32), [args[0].type])
+        name = f"llvm.vector.reduce.add.v{args[0].type.count}i32"
         function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
         return builder.zext(builder.call(function, [args[0]]), ir.IntType(64))
 
-    return types.int64(integer_lanes), codegen
+    return types.int64(lanes), codegen
