@@ -185,6 +185,7 @@ STEM = "t10k-labels-idx1-ubyte"
         (gzip.compress(b"\0\0\x08\x03" + bytes(5)), "is too short: 9 bytes"),
         (gzip.compress(b""), "is not an IDX file"),
     ],
+    ids=["cut", "no archive", "too few", "too many", "large header", "short header", "empty"],  # archives hold the time
 )
 def test_wrong_archives_of_images_are_named(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / f"{STEM}.gz"
