@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any
@@ -83,7 +84,7 @@ def is_integer(name: str, value: object, low: int, high: int | None) -> None:
 
 def is_flag(name: str, value: object) -> None:
     """Raise TypeError unless the value is a bool."""
-    if not isinstance(value, bool):
+    if value is not True and value is not False:  # the fastest test: posteriors make it in every call
         raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
@@ -97,6 +98,8 @@ def is_path(name: str, value: object) -> None:
     """Raise TypeError unless the value is the path of a file: numbers would be open files."""
     if not isinstance(value, (str, PathLike)):
         raise TypeError(f"{name} must be a path, got {value!r}")
+    if "\0" in str(value):
+        raise ValueError(f"{name} must be a path without NUL characters, got {value!r}")
 
 
 def is_text(name: str, value: object, what: str) -> None:
@@ -140,7 +143,7 @@ def is_number(name: str, value: object, low: float, high: float = math.inf) -> N
     expected = f"a finite number >= {low:g}" if high == math.inf else f"a number in [{low:g}, {high:g})"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be {expected}, got {value!r}")
-    if not low <= value < high:
+    if not low <= value < high or value > sys.float_info.max:  # integers have no largest one
         raise ValueError(f"{name} must be {expected}, got {value!r}")
 
 

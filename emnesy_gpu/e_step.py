@@ -90,6 +90,7 @@ def posterior(
     0.02
     """
     engine = choose_engine(problem, engine)
+    checks.is_flag("check", check)
     if is_mapped():
         return mapped(lambda logits, label: posterior(problem, logits, label, engine, check), logits, label)
     rows = rows_of(logits, len(problem.latent_shape) + 1)
@@ -140,6 +141,7 @@ def posterior_of_labels(
     checks.has_rows("logits", logits)
     checks.is_tensor("labels", labels)
     checks.is_tensor("weights", weights)
+    checks.is_flag("check", check)
     checks.has_dtype("weights", weights, checks.FLOAT_DTYPES)
     if weights.dim() != 2 or weights.shape != labels.shape[:2] or len(weights) != len(logits):
         expected = f"[{len(logits)}, L] and [{len(logits)}, L, ...]"
@@ -202,6 +204,7 @@ def sample_posterior(
     checks.is_integer("n_samples", n_samples, 0, checks.LARGEST_SEED)
     checks.is_integer("seed", seed, 0, checks.LARGEST_SEED)
     checks.is_integer("first_row", first_row, 0, checks.LARGEST_SEED)
+    checks.is_flag("check", check)
     rows = rows_of(logits, len(problem.latent_shape) + 1)
     if rows is not None:
         logits, label = rows.local("logits", logits), rows.local("label", label)

@@ -6,7 +6,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -145,6 +145,7 @@ class EM:
 
     def e_step(self, x: Any, label: Tensor) -> Posterior:
         """The posterior of a batch under the teacher, or the model where there is none; counts as a step."""
+        checks.is_tensor("label", label)
         with torch.no_grad():
             logits = self._logits(self.options.teacher or self.model, x)
         return self._posterior(logits, label)
@@ -167,11 +168,12 @@ class EM:
         """
         if (epochs is None) == (steps is None):
             raise ValueError(f"give one of epochs and steps, got epochs={epochs!r} and steps={steps!r}")
-        checks.is_integer("epochs" if steps is None else "steps", epochs if steps is None else steps, 1, None)
+        name, most = ("epochs", epochs) if steps is None else ("steps", steps)
+        checks.is_integer(name, most, 1, checks.LARGEST_SEED)
         left, means = steps, _Means()
         for epoch in itertools.count(1) if epochs is None else range(1, epochs + 1):
             means = _Means()
-            for x, label in loader if left is None else itertools.islice(loader, left):
+            for x, label in _pairs(loader, left):
                 means.add(self.step(x, label), len(label))
                 if self.steps % STEPS_PER_LINE == 0:
                     log.info("step %d  %s", self.steps, means)
@@ -194,13 +196,17 @@ class EM:
             score: (logits, label) -> a number for each row [batch]; its mean is returned as "score".
         """
         means = _Means()
+        if score is not None:
+            checks.is_function("score", score)
         with torch.no_grad(), _evaluation_mode(self.model):
-            for x, label in loader:
+            for x, label in _pairs(loader):
                 logits = self._logits(self.model, x)
                 post = posterior(self.problem, logits, label, self.engine, self.options.check)
                 metrics = _metrics_of(post) | {"loss": float(em_loss(logits, post, impossible=self.options.impossible))}
                 if score is not None:
-                    metrics["score"] = float(score(logits, label).double().mean())
+                    scores = score(logits, label)
+                    checks.is_tensor("score(logits, label)", scores)
+                    metrics["score"] = float(scores.double().mean())
                 means.add(metrics, len(label))
         return means.values
 
@@ -215,8 +221,10 @@ class EM:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state_dict``: with the same batches to the bit. Raises ValueError where parts differ."""
         parts = self._parts()
+        checks.is_instance("state", state, Mapping, "what state_dict returned")
         if state.keys() != {"steps", *parts}:
             raise ValueError(f"state must have the entries {', '.join(['steps', *parts])}, got {', '.join(state)}")
+        checks.is_integer("steps of state", state["steps"], 0, checks.LARGEST_SEED)
         self.steps = state["steps"]
         for name, part in parts.items():
             part.load_state_dict(state[name])
@@ -260,6 +268,18 @@ class EM:
         return _metrics_of(post, {"loss": found.loss, "gradient_norm": found.norm}) | {
             "learning_rate": found.learning_rate
         }
+
+
+def _pairs(loader: Iterable[Any], most: int | None = None) -> Iterator[tuple[Any, Tensor]]:
+    """The batches (x, label) of a loader, so many at most; TypeError for what gives none."""
+    try:
+        batches = iter(loader)
+    except TypeError as error:
+        raise TypeError(f"loader must give batches (x, label), got {loader!r}") from error
+    for batch in itertools.islice(batches, most):
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise TypeError(f"loader must give batches (x, label), got one of type {type(batch).__name__}")
+        yield batch[0], batch[1]
 
 
 def _rank() -> int:

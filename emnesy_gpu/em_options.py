@@ -65,8 +65,10 @@ class Options:
     rows_before: Callable[[], int] | None = None
 
     def __post_init__(self) -> None:
-        functions = ["teacher", "backward", "rows_before"]
-        for name in functions if isinstance(self.logits, (str, int)) else [*functions, "logits"]:
+        is_place = isinstance(self.logits, (str, int)) and not isinstance(self.logits, bool)
+        if self.logits is not None and not is_place and not callable(self.logits):
+            raise TypeError(f"logits must be a key, an index, a function or None, got {self.logits!r}")
+        for name in ("teacher", "backward", "rows_before"):
             value = getattr(self, name)
             if value is not None and not callable(value):
                 raise TypeError(f"{name} must be a function or None, got {value!r}")

@@ -132,6 +132,7 @@ def fused_em_loss(
     (3.912, -0.4)
     """
     checks.is_instance("problem", problem, Problem, A_PROBLEM)
+    checks.is_flag("check", check)
     shards = rows_of(logits, len(problem.latent_shape) + 1)
     if shards is not None:
         logits, label = shards.local("logits", logits), shards.local("label", label)

@@ -153,7 +153,11 @@ def final_labels(labels: Any, label_weights: Any, n_states: int) -> FinalLabels:
     if labels is not None and label_weights is not None:
         raise TypeError("from_tables takes labels or label_weights, not both")
     if label_weights is not None:
-        pairs = label_weights.items() if isinstance(label_weights, dict) else enumerate(label_weights)
+        rows = label_weights.values() if isinstance(label_weights, dict) else label_weights
+        rows = checks.items("label_weights", rows, "a table [labels, states]")
+        if not rows:
+            raise ValueError(f"label_weights must have at least one label, got {label_weights!r}")
+        pairs = zip(label_weights, rows, strict=True) if isinstance(label_weights, dict) else enumerate(rows)
         by_label = {label: np.asarray(weights) for label, weights in pairs}
         for label, weights in by_label.items():
             if weights.shape != (n_states,):

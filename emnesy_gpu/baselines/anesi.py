@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch.distributions import Dirichlet
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, one_hot, softplus
 
 from emnesy_gpu import checks
-from emnesy_gpu.baselines.beliefs import log_not
+from emnesy_gpu.baselines.beliefs import check_row_loss, log_not
 from emnesy_gpu.problems import Addition, AllDifferent, Problem
 from emnesy_gpu.reduction import reduce
 
@@ -86,11 +87,14 @@ class PairPredictor(nn.Module):
         return binary_cross_entropy_with_logits(self._scores(beliefs), differ)
 
 
-class PriorSettings(NamedTuple):
+@dataclass(frozen=True)
+class PriorSettings:
     """How the Dirichlet distribution over beliefs follows those of the net.
 
     concentration: of every value at first. lr, steps: of Adam, at every call. penalty: of the mean squared
     concentration, against the log likelihood of all beliefs in the memory. memory: how many beliefs that holds.
+
+    Raises TypeError and ValueError for settings of wrong types or out of range.
     """
 
     concentration: float = 0.1
@@ -98,6 +102,13 @@ class PriorSettings(NamedTuple):
     steps: int = 50
     penalty: float = 9e5
     memory: int = 2500
+
+    def __post_init__(self) -> None:
+        checks.is_positive("concentration", self.concentration)
+        checks.is_number("lr", self.lr, 0.0)
+        checks.is_number("penalty", self.penalty, 0.0)
+        checks.is_integer("steps", self.steps, 1, None)
+        checks.is_integer("memory", self.memory, 1, None)
 
 
 SUM_PRIOR = PriorSettings()
@@ -174,10 +185,10 @@ class ANeSI:
     ) -> None:
         if not isinstance(problem, Addition | AllDifferent):
             raise TypeError(f"problem must be an Addition, AllDifferent or Sudoku, got {problem!r}")
-        checks.is_integer("samples", samples, 1, None)
+        checks.is_integer("samples", samples, 1, checks.MOST_SYMBOLS)
         checks.is_number("lr", lr, 0.0)
         if prior is not None:
-            _check_settings(prior)
+            checks.is_instance("prior", prior, PriorSettings, "a PriorSettings or None")
         if predictor is None:
             predictor = SumPredictor(problem) if isinstance(problem, Addition) else PairPredictor(problem)
         if prior is None:
@@ -194,6 +205,7 @@ class ANeSI:
         label: as for ``em.posterior``. reduction: "mean" or "sum" over the batch, "none" for [batch]; ValueError for
         another one.
         """
+        check_row_loss(self.problem, logits, label)
         self.predictor.to(logits.device)
         self.prior.to(logits.device)
         beliefs = logits.flatten(1, -2).softmax(-1)
@@ -229,14 +241,6 @@ class ANeSI:
         self.prior.recent = torch.zeros_like(state["prior"]["recent"])  # its length changes as it fills
         self.prior.load_state_dict(state["prior"])
         self.prior.optimizer.load_state_dict(state["prior_optimizer"])
-
-
-def _check_settings(prior: PriorSettings) -> None:
-    checks.is_instance("prior", prior, PriorSettings, "a PriorSettings or None")
-    for name in ("concentration", "lr", "penalty"):
-        checks.is_number(f"{name} of prior", getattr(prior, name), 0.0)
-    for name in ("steps", "memory"):
-        checks.is_integer(f"{name} of prior", getattr(prior, name), 1, None)
 
 
 def perceptron(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:

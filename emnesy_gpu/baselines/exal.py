@@ -91,9 +91,10 @@ class AdditionExplanations:
     def __call__(self, logits: Tensor, label: Tensor, samples: int = 600) -> Tensor:
         """Draw for logits [batch, 2, n_digits, base]: int64 [samples, batch, 2, n_digits].
 
-        Raises TypeError and ValueError for ``samples`` that is no positive integer.
+        Raises TypeError and ValueError as ``em.posterior`` does, and for ``samples`` that is no positive integer.
         """
-        checks.is_integer("samples", samples, 1, None)
+        check_row_loss(self.problem, logits, label)
+        checks.is_integer("samples", samples, 1, checks.MOST_SYMBOLS)
         self.counts, label = self.counts.to(logits.device), self.problem.digits_of(label)
         first = self._first_number(log_beliefs(logits.detach()[:, 0]), label, samples)
         return torch.stack([first, self._difference(label, first)], 2)

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from emnesy_gpu import checks
-from emnesy_gpu.circuits.dimacs import LARGEST_VARIABLE, ClauseSource, read_clauses
+from emnesy_gpu.circuits.dimacs import ClauseSource, read_clauses
 from emnesy_gpu.circuits.draft import BOTH_LABELS, TRUE_ALONE, Draft
 from emnesy_gpu.circuits.files import Folder, cached
 from emnesy_gpu.circuits.graph import Graph
@@ -24,7 +24,7 @@ from emnesy_gpu.circuits.readers import finish
 from emnesy_gpu.circuits.readers.lines import read_bytes
 from emnesy_gpu.circuits.readers.nnf import NnfFile, add_nnf, parse_nnf
 from emnesy_gpu.circuits.readers.sdd import add_sdd, parse_sdd
-from emnesy_gpu.circuits.readers.variables import ONE, UNKNOWN, Symbols, Variables, make_variables
+from emnesy_gpu.circuits.readers.variables import LARGEST_VARIABLE, ONE, UNKNOWN, Symbols, Variables, make_variables
 
 Compiler = Literal["auto", "sdd", "d4"]
 
@@ -105,6 +105,8 @@ def compile_clauses(
     "An improved decision-DNNF compiler" (2017).
     """
     formula, free = read_clauses(source), set(checks.integers("free", free, 1, LARGEST_VARIABLE))
+    if not isinstance(settings.cache, bool) and settings.cache is not None:
+        checks.is_path("cache", settings.cache)
     if settings.time_limit is not None:
         checks.is_number("time_limit", settings.time_limit, 0.0, LONGEST_TIME)
     variables = make_variables(symbols, n_symbols=n_symbols, free=free, largest=formula.n_variables)

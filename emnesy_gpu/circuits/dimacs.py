@@ -10,9 +10,8 @@ import numpy as np
 
 from emnesy_gpu import checks
 from emnesy_gpu.circuits.readers.lines import read_bytes, split_lines
+from emnesy_gpu.circuits.readers.variables import LARGEST_VARIABLE
 from emnesy_gpu.errors import CircuitFileError
-
-LARGEST_VARIABLE = 1 << 24
 
 ClauseSource = str | PathLike[str] | Iterable[Sequence[int]]
 """A path, text that starts with 'p cnf' or a comment, or clauses as sequences of literals."""

@@ -133,9 +133,9 @@ class ABC(SeededEngine[WeightedProblem]):
         if kernel is not None and self.weighting not in (None, kernel):
             raise TypeError(f"kernel is the earlier name of weighting: give one, got {kernel!r} and {self.weighting!r}")
         object.__setattr__(self, "weighting", kernel if self.weighting is None else self.weighting)
-        checks.is_integer("samples", self.samples, 1, None)
-        checks.is_integer("seed", self.seed, 0, 2**63 - 1)
-        checks.is_integer("first_row", self.first_row, 0, None)
+        checks.is_integer("samples", self.samples, 1, checks.LARGEST_SEED)
+        checks.is_integer("seed", self.seed, 0, checks.LARGEST_SEED)
+        checks.is_integer("first_row", self.first_row, 0, checks.LARGEST_SEED)
         if self.weighting is not None and not checks.is_among(self.weighting, WEIGHTINGS):
             raise ValueError(f"weighting must be one of {WEIGHTINGS} or None, got {self.weighting!r}")
         checks.is_flag("rao_blackwell", self.rao_blackwell)

@@ -92,7 +92,7 @@ class BeliefPropagation(Engine[LoopyProblem]):
     asks = LoopyProblem
 
     def __post_init__(self) -> None:
-        checks.is_integer("iterations", self.iterations, 0, None)
+        checks.is_integer("iterations", self.iterations, 0, checks.LARGEST_SEED)
         checks.is_number("damping", self.damping, 0.0, 1.0)
         if not checks.is_among(self.schedule, SCHEDULES):
             raise ValueError(f"schedule must be one of {SCHEDULES}, got {self.schedule!r}")

@@ -93,10 +93,13 @@ class SeededEngine(Engine[P]):
         >>> first.seed != second.seed, first == em.Gibbs(seed=1).at_step(0)
         (True, True)
         """
+        checks.is_integer("step", step, 0, checks.LARGEST_SEED)
+        checks.is_integer("rows_before", rows_before, 0, checks.LARGEST_SEED)
         moved: Self = replace(self, seed=seed_of_step(self.seed, step))  # type: ignore[type-var]
         return moved.after_rows(rows_before)
 
     def after_rows(self, rows: int) -> Self:
+        checks.is_integer("rows", rows, 0, checks.LARGEST_SEED)
         return replace(self, first_row=self.first_row + rows)  # type: ignore[type-var]
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+
+from emnesy_gpu import checks
 
 
 @dataclass
@@ -48,6 +52,8 @@ class Posterior:
 
     def __getitem__(self, rows: Any) -> Posterior:
         """Some rows: an integer, a slice, or a tensor of integers or bools; IndexError for what is not there."""
+        if isinstance(rows, (bool, str, float, NoneType)):
+            raise TypeError(f"rows must be an integer, a slice or a tensor, got {rows!r}")
         if isinstance(rows, int):
             if not -len(self) <= rows < len(self):
                 raise IndexError(f"row must lie in {-len(self)}..{len(self) - 1}, got {rows}")
@@ -78,6 +84,9 @@ class Posterior:
         >>> post.marginals.shape == logits.shape
         True
         """
+        checks.is_shape("sizes", sizes)
+        if math.prod(sizes) != len(self):
+            raise ValueError(f"sizes must have the product {len(self)}, the number of rows, got {tuple(sizes)}")
         batch = self.possible.shape[:1]
         return self._map(lambda tensor: tensor.unflatten(0, sizes) if tensor.shape[:1] == batch else tensor)
 
@@ -98,6 +107,9 @@ class Posterior:
         Symbols are drawn apart, so that they need not have the label together: ``em.sample_posterior`` draws from the
         joint posterior. generator: on the device of the posterior; None takes that of torch.
         """
+        checks.is_integer("n_samples", n_samples, 0, checks.LARGEST_SEED)
+        if generator is not None:
+            checks.is_instance("generator", generator, torch.Generator, "a torch.Generator or None")
         flat = self.marginals.flatten(0, -2)
         if n_samples == 0 or len(flat) == 0:
             return torch.zeros(n_samples, *self.marginals.shape[:-1], dtype=torch.int64, device=flat.device)

@@ -148,7 +148,7 @@ def checked_weights(name: str, weights: Any) -> Floats:
     """A float64 array of its own; raises TypeError and ValueError for what is no table of weights >= 0, one above 0."""
     try:
         array = np.asarray(weights, np.float64).copy()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"{name} must be an array of numbers: {error}") from error
     if array.ndim == 0 or array.size == 0:
         raise ValueError(f"{name} must have an axis for each variable, and values on each, got shape {array.shape}")

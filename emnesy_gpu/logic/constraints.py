@@ -12,13 +12,13 @@ from emnesy_gpu import checks
 from emnesy_gpu.automata.machine import Machine
 from emnesy_gpu.automata.regex import checked_alphabet, regex_step
 from emnesy_gpu.logic.automata import Language, Places, Reader, language, listed
-from emnesy_gpu.logic.formulas import AllDifferent, Columns, Count, Formula, Not, Parity, Truth, as_formula
+from emnesy_gpu.logic.formulas import FALSE, TRUE, AllDifferent, Columns, Count, Formula, Not, Parity, Truth, as_formula
 from emnesy_gpu.logic.symbols import Expression, Symbol, Symbols, as_expression
 
 
 def not_(formula: Any) -> Formula:
     """That a formula does not hold: ~formula."""
-    return Not.of(formula)
+    return Not.of(formula, "formula")
 
 
 def all_of(*formulas: Any) -> Formula:
@@ -44,12 +44,12 @@ def xor(*formulas: Any) -> Formula:
 
 def implies(condition: Any, conclusion: Any) -> Formula:
     """That the conclusion holds where the condition does: ~condition | conclusion."""
-    return Count.any_of([Not.of(condition), conclusion])
+    return Count.any_of([Not.of(condition, "condition"), as_formula(conclusion, "conclusion")])
 
 
 def iff(a: Any, b: Any) -> Formula:
     """That both formulas hold or none of them."""
-    return Not.of(Parity([a, b]))
+    return Not(Parity([as_formula(a, "a"), as_formula(b, "b")]))
 
 
 def exactly(k: int, formulas: Iterable[Any]) -> Formula:
@@ -62,14 +62,14 @@ def exactly(k: int, formulas: Iterable[Any]) -> Formula:
     """
     checks.is_integer("k", k, 0, None)
     parts = _flat([formulas])
-    return Count(parts, k, k) if k <= len(parts) else as_formula(False)
+    return Count(parts, k, k) if k <= len(parts) else FALSE
 
 
 def at_least(k: int, formulas: Iterable[Any]) -> Formula:
     """That k of some formulas hold, or more."""
     checks.is_integer("k", k, 0, None)
     parts = _flat([formulas])
-    return Count(parts, k, len(parts)) if k <= len(parts) else as_formula(False)
+    return Count(parts, k, len(parts)) if k <= len(parts) else FALSE
 
 
 def at_most(k: int, formulas: Iterable[Any]) -> Formula:
@@ -78,15 +78,16 @@ def at_most(k: int, formulas: Iterable[Any]) -> Formula:
     return Count(_flat([formulas]), 0, k)
 
 
-def _flat(formulas: Iterable[Any]) -> list[Any]:
+def _flat(members: Iterable[Any], name: str = "formulas") -> list[Any]:
+    """The members of an argument, and those of its lists."""
     found: list[Any] = []
-    for formula in checks.items("formulas", formulas, "formulas, symbols or bools"):
-        if isinstance(formula, Symbols):
-            found += formula.flat()
-        elif isinstance(formula, Iterable) and not isinstance(formula, (str, bytes)):
-            found += _flat(formula)
+    for member in checks.items(name, members, "formulas, symbols or bools"):
+        if isinstance(member, Symbols):
+            found += member.flat()
+        elif isinstance(member, Iterable) and not isinstance(member, (str, bytes)):
+            found += _flat(member, name)
         else:
-            found.append(formula)
+            found.append(member)
     return found
 
 
@@ -101,21 +102,23 @@ def all_different(terms: Iterable[Any]) -> Formula:
     [True, False]
     """
     found = []
-    for term in _flat([terms]):
-        expression = as_expression(term)
+    for term in _flat([terms], "terms"):
+        expression = as_expression(term, "a term of terms")
         if len(expression.weights) != 1:
-            raise ValueError(f"all_different takes symbols, times an integer and plus an integer, got {expression!r}")
+            raise ValueError(f"a term of terms must be a symbol, times an integer and plus one, got {expression!r}")
         ((symbol, weight),) = expression.weights.items()
         found.append((symbol, weight, expression.constant))
-    return AllDifferent(found) if found else as_formula(True)
+    return AllDifferent(found) if found else TRUE
 
 
 def linear(weights: Sequence[int], symbols: Iterable[Any]) -> Expression:
     """The sum of integer weights times symbols; comparisons of it are formulas: linear([2, 3], z) <= 7."""
-    terms, factors = _flat([symbols]), checks.items("weights", weights, "integers")
+    terms, factors = _flat([symbols], "symbols"), checks.integers("weights", weights, -(2**40), 2**40)
     if len(factors) != len(terms):
-        raise ValueError(f"linear needs a weight for each of {len(terms)} symbols, got {len(factors)}")
-    products = (as_expression(term) * weight for weight, term in zip(factors, terms, strict=True))
+        raise ValueError(f"weights must have one integer for each of {len(terms)} symbols, got {len(factors)}")
+    products = (
+        as_expression(term, "a symbol of symbols") * weight for weight, term in zip(factors, terms, strict=True)
+    )
     return sum(products, Expression({}))
 
 
@@ -127,7 +130,7 @@ def table(symbols: Iterable[Symbol], rows: Iterable[Sequence[Any]]) -> Formula:
     >>> logic.table([a, b], [(0, 1), (2, 2)]).holds(np.array([[2, 2], [1, 2]])).tolist()
     [True, False]
     """
-    columns = _symbols(symbols, "table")
+    columns = _symbols(symbols)
     found = []
     for row in checks.items("rows", rows, "sequences of values"):
         if not isinstance(row, Sequence):
@@ -153,7 +156,7 @@ def regular(symbols: Iterable[Symbol], rule: Any, alphabet: str | None = None) -
     >>> logic.regular(z, "a*b*", alphabet="ab").holds(np.array([[0, 0, 1, 1], [0, 1, 0, 0]])).tolist()
     [True, False]
     """
-    columns = _symbols(symbols, "regular")
+    columns = _symbols(symbols)
     if len({symbol.number for symbol in columns}) < len(columns):
         raise ValueError("regular reads each symbol once: the symbols must be different")
     if isinstance(rule, str):
@@ -172,13 +175,12 @@ def regular(symbols: Iterable[Symbol], rule: Any, alphabet: str | None = None) -
     return Regular(columns, Language(*rule))
 
 
-def _symbols(symbols: Iterable[Symbol], what: str) -> list[Symbol]:
-    found = _flat([symbols])
+def _symbols(symbols: Iterable[Symbol]) -> list[Symbol]:
+    found = _flat([symbols], "symbols")
     for symbol in found:
-        if not isinstance(symbol, Symbol):
-            raise TypeError(f"{what} takes symbols, got {symbol!r}")
+        checks.is_instance("a symbol of symbols", symbol, Symbol, "one that logic.symbols made")
     if not found:
-        raise ValueError(f"{what} needs at least one symbol")
+        raise ValueError("symbols must hold at least one symbol, got none")
     return found
 
 

@@ -25,6 +25,8 @@ Columns = Mapping[int, NDArray[np.int64]]
 
 Truth = NDArray[np.bool_]
 
+A_FORMULA = "a formula of formulas"
+
 
 class Operators:
     """The operators of formulas, also for symbols with two values."""
@@ -33,16 +35,16 @@ class Operators:
         raise NotImplementedError
 
     def __and__(self, other: Any) -> Formula:
-        return Count.all_of([self, other])
+        return Count.all_of([self, other], "an operand of &")
 
     def __or__(self, other: Any) -> Formula:
-        return Count.any_of([self, other])
+        return Count.any_of([self, other], "an operand of |")
 
     def __xor__(self, other: Any) -> Formula:
-        return Parity([as_formula(self), as_formula(other)])
+        return Parity([self, other], "an operand of ^")
 
     def __invert__(self) -> Formula:
-        return Not.of(self)
+        return Not.of(self, "the operand of ~")
 
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
@@ -53,13 +55,13 @@ class Operators:
         )
 
 
-def as_formula(value: Any) -> Formula:
-    """A formula, a symbol with two values, or a bool. Raises TypeError for anything else."""
+def as_formula(value: Any, name: str) -> Formula:
+    """A formula, a symbol with two values, or a bool. Raises TypeError for anything else; name: of the argument."""
     if isinstance(value, Operators):
         return value.as_formula()
     if isinstance(value, (bool, np.bool_)):
         return TRUE if value else FALSE
-    raise TypeError(f"a formula, a symbol or a bool is expected, got {value!r} of type {type(value).__name__}")
+    raise TypeError(f"{name} must be a formula, a symbol or a bool, got {value!r}")
 
 
 class Formula(Operators, ABC):
@@ -116,7 +118,10 @@ class Formula(Operators, ABC):
         >>> (a + b == 2).holds(np.array([[0, 2], [2, 2]])).tolist()
         [True, False]
         """
-        array = z.cpu().numpy() if isinstance(z, torch.Tensor) else np.asarray(z)
+        try:
+            array = z.cpu().numpy() if isinstance(z, torch.Tensor) else np.asarray(z)
+        except (TypeError, ValueError) as error:  # lists of different lengths, sparse tensors
+            raise TypeError(f"z must be an array of integers: {error}") from error
         lead = array.ndim - len(self.latent_shape)
         if lead < 0 or array.shape[lead:] != self.latent_shape or array.dtype.kind not in "iu":
             shape = ", ".join(["...", *map(str, self.latent_shape)])
@@ -184,8 +189,8 @@ class Not(Formula):
         self.part = part
 
     @classmethod
-    def of(cls, value: Any) -> Formula:
-        part = as_formula(value)
+    def of(cls, value: Any, name: str) -> Formula:
+        part = as_formula(value, name)
         if isinstance(part, Constant):
             return FALSE if part.value else TRUE
         return part.part if isinstance(part, Not) else cls(part)
@@ -215,10 +220,10 @@ class Not(Formula):
 
 
 class Several(Formula):
-    """A connective of several formulas."""
+    """A connective of several formulas; name: what errors call one of them."""
 
-    def __init__(self, parts: Iterable[Any]) -> None:
-        self.parts = [as_formula(part) for part in parts]
+    def __init__(self, parts: Iterable[Any], name: str = A_FORMULA) -> None:
+        self.parts = [as_formula(part, name) for part in parts]
 
     @cached_property
     def mentioned(self) -> dict[int, Symbol]:
@@ -239,14 +244,14 @@ class Count(Several):
         self.low, self.high = max(low, 0), min(high, len(self.parts))
 
     @classmethod
-    def all_of(cls, parts: Iterable[Any]) -> Formula:
-        found = [as_formula(part) for part in parts]
+    def all_of(cls, parts: Iterable[Any], name: str = A_FORMULA) -> Formula:
+        found = [as_formula(part, name) for part in parts]
         flat = [inner for part in found for inner in (part.parts if _is_all(part) else [part])]  # type: ignore[attr-defined]
         return cls(flat, len(flat), len(flat))
 
     @classmethod
-    def any_of(cls, parts: Iterable[Any]) -> Formula:
-        found = [as_formula(part) for part in parts]
+    def any_of(cls, parts: Iterable[Any], name: str = A_FORMULA) -> Formula:
+        found = [as_formula(part, name) for part in parts]
         flat = [inner for part in found for inner in (part.parts if _is_any(part) else [part])]  # type: ignore[attr-defined]
         return cls(flat, 1, len(flat))
 

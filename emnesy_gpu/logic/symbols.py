@@ -41,7 +41,7 @@ class Expression(Operators):
         return Expression(weights, self.constant + added.constant)
 
     def __mul__(self, factor: int) -> Expression:
-        scale = _integer(factor, "a weight")
+        scale = _integer("a factor of a symbol", factor, "an integer")
         return Expression({symbol: scale * weight for symbol, weight in self.weights.items()}, scale * self.constant)
 
     def __sub__(self, other: Any) -> Expression:
@@ -59,7 +59,7 @@ class Expression(Operators):
         return _within(self - other, 0, 0)
 
     def __ne__(self, other: Any) -> Formula:  # type: ignore[override]
-        return Not.of(self == other)
+        return Not.of(self == other, "a comparison")
 
     def __le__(self, other: Any) -> Formula:
         return _within(self - other, None, 0)
@@ -102,14 +102,15 @@ class Symbol(Expression):
 
     def index(self, value: Any) -> int:
         """The number of a value. Raises ValueError for what is none."""
-        for index, own in enumerate(self.universe.values):
-            if type(value) is not bool and own == value:
-                return index
+        if type(value) is not bool and getattr(value, "ndim", 0) == 0:
+            for index, own in enumerate(self.universe.values):
+                if own == value:
+                    return index
         raise ValueError(f"symbol {self} has the values {_shown(self.universe.values)}, got {value!r}")
 
     def is_in(self, values: Iterable[Any]) -> Formula:
         """That the symbol has one of some values."""
-        return OneOf.of(self, [self.index(value) for value in values])
+        return OneOf.of(self, [self.index(value) for value in checks.items("values", values, "values of the symbol")])
 
     def as_formula(self) -> Formula:
         """A symbol with two values says that it has the second one."""
@@ -144,14 +145,14 @@ def _inside(value: int, low: int | None, high: int | None) -> bool:
     return (low is None or value >= low) and (high is None or value <= high)
 
 
-def as_expression(value: Any) -> Expression:
-    """Raises TypeError for what is neither a sum of symbols nor an integer."""
-    return value if isinstance(value, Expression) else Expression({}, _integer(value, "a term of a sum"))
+def as_expression(value: Any, name: str = "a term of a sum") -> Expression:
+    """Raises TypeError for what is neither a sum of symbols nor an integer; name: of the argument."""
+    return value if isinstance(value, Expression) else Expression({}, _integer(name, value, "an integer or a symbol"))
 
 
-def _integer(value: Any, what: str) -> int:
+def _integer(name: str, value: Any, expected: str) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{what} must be an integer or a symbol, got {value!r}")
+        raise TypeError(f"{name} must be {expected}, got {value!r}")
     return int(value)
 
 
@@ -243,6 +244,8 @@ def symbols(
         cardinality = 2 if cardinality is None else cardinality
         checks.is_integer("cardinality", cardinality, 1, checks.MOST_SYMBOLS)
         values = range(cardinality)
+    if not isinstance(values, Sequence) or not all(isinstance(value, Hashable) for value in values):
+        raise TypeError(f"values must be a sequence of strings or other constants, got {values!r}")
     if not len(values) or len(set(values)) < len(values):
         raise ValueError(f"values must be different, and at least one, got {list(values)!r}")
     if isinstance(names, str):

@@ -139,7 +139,7 @@ class Addition(Problem):
                 at = ", ".join(map(str, wrong[0]))
                 checks.is_integer(f"numbers[{at}]", int(rest[tuple(wrong[0])]), 0, largest)
             return rest if self.takes_numbers else self._split(rest)
-        sums = list(numbers)
+        sums = checks.items("numbers", numbers, "an integer tensor, or integers")
         for index, number in enumerate(sums):
             checks.is_integer(f"numbers[{index}]", number, 0, largest)
         if self.takes_numbers:

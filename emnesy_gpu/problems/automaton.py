@@ -113,7 +113,7 @@ class Automaton(FiniteStateProblem):
         if step is not None and len(set(sizes)) > 1:
             raise ValueError(f"symbols of different cardinality need step_at, got step and cardinalities {sizes}")
         function: Any = step_at if step is None else step
-        checks.is_function("step", function, "a function of a state and a value")
+        checks.is_function("step" if step_at is None else "step_at", function, "a function of a state and a value")
         if variable_length:
             function, sizes = _with_pad(function, sizes), [max(sizes) + 1] * len(sizes)
         observer = Observer(label, output, declared_labels(labels))

@@ -151,7 +151,7 @@ class BlackBox(Problem):
         given = [name for name, function in functions.items() if function is not None]
         if len(given) != 1:
             raise TypeError(f"BlackBox takes one of score, label and python_label, got {' and '.join(given) or 'none'}")
-        for name, function in functions.items():
+        for name, function in (functions | {"numba_score": numba_score, "triton_score": triton_score}).items():
             if function is not None:
                 checks.is_function(name, function)
         checks.is_shape("latent_shape", latent_shape)

@@ -28,6 +28,15 @@ from emnesy_gpu.problems.circuit_problem import CircuitProblem
 from emnesy_gpu.problems.symbols import checked_cardinalities, checked_latent_shape, checked_order
 
 
+def _labels(labels: object, sizes: Sequence[int]) -> list[tuple[Hashable, ...]]:
+    """The labels of the values of each entry; TypeError or ValueError for ones of another circuit."""
+    entries = checks.items("labels", labels, "the labels of each entry, a sequence of sequences")
+    found = [checks.items(f"labels[{index}]", entry, "a sequence of labels") for index, entry in enumerate(entries)]
+    if [len(entry) for entry in found] != list(sizes):
+        raise ValueError(f"labels must have entries of {list(sizes)} values, got {labels!r}")
+    return found
+
+
 class Circuit(CircuitProblem):
     """Knowledge about symbols as a sum-product circuit, compiled once.
 
@@ -88,7 +97,7 @@ class Circuit(CircuitProblem):
             knowledge, method, _, tried = to_graph(knowledge)
             notes = tried | {"method": method}
         checks.is_instance("knowledge", knowledge, Graph, "a formula of em.logic or a circuits.Graph")
-        names = [range(size) for size in knowledge.given] if labels is None else labels
+        names = [range(size) for size in knowledge.given] if labels is None else _labels(labels, knowledge.given)
         super().__init__(knowledge, latent_shape, names, has_entries=len(names) > 1)
         self.notes = notes
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emnesy_gpu import checks
 from emnesy_gpu.automata.labels import by_code, checked_label
 from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.kernels.score_tables import CompiledScore
@@ -46,9 +47,10 @@ class CodedRule(ScoredProblem):
         >>> rule.labels, rule.encode(["b", None, "a"]).tolist()
         (['a', 'b', 'c'], [1, -1, 0])
         """
+        each = checks.items("labels", labels, "a list of labels")
         if not self.label_shape:
-            return torch.tensor([self._code(label, 0) for label in labels], dtype=torch.int64)
-        rows = [list(row) for row in labels]
+            return torch.tensor([self._code(label, 0) for label in each], dtype=torch.int64)
+        rows = [checks.items(f"labels[{index}]", row, "a list of entries") for index, row in enumerate(each)]
         for index, row in enumerate(rows):
             if len(row) != len(self._codes):
                 raise ValueError(f"labels[{index}] must have {len(self._codes)} entries, got {len(row)}")

@@ -293,6 +293,8 @@ class FactorGraph(ScoredProblem):
         [4.0, 1.0]
         """
         symbols = checked_symbols(z, self.latent_shape, self.cardinality)
+        if label is not None:
+            checks.is_tensor("label", label)
         if self._entries:
             if label is None:
                 raise TypeError(f"label must be given: that of {self!r} has {len(self._entries)} entries")

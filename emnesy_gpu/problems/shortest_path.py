@@ -282,7 +282,10 @@ class ShortestPath(Problem):
         if cell is None:
             number = 0 if default == 0 else self.height * self.width - 1
             return torch.full((prod(maps.shape[:-2]),), number, dtype=torch.int32, device=maps.device)
-        cell = torch.as_tensor(cell, device=maps.device)
+        try:
+            cell = torch.as_tensor(cell, device=maps.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"{name} must be a row and a column, or a tensor of these, got {cell!r}") from error
         checks.has_dtype(name, cell, checks.INTEGER_DTYPES)
         if cell.shape not in ((2,), (*maps.shape[:-2], 2)):
             raise ValueError(f"{name} must have shape [2] or {[*maps.shape[:-2], 2]}, got {list(cell.shape)}")

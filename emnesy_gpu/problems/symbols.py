@@ -24,6 +24,8 @@ def checked_latent_shape(
         return shape
     if n_symbols is None and cardinalities is not None:
         n_symbols = len(checks.integers("cardinalities", cardinalities, 1, checks.MOST_SYMBOLS))
+        if n_symbols == 0:
+            raise ValueError(f"cardinalities must have an entry for each symbol, got {cardinalities!r}")
     if n_symbols is None:
         raise TypeError("a rule needs n_symbols, latent_shape or cardinalities")
     checks.is_integer("n_symbols", n_symbols, 1, checks.MOST_SYMBOLS)

@@ -22,6 +22,7 @@ VALUES: tuple[Any, ...] = (
     0,
     2**63,
     -(2**70),
+    10**400,
     1.5,
     float("nan"),
     float("inf"),

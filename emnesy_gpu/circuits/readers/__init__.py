@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from os import PathLike
 
+from emnesy_gpu import checks
 from emnesy_gpu.circuits.draft import BOTH_LABELS, TRUE_ALONE, Draft
 from emnesy_gpu.circuits.graph import Graph
 from emnesy_gpu.circuits.readers.lines import read_bytes
 from emnesy_gpu.circuits.readers.nnf import add_nnf, parse_nnf
 from emnesy_gpu.circuits.readers.sdd import add_sdd, parse_sdd
-from emnesy_gpu.circuits.readers.variables import Symbols, Variables, check_one_hot, make_variables
+from emnesy_gpu.circuits.readers.variables import LARGEST_VARIABLE, Symbols, Variables, check_one_hot, make_variables
 from emnesy_gpu.circuits.simplify import with_whole_symbols
 from emnesy_gpu.errors import CircuitFileError
 
@@ -39,8 +40,9 @@ def read_sdd(
     Cost: seconds for a million nodes. Source: Darwiche, "SDD: A new canonical representation of propositional knowledge
     bases" (2011), section 3.
     """
+    free = checked_free(free, with_negation)
     file = parse_sdd(*read_bytes(path))
-    variables = make_variables(symbols, n_symbols=n_symbols, free=(free := set(free)), largest=file.largest_variable)
+    variables = make_variables(symbols, n_symbols=n_symbols, free=free, largest=file.largest_variable)
     both = with_negation and not free and not variables.one_hot.any()
     draft = Draft(variables.n_symbols, variables.n_values, BOTH_LABELS if both else TRUE_ALONE)
     holds, fails = add_sdd(draft, file, variables)
@@ -65,13 +67,20 @@ def read_nnf(
     Source: Darwiche, "A compiler for deterministic, decomposable negation normal form" (2002); Lagniez and Marquis,
     "An improved decision-DNNF compiler" (2017).
     """
+    free = checked_free(free, with_negation)
     file = parse_nnf(*read_bytes(path))
-    variables = make_variables(symbols, n_symbols=n_symbols, free=(free := set(free)), largest=file.largest_variable)
+    variables = make_variables(symbols, n_symbols=n_symbols, free=free, largest=file.largest_variable)
     both = with_negation and file.negatable and not free and not variables.one_hot.any()
     draft = Draft(variables.n_symbols, variables.n_values, BOTH_LABELS if both else TRUE_ALONE)
     holds, fails = add_nnf(draft, file, variables)
     del file  # large
     return finish(draft, holds, fails if both else None, variables, str(path))
+
+
+def checked_free(free: object, with_negation: object) -> set[int]:
+    """The free variables; TypeError or ValueError names an argument that is wrong."""
+    checks.is_flag("with_negation", with_negation)
+    return set(checks.integers("free", free, 1, LARGEST_VARIABLE))
 
 
 def finish(draft: Draft, holds: int, fails: int | None, variables: Variables, name: str) -> Graph:

@@ -17,6 +17,9 @@ from emnesy_gpu.circuits.tables import mentioned_symbols
 MOST_LEAVES = 1 << 24
 """Symbols times values: more than any net has outputs, so that a lying file takes no memory."""
 
+LARGEST_VARIABLE = 1 << 24
+"""More variables would be a mistake, or harm."""
+
 ONE, UNKNOWN = -1, -2
 """In place of a leaf: the constant 1, and a variable that nobody has explained."""
 
