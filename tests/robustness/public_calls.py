@@ -96,7 +96,7 @@ ENGINES = {
 }  # fmt: skip
 
 PROBLEMS = {
-    "Addition": {"n_digits": 1, "base": 3, "n_addends": 2},
+    "Addition": {"n_digits": 1, "base": 3, "n_addends": 2, "label": "digits"},
     "AllDifferent": {"groups": [(0, 1)], "n_variables": 2, "cardinality": 2, "constraints": "groups"},
     "Sudoku": {"size": 4, "constraints": "groups"},
     "ShortestPath": {"height": 2, "width": 2, "costs": (1.0, 2.0), "score": "cells"},
