@@ -83,9 +83,9 @@ def _build_graph(members: bytes, width: int, phases: tuple[int, ...], n_variable
     overlapping = np.array([count.max() > 1 for count in counts[: len(phases)]], dtype=bool)
     disjoint, seen = np.zeros(len(groups), bool), np.zeros(n_variables, bool)
     for g in range(phases[0] if phases else 0):
-        members = groups[g, groups[g] >= 0]
-        disjoint[g] = not seen[members].any()
-        seen[members] |= disjoint[g]
+        inside = groups[g, groups[g] >= 0]
+        disjoint[g] = not seen[inside].any()
+        seen[inside] |= disjoint[g]
     return Graph(groups.astype(np.int64), (groups >= 0).sum(1), first_edge, edges, bounds, overlapping, disjoint)
 
 
