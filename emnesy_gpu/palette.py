@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -22,6 +23,14 @@ def series(number: int) -> dict[str, Any]:
         "marker": MARKERS[number % len(MARKERS)],
         "linestyle": DASHES[number % len(DASHES)],
     }
+
+
+def add_legend(figure: Any, labels: Iterable[str] | None = None, columns: int = 3) -> None:
+    """Add a legend below with one entry for each label of all panels; None takes them in the order of the panels."""
+    found = {text: line for axes in figure.axes for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+    shown = list(found if labels is None else labels)
+    lines = [found[label] for label in shown]
+    figure.legend(lines, shown, loc="outside lower center", ncols=min(columns, len(shown)))
 
 
 def new_figure(width: float, height: float) -> Any:

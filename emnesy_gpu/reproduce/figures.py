@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from emnesy_gpu.palette import add_legend
 from emnesy_gpu.reproduce import summaries
 from emnesy_gpu.reproduce.methods import METHODS
 from emnesy_gpu.reproduce.rows import outcome
@@ -163,7 +164,7 @@ def accuracy_against_minutes(records: list[Record]) -> Any | None:
         axes.set_ylabel("test accuracy, %")
     for axes in figure.axes[-columns:]:
         axes.set_xlabel("CPU minutes")
-    _legend(figure, labels)
+    add_legend(figure, labels)
     figure.suptitle(BANDS, fontsize=9)
     return figure
 
@@ -174,13 +175,6 @@ def _grid(figure: Any, rows: int, columns: int, count: int, **options: Any) -> l
     for axes in grid[count:]:
         axes.remove()
     return grid[:count]
-
-
-def _legend(figure: Any, labels: Sequence[str]) -> None:
-    """Add a legend with one entry for each label of all panels."""
-    found = {text: line for axes in figure.axes for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-    lines = [found[label] for label in labels]
-    figure.legend(lines, labels, loc="outside lower center", ncols=min(3, len(labels)))
 
 
 def dashes(variants: Iterable[Variant]) -> dict[Variant, Any]:
@@ -284,7 +278,7 @@ def multi_m(records: list[Record]) -> Any | None:
     for axes in grid[:, 0]:
         axes.xaxis.set_major_locator(require("matplotlib.ticker").MaxNLocator(integer=True, min_n_ticks=1))
     figure.suptitle(BANDS, fontsize=9)
-    _legend(figure, list(dict.fromkeys(names[v] for v in sorted(curves, key=lambda v: v.order[2:]))))
+    add_legend(figure, list(dict.fromkeys(names[v] for v in sorted(curves, key=lambda v: v.order[2:]))))
     return figure
 
 

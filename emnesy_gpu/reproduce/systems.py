@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from emnesy_gpu.palette import new_figure, series
+from emnesy_gpu.palette import add_legend, new_figure, series
 from emnesy_gpu.reproduce import summaries
 from emnesy_gpu.reproduce.methods import METHODS
 from emnesy_gpu.reproduce.rows import published
@@ -40,8 +40,7 @@ def systems(records: list[Record]) -> Any | None:
         _draw(axes, dots)
         axes.set_title(TASKS[task].title(size), loc="left")
     grid[-1, 0].set_xlabel("test accuracy, %: mean and sample standard deviation of the seeds")
-    found = {text: line for axes in grid[:, 0] for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(found.values(), found, loc="outside lower center", ncols=len(found))
+    add_legend(figure)
     return figure
 
 
