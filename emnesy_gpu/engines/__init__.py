@@ -9,7 +9,7 @@ import torch
 from emnesy_gpu import checks
 from emnesy_gpu.engines.abc import ABC
 from emnesy_gpu.engines.belief_propagation import BeliefPropagation
-from emnesy_gpu.engines.engine import Engine, WrappedEngine
+from emnesy_gpu.engines.engine import Engine, WrappedEngine, layers
 from emnesy_gpu.engines.exact import Exact
 from emnesy_gpu.engines.gibbs import Gibbs
 from emnesy_gpu.engines.map import MAP
@@ -55,6 +55,7 @@ __all__ = [
     "UnsupportedEngineError",
     "WrappedEngine",
     "choose_engine",
+    "layers",
 ]
 
 

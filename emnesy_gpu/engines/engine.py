@@ -132,3 +132,11 @@ class WrappedEngine(Engine[Any]):
 
     def __repr__(self) -> str:
         return repr(self.engine)
+
+
+def layers(engine: Engine[Any]) -> list[Engine[Any]]:
+    """The engine, and those inside of it where it is a ``WrappedEngine``, the outermost first."""
+    found = [engine]
+    while isinstance(found[-1], WrappedEngine):
+        found.append(found[-1].engine)
+    return found

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
-from emnesy_gpu.engines import WrappedEngine
+from emnesy_gpu.engines import layers
 
 RowLoss = Callable[[Tensor, Tensor, str], Tensor]
 """Logits [batch, *latent_shape, cardinality], label, and "none" -> loss [batch], differentiable in the logits.
@@ -117,6 +117,5 @@ def load_state(engine: em.Engine, state: dict[str, Any]) -> None:
 
 
 def _loss_of(engine: em.Engine) -> Any:
-    while isinstance(engine, WrappedEngine):
-        engine = engine.engine
-    return engine.loss if isinstance(engine, LossEngine) else None
+    innermost = layers(engine)[-1]
+    return innermost.loss if isinstance(innermost, LossEngine) else None

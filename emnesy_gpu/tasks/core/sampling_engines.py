@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 import emnesy_gpu as em
-from emnesy_gpu.engines import WrappedEngine
+from emnesy_gpu.engines import WrappedEngine, layers
 
 SAMPLES = 1024
 REJECTION_SAMPLES = 4096
@@ -48,21 +47,15 @@ class Reseeded(WrappedEngine):
 
 def start_epoch(engine: em.Engine, epoch: int, calls: int = 0) -> None:
     """Tell the sampling engine inside ``engine``, if there is one, which epoch begins or goes on after some calls."""
-    for sampler in _reseeded(engine):
-        sampler.start_epoch(epoch)
-        sampler.calls = calls
+    for sampler in layers(engine):
+        if isinstance(sampler, Reseeded):
+            sampler.start_epoch(epoch)
+            sampler.calls = calls
 
 
 def calls_of_epoch(engine: em.Engine) -> int:
     """Return how often the sampling engine inside ``engine`` was called in its epoch; 0 where there is none."""
-    return sum(sampler.calls for sampler in _reseeded(engine))
-
-
-def _reseeded(engine: em.Engine) -> Iterator[Reseeded]:
-    while isinstance(engine, WrappedEngine):
-        if isinstance(engine, Reseeded):
-            yield engine
-        engine = engine.engine
+    return sum(sampler.calls for sampler in layers(engine) if isinstance(sampler, Reseeded))
 
 
 @dataclass(frozen=True)
