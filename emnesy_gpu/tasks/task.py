@@ -106,6 +106,18 @@ class TaskProtocol:
     e_step: EStepBenchmark | None = None
     """The measurement of single E-steps, where there is one."""
 
+    @classmethod
+    def of_one_size(cls, size: int, method: str, minutes: float) -> TaskProtocol:
+        """Return the protocol of a task that nobody has published: a method beside training on the true classes."""
+        methods = method, "supervised"
+        return cls(
+            methods={size: methods},
+            data="mnist",
+            batches=(size, method, ()),
+            minutes={(size, True): minutes},
+            quick=QuickProtocol(size, 2, methods),
+        )
+
 
 @dataclass(frozen=True)
 class Task:

@@ -15,6 +15,8 @@ from emnesy_gpu.tasks.core.options import (
     SUPERVISED,
     Runs,
     add_options,
+    batch_options,
+    hard_option,
     run_command,
     seed_option,
 )
@@ -34,15 +36,14 @@ def runs() -> Runs:
 @click.command(short_help="Learn digits from nothing but the sums of two numbers.")
 @click.option("--digits", type=POSITIVE, default=4, show_default=True, help="Digits per number.")
 @add_options(DATA)
-@click.option("--epochs", type=POSITIVE, help="Passes over the training sums.  [default: by digits]")
-@click.option("--batch", type=POSITIVE, help="Sums per batch.  [default: by digits]")
+@add_options(batch_options("sums", "by digits"))
 @click.option(
     "--engine",
     type=click.Choice(ENGINES),
     help="Engine of the E-step. The samplers suit 1 or 2 digits. For comparison, torch and bp-std pass messages in "
     "plain torch, without and with autograd, and the last ones are losses of other systems.  [default: exact]",
 )
-@click.option("--hard", is_flag=True, help="Hard EM: the most probable digits are the targets, like --engine map.")
+@hard_option("digits")
 @SUPERVISED
 @add_options(LEARNING)
 @AUGMENT

@@ -64,6 +64,22 @@ LEARNING = (
 )
 """The options of the optimizer."""
 
+
+def batch_options(rows: str, default: str) -> tuple[Callable[[Any], Any], ...]:
+    """Return ``--epochs`` and ``--batch``; rows: what the training data are. default: what decides without them."""
+    return (
+        click.option("--epochs", type=POSITIVE, help=f"Passes over the training {rows}.  [default: {default}]"),
+        click.option("--batch", type=POSITIVE, help=f"{rows.capitalize()} per batch.  [default: {default}]"),
+    )
+
+
+def hard_option(symbols: str) -> Callable[[Any], Any]:
+    """Return the option ``--hard``; symbols: what the net reads."""
+    return click.option(
+        "--hard", is_flag=True, help=f"Hard EM: the most probable {symbols} are the targets, like --engine map."
+    )
+
+
 SUPERVISED = click.option(
     "--supervised", is_flag=True, help="Train on the true classes, without an E-step, for comparison."
 )

@@ -9,15 +9,16 @@ import click
 from emnesy_gpu.tasks.core.options import (
     LEARNING,
     MACHINE,
-    POSITIVE,
     SUPERVISED,
     Runs,
     add_options,
+    batch_options,
+    hard_option,
     run_command,
     seed_option,
 )
 from emnesy_gpu.tasks.formula.settings import SYMBOLS
-from emnesy_gpu.tasks.mnist.options import AUGMENT, AUTOMATON_ENGINES, DATA, HOLDOUT
+from emnesy_gpu.tasks.mnist.options import AUGMENT, AUTOMATON_ENGINE, DATA, HOLDOUT
 
 
 def runs() -> Runs:
@@ -43,10 +44,9 @@ def runs() -> Runs:
     "label of one digit is its class.",
 )
 @add_options(DATA)
-@click.option("--epochs", type=POSITIVE, help="Passes over the training formulas.  [default: by the recipe]")
-@click.option("--batch", type=POSITIVE, help="Formulas per batch.  [default: by the recipe]")
-@click.option("--engine", type=click.Choice(AUTOMATON_ENGINES), help="Engine of the E-step.  [default: exact]")
-@click.option("--hard", is_flag=True, help="Hard EM: the most probable symbols are the targets, like --engine map.")
+@add_options(batch_options("formulas", "by the recipe"))
+@AUTOMATON_ENGINE
+@hard_option("symbols")
 @SUPERVISED
 @add_options(LEARNING)
 @AUGMENT

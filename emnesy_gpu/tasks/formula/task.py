@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from emnesy_gpu.tasks.formula.command import formula, runs
 from emnesy_gpu.tasks.formula.settings import FormulaSettings, recipe
-from emnesy_gpu.tasks.task import Origin, QuickProtocol, Task, TaskProtocol
-
-
-def _recipe(size: int, augment: bool) -> dict[str, Any]:
-    return recipe(size, "mnist")
-
-
-PROTOCOL = TaskProtocol(
-    methods={5: ("exact", "supervised")},
-    data="mnist",
-    batches=(5, "exact", ()),
-    minutes={(5, True): 1.0},
-    quick=QuickProtocol(5, 2, ("exact", "supervised")),
-)
+from emnesy_gpu.tasks.task import Origin, Task, TaskProtocol
 
 FORMULA = Task(
     name="formula",
@@ -30,12 +15,12 @@ FORMULA = Task(
     readings={"value_accuracy": "values", "digit_accuracy": "digits", "operator_accuracy": "operators"},
     origin=Origin("data", usual="mnist", names={"mnist": "MNIST, generated operators"}),
     settings=FormulaSettings,
-    recipe=_recipe,
+    recipe=lambda size, augment: recipe(size, "mnist"),
     runs=runs,
     command=formula,
     size_option="symbols",
     options=lambda size, seed, maps: {"symbols": size, "seed": seed},
     default_method=lambda size: "exact",
-    protocol=PROTOCOL,
+    protocol=TaskProtocol.of_one_size(5, "exact", minutes=1.0),
     recorded=("data", "operators"),
 )

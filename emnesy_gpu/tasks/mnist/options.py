@@ -9,8 +9,12 @@ from emnesy_gpu.tasks.core.options import DIRECTORY
 from emnesy_gpu.tasks.core.plain_torch_engines import PLAIN_TORCH
 from emnesy_gpu.tasks.mnist.choose import CHOICES
 
-AUTOMATON_ENGINES = [name for name in ENGINE_NAMES if name != "bp" and name not in PLAIN_TORCH]
-"""The engines that take an automaton."""
+AUTOMATON_ENGINE = click.option(
+    "--engine",
+    type=click.Choice([name for name in ENGINE_NAMES if name != "bp" and name not in PLAIN_TORCH]),
+    help="Engine of the E-step.  [default: exact]",
+)
+"""The option of tasks whose problem is an automaton."""
 
 DATA = (
     click.option(

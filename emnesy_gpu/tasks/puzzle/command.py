@@ -13,6 +13,8 @@ from emnesy_gpu.tasks.core.options import (
     SUPERVISED,
     Runs,
     add_options,
+    batch_options,
+    hard_option,
     run_command,
     seed_option,
 )
@@ -38,13 +40,12 @@ def runs() -> Runs:
 )
 @click.option("--size", type=POSITIVE, help="Rows of a board: nonogram 5 or 10, kakuro 4, futoshiki 4 or 5.")
 @add_options(DATA)
-@click.option("--epochs", type=POSITIVE, help="Passes over the training boards.  [default: by the recipe]")
-@click.option("--batch", type=POSITIVE, help="Boards per batch.  [default: by the recipe]")
+@add_options(batch_options("boards", "by the recipe"))
 @click.option("--engine", type=click.Choice(["bp", "map"]), help="Engine of the E-step.  [default: bp]")
 @click.option(
     "--sweeps", type=POSITIVE, default=SWEEPS, show_default=True, help="Sweeps of belief propagation in the E-step."
 )
-@click.option("--hard", is_flag=True, help="Hard EM: the most probable digits are the targets, like --engine map.")
+@hard_option("digits")
 @SUPERVISED
 @add_options(LEARNING)
 @AUGMENT

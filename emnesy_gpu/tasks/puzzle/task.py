@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from emnesy_gpu.tasks.puzzle.command import puzzle, runs
 from emnesy_gpu.tasks.puzzle.kinds import KINDS
 from emnesy_gpu.tasks.puzzle.settings import PuzzleSettings, recipe
-from emnesy_gpu.tasks.task import Origin, QuickProtocol, Task, TaskProtocol
+from emnesy_gpu.tasks.task import Origin, Task, TaskProtocol
 
 KIND = next(iter(KINDS))
 """The kind of the protocol, which the command takes by default."""
 
-
-def _recipe(size: int, augment: bool) -> dict[str, Any]:
-    return recipe(KIND, size, "mnist")
-
-
-PROTOCOL = TaskProtocol(
-    methods={5: ("bp", "supervised")},
-    data="mnist",
-    batches=(5, "bp", ()),
-    minutes={(5, True): 0.5},
-    quick=QuickProtocol(5, 2, ("bp", "supervised")),
-)
 
 PUZZLE = Task(
     name="puzzle",
@@ -34,12 +20,12 @@ PUZZLE = Task(
     readings={"board_accuracy": "boards", "solved_accuracy": "solved"},
     origin=Origin("boards", usual="generated", noun="boards"),
     settings=PuzzleSettings,
-    recipe=_recipe,
+    recipe=lambda size, augment: recipe(KIND, size, "mnist"),
     runs=runs,
     command=puzzle,
     size_option="size",
     options=lambda size, seed, maps: {"size": size, "seed": seed},
     default_method=lambda size: "bp",
-    protocol=PROTOCOL,
+    protocol=TaskProtocol.of_one_size(5, "bp", minutes=0.5),
     recorded=("data", "boards"),
 )

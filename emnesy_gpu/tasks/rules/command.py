@@ -13,10 +13,12 @@ from emnesy_gpu.tasks.core.options import (
     SUPERVISED,
     Runs,
     add_options,
+    batch_options,
+    hard_option,
     run_command,
     seed_option,
 )
-from emnesy_gpu.tasks.mnist.options import AUGMENT, AUTOMATON_ENGINES, DATA, HOLDOUT
+from emnesy_gpu.tasks.mnist.options import AUGMENT, AUTOMATON_ENGINE, DATA, HOLDOUT
 from emnesy_gpu.tasks.rules.automata import KNOWN_RULES
 
 
@@ -38,10 +40,9 @@ def runs() -> Runs:
 )
 @click.option("--symbols", type=POSITIVE, help="Digits per row.  [default: by rule]")
 @add_options(DATA)
-@click.option("--epochs", type=POSITIVE, help="Passes over the training rows.  [default: by the recipe]")
-@click.option("--batch", type=POSITIVE, help="Rows per batch.  [default: by the recipe]")
-@click.option("--engine", type=click.Choice(AUTOMATON_ENGINES), help="Engine of the E-step.  [default: exact]")
-@click.option("--hard", is_flag=True, help="Hard EM: the most probable digits are the targets, like --engine map.")
+@add_options(batch_options("rows", "by the recipe"))
+@AUTOMATON_ENGINE
+@hard_option("digits")
 @SUPERVISED
 @add_options(LEARNING)
 @AUGMENT

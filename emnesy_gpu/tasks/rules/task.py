@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from emnesy_gpu.tasks.rules.automata import KNOWN_RULES
 from emnesy_gpu.tasks.rules.command import rules, runs
 from emnesy_gpu.tasks.rules.settings import RulesSettings, recipe
-from emnesy_gpu.tasks.task import Origin, QuickProtocol, Task, TaskProtocol
+from emnesy_gpu.tasks.task import Origin, Task, TaskProtocol
 
 RULE = next(iter(KNOWN_RULES))
 """The rule of the protocol, which the command takes by default."""
 
-
-def _recipe(size: int, augment: bool) -> dict[str, Any]:
-    return recipe(RULE, size, "mnist")
-
-
-PROTOCOL = TaskProtocol(
-    methods={2: ("exact", "supervised")},
-    data="mnist",
-    batches=(2, "exact", ()),
-    minutes={(2, True): 0.5},
-    quick=QuickProtocol(2, 2, ("exact", "supervised")),
-)
 
 RULES = Task(
     name="rules",
@@ -33,12 +19,12 @@ RULES = Task(
     readings={"label_accuracy": "labels"},
     origin=Origin("data", usual="mnist", names={"mnist": "MNIST"}),
     settings=RulesSettings,
-    recipe=_recipe,
+    recipe=lambda size, augment: recipe(RULE, size, "mnist"),
     runs=runs,
     command=rules,
     size_option="symbols",
     options=lambda size, seed, maps: {"symbols": size, "seed": seed},
     default_method=lambda size: "exact",
-    protocol=PROTOCOL,
+    protocol=TaskProtocol.of_one_size(2, "exact", minutes=0.5),
     recorded=("data",),
 )

@@ -16,6 +16,7 @@ from emnesy_gpu.tasks.core.options import (
     POSITIVE,
     Runs,
     add_options,
+    batch_options,
     run_command,
     seed_option,
     size_option,
@@ -43,8 +44,7 @@ def runs() -> Runs:
 @add_options(SPLIT)
 @add_options(DATA)
 @click.option("--visudo-dir", type=DIRECTORY, help="Folder of the original files of ViSudo-PC, in place of --data.")
-@click.option("--epochs", type=POSITIVE, help="Passes over the training boards.  [default: by size]")
-@click.option("--batch", type=POSITIVE, help="Boards per batch.  [default: by size]")
+@add_options(batch_options("boards", "by size"))
 @click.option(
     "--engine",
     type=click.Choice([*ENGINE_NAMES, *OF_BOARDS]),
