@@ -19,7 +19,7 @@ import emnesy_gpu as em
 ROUNDS = 3
 
 
-def permutation(n: int, *, arrays: bool) -> em.CircuitProblem:
+def permutation(n: int, *, arrays: bool) -> em.Circuit:
     def step(used: Any, value: Any, position: int) -> Any:
         return np.where(used >> value & 1, -1, used | 1 << value)
 
@@ -29,11 +29,11 @@ def permutation(n: int, *, arrays: bool) -> em.CircuitProblem:
     return em.Circuit.from_program(step if arrays else scalar, n, n, arrays=arrays)
 
 
-def sums() -> em.CircuitProblem:
+def sums() -> em.Circuit:
     return em.Circuit.from_program(lambda s, v, i: s + v, 40, 10, finish=lambda s: s)
 
 
-def knapsack() -> em.CircuitProblem:
+def knapsack() -> em.Circuit:
     def step(weight: Any, count: Any, position: int) -> Any:
         return weight + count * (position * 37 % 101 + 1)
 
