@@ -63,7 +63,7 @@ class Layout(NamedTuple):
     states: int  # rows of a message: S + 1, the last one 0
     values: int  # [block, K]: exponentials of the logits, later marginals
     sums: int  # [block, C]: exponentials of each class
-    scales: int  # [block]: one over the sums of the exponentials
+    totals: int  # [block]: sums of the exponentials
     alpha: int  # [block + 1, states]
     starts: int  # [n_blocks, states]
     beta: int  # [2, states]
@@ -93,7 +93,7 @@ def layout(n: int, k: int, n_classes: int, n_states: int, one_class_each: bool) 
     sizes = {
         "values": -(-block * k // TILE) * TILE,
         "sums": block * sums,
-        "scales": block,
+        "totals": block,
         "alpha": (block + 1) * states,
         "starts": -(-n // block) * states,
         "beta": 2 * states,
@@ -148,11 +148,13 @@ def priors_row(at, g, j):
 
 @inlined
 def find_priors(work, at, g, i, j):
-    """Exponentials of the logits of position i, position j of its block, and their sums over classes."""
+    """Exponentials of the logits of position i, position j of its block, and sums over classes; returns that of all."""
     values = at.values + j * at.k
-    store(work, at.scales + j, 1.0 / exponentiate(work, values, at.k))
+    total = exponentiate(work, values, at.k)
+    store(work, at.totals + j, total)
     if not g.one_class_each:
         sum_classes(work, g, item(g.numbers, g.layer + i), values, priors_row(at, g, j))
+    return total
 
 
 @inlined
@@ -205,12 +207,13 @@ def copy_rows(work, source, target, size):
 def forward_block(work, at, g, label_rows, rows, span, keep, job):
     """alpha after every position of the block, or in turns in the first two places where it is not kept; and priors.
 
-    Returns the last sum of alpha, and the product of all that was taken off as mantissa and exponent.
+    Returns the last sum of alpha, the product of the sums of the exponentials, and the exponent of all that was taken
+    off both.
     """
     product, exponent, total = filled(work, 1.0), filled(work, 0.0), filled(work, 1.0)
     for i in range(span[0], span[1]):
         j = i - span[0]
-        find_priors(work, at, g, i, j)
+        product *= find_priors(work, at, g, i, j)
         here, there = (j, j + 1) if keep else (j & 1, ~j & 1)
         place = place_of(at, g, i, j, at.alpha + here * at.states, at.alpha + there * at.states)
         total = step_forward(work, g, place)
@@ -224,10 +227,9 @@ def forward_block(work, at, g, label_rows, rows, span, keep, job):
         store(work, place.alpha_after + at.states - 1, 0.0)
         total *= scale
         exponent += shift
-        product *= load(work, at.scales + j)
         shift = exponent_of(product)
         product *= power_of_two(shift * -1.0)
-        exponent += shift
+        exponent -= shift
     return total, product, exponent
 
 
@@ -235,7 +237,9 @@ def forward_block(work, at, g, label_rows, rows, span, keep, job):
 def write_values(work, at, g, place, j, evidence, job):
     """(posterior - prior_share * prior) * factor of one position, in place of its exponentials."""
     ratio = job.factor / maximum(evidence, job.smallest_normal)
-    prior = load(work, at.scales + j) * (-job.prior_share * job.factor)
+    prior = filled(work, 0.0)
+    if job.prior_share != 0.0:
+        prior = -job.prior_share * job.factor / load(work, at.totals + j)
     classes, values = place.layer * g.n_values, at.values + j * at.k
     for v in range(at.k):
         rest = load(work, at.rest + item(g.numbers, g.classes + classes + v))
@@ -302,7 +306,7 @@ def sum_product(logits, marginals, log_evidence, status, label_rows, graph, plac
     for first in range(0, len(logits), work.shape[1]):
         rows = first, min(first + work.shape[1], len(logits))
         set_up(work, at, g)
-        mantissa, exponent, smallest = filled(work, 1.0), filled(work, 0.0), filled(work, 1.0)
+        divisor, exponent, smallest = filled(work, 1.0), filled(work, 0.0), filled(work, 1.0)
         # Up to the last block, and back: the blocks before it are computed again.
         for phase in range(2 * last_block + 1):
             b = min(phase, 2 * last_block - phase)
@@ -315,18 +319,17 @@ def sum_product(logits, marginals, log_evidence, status, label_rows, graph, plac
             read_columns(logits, rows[0], rows[1] - 1, span[0] * at.k, columns, work, at.values)
             total, product, more = forward_block(work, at, g, label_rows, rows, span, phase >= last_block, job)
             if phase <= last_block:
-                mantissa *= product
-                shift = exponent_of(mantissa)
-                mantissa *= power_of_two(shift * -1.0)
-                exponent += more + shift
+                divisor *= product
+                shift = exponent_of(divisor)
+                divisor *= power_of_two(shift * -1.0)
+                exponent += more - shift
             if phase == last_block:
-                mantissa *= total
+                store(work, at.results, total / divisor)
             if phase < last_block:
                 copy_rows(work, at.alpha + (span[1] - span[0] & 1) * at.states, at.alpha, at.states)
                 continue
             smallest = backward_block(work, at, g, label_rows, rows, span, smallest, job)
             write_columns(marginals, rows[0], rows[1] - 1, span[0] * at.k, columns, work, at.values)
-        store(work, at.results, mantissa)
         store(work, at.results + 1, exponent)
         store(work, at.results + 2, smallest)
         left += write_rows(work, at, g, rows, label_rows, log_evidence, status, job.guard)

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from emnesy_gpu.kernels.cpu.common.compile import inlined
-from emnesy_gpu.kernels.cpu.common.lanes import exp_nonpositive, filled, load, maximum, store
+from emnesy_gpu.kernels.cpu.common.lanes import exp_nonpositive, filled, load, maximum, store, where_less
+
+
+@inlined
+def exponentiate_two(table, first):
+    """The same for two logits, with the same bits by one exponential: that of the larger one is 1."""
+    left, right = load(table, first), load(table, first + 1)
+    largest = maximum(left, right)
+    # One of the two differences is 0, unless the logits are no prior.
+    smaller = exp_nonpositive((left - largest) + (right - largest))
+    store(table, first, where_less(left, right, smaller, 1.0))
+    store(table, first + 1, where_less(left, right, 1.0, smaller))
+    return smaller + 1.0
 
 
 @inlined
 def exponentiate(table, first, size):
     """exp of the logits less the largest one, in place; returns their sum."""
+    if size == 2:
+        return exponentiate_two(table, first)
     largest = load(table, first)
     for row in range(first + 1, first + size):
         largest = maximum(load(table, row), largest)
