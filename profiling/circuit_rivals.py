@@ -28,8 +28,8 @@ def main() -> None:
     print("| circuit | edges | batch | ns a row | x torch levels | x KLay |\n|---|---|---|---|---|---|")
     for name in options.circuit:
         for batch in options.batch:
-            problem, *others = inputs(name, batch, torch.device("cpu"))
-            found = methods(problem, *others)
+            case = inputs(name, batch, torch.device("cpu"))
+            problem, found = case[0], methods(*case)
             times = medians_in_turns({method: found[method] for method in METHODS if method in found})
             fused, *rest = (times.get(method) for method in METHODS)
             ratios = " | ".join("-" if other is None or fused is None else f"{other / fused:.0f}" for other in rest)

@@ -1,0 +1,70 @@
+"""The CPU kernel of circuits alone, in float32: CPU time of one thread, medians.
+
+    python -m profiling.circuit_kernel
+
+An edge is one term of a node; the kernel plays about three products for it, up and down. Leaves are included. Paths of
+9x9 underflow in float32: their time counts, their results would be computed again. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+import emnesy_gpu as em
+from emnesy_gpu.benchmarks.measure import medians_in_turns
+from emnesy_gpu.kernels.circuit_tables import CircuitTables
+from emnesy_gpu.kernels.cpu.circuit import linear
+from emnesy_gpu.kernels.cpu.circuit.program import tape
+from emnesy_gpu.kernels.cpu.common.row_driver import Combination, Results
+from emnesy_gpu.reference.label_rows import label_rows
+
+BATCH = 64
+LANE_ROW_BYTES = 128
+
+
+def permutation(n: int) -> em.Circuit:
+    def step(used: Any, value: Any, position: int) -> Any:
+        return np.where(used >> value & 1, -1, used | 1 << value)
+
+    return em.Circuit.from_program(step, n, n, arrays=True)
+
+
+CIRCUITS: dict[str, Callable[[], Any]] = {
+    **{f"permutation of {n}": partial(permutation, n) for n in (8, 12, 14, 15, 16)},
+    **{f"paths {h}x{w}, edges": partial(em.SimplePaths, h, w) for h, w in ((8, 8), (9, 8), (9, 9))},
+}
+
+
+def kernel(problem: Any) -> tuple[Callable[[], object], float]:
+    """A call of the kernel, and the MiB of its table."""
+    logits = 0.1 * torch.randn(BATCH, problem.graph.n_symbols, problem.cardinality)
+    tables, tape_rows = problem.compiled(logits.device)
+    label = torch.ones(BATCH, 1, dtype=torch.int64)
+    rows = label_rows(label, CircuitTables(*tables).codes).numpy()
+    program = tape(list(tables), tape_rows)
+    out = Results(np.empty(logits.shape, np.float32), np.empty(BATCH, np.float32), np.empty(BATCH, np.uint8))
+    marginals = Combination(prior_share=0.0, factor=1.0)
+
+    def run() -> object:
+        return linear.run(program, np.float32, marginals, logits.numpy(), rows, out)
+
+    return run, program.rows * LANE_ROW_BYTES / 2**20
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    print("| circuit | edges | table MiB | ns a row | ns an edge |\n|---|---|---|---|---|")
+    for name, make in CIRCUITS.items():
+        problem = make()
+        run, size = kernel(problem)
+        took = medians_in_turns({name: run})[name] / BATCH * 1e9
+        print(f"| {name} | {problem.n_edges} | {size:.2f} | {took:.0f} | {took / problem.n_edges:.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
