@@ -42,6 +42,19 @@ class Case:
         return "-".join(parts + (["zeros"] if self.hard_zeros else []))
 
 
+def every_kind_of_row(n_digits: int, n_addends: int = 2) -> tuple[Tensor, Tensor]:
+    """Ordinary, NaN, +inf, nothing left, a label digit out of range, a label too large, no digits left, ordinary."""
+    logits, label = Case(n_digits, n_addends=n_addends, batch=8).draw()
+    logits[1, 0, 0, 3] = float("nan")
+    logits[2, 1, -1, 0] = float("inf")
+    logits[3, 1, -1] = float("-inf")
+    label[4, -1] = 10
+    label[5, 0] = n_addends
+    logits[6, :, -1, 1:] = float("-inf")
+    label[6, -1] = 5
+    return logits, label
+
+
 SMALL = [
     Case(n, base, k, batch=3) for n in (1, 2, 3) for base in (2, 3, 10) for k in (2, 3, 4) if base ** (k * n) <= 20_000
 ] + [Case(2, 3, 2, hard_zeros=0.4, seed=1), Case(2, 2, 3, hard_zeros=0.4, seed=2), Case(1, 10, 2, batch=1)]

@@ -17,7 +17,7 @@ from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS,
 from emnesy_gpu.reference import carry_chain as reference
 from profiling import peaks, roofline
 from profiling.gpu_simulator import LaunchRecord
-from tests.cases import EXTREME, LONG, SMALL, Case
+from tests.cases import EXTREME, LONG, SMALL, Case, every_kind_of_row
 from tests.cuda_c import assembled, needs_nvrtc, ptx, simulate_launches
 from tests.static_checks import NVIDIA_ARCHITECTURES
 from tests.test_addition import tolerance
@@ -56,19 +56,6 @@ def test_posterior_and_gradient_agree_with_the_reference(launches: list[LaunchRe
     gradient = carry_chain.em_gradient(logits, label, 0.5)
     require_agreement(gradient, reference.em_gradient(logits.double(), label, 0.5), case, near)
     assert len(launches) == 2
-
-
-def every_kind_of_row(n_digits: int) -> tuple[Tensor, Tensor]:
-    """Ordinary, NaN, +inf, nothing left, a label digit out of range, a label too large, no pair left, and ordinary."""
-    logits, label = Case(n_digits, batch=8).draw()
-    logits[1, 0, 0, 3] = float("nan")
-    logits[2, 1, -1, 0] = float("inf")
-    logits[3, 1, -1] = float("-inf")
-    label[4, -1] = 10
-    label[5, 0] = 2
-    logits[6, :, -1, 1:] = float("-inf")
-    label[6, -1] = 5
-    return logits, label
 
 
 @pytest.mark.parametrize("n_digits", [3, 70])

@@ -1,12 +1,17 @@
 """Computes posterior and EM gradient of three or four addends: a sum-product over addends inside one over positions.
 
-With the carry c as addend 0, F_j(u) = P(first j + 1 addends sum to u) forwards, and backwards from G_k(t) = beta(c') at
-t = s + base c': p(d_j = v) is proportional to p_j(v) sum_u F_{j-1}(u) G_j(u + v). Everything is log2.
+general_linear.py does so with probabilities. Here are the rows that this does not serve, in log2: where underflow would
+count, and where the label is impossible or the input invalid. With the carry c as addend 0, F_j(u) = P(first j + 1
+addends sum to u) forwards, and backwards from G_k(t) = beta(c') at t = s + base c': p(d_j = v) is proportional to
+p_j(v) sum_u F_{j-1}(u) G_j(u + v).
 """
+
+from typing import NamedTuple
 
 import triton
 import triton.language as tl
 
+from emnesy_gpu.kernels.gpu.carry_chain.general_linear import linear_backward, linear_forward
 from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, final_status, top_carry
 from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import (
     Options,
@@ -128,36 +133,59 @@ def _backward(samples, out_ptr, beta, possible, gradient_scale, OPTIONS: tl.cons
         beta = after - tl.max(after, 1, keep_dims=True)
 
 
-@triton.jit(do_not_specialize=["batch", "n_digits", "base"])
+class Results(NamedTuple):
+    """Where the results of S samples are stored; a pointer is a tensor [S, 1]."""
+
+    marginals: object  # as the logits
+    log_evidence: object
+    status: object
+
+
+@triton.jit
+def _with_logarithms(samples, top, code, results, gradient_scale, OPTIONS: tl.constexpr, GRADIENT: tl.constexpr):
+    """The results of the samples that are present, whatever they are."""
+    last, scale, chain_code = _forward(samples, results.marginals, OPTIONS)
+    code = tl.maximum(code, chain_code)
+    evidence = tl.maximum(entry(last, top), ZERO) + scale
+    possible = (evidence > LEAST_LOG2) & (top < OPTIONS.ADDENDS) & (code == POSSIBLE)
+    code = final_status(code, possible)
+    tl.store(results.log_evidence, tl.where(possible, evidence * LN_2, float("-inf")), mask=samples.present)
+    tl.store(results.status, code.to(tl.uint8), mask=samples.present)
+    beta = tl.where(tl.broadcast_to(samples.partial_sum, last.shape) == top, 0.0, ZERO).to(OPTIONS.COMPUTE)
+    _backward(samples, results.marginals, beta, possible, gradient_scale, OPTIONS, GRADIENT)
+
+
+@triton.jit(do_not_specialize=["batch", "n_digits"])
 def general_kernel(
-    logits_ptr, label_ptr, out_ptr, evidence_ptr, status_ptr, batch, n_digits, base, scale_high, scale_low,
-    ADDENDS: tl.constexpr, N_EXTRA: tl.constexpr, SAMPLES: tl.constexpr, WIDTH: tl.constexpr,
+    logits_ptr, label_ptr, out_ptr, evidence_ptr, status_ptr, batch, n_digits, scale_high, scale_low,
+    ADDENDS: tl.constexpr, BASE: tl.constexpr, N_EXTRA: tl.constexpr, SAMPLES: tl.constexpr, WIDTH: tl.constexpr,
     SUMS: tl.constexpr, GRADIENT: tl.constexpr,
 ):  # fmt: skip
     """SAMPLES samples, a tile [SAMPLES, SUMS] over the partial sums; positions one after another, forwards, backwards.
 
-    Grid (ceil(batch / SAMPLES),). logits and out [batch, ADDENDS, n_digits, base], label [batch, N_EXTRA + n_digits].
+    Grid (ceil(batch / SAMPLES),). logits and out [batch, ADDENDS, n_digits, BASE], label [batch, N_EXTRA + n_digits].
     """
     COMPUTE: tl.constexpr = evidence_ptr.dtype.element_ty
     OPTIONS: tl.constexpr = Options(ADDENDS, SUMS, WIDTH, COMPUTE)
     row = tl.program_id(0).to(tl.int64) * SAMPLES + tl.arange(0, SAMPLES)[:, None]
     present = row < batch
-    logits_ptr += row * (ADDENDS * n_digits * base)
-    out_ptr += row * (ADDENDS * n_digits * base)
+    logits_ptr += row * (ADDENDS * n_digits * BASE)
+    out_ptr += row * (ADDENDS * n_digits * BASE)
     label_ptr += row * (N_EXTRA + n_digits)
-    step = n_digits * base
+    step = n_digits * BASE
     sums = tl.arange(0, SUMS)[None, :]
     value = tl.arange(0, WIDTH)[None, :]
 
-    top, code = top_carry(label_ptr, present, N_EXTRA, base)
-    samples = Samples(logits_ptr, label_ptr + N_EXTRA, present, n_digits, base, step, sums, value)
-    last, scale, chain_code = _forward(samples, out_ptr, OPTIONS)
-    code = tl.maximum(code, chain_code)
-    evidence = tl.maximum(entry(last, top), ZERO) + scale
-    possible = (evidence > LEAST_LOG2) & (top < ADDENDS) & (code != INVALID_LABEL)
-    code = final_status(code, possible)
-    tl.store(evidence_ptr + row, tl.where(possible, evidence * LN_2, float("-inf")), mask=present)
-    tl.store(status_ptr + row, code.to(tl.uint8), mask=present)
+    top, code = top_carry(label_ptr, present, N_EXTRA, BASE)
     gradient_scale = tl.zeros((SAMPLES, 1), COMPUTE) + scale_high + scale_low
-    beta = tl.where(sums == top, 0.0, ZERO).to(COMPUTE)
-    _backward(samples, out_ptr, beta, possible, gradient_scale, OPTIONS, GRADIENT)
+    samples = Samples(logits_ptr, label_ptr + N_EXTRA, present, n_digits, BASE, step, sums, value)
+    evidence, served = linear_forward(samples, out_ptr, top, OPTIONS)
+    served &= linear_backward(samples, out_ptr, top, gradient_scale, OPTIONS, GRADIENT) & (code != INVALID_LABEL)
+    results = Results(out_ptr, evidence_ptr + row, status_ptr + row)
+    tl.store(results.log_evidence, evidence * LN_2, mask=present & served)
+    tl.store(results.status, tl.full(present.shape, POSSIBLE, tl.uint8), mask=present & served)
+    left = present & (served == 0)
+    if tl.max(left.to(tl.int32)) > 0:
+        tl.debug_barrier()
+        samples = Samples(logits_ptr, label_ptr + N_EXTRA, left, n_digits, BASE, step, sums, value)
+        _with_logarithms(samples, top, code, results, gradient_scale, OPTIONS, GRADIENT)

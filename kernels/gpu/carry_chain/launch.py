@@ -55,8 +55,8 @@ def map_assignment(logits: torch.Tensor, label: torch.Tensor) -> tuple[torch.Ten
         config = launch_config.carry_chain_general(n_addends, base)
         with torch.cuda.device_of(logits):
             map_kernel[(triton.cdiv(batch, config.samples),)](
-                logits, label, digits, log_joint, status, batch, n_digits, base,
-                ADDENDS=n_addends, N_EXTRA=label.shape[1] - n_digits, SAMPLES=config.samples,
+                logits, label, digits, log_joint, status, batch, n_digits,
+                ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, SAMPLES=config.samples,
                 WIDTH=config.width, SUMS=config.sums, **rounded_once(config.num_warps),
             )  # fmt: skip
     return digits, log_joint, status
@@ -130,8 +130,8 @@ def _launch_general(rows: _Marginals) -> None:
     batch, n_addends, n_digits, base = logits.shape
     config = launch_config.carry_chain_general(n_addends, base)
     general_kernel[(triton.cdiv(batch, config.samples),)](
-        logits, label, out, log_evidence, status, batch, n_digits, base,
+        logits, label, out, log_evidence, status, batch, n_digits,
         *high_and_low(1.0 if scale is None else scale),
-        ADDENDS=n_addends, N_EXTRA=label.shape[1] - n_digits, SAMPLES=config.samples, WIDTH=config.width,
+        ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, SAMPLES=config.samples, WIDTH=config.width,
         SUMS=config.sums, GRADIENT=scale is not None, **rounded_once(config.num_warps),
     )  # fmt: skip

@@ -8,7 +8,8 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, final_status, top_carry
-from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import Options, Samples, entry, shifted
+from emnesy_gpu.kernels.gpu.carry_chain.linear_sums import at, places
+from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import Options, Samples, entry
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, LOG2_E, exp2, log2
 from emnesy_gpu.kernels.gpu.common.logits import bounded
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
@@ -17,10 +18,11 @@ NEVER = tl.constexpr(float("-inf"))
 
 
 @triton.jit
-def _scores(pointers, samples):
+def _scores(pointers, samples, WIDTH: tl.constexpr):
     """Logits of one symbol as float64 [S, WIDTH], -inf beyond base, 0 for absent samples."""
-    inside = samples.value < samples.base
-    scores = bounded(tl.load(pointers + samples.value, mask=samples.present & inside, other=0.0)).to(tl.float64)
+    value = tl.arange(0, WIDTH)[None, :]
+    inside = value < samples.base
+    scores = bounded(tl.load(pointers + value, mask=samples.present & inside, other=0.0)).to(tl.float64)
     return tl.where(inside, scores, NEVER)
 
 
@@ -34,12 +36,15 @@ def _first_argmax(scores):
 
 @triton.jit
 def _prepend(after, pointers, samples):
-    """h_j from h_{j+1}, [S, SUMS]."""
+    """h_j from h_{j+1}, [S, SUMS]. Rotations carry nothing but -inf round the end of a table."""
+    SUMS: tl.constexpr = after.shape[1]
+    scores = _scores(pointers, samples, SUMS)
+    before = (places(after) - 1) & (SUMS - 1)
     best = tl.full(after.shape, NEVER, tl.float64)
     for v in range(samples.base):
-        logit = bounded(tl.load(pointers + v, mask=samples.present, other=0.0)).to(tl.float64)
-        score = logit + shifted(after, -v, NEVER)
+        score = at(scores, v) + after
         best = tl.where(score > best, score, best)
+        after = tl.gather(after, before, 1)
     return best
 
 
@@ -56,9 +61,9 @@ def _suffix_tables(pointers, samples, OPTIONS: tl.constexpr):
 
 
 @triton.jit
-def _log_normaliser(pointers, samples):
+def _log_normaliser(pointers, samples, WIDTH: tl.constexpr):
     """The logarithm of the sum of a symbol's exponentials [S, 1]; NaN if its logits are no prior."""
-    scores = _scores(pointers, samples)
+    scores = _scores(pointers, samples, WIDTH)
     high = tl.max(scores, 1, keep_dims=True)
     total = tl.sum(exp2((scores - high) * LOG2_E), 1, keep_dims=True)
     return tl.where(total == total, high + log2(total) * LN_2, total)
@@ -78,21 +83,22 @@ def _forward(samples, digits_ptr, OPTIONS: tl.constexpr):
     code = tl.full(present.shape, POSSIBLE, tl.int32)
     for back in range(samples.n_digits):
         i = samples.n_digits - 1 - back
-        for c in tl.static_range(OPTIONS.ADDENDS):
-            pointers = digits_ptr + c * samples.n_digits + i
-            tl.store(pointers, entry(best, c).to(tl.int64, bitcast=True), mask=present)
+        stored = present & (samples.partial_sum < OPTIONS.ADDENDS)
+        pointers = digits_ptr + samples.partial_sum * samples.n_digits + i
+        tl.store(pointers, best.to(tl.int64, bitcast=True), mask=stored)
         digit, digit_code = checked_digit(samples.label + i, present, base)
         code = tl.maximum(code, digit_code)
         for j in tl.static_range(OPTIONS.ADDENDS):
-            log_sum = _log_normaliser(samples.logits + j * samples.step + i * base, samples)
+            log_sum = _log_normaliser(samples.logits + j * samples.step + i * base, samples, OPTIONS.WIDTH)
             code = tl.maximum(code, tl.where(log_sum == log_sum, POSSIBLE, INVALID_LOGITS))
             normaliser += log_sum
         tables = _suffix_tables(samples.logits + i * base, samples, OPTIONS)
         after = tl.full(best.shape, NEVER, tl.float64)
-        for out in tl.static_range(OPTIONS.ADDENDS):
-            for c in tl.static_range(OPTIONS.ADDENDS):
-                score = entry(best, c) + entry(tables[0], digit + base * out - c)
-                after = tl.where((sums == out) & (score > after), score, after)
+        for c in tl.static_range(OPTIONS.ADDENDS):
+            index = digit + base * sums - c
+            inside = (sums < OPTIONS.ADDENDS) & (index >= 0) & (index < OPTIONS.SUMS)
+            score = at(best, c) + tl.gather(tables[0], tl.where(inside, index, 0), 1)
+            after = tl.where(inside & (score > after), score, after)
         best = after
     return best, normaliser, code
 
@@ -125,7 +131,7 @@ def _trace(samples, digits_ptr, carry, possible, OPTIONS: tl.constexpr):
         tl.debug_barrier()
         remainder = total - carry
         for j in tl.static_range(OPTIONS.ADDENDS):
-            scores = _scores(samples.logits + j * samples.step + i * base, samples)
+            scores = _scores(samples.logits + j * samples.step + i * base, samples, OPTIONS.WIDTH)
             chosen = remainder
             if j + 1 < OPTIONS.ADDENDS:
                 chosen = _first_best(scores, tables[j + 1], remainder, samples)
@@ -134,28 +140,28 @@ def _trace(samples, digits_ptr, carry, possible, OPTIONS: tl.constexpr):
             tl.store(digits_ptr + j * samples.n_digits + i, chosen.to(tl.int64), mask=present)
 
 
-@triton.jit(do_not_specialize=["batch", "n_digits", "base"])
+@triton.jit(do_not_specialize=["batch", "n_digits"])
 def map_kernel(
-    logits_ptr, label_ptr, digits_ptr, log_joint_ptr, status_ptr, batch, n_digits, base,
-    ADDENDS: tl.constexpr, N_EXTRA: tl.constexpr, SAMPLES: tl.constexpr, WIDTH: tl.constexpr,
+    logits_ptr, label_ptr, digits_ptr, log_joint_ptr, status_ptr, batch, n_digits,
+    ADDENDS: tl.constexpr, BASE: tl.constexpr, N_EXTRA: tl.constexpr, SAMPLES: tl.constexpr, WIDTH: tl.constexpr,
     SUMS: tl.constexpr,
 ):  # fmt: skip
     """SAMPLES samples, a tile [SAMPLES, SUMS] over the partial sums; positions forwards, then backwards along the path.
 
-    Grid (ceil(batch / SAMPLES),). logits [batch, ADDENDS, n_digits, base], digits int64 [batch, ADDENDS, n_digits].
+    Grid (ceil(batch / SAMPLES),). logits [batch, ADDENDS, n_digits, BASE], digits int64 [batch, ADDENDS, n_digits].
     """
     OPTIONS: tl.constexpr = Options(ADDENDS, SUMS, WIDTH, tl.float64)
     row = tl.program_id(0).to(tl.int64) * SAMPLES + tl.arange(0, SAMPLES)[:, None]
     present = row < batch
-    logits_ptr += row * (ADDENDS * n_digits * base)
+    logits_ptr += row * (ADDENDS * n_digits * BASE)
     digits_ptr += row * (ADDENDS * n_digits)
     label_ptr += row * (N_EXTRA + n_digits)
-    step = n_digits * base
+    step = n_digits * BASE
     value = tl.arange(0, WIDTH)[None, :]
 
-    carry, code = top_carry(label_ptr, present, N_EXTRA, base)
+    carry, code = top_carry(label_ptr, present, N_EXTRA, BASE)
     partial_sum = tl.arange(0, SUMS)[None, :]
-    samples = Samples(logits_ptr, label_ptr + N_EXTRA, present, n_digits, base, step, partial_sum, value)
+    samples = Samples(logits_ptr, label_ptr + N_EXTRA, present, n_digits, BASE, step, partial_sum, value)
     last, normaliser, chain_code = _forward(samples, digits_ptr, OPTIONS)
     code = tl.maximum(code, chain_code)
     score = entry(last, carry)

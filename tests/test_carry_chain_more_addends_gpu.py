@@ -1,0 +1,91 @@
+"""The kernel of three and four addends, simulated: rows of every kind, and what a multiply-add costs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("triton", reason="needs triton")
+
+from emnesy_gpu.kernels.gpu import carry_chain
+from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
+from emnesy_gpu.reference import carry_chain as reference
+from profiling.gpu_simulator import Options, simulated_triton
+from tests.cases import Case, every_kind_of_row
+from tests.test_addition import tolerance
+
+
+def simulated(logits: Tensor, label: Tensor) -> tuple[Tensor, ...]:
+    with simulated_triton(80, Options(counters=False)):
+        return carry_chain.posterior(logits, label)
+
+
+def require_agreement(logits: Tensor, label: Tensor) -> None:
+    marginals, log_evidence, status = simulated(logits, label)
+    expected = reference.posterior(logits.double(), label)
+    torch.testing.assert_close(marginals.double(), expected[0], atol=tolerance(logits), rtol=0)
+    torch.testing.assert_close(log_evidence.double(), expected[1], atol=1e-5 * logits.shape[2], rtol=2e-6)
+    assert torch.equal(status, expected[2])
+
+
+def test_status_codes_and_rows_without_a_posterior() -> None:
+    logits, label = every_kind_of_row(3, n_addends=3)
+    marginals, log_evidence, status = simulated(logits, label)
+    assert status.tolist() == [POSSIBLE] + [INVALID_LOGITS] * 3 + [INVALID_LABEL, IMPOSSIBLE, IMPOSSIBLE, POSSIBLE]
+    assert log_evidence[1:7].tolist() == [float("-inf")] * 6
+    torch.testing.assert_close(marginals[4:7], logits[4:7].softmax(-1), atol=1e-6, rtol=0)
+
+
+def test_a_row_does_not_depend_on_rows_that_need_logarithms() -> None:
+    logits, label = every_kind_of_row(3, n_addends=3)
+    together = simulated(logits, label)
+    for row in (0, 7):
+        alone = simulated(logits[row : row + 1], label[row : row + 1])
+        assert all(torch.equal(whole[row : row + 1], single) for whole, single in zip(together, alone, strict=True))
+
+
+def test_messages_that_underflow_are_computed_with_logarithms() -> None:
+    """Every position asks for 2^-60 and all together for less than a float32 holds; other rows for 2^-140 in one."""
+    logits = torch.zeros(3, 3, 3, 10)
+    logits[:, :, :, 0] = 40.0
+    logits[2] *= 2.5
+    label = torch.zeros(3, 4, dtype=torch.int64)
+    label[0, 1:] = 9
+    label[1, 1:], label[1, 0] = 8, 2
+    label[2, 1:] = 4
+    require_agreement(logits, label)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(3, n_addends=3, sd=30.0, hard_zeros=0.3, batch=9),
+        Case(3, n_addends=3, sd=1e6, batch=9),
+        pytest.param(Case(60, base=10, n_addends=3, batch=3), marks=pytest.mark.slow),
+        pytest.param(Case(40, base=3, n_addends=4, batch=2), marks=pytest.mark.slow),
+        pytest.param(Case(2, base=32, n_addends=4, batch=2, hard_zeros=0.4), marks=pytest.mark.slow),
+        pytest.param(Case(3, base=2, n_addends=4, batch=5, sd=50.0), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_confident_and_excluded_digits(case: Case) -> None:
+    require_agreement(*case.draw())
+
+
+def multiply_adds(base: int) -> int:
+    """Of a position of three addends: what convolutions, their transposes, messages and results multiply."""
+    two, one = 2 * base - 1, base
+    tables = 2 * (base * one + base * two)
+    transposed = 2 * (base * two + base * one)
+    return tables + transposed + 2 * 18 + 27 + 3 * base
+
+
+def test_a_multiply_add_costs_at_most_twice_what_it_does_with_two_addends() -> None:
+    """With two, the kernel of this language takes 1,250 instructions for 120 multiply-adds of a position."""
+    case = Case(4, n_addends=3, batch=8)
+    with simulated_triton(80, Options(checks=False)) as gpu:
+        carry_chain.posterior(*case.draw())
+    (record,) = gpu.launches
+    per_position = record.counters.thread_instructions / (case.batch * case.n_digits)
+    assert per_position <= 2 * 1250 / 120 * multiply_adds(case.base)
