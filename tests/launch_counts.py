@@ -134,16 +134,16 @@ class EStep:
         with counted() as counts:
             logits = torch.empty(self.batch, *problem.latent_shape, problem.cardinality, device=GPU)
             label = torch.empty(self.batch, *problem.label_shape, device=GPU, dtype=torch.int64)
-            self._call(problem, logits, label)
+            self.call(problem, logits, label)
             counts.clear()
-            self._call(problem, logits, label)
+            self.call(problem, logits, label)
         return counts
 
-    def _call(self, problem: em.Problem, logits: torch.Tensor, label: torch.Tensor) -> None:
+    def call(self, problem: em.Problem, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """The marginals, or the samples."""
         if self.engine is None:
-            em.sample_posterior(problem, logits, label, 8, seed=0, check=False)
-        else:
-            em.posterior(problem, logits, label, self.engine, check=False)
+            return em.sample_posterior(problem, logits, label, 8, seed=0, check=False)
+        return em.posterior(problem, logits, label, self.engine, check=False).marginals
 
 
 def _parity(n_symbols: int) -> em.BlackBox:

@@ -8,6 +8,7 @@ import torch
 import emnesy_gpu as em
 from emnesy_gpu.reference import carry_chain as reference
 from tests.cases import Case
+from tests.launch_counts import E_STEPS, EStep
 
 pytestmark = pytest.mark.cuda
 
@@ -69,6 +70,26 @@ def test_operators_are_captured_by_a_cuda_graph() -> None:
     torch.cuda.synchronize()
     for result, value in zip(results, every_operator(problem, held, held_label), strict=True):
         assert torch.equal(result, value)
+
+
+@pytest.mark.parametrize("step", [pytest.param(step, id=step.name.replace(" ", "-")) for step in E_STEPS])
+def test_every_e_step_is_captured_by_a_cuda_graph(step: EStep) -> None:
+    problem = step.problem()
+    shape = step.batch, *problem.latent_shape, problem.cardinality
+    logits, others = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).cuda()
+    label = torch.zeros(step.batch, *problem.label_shape, dtype=torch.int64, device="cuda")
+    expected = step.call(problem, others, label)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        step.call(problem, logits, label)
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step.call(problem, logits, label)
+    logits.copy_(others)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(captured, expected)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
