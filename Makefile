@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test stacks bench docs lint compile soak clean
+.PHONY: demo test stacks bench docs docs-versions lint compile soak clean
 
 demo: $(READY)  ## Train a net on MNIST addition, 4 digits (scikit-learn's digits where MNIST is not at hand).
 	$(BIN)/python -m emnesy_gpu train addition --digits 4 --out runs/demo
@@ -23,6 +23,10 @@ docs: $(READY)  ## Build the site in build/docs; a broken link or a wrong docstr
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . build/docs
 	@echo "open build/docs/docs/index.html"
+
+docs-versions: $(READY)  ## Build the site of older versions beside this one: make docs-versions TAGS="v0.1.0 v0.2.0"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	$(BIN)/python docs/versions.py $(TAGS)
 
 soak: $(READY)  ## Random calls, kills and damaged files, for as many MINUTES; losses end it with an error.
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.robustness.soak --minutes $(or $(MINUTES),60) --report soak.json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -34,7 +35,20 @@ napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"emnesy_gpu {release}"
-html_static_path: list[str] = []
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+if site_versions := os.environ.get("EMNESY_SITE_VERSIONS", "").split():
+    parts = (
+        "sidebar/brand",
+        "sidebar/search",
+        "sidebar/scroll-start",
+        "sidebar/navigation",
+        "versions",
+        "sidebar/scroll-end",
+    )
+    html_sidebars = {"**": [f"{part}.html" for part in parts]}
+    html_context = {"site_versions": site_versions}
+    templates_path = ["templates"]
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 

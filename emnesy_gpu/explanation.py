@@ -23,6 +23,9 @@ __all__ = ["Explanation", "explain"]
 MOST_SYMBOLS, MOST_VALUES = 40, 3
 """Symbols in the table, and values of each."""
 
+NARROWEST_BARS = 5
+"""Width of the bars of assignments, in columns of values: their figures need it."""
+
 LEAST_SHOWN = 0.005
 """Smaller probabilities are left out of the table."""
 
@@ -75,7 +78,7 @@ class Explanation:
         shown = len(self.assignments)
         if figure is None:
             figure = new_figure(3.2 + 0.5 * n_values + 3.2 * bool(shown), max(2.6, 1.4 + 0.3 * max(n_symbols, shown)))
-        widths = (n_values, n_values, 0.8 * n_values)[: 3 if shown else 2]
+        widths = (n_values, n_values, max(0.8 * n_values, NARROWEST_BARS))[: 3 if shown else 2]
         axes = figure.subplots(1, len(widths), width_ratios=widths)
         for ax, beliefs, title in zip(axes, (self.prior, self.posterior), ("before", "given the label"), strict=False):
             image = ax.imshow(beliefs.flatten(0, -2).cpu().numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")

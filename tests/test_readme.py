@@ -90,6 +90,12 @@ def test_table_cells_are_short(page: Path) -> None:
         assert len(text) <= WIDEST_CELL, cell
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_line_is_a_comment_of_the_site(page: Path) -> None:
+    """A line that starts with a percent sign is left out of the site."""
+    assert re.findall(r"^%.*", page.read_text(), re.MULTILINE) == []
+
+
 def test_readme_is_short() -> None:
     assert len(README.read_text().splitlines()) <= LINES_OF_THE_FRONT_PAGE
 
