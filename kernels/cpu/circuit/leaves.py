@@ -8,7 +8,6 @@ from __future__ import annotations
 from emnesy_gpu.kernels.cpu.common.compile import inlined
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.lanes import (
-    exp_nonpositive,
     filled,
     load,
     maximum,
@@ -16,7 +15,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     store,
     where_less,
 )
-from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
+from emnesy_gpu.kernels.cpu.common.softmax_lanes import exp_of_smaller, exponentiate
 from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
 
 SYMBOLS = 16
@@ -53,9 +52,7 @@ def softmax(table, first, size):
 def softmax_of_two(table, first):
     """The same for a symbol of two values, by one exponential."""
     left, right = load(table, first), load(table, first + 1)
-    largest = maximum(left, right)
-    # One of the two differences is 0, unless the logits are no prior.
-    smaller = exp_nonpositive((left - largest) + (right - largest))
+    smaller = exp_of_smaller(left, right)
     scale = 1.0 / (1.0 + smaller)
     lesser = smaller * scale
     store(table, first, where_less(left, right, lesser, scale))

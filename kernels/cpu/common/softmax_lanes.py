@@ -7,12 +7,18 @@ from emnesy_gpu.kernels.cpu.common.lanes import exp_nonpositive, filled, load, m
 
 
 @inlined
+def exp_of_smaller(left, right):
+    """exp of the smaller logit less the larger one; not a number where the two are no prior."""
+    largest = maximum(left, right)
+    # One of the two differences is 0, unless the logits are no prior.
+    return exp_nonpositive((left - largest) + (right - largest))
+
+
+@inlined
 def exponentiate_two(table, first):
     """The same for two logits, with the same bits by one exponential: that of the larger one is 1."""
     left, right = load(table, first), load(table, first + 1)
-    largest = maximum(left, right)
-    # One of the two differences is 0, unless the logits are no prior.
-    smaller = exp_nonpositive((left - largest) + (right - largest))
+    smaller = exp_of_smaller(left, right)
     store(table, first, where_less(left, right, smaller, 1.0))
     store(table, first + 1, where_less(left, right, 1.0, smaller))
     return smaller + 1.0
