@@ -6,6 +6,7 @@ import hashlib
 import os
 import struct
 import tempfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -108,7 +109,8 @@ def _refuse(path: str | PathLike[str], message: str) -> NoReturn:
 def cached(folder: Folder, key: bytes, make: Callable[[], Graph]) -> Graph:
     """The circuit that belongs to a key: from the folder where it is there, else made and kept there.
 
-    key: all that the circuit depends on. Without a folder the circuit is made.
+    key: all that the circuit depends on. Without a folder the circuit is made. Where it cannot be kept, as on a full
+    disk, a RuntimeWarning says so.
     """
     if folder is None or folder is False:
         return make()
@@ -118,5 +120,10 @@ def cached(folder: Folder, key: bytes, make: Callable[[], Graph]) -> Graph:
         return load(path)[0]
     except CircuitFileError:
         graph = make()
-    save(graph, path)
+    try:
+        save(graph, path)
+    except OSError as error:
+        warnings.warn(
+            f"{path} could not be written, and the circuit is not kept: {error}", RuntimeWarning, stacklevel=2
+        )
     return graph

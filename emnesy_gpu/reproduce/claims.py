@@ -58,6 +58,9 @@ class Claims:
                 file.write(json.dumps(_owner()))
         except FileExistsError:
             return None
+        except OSError:
+            claim.unlink(missing_ok=True)  # without its owner it would count as alive
+            raise
         self._held.add(claim)
         return claim
 

@@ -21,6 +21,7 @@ from emnesy_gpu.cli import main
 from emnesy_gpu.errors import CircuitFileError
 from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.warcraft import files as map_files
+from tests.robustness.faults import FAULTS, MOST_CALLS_OF_A_RUN, Fault, failing
 from tests.robustness.kernel_programs import Program
 from tests.robustness.runs import arguments, resume
 from tests.train_runs import assert_same_run
@@ -91,6 +92,21 @@ def kill_and_resume(whole: Path, folder: Path, random: np.random.Generator) -> C
     return faults
 
 
+def fail_and_resume(whole: Path, folder: Path, number: int, fault: Fault) -> bool | None:
+    """Fail a write call of a run, then go on to the same bits; returns whether it ended; None: it makes fewer calls."""
+    shutil.rmtree(folder, ignore_errors=True)
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+        with failing(number, fault) as calls:
+            code = main(begin_or_resume(folder))
+        if not calls.failed:
+            return None
+        assert (code, errors.getvalue().count("\n")) in ((0, 0), (1, 1)), errors.getvalue()
+        assert main(begin_or_resume(folder)) == 0
+    assert_same_run(whole, folder)
+    return code != 0
+
+
 def damaged(content: bytes, random: np.random.Generator) -> bytes:
     """Flip a bit, cut, extend, or replace."""
     kind = random.integers(5)
@@ -106,6 +122,12 @@ def damaged(content: bytes, random: np.random.Generator) -> bytes:
         return random.bytes(random.integers(0, 200))
     start = int(random.integers(len(content) + 1))
     return content[:start] + random.bytes(8) + content[start + 8 :]
+
+
+def fail_a_write(whole: Path, folder: Path, random: np.random.Generator) -> bool:
+    """Fail some write call of a run, and resume it; returns whether that ended it."""
+    fault = FAULTS[str(random.choice(list(FAULTS)))]
+    return bool(fail_and_resume(whole, folder, int(random.integers(1, MOST_CALLS_OF_A_RUN)), fault))
 
 
 def damage_run(half: Path, whole: Path, folder: Path, random: np.random.Generator) -> bool:

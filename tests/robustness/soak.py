@@ -118,6 +118,13 @@ class Soak:
             faults = self.attempt("killed runs", index, partial(damage.kill_and_resume, self.material.whole, cut))
             self.counts.update(faults or {})
 
+    def write_faults(self, runs: int, first: int = 0) -> None:
+        """Fail one write call of runs."""
+        folder = self.folder / "faulty"
+        for index in range(first, first + runs):
+            ended = self.attempt("write faults", index, partial(damage.fail_a_write, self.material.whole, folder))
+            self.counts["write faults: ended a run"] += bool(ended)
+
     def damages(self, n_files: int, first: int = 0) -> None:
         """Damage files of runs, maps, circuits and kernels, in turn."""
         whole, half, maps, circuit = self.material
@@ -141,6 +148,7 @@ class Soak:
             self.processes("spawn", 100, 100 * turn)
         self.kills(4, 4 * turn)
         self.damages(5, 5 * turn)
+        self.write_faults(1, turn)
 
     def findings(self) -> Findings:
         open_files = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0

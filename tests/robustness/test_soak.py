@@ -32,6 +32,11 @@ def test_killed_runs_resume_to_the_bit(run: Soak) -> None:
     assert run.counts["kills"] + run.counts["full disks"] >= 3
 
 
+def test_write_faults_lose_nothing(run: Soak) -> None:
+    run.write_faults(2)
+    assert run.losses == []
+
+
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_valid_calls_in_processes(run: Soak, method: str) -> None:
