@@ -20,6 +20,10 @@ PARITY = 2
 """A factor of variables with two values, whose sum modulo 2 is given."""
 
 
+SERIAL, FLOODING, RESIDUAL = "serial", "flooding", "residual"
+"""Schedules: factors in their order, all at once, or each time the one whose incoming messages changed most."""
+
+
 class FactorGraphTables(NamedTuple):
     """Everything on one device. n variables of K values at most, F factors, E edges, T tables, U updates.
 
@@ -41,6 +45,9 @@ class FactorGraphTables(NamedTuple):
     two. flood: int32 [V, T], all factors once, in rows of one kind. wave_sizes, flood_sizes: int32 [W, 4], [V, 4], of
     each row the kind, the most variables of a factor, the most factors of a variable, and the most edges of a layer.
     arities: int32 [A + 1], how many factors have 0, 1, ..., A variables.
+
+    For the residual schedule: owner: int32 [E], the factor of each edge. factor_sizes: int32 [F, 4], of each factor
+    what wave_sizes have of a wave.
     """
 
     size: Tensor
@@ -59,6 +66,8 @@ class FactorGraphTables(NamedTuple):
     flood: Tensor
     flood_sizes: Tensor
     arities: Tensor
+    owner: Tensor
+    factor_sizes: Tensor
 
 
 class Compiled(NamedTuple):

@@ -76,7 +76,7 @@ MAP_OPS = {"grid_paths_posterior": (COSTS, MAPS.unit, "cells", "exponential", 1.
 FACTORS = loops()
 FACTOR_TABLES = FACTORS.tables(torch.device("cpu")).to_list()
 FACTOR_OPS = {
-    "factor_graph_belief_propagation": (FACTOR_TABLES, 2, 0.0, False, 0.0, False, True),
+    "factor_graph_belief_propagation": (FACTOR_TABLES, 2, 0.0, "serial", 0.0, False, True),
     "factor_graph_map": (FACTOR_TABLES, True),
 }
 ALL = FACTOR_OPS | SUM_OPS | BOARD_OPS | AUTOMATON_OPS | CIRCUIT_OPS | LOGITS_OPS | MAP_OPS

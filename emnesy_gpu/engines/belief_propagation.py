@@ -13,7 +13,7 @@ from emnesy_gpu.engines.posterior import Posterior
 from emnesy_gpu.inference.results import Beliefs
 from emnesy_gpu.inference.settings import LoopySettings
 
-SCHEDULES = ("serial", "flooding")
+SCHEDULES = ("serial", "flooding", "residual")
 """Orders in which the messages of a sweep are renewed."""
 
 FACTORS = ("all_different", "pairwise")
@@ -60,17 +60,24 @@ class BeliefPropagation(Engine[LoopyProblem]):
         damping: the share of the old message in the new one, in [0, 1).
         schedule: "serial" updates runs of disjoint groups (rows, columns, boxes), or the factors of ``em.FactorGraph``,
             one after the other, and converges where "flooding", which updates all messages at once, may oscillate.
+            "residual", for ``em.FactorGraph`` alone, renews after a first serial sweep the factor whose incoming
+            messages have changed most since it was last renewed, in each row its own; of equal ones the first. A sweep
+            is as many renewals as a serial one has. It converges on more graphs, and costs several times as much a
+            sweep on a CPU, where a row has no neighbours in its lanes. Residuals are rounded: back ends agree where
+            these differ by more than rounding. Source: Sutton, McCallum, "Improved dynamic schedules for belief
+            propagation" (2007).
         factors: "all_different" has one factor per group, exact within it; "pairwise" has one per pair, a weaker
             approximation. An ``em.FactorGraph`` has factors of its own.
         tolerance: a row stops once every message entry (a probability) changes by less; 0 never stops early.
 
     ``info``, all [batch]: ``iterations`` (sweeps done), ``change`` (the largest change of a message entry in the last
-    sweep), ``converged`` (change below the tolerance, or below 1e-4 where that is 0). Where the messages meet a
-    contradiction, ``possible`` is False; not every impossible label is found. Deterministic. Cost per sweep: O(K 2^K)
-    for a group of symbols with K values, O(K) for a pair; see ``em.FactorGraph`` for its factors.
+    sweep, or the largest residual that is left), ``converged`` (change below the tolerance, or below 1e-4 where that is
+    0). Where the messages meet a contradiction, ``possible`` is False; not every impossible label is found.
+    Deterministic. Cost per sweep: O(K 2^K) for a group of symbols with K values, O(K) for a pair; see
+    ``em.FactorGraph`` for its factors.
 
     Raises TypeError and ValueError for settings out of range; ``em.posterior`` raises ValueError if a problem has too
-    many values for all-different factors.
+    many values for all-different factors, or no residual schedule.
 
     >>> import torch, emnesy_gpu as em
     >>> board = torch.arange(9).view(3, 3)

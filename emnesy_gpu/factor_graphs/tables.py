@@ -126,6 +126,7 @@ def _structure(factors: _Factors, n: int) -> tuple[dict[str, NDArray], bool]:
         "incident": incident,
         "incident_first": np.searchsorted(variable[incident], np.arange(n + 1)),
         "order": order,
+        "owner": np.repeat(np.arange(len(factors.kind)), np.diff(first)),
     }
     return {name: np.array(array, np.int32) for name, array in arrays.items()}, towards_root is not None
 
@@ -142,7 +143,8 @@ def _waves(factors: _Factors, order: NDArray[np.int32], chains: AutomatonTables,
     waves = make_waves(order.astype(np.int64), level, numbers, width)
     flood = make_waves(np.arange(len(kind)), np.zeros(len(kind), np.int64), numbers, width)
     arrays = {"waves": waves.factors, "wave_sizes": waves.sizes, "flood": flood.factors, "flood_sizes": flood.sizes}
-    return arrays | {"arities": np.bincount(arity, minlength=3).astype(np.int32)}
+    arities = np.bincount(arity, minlength=3).astype(np.int32)
+    return arrays | {"arities": arities, "factor_sizes": numbers.astype(np.int32)}
 
 
 def _edges(factors: _Factors, arity: NDArray[np.int64], chains: AutomatonTables) -> list[int]:

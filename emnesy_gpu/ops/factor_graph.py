@@ -14,6 +14,7 @@ from torch import Tensor
 from emnesy_gpu import checks
 from emnesy_gpu.backends import backend_for, kernels_for
 from emnesy_gpu.inference.results import result_dtype
+from emnesy_gpu.kernels.factor_graph_tables import SERIAL
 from emnesy_gpu.kernels.status import INVALID_LABEL, POSSIBLE
 from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import LoopyResults, MapResults, loopy_results, map_results
@@ -27,14 +28,14 @@ def factor_graph_belief_propagation(
     tables: Sequence[Tensor],
     iterations: int,
     damping: float,
-    flooding: bool,
+    schedule: str,
     tolerance: float,
     maximise: bool,
     check: bool,
 ) -> LoopyResults:
     """Beliefs by messages of the factors: see ``emnesy_gpu.reference.factor_graph.belief_propagation``."""
     kernels, symbols = kernels_for("factor_graph", logits.device), logits.flatten(1, -2).contiguous()
-    settings = iterations, damping, flooding, tolerance, maximise
+    settings = iterations, damping, schedule, tolerance, maximise
     marginals, *others = kernels.belief_propagation(symbols, label.contiguous(), list(tables), *settings)
     if check:
         _raise_for_status(others[1], logits, label)
@@ -62,7 +63,7 @@ def factor_graph_map(logits: Tensor, label: Tensor, tables: Sequence[Tensor], ch
 def _log_weight(launch: Any, z: Tensor, like: Tensor, tables: list[Tensor]) -> Tensor:
     """The log of the product of all factors of z [batch, n]: the evidence if nothing else has a probability."""
     certain = torch.full_like(like, float("-inf")).scatter_(-1, z[..., None], 0.0)
-    results: LoopyResults = launch(certain, torch.ones_like(z[:, 0]), tables, 0, 0.0, False, 0.0, False)
+    results: LoopyResults = launch(certain, torch.ones_like(z[:, 0]), tables, 0, 0.0, SERIAL, 0.0, False)
     return results[1]
 
 

@@ -35,6 +35,9 @@ from emnesy_gpu.problems.opaque import TRACED
 from emnesy_gpu.problems.problem import Problem
 from emnesy_gpu.problems.symbols import checked_symbols
 
+GROUP_SCHEDULES = ("serial", "flooding")
+"""Of belief propagation: the kernels of boards renew whole runs of groups at once."""
+
 MAX_CARDINALITY = 64
 """Largest number of values of a symbol."""
 
@@ -137,6 +140,11 @@ class AllDifferent(Problem):
         return gradient, log_evidence
 
     def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
+        if settings.schedule not in GROUP_SCHEDULES:
+            raise ValueError(
+                f"schedule must be one of {GROUP_SCHEDULES} for {self!r}, got {settings.schedule!r}; "
+                "em.FactorGraph has it"
+            )
         tables, serial = self.tables(logits.device), settings.schedule == "serial"
         numbers = settings.iterations, settings.damping, settings.tolerance, False, check  # False: sum-product
         if settings.factors == "pairwise":

@@ -28,7 +28,7 @@ from emnesy_gpu.inference.given_label import given_one_of
 from emnesy_gpu.inference.results import Beliefs, MapAssignment, Marginals, is_possible
 from emnesy_gpu.inference.settings import LoopySettings
 from emnesy_gpu.inference.weighted_samples import Score
-from emnesy_gpu.kernels.factor_graph_tables import Compiled
+from emnesy_gpu.kernels.factor_graph_tables import SERIAL, Compiled
 from emnesy_gpu.kernels.score_tables import CompiledScore
 from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
@@ -344,14 +344,14 @@ class FactorGraph(ScoredProblem):
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         operator = torch.ops.emnesy_gpu.factor_graph_belief_propagation
         tables = self.tables(logits.device).to_list()
-        settings = 1, 0.0, False, 0.0, False, check  # one sweep from the leaves to the roots and back
+        settings = 1, 0.0, SERIAL, 0.0, False, check  # one sweep from the leaves to the roots and back
         results = Marginals.from_operator(operator(*self._inputs(logits, label, check), tables, *settings)[:3])
         return self._with_failures(self._own(results, logits, label), logits, label, check)
 
     @opaque
     def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
         """The factors are those of the graph: ``settings.factors`` is not read."""
-        numbers = settings.iterations, settings.damping, settings.schedule == "flooding", settings.tolerance
+        numbers = settings.iterations, settings.damping, settings.schedule, settings.tolerance
         tables, inputs = self.tables(logits.device).to_list(), self._inputs(logits, label, check)
         operator = torch.ops.emnesy_gpu.factor_graph_belief_propagation
         *results, sweeps, change = operator(*inputs, tables, *numbers, False, check)

@@ -29,10 +29,20 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
-from emnesy_gpu.kernels.factor_graph_tables import CHAIN, PAIR, Compiled, FactorGraphTables, held
+from emnesy_gpu.kernels.factor_graph_tables import (
+    CHAIN,
+    FLOODING,
+    PAIR,
+    RESIDUAL,
+    SERIAL,
+    Compiled,
+    FactorGraphTables,
+    held,
+)
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 from emnesy_gpu.reference.decimation import decimate
-from emnesy_gpu.reference.message_passing import Update, damped, results, sweep
+from emnesy_gpu.reference.message_passing import Converged, Update, damped, results, sweep
+from emnesy_gpu.reference.residual import sweep_by_residual
 from emnesy_gpu.reference.symbols import NEG_INF, log_maxima, log_normalise, log_softmax, log_sums, row_status
 
 Send = Callable[[Tensor, bool], tuple[Tensor, Tensor]]
@@ -45,19 +55,21 @@ def belief_propagation(
     tables: Sequence[Tensor],
     iterations: int,
     damping: float,
-    flooding: bool,
+    schedule: str,
     tolerance: float,
     maximise: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Beliefs [batch, n, K], Bethe log evidence, status, sweeps and last change [batch] given that all factors hold.
 
     logits: [batch, n, K]. label: int64 [batch], 1 or -1, which makes no difference: others are INVALID_LABEL.
-    flooding: renew all factors at once, and not one after the other in the order of the tables.
+    schedule: "serial" renews the factors one after the other in the order of the tables, "flooding" all at once, and
+    "residual" each time the one with the largest residual, see ``residual``.
     maximise: run max-product; then beliefs are normalised to sum 1, and the log evidence is 0.
 
     Messages start uniform; new = (1 - damping) * computed + damping * old. ``change`` is the largest difference in the
-    last sweep of a message normalised to sum 1. Rows stop once it is below the tolerance. A factor that no assignment
-    fits, or a symbol without values left, makes the row IMPOSSIBLE: prior marginals and log evidence -inf.
+    last sweep of a message normalised to sum 1, or the largest residual that is left. Rows stop once it is below the
+    tolerance. A factor that no assignment fits, or a symbol without values left, makes the row IMPOSSIBLE: prior
+    marginals and log evidence -inf.
     """
     compiled = Compiled.from_list(tables)
     graph = compiled.graph
@@ -67,15 +79,27 @@ def belief_propagation(
     exists = torch.arange(logits.shape[2]) < graph.size[:, None]
     messages = log_normalise(torch.where(exists, 0.0, NEG_INF).double())[graph.variable.long()]
     messages = messages.expand(len(logits), -1, -1)
-    order = graph.order.tolist()
-    turns = [sorted(set(order))] if flooding else [[f] for f in order]
     model = _Model(log_prior, graph, factors, damping, maximise)
-    updates: list[Update] = [partial(_renew, model, turn) for turn in turns]
-    nothing_left = (log_prior == NEG_INF).all(-1).any(-1)
-    converged = sweep(messages, (status == POSSIBLE) & ~nothing_left, updates, iterations, tolerance)
+    active = (status == POSSIBLE) & ~(log_prior == NEG_INF).all(-1).any(-1)
+    converged = _sweep(model, messages, active, schedule, iterations, tolerance)
     log_belief = log_prior + _products(converged.messages, graph)
     log_evidence = _bethe(model, log_belief, converged.messages) + graph.log_scale + compiled.chains.log_scale
     return results(logits, status, _defined(log_belief), log_evidence, converged, maximise)
+
+
+def _sweep(
+    model: _Model, messages: Tensor, active: Tensor, schedule: str, iterations: int, tolerance: float
+) -> Converged:
+    order = model.graph.order.tolist()
+    if schedule == RESIDUAL and len(messages) > 0:
+        rows = [
+            sweep_by_residual(partial(_renew_one, row), one, on, model.graph, model.damping, iterations, tolerance)
+            for row, one, on in zip(model.rows(), messages.split(1), active.split(1), strict=True)
+        ]
+        return Converged(*map(torch.cat, zip(*rows, strict=True)))
+    turns = [sorted(set(order))] if schedule == FLOODING else [[f] for f in order]
+    updates: list[Update] = [partial(_renew, model, turn) for turn in turns]
+    return sweep(messages, active, updates, iterations, tolerance)
 
 
 def search(
@@ -92,7 +116,7 @@ def search(
 
     def propagate(symbols: Tensor, label: Tensor, tables: list[Tensor], *settings: Any) -> tuple[Tensor, ...]:
         iterations, damping, tolerance, maximise = settings
-        return (launch or belief_propagation)(symbols, label, tables, iterations, damping, False, tolerance, maximise)
+        return (launch or belief_propagation)(symbols, label, tables, iterations, damping, SERIAL, tolerance, maximise)
 
     z, status = decimate(propagate, usable, held(label), (list(tables),))
     return z, torch.where(nothing_left & (status == POSSIBLE), IMPOSSIBLE, status).to(torch.uint8)
@@ -107,6 +131,10 @@ class _Model(NamedTuple):
 
     def edges(self, factor: int) -> slice:
         return slice(int(self.graph.first[factor]), int(self.graph.first[factor + 1]))
+
+    def rows(self) -> list[_Model]:
+        """The model of each row of the batch."""
+        return [self._replace(log_prior=row) for row in self.log_prior.split(1)]
 
 
 def _products(messages: Tensor, graph: FactorGraphTables) -> Tensor:
@@ -138,6 +166,10 @@ def _renew(model: _Model, turn: list[int], messages: Tensor) -> tuple[Tensor, Te
         contradiction |= nothing_left | (log_m == NEG_INF).all(-1).any(-1)
         renewed[:, edges] = damped(log_normalise(log_m), messages[:, edges], model.damping)
     return renewed, contradiction
+
+
+def _renew_one(model: _Model, factor: int, messages: Tensor) -> tuple[Tensor, Tensor]:
+    return _renew(model, [factor], messages)
 
 
 def _bethe(model: _Model, log_belief: Tensor, messages: Tensor) -> Tensor:

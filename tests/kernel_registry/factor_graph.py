@@ -13,10 +13,11 @@ from emnesy_gpu.kernels.factor_graph_tables import Compiled
 from tests.factor_graphs import board, loops
 from tests.kernel_registry.entry import SUFFIXES, Entry, tolerance_of
 
-Settings = tuple[int, float, bool, float, bool]
-SERIAL: Settings = 3, 0.25, False, 1e-4, False
-FLOODING: Settings = 3, 0.25, True, 1e-4, False
-MAXIMISED: Settings = 2, 0.0, False, 1e-3, True
+Settings = tuple[int, float, str, float, bool]
+SERIAL: Settings = 3, 0.25, "serial", 1e-4, False
+FLOODING: Settings = 3, 0.25, "flooding", 1e-4, False
+RESIDUAL: Settings = 3, 0.25, "residual", 1e-4, False
+MAXIMISED: Settings = 2, 0.0, "serial", 1e-3, True
 
 
 @cache
@@ -46,7 +47,8 @@ def _entry(
     name: str, make: Callable[[], em.FactorGraph], settings: Settings = SERIAL, scale: float = 1.0,
     dtype: torch.dtype = torch.float32, **options: Any,
 ) -> Entry:  # fmt: skip
-    case = f"{name}{' flooding' if settings[2] else ''}{' max' if settings[4] else ''}{SUFFIXES[dtype]}"
+    schedule = "" if settings[2] == "serial" else f" {settings[2]}"
+    case = f"{name}{schedule}{' max' if settings[4] else ''}{SUFFIXES[dtype]}"
     draw = partial(_draw, make, settings, scale, dtype)
     # A thread keeps what is under way for itself, so that there must be as many threads as there are lanes.
     return Entry("factor_graph", "belief_propagation", case, draw, num_warps=(1,), **{**tolerance_of(dtype), **options})
@@ -77,6 +79,7 @@ ENTRIES = [
     _searched("loops of all kinds extreme", loops, 3000.0, slow=True),
     _searched("ring of 128 extreme", _ring, 3000.0, slow=True),
     _entry("loops of all kinds", loops, variants=True),
+    _entry("loops of all kinds", loops, RESIDUAL, every_target=True),
     _entry("grid 4x4 K=2", partial(board, 4, 2), FLOODING, interpreted=False),
     _entry("loops of all kinds extreme", loops, MAXIMISED, scale=3000.0, slow=True),
     _entry("ring of 128", _ring, slow=True, interpreted=False),

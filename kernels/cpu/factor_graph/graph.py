@@ -14,7 +14,7 @@ from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, LOGARITHMS
 from emnesy_gpu.kernels.cpu.common.flat_tables import KeptTables, joined
 from emnesy_gpu.kernels.cpu.common.layout import consecutive_rows
 from emnesy_gpu.kernels.cpu.common.transpose import TILE
-from emnesy_gpu.kernels.factor_graph_tables import CHAIN, PAIR, Compiled, FactorGraphTables
+from emnesy_gpu.kernels.factor_graph_tables import CHAIN, FLOODING, PAIR, RESIDUAL, Compiled, FactorGraphTables
 
 RUN = 8
 """Messages that are multiplied before the product is scaled, at most."""
@@ -50,6 +50,7 @@ class Graph(NamedTuple):
     incident: int  # [E]
     incident_first: int  # [n + 1]
     order: int  # [U]: factors as a serial sweep renews them
+    owner: int  # [E]: the factor of each edge
     flooding: int  # [F]: all factors once
     unary: int  # [n, K]
     pairs: int  # [T, K, K]
@@ -64,6 +65,7 @@ class Layout(NamedTuple):
     beliefs: int  # [n, K], also logits on their way to priors
     messages: int  # [E, K], from factors, with sum k_i
     renewed: int  # [E, K] with flooding: what the next sweep reads
+    before: int  # [arity, K] by residuals: the messages of one factor before it was renewed
     cavities: int  # [arity, K]: n of the members of one factor
     fresh: int  # [2, K], or [arity + 1, 2] of a parity: what is under way of one factor
     sums: int  # [arity, C]: cavities of classes of values
@@ -89,7 +91,7 @@ def graphs(tables: Sequence[Tensor], kind: str) -> tuple[Graph, automaton_graph.
 
 
 def _graph(t: FactorGraphTables, kind: str) -> Graph:
-    names = ("size", "kind", "first", "variable", "which", "incident", "incident_first", "order")
+    names = ("size", "kind", "first", "variable", "which", "incident", "incident_first", "order", "owner")
     parts = {name: getattr(t, name).numpy() for name in names}
     if t.unary.shape[1] == 2 and bool((t.size == 2).all()):
         parts["kind"] = np.where(parts["kind"] == PAIR, PAIR_OF_BITS, parts["kind"])
@@ -117,7 +119,7 @@ def _graph(t: FactorGraphTables, kind: str) -> Graph:
     )
 
 
-def layout(g: Graph, chains: automaton_graph.Graph, flooding: bool) -> Layout:
+def layout(g: Graph, chains: automaton_graph.Graph, schedule: str) -> Layout:
     """Rows of the scratch array for one number, table or message after the other."""
     n, k = g.n, g.n_values
     states = chains.n_states + 1 if g.chained else 0
@@ -126,7 +128,8 @@ def layout(g: Graph, chains: automaton_graph.Graph, flooding: bool) -> Layout:
         "priors": n * k,
         "beliefs": -(-n * k // TILE) * TILE,
         "messages": g.n_edges * k,
-        "renewed": g.n_edges * k if flooding else 0,
+        "renewed": g.n_edges * k if schedule == FLOODING else 0,
+        "before": g.arity * k if schedule == RESIDUAL else 0,
         "cavities": g.arity * k,
         "fresh": 2 * max(k, g.arity + 1),
         "sums": g.arity * classes,

@@ -20,7 +20,8 @@ from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.row_driver import PropagationResults
 from emnesy_gpu.kernels.cpu.common.symbol_rows import log_softmax, row_status, write_prior
 from emnesy_gpu.kernels.cpu.factor_graph.graph import graphs
-from emnesy_gpu.kernels.factor_graph_tables import PAIR, PARITY
+from emnesy_gpu.kernels.cpu.factor_graph.residual import new_tree, next_factor, pass_on
+from emnesy_gpu.kernels.factor_graph_tables import FLOODING, PAIR, PARITY, RESIDUAL
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 
@@ -35,12 +36,14 @@ class Workspace(NamedTuple):
     alpha: np.ndarray  # [arity + 1, S]
     beta: np.ndarray  # [2, S]
     classes: np.ndarray  # [C]: of one member
+    steps: np.ndarray  # [arity]: changes of the messages of one factor (probabilities)
+    tree: np.ndarray  # residuals, see ``residual.new_tree``; none with other schedules
 
 
 def run(
     tables: Sequence[Tensor],
     options: Options,
-    flooding: bool,
+    schedule: str,
     logits: np.ndarray,
     label: np.ndarray,
     results: PropagationResults,
@@ -49,10 +52,12 @@ def run(
     g, c = graphs(tables, LOGARITHMS)
     n, k, states = g.n, g.n_values, max(2, c.n_states)
     messages = np.empty(g.n_edges * k)
+    flooding = schedule == FLOODING
     renewed = np.empty_like(messages) if flooding else messages
+    tree = new_tree(g.n_factors) if schedule == RESIDUAL else np.empty(0)
     cavities = np.empty(g.arity * k), np.empty(g.arity * k)
     chain = np.empty((g.arity + 1, states)), np.empty((2, states)), np.empty(c.n_classes + 1)
-    work = Workspace(np.empty(n * k), messages, renewed, *cavities, *chain)
+    work = Workspace(np.empty(n * k), messages, renewed, *cavities, *chain, np.empty(g.arity), tree)
     propagate(logits, label, results, (work, g, c), (options, flooding))
     return 0
 
@@ -200,25 +205,46 @@ def send(work, g, c, f, maximise):
 
 
 @table_function
-def sweep(work, g, c, options, flooding):
-    """The largest change of a message (a probability), and whether there is no contradiction."""
-    k, change = g.n_values, 0.0
+def renew(work, g, c, options, f):
+    """The largest change of a message of a factor (a probability), and whether there is no contradiction."""
+    k, change, first = g.n_values, 0.0, item(g.numbers, g.first + f)
+    _, exists = send(work, g, c, f, options.maximise)
+    for edge in range(first, item(g.numbers, g.first + f + 1)):
+        row, step = (edge - first) * k, 0.0
+        total = total_of(work.fresh, row, k)
+        if not exists or total == -np.inf:
+            return change, False
+        for v in range(k):
+            new, old = work.fresh[row + v] - total, work.messages[edge * k + v]
+            if options.damping > 0.0:
+                new = add(new + math.log1p(-options.damping), old + math.log(options.damping), False)
+            step = max(step, abs(math.exp(new) - math.exp(old)))
+            work.renewed[edge * k + v] = new
+        work.steps[edge - first] = step
+        change = max(change, step)
+    return change, True
+
+
+@table_function
+def sweep(work, g, c, options, flooding, first):
+    """The largest change of a message (a probability), and whether there is no contradiction.
+
+    first: whether it is the first sweep of the row.
+    """
+    k, change, by_residual = g.n_values, 0.0, len(work.tree) > 0
     n_updates = g.n_factors if flooding else g.n_updates
     for u in range(n_updates):
         f = item(g.numbers, (g.flooding if flooding else g.order) + u)
-        _, exists = send(work, g, c, f, options.maximise)
-        first = item(g.numbers, g.first + f)
-        for edge in range(first, item(g.numbers, g.first + f + 1)):
-            row = (edge - first) * k
-            total = total_of(work.fresh, row, k)
-            if not exists or total == -np.inf:
-                return change, False
-            for v in range(k):
-                new, old = work.fresh[row + v] - total, work.messages[edge * k + v]
-                if options.damping > 0.0:
-                    new = add(new + math.log1p(-options.damping), old + math.log(options.damping), False)
-                change = max(change, abs(math.exp(new) - math.exp(old)))
-                work.renewed[edge * k + v] = new
+        if by_residual and not first:
+            f = next_factor(work.tree)
+        step, exists = renew(work, g, c, options, f)
+        if not exists:
+            return change, False
+        change = max(change, step)
+        if by_residual:
+            pass_on(g, work.tree, work.steps, f, options.damping)
+    if by_residual:
+        change = max(change, work.tree[1])
     for entry in range(g.n_edges * k if flooding else 0):
         work.messages[entry] = work.renewed[entry]
     return change, True
@@ -277,9 +303,10 @@ def start(work, g):
 def run_row(work, g, c, options, flooding):
     """Log evidence (-inf: impossible), sweeps and the last change; beliefs are left in the table."""
     sweeps, change = 0, 0.0
+    work.tree[:] = 0.0
     exists = start(work, g)
     while exists and sweeps < options.iterations:
-        change, exists = sweep(work, g, c, options, flooding)
+        change, exists = sweep(work, g, c, options, flooding, sweeps == 0)
         sweeps += 1
         if change < options.tolerance:
             break

@@ -24,6 +24,8 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     power_of_two,
     store,
 )
+from emnesy_gpu.kernels.cpu.factor_graph.graph import PAIR_OF_BITS
+from emnesy_gpu.kernels.factor_graph_tables import PAIR, PARITY
 
 
 class Way(NamedTuple):
@@ -306,3 +308,18 @@ def send_chain(work, at, g, c, way, f, shares):
         scale = power_of_two(exponent_of(maximum(largest, way.tiny)) * -1.0)
         scale_rows(work, place.beta_before, place.beta, place.before, scale)
     return change, smallest
+
+
+@inlined
+def send(work, at, g, c, way, f, shares):
+    """All messages of a factor of any kind; returns the largest change and the smallest sum."""
+    kind = item(g.numbers, g.kind + f)
+    if kind == PAIR_OF_BITS:
+        step, least = send_pair_of_bits(work, at, g, way, f, shares)
+    elif kind == PAIR:
+        step, least = send_pair(work, at, g, way, f, shares)
+    elif kind == PARITY:
+        step, least = send_parity(work, at, g, way, f, shares)
+    else:
+        step, least = send_chain(work, at, g, c, way, f, shares)
+    return step, least

@@ -33,9 +33,9 @@ from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
 from emnesy_gpu.kernels.cpu.common.symbol_rows import log_softmax, read_row, row_status, write_prior
 from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
 from emnesy_gpu.kernels.cpu.factor_graph.evidence import factor_terms, find_belief, renormalised
-from emnesy_gpu.kernels.cpu.factor_graph.graph import PAIR_OF_BITS, graphs, layout
-from emnesy_gpu.kernels.cpu.factor_graph.messages import Way, send_chain, send_pair, send_pair_of_bits, send_parity
-from emnesy_gpu.kernels.factor_graph_tables import PAIR, PARITY
+from emnesy_gpu.kernels.cpu.factor_graph.graph import graphs, layout
+from emnesy_gpu.kernels.cpu.factor_graph.messages import Way, send
+from emnesy_gpu.kernels.factor_graph_tables import FLOODING, SERIAL
 from emnesy_gpu.kernels.status import POSSIBLE
 
 LOG_2 = math.log(2.0)
@@ -55,10 +55,10 @@ ACTIVE, SWEEPS, CHANGE, SMALLEST, PRIOR_SUM, PRIOR_EXPONENT, LOADED, MANTISSA, E
 def run(
     tables: Sequence[Tensor],
     options: Options,
-    flooding: bool,
     logits: np.ndarray,
     label: np.ndarray,
     results: PropagationResults,
+    flooding: bool,
 ) -> int:
     """Belief propagation in the dtype of the logits [batch, n, K].
 
@@ -66,7 +66,7 @@ def run(
     """
     dtype = logits.dtype.type
     g, c = graphs(tables, FLOAT32 if dtype is np.float32 else FLOAT64)
-    at = layout(g, c, flooding)
+    at = layout(g, c, FLOODING if flooding else SERIAL)
     work = scratch(at.total, dtype)
     lane_rows, table = np.full(work.shape[1], FREE), np.empty(g.n * g.n_values)
     limits = float(np.finfo(dtype).tiny), SMALLEST_SUM[dtype]
@@ -76,25 +76,23 @@ def run(
 
 @table_function
 def sweep(work, at, g, c, way, options, flooding):
-    """One update of all factors; rows that have converged, or have done their sweeps, become inactive."""
-    first = at.counts
-    active = load(work, first + ACTIVE)
+    """One update of all factors."""
+    active = load(work, at.counts + ACTIVE)
     shares = active * (1.0 - options.damping), where_equal(active, 1.0, options.damping, 1.0)
     change, smallest = filled(work, 0.0), filled(work, 1.0)
     order = g.flooding if flooding else g.order
     n_updates = g.n_factors if flooding else g.n_updates
     for u in range(n_updates):
-        f = item(g.numbers, order + u)
-        kind = item(g.numbers, g.kind + f)
-        if kind == PAIR_OF_BITS:
-            step, least = send_pair_of_bits(work, at, g, way, f, shares)
-        elif kind == PAIR:
-            step, least = send_pair(work, at, g, way, f, shares)
-        elif kind == PARITY:
-            step, least = send_parity(work, at, g, way, f, shares)
-        else:
-            step, least = send_chain(work, at, g, c, way, f, shares)
+        step, least = send(work, at, g, c, way, item(g.numbers, order + u), shares)
         change, smallest = maximum(step, change), minimum(least, smallest)
+    end_sweep(work, at, options, change, smallest)
+
+
+@inlined
+def end_sweep(work, at, options, change, smallest):
+    """Count a sweep of the active rows; those that have converged, or have done their sweeps, become inactive."""
+    first = at.counts
+    active = load(work, first + ACTIVE)
     sweeps = load(work, first + SWEEPS) + active
     store(work, first + SWEEPS, sweeps)
     store(work, first + CHANGE, where_equal(active, 1.0, change, load(work, first + CHANGE)))
@@ -177,7 +175,7 @@ def give_rows(logits, label, results, space, at, next_row):
     work, lane_rows, table = space
     beliefs, loaded = work[at.beliefs : at.messages], work[at.counts + LOADED]
     batch, n, k = logits.shape
-    first, together = next_row, np.all(lane_rows == FREE)
+    first, together = next_row, len(lane_rows) > 1 and np.all(lane_rows == FREE)
     for lane in range(len(lane_rows)):
         while lane_rows[lane] == FREE and next_row < batch:
             code = row_status(logits[next_row], label[next_row])
@@ -212,7 +210,7 @@ def take_results(results, space, at, log_scale, floor):
     counts = work[at.counts :]
     batch, n, k = results.marginals.shape
     marginals = results.marginals.reshape(batch, n * k)
-    first, size, together = lane_rows[0], 0, True
+    first, size, together = lane_rows[0], 0, len(lane_rows) > 1
     for lane in range(len(lane_rows)):
         together &= lane_rows[lane] in (FREE, first + lane) and not counts[ACTIVE, lane] > 0.0
         size += lane_rows[lane] != FREE

@@ -12,7 +12,7 @@ import triton.language as tl
 from emnesy_gpu.kernels.gpu.common.belief_rows import Rows, Schedule
 from emnesy_gpu.kernels.gpu.common.decimation import TOLERANCE, choose, fix, store_assignment
 from emnesy_gpu.kernels.gpu.common.status import IMPOSSIBLE, INVALID_LABEL, POSSIBLE
-from emnesy_gpu.kernels.gpu.factor_graph.graph import Chains, Graph, Space, row_of, work_of
+from emnesy_gpu.kernels.gpu.factor_graph.graph import Chains, Graph, Queue, Space, row_of, work_of
 from emnesy_gpu.kernels.gpu.factor_graph.kernels import run_rows
 
 SWEEPS = tl.constexpr(10)  # as in emnesy_gpu.reference.decimation
@@ -81,16 +81,17 @@ def _round(search, narrow, wide, order, flood, step, SIZES: tl.constexpr, OPTION
     n = wide[0].n_variables
     zero = tl.zeros((), tl.float64)
     row = tl.full((SIZES.lanes,), 0, tl.int64) + row_of(SIZES)
+    queue = Queue(None, None, None, None, None, None, None)  # sweeps are serial
     wanted = tl.load(search.left + row) > 0
     again = wanted
     if OPTIONS.wide == 1:
         narrow_schedule = Schedule(SWEEPS, zero.to(tl.float32), TOLERANCE)
-        run_rows(*narrow, search.rows, row, wanted, order, flood, narrow_schedule, zero, SIZES, 0)
+        run_rows(*narrow, search.rows, row, wanted, order, flood, queue, narrow_schedule, zero, SIZES, 0)
         tl.debug_barrier()
         again = wanted & (tl.load(search.rows.redo + row, mask=wanted, other=0) == 1)
     wide_schedule = Schedule(SWEEPS, zero, TOLERANCE)
     if tl.max(again.to(tl.int32)) == 1:
-        run_rows(*wide, search.rows, row, again, order, flood, wide_schedule, zero, SIZES, OPTIONS.wide)
+        run_rows(*wide, search.rows, row, again, order, flood, queue, wide_schedule, zero, SIZES, OPTIONS.wide)
     tl.debug_barrier()
     for r in range(SIZES.rows):
         if tl.load(search.left + r) > 0:

@@ -20,12 +20,14 @@ class Sizes(NamedTuple):
     tile: int  # T
     rows: int  # R
     lanes: int  # L
+    width: int  # factors in a row of the tables of waves, at most T
     paired: bool  # whether there is a factor that is a table
     bits: bool  # whether all variables have two values
     chained: bool  # whether there is a factor that is a chain
     single: bool  # class v of the chains has the value v alone
     weighted: bool  # whether edges of chains have weights
     flooding: bool
+    residual: bool  # then R = 1
     maximise: bool
 
 
@@ -102,6 +104,18 @@ class Work(NamedTuple):
     beta: object  # [2, S, L]
     rest: object  # [C, L]: messages of a chain by class
     fresh: object  # [K, L]: a message, not scaled
+
+
+class Queue(NamedTuple):
+    """What says which factor is renewed next, by residuals: see ``residual``. Without them nothing of it is read."""
+
+    order: object  # int32 [U], factors in the first sweep
+    sizes: object  # int32 [F, 4], each factor as a wave
+    owner: object  # int32 [E], the factor of each edge
+    residual: object  # [F]
+    before: object  # [A, K]: messages of a factor before it was renewed
+    n_updates: object  # U
+    n_factors: object  # F
 
 
 class Space(NamedTuple):

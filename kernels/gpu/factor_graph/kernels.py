@@ -17,6 +17,7 @@ from emnesy_gpu.kernels.gpu.factor_graph.graph import (
     WAVE_SIZES,
     Chains,
     Graph,
+    Queue,
     Sent,
     Space,
     Turn,
@@ -29,6 +30,13 @@ from emnesy_gpu.kernels.gpu.factor_graph.graph import (
     work_of,
 )
 from emnesy_gpu.kernels.gpu.factor_graph.messages import both, lanes_of, nothing_sent, send_pair, send_pair_of_bits
+from emnesy_gpu.kernels.gpu.factor_graph.residual import (
+    clear_residuals,
+    end_turn,
+    keep_messages,
+    largest_residual,
+    next_factor,
+)
 from emnesy_gpu.kernels.gpu.factor_graph.rows import load_priors, start_messages, store_beliefs, store_priors
 
 CHAIN = tl.constexpr(CHAIN_NUMBER)
@@ -38,7 +46,7 @@ PARITY = tl.constexpr(PARITY_NUMBER)
 @triton.jit
 def _wave_at(waves, wave_sizes, w, SIZES: tl.constexpr):
     """The factors [L] of a wave, which of them there are, and what is the same for all."""
-    f = tl.load(waves + w * SIZES.tile + slot_of(SIZES))
+    f = tl.load(waves + w * SIZES.width + slot_of(SIZES), mask=slot_of(SIZES) < SIZES.width, other=-1)
     kind = tl.load(wave_sizes + WAVE_SIZES * w)
     arity = tl.load(wave_sizes + WAVE_SIZES * w + 1)
     degree = tl.load(wave_sizes + WAVE_SIZES * w + 2)
@@ -64,14 +72,30 @@ def _send(graph, chains, work, f, live, wave, turn, SIZES: tl.constexpr, LOG: tl
 
 
 @triton.jit
-def _sweep(graph, chains, work, waves, wave_sizes, n_waves, turn, SIZES: tl.constexpr, LOG: tl.constexpr):
-    """All factors once: the largest change of each row, whether a sum of it is lost, and the terms of each thread."""
+def _sweep(graph, chains, work, waves, queue, sweep, turn, SIZES: tl.constexpr, LOG: tl.constexpr):
+    """All factors once: the largest change of each row, whether a sum of it is lost, and the terms of each thread.
+
+    waves: a table, its sizes, and how many there are. By residuals, so many renewals, but for the Bethe terms.
+    """
     sent = nothing_sent(work, SIZES)
-    for w in range(n_waves):
-        f, live, wave = _wave_at(waves, wave_sizes, w, SIZES)
+    for w in range(waves[2]):
+        if SIZES.residual:
+            if turn.scoring:
+                f, live, wave = _wave_at(waves[0], waves[1], w, SIZES)
+            else:
+                f, live, wave = next_factor(graph, queue, sweep, w, SIZES)
+                keep_messages(graph, work, queue, tl.max(f, 0), SIZES)
+                tl.debug_barrier()
+        else:
+            f, live, wave = _wave_at(waves[0], waves[1], w, SIZES)
         sent = both(sent, _send(graph, chains, work, f, live, wave, turn, SIZES, LOG))
         tl.debug_barrier()
-    return Sent(over_slots(sent.change, SIZES), over_slots(sent.failed.to(tl.int32), SIZES), sent.terms)
+        if SIZES.residual:
+            end_turn(graph, work, queue, tl.max(f, 0), turn, SIZES, LOG)
+    change = over_slots(sent.change, SIZES)
+    if SIZES.residual:
+        change = tl.maximum(change, largest_residual(queue, SIZES)[0])
+    return Sent(change, over_slots(sent.failed.to(tl.int32), SIZES), sent.terms)
 
 
 @triton.jit
@@ -82,13 +106,16 @@ def _label_status(label):
 
 @triton.jit
 def run_rows(
-    graph, chains, work, rows, row, wanted, order, flood, schedule, log_scale, SIZES: tl.constexpr, LOG: tl.constexpr
+    graph, chains, work, rows, row, wanted, order, flood, queue, schedule, log_scale, SIZES: tl.constexpr,
+    LOG: tl.constexpr,
 ):  # fmt: skip
     """Rows [L] of the batch, from logits to results. order, flood: waves, their sizes, and how many there are."""
     offset = row * graph.n_variables * graph.n_values
     code = load_priors(graph, work, rows.logits + offset, wanted, SIZES, LOG)
     code = tl.maximum(code, _label_status(tl.load(rows.label + row, mask=wanted, other=1)))
     start_messages(graph, work, SIZES, LOG)
+    if SIZES.residual:
+        clear_residuals(queue, SIZES)
     tl.debug_barrier()
     sweep = 0
     change = lanes_of(0.0, work, SIZES)
@@ -105,7 +132,7 @@ def run_rows(
         wave_sizes = flood[1] if scoring else order[1]
         n_waves = flood[2] if scoring else order[2]
         way = in_sweep(work, graph, sweep, SIZES)
-        sent = _sweep(graph, chains, way, waves, wave_sizes, n_waves, turn, SIZES, LOG)
+        sent = _sweep(graph, chains, way, (waves, wave_sizes, n_waves), queue, sweep, turn, SIZES, LOG)
         going = not scoring
         counted = active | scoring
         failed |= tl.where(counted, sent.failed, 0)
@@ -141,20 +168,20 @@ def _store_outcome(rows, row, first, code, failed, evidence, sweeps, change, SIZ
 
 @triton.jit(do_not_specialize=[
     "n_order", "n_flood", "batch", "n_variables", "n_edges", "n_values", "arity", "n_states", "layer_states", "n_classes",
-    "iterations",
+    "n_updates", "n_factors", "iterations",
 ])  # fmt: skip
 def belief_propagation_kernel(
     logits_ptr, label_ptr, size_ptr, unary_ptr, first_ptr, variable_ptr, which_ptr, pairs_ptr, incident_ptr,
     incident_first_ptr, layer_ptr, classes_ptr, in_first_ptr, in_source_ptr, in_class_ptr, in_target_ptr,
     in_weight_ptr, out_first_ptr, out_source_ptr, out_class_ptr, out_target_ptr, out_weight_ptr, order_ptr,
-    order_sizes_ptr, flood_ptr, flood_sizes_ptr, log_scale_ptr, chain_scale_ptr, scratch_ptr, out_ptr, evidence_ptr,
-    status_ptr, sweeps_ptr, change_ptr, redo_ptr, n_order, n_flood, batch, n_variables, n_edges, n_values, arity, n_states,
-    layer_states, n_classes, iterations, damping_high, damping_low, tolerance, SIZES: tl.constexpr,
+    order_sizes_ptr, flood_ptr, flood_sizes_ptr, turns_ptr, factor_sizes_ptr, owner_ptr, log_scale_ptr, chain_scale_ptr,
+    scratch_ptr, residual_ptr, out_ptr, evidence_ptr, status_ptr, sweeps_ptr, change_ptr, redo_ptr, n_order, n_flood,
+    batch, n_variables, n_edges, n_values, arity, n_states, layer_states, n_classes, n_updates, n_factors, iterations, damping_high, damping_low, tolerance, SIZES: tl.constexpr,
 ):  # fmt: skip
     """R rows of the batch after another R; with float64 scratch only rows with redo, in log2.
 
     Grid (programs,), rows i R to i R + R - 1 to program i mod programs. logits and out [batch, n, K]; scratch as in
-    Work, for each program; other shapes as in Graph, Chains, `factor_graphs.waves` and Rows.
+    Work, for each program; residual [programs, F + A K] by residuals, else never read; other shapes as in Graph, Chains, `factor_graphs.waves` and Rows.
     """
     # Written out in the kernel: a function's result is no compile-time constant in Triton 3.6.
     LOG: tl.constexpr = (
@@ -170,6 +197,10 @@ def belief_propagation_kernel(
     )  # fmt: skip
     rows = Rows(logits_ptr, label_ptr, out_ptr, evidence_ptr, status_ptr, sweeps_ptr, change_ptr, redo_ptr)
     work = work_of(scratch_ptr, graph, Space(n_values, arity, n_states, n_classes), SIZES)
+    residual = residual_ptr + tl.program_id(0).to(tl.int64) * (n_factors + arity * n_values)
+    queue = Queue(
+        turns_ptr, factor_sizes_ptr, owner_ptr, residual, residual + n_factors, n_updates, n_factors
+    )  # fmt: skip
     order = (order_ptr, order_sizes_ptr, n_order)
     flood = (flood_ptr, flood_sizes_ptr, n_flood)
     damping = tl.zeros((), scratch_ptr.dtype.element_ty) + damping_high + damping_low
@@ -184,5 +215,5 @@ def belief_propagation_kernel(
         if tl.max(wanted.to(tl.int32)) == 1:
             tl.debug_barrier()
             run_rows(
-                graph, chains, work, rows, row, wanted, order, flood, schedule, log_scale, SIZES, LOG
+                graph, chains, work, rows, row, wanted, order, flood, queue, schedule, log_scale, SIZES, LOG
             )  # fmt: skip

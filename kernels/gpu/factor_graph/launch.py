@@ -13,7 +13,7 @@ from torch import Tensor, float32, float64, int32, int64, uint8
 
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
-from emnesy_gpu.kernels.factor_graph_tables import Compiled, FactorGraphTables
+from emnesy_gpu.kernels.factor_graph_tables import FLOODING, RESIDUAL, SERIAL, Compiled, FactorGraphTables
 from emnesy_gpu.kernels.gpu.common.belief_launches import Batch, Parameters, Results, batch_of, passes
 from emnesy_gpu.kernels.gpu.common.launch_options import rounded_once
 from emnesy_gpu.kernels.gpu.common.log2_semiring import ZERO as LOG_ZERO
@@ -37,7 +37,7 @@ def belief_propagation(
     tables: Sequence[Tensor],
     iterations: int,
     damping: float,
-    flooding: bool,
+    schedule: str,
     tolerance: float,
     maximise: bool,
 ) -> Results:
@@ -47,7 +47,7 @@ def belief_propagation(
     if len(logits) > 0:
         with torch.cuda.device_of(logits):
             for compute in passes(batch):
-                _launch(batch, compiled, compute, parameters, flooding)
+                _launch(batch, compiled, compute, parameters, schedule)
     return batch.results
 
 
@@ -64,7 +64,7 @@ def search(logits: Tensor, label: Tensor, tables: Sequence[Tensor]) -> tuple[Ten
 def _launch_search(logits: Tensor, label: Tensor, compiled: Compiled, results: tuple[Tensor, Tensor]) -> None:
     graph, chains = compiled
     batch, n, k = logits.shape
-    sizes, space = sizes_of(compiled, k, False, True), _space_of(compiled, k)
+    sizes, space = sizes_of(compiled, k, SERIAL, True), _space_of(compiled, k)
     size, n_edges = scratch_size(n, len(graph.variable), space, sizes), len(graph.variable)
     programs = launch_config.resident_programs(-(-batch // sizes.rows), size * (float32.itemsize + float64.itemsize))
     narrow, wide = (logits.new_empty(programs * size, dtype=dtype) for dtype in (float32, float64))
@@ -90,14 +90,17 @@ def _space_of(compiled: Compiled, n_values: int) -> Space:
     return Space(n_values, len(graph.arities) - 1, max(2, chains.successor.shape[1]), chains.successor.shape[2])
 
 
-def sizes_of(compiled: Compiled, n_values: int, flooding: bool, maximise: bool) -> Sizes:
+def sizes_of(compiled: Compiled, n_values: int, schedule: str, maximise: bool) -> Sizes:
     """Tiles: nothing depends on the batch."""
     graph, chains = compiled
-    tile, rows = launch_config.factor_graph(graph.waves.shape[1])
+    width = graph.waves.shape[1]
+    tile, rows = launch_config.factor_graph(width)
+    if schedule == RESIDUAL:
+        tile, rows = tile * rows, 1
     n_classes = chains.successor.shape[2]
     return Sizes(
-        tile, rows, tile * rows, len(graph.pairs) > 0, n_values == 2, len(chains.layer) > 1, n_classes == n_values,
-        len(chains.successor) == 0, flooding, maximise,
+        tile, rows, tile * rows, width, len(graph.pairs) > 0, n_values == 2, len(chains.layer) > 1,
+        n_classes == n_values, len(chains.successor) == 0, schedule == FLOODING, schedule == RESIDUAL, maximise,
     )  # fmt: skip
 
 
@@ -117,21 +120,24 @@ def _end_of(first: Tensor, chains: AutomatonTables) -> Tensor:
     return torch.repeat_interleave(state, first.diff(dim=1).flatten().long(), output_size=len(chains.in_source))
 
 
-def _launch(batch: Batch, compiled: Compiled, compute: torch.dtype, parameters: Parameters, flooding: bool) -> None:
+def _launch(batch: Batch, compiled: Compiled, compute: torch.dtype, parameters: Parameters, schedule: str) -> None:
     """All rows in float32, or those to be repeated in float64."""
     graph, chains = compiled
     n_rows, n_variables, n_values = batch.logits.shape
-    sizes = sizes_of(compiled, n_values, flooding, parameters.maximise)
+    sizes = sizes_of(compiled, n_values, schedule, parameters.maximise)
     space = _space_of(compiled, n_values)
     size, n_edges = scratch_size(n_variables, len(graph.variable), space, sizes), len(graph.variable)
     programs = launch_config.resident_programs(-(-n_rows // sizes.rows), size * compute.itemsize)
     scratch = batch.logits.new_empty(programs * size, dtype=compute)
-    order = (graph.flood, graph.flood_sizes) if flooding else (graph.waves, graph.wave_sizes)
+    order = (graph.waves, graph.wave_sizes) if schedule == SERIAL else (graph.flood, graph.flood_sizes)
+    n_order = len(graph.order) if schedule == RESIDUAL else len(order[0])
+    queue_size = len(graph.kind) + space.arity * n_values if schedule == RESIDUAL else 0
+    queue = scratch.new_empty(programs * queue_size)
     belief_propagation_kernel[(programs,)](
         batch.logits, batch.label, *_graph_tables(graph, compute), *_chain_tables(chains, compute), *order, graph.flood,
-        graph.flood_sizes, graph.log_scale, chains.log_scale, scratch, *batch.results, batch.redo, len(order[0]),
-        len(graph.flood), n_rows, n_variables, n_edges, n_values, space.arity, space.n_states, chains.successor.shape[1],
-        space.n_classes, parameters.iterations, *high_and_low(parameters.damping), parameters.tolerance,
+        graph.flood_sizes, graph.order, graph.factor_sizes, graph.owner, graph.log_scale, chains.log_scale, scratch, queue,
+        *batch.results, batch.redo, n_order, len(graph.flood), n_rows, n_variables, n_edges, n_values, space.arity,
+        space.n_states, chains.successor.shape[1], space.n_classes, len(graph.order), len(graph.kind), parameters.iterations, *high_and_low(parameters.damping), parameters.tolerance,
         SIZES=sizes, **rounded_once(sizes.lanes // launch_config.WARP),
     )  # fmt: skip
 
