@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_map_only
 
 import emnesy_gpu as em
 from emnesy_gpu.ops import NAMES
+from emnesy_gpu.ops.registry import METHODS
 from emnesy_gpu.ops.sharding import BY_ROW
 from emnesy_gpu.tasks.core.distributed import current
 
@@ -102,6 +103,41 @@ def operators_on_shards(folder: Path) -> None:
         found, draws = operator(*moved), "first_row" in names
         assert tree_flatten(found)[0][0].placements == ((Replicate() if draws else Shard(0)),), name
         assert_equal(tree_map(lambda tensor: tensor.full_tensor(), found), operator(*given))
+
+
+def methods_on_shards(folder: Path) -> None:
+    """So has every operator that calls a method of a problem."""
+    em.register_sharding()
+    mesh = init_device_mesh("cpu", (current().size,))
+    sums = em.BlackBox(label=_sum, latent_shape=(2,), cardinality=3)
+    cycle = em.FactorGraph(3, 3)
+    cycle.add(em.factors.not_equal(), [(0, 1), (1, 2), (2, 0)])
+    draws = (1.0, 3, 0, True)  # the last two: seed, first row
+    calls: dict[str, tuple[em.Problem, tuple[Any, ...]]] = {
+        "methods_exact_marginals": (sums, (True,)),
+        "methods_em_gradient": (sums, (1.0, True)),
+        "methods_map_assignment": (sums, (True,)),
+        "methods_loopy_marginals": (cycle, (2, 0.0, "serial", "all_different", 0.0, True)),
+        "methods_sample": (sums, (3, 1, 0, True)),
+        "methods_weighted_marginals": (sums, (16, "", 1.0, "global", 0.0, *draws[1:])),
+        "methods_gibbs_marginals": (sums, (1, 2, *draws)),
+    }
+    assert calls.keys() == set(METHODS)
+    for name, (problem, others) in calls.items():
+        logits = torch.randn(5, *problem.latent_shape, 3, generator=torch.Generator().manual_seed(0))
+        label = torch.ones(5, dtype=torch.int64)
+        operator = getattr(torch.ops.emnesy_gpu, name).default
+        sharded = [distribute_tensor(tensor, mesh, [Shard(0)]) for tensor in (logits, label)]
+        found = operator(*sharded, problem.handle, *others)
+        draw = "first_row" in [argument.name for argument in operator._schema.arguments]
+        assert tree_flatten(found)[0][0].placements == ((Replicate() if draw else Shard(0)),), name
+        assert_equal(
+            tree_map(lambda tensor: tensor.full_tensor(), found), operator(logits, label, problem.handle, *others)
+        )
+
+
+def _sum(z: Tensor) -> Tensor:
+    return z.sum(-1)
 
 
 def assert_equal(found: Any, expected: Any) -> None:

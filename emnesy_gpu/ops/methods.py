@@ -18,7 +18,11 @@ from emnesy_gpu.inference.settings import Chaining, Passing, Sampling
 from emnesy_gpu.ops.registry import METHODS, operator
 from emnesy_gpu.ops.results import drawn_results, row_results
 
-Results = list[Tensor]
+Three = tuple[Tensor, Tensor, Tensor]
+Four = tuple[Tensor, Tensor, Tensor, Tensor]
+Five = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+"""Of a fixed length: ``DTensor`` knows no operator that returns a list."""
 
 _problems: WeakValueDictionary[int, Any] = WeakValueDictionary()
 _handles = itertools.count(1)
@@ -31,56 +35,60 @@ def new_handle(problem: object) -> int:
     return handle
 
 
-def _with_rows(logits: Tensor, more: int) -> Results:
+def _with_rows(logits: Tensor, more: int) -> tuple[Tensor, ...]:
     """Marginals, log evidence, possible [batch], and more results [batch]."""
     marginals, log_evidence, status = row_results(logits)
     others = [torch.empty_like(log_evidence) for _ in range(more)]
-    return [marginals, log_evidence, status.to(torch.bool), *others]
+    return marginals, log_evidence, status.to(torch.bool), *others
 
 
-def _exact_results(logits: Tensor) -> Results:
+def _exact_results(logits: Tensor) -> tuple[Tensor, ...]:
     return _with_rows(logits, 0)
 
 
-def _gradient_results(logits: Tensor) -> Results:
+def _gradient_results(logits: Tensor) -> tuple[Tensor, ...]:
     return _with_rows(logits, 0)[:2]
 
 
-def _weighted_results(logits: Tensor) -> Results:
+def _weighted_results(logits: Tensor) -> tuple[Tensor, ...]:
     return _with_rows(logits, len(Weighted._fields) - 1)
 
 
-def _chain_results(logits: Tensor) -> Results:
+def _chain_results(logits: Tensor) -> tuple[Tensor, ...]:
     return _with_rows(logits, 1)
 
 
-def _map_results(logits: Tensor) -> Results:
+def _map_results(logits: Tensor) -> tuple[Tensor, ...]:
     _, log_joint, possible = _exact_results(logits)
-    return [logits.new_empty(logits.shape[:-1], dtype=torch.int64), log_joint, possible, torch.empty_like(possible)]
+    return logits.new_empty(logits.shape[:-1], dtype=torch.int64), log_joint, possible, torch.empty_like(possible)
 
 
-def _belief_results(logits: Tensor) -> Results:
+def _belief_results(logits: Tensor) -> tuple[Tensor, ...]:
     *marginals, change = _with_rows(logits, 1)
-    return [*marginals, torch.empty_like(change, dtype=torch.int32), change]
+    return *marginals, torch.empty_like(change, dtype=torch.int32), change
 
 
 @operator(_exact_results, METHODS)
-def methods_exact_marginals(logits: Tensor, label: Tensor, problem: int, check: bool) -> Results:
+def methods_exact_marginals(logits: Tensor, label: Tensor, problem: int, check: bool) -> Three:
     """Marginals, log evidence, possible."""
-    return list(_problems[problem].exact_marginals(logits, label, check))
+    marginals, log_evidence, possible = _problems[problem].exact_marginals(logits, label, check)
+    return marginals, log_evidence, possible
 
 
 @operator(_gradient_results, METHODS)
-def methods_em_gradient(logits: Tensor, label: Tensor, problem: int, scale: float, check: bool) -> Results:
+def methods_em_gradient(
+    logits: Tensor, label: Tensor, problem: int, scale: float, check: bool
+) -> tuple[Tensor, Tensor]:
     """The EM gradient and log evidence."""
-    return list(_problems[problem].em_gradient(logits, label, scale, check))
+    gradient, log_evidence = _problems[problem].em_gradient(logits, label, scale, check)
+    return gradient, log_evidence
 
 
 @operator(_map_results, METHODS)
-def methods_map_assignment(logits: Tensor, label: Tensor, problem: int, check: bool) -> Results:
+def methods_map_assignment(logits: Tensor, label: Tensor, problem: int, check: bool) -> Four:
     """Assignment, log joint, possible, and whether the assignment has the label."""
     z, log_joint, possible, valid = _problems[problem].map_assignment(logits, label, check)
-    return [z, log_joint, possible, possible.clone() if valid is None else valid]
+    return z, log_joint, possible, possible.clone() if valid is None else valid
 
 
 @operator(_belief_results, METHODS)
@@ -94,11 +102,11 @@ def methods_loopy_marginals(
     factors: str,
     tolerance: float,
     check: bool,
-) -> Results:
+) -> Five:
     """Marginals, log evidence, possible, sweeps, change."""
     settings = Passing(iterations, damping, schedule, factors, tolerance)
     marginals, sweeps, change = _problems[problem].loopy_marginals(logits, label, settings, check)
-    return [*marginals, sweeps, change]
+    return *marginals, sweeps, change
 
 
 @operator(drawn_results, METHODS)
@@ -123,11 +131,11 @@ def methods_weighted_marginals(
     seed: int,
     first_row: int,
     check: bool,
-) -> Results:
+) -> Six:
     """Marginals, log evidence, possible, and the other fields of ``Weighted``; "" and 0 stand for settings of None."""
     settings = Sampling(samples, weighting or None, sharpness, scope, target_ess or None, seed, first_row)
-    marginals, *others = _problems[problem].weighted_marginals(logits, label, settings, check)
-    return [*marginals, *others]
+    marginals, ess, sharpness, acceptance = _problems[problem].weighted_marginals(logits, label, settings, check)
+    return *marginals, ess, sharpness, acceptance
 
 
 @operator(_chain_results, METHODS)
@@ -141,8 +149,8 @@ def methods_gibbs_marginals(
     seed: int,
     first_row: int,
     check: bool,
-) -> Results:
+) -> Four:
     """Marginals, log evidence, possible, and the share of chains without a conflict."""
     settings = Chaining(chains, sweeps, penalty, seed, first_row)
     marginals, satisfied = _problems[problem].gibbs_marginals(logits, label, settings, check)
-    return [*marginals, satisfied]
+    return *marginals, satisfied

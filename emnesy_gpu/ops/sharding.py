@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from emnesy_gpu.ops.registry import NAMES, NAMESPACE
+from emnesy_gpu.ops.registry import METHODS, NAMES, NAMESPACE
 
 BY_ROW = ("logits", "label", "z", "costs", "start", "goal")
 """The arguments [batch, ...]; others are tables of the problem. ``costs`` of an operator with logits is a table too."""
 
 
 def register_sharding() -> None:
-    """Register the strategies of all operators with kernels. May be called again.
+    """Register the strategies of all operators. May be called again.
 
     ``em.posterior``, ``em.sample_posterior`` and ``em.fused_em_loss`` need no strategies: on a ``DTensor`` they compute
     the rows of each process, with the samples of the whole batch. This is for ``torch.ops.emnesy_gpu`` in programs of
@@ -31,7 +31,7 @@ def register_sharding() -> None:
     """
     from torch.distributed.tensor.experimental import register_sharding as register
 
-    for name in NAMES:
+    for name in (*NAMES, *METHODS):
         operator = getattr(getattr(torch.ops, NAMESPACE), name).default
         register(operator)(strategies(operator._schema))
 

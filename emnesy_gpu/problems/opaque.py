@@ -37,7 +37,8 @@ def _exact(logits: Tensor, label: Tensor, problem: int, check: bool) -> Marginal
 
 
 def _gradient(logits: Tensor, label: Tensor, problem: int, scale: float, check: bool) -> tuple[Tensor, Tensor]:
-    return tuple(torch.ops.emnesy_gpu.methods_em_gradient(logits, label, problem, scale, check))
+    results: tuple[Tensor, Tensor] = torch.ops.emnesy_gpu.methods_em_gradient(logits, label, problem, scale, check)
+    return results
 
 
 def _map(logits: Tensor, label: Tensor, problem: int, check: bool) -> MapAssignment:
