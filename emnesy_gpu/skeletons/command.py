@@ -70,4 +70,4 @@ def _write(name: str, out: Path, text: str, **words: Any) -> None:
     for path, content in zip(paths, (text, TEST.substitute(name=name, **words)), strict=True):
         path.write_text(content)
         click.echo(f"written: {path}")
-    click.echo(f"try it: python -m pytest {paths[1]}; then change the rule in {paths[0]}")
+    click.echo(f"test it (pip install pytest): python -m pytest {paths[1]}; then change the rule in {paths[0]}")
