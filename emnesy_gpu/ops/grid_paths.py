@@ -246,6 +246,11 @@ def round_costs(costs: Tensor) -> Tensor:
     return kernels_for("grid_paths", costs.device).round_costs(costs)  # type: ignore[no-any-return]
 
 
+def costs_of_classes(classes: Tensor, table: Tensor) -> Tensor | None:
+    """Integer costs int32 [maps, H, W] of classes on a CPU, in one pass; None for unknown ones. This is no operator."""
+    return kernels_for("grid_paths", classes.device).costs_of_classes(classes, table)  # type: ignore[no-any-return]
+
+
 @operator(path_results)
 def grid_paths_shortest_path(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
     """The mask of the cheapest path, uint8 [batch, H, W], and its cost, int32 [batch].

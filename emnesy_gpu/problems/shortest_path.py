@@ -19,6 +19,7 @@ from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.kernels.score_tables import PATH, CompiledScore
 from emnesy_gpu.ops.grid_paths import (
     checked_ends,
+    costs_of_classes,
     grid_paths_posterior,
     grid_paths_shortest_path,
     round_costs,
@@ -131,8 +132,7 @@ class ShortestPath(Problem):
 
         Raises TypeError and ValueError for a wrong dtype or shape and for classes or cells that do not exist.
         """
-        self._check_symbols("z", z)
-        maps = self._integer_costs(z.device).take(z.long()).view(-1, *self.latent_shape)
+        maps = self._maps(z)
         first, last = self._cell("start", start, z, 0), self._cell("goal", goal, z, -1)
         mask, _ = grid_paths_shortest_path(maps, first, last)
         mask = mask.view(z.shape)
@@ -265,6 +265,15 @@ class ShortestPath(Problem):
             self._keys[device] = self._keys[torch.device("cpu")].to(device)
         return self._keys[device]
 
+    def _maps(self, z: Tensor) -> Tensor:
+        """The integer costs of maps of classes, int32 [maps, height, width]; raises where z is not allowed."""
+        if is_unwatched(z) and z.dtype is torch.int64 and z.shape[-2:] == self.latent_shape and _on_cpu(z):
+            found = costs_of_classes(z, self._integer_costs(z.device))
+            if found is not None:
+                return found
+        self._check_symbols("z", z)
+        return self._integer_costs(z.device).take(z.long()).view(-1, *self.latent_shape)
+
     def _check_symbols(self, name: str, symbols: Tensor, n_values: int | None = None) -> None:
         n_values = self.cardinality if n_values is None else n_values
         checks.is_tensor(name, symbols)
@@ -295,9 +304,13 @@ class ShortestPath(Problem):
         return (row * self.width + column).to(torch.int32)
 
 
+def _on_cpu(tensor: Tensor) -> bool:
+    return backend_for(tensor.device) == "cpu"
+
+
 def rounded_costs(costs: Tensor) -> Tensor:
     """The costs of each map as proportional positive integers, int32 [..., height, width], whose sum is below 2^31."""
-    if is_unwatched(costs.detach()) and backend_for(costs.device) == "cpu":
+    if is_unwatched(costs.detach()) and _on_cpu(costs):
         return round_costs(costs.detach())
     costs = costs.detach().double().clamp_min(0.0)
     largest = costs.amax((-2, -1), keepdim=True)

@@ -13,7 +13,14 @@ from emnesy_gpu.kernels.cpu.common.distance_lanes import DISTANCE_LANES
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows
 from emnesy_gpu.kernels.cpu.common.prior_draws import Prior, Stream
 from emnesy_gpu.kernels.cpu.grid_paths.maps import NANOSECONDS_PER_CELL, distance_type, maps_of
-from emnesy_gpu.kernels.cpu.grid_paths.samples import change_rows, histogram_rows, path_rows, round_rows, score_rows
+from emnesy_gpu.kernels.cpu.grid_paths.samples import (
+    change_rows,
+    cost_rows,
+    histogram_rows,
+    path_rows,
+    round_rows,
+    score_rows,
+)
 
 
 def shortest_path(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,10 +40,22 @@ def shortest_path(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, T
 def round_costs(costs: Tensor) -> Tensor:
     """int32 [..., H, W], costs of any float type in units of the largest of their map: see ``round_rows``."""
     height, width = costs.shape[-2:]
-    wide = costs.double().contiguous().numpy().reshape(-1, height * width)
-    rounded = np.empty(wide.shape, np.int32)
-    for_rows(lambda first, last: round_rows(wide, rounded, first, last), len(wide), 1, height * width)
+    taken = costs if costs.dtype in (torch.float32, torch.float64) else costs.float()
+    maps = taken.contiguous().numpy().reshape(-1, height * width)
+    rounded = np.empty(maps.shape, np.int32)
+    for_rows(lambda first, last: round_rows(maps, rounded, first, last), len(maps), 1, height * width)
     return torch.from_numpy(rounded).view(costs.shape)
+
+
+def costs_of_classes(classes: Tensor, table: Tensor) -> Tensor | None:
+    """int32 [maps, H, W], the costs of classes int64 [..., H, W] by a table int32 [K]; None where one is not in it."""
+    height, width = classes.shape[-2:]
+    maps, by_class = classes.contiguous().numpy().reshape(-1, height * width), table.numpy()
+    costs = np.empty(maps.shape, np.int32)
+    known: list[bool] = []
+    cost = 0.3 * NANOSECONDS_PER_CELL * height * width
+    for_rows(lambda first, last: known.append(cost_rows(by_class, maps, costs, first, last)), len(maps), 1, cost)
+    return torch.from_numpy(costs).view(-1, height, width) if all(known) else None
 
 
 def score(

@@ -172,7 +172,7 @@ def add_block(thresholds, lanes, stream, words, total):
 
 @kernel
 def round_rows(costs, rounded, first, last):
-    """Maps first .. last - 1 of costs float64 [maps, cells] in units of largest / levels, at least 1, whose sum fits.
+    """Maps first .. last - 1 of float costs [maps, cells] in units of largest / levels, at least 1, whose sum fits.
 
     Negative costs count as 0, as do all of a map with a NaN, and those that are finite in a map with an infinite one.
     """
@@ -188,3 +188,16 @@ def round_rows(costs, rounded, first, last):
             if broken or share != share:
                 share = 0.0
             rounded[row, cell] = np.int32(min(max(np.rint(share), 1.0), np.float64(levels)))
+
+
+@kernel
+def cost_rows(table, classes, costs, first, last):
+    """costs[row, cell] = table[classes[row, cell]] of rows first .. last - 1; returns whether all classes exist."""
+    unknown, n_classes = 0, len(table)
+    for row in range(first, last):
+        for cell in range(classes.shape[1]):
+            value = classes[row, cell]
+            known = 0 <= value < n_classes
+            unknown |= not known
+            costs[row, cell] = table[value if known else 0]
+    return not unknown
