@@ -195,3 +195,19 @@ def test_inputs_without_a_posterior() -> None:
 def test_an_empty_batch() -> None:
     label = torch.zeros(0, dtype=torch.int64)
     assert em.posterior(small_problem(), torch.zeros(0, 6, 3), label, em.Gibbs()).marginals.shape == (0, 6, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_cpu_kernels_take_the_prior_of_the_specification_and_its_results(dtype: torch.dtype) -> None:
+    kernels, generator = kernels_for("gibbs", CPU), torch.Generator().manual_seed(4)
+    logits = (torch.randn(60, 5, 4, generator=generator) * 20).to(dtype)
+    logits[0, 0], logits[1, 1, 1], logits[2, 2, 2], logits[3, 0, :2] = NEG_INF, math.nan, math.inf, NEG_INF
+    label = torch.arange(60) % 4 - 1
+    prior, status = kernels.prior(logits, label)
+    expected, codes = gibbs.prior(logits, label)
+    assert torch.equal(prior, expected)
+    assert torch.equal(status, codes)
+    sums, final = torch.rand(60, 5, 4, generator=generator), torch.randint(0, 2, (60, 8), generator=generator)
+    annealing = torch.randint(0, 90, (60, 8), generator=generator)
+    found = kernels.results(logits, sums, annealing, final, 0.4, status)
+    torch.testing.assert_close(found, gibbs.results(logits, sums, annealing, final, 0.4, status), equal_nan=True)

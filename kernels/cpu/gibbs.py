@@ -20,13 +20,22 @@ from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.integer_lanes import INTEGER_LANES
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows
 from emnesy_gpu.kernels.cpu.common.philox import philox_words
+from emnesy_gpu.kernels.cpu.common.row_driver import result_dtype
+from emnesy_gpu.kernels.cpu.common.symbol_rows import row_status
+from emnesy_gpu.kernels.status import POSSIBLE
 
 LANES = INTEGER_LANES
 F32, U64 = np.float32, np.uint64
 UNIT = F32(2.0**-23)
 
-LEAST = F32(math.exp(-40.0))
+LARGEST_LOG_RATIO = 40.0
+"""As in the reference."""
+
+LEAST = F32(math.exp(-LARGEST_LOG_RATIO))
 """No factor is less, so that some value always has a positive weight."""
+
+
+NANOSECONDS_PER_LOGIT = 10.0
 
 
 class Chains(NamedTuple):
@@ -66,6 +75,16 @@ class Workspace(NamedTuple):
     powers: np.ndarray  # float32: factors of 1, 2, 4, ... conflicts in a sweep
 
 
+def prior(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """The relative prior and the status of each row: see ``emnesy_gpu.reference.gibbs``."""
+    taken = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+    symbols, labels = taken.detach().numpy(), label.numpy()
+    relative, status = np.empty(symbols.shape, F32), np.empty(len(symbols), np.uint8)
+    cost = NANOSECONDS_PER_LOGIT * logits.shape[1:].numel()
+    for_rows(lambda first, last: prior_rows(symbols, labels, relative, status, first, last), len(status), 1, cost)
+    return torch.from_numpy(relative), torch.from_numpy(status)
+
+
 def run(
     prior: Tensor,
     factors: Tensor,
@@ -92,6 +111,25 @@ def run(
 
     for_rows(work, batch, max(1, LANES // chains), len(factors) * chains * n * k * 3.0)
     return marginals, annealing, final
+
+
+@kernel
+def prior_rows(logits, label, relative, status, first, last):
+    """Rows first .. last - 1 of logits [batch, N, K]; a symbol with a NaN gets 1 for all values."""
+    _, n, k = logits.shape
+    for row in range(first, last):
+        status[row] = row_status(logits[row], label[row])
+        for i in range(n):
+            largest, broken = -np.inf, False
+            for v in range(k):
+                value = np.float64(logits[row, i, v])
+                largest, broken = max(largest, value), broken or value != value
+            for v in range(k):
+                difference = np.float64(logits[row, i, v]) - largest
+                # Infinite ones less themselves are NaN.
+                if broken or difference != difference:
+                    difference = 0.0
+                relative[row, i, v] = math.exp(difference) if difference >= -LARGEST_LOG_RATIO else 0.0
 
 
 @inlined
@@ -248,6 +286,42 @@ def empty_workspace(n, k, chains):
         np.empty(LANES, np.int32),
         np.empty(powers, F32),
     )
+
+
+def results(
+    logits: Tensor, sums: Tensor, annealing: Tensor, final: Tensor, step: float, status: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Marginals, log evidence and the share of chains without a conflict: see ``emnesy_gpu.reference.gibbs``."""
+    dtype = result_dtype(logits)
+    marginals = np.empty(sums.shape, dtype)
+    log_evidence, satisfied = np.empty(len(sums), dtype), np.empty(len(sums), dtype)
+    result_rows(sums.numpy(), annealing.numpy(), final.numpy(), step, marginals, log_evidence, satisfied)
+    found = torch.from_numpy(marginals), torch.from_numpy(log_evidence), torch.from_numpy(satisfied)
+    if int(status.numpy().max(initial=0)) > POSSIBLE:
+        broken = status > POSSIBLE
+        found[0][broken] = logits.detach()[broken].to(found[0].dtype).softmax(-1)
+        found[1][broken] = -math.inf
+    return found
+
+
+@kernel
+def result_rows(sums, annealing, final, step, marginals, log_evidence, satisfied):
+    """All rows of the results; nothing here depends on other rows."""
+    batch, n, k = sums.shape
+    chains = annealing.shape[1]
+    for row in range(batch):
+        for i in range(n):
+            total = 0.0
+            for v in range(k):
+                total += np.float64(sums[row, i, v])
+            for v in range(k):
+                marginals[row, i, v] = np.float64(sums[row, i, v]) / total
+        least = annealing[row].min()
+        total = 0.0
+        for chain in range(chains):
+            total += math.exp(-step * (annealing[row, chain] - least))
+        log_evidence[row] = math.log(total) - step * least - math.log(chains)
+        satisfied[row] = np.count_nonzero(final[row] == 0) / chains
 
 
 @lane_function
