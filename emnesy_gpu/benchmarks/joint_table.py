@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -34,9 +36,9 @@ def torch_table(logits: Tensor, label: Tensor) -> Tensor:
     n = logits.shape[1]
     log_prior = torch.log_softmax(logits, -1)
     shapes = [[len(logits), *(CARDINALITY if axis == i else 1 for axis in range(n))] for i in range(n)]
-    joint = sum(log_prior[:, i].reshape(shape) for i, shape in enumerate(shapes))
+    joint = functools.reduce(torch.add, (log_prior[:, i].reshape(shape) for i, shape in enumerate(shapes)))
     digits = torch.arange(CARDINALITY, device=logits.device)
-    total = sum(digits.reshape(shape[1:]) for shape in shapes)
+    total = functools.reduce(torch.add, (digits.reshape(shape[1:]) for shape in shapes))
     chosen = torch.where(total == label.reshape(-1, *[1] * n), joint, -torch.inf)
     posterior = torch.softmax(chosen.flatten(1), -1).view(chosen.shape)
     return torch.stack([posterior.sum([axis for axis in range(1, n + 1) if axis != i + 1]) for i in range(n)], 1)

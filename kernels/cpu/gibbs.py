@@ -128,8 +128,9 @@ def prior_rows(logits, label, relative, status, first, last):
                 difference = np.float64(logits[row, i, v]) - largest
                 # Infinite ones less themselves are NaN.
                 if broken or difference != difference:
-                    difference = 0.0
-                relative[row, i, v] = math.exp(difference) if difference >= -LARGEST_LOG_RATIO else 0.0
+                    relative[row, i, v] = 1.0
+                else:
+                    relative[row, i, v] = math.exp(difference) if difference >= -LARGEST_LOG_RATIO else 0.0
 
 
 @inlined
