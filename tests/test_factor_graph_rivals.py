@@ -125,9 +125,18 @@ def test_medians_time_the_methods_that_exist() -> None:
 
 
 def test_no_two_checks_of_the_code_share_two_bits() -> None:
-    checks = code_error_rates.code(torch.Generator().manual_seed(1))
+    checks = code_error_rates.code(504, torch.Generator().manual_seed(1))
     assert (checks.flatten().bincount() == 3).all()
-    assert torch.triu(code_error_rates.shared(checks, checks), 1).max() == 1
+    shared = (checks[:, None, :, None] == checks[None, :, None, :]).sum((2, 3))
+    assert (shared.diagonal() == 6).all()
+    assert torch.triu(shared, 1).max() == 1
+
+
+def test_an_error_rate_of_8000_bits_is_the_published_one() -> None:
+    engine = em.BeliefPropagation(code_error_rates.PUBLISHED_SWEEPS, schedule="flooding")
+    graph = code_error_rates.graph_of(code_error_rates.PUBLISHED_BITS)
+    counts = code_error_rates.decode(graph, 1.4, 128, engine, seed=1)
+    assert abs(counts.words - code_error_rates.PUBLISHED[1.4][1]) < 0.15  # three deviations of 128 words
 
 
 def test_the_error_rates_fall_with_the_noise(capsys, monkeypatch, tmp_path) -> None:

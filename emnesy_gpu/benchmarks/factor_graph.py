@@ -137,10 +137,10 @@ def inputs(name: str, batch: int, device: torch.device) -> tuple[em.FactorGraph,
     return found.graph, logits.to(device), label, found.factors
 
 
-def received(frames: int, decibels: float, generator: torch.Generator) -> Tensor:
-    """Logits [frames, bits, 2] of words of zeros through Gaussian noise, at rate 1/2."""
+def received(frames: int, decibels: float, generator: torch.Generator, n_bits: int = CODE_BITS) -> Tensor:
+    """Logits [frames, n_bits, 2] of words of zeros through Gaussian noise, at rate 1/2."""
     variance = 10.0 ** (-decibels / 10.0)
-    y = 1.0 + variance**0.5 * torch.randn(frames, CODE_BITS, generator=generator)
+    y = 1.0 + variance**0.5 * torch.randn(frames, n_bits, generator=generator)
     return torch.stack([2.0 * y / variance, torch.zeros_like(y)], -1)
 
 
