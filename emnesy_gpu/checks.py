@@ -42,6 +42,12 @@ def is_instance(name: str, value: object, kind: type | tuple[type, ...], example
         raise TypeError(f"{name} must be {example}, got {got}")
 
 
+def has_method(name: str, value: object, method: str, what: str) -> None:
+    """Raise TypeError unless the value has a method; what: what it must be."""
+    if isinstance(value, type) or not callable(getattr(value, method, None)):
+        raise TypeError(f"{name} must be {what} or None, got {value!r}")
+
+
 def has_dtype(name: str, tensor: Tensor, allowed: tuple[torch.dtype, ...], remedy: str = "") -> None:
     """Raise TypeError unless the tensor has one of the allowed dtypes; remedy: what to do about others."""
     if tensor.dtype not in allowed:

@@ -72,8 +72,11 @@ class Explanation:
     def plot(self, figure: Any = None) -> Any:
         """Draw prior and posterior, a row per symbol and a column per value, and the assignments as bars.
 
-        figure: a figure of matplotlib; None makes one. Returns it. Raises ModuleNotFoundError without matplotlib.
+        figure: a figure of matplotlib; None makes one. Returns it. Raises ModuleNotFoundError without matplotlib, and
+        TypeError for what is no figure.
         """
+        if figure is not None:
+            checks.has_method("figure", figure, "subplots", "a figure of matplotlib")
         n_symbols, n_values = self.posterior.shape[:-1].numel(), self.posterior.shape[-1]
         shown = len(self.assignments)
         if figure is None:

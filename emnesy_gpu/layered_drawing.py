@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from emnesy_gpu import checks
 from emnesy_gpu.palette import new_figure
 
 MOST_NODES, MOST_EDGES = 80, 200
@@ -86,8 +87,10 @@ def indexed(letter: str, indices: Iterable[tuple[int, ...]]) -> list[str]:
 def draw(drawing: Drawing, ax: Any = None) -> Any:
     """Draw on the axes of matplotlib, or on those of a new figure; returns the axes.
 
-    Raises ModuleNotFoundError without matplotlib.
+    Raises ModuleNotFoundError without matplotlib, and TypeError for other axes.
     """
+    if ax is not None:
+        checks.has_method("ax", ax, "annotate", "axes of matplotlib")
     x = places(drawing)
     y = _heights(drawing)
     place = np.stack([x, y], 1)

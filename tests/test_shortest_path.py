@@ -231,6 +231,23 @@ def test_wrong_values(backend, kind: str, message: str) -> None:
     assert post.possible[2]
 
 
+@pytest.mark.parametrize("cost", ["nan", "inf"])
+def test_costs_that_are_not_finite_are_named(backend, cost: str) -> None:
+    problem, costs = em.ShortestPath(4, 5), torch.ones(2, 3, 4, 5, dtype=torch.float64)
+    expected = backend.run(problem.cheapest_path, costs)
+    costs[1, 2, 3, 0] = float(cost)
+    with pytest.raises(ValueError, match=rf"costs\[1, 2, 3, 0\] must be finite, got {cost}"):
+        backend.run(problem.cheapest_path, costs)
+    assert torch.equal(backend.run(problem.cheapest_path, costs, check=False)[0], expected[0])
+
+
+def test_costs_are_not_looked_at_by_transforms_and_compiled_graphs() -> None:
+    problem, costs = em.ShortestPath(4, 5), torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(2))
+    expected = problem.cheapest_path(costs)
+    assert torch.equal(torch.func.vmap(problem.cheapest_path)(costs), expected)
+    assert torch.equal(torch.compile(problem.cheapest_path, fullgraph=True, backend="eager")(costs), expected)
+
+
 def test_cheapest_paths_of_real_costs(backend) -> None:
     problem = em.ShortestPath(4, 5)
     z = random_maps(problem, 9, seed=29)

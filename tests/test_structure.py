@@ -31,8 +31,8 @@ LAYERS = (
     ("emnesy_gpu.logic",),
     ("emnesy_gpu.circuits", "emnesy_gpu.factor_graphs"),
     ("emnesy_gpu.automata",),
-    ("emnesy_gpu.labels",),
-    ("emnesy_gpu.backends", "emnesy_gpu.checks", "emnesy_gpu.layered_drawing"),
+    ("emnesy_gpu.labels", "emnesy_gpu.layered_drawing"),
+    ("emnesy_gpu.backends", "emnesy_gpu.checks"),
     (
         "emnesy_gpu.dtensors",
         "emnesy_gpu.errors",

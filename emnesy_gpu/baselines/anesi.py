@@ -51,6 +51,7 @@ class SumPredictor(nn.Module):
         self.nets = nn.ModuleList(perceptron(width, hidden, layers, problem.base) for width in widths)
 
     def log_prob(self, beliefs: Tensor, label: Tensor) -> Tensor:
+        _check_inputs(self.problem, beliefs, label)
         label = self.problem.digits_of(label)
         read = one_hot(label, self.problem.base).to(beliefs.dtype).flatten(1)
         total = torch.zeros_like(beliefs[:, 0, 0])
@@ -78,6 +79,7 @@ class PairPredictor(nn.Module):
         return scores
 
     def log_prob(self, beliefs: Tensor, label: Tensor) -> Tensor:
+        _check_inputs(self.problem, beliefs, label)
         log_all = logsigmoid(self._scores(beliefs)).sum(1)
         return torch.where(label == 1, log_all, log_not(log_all))
 
@@ -241,6 +243,16 @@ class ANeSI:
         self.prior.recent = torch.zeros_like(state["prior"]["recent"])  # its length changes as it fills
         self.prior.load_state_dict(state["prior"])
         self.prior.optimizer.load_state_dict(state["prior_optimizer"])
+
+
+def _check_inputs(problem: Problem, beliefs: Tensor, label: Tensor) -> None:
+    n_symbols = torch.Size(problem.latent_shape).numel()
+    for name, tensor, trailing in (
+        ("beliefs", beliefs, (n_symbols, problem.cardinality)),
+        ("label", label, problem.label_shape),
+    ):
+        checks.is_tensor(name, tensor)
+        checks.has_trailing_shape(name, tensor, trailing)
 
 
 def perceptron(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:

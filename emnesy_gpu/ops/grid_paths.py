@@ -241,8 +241,11 @@ def run_gibbs_chains(prior: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tenso
     return kernels_for("grid_paths", prior.device).run_chains(prior, *others)  # type: ignore[no-any-return]
 
 
-def round_costs(costs: Tensor) -> Tensor:
-    """Proportional integers int32 [..., H, W] of costs on a CPU, in one pass: see ``kernels``. This is no operator."""
+def round_costs(costs: Tensor) -> tuple[Tensor, bool]:
+    """Proportional integers int32 [..., H, W] of costs on a CPU, and whether none is NaN or +inf.
+
+    This is no operator.
+    """
     return kernels_for("grid_paths", costs.device).round_costs(costs)  # type: ignore[no-any-return]
 
 

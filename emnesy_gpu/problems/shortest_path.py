@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import torch
@@ -138,18 +138,22 @@ class ShortestPath(Problem):
         mask = mask.view(z.shape)
         return mask if start is None and goal is None else self.with_ends(mask, start, goal)
 
-    def cheapest_path(self, costs: Tensor, start: Cell = None, goal: Cell = None) -> Tensor:
+    def cheapest_path(self, costs: Tensor, start: Cell = None, goal: Cell = None, check: bool = True) -> Tensor:
         """The cheapest path on maps of any costs, such as a net predicts: float [..., height, width] -> uint8 mask.
 
         Costs are rounded to multiples of the largest cost of their map divided by about 2^31 / (height * width).
         Negative costs count as 0. Ends and errors: as for ``label``, but the mask has no marked ends.
+
+        check: raise ValueError for a cost that is NaN or +inf, outside compiled graphs and ``torch.func.vmap``; waits
+            for a GPU. Without it the path over such a map is unspecified.
         """
+        checks.is_flag("check", check)
         checks.is_tensor("costs", costs)
         checks.has_dtype("costs", costs, checks.FLOAT_DTYPES)
         if tuple(costs.shape[-2:]) != self.latent_shape:
             raise ValueError(f"costs must have shape [..., {self.height}, {self.width}], got {list(costs.shape)}")
         first, last = self._cell("start", start, costs, 0), self._cell("goal", goal, costs, -1)
-        maps = rounded_costs(costs).reshape(-1, *self.latent_shape)
+        maps = rounded_costs(costs, check).reshape(-1, *self.latent_shape)
         mask, _ = grid_paths_shortest_path(maps, first, last)
         return mask.view(costs.shape)
 
@@ -229,7 +233,7 @@ class ShortestPath(Problem):
             return gibbs_chains.gibbs_marginals(logits, label, settings, self._compiled_score(start, goal))
         facts = torch.cat([(label & ON_PATH).flatten(1), start[:, None], goal[:, None]], 1)
         fused = self._fused_chains if backend_for(logits.device) == "cpu" else None
-        score = Score(self._agreeing_cells, prod(self.latent_shape))
+        score = Score(self._agreeing_cells, math.prod(self.latent_shape))
         return gibbs_chains.gibbs_marginals(logits, facts, settings, score, fused)
 
     def _compiled_score(self, start: Tensor, goal: Tensor) -> Score:
@@ -290,7 +294,7 @@ class ShortestPath(Problem):
         """The number of the cell in reading order for each map, int32 [maps]; by default the first or last cell."""
         if cell is None:
             number = 0 if default == 0 else self.height * self.width - 1
-            return torch.full((prod(maps.shape[:-2]),), number, dtype=torch.int32, device=maps.device)
+            return torch.full((math.prod(maps.shape[:-2]),), number, dtype=torch.int32, device=maps.device)
         try:
             cell = torch.as_tensor(cell, device=maps.device)
         except (TypeError, ValueError, RuntimeError) as error:
@@ -308,14 +312,29 @@ def _on_cpu(tensor: Tensor) -> bool:
     return backend_for(tensor.device) == "cpu"
 
 
-def rounded_costs(costs: Tensor) -> Tensor:
+def rounded_costs(costs: Tensor, check: bool = False) -> Tensor:
     """The costs of each map as proportional positive integers, int32 [..., height, width], whose sum is below 2^31."""
-    if is_unwatched(costs.detach()) and _on_cpu(costs):
-        return round_costs(costs.detach())
-    costs = costs.detach().double().clamp_min(0.0)
-    largest = costs.amax((-2, -1), keepdim=True)
+    costs = costs.detach()
+    if is_unwatched(costs) and _on_cpu(costs):
+        rounded, sound = round_costs(costs)
+    else:
+        rounded, sound = _rounded_by_torch(costs), not (check and _may_wait(costs)) or bool((costs < math.inf).all())
+    if check and not sound:
+        at = (~(costs < math.inf)).nonzero()[0].tolist()
+        raise ValueError(f"costs[{', '.join(map(str, at))}] must be finite, got {float(costs[tuple(at)])}")
+    return rounded
+
+
+def _rounded_by_torch(costs: Tensor) -> Tensor:
+    positive = costs.double().clamp_min(0.0)
     levels = (2**31 - 1) // (costs.shape[-2] * costs.shape[-1])
-    return (costs / largest * levels).nan_to_num(0.0).round().clamp(1, levels).to(torch.int32)
+    shares = positive / positive.amax((-2, -1), keepdim=True)
+    return (shares * levels).nan_to_num(0.0).round().clamp(1, levels).to(torch.int32)
+
+
+def _may_wait(tensor: Tensor) -> bool:
+    """Whether Python may look at what a tensor holds."""
+    return not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 def _integer_costs(costs: tuple[float, ...], n_cells: int) -> tuple[int, list[int]]:

@@ -168,6 +168,8 @@ SOUND: dict[str, Call] = {
     "em.FactorGraph.add": Call(graph_with, {"factor": factors.equal(), "scopes": (0, 1)}),
     "em.FactorGraph.log_weight": Call(em.FactorGraph(2, 2).log_weight, {"z": torch.zeros(1, 2, dtype=torch.int64)}),
     "em.Problem.label": Call(ADDITION.label, {"z": torch.zeros(1, 2, 1, dtype=torch.int64)}),
+    "em.Automaton.plot": Call(PARITY.plot, {"ax": None}),
+    "em.explain().plot": Call(em.explain(ADDITION, LOGITS[:1], LABEL[:1]).plot, {"figure": None}),
     "em.Automaton.padded": Call(
         rules.regex("a*", "a", 2, variable_length=True).padded,
         {"logits": torch.zeros(1, 2, 1), "lengths": torch.tensor([1])},
@@ -178,7 +180,7 @@ SOUND: dict[str, Call] = {
         PATHS.label, {"z": torch.zeros(1, 2, 2, dtype=torch.int64), "start": (0, 0), "goal": (1, 1)}
     ),
     "em.ShortestPath.cheapest_path": Call(
-        PATHS.cheapest_path, {"costs": torch.ones(1, 2, 2), "start": (0, 0), "goal": (1, 1)}
+        PATHS.cheapest_path, {"costs": torch.ones(1, 2, 2), "start": (0, 0), "goal": (1, 1), "check": True}
     ),
     "em.ShortestPath.with_ends": Call(
         PATHS.with_ends, {"mask": torch.ones(1, 2, 2, dtype=torch.int64), "start": (0, 0), "goal": (1, 1)}
@@ -294,6 +296,10 @@ SOUND: dict[str, Call] = {
     ),
     "baselines.PairPredictor": Call(baselines.PairPredictor, {"problem": PAIR, "hidden": 2, "layers": 1}),
     "baselines.SumPredictor": Call(baselines.SumPredictor, {"problem": ADDITION, "hidden": 2, "layers": 1}),
+    "baselines.PairPredictor.log_prob": Call(
+        baselines.PairPredictor(PAIR, 2, 1).log_prob,
+        {"beliefs": torch.full((1, 2, 2), 0.5), "label": torch.tensor([1])},
+    ),
     "baselines.blackbox_loss": Call(baselines.blackbox_loss, {**COSTS, "reduction": "mean", "interpolation": 20.0}),
     "baselines.imle_loss": Call(
         baselines.imle_loss, {**COSTS, "reduction": "mean", "samples": 1, "temperature": 1.0, "interpolation": 20.0,

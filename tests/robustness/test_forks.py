@@ -82,3 +82,26 @@ def test_a_forked_child_with_one_thread_does_everything() -> None:
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "4"}
     subprocess.run([sys.executable, "-W", "ignore", "-c", PROGRAM], check=True, timeout=900, env=environment)
+
+
+LONG_CALL = """
+import os
+import signal
+import torch
+from emnesy_gpu.kernels.cpu.common.parallel import for_rows
+
+torch.set_num_threads(1)
+for_rows(lambda first, last: None, 4, 1, 0.0)
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    for_rows(lambda first, last: None, 4, 1, 0.0)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs forks")
+def test_a_forked_child_has_threads_of_its_own_for_long_calls() -> None:
+    """A call of unknown cost runs in a thread, which the child of a process with such threads has not."""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", LONG_CALL], check=True, timeout=300)

@@ -37,14 +37,18 @@ def shortest_path(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, T
     return torch.from_numpy(mask), torch.from_numpy(total)
 
 
-def round_costs(costs: Tensor) -> Tensor:
-    """int32 [..., H, W], costs of any float type in units of the largest of their map: see ``round_rows``."""
+def round_costs(costs: Tensor) -> tuple[Tensor, bool]:
+    """int32 [..., H, W], costs of any float type in units of the largest of their map, and whether none is NaN or +inf.
+
+    See ``round_rows``.
+    """
     height, width = costs.shape[-2:]
     taken = costs if costs.dtype in (torch.float32, torch.float64) else costs.float()
     maps = taken.contiguous().numpy().reshape(-1, height * width)
     rounded = np.empty(maps.shape, np.int32)
-    for_rows(lambda first, last: round_rows(maps, rounded, first, last), len(maps), 1, height * width)
-    return torch.from_numpy(rounded).view(costs.shape)
+    sound: list[bool] = []
+    for_rows(lambda first, last: sound.append(round_rows(maps, rounded, first, last)), len(maps), 1, height * width)
+    return torch.from_numpy(rounded).view(costs.shape), all(sound)
 
 
 def costs_of_classes(classes: Tensor, table: Tensor) -> Tensor | None:

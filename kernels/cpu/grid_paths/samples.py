@@ -175,19 +175,22 @@ def round_rows(costs, rounded, first, last):
     """Maps first .. last - 1 of float costs [maps, cells] in units of largest / levels, at least 1, whose sum fits.
 
     Negative costs count as 0, as do all of a map with a NaN, and those that are finite in a map with an infinite one.
+    Returns whether there is no such map.
     """
-    cells = costs.shape[1]
+    cells, unsound = costs.shape[1], 0
     levels = (2**31 - 1) // cells
     for row in range(first, last):
         largest, broken = 0.0, False
         for cell in range(cells):
             largest = max(largest, costs[row, cell])
             broken |= costs[row, cell] != costs[row, cell]
+        unsound += broken or largest == np.inf
         for cell in range(cells):
             share = max(costs[row, cell], 0.0) / largest * levels
             if broken or share != share:
                 share = 0.0
             rounded[row, cell] = np.int32(min(max(np.rint(share), 1.0), np.float64(levels)))
+    return unsound == 0
 
 
 @kernel
