@@ -85,7 +85,6 @@ def _shown(word: str) -> str:
 
 def read_uai(source: str | PathLike[str]) -> UaiFile:
     """Read a file, or the text of one. Raises GraphFileError, with one line, for anything else."""
-    checks.is_path("source", source)
     text, name = _text(source)
     words = _Words(text, name)
     kind = words.take("MARKOV or BAYES")
@@ -111,6 +110,7 @@ def _text(source: str | PathLike[str]) -> tuple[str, str]:
     if isinstance(source, str) and "\n" in source:
         return source, "text"
     try:
+        checks.is_path("source", source)
         return Path(source).read_bytes().decode("ascii", "replace"), str(source)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
