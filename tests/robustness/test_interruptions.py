@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -47,12 +47,42 @@ def ring(n: int) -> em.FactorGraph:
 
 
 @pytest.mark.parametrize(
-    ("problem", "factors"),
-    [(em.Sudoku(16), "all_different"), (em.Sudoku(16), "pairwise"), (ring(256), None)],
+    ("make", "engine_of", "rows"),
+    [
+        (lambda: em.Sudoku(9), lambda n: em.ABC(samples=10_000 * n), 200),
+        (lambda: em.Sudoku(9), lambda n: em.ABC(samples=10_000 * n, target_ess=100.0), 200),
+        (lambda: em.Sudoku(9), lambda n: em.Rejection(samples=10_000 * n), 200),
+        (lambda: em.ShortestPath(30, 30), lambda n: em.ABC(samples=2_000 * n), 20),
+        (lambda: em.rules.maximum(50, 10), lambda n: em.Gibbs(chains=64, sweeps=30 * n), 64),
+        (lambda: em.Sudoku(16), lambda n: em.MAP(), 64),
+        (lambda: ring(256), lambda n: em.MAP(), 64),
+    ],
+    ids=["ABC", "ABC with a target", "rejection", "paths", "Gibbs of a rule", "MAP of boards", "MAP of a graph"],
+)
+def test_long_calls_of_samplers_and_searches_end_at_once(
+    make: Callable[[], em.Problem], engine_of: Callable[[int], em.Engine], rows: int
+) -> None:
+    problem = make()
+    logits = torch.randn(rows, *problem.latent_shape, problem.cardinality)
+    label = torch.ones(rows, *problem.label_shape, dtype=torch.int64)
+    em.posterior(problem, logits[:1], label[:1], engine_of(1), check=False)
+    cpu_seconds_until_idle()
+    began = time.monotonic()
+    interrupt_after(0.1)
+    with pytest.raises(KeyboardInterrupt):
+        em.posterior(problem, logits, label, engine_of(10), check=False)
+    assert time.monotonic() - began < 1.1
+    assert cpu_seconds_until_idle() < 2.0
+
+
+@pytest.mark.parametrize(
+    ("make", "factors"),
+    [(lambda: em.Sudoku(16), "all_different"), (lambda: em.Sudoku(16), "pairwise"), (lambda: ring(256), None)],
     ids=["all_different", "pairwise", "graph"],
 )
-def test_belief_propagation_ends_after_its_sweep(problem: em.Problem, factors: str | None) -> None:
+def test_belief_propagation_ends_after_its_sweep(make: Callable[[], em.Problem], factors: str | None) -> None:
     """One block of 32 boards would compute for minutes."""
+    problem = make()
     options = {} if factors is None else {"factors": factors}
     engine = em.BeliefPropagation(iterations=10_000_000, tolerance=0.0, **options)
     logits = torch.randn(32, *problem.latent_shape, problem.cardinality)
