@@ -179,7 +179,8 @@ def sample_posterior(
     random words come from Philox-4x32-10 with counter (position, sample, first_row + row) and key ``seed``: equal seeds
     give equal samples, and a sample depends on neither the batch split nor the launch geometry. Row r of a batch equals
     row 0 of a batch that starts at ``first_row=r``. Rows whose label is impossible are drawn from the prior. A
-    ``DTensor`` of logits and of labels gives one of samples, as for ``em.posterior``.
+    ``DTensor`` of logits and of labels gives one of samples, and ``torch.func.vmap`` adds rows, as for
+    ``em.posterior``.
 
     Args:
         problem, logits, label, check: as for ``em.posterior``.
@@ -205,6 +206,14 @@ def sample_posterior(
     checks.is_integer("seed", seed, 0, checks.LARGEST_SEED)
     checks.is_integer("first_row", first_row, 0, checks.LARGEST_SEED)
     checks.is_flag("check", check)
+    if is_mapped():
+        symbols = len(problem.latent_shape)
+
+        def by_row(logits: Tensor, label: Tensor) -> Tensor:
+            z = sample_posterior(problem, logits, label, n_samples, seed, first_row, check)
+            return z.movedim(0, -symbols - 1)
+
+        return mapped(by_row, logits, label).movedim(-symbols - 1, 0)
     rows = rows_of(logits, len(problem.latent_shape) + 1)
     if rows is not None:
         logits, label = rows.local("logits", logits), rows.local("label", label)

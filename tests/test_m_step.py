@@ -227,6 +227,22 @@ def test_a_posterior_under_vmap_takes_one_label_nested_maps_and_forward_derivati
         vmap(lambda logits: em.posterior(problem, logits, label))(logits * torch.nan)
 
 
+@pytest.mark.parametrize("problem", [em.Addition(2), em.Sudoku(4), em.rules.parity(3)], ids=repr)
+def test_samples_under_vmap_are_those_of_one_batch(problem: em.Problem) -> None:
+    logits = torch.randn(2, 3, 4, *problem.latent_shape, problem.cardinality)
+    label = problem.label(logits.argmax(-1))
+
+    def draw(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return em.sample_posterior(problem, logits, label, 5, seed=1)
+
+    expected = draw(logits, label)
+    assert torch.equal(vmap(draw, out_dims=1)(logits, label), expected)
+    assert torch.equal(vmap(vmap(draw, out_dims=1), out_dims=1)(logits, label), expected)
+    assert torch.equal(
+        vmap(draw, in_dims=(0, None), out_dims=1)(logits, label[0]), draw(logits, label[:1].expand_as(label))
+    )
+
+
 def stepwise(logits, label, problem):
     return em.em_loss(logits, em.posterior(problem, logits, label))
 
