@@ -19,9 +19,9 @@ def clear_residuals(queue, SIZES: tl.constexpr):
     thread = tl.arange(0, SIZES.lanes)
     for start in range(0, queue.n_factors, SIZES.lanes):
         inside = start + thread < queue.n_factors
-        tl.store(
-            queue.residual + start + thread, tl.zeros((SIZES.lanes,), queue.residual.dtype.element_ty), mask=inside
-        )
+        # In Triton 3.6 tl.zeros takes no shape from a field.
+        nothing = tl.full((SIZES.lanes,), 0.0, queue.residual.dtype.element_ty)
+        tl.store(queue.residual + start + thread, nothing, mask=inside)
 
 
 @triton.jit
@@ -48,7 +48,7 @@ def next_factor(graph, queue, sweep, turn, SIZES: tl.constexpr):
         largest, f = largest_residual(queue, SIZES)
     sizes = queue.sizes + WAVE_SIZES * f
     wave = Wave(tl.load(sizes), tl.load(sizes + 1), tl.load(sizes + 2), tl.load(sizes + 3))
-    return tl.zeros((SIZES.lanes,), tl.int32) + f, thread == 0, wave
+    return tl.full((SIZES.lanes,), 0, tl.int32) + f, thread == 0, wave
 
 
 @triton.jit
