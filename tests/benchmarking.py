@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil
+from typing import Any
 
 import pytest
 import torch
@@ -18,19 +20,30 @@ def synchronised() -> float:
     return now(torch.device("cuda"))
 
 
-SECONDS = 0.25
-"""To spend on a figure, where that gives enough rounds."""
+SECONDS = 0.15
+"""To spend on a figure, where that gives enough rounds and not too many."""
 
-FEWEST_ROUNDS = 3
+ROUNDS = 5, 50
 
-DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, pytest.mark.benchmark(timer=synchronised)])]
+SHORTEST_ROUND = 1e-4
+"""Seconds; shorter calls are timed several at once, so that the clock and the loop do not show."""
+
+
+def points(suite: Suite) -> list[Any]:
+    """Devices with batches; on a CPU the largest batch, where a baseline takes seconds a call, only with --slow."""
+    largest = max(suite.batches)
+    on_cuda = [pytest.mark.cuda, pytest.mark.benchmark(timer=synchronised)]
+    return [
+        *(pytest.param("cpu", n, marks=pytest.mark.slow if n == largest else ()) for n in suite.batches),
+        *(pytest.param("cuda", n, marks=on_cuda) for n in suite.batches),
+    ]
 
 
 ERRORS: dict[tuple[str, int | str, int, str], dict[str, float]] = {}
 """Of all methods of a suite at a size and a batch on a device, computed once."""
 
 
-def measure(benchmark, suite: Suite, device: str, size: int | str, batch: int, method: str, large: bool) -> None:
+def measure(benchmark, suite: Suite, device: str, size: int | str, batch: int, method: str) -> None:
     """Groups are sizes, so that every method stands beside its baselines; the results are checked first."""
     where = torch.device(device)
     inputs = suite.inputs(size, batch, where)
@@ -50,8 +63,10 @@ def measure(benchmark, suite: Suite, device: str, size: int | str, batch: int, m
         calls[method]()  # compiles
         start = time.perf_counter()
         calls[method]()
-        fitting = int(SECONDS / (time.perf_counter() - start))
-        benchmark.pedantic(calls[method], rounds=max(FEWEST_ROUNDS, min(fitting, 5 if large else 20)))
+        seconds = time.perf_counter() - start
+        iterations = ceil(SHORTEST_ROUND / seconds)
+        rounds = min(max(int(SECONDS / (seconds * iterations)), ROUNDS[0]), ROUNDS[1])
+        benchmark.pedantic(calls[method], rounds=rounds, iterations=iterations)
 
 
 @contextmanager

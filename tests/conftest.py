@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,15 +59,34 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(no_gpu)
         if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(not_slow)
-    if not config.getoption("benchmark_only", default=False):
-        benchmarks = [item for item in items if "benchmark" in getattr(item, "fixturenames", ())]
-        config.hook.pytest_deselected(items=benchmarks)
-        items[:] = [item for item in items if item not in benchmarks]
+    kept, left_out = [], []
+    for item in items:
+        is_kept = is_benchmark(item) == benchmarks_alone(config)
+        (kept if is_kept else left_out).append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
+
+
+def benchmarks_alone(config: pytest.Config) -> bool:
+    return config.getoption("benchmark_only", default=False)
+
+
+def is_benchmark(item: pytest.Item) -> bool:
+    return "benchmark" in getattr(item, "fixturenames", ())
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Benchmarks stand in files of their own, so that the others need not be imported."""
+    named = collection_path.name.startswith("test_bench_")
+    return True if collection_path.is_file() and benchmarks_alone(config) and not named else None
 
 
 @pytest.fixture(autouse=True)
-def poisoned_memory():
-    """torch.empty gives NaN, so that a value which a kernel leaves out shows."""
+def poisoned_memory(request: pytest.FixtureRequest):
+    """torch.empty gives NaN, so that a value which a kernel leaves out shows; benchmarks do not pay for it."""
+    if is_benchmark(request.node):
+        yield
+        return
     before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True

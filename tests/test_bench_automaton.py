@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from emnesy_gpu.benchmarks.automaton import BATCHES, METHODS, STATES, SUITE
-from tests.benchmarking import DEVICES, measure
+from emnesy_gpu.benchmarks.automaton import METHODS, STATES, SUITE
+from tests.benchmarking import measure, points
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("states", STATES)
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("device", "batch"), points(SUITE))
 def test_automaton(benchmark, device: str, states: int, batch: int, method: str) -> None:
-    measure(benchmark, SUITE, device, states, batch, method, large=states * batch > 10**4)
+    measure(benchmark, SUITE, device, states, batch, method)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from emnesy_gpu.benchmarks.circuit import BATCHES, METHODS, SIZES, SUITE
-from tests.benchmarking import DEVICES, measure
+from emnesy_gpu.benchmarks.circuit import METHODS, SIZES, SUITE
+from tests.benchmarking import measure, points
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("name", SIZES)
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("device", "batch"), points(SUITE))
 def test_circuit(benchmark, device: str, name: str, batch: int, method: str) -> None:
-    measure(benchmark, SUITE, device, name, batch, method, large=method not in ("softmax", "copy"))
+    measure(benchmark, SUITE, device, name, batch, method)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from emnesy_gpu.benchmarks.factor_graph import BATCHES, GRAPHS, METHODS, SUITE
-from tests.benchmarking import measure
+from emnesy_gpu.benchmarks.factor_graph import GRAPHS, METHODS, SUITE
+from tests.benchmarking import measure, points
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("name", GRAPHS)
-def test_factor_graph(benchmark, name: str, batch: int, method: str) -> None:
-    measure(benchmark, SUITE, "cpu", name, batch, method, large=method not in ("softmax", "copy"))
+@pytest.mark.parametrize(("device", "batch"), points(SUITE))
+def test_factor_graph(benchmark, device: str, name: str, batch: int, method: str) -> None:
+    measure(benchmark, SUITE, device, name, batch, method)

@@ -6,16 +6,15 @@ import pytest
 import torch
 
 import emnesy_gpu as em
-from emnesy_gpu.benchmarks.joint_table import BATCHES, METHODS, SIZES, SUITE, inputs, torch_table
-from tests.benchmarking import DEVICES, measure
+from emnesy_gpu.benchmarks.joint_table import METHODS, SIZES, SUITE, inputs, torch_table
+from tests.benchmarking import measure, points
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("n_symbols", SIZES)
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("device", "batch"), points(SUITE))
 def test_joint_table(benchmark, device: str, n_symbols: int, batch: int, method: str) -> None:
-    measure(benchmark, SUITE, device, n_symbols, batch, method, large=method == "torch table")
+    measure(benchmark, SUITE, device, n_symbols, batch, method)
 
 
 def test_the_baseline_equals_the_reference() -> None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from emnesy_gpu.benchmarks.sampling import BATCHES, METHODS, SAMPLES, SUITE, inputs, methods
+from emnesy_gpu.benchmarks.sampling import METHODS, SAMPLES, SUITE, inputs, methods
 from emnesy_gpu.inference.importance import thresholds
 from emnesy_gpu.reference import abc_sampling
-from tests.benchmarking import DEVICES, measure
+from tests.benchmarking import measure, points
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("samples", SAMPLES)
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("device", "batch"), points(SUITE))
 def test_sampling(benchmark, device: str, samples: int, batch: int, method: str) -> None:
-    measure(benchmark, SUITE, device, samples, batch, method, large="torch" in method)
+    measure(benchmark, SUITE, device, samples, batch, method)
 
 
 @pytest.mark.parametrize("method", ["fused", "torch one-hot", "torch bits"])

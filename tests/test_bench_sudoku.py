@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from emnesy_gpu.benchmarks.sudoku import BATCHES, METHODS, SIZES, SUITE
-from tests.benchmarking import DEVICES, measure
+from emnesy_gpu.benchmarks.sudoku import METHODS, SIZES, SUITE
+from tests.benchmarking import measure, points
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("device", "batch"), points(SUITE))
 def test_sudoku(benchmark, device: str, size: int, batch: int, method: str) -> None:
-    measure(benchmark, SUITE, device, size, batch, method, large=size == 9)
+    measure(benchmark, SUITE, device, size, batch, method)
