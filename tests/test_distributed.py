@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from emnesy_gpu.cli import main
-from emnesy_gpu.tasks.core.distributed import Part, Ranks
+from emnesy_gpu.tasks.core.distributed import Part, Ranks, joined
+from emnesy_gpu.tasks.files.errors import DataError
 from tests import ranks
 from tests.rank_checks import BATCH_OF_SIGNAL, MORE, RUNS, STOPPED, signal_in_batch, train
 from tests.robustness.runs import wait_for
@@ -88,6 +89,48 @@ def test_images_of_a_part_are_found_among_those_of_a_batch() -> None:
     assert Part(2, 3, 5).among(12) == (8, 20)
 
 
+class Joined(Exception):
+    """What a test raises in place of waiting for other ranks."""
+
+
+def test_tensors_on_gpus_travel_by_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And those on CPUs by gloo, in the same group; a rank takes the GPU with its number on its machine."""
+
+    def join(backend: str) -> None:
+        raise Joined(backend)
+
+    chosen: list[int] = []
+    for name, value in {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", join)
+    with pytest.raises(Joined) as raised, joined():
+        pass
+    backends = torch.distributed.BackendConfig(str(raised.value)).get_device_backend_map()
+    assert backends == {"cpu": "gloo", "cuda": "nccl"}
+    assert Ranks(5, 8).device("cuda") == torch.device("cuda", 1)
+    assert chosen == [1]
+    with pytest.raises(DataError, match="8 processes need --device cuda and a GPU each, got cuda:0 and 2 GPUs"):
+        Ranks(5, 8).device("cuda:0")
+
+
+@pytest.mark.cuda
+def test_a_rank_for_each_gpu_makes_the_run_of_one_process(tmp_path: Path) -> None:
+    n_gpus = torch.cuda.device_count()
+    if n_gpus == 1:
+        pytest.skip("needs two GPUs")
+    words = (*RUNS["addition"], "--device", "cuda")
+    assert train(*words, "--out", str(tmp_path / "alone"))[0] == 0
+    agent = torchrun("-m", "emnesy_gpu", "train", *words, "--out", str(tmp_path / "ranks"), n_ranks=n_gpus)
+    _, errors = agent.communicate(timeout=ranks.SECONDS)
+    assert agent.returncode == 0, errors
+    assert_nearly_the_same(tmp_path / "alone", tmp_path / "ranks")
+
+
 @pytest.mark.slow
 def test_four_ranks_make_every_run_of_one_process(tmp_path: Path, alone: Path) -> None:
     """Gibbs has a last batch of one row for four ranks."""
@@ -101,8 +144,8 @@ def test_four_ranks_make_every_run_of_one_process(tmp_path: Path, alone: Path) -
 LONG = (*RUNS["addition"], "--epochs", "20")
 
 
-def torchrun(*words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *words]
+def torchrun(*words: str, n_ranks: int = 2) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n_ranks}", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
