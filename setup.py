@@ -1,6 +1,7 @@
 """The package list: ``kernels/`` of the repository root is installed as ``emnesy_gpu.kernels``."""
 
 from setuptools import find_packages, setup
+from setuptools.command.editable_wheel import editable_wheel
 
 ROOTS = {"emnesy_gpu": "emnesy_gpu", "kernels": "emnesy_gpu.kernels"}
 
@@ -12,4 +13,20 @@ packages = {
     if folder.split(".")[0] == root
 }
 
-setup(packages=list(packages), package_dir=packages)
+
+class EditableByPath(editable_wheel):
+    """Put the checkout on ``sys.path``, where ``emnesy_gpu`` finds the kernels beside itself.
+
+    The finder that setuptools would install comes after ``sys.path``: from a folder that holds the checkout, Python
+    took the folder ``emnesy_gpu`` for a namespace package. "strict" links every file, the kernels in their place too.
+    """
+
+    def finalize_options(self) -> None:
+        """Name the packages as they lie in the checkout."""
+        if self.mode != "strict":
+            self.distribution.packages = [name for name, folder in packages.items() if name == folder.replace("/", ".")]
+            self.distribution.package_dir = {"": "."}
+        super().finalize_options()
+
+
+setup(packages=list(packages), package_dir=packages, cmdclass={"editable_wheel": EditableByPath})

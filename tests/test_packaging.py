@@ -111,7 +111,8 @@ def test_wheel_and_sdist_hold_every_source_file(distributions: dict[str, Path]) 
 
 @pytest.mark.parametrize("mode", ["lenient", "strict", "compat"])
 def test_editable_installs(compiled: Path, mode: str, tmp_path: Path) -> None:
-    checkout = tmp_path / "checkout"
+    """The first run is in the folder that holds the checkout, which has the name of the package, as git clones it."""
+    checkout = tmp_path / "emnesy_gpu"
     shutil.copytree(compiled, checkout)
     python = fresh_environment(tmp_path / "environment")
     install(python, "--config-settings", f"editable_mode={mode}", "--editable", checkout)
