@@ -95,12 +95,13 @@ def test_wrong_images_of_formulas_are_named(content: bytes, formulas: Path) -> N
 
 
 def scene() -> dict[str, Any]:
-    """Synthetic: one video of two frames, with labels of which one is not used."""
+    """Synthetic: one video of three frames, one of them without a box, with labels of which one is not used."""
     first = {"box": [0, 0.1, 0.5, 1.0], "agent_ids": [0], "action_ids": [1, 2], "loc_ids": [0], "tube_uid": "t"}
     second = {"box": [0.2, 0.2, 0.3, 0.3], "agent_ids": [1], "action_ids": [0], "loc_ids": []}
     frames = {
         "1": {"annotated": 1, "annos": {"b1": first, "b2": second}},
         "2": {"annotated": 0, "annos": {}},
+        "3": {"annotated": 1, "width": 1280, "height": 960},
     }
     return {
         "agent_labels": ["Ped", "Car"],

@@ -115,8 +115,8 @@ def _boxes(path: Path, content: dict[str, Any], split: str | None) -> Iterator[t
             continue
         for frame, annotation in _items(f"{where}: frames", _field(where, record, "frames")):
             spot = f"{where}, frame {frame}"
-            if _field(spot, annotation, "annotated"):
-                for key, box in _items(f"{spot}: annos", _field(spot, annotation, "annos")):
+            if _field(spot, annotation, "annotated"):  # a frame in which nothing was seen may have no annos
+                for key, box in _items(f"{spot}: annos", annotation.get("annos", {})):
                     yield (video, frame, key), box
 
 
