@@ -5,6 +5,7 @@ python -m tests.op_table prints it.
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 
 from emnesy_gpu.ops import NAMES
@@ -71,10 +72,14 @@ def _files(stem: str) -> list[str]:
 
 
 def table() -> str:
-    """The rows as a Markdown table."""
-    headings = ["op", *COLUMNS, "test", "benchmark"]
+    """The files of every stem as a Markdown table; those in emnesy_gpu bear its name, and need no column."""
+    headings = ["stem", "operators", "GPU: `kernels/`", "CPU: `kernels/`", "test: `tests/`", "benchmark: `tests/`"]
     lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
-    lines += ["| " + " | ".join(f"`{cell}`" for cell in row) + " |" for row in rows()]
+    for stem, group in groupby(rows(), lambda row: stem_of(row[0])):
+        same = list(group)
+        gpu, cpu, _operator, _reference, *tests = (file.partition("/")[2] for file in same[0][1:])
+        names = ", ".join(row[0].removeprefix(f"{stem}_") for row in same)
+        lines.append(f"| `{stem}` | {names} | " + " | ".join(f"`{file}`" for file in (gpu, cpu, *tests)) + " |")
     return "\n".join(lines)
 
 

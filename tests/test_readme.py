@@ -106,7 +106,7 @@ def test_engine_matrix_is_what_the_problems_support() -> None:
 
 def test_layout_page_has_exactly_the_op_table() -> None:
     page = (ROOT / "docs" / "layout.md").read_text()
-    table = page[page.index("| op |") :].split("\n\n")[0]
+    table = page[page.index("| stem |") :].split("\n\n")[0]
     assert table == op_table.table(), "python -m tests.op_table prints the table for docs/layout.md"
 
 

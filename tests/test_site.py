@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from types import ModuleType
@@ -99,3 +100,48 @@ def test_a_page_shows_what_its_code_prints_and_draws() -> None:
 def test_code_of_a_page_that_fails_ends_the_build() -> None:
     with pytest.raises(NameError, match="figure"):
         executed_pages.executed(PAGE, "page", lambda figure: "a.png")
+
+
+@pytest.fixture(scope="module")
+def conf() -> ModuleType:
+    """The settings of the site, where what they need is installed."""
+    pytest.importorskip("sphinx")
+    pytest.importorskip("myst_parser")
+    return importlib.import_module("docs.conf")
+
+
+DOCSTRING = """Logits [batch, *shape].
+
+    w = (s / C) ** sharpness, see ``em.ABC``
+
+More [*shape].
+
+>>> [*"ab"]
+['a', 'b']
+
+:param z: float [batch,
+    *shape]"""
+
+
+def test_equations_and_examples_stand_as_they_are(conf: ModuleType) -> None:
+    lines = DOCSTRING.splitlines()
+    conf.escape(None, "function", "f", None, None, lines)
+    shown = DOCSTRING.replace("*shape", r"\*shape").replace("``em.ABC``", "em.ABC").replace("\n    w", "\n::\n\n    w")
+    assert lines == shown.splitlines()
+
+
+def test_problems_show_their_own_arguments(conf: ModuleType) -> None:
+    shown = conf.show_arguments(None, "class", "emnesy_gpu.Addition", em.Addition, None, "(*arguments)", None)
+    assert shown is not None
+    assert shown[0].startswith("(n_digits: int, base: int = 10")
+    for other in (em.Posterior, em.InferenceWarning, em.Exact):
+        assert conf.show_arguments(None, "class", other.__name__, other, None, "()", None) is None
+
+
+def test_columns_of_numbers_are_marked(conf: ModuleType) -> None:
+    nodes = pytest.importorskip("docutils.nodes")
+    table = [["task", "share %", "more"], ["sums", "96.2 ± 0.2", "x 40"], ["4 digits", "-", "4 to 5"]]
+    rows = [nodes.row("", *(nodes.entry("", nodes.paragraph("", cell)) for cell in row)) for row in table]
+    group = nodes.tgroup("", nodes.thead("", rows[0]), nodes.tbody("", *rows[1:]))
+    conf.align_numbers(None, nodes.table("", group))
+    assert [[entry["classes"] for entry in row] for row in rows] == [[[], ["number"], []]] * 3
