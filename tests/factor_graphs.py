@@ -61,6 +61,21 @@ def hard_tree() -> em.FactorGraph:
     return graph
 
 
+def pairs(seed: int) -> em.FactorGraph:
+    """A table of its own for each of up to 60 pairs of symbols of 1 to 5 values, some without a pair; hard zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    most = int(torch.randint(2, 6, (), generator=generator))
+    sizes = torch.randint(1, most + 1, (20,), generator=generator).tolist()
+    graph, degree = em.FactorGraph(20, [*sizes[:-1], most]), [0] * 20
+    for pair in torch.combinations(torch.arange(20))[torch.randperm(190, generator=generator)[:60]].tolist():
+        if all(degree[i] < 5 for i in pair):
+            weights = torch.rand([graph._sizes[i] for i in pair], generator=generator)
+            graph.add(em.factors.table(weights.where(weights > 0.1, 0.0).index_fill_(0, torch.tensor(0), 0.5)), pair)
+            for i in pair:
+                degree[i] += 1
+    return graph
+
+
 def board(size: int, values: int) -> em.FactorGraph:
     """A grid of equal tables that make neighbours alike."""
     graph = em.FactorGraph(size * size, values, latent_shape=(size, size))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import emnesy_gpu as em
-from tests.factor_graphs import assignments, board, draw, enumerate_posterior, hard_tree, loops, tree
+from tests.factor_graphs import assignments, board, draw, enumerate_posterior, hard_tree, loops, pairs, tree
 
 ENGINES = [
     em.BeliefPropagation(iterations=12),
@@ -95,6 +95,30 @@ def test_rows_have_the_same_bits_in_any_batch_and_in_any_number_of_threads(sd: f
         assert torch.equal(em.posterior(graph, logits, label, engine).marginals, whole.marginals)
     finally:
         torch.set_num_threads(threads)
+
+
+def _path() -> em.FactorGraph:
+    graph = em.FactorGraph(12, 3)
+    graph.add(em.factors.pairwise(1.0 + torch.eye(3)), [(i, i + 1) for i in range(9)])
+    return graph
+
+
+PAIRS = {"grid of bits": board(6, 2), "grid": board(4, 5), "path": _path()} | {f"pairs {i}": pairs(i) for i in range(6)}
+
+
+@pytest.mark.parametrize("graph", PAIRS.values(), ids=PAIRS)
+@pytest.mark.parametrize("engine", ENGINES, ids=ids)
+def test_few_rows_have_the_bits_of_many(graph: em.FactorGraph, engine: em.BeliefPropagation) -> None:
+    for dtype in (torch.float32, torch.float64):
+        logits, label = draw(graph, 40, 5.0, dtype)
+        logits[30:] *= 40.0  # some of these need a wider range
+        logits.view(40, graph.n_variables, -1)[3, 0, 1:] = -torch.inf
+        whole = em.posterior(graph, logits, label, engine)
+        for part in (slice(0, 1), slice(3, 4), slice(30, 31), slice(33, 40)):
+            found = em.posterior(graph, logits[part], label[part], engine)
+            for field in ("marginals", "log_evidence", "possible"):
+                assert torch.equal(getattr(found, field), getattr(whole, field)[part])
+            assert all(torch.equal(found.info[name], whole.info[name][part]) for name in whole.info)
 
 
 def test_rows_that_have_converged_stop_and_others_are_reported() -> None:

@@ -13,9 +13,10 @@ from emnesy_gpu.automata.machine import Layer, Machine, Observation
 from emnesy_gpu.automata.tables import make_tables as make_automaton_tables
 from emnesy_gpu.factor_graphs.cycles import leaves_to_root
 from emnesy_gpu.factor_graphs.potentials import Layers, Parity, Potential, Table
-from emnesy_gpu.factor_graphs.waves import levels, make_waves, width_of
+from emnesy_gpu.factor_graphs.waves import make_waves, width_of
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.kernels.factor_graph_tables import CHAIN, PAIR, PARITY, Compiled, FactorGraphTables
+from emnesy_gpu.kernels.levels import levels
 
 
 class ContradictionError(ValueError):
@@ -138,7 +139,7 @@ def _waves(factors: _Factors, order: NDArray[np.int32], chains: AutomatonTables,
     degree = np.bincount([i for scope in factors.scopes for i in scope], minlength=n)
     largest = [max(degree[list(scope)]) for scope in factors.scopes]
     numbers = np.stack([kind, arity, largest, _edges(factors, arity, chains)], 1).astype(np.int64)
-    level = levels(factors.scopes, order.tolist(), n)
+    level = levels(factors.scopes, order.tolist())
     width = width_of(level, kind[order])
     waves = make_waves(order.astype(np.int64), level, numbers, width)
     flood = make_waves(np.arange(len(kind)), np.zeros(len(kind), np.int64), numbers, width)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,21 +18,6 @@ class Waves(NamedTuple):
 
     factors: NDArray[np.int32]  # [W, T], NO_FACTOR behind the last
     sizes: NDArray[np.int32]  # [W, N]: the largest of each number that its factors have
-
-
-def levels(scopes: Sequence[Sequence[int]], order: Sequence[int], n_variables: int) -> NDArray[np.int64]:
-    """int64 [U]: an update's level is above those of all earlier updates that share a variable with it.
-
-    So the levels one after the other give the same messages as the order does.
-    """
-    reached = [-1] * n_variables
-    found = np.empty(len(order), np.int64)
-    for place, factor in enumerate(order):
-        scope = scopes[factor]
-        found[place] = level = 1 + max(reached[i] for i in scope)
-        for i in scope:
-            reached[i] = level
-    return found
 
 
 def width_of(level: NDArray[np.int64], kind: NDArray[np.int64]) -> int:

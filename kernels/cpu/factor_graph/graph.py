@@ -109,7 +109,7 @@ def _graph(t: FactorGraphTables, kind: str) -> Graph:
         n_edges=len(t.variable),
         n_updates=len(t.order),
         arity=max(2, int(t.first.diff().max())) if len(t.kind) else 2,
-        run=max(1, min(RUN, int(LARGEST_EXPONENT / math.log2(max(2, k))))),
+        run=longest_run(k),
         chained=bool((t.kind == CHAIN).any()),
         log_scale=float(t.log_scale),
         **where,
@@ -117,6 +117,11 @@ def _graph(t: FactorGraphTables, kind: str) -> Graph:
         numbers=numbers,
         weights=flat,
     )
+
+
+def longest_run(n_values: int) -> int:
+    """How many messages are multiplied before the product is scaled."""
+    return max(1, min(RUN, int(LARGEST_EXPONENT / math.log2(max(2, n_values)))))
 
 
 def layout(g: Graph, chains: automaton_graph.Graph, schedule: str) -> Layout:

@@ -183,9 +183,7 @@ def give_rows(logits, label, results, space, at, next_row):
                 lane_rows[lane], loaded[lane] = next_row, 1.0
                 together &= next_row == first + lane
             else:
-                log_softmax(logits[next_row], table)
-                write_prior(table, results.marginals[next_row])
-                write_numbers(results, next_row, code, (-np.inf, 0.0, 0.0))
+                refuse(logits, results, next_row, code, table)
             next_row += 1
     if together and next_row > first:
         read_columns(logits.reshape(batch, n * k), first, next_row - 1, 0, n * k, beliefs, 0)
@@ -194,6 +192,14 @@ def give_rows(logits, label, results, space, at, next_row):
         if loaded[lane] > 0.0:
             read_row(logits[lane_rows[lane]], beliefs, lane)
     return next_row
+
+
+@lane_function
+def refuse(logits, results, row, code, table):
+    """Write the prior of a row without a posterior. table: [n K] of float64."""
+    log_softmax(logits[row], table)
+    write_prior(table, results.marginals[row])
+    write_numbers(results, row, code, (-np.inf, 0.0, 0.0))
 
 
 @lane_function

@@ -1,0 +1,323 @@
+"""Sum-product on pairs for few rows: one row after the other, with factors that share no variable in the lanes.
+
+Each factor takes the steps of ``messages.send_pair`` in the same order, and each symbol those of ``probabilities``, so
+that a row has the same bits as in a large batch. Results of symbols and factors are multiplied one after the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, FLOAT64
+from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
+from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel, lane_function, table_function
+from emnesy_gpu.kernels.cpu.common.flat_tables import item
+from emnesy_gpu.kernels.cpu.common.gathers import gather_pair, read, read_pair, write, write_pair
+from emnesy_gpu.kernels.cpu.common.lanes import (
+    exponent_of,
+    filled,
+    half_lanes,
+    kept_numbers,
+    load,
+    maximum,
+    minimum,
+    multiply_add,
+    power_of_two,
+    scratch,
+    store,
+)
+from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
+from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
+from emnesy_gpu.kernels.cpu.common.symbol_rows import row_status
+from emnesy_gpu.kernels.cpu.common.transpose import TILE, read_columns, write_columns
+from emnesy_gpu.kernels.cpu.factor_graph.graph import graphs
+from emnesy_gpu.kernels.cpu.factor_graph.messages import Way
+from emnesy_gpu.kernels.cpu.factor_graph.probabilities import LOG_2, SMALLEST_SUM, refuse, write_numbers
+from emnesy_gpu.kernels.cpu.factor_graph.waves import RECIPROCALS, SIZES, TABLES, WIDTH, Waves
+from emnesy_gpu.kernels.status import POSSIBLE
+
+STEPS = 16
+"""Mantissas in [1, 2) that are multiplied before the product is scaled."""
+
+
+class Place(NamedTuple):
+    """Where the parts of the scratch numbers begin."""
+
+    priors: int  # [blocks, K / 2, WIDTH, 2]
+    mantissas: int  # of factors and then of symbols, in their order
+    exponents: int
+    messages: int
+    renewed: int  # the same ones, or those that the next sweep reads
+
+
+def run(
+    w: Waves,
+    tables: Sequence[Tensor],
+    options: Options,
+    logits: np.ndarray,
+    label: np.ndarray,
+    results: PropagationResults,
+) -> int:
+    """Belief propagation in the dtype of the logits [batch, n, K]; see ``probabilities.run``."""
+    dtype = logits.dtype.type
+    g, c = graphs(tables, FLOAT32 if dtype is np.float32 else FLOAT64)
+    n_terms = w.n_factors + w.n_blocks * WIDTH
+    messages = w.n_blocks * w.even * WIDTH + 2 * n_terms
+    renewed = messages + (w.n_messages if w.flooding else 0)
+    place = Place(0, messages - 2 * n_terms, messages - n_terms, messages, renewed)
+    lanes = scratch(2 * w.even + -(-w.even // TILE) * TILE, dtype)
+    lanes = half_lanes(lanes) if dtype is np.float32 else lanes
+    size = renewed + w.n_messages
+    numbers = kept_numbers(size) if dtype is np.float32 else np.empty(size)
+    space = numbers, lanes, np.empty(w.n * w.n_values)
+    limits = float(np.finfo(dtype).tiny), SMALLEST_SUM[dtype], dtype(options.tolerance), g.log_scale + c.log_scale
+    propagate(logits, label, results, (place, w), (options, limits), space)
+    return int(np.count_nonzero(results.status == RECOMPUTE))
+
+
+@inlined
+def find_cavities(numbers, lanes, place, w, source, group, side):
+    """n of one side of all factors of a group, not normalised."""
+    edge, k = group * 2 + side, w.even
+    prior, cavity = w.prior + edge * WIDTH, w.cavity + edge * w.degree * WIDTH
+    others = item(w.numbers, w.others + edge)
+    for v in range(0, k, 2):
+        x, y = gather_pair(lanes, numbers, place.priors + v * WIDTH, w.numbers, prior)
+        for j in range(others):
+            m = gather_pair(lanes, numbers, source + v * WIDTH, w.numbers, cavity + j * WIDTH)
+            x *= m[0]
+            y *= m[1]
+        store(lanes, side * k + v, x)
+        store(lanes, side * k + v + 1, y)
+
+
+@inlined
+def multiply_tables(lanes, w, group, side):
+    """Sums of weight and cavity for each value of one side, in rows from 2 K on; returns their sum."""
+    k = w.n_values
+    table, cavity = item(w.numbers, w.weight + group) + TABLES * WIDTH, (1 - side) * w.even
+    along, across = (k, 1) if side == 0 else (1, k)
+    total = filled(lanes, 0.0)
+    for v in range(k):
+        value = filled(lanes, 0.0)
+        for u in range(k):
+            weight = read(lanes, w.weights, table + (v * along + u * across) * WIDTH)
+            value = multiply_add(load(lanes, cavity + u), weight, value)
+        total += value
+        store(lanes, 2 * w.even + v, value)
+    return total
+
+
+@inlined
+def send(numbers, lanes, w, way, group, side, shares):
+    """Messages to one side of all factors of a group; returns their changes and their sums."""
+    k, weight = w.even, item(w.numbers, w.weight + group)
+    message = (group * 2 + side) * k * WIDTH
+    total, change = multiply_tables(lanes, w, group, side), filled(lanes, 0.0)
+    scale = shares[0] * read(lanes, w.weights, weight + (SIZES + side) * WIDTH) / maximum(total, way.tiny)
+    for v in range(0, k, 2):
+        old_x, old_y = read_pair(lanes, numbers, way.source + message + v * WIDTH)
+        x = multiply_add(load(lanes, 2 * k + v), scale, old_x * shares[1])
+        y = multiply_add(load(lanes, 2 * k + v + 1), scale, old_y * shares[1])
+        change = maximum(maximum(x - old_x, old_x - x), change)
+        change = maximum(maximum(y - old_y, old_y - y), change)
+        write_pair(numbers, way.target + message + v * WIDTH, x, y)
+    return change * read(lanes, w.weights, weight + (RECIPROCALS + side) * WIDTH), total
+
+
+@table_function
+def sweep(numbers, lanes, place, w, way, damping):
+    """One update of all factors; returns the largest change and the smallest sum."""
+    change, smallest = filled(lanes, 0.0), filled(lanes, 1.0)
+    shares = filled(lanes, 1.0 - damping), filled(lanes, damping)
+    for step in range(w.n_steps):
+        group = item(w.numbers, w.steps + step)
+        find_cavities(numbers, lanes, place, w, way.source, group, 0)
+        find_cavities(numbers, lanes, place, w, way.source, group, 1)
+        for side in range(2):
+            of_side, total = send(numbers, lanes, w, way, group, side, shares)
+            change, smallest = maximum(of_side, change), minimum(total, smallest)
+    return extremes(lanes, change, smallest)
+
+
+@inlined
+def extremes(lanes, large, small):
+    """The largest of some lanes, and the smallest of others."""
+    store(lanes, 0, large)
+    store(lanes, 1, small)
+    largest, smallest = lanes[0, 0], lanes[1, 0]
+    for lane in range(1, WIDTH):
+        largest, smallest = max(lanes[0, lane], largest), min(lanes[1, lane], smallest)
+    return largest, smallest
+
+
+@table_function
+def load_priors(logits, numbers, lanes, place, w, tiny):
+    """Priors of the symbols of one row [n, K], and their sums as terms; returns the smallest prior of a symbol."""
+    k, smallest = w.n_values, filled(lanes, 1.0)
+    for block in range(w.n_blocks):
+        first = block * w.even * WIDTH
+        read_columns(logits, block * WIDTH, w.n - 1, 0, k, lanes, 0)
+        mantissa, exponent = parted(exponentiate(lanes, 0, k), tiny)
+        write(numbers, place.mantissas + w.n_factors + block * WIDTH, mantissa)
+        write(numbers, place.exponents + w.n_factors + block * WIDTH, exponent)
+        largest = filled(lanes, 0.0)
+        for v in range(0, w.even, 2):
+            unary_x, unary_y = read_pair(lanes, w.weights, w.unary + first + v * WIDTH)
+            x, y = load(lanes, v) * unary_x, load(lanes, v + 1) * unary_y
+            largest = maximum(y, maximum(x, largest))
+            write_pair(numbers, place.priors + first + v * WIDTH, x, y)
+        smallest = minimum(largest, smallest)
+    return extremes(lanes, smallest, smallest)[1]
+
+
+@inlined
+def parted(value, tiny):
+    """Mantissas in [1, 2) and exponents."""
+    exponent = exponent_of(maximum(value, tiny))
+    return value * power_of_two(exponent * -1.0), exponent
+
+
+@table_function
+def find_terms(numbers, lanes, place, w, way):
+    """Z_f / (Z_if Z_jf) of every factor, as ``evidence.pair_terms``; returns the smallest sum."""
+    k, smallest = w.even, filled(lanes, 1.0)
+    for group in range(w.n_groups):
+        weight = filled(lanes, 1.0)
+        for side in range(2):
+            find_cavities(numbers, lanes, place, w, way.source, group, side)
+            message, total = way.source + (group * 2 + side) * k * WIDTH, filled(lanes, 0.0)
+            for v in range(0, k, 2):
+                m = read_pair(lanes, numbers, message + v * WIDTH)
+                total = multiply_add(load(lanes, side * k + v), m[0], total)
+                total = multiply_add(load(lanes, side * k + v + 1), m[1], total)
+            smallest = minimum(total, smallest)
+            weight *= 1.0 / maximum(total, way.tiny)
+        multiply_tables(lanes, w, group, 0)
+        total = filled(lanes, 0.0)
+        for v in range(k):
+            total = multiply_add(load(lanes, 2 * k + v), load(lanes, v), total)
+        smallest = minimum(total, smallest)
+        mantissa, exponent = parted(total * weight, way.tiny)
+        store(lanes, 0, mantissa)
+        store(lanes, 1, exponent)
+        for lane in range(WIDTH):
+            factor = item(w.numbers, w.factor + group * WIDTH + lane)
+            numbers[place.mantissas + factor], numbers[place.exponents + factor] = lanes[0, lane], lanes[1, lane]
+    return extremes(lanes, smallest, smallest)[1]
+
+
+@inlined
+def find_block(numbers, lanes, place, w, way, block):
+    """Beliefs of a block of symbols in rows from 0 on, as ``evidence.find_belief``; returns their sums Z_i in parts."""
+    k, belief = w.even, w.belief + block * w.degree * WIDTH
+    total, largest = filled(lanes, 0.0), filled(lanes, 0.0)
+    for v in range(0, k, 2):
+        x, y = read_pair(lanes, numbers, place.priors + (block * k + v) * WIDTH)
+        for j in range(item(w.numbers, w.around + block)):
+            m = gather_pair(lanes, numbers, way.source + v * WIDTH, w.numbers, belief + j * WIDTH)
+            x *= m[0]
+            y *= m[1]
+        largest = maximum(y, maximum(x, largest))
+        store(lanes, v, x)
+        store(lanes, v + 1, y)
+    connected = read(lanes, w.weights, w.connected + block * WIDTH)
+    shift = exponent_of(maximum(largest, way.tiny)) * connected
+    scale = power_of_two(shift * -1.0)
+    for v in range(k):
+        q = load(lanes, v) * scale
+        total += q
+        store(lanes, v, q)
+    scale = 1.0 / maximum(total, way.tiny)
+    for v in range(k):
+        store(lanes, v, load(lanes, v) * scale)
+    return total, shift
+
+
+@table_function
+def find_beliefs(marginals, numbers, lanes, place, w, way):
+    """Beliefs of the symbols of one row [n, K], and their sums as terms; returns the smallest sum."""
+    smallest, symbols = filled(lanes, 1.0), w.n_factors
+    for block in range(w.n_blocks):
+        total, shift = find_block(numbers, lanes, place, w, way, block)
+        write_columns(marginals, block * WIDTH, w.n - 1, 0, w.n_values, lanes, 0)
+        smallest = minimum(total, smallest)
+        mantissa, exponent = parted(total, way.tiny)
+        write(numbers, place.mantissas + symbols + block * WIDTH, mantissa)
+        write(numbers, place.exponents + symbols + block * WIDTH, exponent + shift)
+    return extremes(lanes, smallest, smallest)[1]
+
+
+@lane_function
+def product(numbers, place, first, last):
+    """The product of some terms, one after the other, as a mantissa in [1, 2) and an exponent.
+
+    A scaled product is rounded as the product is, so that it need not be scaled after every term.
+    """
+    mantissa, exponent = numbers.dtype.type(1.0), 0.0
+    for start in range(first, last, STEPS):
+        for term in range(start, min(start + STEPS, last)):
+            mantissa *= numbers[place.mantissas + term]
+            exponent += numbers[place.exponents + term]
+        half, shift = math.frexp(mantissa)
+        mantissa, exponent = numbers.dtype.type(2.0) * half, exponent + (shift - 1)
+    return mantissa, exponent
+
+
+@table_function
+def start_messages(numbers, w, first):
+    """Messages that say nothing; entries for values that do not exist are 0, as what a table sends there."""
+    for entry in range(first, first + w.n_messages):
+        numbers[entry] = 1.0
+    for j in range(w.n_absent):
+        numbers[first + item(w.numbers, w.absent + j)] = 0.0
+
+
+@table_function
+def conclude(results, row, numbers, lanes, place, w, way, prior, found, limits):
+    """Write the results of one row, or hand it back.
+
+    prior: the product of the sums of the priors. found: sweeps, the last change, and the smallest sum so far.
+    """
+    sweeps, change, smallest = found
+    smallest = min(find_terms(numbers, lanes, place, w, way), smallest)
+    smallest = min(find_beliefs(results.marginals[row], numbers, lanes, place, w, way), smallest)
+    if not smallest >= limits[1]:
+        results.status[row] = RECOMPUTE
+        return
+    mantissa, exponent = product(numbers, place, 0, w.n_factors + w.n)
+    log_mantissa, shift = math.frexp(mantissa / prior[0])
+    log_evidence = math.log(np.float64(2.0 * log_mantissa)) + LOG_2 * (exponent + (shift - 1) - prior[1]) + limits[3]
+    write_numbers(results, row, POSSIBLE, (log_evidence, sweeps, change))
+
+
+@kernel
+def propagate(logits, label, results, model, settings, space):
+    """All rows of the batch: see ``run``."""
+    (place, w), (options, limits), (numbers, lanes, table) = model, settings, space
+    for v in range(w.even):
+        store(lanes, 2 * w.even + v, 0.0)
+    for row in range(len(logits)):
+        code = row_status(logits[row], label[row])
+        if code != POSSIBLE:
+            refuse(logits, results, row, code, table)
+            continue
+        smallest = load_priors(logits[row], numbers, lanes, place, w, limits[0])
+        prior = product(numbers, place, w.n_factors, w.n_factors + w.n)
+        way = Way(place.messages, place.renewed, limits[0])
+        start_messages(numbers, w, way.source)
+        start_messages(numbers, w, way.target)
+        sweeps, change, going = 0, smallest * 0.0, True
+        while sweeps < options.iterations and going:
+            change, least = sweep(numbers, lanes, place, w, way, options.damping)
+            smallest, sweeps = min(least, smallest), sweeps + 1
+            going = not change < limits[2]
+            way = Way(way.target, way.source, limits[0])
+            if options.stopped[0]:
+                return
+        conclude(results, row, numbers, lanes, place, w, way, prior, (sweeps, change, smallest), limits)
