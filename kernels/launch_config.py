@@ -135,6 +135,49 @@ def all_different_block(
     return AllDifferentBlock(warps, 4 * (shared + warps * (per_warp + 1)))
 
 
+AUTOMATON_BYTES = 128 << 10
+"""Scratch memory of a program up to which the states of all positions are kept."""
+
+
+def automaton_positions(n: int, scratch_bytes: int) -> int:
+    """Positions whose states are kept: all n, which need `scratch_bytes`, or about the root of their number."""
+    return n if scratch_bytes <= AUTOMATON_BYTES else math.isqrt(n - 1) + 1
+
+
+class AutomatonBlock(NamedTuple):
+    """A block of the CUDA C kernel of automata: `lanes` times `row_lanes` threads, for `rows` rows of the batch.
+
+    A thread has `states` states of eight rows. The sums of `chunk` classes are finished together.
+    """
+
+    lanes: int
+    row_lanes: int
+    rows: int
+    states: int
+    chunk: int
+    shared_bytes: int
+
+    @property
+    def stride(self) -> int:
+        """Bytes from one state or class to the next in shared memory: neighbours begin in different banks."""
+        return 6 * self.rows
+
+
+def automaton_block(n_states: int, n_classes: int) -> AutomatonBlock:
+    """Up to four states a thread, so that the weight of a class is read once for four edges of eight rows.
+
+    A vector of states, weights and sums of classes, and sums of each lane for a chunk of classes are in shared memory.
+    """
+    tile = max(next_power_of_two(n_states), 8)
+    lanes = max(tile // 4, 8)
+    row_lanes = max(WARP // lanes, 1)
+    quads = 2 * row_lanes
+    chunk = min(n_classes, max(2048 // (lanes * quads), 4))
+    vectors = (n_states + 1 + n_classes) * (quads + quads // 2) + n_classes * quads
+    shared = vectors + lanes * (chunk * quads + row_lanes) + 2 * quads
+    return AutomatonBlock(lanes, row_lanes, 4 * quads, tile // lanes, chunk, 16 * shared)
+
+
 class EnumerationConfig(NamedTuple):
     """A list of assignments: tiles of `block` assignments, and of `rows` symbols with `width` values."""
 

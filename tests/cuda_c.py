@@ -12,10 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.kernels.cuda import loader
 from emnesy_gpu.kernels.gpu import carry_chain
 from emnesy_gpu.kernels.gpu.all_different import cuda as all_different_cuda
 from emnesy_gpu.kernels.gpu.all_different import launch as all_different_launch
+from emnesy_gpu.kernels.gpu.automaton import cuda as automaton_cuda
+from emnesy_gpu.kernels.gpu.automaton import launch as automaton_launch
 from emnesy_gpu.kernels.gpu.carry_chain import cuda as carry_chain_cuda
 from profiling import roofline
 from profiling.gpu_simulator import LaunchRecord, Options, launch, simulated_triton
@@ -23,6 +27,7 @@ from profiling.gpu_simulator.nvrtc import compile_cuda, find_nvrtc
 from tests.boards import filled_board, soft_logits
 from tests.cases import Case
 from tests.graphs import sudoku_groups
+from tests.kernel_registry.automaton import sum_modulo, two_classes, with_a_sink
 from tests.static_checks import ResourceUsage, registers_and_spills, widest_access
 
 needs_nvrtc = pytest.mark.skipif(find_nvrtc() is None, reason="needs libnvrtc: pip install nvidia-cuda-nvrtc")
@@ -120,6 +125,8 @@ class CudaEntry:
             mock.patch.object(carry_chain_cuda, "fits", return_value=True),
             mock.patch.object(all_different_cuda, "fits", return_value=True),
             mock.patch.object(all_different_launch, "launch_triton"),
+            mock.patch.object(automaton_cuda, "fits", return_value=True),
+            mock.patch.object(automaton_launch, "launch_triton"),
             mock.patch.object(loader, "launch", lambda *arguments: found.append(Launched(*arguments))),
         ):
             self.call()
@@ -143,6 +150,24 @@ def _boards(size: int, rows: int, maximise: bool = False) -> CudaEntry:
     return CudaEntry(f"all_different {'max' if maximise else 'sum'} {size} x {size}", rows, call)
 
 
+def _automaton(function: str, name: str, tables: Callable[[], AutomatonTables], *more: float) -> CudaEntry:
+    """As many rows as a block takes."""
+
+    def draw() -> tuple[Any, ...]:
+        t = tables()
+        generator = torch.Generator().manual_seed(0)
+        logits = 2.0 * torch.randn(_block_rows(t), len(t.layer), t.classes.shape[1], generator=generator)
+        codes = torch.randint(1, t.emissions.shape[1], (len(logits), len(t.emissions)), generator=generator)
+        return logits, codes.int(), [table.clone() for table in t], *more
+
+    launch_function = getattr(automaton_launch, function)
+    return CudaEntry(f"automaton {function} {name}", _block_rows(tables()), lambda: launch_function(*draw()))
+
+
+def _block_rows(tables: AutomatonTables) -> int:
+    return launch_config.automaton_block(*tables.successor.shape[1:]).rows
+
+
 ENTRIES = [
     _addition("posterior", 4),
     _addition("posterior", 15),
@@ -151,5 +176,12 @@ ENTRIES = [
     _boards(4, 3),
     _boards(4, 3, maximise=True),
     _boards(9, 1),
+    _automaton("posterior", "31 states", partial(sum_modulo, 31, 10, 6)),
+    _automaton("em_gradient", "31 states", partial(sum_modulo, 31, 10, 6), 0.3),
+    _automaton("posterior", "64 states", partial(sum_modulo, 64, 10, 6)),
+    _automaton("posterior", "255 states", partial(sum_modulo, 255, 10, 6)),
+    _automaton("posterior", "1,000 states", partial(sum_modulo, 1000, 10, 5)),
+    _automaton("posterior", "a sink", with_a_sink),
+    _automaton("posterior", "12 states, two classes", two_classes),
 ]
 """Every kernel of kernels/cuda, in the sizes of the benchmarks."""

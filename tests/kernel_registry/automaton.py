@@ -19,16 +19,23 @@ _NAMES = {torch.float32: "", torch.float64: " float64", torch.bfloat16: " bfloat
 
 
 @cache
-def _sum_modulo(n_states: int, n_values: int, n: int) -> AutomatonTables:
+def sum_modulo(n_states: int, n_values: int, n: int) -> AutomatonTables:
     """3 s + v modulo the number of states: every state is reached, and every value acts in its own way."""
     rule = em.Automaton(lambda s, v: (3 * s + v) % n_states, 1, lambda s: s, n, n_values)
     return rule.tables(torch.device("cpu"))
 
 
 @cache
-def _with_a_sink() -> AutomatonTables:
+def with_a_sink() -> AutomatonTables:
     """Twelve states that nearly all values leave for the first: it has more edges than a column of incoming holds."""
     rule = em.Automaton(lambda s, v: s + 1 if v == s % 5 and s < 11 else 0, 0, lambda s: s, 14, 5)
+    return rule.tables(torch.device("cpu"))
+
+
+@cache
+def two_classes() -> AutomatonTables:
+    """How often the value 2 came, up to eleven times: of each position, and of every start of a longer chain."""
+    rule = em.Automaton(lambda s, v: min(s + (v == 2), 11), 0, output=lambda s: s, n_symbols=12, cardinality=4)
     return rule.tables(torch.device("cpu"))
 
 
@@ -81,7 +88,7 @@ def _entry(
     return Entry("automaton", function, f"{name}{_NAMES[dtype]}", draw, **{**tolerance, **options})
 
 
-_SEVEN = partial(_sum_modulo, 7, 4, 5)
+_SEVEN = partial(sum_modulo, 7, 4, 5)
 _CHAIN = partial(_hidden_markov_chain)
 
 ENTRIES = [
@@ -91,8 +98,8 @@ ENTRIES = [
     _entry("sample", "7 states", _SEVEN, variants=True),
     _entry("posterior", "7 states backwards", _SEVEN, backwards=True),
     _entry("em_gradient", "layers backwards", partial(_layered), backwards=True, slow=True),
-    _entry("posterior", "31 states", partial(_sum_modulo, 31, 10, 6), interpreted=False),
-    _entry("posterior", "a sink", partial(_with_a_sink), interpreted=False),
+    _entry("posterior", "31 states", partial(sum_modulo, 31, 10, 6), interpreted=False),
+    _entry("posterior", "a sink", partial(with_a_sink), interpreted=False),
     _entry("posterior", "layers", partial(_layered)),
     _entry("posterior", "hidden Markov chain", _CHAIN),
     _entry("map_assignment", "hidden Markov chain", _CHAIN, interpreted=False),
@@ -100,9 +107,9 @@ ENTRIES = [
     _entry("posterior", "7 states extreme", _SEVEN, sd=3000.0, slow=True),
     _entry("posterior", "7 states", _SEVEN, dtype=torch.float64, slow=True),
     _entry("posterior", "7 states", _SEVEN, dtype=torch.bfloat16, slow=True),
-    _entry("posterior", "2 states", partial(_sum_modulo, 2, 2, 9), slow=True),
-    _entry("posterior", "64 states", partial(_sum_modulo, 64, 10, 6), slow=True, interpreted=False),
-    _entry("posterior", "255 states", partial(_sum_modulo, 255, 10, 8), slow=True, interpreted=False),
-    _entry("posterior", "1,000 states", partial(_sum_modulo, 1000, 10, 12), slow=True, interpreted=False),
-    _entry("posterior", "7 states in blocks", partial(_sum_modulo, 7, 4, 70), slow=True, interpreted=False),
+    _entry("posterior", "2 states", partial(sum_modulo, 2, 2, 9), slow=True),
+    _entry("posterior", "64 states", partial(sum_modulo, 64, 10, 6), slow=True, interpreted=False),
+    _entry("posterior", "255 states", partial(sum_modulo, 255, 10, 8), slow=True, interpreted=False),
+    _entry("posterior", "1,000 states", partial(sum_modulo, 1000, 10, 12), slow=True, interpreted=False),
+    _entry("posterior", "7 states in blocks", partial(sum_modulo, 7, 4, 70), slow=True, interpreted=False),
 ]

@@ -2,13 +2,12 @@
 
 The first call brings the tables into the order in which the kernels read them. Marginals take two launches: one in
 float32 probabilities, which marks the rows whose digits drown, and one that repeats these, if any, with float64
-logarithms.
+logarithms. The first is CUDA C where CuPy is installed, and the automaton has no weights; all else is Triton.
 Scratch memory does not grow with the batch.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
+from emnesy_gpu.kernels.gpu.automaton import cuda
 from emnesy_gpu.kernels.gpu.automaton.machine import LAYER_SIZES, Sizes, tables_kernel
 from emnesy_gpu.kernels.gpu.automaton.paths import map_kernel, paths_size, sample_kernel
 from emnesy_gpu.kernels.gpu.automaton.posterior import posterior_kernel
@@ -25,8 +25,6 @@ from emnesy_gpu.kernels.gpu.common.scalars import high_and_low, signed
 from emnesy_gpu.kernels.gpu.common.table_cache import made_once
 
 MAX_STATES = 1024
-BLOCK_BYTES = 128 << 10
-"""Scratch memory of a program up to which all positions are one block."""
 
 
 class Config(NamedTuple):
@@ -67,13 +65,6 @@ def rows_of_program(n_states: int, n_values: int) -> int:
     most = 512 // launch_config.next_power_of_two(n_values)
     wanted = (256 if tile <= 32 else 512) // tile
     return max(min(wanted, most, 32), 4)
-
-
-def block_of(n: int, sizes: Sizes, compute_bytes: int) -> int:
-    """Positions whose state vectors are kept: all, or about the root of their number."""
-    if scratch_size(n, n, sizes) * compute_bytes <= BLOCK_BYTES:
-        return n
-    return math.isqrt(n - 1) + 1
 
 
 def posterior(
@@ -192,10 +183,20 @@ def _launch(
     compute: torch.dtype, scale: float | None, symbols: Tensor | None,
 ) -> None:  # fmt: skip
     """All rows in float32, or those to be repeated in float64."""
+    if compute == torch.float32 and cuda.fits(logits, tables):
+        cuda.launch(cuda.Call(logits, label, tables, machine, results, scale, symbols))
+    else:
+        launch_triton(logits, label, tables, machine, results, compute, scale, symbols)
+
+
+def launch_triton(
+    logits: Tensor, label: Tensor, tables: AutomatonTables, machine: tuple[Tensor, ...], results: tuple[Tensor, ...],
+    compute: torch.dtype, scale: float | None, symbols: Tensor | None,
+) -> None:  # fmt: skip
     batch, n, n_values = logits.shape
     rows = rows_of_program(tables.successor.shape[1], n_values) if compute == torch.float32 else 1
     config = row_config(tables, n_values, rows)
-    block = block_of(n, config.sizes, compute.itemsize)
+    block = launch_config.automaton_positions(n, scratch_size(n, n, config.sizes) * compute.itemsize)
     size = scratch_size(n, block, config.sizes)
     programs = launch_config.resident_programs(-(-batch // rows), size * compute.itemsize)
     scratch = logits.new_empty(programs * size, dtype=compute)
