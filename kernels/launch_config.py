@@ -81,6 +81,11 @@ def carry_chain_general(n_addends: int, base: int) -> GeneralConfig:
     return GeneralConfig(4, max(next_power_of_two(n_addends * base), 32), max(next_power_of_two(base), 4), 4)
 
 
+def carry_chain_parts(n_addends: int, sums: int) -> int:
+    """Lanes that share the values of a digit in MAP and samples, for each carry out of and carry into a position."""
+    return next_power_of_two(sums // n_addends**2 + 1) // 2
+
+
 def carry_chain_sample_lanes(n_samples: int) -> int:
     return min(max(next_power_of_two(n_samples), 32), 128)
 

@@ -28,7 +28,7 @@ from tests.boards import filled_board, soft_logits
 from tests.cases import Case
 from tests.graphs import sudoku_groups
 from tests.kernel_registry.automaton import sum_modulo, two_classes, with_a_sink
-from tests.static_checks import ResourceUsage, registers_and_spills, widest_access
+from tests.static_checks import registers_and_spills, usage_of
 
 needs_nvrtc = pytest.mark.skipif(find_nvrtc() is None, reason="needs libnvrtc: pip install nvidia-cuda-nvrtc")
 
@@ -103,8 +103,7 @@ class CudaEntry:
         found = {}
         for launched in self._launches():
             text = ptx(launched.file, launched.macros, arch)
-            bits = widest_access(text, "ld"), widest_access(text, "st")
-            usage = ResourceUsage(*registers_and_spills(text), launched.shared_bytes, *bits)
+            usage = usage_of(text, registers_and_spills(text), launched.shared_bytes)
             found[launched.function] = usage._asdict() | {"num_warps": launched.block // 32}
         return found
 

@@ -17,13 +17,14 @@ AMD_ARCHITECTURE = "gfx942"
 
 
 class ResourceUsage(NamedTuple):
-    """Registers a thread, bytes of spill stores and loads, bytes of shared memory, bits of the widest accesses."""
+    """Registers a thread, bytes of spills and of shared memory, bits of the widest accesses, barriers in the code."""
 
     registers: int
     spill_bytes: int
     shared_bytes: int
     load_bits: int
     store_bits: int
+    barriers: int
 
 
 def compile_for_nvidia(entry: Entry, arch: int) -> list[CompiledLaunch]:
@@ -42,8 +43,14 @@ def compile_for_amd(entry: Entry, arch: str = AMD_ARCHITECTURE) -> list[Compiled
 
 def resource_usage(launch: CompiledLaunch) -> ResourceUsage:
     ptx = launch.asm["ptx"]
-    registers, spilled = registers_and_spills(ptx)
-    return ResourceUsage(registers, spilled, launch.shared_bytes, widest_access(ptx, "ld"), widest_access(ptx, "st"))
+    return usage_of(ptx, registers_and_spills(ptx), launch.shared_bytes)
+
+
+def usage_of(ptx: str, registers_and_spills: tuple[int, int], shared_bytes: int) -> ResourceUsage:
+    """What a module with one kernel takes."""
+    barriers = len(re.findall(r"\b(?:bar|barrier)\.(?:cta\.)?sync", ptx))
+    widths = widest_access(ptx, "ld"), widest_access(ptx, "st")
+    return ResourceUsage(*registers_and_spills, shared_bytes, *widths, barriers)
 
 
 def registers_and_spills(ptx: str) -> tuple[int, int]:

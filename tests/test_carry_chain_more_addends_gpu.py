@@ -1,4 +1,4 @@
-"""The kernel of three and four addends, simulated: rows of every kind, and what a multiply-add costs."""
+"""General kernels of sums, simulated: three and four addends, MAP, samples; and what a multiply-add costs."""
 
 from __future__ import annotations
 
@@ -73,6 +73,42 @@ def test_confident_and_excluded_digits(case: Case) -> None:
     require_agreement(*case.draw())
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(3, n_addends=3, sd=1000.0, batch=4),
+        pytest.param(Case(4, n_addends=3, sd=30.0, hard_zeros=0.3, batch=4), marks=pytest.mark.slow),
+        pytest.param(Case(2, base=32, n_addends=4, batch=2), marks=pytest.mark.slow),
+        pytest.param(Case(40, base=3, n_addends=4, batch=2), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_map_and_samples_equal_the_reference(case: Case) -> None:
+    """Samples of rows with such logits are partly drawn with logarithms."""
+    logits, label = case.draw()
+    with simulated_triton(80, Options(counters=False)):
+        digits, log_joint, status = carry_chain.map_assignment(logits, label)
+        drawn, drawn_status = carry_chain.sample(logits, label, 3, 2**40 + 5, 7)
+    expected = reference.map_assignment(logits, label)
+    assert torch.equal(digits, expected[0])
+    torch.testing.assert_close(log_joint, expected[1], atol=1e-5, rtol=1e-6)
+    assert torch.equal(drawn, reference.sample(logits, label, 3, 2**40 + 5, 7)[0])
+    assert status.tolist() == drawn_status.tolist() == [POSSIBLE] * len(logits)
+
+
+def test_map_and_samples_of_rows_without_a_posterior() -> None:
+    """Digits of an impossible label are the most probable ones by themselves, and samples of the prior."""
+    logits, label = every_kind_of_row(3, n_addends=3)
+    expected = [POSSIBLE] + [INVALID_LOGITS] * 3 + [INVALID_LABEL, IMPOSSIBLE, IMPOSSIBLE, POSSIBLE]
+    with simulated_triton(80, Options(counters=False)):
+        digits, log_joint, status = carry_chain.map_assignment(logits, label)
+        drawn, drawn_status = carry_chain.sample(logits, label, 2, 7, 0)
+    assert status.tolist() == drawn_status.tolist() == expected
+    assert log_joint[1:7].tolist() == [float("-inf")] * 6
+    assert torch.equal(digits[4:7], logits[4:7].argmax(-1))
+    assert torch.equal(drawn[:, 4:7], reference.sample(logits[4:7], label[4:7], 2, 7, 4)[0])
+
+
 def multiply_adds(base: int) -> int:
     """Of a position of three addends: what convolutions, their transposes, messages and results multiply."""
     two, one = 2 * base - 1, base
@@ -89,3 +125,28 @@ def test_a_multiply_add_costs_at_most_twice_what_it_does_with_two_addends() -> N
     (record,) = gpu.launches
     per_position = record.counters.thread_instructions / (case.batch * case.n_digits)
     assert per_position <= 2 * 1250 / 120 * multiply_adds(case.base)
+
+
+def instructions(function: str, n_addends: int, *more: int) -> float:
+    """For a position of 15 at base 10."""
+    case = Case(15, n_addends=n_addends, batch=2)
+    with simulated_triton(80, Options(checks=False)) as gpu:
+        getattr(carry_chain, function)(*case.draw(), *more)
+    (record,) = gpu.launches
+    return record.counters.thread_instructions / (case.batch * case.n_digits)
+
+
+def test_a_comparison_of_map_costs_at_most_twice_what_it_does_with_two_addends() -> None:
+    """Tables of sums, messages, and the exponential of every logit; each comparison has an addition."""
+    two, three = 10 * 10 + 2 * 2 + 2 * 10, 10 * 10 + 10 * 19 + 3 * 3 + 3 * 10
+    costs = instructions("map_assignment", 2) / two, instructions("map_assignment", 3) / three
+    assert costs[1] <= 2 * costs[0]
+    assert max(costs) <= 50
+
+
+def test_a_multiply_add_of_samples_costs_at_most_twice_what_it_does_with_two_addends() -> None:
+    """Tables twice, messages with what they lack, and the weights of the carry and digits of 32 samples."""
+    two, three = 2 * 10 * 10 + 8 + 32 * (2 + 10), 2 * (10 * 10 + 10 * 19) + 18 + 32 * (3 + 20)
+    costs = instructions("sample", 2, 32, 7, 0) / two, instructions("sample", 3, 32, 7, 0) / three
+    assert costs[1] <= 2 * costs[0]
+    assert max(costs) <= 36

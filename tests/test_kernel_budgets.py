@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import os
 import pkgutil
@@ -18,6 +19,9 @@ from tests import cuda_c, kernel_budgets
 from tests.kernel_registry import ENTRIES, Entry
 from tests.static_checks import NVIDIA_ARCHITECTURES, compile_for_amd, widest_access
 from tests.triton_launches import not_launched
+
+OTHER_VERSIONS = ("3.6",)
+"""Of Triton, with a table of their own."""
 
 
 def marked(entry: Entry, arch: int | None) -> Any:
@@ -55,6 +59,34 @@ def test_the_table_has_every_entry_and_no_strangers() -> None:
     assert set(kernel_budgets.read()["budgets"]) == names
 
 
+@pytest.mark.parametrize("version", OTHER_VERSIONS)
+def test_tables_of_other_versions_of_triton_have_every_entry_and_spill_as_said(version: str) -> None:
+    table = kernel_budgets.read(kernel_budgets.table_of(version))
+    assert kernel_budgets.minor(table["triton"]) == version
+    assert set(table["budgets"]) == {str(entry) for entry in ENTRIES}
+    spilled = {
+        (version, name): kernel["spill_bytes"]
+        for name, budget in table["budgets"].items()
+        for kernel in budget[f"sm_{kernel_budgets.MAIN_ARCHITECTURE}"].values()
+        if kernel["spill_bytes"]
+    }
+    assert spilled == {key: spills for key, spills in kernel_budgets.SPILLS.items() if key[0] == version}
+
+
+def test_each_version_of_triton_is_compared_with_its_own_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = ENTRIES[0]
+    for version in OTHER_VERSIONS:
+        monkeypatch.setattr(kernel_budgets, "this_minor", lambda version=version: version)
+        found = copy.deepcopy(kernel_budgets.budget_of(entry)["sm_90"])
+        monkeypatch.setattr(kernel_budgets, "measure", lambda entry, arch, found=found: found)
+        assert kernel_budgets.complaints(entry, 90) == []
+        next(iter(found.values()))["barriers"] += 1
+        assert len(kernel_budgets.complaints(entry, 90)) == 1
+    monkeypatch.setattr(kernel_budgets, "this_minor", lambda: "3.5")
+    assert not kernel_budgets.same_triton()
+    assert kernel_budgets.complaints(entry, 90) == []
+
+
 @cuda_c.needs_nvrtc
 @pytest.mark.parametrize("arch", NVIDIA_ARCHITECTURES)
 @pytest.mark.parametrize("entry", [pytest.param(e, id=str(e).replace(" ", "-")) for e in cuda_c.ENTRIES])
@@ -76,9 +108,10 @@ def test_executed_instructions_of_cuda_c(entry: cuda_c.CudaEntry) -> None:
 
 def test_spills_and_narrow_loads_are_complaints() -> None:
     budget = {"registers": 60, "spill_bytes": 0, "shared_bytes": 128, "load_bits": 128, "store_bits": 64}
-    found = budget | {"registers": 65, "spill_bytes": 8, "shared_bytes": 256, "load_bits": 64}
+    budget["barriers"] = 3
+    found = budget | {"registers": 65, "spill_bytes": 8, "shared_bytes": 256, "load_bits": 64, "barriers": 4}
     assert list(kernel_budgets.exceeded(budget | {"registers": 64, "store_bits": 128}, budget, True)) == []
-    assert len(list(kernel_budgets.exceeded(found, budget, True))) == 4
+    assert len(list(kernel_budgets.exceeded(found, budget, True))) == 5
     assert len(list(kernel_budgets.exceeded(found, budget, False))) == 2
     assert len(list(kernel_budgets.exceeded(found, budget, False, spills=8))) == 1
 

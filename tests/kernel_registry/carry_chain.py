@@ -48,4 +48,6 @@ ENTRIES = [
     _entry("em_gradient", Case(3, base=32, n_addends=4, batch=5), slow=True),
     _entry("map_assignment", Case(15, batch=5), slow=True),
     _entry("sample", Case(15, batch=5), slow=True),
+    _entry("map_assignment", Case(3, base=32, n_addends=4), slow=True),
+    _entry("sample", Case(3, base=32, n_addends=4), slow=True),
 ]

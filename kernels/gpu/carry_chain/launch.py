@@ -54,10 +54,10 @@ def map_assignment(logits: torch.Tensor, label: torch.Tensor) -> tuple[torch.Ten
     if batch > 0:
         config = launch_config.carry_chain_general(n_addends, base)
         with torch.cuda.device_of(logits):
-            map_kernel[(triton.cdiv(batch, config.samples),)](
-                logits, label, digits, log_joint, status, batch, n_digits,
-                ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, SAMPLES=config.samples,
-                WIDTH=config.width, SUMS=config.sums, **rounded_once(config.num_warps),
+            map_kernel[(batch,)](
+                logits, label, digits, log_joint, status, n_digits,
+                ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, SUMS=config.sums,
+                PARTS=launch_config.carry_chain_parts(n_addends, config.sums), **rounded_once(1),
             )  # fmt: skip
     return digits, log_joint, status
 
@@ -76,8 +76,9 @@ def sample(
         with torch.cuda.device_of(logits):
             sample_kernel[(batch,)](
                 logits, label, digits, status, batch, n_digits, base, n_samples, signed(seed), first_row,
-                ADDENDS=n_addends, N_EXTRA=label.shape[1] - n_digits, WIDTH=config.width,
-                SUMS=config.sums, LANES=launch_config.carry_chain_sample_lanes(n_samples), **rounded_once(1),
+                ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, WIDTH=config.width,
+                SUMS=config.sums, PARTS=launch_config.carry_chain_parts(n_addends, config.sums),
+                LANES=launch_config.carry_chain_sample_lanes(n_samples), **rounded_once(1),
             )  # fmt: skip
     return digits, status
 

@@ -1,173 +1,202 @@
 """Finds the most probable digits given the label: max-product over the carry chain in float64, two or more addends.
 
-Suffix tables h_j(r) = max_d l_j(d) + h_{j+1}(r - d) take the place of convolutions; ties go to the smallest carry-in,
-then to the smallest d_1, d_2, ... of the position nearest the top.
+h_j(r) = max_d l_j(d) + h_{j+1}(r - d) takes the place of convolutions, and every maximum keeps its argument: a code of
+the carry-in and the digits but the last. Ties go to the smallest carry-in, then to the smallest d_1, d_2, ... of the
+position nearest the top.
+
+symbol_lanes.py says which lane of a tile [1, SUMS] has what.
 """
+
+from typing import NamedTuple
 
 import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, final_status, top_carry
 from emnesy_gpu.kernels.gpu.carry_chain.linear_sums import at, places
-from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import Options, Samples, entry
+from emnesy_gpu.kernels.gpu.carry_chain.symbol_lanes import Row, Sizes, from_lane, load_position, over_values
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, LOG2_E, exp2, log2
-from emnesy_gpu.kernels.gpu.common.logits import bounded
-from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
+from emnesy_gpu.kernels.gpu.common.status import INVALID_LOGITS, POSSIBLE
 
 NEVER = tl.constexpr(float("-inf"))
 
 
-@triton.jit
-def _scores(pointers, samples, WIDTH: tl.constexpr):
-    """Logits of one symbol as float64 [S, WIDTH], -inf beyond base, 0 for absent samples."""
-    value = tl.arange(0, WIDTH)[None, :]
-    inside = value < samples.base
-    scores = bounded(tl.load(pointers + value, mask=samples.present & inside, other=0.0)).to(tl.float64)
-    return tl.where(inside, scores, NEVER)
+class Best(NamedTuple):
+    """Best scores, -inf where there is none, and the codes of what they belong to."""
+
+    score: object  # float64 [1, SUMS]
+    code: object  # int32
 
 
 @triton.jit
-def _first_argmax(scores):
-    """The smallest value [S, 1] of the largest score of a row [S, WIDTH]."""
-    value = tl.arange(0, scores.shape[1])[None, :]
-    best = scores == tl.max(scores, 1, keep_dims=True)
-    return tl.min(tl.where(best, value, scores.shape[1] - 1), 1, keep_dims=True)
+def _better(best, score, code):
+    """What came first stays where scores are equal."""
+    above = score > best.score
+    return Best(tl.where(above, score, best.score), tl.where(above, code, best.code))
 
 
 @triton.jit
-def _prepend(after, pointers, samples):
-    """h_j from h_{j+1}, [S, SUMS]. Rotations carry nothing but -inf round the end of a table."""
-    SUMS: tl.constexpr = after.shape[1]
-    scores = _scores(pointers, samples, SUMS)
-    before = (places(after) - 1) & (SUMS - 1)
-    best = tl.full(after.shape, NEVER, tl.float64)
-    for v in range(samples.base):
-        score = at(scores, v) + after
-        best = tl.where(score > best, score, best)
-        after = tl.gather(after, before, 1)
+def _normalised(scores, SIZES: tl.constexpr):
+    """The largest logit of a lane's symbol, and the sum of its exponentials over that of this one: NaN if no prior."""
+    high = over_values(scores, True, SIZES.BASE)
+    return high, over_values(exp2((scores - high) * LOG2_E), False, SIZES.BASE)
+
+
+@triton.jit
+def _suffix(scores, SIZES: tl.constexpr):
+    """h_2, with the digits d_2, ..., d_{k-1} as its codes."""
+    lane = places(scores)
+    last = from_lane(scores, (SIZES.ADDENDS - 1) * SIZES.BASE + lane)
+    last = tl.where(lane < SIZES.BASE, last, NEVER)
+    code = tl.zeros(scores.shape, tl.int32)
+    for j in tl.static_range(SIZES.ADDENDS - 2, 0, -1):
+        best = Best(tl.full(scores.shape, NEVER, tl.float64), tl.zeros(scores.shape, tl.int32))
+        for v in tl.static_range(SIZES.BASE):
+            best = _better(best, at(scores, j * SIZES.BASE + v).to(tl.float64) + last.to(tl.float64), v)
+            last = from_lane(last, lane - 1)
+        code = best.code + SIZES.BASE * from_lane(code, lane - best.code)
+        last = best.score
+    return last.to(tl.float64), code
+
+
+@triton.jit
+def _step(alpha, scores, digit, SIZES: tl.constexpr):
+    """Best scores of the carries out of a position, each in the first lane of its own, from those into it."""
+    lane = places(scores)
+    PARTS: tl.constexpr = SIZES.PARTS
+    VALUES: tl.constexpr = (SIZES.BASE + PARTS - 1) // PARTS
+    carry_out = lane // (SIZES.ADDENDS * PARTS)
+    carry_in = lane // PARTS % SIZES.ADDENDS
+    total = digit + SIZES.BASE * carry_out - carry_in
+    table, code = _suffix(scores, SIZES)
+    best = Best(tl.full(scores.shape, NEVER, tl.float64), tl.zeros(scores.shape, tl.int32))
+    for s in tl.static_range(VALUES):
+        v = lane % PARTS * VALUES + s
+        score = from_lane(scores, v).to(tl.float64) + from_lane(table, total - v)
+        best = _better(best, tl.where(v < SIZES.BASE, score, NEVER), v)
+    for bit in tl.static_range(6):
+        if (1 << bit) < PARTS:
+            best = _better(best, from_lane(best.score, lane + (1 << bit)), from_lane(best.code, lane + (1 << bit)))
+    code = best.code + SIZES.BASE * from_lane(code, total - best.code)
+    score = best.score + from_lane(alpha, carry_in * (SIZES.ADDENDS * PARTS))
+    code = carry_in + SIZES.ADDENDS * code
+    best = Best(score, code)
+    for c in tl.static_range(1, SIZES.ADDENDS):
+        best = _better(best, from_lane(score, lane + c * PARTS), from_lane(code, lane + c * PARTS))
     return best
 
 
 @triton.jit
-def _suffix_tables(pointers, samples, OPTIONS: tl.constexpr):
-    """h_1 .. h_k of the position whose logits start at pointers [S, 1]."""
-    sums = tl.zeros(samples.present.shape, tl.int32) + tl.arange(0, OPTIONS.SUMS)[None, :]
-    table = tl.where(sums == 0, 0.0, NEVER).to(tl.float64)
-    tables = ()
-    for j in tl.static_range(OPTIONS.ADDENDS - 1, -1, -1):
-        table = _prepend(table, pointers + j * samples.step, samples)
-        tables = (table,) + tables
-    return tables
+def _forward(row, SUMS: tl.constexpr, SIZES: tl.constexpr):
+    """Leaves the code of every carry out of every position in the output, in the row of the addend of that number.
 
-
-@triton.jit
-def _log_normaliser(pointers, samples, WIDTH: tl.constexpr):
-    """The logarithm of the sum of a symbol's exponentials [S, 1]; NaN if its logits are no prior."""
-    scores = _scores(pointers, samples, WIDTH)
-    high = tl.max(scores, 1, keep_dims=True)
-    total = tl.sum(exp2((scores - high) * LOG2_E), 1, keep_dims=True)
-    return tl.where(total == total, high + log2(total) * LN_2, total)
-
-
-@triton.jit
-def _forward(samples, digits_ptr, OPTIONS: tl.constexpr):
-    """Leaves the best score of every carry into every position in the output, as bits.
-
-    Returns those of the top [S, SUMS], the log normaliser of all symbols [S, 1] and the status [S, 1].
+    Returns the best scores of the carries out of the top, the log normaliser of all symbols and the status.
     """
-    present = samples.present
-    base = samples.base
-    sums = tl.zeros(present.shape, tl.int32) + tl.arange(0, OPTIONS.SUMS)[None, :]
-    best = tl.where(sums == 0, 0.0, NEVER).to(tl.float64)
-    normaliser = tl.zeros(present.shape, tl.float64)
-    code = tl.full(present.shape, POSSIBLE, tl.int32)
-    for back in range(samples.n_digits):
-        i = samples.n_digits - 1 - back
-        stored = present & (samples.partial_sum < OPTIONS.ADDENDS)
-        pointers = digits_ptr + samples.partial_sum * samples.n_digits + i
-        tl.store(pointers, best.to(tl.int64, bitcast=True), mask=stored)
-        digit, digit_code = checked_digit(samples.label + i, present, base)
+    lane = tl.arange(0, SUMS)[None, :]
+    OWN: tl.constexpr = SIZES.ADDENDS * SIZES.PARTS
+    alpha = tl.where(lane == 0, 0.0, NEVER).to(tl.float64)
+    highs = tl.zeros((1, SUMS), tl.float64)
+    product = tl.full((1, SUMS), 1.0, tl.float64)
+    exponent = tl.zeros((1, SUMS), tl.int32)
+    valid = tl.full((1, SUMS), True, tl.int1)
+    code = POSSIBLE
+    for back in range(row.n_digits):
+        i = row.n_digits - 1 - back
+        scores = load_position(row, i, SUMS, SIZES)
+        high, total = _normalised(scores, SIZES)
+        highs += high.to(tl.float64)
+        # The product of the sums, its exponent apart.
+        bits = (product * total.to(tl.float64)).to(tl.int64, bitcast=True)
+        exponent += (bits >> 52).to(tl.int32) - 1023
+        product = ((bits & 0xFFFFFFFFFFFFF) | 0x3FF0000000000000).to(tl.float64, bitcast=True)
+        valid &= total == total
+        digit, digit_code = checked_digit(row.label + i, True, SIZES.BASE)
         code = tl.maximum(code, digit_code)
-        for j in tl.static_range(OPTIONS.ADDENDS):
-            log_sum = _log_normaliser(samples.logits + j * samples.step + i * base, samples, OPTIONS.WIDTH)
-            code = tl.maximum(code, tl.where(log_sum == log_sum, POSSIBLE, INVALID_LOGITS))
-            normaliser += log_sum
-        tables = _suffix_tables(samples.logits + i * base, samples, OPTIONS)
-        after = tl.full(best.shape, NEVER, tl.float64)
-        for c in tl.static_range(OPTIONS.ADDENDS):
-            index = digit + base * sums - c
-            inside = (sums < OPTIONS.ADDENDS) & (index >= 0) & (index < OPTIONS.SUMS)
-            score = at(best, c) + tl.gather(tables[0], tl.where(inside, index, 0), 1)
-            after = tl.where(inside & (score > after), score, after)
-        best = after
-    return best, normaliser, code
+        alpha, chosen = _step(alpha, scores, digit, SIZES)
+        stored = (lane % OWN == 0) & (lane < SIZES.ADDENDS * OWN)
+        tl.store(row.digits + lane // OWN * row.n_digits + i, chosen.to(tl.int64), mask=stored)
+    logarithm = highs + (exponent.to(tl.float64) + log2(product)) * LN_2
+    counted = (lane % SIZES.BASE == 0) & (lane < SIZES.ADDENDS * SIZES.BASE)
+    invalid = tl.max((counted & ~valid).to(tl.int32))
+    code = tl.maximum(code, tl.where(invalid > 0, INVALID_LOGITS, POSSIBLE))
+    return alpha, tl.sum(tl.where(counted, logarithm, 0.0)), code
 
 
 @triton.jit
-def _first_best(scores, table, remainder, samples):
-    """The smallest digit [S, 1] of the best score with the digits after it, which have h [S, SUMS]."""
-    left = remainder - samples.value
-    inside = (left >= 0) & (left < table.shape[1])
-    return _first_argmax(tl.where(inside, scores + tl.gather(table, tl.where(inside, left, 0), 1), NEVER))
+def _follow(row, carry, SIZES: tl.constexpr):
+    """Moves the codes of the best path, from the carry out of the top position down, to the first addend's row."""
+    tl.debug_barrier()
+    for i in range(row.n_digits):
+        code = tl.load(row.digits + carry * row.n_digits + i)
+        tl.debug_barrier()
+        tl.store(row.digits + i, code)
+        carry = code.to(tl.int32) % SIZES.ADDENDS
 
 
 @triton.jit
-def _trace(samples, digits_ptr, carry, possible, OPTIONS: tl.constexpr):
-    """Overwrites the scores in the output with the digits, from the carry [S, 1] out of the top position down."""
-    present = samples.present
-    base = samples.base
-    for i in range(samples.n_digits):
-        tables = _suffix_tables(samples.logits + i * base, samples, OPTIONS)
-        digit, digit_code = checked_digit(samples.label + i, present, base)
-        total = digit + base * carry
-        best = tl.full(present.shape, NEVER, tl.float64)
-        # The scores were stored by other threads, and are about to be overwritten.
+def _decode(row, top, SUMS: tl.constexpr, SIZES: tl.constexpr):
+    """Overwrites these codes with the digits; a lane has a position. top: the carry out of the first."""
+    tl.debug_barrier()
+    n_blocks = tl.cdiv(row.n_digits, SUMS)
+    for back in range(n_blocks):
+        i = (n_blocks - 1 - back) * SUMS + tl.arange(0, SUMS)[None, :]
+        inside = i < row.n_digits
+        chosen = tl.load(row.digits + i, mask=inside, other=0).to(tl.int32)
+        before = tl.load(row.digits + i - 1, mask=inside & (i > 0), other=0).to(tl.int32)
+        # Other threads overwrite what was loaded here.
         tl.debug_barrier()
-        for c in tl.static_range(OPTIONS.ADDENDS):
-            stored = tl.load(digits_ptr + c * samples.n_digits + i, mask=present, other=0)
-            score = stored.to(tl.float64, bitcast=True) + entry(tables[0], total - c)
-            carry = tl.where((score > best) | (c == 0), c, carry)
-            best = tl.where(score > best, score, best)
-        tl.debug_barrier()
-        remainder = total - carry
-        for j in tl.static_range(OPTIONS.ADDENDS):
-            scores = _scores(samples.logits + j * samples.step + i * base, samples, OPTIONS.WIDTH)
-            chosen = remainder
-            if j + 1 < OPTIONS.ADDENDS:
-                chosen = _first_best(scores, tables[j + 1], remainder, samples)
-            remainder -= chosen
-            chosen = tl.where(possible, chosen, _first_argmax(scores))
-            tl.store(digits_ptr + j * samples.n_digits + i, chosen.to(tl.int64), mask=present)
+        carry_out = tl.where(i > 0, before % SIZES.ADDENDS, top)
+        digit, code = checked_digit(row.label + i, inside, SIZES.BASE)
+        rest = digit + SIZES.BASE * carry_out - chosen % SIZES.ADDENDS
+        chosen = chosen // SIZES.ADDENDS
+        for j in tl.static_range(SIZES.ADDENDS - 1):
+            tl.store(row.digits + j * row.n_digits + i, (chosen % SIZES.BASE).to(tl.int64), mask=inside)
+            rest -= chosen % SIZES.BASE
+            chosen = chosen // SIZES.BASE
+        tl.store(row.digits + (SIZES.ADDENDS - 1) * row.n_digits + i, rest.to(tl.int64), mask=inside)
 
 
-@triton.jit(do_not_specialize=["batch", "n_digits"])
+@triton.jit
+def _most_probable_alone(row, SUMS: tl.constexpr, SIZES: tl.constexpr):
+    """Leaves the smallest value of the largest logit of every symbol in the output."""
+    lane = tl.arange(0, SUMS)[None, :]
+    symbol = lane // SIZES.BASE
+    value = lane - symbol * SIZES.BASE
+    stored = (value == 0) & (symbol < SIZES.ADDENDS)
+    tl.debug_barrier()
+    for i in range(row.n_digits):
+        scores = load_position(row, i, SUMS, SIZES)
+        best = scores == over_values(scores, True, SIZES.BASE)
+        first = -over_values(tl.where(best, -value, 1 - SIZES.BASE), True, SIZES.BASE)
+        tl.store(row.digits + symbol * row.n_digits + i, first.to(tl.int64), mask=stored)
+
+
+@triton.jit(do_not_specialize=["n_digits"])
 def map_kernel(
-    logits_ptr, label_ptr, digits_ptr, log_joint_ptr, status_ptr, batch, n_digits,
-    ADDENDS: tl.constexpr, BASE: tl.constexpr, N_EXTRA: tl.constexpr, SAMPLES: tl.constexpr, WIDTH: tl.constexpr,
-    SUMS: tl.constexpr,
+    logits_ptr, label_ptr, digits_ptr, log_joint_ptr, status_ptr, n_digits,
+    ADDENDS: tl.constexpr, BASE: tl.constexpr, N_EXTRA: tl.constexpr, SUMS: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
-    """SAMPLES samples, a tile [SAMPLES, SUMS] over the partial sums; positions forwards, then backwards along the path.
+    """A row of the batch; positions forwards, then backwards along the path.
 
-    Grid (ceil(batch / SAMPLES),). logits [batch, ADDENDS, n_digits, BASE], digits int64 [batch, ADDENDS, n_digits].
+    Grid (batch,). logits [batch, ADDENDS, n_digits, BASE], digits int64 [batch, ADDENDS, n_digits].
     """
-    OPTIONS: tl.constexpr = Options(ADDENDS, SUMS, WIDTH, tl.float64)
-    row = tl.program_id(0).to(tl.int64) * SAMPLES + tl.arange(0, SAMPLES)[:, None]
-    present = row < batch
-    logits_ptr += row * (ADDENDS * n_digits * BASE)
-    digits_ptr += row * (ADDENDS * n_digits)
-    label_ptr += row * (N_EXTRA + n_digits)
-    step = n_digits * BASE
-    value = tl.arange(0, WIDTH)[None, :]
-
-    carry, code = top_carry(label_ptr, present, N_EXTRA, BASE)
-    partial_sum = tl.arange(0, SUMS)[None, :]
-    samples = Samples(logits_ptr, label_ptr + N_EXTRA, present, n_digits, BASE, step, partial_sum, value)
-    last, normaliser, chain_code = _forward(samples, digits_ptr, OPTIONS)
+    SIZES: tl.constexpr = Sizes(ADDENDS, BASE, PARTS)
+    index = tl.program_id(0).to(tl.int64)
+    digits_ptr += index * (ADDENDS * n_digits)
+    logits_ptr += index * (ADDENDS * n_digits * BASE)
+    label_ptr += index * (N_EXTRA + n_digits)
+    row = Row(logits_ptr, label_ptr + N_EXTRA, digits_ptr, n_digits)
+    carry, code = top_carry(label_ptr, True, N_EXTRA, BASE)
+    last, normaliser, chain_code = _forward(row, SUMS, SIZES)
     code = tl.maximum(code, chain_code)
-    score = entry(last, carry)
-    possible = (score > NEVER) & (carry < ADDENDS) & (code != INVALID_LABEL)
-    code = final_status(code, possible)
+    own = tl.arange(0, SUMS)[None, :] == carry * (ADDENDS * PARTS)
+    score = tl.max(tl.where(own, last, NEVER))
+    possible = (score > NEVER) & (carry < ADDENDS) & (code == POSSIBLE)
     log_joint = tl.where(possible, score - normaliser, NEVER)
-    tl.store(log_joint_ptr + row, log_joint.to(log_joint_ptr.dtype.element_ty), mask=present)
-    tl.store(status_ptr + row, code.to(tl.uint8), mask=present)
-    _trace(samples, digits_ptr, carry, possible, OPTIONS)
+    tl.store(log_joint_ptr + index, log_joint.to(log_joint_ptr.dtype.element_ty))
+    tl.store(status_ptr + index, final_status(code, possible).to(tl.uint8))
+    if possible:
+        _follow(row, carry, SIZES)
+        _decode(row, carry, SUMS, SIZES)
+    else:
+        _most_probable_alone(row, SUMS, SIZES)

@@ -1,15 +1,15 @@
 """Draws exact samples of the digits given the label: forward filter, backward sample, float64, two or more addends.
 
-Tables and messages are log2 and relative to their largest logits; a lane draws for one sample, from its own Philox
-words.
+A lane draws for one sample, from its own Philox words. linear_sampling.py does so with weights. Here are the rows that
+this does not serve, with tables and messages in log2, relative to their largest logits: where underflow would count,
+and where the label is impossible or the input invalid.
 """
-
-from typing import NamedTuple
 
 import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, final_status, top_carry
+from emnesy_gpu.kernels.gpu.carry_chain.linear_sampling import Draws, draw_weighed, lanes_of, weigh_carries
 from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import (
     Options,
     Samples,
@@ -18,8 +18,9 @@ from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import (
     relative_logit,
     softmax_row,
 )
+from emnesy_gpu.kernels.gpu.carry_chain.symbol_lanes import Row, Sizes
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LEAST_LOG2, ZERO, exp2, log2
-from emnesy_gpu.kernels.gpu.common.philox import Counter, uniforms_float64
+from emnesy_gpu.kernels.gpu.common.philox import uniforms_float64
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 
@@ -139,18 +140,10 @@ def _draw_digit(pointers, high, table, conditioned, remainder, uniform, base):
     return tl.minimum(below, last)
 
 
-class Lanes(NamedTuple):
-    """A tile of samples, one in each lane."""
-
-    out: object  # pointers [1, LANES] to int64 [ADDENDS, n_digits]
-    stored: object  # bool [1, LANES]: false past the last sample
-    conditioned: object  # whether the label is possible
-
-
 @triton.jit
-def _draw_position(samples, lanes, stash_ptr, i, carry, u, OPTIONS: tl.constexpr):
-    """Draws and stores position i; the carry [1, LANES] out of it becomes the one into it. u: uniform numbers."""
-    conditioned = lanes.conditioned
+def _draw_position(samples, lanes, stash_ptr, i, carry, conditioned, OPTIONS: tl.constexpr):
+    """Draws and stores position i; the carry [1, LANES] out of it becomes the one into it. From the prior or not."""
+    u = uniforms_float64(lanes.counter, i)
     base = samples.base
     n_digits = samples.n_digits
     tables, highs, totals = _suffix_tables(samples.logits + i * base, samples, OPTIONS)
@@ -179,41 +172,50 @@ def _draw_position(samples, lanes, stash_ptr, i, carry, u, OPTIONS: tl.constexpr
     return carry
 
 
+@triton.jit
+def _with_logarithms(samples, row, draws, status_ptr, top, code, LANES: tl.constexpr, OPTIONS: tl.constexpr):
+    """The status and all samples, whatever the row is; the tile with sample 0 last, for it overwrites the messages."""
+    last, scale, chain_code = _forward(samples, row.digits, OPTIONS)
+    code = tl.maximum(code, chain_code)
+    possible = (entry(last, top) + scale > LEAST_LOG2) & (top < OPTIONS.ADDENDS) & (code != INVALID_LABEL)
+    tl.store(status_ptr, final_status(code, possible).to(tl.uint8))
+    conditioned = tl.max(possible.to(tl.int32)) > 0
+    n_tiles = tl.cdiv(draws.n_samples, LANES)
+    for back in range(n_tiles):
+        lanes = lanes_of(row, draws, n_tiles - 1 - back, LANES)
+        carry = tl.zeros((1, LANES), tl.int32) + top
+        for i in range(row.n_digits):
+            carry = _draw_position(samples, lanes, row.digits, i, carry, conditioned, OPTIONS)
+
+
 @triton.jit(do_not_specialize=["batch", "n_digits", "base", "n_samples", "seed", "first_row"])
 def sample_kernel(
     logits_ptr, label_ptr, digits_ptr, status_ptr, batch, n_digits, base, n_samples, seed, first_row,
-    ADDENDS: tl.constexpr, N_EXTRA: tl.constexpr, WIDTH: tl.constexpr, SUMS: tl.constexpr,
-    LANES: tl.constexpr,
+    ADDENDS: tl.constexpr, BASE: tl.constexpr, N_EXTRA: tl.constexpr, WIDTH: tl.constexpr, SUMS: tl.constexpr,
+    PARTS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """All samples of one row, LANES at a time; the tile with sample 0 last, for it overwrites the messages.
+    """All samples of one row, LANES at a time. base: BASE, for loops that are seldom taken and stay loops.
 
     Grid (batch,). logits [batch, ADDENDS, n_digits, base], digits int64 [n_samples, batch, ADDENDS, n_digits].
     """
     OPTIONS: tl.constexpr = Options(ADDENDS, SUMS, WIDTH, tl.float64)
-    always = tl.full((1, 1), True, tl.int1)
-    row = tl.program_id(0).to(tl.int64) + tl.zeros((1, 1), tl.int32)
-    logits_ptr += row * (ADDENDS * n_digits * base)
-    digits_ptr += row * (ADDENDS * n_digits)
-    label_ptr += row * (N_EXTRA + n_digits)
-    step = n_digits * base
-
-    top, code = top_carry(label_ptr, always, N_EXTRA, base)
-    partial_sum = tl.arange(0, SUMS)[None, :]
-    value = tl.arange(0, WIDTH)[None, :]
-    samples = Samples(logits_ptr, label_ptr + N_EXTRA, always, n_digits, base, step, partial_sum, value)
-    last, scale, chain_code = _forward(samples, digits_ptr, OPTIONS)
-    code = tl.maximum(code, chain_code)
-    possible = (entry(last, top) + scale > LEAST_LOG2) & (top < ADDENDS) & (code != INVALID_LABEL)
-    code = final_status(code, possible)
-    tl.store(status_ptr + row, code.to(tl.uint8))
-    conditioned = tl.max(possible.to(tl.int32)) > 0
-
-    n_tiles = tl.cdiv(n_samples, LANES)
-    for back in range(n_tiles):
-        t = (n_tiles - 1 - back) * LANES + tl.arange(0, LANES)[None, :]
-        out_ptr = digits_ptr + t.to(tl.int64) * (batch.to(tl.int64) * ADDENDS * n_digits)
-        carry = tl.zeros((1, LANES), tl.int32) + top
-        for i in range(n_digits):
-            u = uniforms_float64(Counter(seed, t, first_row.to(tl.int64) + row), i)
-            lanes = Lanes(out_ptr, t < n_samples, conditioned)
-            carry = _draw_position(samples, lanes, digits_ptr, i, carry, u, OPTIONS)
+    SIZES: tl.constexpr = Sizes(ADDENDS, BASE, PARTS)
+    index = tl.program_id(0).to(tl.int64)
+    logits_ptr += index * (ADDENDS * n_digits * base)
+    digits_ptr += index * (ADDENDS * n_digits)
+    label_ptr += index * (N_EXTRA + n_digits)
+    row = Row(logits_ptr, label_ptr + N_EXTRA, digits_ptr, n_digits)
+    draws = Draws(seed, first_row.to(tl.int64) + index, n_samples, batch.to(tl.int64) * ADDENDS * n_digits)
+    top, code = top_carry(label_ptr, True, N_EXTRA, BASE)
+    served = (code == POSSIBLE) & weigh_carries(row, top, SUMS, SIZES)
+    if served:
+        tl.store(status_ptr + index, POSSIBLE)
+        draw_weighed(row, draws, top, SUMS, LANES, SIZES)
+    else:
+        none = tl.zeros((1, 1), tl.int32)
+        blocks = Row(logits_ptr + none, row.label + none, digits_ptr + none, n_digits)
+        samples = Samples(
+            blocks.logits, blocks.label, none == 0, n_digits, base, n_digits * base,
+            tl.arange(0, SUMS)[None, :], tl.arange(0, WIDTH)[None, :],
+        )  # fmt: skip
+        _with_logarithms(samples, blocks, draws, status_ptr + index + none, top, code + none, LANES, OPTIONS)
