@@ -218,6 +218,18 @@ def test_row_has_the_same_bits_in_any_batch(maximise, tolerance):
         assert equal(alone, tuple(result[some] for result in together)), row
 
 
+def test_map_of_a_large_board_has_the_same_bits_in_any_batch() -> None:
+    """Nor do the steps of torch around the search depend on the batch."""
+    logits = torch.randn(17, 9, 9, 9, generator=torch.Generator().manual_seed(0))
+    label = torch.arange(17) % 3 % 2
+    together = em.posterior(em.Sudoku(9), logits, label, em.MAP())
+    for some in (slice(0, 1), slice(1, 2), slice(4, 11)):
+        part = em.posterior(em.Sudoku(9), logits[some].clone(), label[some], em.MAP())
+        assert torch.equal(part.marginals, together.marginals[some])
+        assert torch.equal(part.log_evidence, together.log_evidence[some])
+        assert torch.equal(part.info["assignment"], together.info["assignment"][some])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("serial", [False, True])
 def test_row_has_the_same_bits_whether_rows_or_factors_lie_in_lanes(dtype, serial):

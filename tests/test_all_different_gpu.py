@@ -17,6 +17,7 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="needs triton")
 
+import emnesy_gpu as em
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.cuda import loader
 from emnesy_gpu.kernels.gpu.all_different import cuda
@@ -25,7 +26,7 @@ from emnesy_gpu.kernels.gpu.all_different.subsets import SPREAD, places
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.reference import all_different as reference
 from profiling import peaks, roofline
-from profiling.gpu_simulator import LaunchRecord, Options, simulated_triton
+from profiling.gpu_simulator import LaunchRecord, Options, simulated_gpu, simulated_triton
 from tests.boards import filled_board, soft_logits
 from tests.cuda_c import assembled, needs_nvrtc, ptx, simulate_launches
 from tests.graphs import sudoku_groups
@@ -223,3 +224,21 @@ def test_without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(ModuleNotFoundError, match=r"need CuPy.*emnesy_gpu\[cuda12\]"):
         loader.launch("all_different.cu", "belief_propagation", (), 1, 32, 0, ())
+
+
+@pytest.mark.slow
+def test_map_of_a_large_board_has_the_same_bits_in_any_batch() -> None:
+    """Simulated with all that torch does around the search; two cells of the board are open."""
+    board = filled_board(9)
+    logits = torch.randn(2, 9, 9, 9, generator=torch.Generator().manual_seed(0))
+    logits += 30 * torch.nn.functional.one_hot(board, 9)
+    logits[:, 0, :2] -= 30 * torch.nn.functional.one_hot(board[0, :2], 9)
+    label = torch.ones(2, dtype=torch.int64)
+    with simulated_gpu(80, Options(counters=False)):
+        together = em.posterior(em.Sudoku(9), logits, label, em.MAP())
+        alone = em.posterior(em.Sudoku(9), logits[1:], label[1:], em.MAP())
+    expected = em.posterior(em.Sudoku(9), logits, label, em.MAP())
+    assert torch.equal(alone.log_evidence, together.log_evidence[1:])
+    assert torch.equal(alone.marginals, together.marginals[1:])
+    assert torch.equal(together.info["assignment"], expected.info["assignment"])
+    assert torch.equal(together.info["assignment"], board.expand(2, 9, 9))
