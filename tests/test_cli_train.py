@@ -133,10 +133,12 @@ def test_control_c_ends_a_process_cleanly(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Missing command"),
-        (["train"], "Missing command"),
+        ([], "Missing command: one of bench, data, doctor"),
+        (["train"], "Missing command: one of addition, formula"),
         (["fly"], "No such command 'fly'"),
         (["bnech"], "No such command 'bnech'. Did you mean 'bench'?"),
+        (["train", "addition", "--digts", "4"], "'--digits'?) See emnesy train addition --help."),
+        (["reproduce", "al"], "Invalid value for 'TASK'"),
         (["bench", "addition", "--device", "tpu"], "'tpu' is none of cpu, cuda and cuda:N"),
         (["bench", "addition", "--device", "cuda:63"], "PyTorch finds"),
         (["bench", "addition", "--seconds", "0"], "--seconds"),
@@ -214,21 +216,19 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_gets_a_live_line():
+def test_a_terminal_of_80_columns_gets_a_live_line(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     terminal = Terminal()
-    with progress.reporter(2, 3, AdditionRunner.accuracies, terminal) as report:
+    with progress.reporter(30, 300, AdditionRunner.accuracies, terminal) as report:
         assert isinstance(report, progress.LiveReporter)
         report.epoch_begins(1)
+        report.epoch_ends(RECORD)
+        report.epoch_begins(29)
         report.batch({"loss": 1.25, "log_evidence": -2.5, "seconds_e": 0.5, "seconds_m": 1.5})
         report.bar.refresh()
-        report.epoch_ends(RECORD)
-    text = terminal.getvalue()
-    assert "loss 1.250" in text
-    assert "evidence -2.500" in text
-    assert "E 0.5 s" in text
-    assert "M 1.5 s" in text
-    assert "batches/s" in text
-    assert "sums 50.00 %" in text
+    line = next(line for line in re.split(r"[\r\n]", terminal.getvalue()) if "batches/s" in line)
+    assert all(words in line for words in ("epoch 29/30", "1/300", "loss 1.250", "sums 50.00 %")), line
+    assert "…" not in line
 
 
 def test_a_pipe_gets_plain_lines():

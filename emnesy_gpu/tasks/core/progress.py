@@ -11,6 +11,9 @@ from typing import Any, TextIO
 from emnesy_gpu.tasks.files.extras import require
 
 MINUTE, HOUR = 60.0, 3600.0
+BAR_WIDTH = 10
+"""Columns of the bar: with it, a line of one epoch fits into the 80 columns of a narrow terminal."""
+
 LEAST_SECONDS = 1e-3
 """What a first batch takes at least, for a rate."""
 
@@ -80,18 +83,17 @@ class LiveReporter(PlainReporter):
         console = require("rich.console").Console(file=stream, highlight=False)
         self.bar = progress.Progress(
             progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
+            progress.BarColumn(BAR_WIDTH),
             progress.MofNCompleteColumn(),
-            progress.TextColumn("{task.fields[figures]}"),
             progress.TextColumn("{task.fields[rate]}"),
-            progress.TimeRemainingColumn(),
+            progress.TimeRemainingColumn(compact=True),
+            progress.TextColumn("{task.fields[figures]}"),
             console=console,
             transient=True,
         )
         self.task = self.bar.add_task("", total=n_batches, figures="", rate="")
         self.started, self.batches = time.monotonic(), 0
         self.accuracy = ""
-        self.seconds_e = self.seconds_m = 0.0
 
     def __enter__(self) -> LiveReporter:
         self.bar.start()
@@ -106,18 +108,12 @@ class LiveReporter(PlainReporter):
         self.bar.stop()
 
     def epoch_begins(self, epoch: int) -> None:
-        self.seconds_e = self.seconds_m = 0.0
         self.started, self.batches = time.monotonic(), 0
         super().epoch_begins(epoch)
         self.bar.reset(self.task, description=f"epoch {epoch}/{self.epochs}", figures=self.accuracy, rate="")
 
     def batch(self, metrics: dict[str, float]) -> None:
-        self.seconds_e += metrics["seconds_e"]
-        self.seconds_m += metrics["seconds_m"]
-        figures = (
-            f"loss {metrics['loss']:.3f}  evidence {metrics['log_evidence']:.3f}  {self.accuracy}"
-            f"E {self.seconds_e:.1f} s  M {self.seconds_m:.1f} s"
-        )
+        figures = f"loss {metrics['loss']:.3f}  {self.accuracy}"
         self.batches += 1
         rate = f"{self.batches / max(time.monotonic() - self.started, LEAST_SECONDS):.3g} batches/s"
         self.bar.update(self.task, advance=1, figures=figures, rate=rate)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -141,6 +142,11 @@ class RunDirectory:
     def save_summary(self, summary: dict[str, Any]) -> None:
         """Write the final figures."""
         self._write_json(self.summary, summary)
+
+    def finished(self) -> str:
+        """Return where the files of a finished run are, and what can be done with them."""
+        path = shlex.quote(str(self.path))
+        return f"written to {self.path}; look at a test row with: python -m emnesy_gpu explain {path}"
 
     def _write_json(self, path: Path, values: dict[str, Any]) -> None:
         text = json.dumps(_finite(values), indent=2, allow_nan=False) + "\n"

@@ -102,7 +102,7 @@ class RowRunner(Runner):
             self.directory.save_summary(summary)
             curves = self.accuracies if self.curves is None else self.curves
             save_learning_curve(self.directory.curve, training.history, self.title(), curves, training.unit)
-            report.message(f"written to {self.directory.path}")
+            report.message(self.directory.finished())
 
     def summarise(self) -> dict[str, Any]:
         """Return the figures of the last epoch, and the minutes of all epochs with their evaluations."""

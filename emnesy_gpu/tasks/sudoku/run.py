@@ -113,7 +113,7 @@ class SudokuRunner(Runner):
         self.directory.save_summary(summary)
         save_learning_curve(self.directory.curve, training.history, title, CURVES, "board")
         save_boards(self.directory.path / "boards.png", examples(training), title)
-        report.message(f"written to {self.directory.path}")
+        report.message(self.directory.finished())
 
     def summarise(self) -> dict[str, Any]:
         """Return the figures of the last epoch, and the minutes of all epochs, those of the trials included."""

@@ -105,7 +105,7 @@ class WarcraftRunner(Runner):
         self.directory.save_summary(summary)
         save_learning_curve(self.directory.curve, training.history, title, CURVES, "map", "validation")
         save_maps(self.directory.path / "maps.png", examples(training), f"{title}, test")
-        report.message(f"written to {self.directory.path}")
+        report.message(self.directory.finished())
 
     def summarise(self) -> dict[str, Any]:
         """Return test figures, validation figures of the last epoch, and minutes, those of given-up starts included."""
