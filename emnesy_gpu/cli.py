@@ -77,10 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with StopSignals():
             code = emnesy.main(arguments, prog_name="emnesy", standalone_mode=False)
     except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "emnesy"
-        message = error.format_message()
-        end = "" if message.endswith((".", "?")) else "."
-        return _fail(f"{message}{end} See {command} --help.", error.exit_code)
+        return _fail(_usage(error), error.exit_code)
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
     except click.Abort as abort:
@@ -90,6 +87,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         return _fail(str(error), 1)
     return code if isinstance(code, int) else 0
+
+
+def _usage(error: click.UsageError) -> str:
+    """Return what is wrong with the words of a command, and where its help is."""
+    command = error.ctx.command_path if error.ctx else "emnesy"
+    message = error.format_message()
+    if message == "Missing command." and error.ctx and isinstance(error.cmd, click.Group):
+        message = f"Missing command: one of {', '.join(error.cmd.list_commands(error.ctx))}"
+    end = "" if message.endswith((".", "?", "?)")) else "."
+    return f"{message}{end} See {command} --help."
 
 
 def _interrupted(cause: BaseException | None) -> int:

@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -34,9 +34,17 @@ INTERPRETS_NEW_NUMPY, NEW_NUMPY = (3, 7), (2, 4)
 Report = dict[str, Any]
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as the other commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with that line."""
+        self.exit(2, f"emnesy: error: {message[:1].upper()}{message[1:]}. See {self.prog} --help.\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``python -m emnesy_gpu doctor [--json]``; the arguments leave out the name of the command."""
-    parser = argparse.ArgumentParser(prog="emnesy doctor", description=SUMMARY)
+    parser = Parser(prog="emnesy doctor", description=SUMMARY)
     parser.add_argument("--json", action="store_true", help="Print one JSON object.")
     return run(as_json=parser.parse_args(arguments).json)
 

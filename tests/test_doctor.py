@@ -158,3 +158,9 @@ def test_driver_version_is_what_nvidia_smi_says(tmp_path, monkeypatch: pytest.Mo
     tool.write_text("#!/bin/sh\necho 580.65.06\necho 580.65.06\n")
     tool.chmod(0o755)
     assert doctor.driver_version() == "580.65.06"
+
+
+def test_a_wrong_option_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        doctor.main(["--jsn"])
+    assert capsys.readouterr().err == "emnesy: error: Unrecognized arguments: --jsn. See emnesy doctor --help.\n"

@@ -24,7 +24,7 @@ LIMIT_MINUTES = 30.0
 
 
 @click.command(short_help="Reproduce the published tables, with accuracy, time, memory.")
-@click.argument("task", type=click.Choice([*TASKS, "all"]))
+@click.argument("task", type=click.Choice([*TASKS, "all"]), metavar="TASK")
 @click.option(
     "--quick", "level", flag_value="quick", help="A few minutes: few epochs, one seed. Do not quote the figures."
 )
@@ -72,6 +72,8 @@ def reproduce(
     ctx: click.Context, task: str, level: str, shard: tuple[int, int] | None, dry_run: bool, out: Path, **options: Any
 ) -> None:
     """Reproduce the tables of EM-NeSy: methods x sizes x seeds, with accuracy, time and memory.
+
+    TASK is addition, sudoku, warcraft, rules, formula, puzzle or all.
 
     Every experiment runs in a process of its own. Finished ones stay in results.jsonl and are not run again; one that
     was interrupted goes on after its last epoch. The command writes tables.md and figures beside that file. Several
