@@ -26,7 +26,6 @@ root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**.md", "examples/*.md", "examples/*.ipynb", "profiling/*.md"]
 source_suffix = {".md": "markdown", ".ipynb": "ipynb"}
 include_patterns += ["profiling/experiments/*.md", "profiling/results/*/tables.md"]
-suppress_warnings = ["myst.header"]  # Pages of tables alone have no title.
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath", "colon_fence"]
@@ -76,7 +75,7 @@ def escape(app: object, what: str, name: str, obj: object, options: object, line
             kind = "example"
         if kind == "text" and line.startswith("    ") and _follows_a_paragraph(lines, number):
             kind = "equation"
-            read += ["::", ""]
+            read += [".. code-block:: none", ""]
         if kind == "text":
             parts = CODE.split(line)
             parts[::2] = [STAR_OR_BAR.sub(r"\\\1", part) for part in parts[::2]]

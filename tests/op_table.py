@@ -73,13 +73,18 @@ def _files(stem: str) -> list[str]:
 
 def table() -> str:
     """The files of every stem as a Markdown table; those in emnesy_gpu bear its name, and need no column."""
-    headings = ["stem", "operators", "GPU: `kernels/`", "CPU: `kernels/`", "test: `tests/`", "benchmark: `tests/`"]
+    headings = ["stem", "operators", "`kernels/gpu/`", "`kernels/cpu/`", "test", "benchmark"]
     lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
     for stem, group in groupby(rows(), lambda row: stem_of(row[0])):
         same = list(group)
-        gpu, cpu, _operator, _reference, *tests = (file.partition("/")[2] for file in same[0][1:])
+        gpu, cpu, _operator, _reference, *tests = same[0][1:]
+        shown = [
+            gpu.removeprefix("kernels/gpu/"),
+            cpu.removeprefix("kernels/cpu/"),
+            *(Path(test).name for test in tests),
+        ]
         names = ", ".join(row[0].removeprefix(f"{stem}_") for row in same)
-        lines.append(f"| `{stem}` | {names} | " + " | ".join(f"`{file}`" for file in (gpu, cpu, *tests)) + " |")
+        lines.append(f"| `{stem}` | {names} | " + " | ".join(f"`{file}`" for file in shown) + " |")
     return "\n".join(lines)
 
 

@@ -70,7 +70,7 @@ def ours(records: list[Record]) -> list[rows.Row]:
 
 def test_no_records(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    assert tables.markdown([]) == "No finished experiments.\n"
+    assert tables.markdown([]) == "# Tables of the campaign\n\nNo finished experiments.\n"
     assert rows.rows([]) == [] == rows.e_step_rows([])
     assert figures.write([], tmp_path) == [] == list(tmp_path.iterdir())
 

@@ -126,7 +126,11 @@ More [*shape].
 def test_equations_and_examples_stand_as_they_are(conf: ModuleType) -> None:
     lines = DOCSTRING.splitlines()
     conf.escape(None, "function", "f", None, None, lines)
-    shown = DOCSTRING.replace("*shape", r"\*shape").replace("``em.ABC``", "em.ABC").replace("\n    w", "\n::\n\n    w")
+    shown = (
+        DOCSTRING.replace("*shape", r"\*shape")
+        .replace("``em.ABC``", "em.ABC")
+        .replace("\n    w", "\n.. code-block:: none\n\n    w")
+    )
     assert lines == shown.splitlines()
 
 

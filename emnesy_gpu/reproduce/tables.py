@@ -39,7 +39,7 @@ def markdown(records: list[Record]) -> str:
             _grid(E_STEP_HEADINGS, columns),
             _e_step_note(benchmark, ours),
         ]
-    return "\n\n".join(parts or ["No finished experiments."]) + "\n"
+    return "\n\n".join(["# Tables of the campaign", *(parts or ["No finished experiments."])]) + "\n"
 
 
 def _training_note(task: str, table: Sequence[Row], ours: list[Record]) -> str:
