@@ -23,6 +23,9 @@ __all__ = ["Explanation", "explain"]
 MOST_SYMBOLS, MOST_VALUES = 40, 3
 """Symbols in the table, and values of each."""
 
+LEAST_FIXED = 5e-5
+"""Smaller probabilities would be 0.0000 with four places, and are shown with an exponent."""
+
 NARROWEST_BARS = 5
 """Width of the bars of assignments, in columns of values: their figures need it."""
 
@@ -66,7 +69,8 @@ class Explanation:
         if len(self.assignments):
             lines.append("most probable assignments:")
         for assignment, probability in zip(self.assignments, self.probabilities.tolist(), strict=True):
-            lines.append(f"  {probability:.4f}  {_values(assignment)}")
+            shown = f"{probability:.4f}" if probability >= LEAST_FIXED else f"{probability:<6.0e}"
+            lines.append(f"  {shown}  {_values(assignment)}")
         return "\n".join(lines)
 
     def plot(self, figure: Any = None) -> Any:

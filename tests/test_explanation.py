@@ -99,3 +99,9 @@ def test_tables_and_pictures_have_symbols_labels_and_assignments() -> None:
     figure.draw_without_rendering()
     assert [text.get_text() for text in figure.axes[2].get_yticklabels()] == ["0 0 | 0 1", "0 1 | 0 0"]
     assert "label 0 0 1: p = 0.0002" in figure.get_suptitle()
+
+
+def test_small_probabilities_are_not_shown_as_nought() -> None:
+    logits = 12.0 * torch.nn.functional.one_hot(torch.tensor([[[1], [2]]]), 10)
+    told = str(em.explain(em.Addition(1), logits, torch.tensor([[0, 3]]), k=2))
+    assert [line.split()[0] for line in told.splitlines()[-2:]] == ["1.0000", "4e-11"]
