@@ -11,9 +11,9 @@ the code. From a launch that profiling/roofline.py simulates as code for an H100
 executed thread instructions, the 32-byte sectors (requested: once per warp instruction that touches them, unique: once
 per block) and the time modelled from these counts, which no GPU has confirmed.
 
-The figures are those of the Triton version named in the table. kernel_budgets_3.6.json holds those of another version,
-on sm_90: each version is compared with its own. What its table lacks is compared with kernel_budgets.json in spills
-(none, but for SPILLS), shared memory and the width of accesses only.
+The figures are those of the Triton version named in the table. kernel_budgets_3.6.json and kernel_budgets_3.7.json hold
+those of other versions, on sm_90: each version is compared with its own. What its table lacks is compared with
+kernel_budgets.json in spills (none, but for SPILLS), shared memory and the width of accesses only.
 
 The stem cuda_c has the kernels in CUDA C, where NVRTC is installed: its figures are those of the NVRTC that the table
 names, and of the assembler of that Triton.
@@ -35,10 +35,7 @@ COUNTED = "simulated"
 MODELLED = "modelled"
 MODELLED_GPU = "H100"
 SHARED_BYTES = 48 * 1024  # what every launch may have without asking the driver
-SPILLS = {
-    ("3.6", "carry_chain em_gradient n=15 base=32 addends=2"): 56,
-    ("3.7", "carry_chain em_gradient n=512 base=10 addends=2"): 16,
-}
+SPILLS = {("3.7", "carry_chain em_gradient n=512 base=10 addends=2"): 16}
 """Bytes that are spilled with a version of Triton; elsewhere nothing may be."""
 
 CUDA_C = "cuda_c"
