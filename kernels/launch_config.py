@@ -32,7 +32,7 @@ class PairConfig(NamedTuple):
     num_warps: int
 
 
-def carry_chain_pair(n_digits: int, base: int, compute_bytes: int) -> PairConfig:
+def carry_chain_pair(n_digits: int, base: int, compute_bytes: int, least_threads: int) -> PairConfig:
     """A thread keeps 2 * run * base values in registers; longer chains than 256 threads hold are cut into chunks.
 
     Longer runs would spill: with chunks, runs of four at three values a row and runs of two at sixteen. Larger blocks
@@ -43,7 +43,7 @@ def carry_chain_pair(n_digits: int, base: int, compute_bytes: int) -> PairConfig
     positions = next_power_of_two(n_digits)
     run = min(positions, 4 if row_bytes <= 8 else 2 if row_bytes <= 40 else 1)
     lanes = min(positions // run, 256)
-    samples = max(1, 64 // lanes)
+    samples = max(1, least_threads // lanes)
     return PairConfig(samples, lanes, run, num_warps=samples * lanes // 32)
 
 

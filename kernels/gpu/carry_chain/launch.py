@@ -22,6 +22,9 @@ from emnesy_gpu.kernels.gpu.common.launch_options import LaunchOptions, rounded_
 from emnesy_gpu.kernels.gpu.common.results import float_dtype, row_results
 from emnesy_gpu.kernels.gpu.common.scalars import high_and_low, signed
 
+PINNED = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7)
+"""Two addends in one warp: Triton 3.6 else moves numbers between layouts, with 178 barriers a block in place of 7."""
+
 
 class _Marginals(NamedTuple):
     """Inputs and results of a launch, and the scale of the EM gradient, None for the posterior."""
@@ -109,10 +112,12 @@ def _launch_triton_pair(rows: _Marginals) -> None:
     """In chunks where the positions are too many for a tile."""
     logits, label, out, log_evidence, status, scale = rows
     batch, _, n_digits, base = logits.shape
-    config = launch_config.carry_chain_pair(n_digits, base, log_evidence.element_size())
+    config = launch_config.carry_chain_pair(
+        n_digits, base, log_evidence.element_size(), least_threads=32 if PINNED else 64
+    )
     n_chunks = triton.cdiv(n_digits, config.lanes * config.run)
     constants: LaunchOptions = {"BASE": base, "N_EXTRA": label.shape[1] - n_digits}
-    constants |= {"LANES": config.lanes, "RUN": config.run}
+    constants |= {"LANES": config.lanes, "RUN": config.run, "PINNED": PINNED and config.lanes <= launch_config.WARP}
     constants |= rounded_once(config.num_warps, limit_registers=False)
     chunks = log_evidence
     if n_chunks > 1:

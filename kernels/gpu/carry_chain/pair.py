@@ -12,7 +12,7 @@ import triton.language as tl
 from emnesy_gpu.kernels.gpu.carry_chain.label import final_status, top_carry
 from emnesy_gpu.kernels.gpu.carry_chain.pair_messages import Messages
 from emnesy_gpu.kernels.gpu.carry_chain.pair_position import read_position, write_position
-from emnesy_gpu.kernels.gpu.carry_chain.pair_scan import chain_messages, chain_product
+from emnesy_gpu.kernels.gpu.carry_chain.pair_scan import chain_messages, chain_product, in_place
 from emnesy_gpu.kernels.gpu.carry_chain.symbol_tiles import load_symbols, store_symbols
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LEAST_LOG2, LN_2, ZERO, from_log_ratio, vector_times_matrix
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL
@@ -27,6 +27,16 @@ class Options(NamedTuple):
     COMPUTE: tl.constexpr
     BASE: tl.constexpr
     N_EXTRA: tl.constexpr  # leading digits of the label
+    PINNED: tl.constexpr  # whether logits keep the layout of one tile
+
+
+@triton.jit
+def _pinned(logits, BASE: tl.constexpr):
+    """The logits of both addends in the layout of a tile: Triton 3.6 else carries those of the loads on to all else."""
+    pinned = ()
+    for i in tl.static_range(2 * BASE):
+        pinned = pinned + (in_place(logits[i]),)
+    return pinned
 
 
 @triton.jit
@@ -38,7 +48,11 @@ def _read_tile(logits_ptr, label_ptr, sample, present, index, n_digits, OPTIONS:
     label = tl.load(label_ptr + sample * (OPTIONS.N_EXTRA + n_digits) + OPTIONS.N_EXTRA + index, mask=active, other=0)
     logits = load_symbols(logits_ptr + offset, active, OPTIONS.COMPUTE, BASE)
     logits = logits + load_symbols(logits_ptr + n_digits * BASE + offset, active, OPTIONS.COMPUTE, BASE)
-    return active, offset, read_position(active, label, logits)
+    if OPTIONS.PINNED:
+        logits = _pinned(logits, BASE)
+        return active, offset, read_position(in_place(active.to(tl.int32)) != 0, in_place(label), logits)
+    else:
+        return active, offset, read_position(active, label, logits)
 
 
 @triton.jit
@@ -74,14 +88,14 @@ def _outer_chunks(chunks_ptr, row, chunk, n_chunks, ends):
 @triton.jit(do_not_specialize=["n_digits"])
 def pair_chunk_kernel(
     logits_ptr, label_ptr, chunks_ptr, n_digits,
-    BASE: tl.constexpr, N_EXTRA: tl.constexpr, LANES: tl.constexpr, RUN: tl.constexpr,
+    BASE: tl.constexpr, N_EXTRA: tl.constexpr, PINNED: tl.constexpr, LANES: tl.constexpr, RUN: tl.constexpr,
 ):  # fmt: skip
     """Product of the transfer matrices of one chunk of LANES * RUN positions of one sample.
 
     Grid (batch, n_chunks), chunk 0 least significant. chunks [batch, n_chunks, CHUNK_VALUES].
     """
     COMPUTE: tl.constexpr = chunks_ptr.dtype.element_ty
-    OPTIONS: tl.constexpr = Options(COMPUTE, BASE, N_EXTRA)
+    OPTIONS: tl.constexpr = Options(COMPUTE, BASE, N_EXTRA, PINNED)
     row = tl.program_id(0).to(tl.int64)
     chunk = tl.program_id(1)
     sample = tl.zeros((1, 1), tl.int32)
@@ -111,8 +125,8 @@ def pair_chunk_kernel(
 @triton.jit(do_not_specialize=["batch", "n_digits"])
 def pair_kernel(
     logits_ptr, label_ptr, chunks_ptr, out_ptr, evidence_ptr, status_ptr, batch, n_digits, scale_high, scale_low,
-    BASE: tl.constexpr, N_EXTRA: tl.constexpr, SAMPLES: tl.constexpr, LANES: tl.constexpr, RUN: tl.constexpr,
-    GRADIENT: tl.constexpr, CHUNKED: tl.constexpr,
+    BASE: tl.constexpr, N_EXTRA: tl.constexpr, PINNED: tl.constexpr, SAMPLES: tl.constexpr, LANES: tl.constexpr,
+    RUN: tl.constexpr, GRADIENT: tl.constexpr, CHUNKED: tl.constexpr,
 ):  # fmt: skip
     """SAMPLES tiles of LANES * RUN positions: whole samples (memory is read once), or if CHUNKED one chunk of a sample.
 
@@ -120,7 +134,7 @@ def pair_kernel(
     logits and out [batch, 2, n_digits, BASE], label [batch, N_EXTRA + n_digits], chunks as pair_chunk_kernel left them.
     """
     COMPUTE: tl.constexpr = evidence_ptr.dtype.element_ty
-    OPTIONS: tl.constexpr = Options(COMPUTE, BASE, N_EXTRA)
+    OPTIONS: tl.constexpr = Options(COMPUTE, BASE, N_EXTRA, PINNED)
     first = tl.program_id(0).to(tl.int64) * SAMPLES
     label_ptr += first * (N_EXTRA + n_digits)
     sample = tl.arange(0, SAMPLES)[:, None]

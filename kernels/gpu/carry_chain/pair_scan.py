@@ -93,7 +93,7 @@ def _thread_messages(product, ends, LANES: tl.constexpr):
 
 
 @triton.jit
-def _in_place(tile):
+def in_place(tile):
     """The tile itself, through a gather inside rows of a warp's width.
 
     It pins the layout in which the logits were loaded: the compiler would carry that of the runs on to all that
@@ -142,6 +142,6 @@ def chain_messages(matrix, ends, LANES: tl.constexpr, RUN: tl.constexpr):
     alpha = _collect(messages, 0, 1, RUN)
     beta = _collect(messages, RUN, 1, RUN)
     if RUN > 1:
-        alpha = _in_place(alpha)
-        beta = _in_place(beta)
+        alpha = in_place(alpha)
+        beta = in_place(beta)
     return alpha, beta, evidence
