@@ -35,10 +35,11 @@ class Cell(NamedTuple):
 
 
 def _cells() -> dict[str, Cell]:
-    grids = [(10, 2, 1), (50, 2, 1), (10, 2, 256), (50, 2, 32), (8, 8, 32), (30, 8, 8), (8, 32, 8)]
+    grids = [(10, 2, 1), (50, 2, 1), (100, 2, 1), (10, 2, 256), (50, 2, 32), (100, 2, 32)]
+    grids += [(8, 8, 1), (8, 8, 32), (30, 8, 8), (8, 32, 8)]
     found = {f"grid-{n}-of-{k}/{batch}": Cell(partial(benchmark.grid, n, k), batch) for n, k, batch in grids}
     found |= {f"cycle-100-of-4/{batch}": Cell(partial(benchmark.cycle, 100, 4), batch) for batch in (1, 32, 1024)}
-    found |= {"bipartite-50/32": Cell(partial(benchmark.bipartite, 50), 32)}
+    found |= {f"bipartite-{n}/32": Cell(partial(benchmark.bipartite, n), 32) for n in (50, 250)}
     found |= {f"tree-63-of-3/{batch}": Cell(partial(benchmark.tree, 63, 3), batch) for batch in (1, 32)}
     return found | {f"roster-14/{batch}": Cell(partial(benchmark.roster, 14, 4), batch) for batch in (1, 32, 1024)}
 

@@ -76,6 +76,18 @@ def pairs(seed: int) -> em.FactorGraph:
     return graph
 
 
+def star(cardinality: int | list[int]) -> em.FactorGraph:
+    """A symbol with 70 neighbours, some of which share other factors."""
+    graph = em.FactorGraph(71, cardinality)
+    generator = torch.Generator().manual_seed(2)
+    for i in range(1, 71):
+        sizes = graph._sizes[0], graph._sizes[i]
+        graph.add(em.factors.table(0.2 + torch.rand(sizes, generator=generator)), (0, i))
+    graph.add(em.factors.parity(1), [(1, 2, 3), (4, 5, 6)])
+    graph.add(em.factors.at_most(2), (0, 8, 9, 10) if graph._sizes[0] == 2 else (8, 9, 10))
+    return graph
+
+
 def board(size: int, values: int) -> em.FactorGraph:
     """A grid of equal tables that make neighbours alike."""
     graph = em.FactorGraph(size * size, values, latent_shape=(size, size))

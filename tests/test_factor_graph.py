@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import emnesy_gpu as em
-from tests.factor_graphs import assignments, board, draw, enumerate_posterior, hard_tree, loops, pairs, tree
+from tests.factor_graphs import assignments, board, draw, enumerate_posterior, hard_tree, loops, pairs, star, tree
 
 ENGINES = [
     em.BeliefPropagation(iterations=12),
@@ -39,7 +39,11 @@ def test_a_tree_is_exact(backend: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=ids)
-@pytest.mark.parametrize("graph", [loops(), board(4, 2), board(3, 5)], ids=["mixed", "bits", "grid"])
+@pytest.mark.parametrize(
+    "graph",
+    [loops(), board(4, 2), board(3, 5), star(2), star([3] + [2] * 70)],
+    ids=["mixed", "bits", "grid", "star of bits", "star"],
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_kernel_is_the_reference_with_the_same_schedule(graph, engine, dtype) -> None:
     logits, label = draw(graph, 67, dtype=dtype)

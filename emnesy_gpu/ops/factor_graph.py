@@ -15,7 +15,7 @@ from emnesy_gpu import checks
 from emnesy_gpu.backends import backend_for, kernels_for
 from emnesy_gpu.inference.results import result_dtype
 from emnesy_gpu.kernels.factor_graph_tables import SERIAL
-from emnesy_gpu.kernels.status import INVALID_LABEL, POSSIBLE
+from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, POSSIBLE
 from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import LoopyResults, MapResults, loopy_results, map_results
 from emnesy_gpu.reference.factor_graph import search
@@ -68,7 +68,9 @@ def _log_weight(launch: Any, z: Tensor, like: Tensor, tables: list[Tensor]) -> T
 
 
 def _raise_for_status(status: Tensor, logits: Tensor, label: Tensor) -> None:
-    if status.numel() and int(status.max()) == INVALID_LABEL:
+    highest = checks.highest(status)
+    if highest == INVALID_LABEL:
         row = int((status == INVALID_LABEL).nonzero()[0])
         raise ValueError(f"label[{row}] must be 1 (all factors hold), or -1 (not given), got {int(label[row])}")
-    checks.raise_for_validity(status, logits, label)
+    if highest > IMPOSSIBLE:
+        checks.raise_for_validity(status, logits, label)

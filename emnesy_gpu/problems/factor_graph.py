@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emnesy_gpu import checks, ops  # noqa: F401 - importing ops registers the operators
+from emnesy_gpu import checks
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.factor_graphs.chains import Floats
 from emnesy_gpu.factor_graphs.complement import complement
@@ -30,6 +30,7 @@ from emnesy_gpu.inference.settings import LoopySettings
 from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.kernels.factor_graph_tables import SERIAL, Compiled
 from emnesy_gpu.kernels.score_tables import CompiledScore
+from emnesy_gpu.ops.factor_graph import factor_graph_belief_propagation, factor_graph_map
 from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
 from emnesy_gpu.problems.rule_factor import as_factor
@@ -54,10 +55,11 @@ class FactorGraph(ScoredProblem):
     whether all factors hold. ``em.ABC``, ``em.Gibbs`` and ``em.Rejection`` work on graphs of hard constraints.
 
     Cost of a sweep per row: O(K^2) for a factor of two symbols, O(states * values * symbols) for others. A symbol in d
-    factors costs O(d^2 K). Memory: the messages of 32 rows a thread, K numbers for each symbol of each factor; on a GPU
-    those of the rows that are under way. Deterministic, and independent of the batch. Sources: Kschischang, Frey,
-    Loeliger, "Factor graphs and the sum-product algorithm" (2001); Yedidia, Freeman, Weiss, "Constructing free-energy
-    approximations and generalized belief propagation algorithms" (2005).
+    factors costs O(d K log d) in probabilities on a CPU, and O(d^2 K) elsewhere. Memory: the messages of 32 rows a
+    thread, K numbers for each symbol of each factor; on a GPU those of the rows that are under way. Deterministic, and
+    independent of the batch. Sources: Kschischang, Frey, Loeliger, "Factor graphs and the sum-product algorithm"
+    (2001); Yedidia, Freeman, Weiss, "Constructing free-energy approximations and generalized belief propagation
+    algorithms" (2005).
 
     Args:
         n_variables: how many symbols there are, at least 1.
@@ -342,10 +344,10 @@ class FactorGraph(ScoredProblem):
 
     @opaque
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
-        operator = torch.ops.emnesy_gpu.factor_graph_belief_propagation
         tables = self.tables(logits.device).to_list()
         settings = 1, 0.0, SERIAL, 0.0, False, check  # one sweep from the leaves to the roots and back
-        results = Marginals.from_operator(operator(*self._inputs(logits, label, check), tables, *settings)[:3])
+        inputs = self._inputs(logits, label, check)
+        results = Marginals.from_operator(factor_graph_belief_propagation(*inputs, tables, *settings)[:3])
         return self._with_failures(self._own(results, logits, label), logits, label, check)
 
     @opaque
@@ -353,8 +355,7 @@ class FactorGraph(ScoredProblem):
         """The factors are those of the graph: ``settings.factors`` is not read."""
         numbers = settings.iterations, settings.damping, settings.schedule, settings.tolerance
         tables, inputs = self.tables(logits.device).to_list(), self._inputs(logits, label, check)
-        operator = torch.ops.emnesy_gpu.factor_graph_belief_propagation
-        *results, sweeps, change = operator(*inputs, tables, *numbers, False, check)
+        *results, sweeps, change = factor_graph_belief_propagation(*inputs, tables, *numbers, False, check)
         marginals = self._own(Marginals.from_operator(results), logits, label)
         return Beliefs(self._with_failures(marginals, logits, label, check), sweeps, change)
 
@@ -364,9 +365,8 @@ class FactorGraph(ScoredProblem):
 
         ``valid`` says whether all factors hold. Ties go to the first symbol and value that is fixed.
         """
-        operator = torch.ops.emnesy_gpu.factor_graph_map
         tables, inputs = self.tables(logits.device).to_list(), self._inputs(logits, label, check)
-        z, log_joint, status, valid = operator(*inputs, tables, check)
+        z, log_joint, status, valid = factor_graph_map(*inputs, tables, check)
         best = MapAssignment(z, log_joint, is_possible(status), valid)
         if self._entries:
             log_joint = log_joint - self._digits_on(label.device).log_share(label).to(log_joint)
@@ -424,7 +424,7 @@ class FactorGraph(ScoredProblem):
 
     def _held(self, label: Tensor, check: bool) -> Tensor:
         """Label 0 as 1, where it can be computed; raises UnsupportedInference where it cannot."""
-        if not len(_rows_with_0(label, check)):
+        if not _has_0(label, check):
             return label
         self._check_hard()
         if not self.is_tree:
@@ -455,8 +455,8 @@ class FactorGraph(ScoredProblem):
 
     def _with_failures(self, results: Marginals, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         """The results with those of rows with label 0: some factor is the first that fails."""
-        rows = label.new_empty(0) if self._entries else _rows_with_0(label, check)
-        if len(rows):
+        if not self._entries and _has_0(label, check):
+            rows = _rows_with_0(label, check)
             some, ones = logits[rows].double(), torch.ones_like(rows)
             parts = [graph.exact_marginals(some, ones, check) for graph in self._failures()]
             for column, values in zip(results, given_one_of(parts, some), strict=True):
@@ -500,6 +500,13 @@ class FactorGraph(ScoredProblem):
             return count_held(self._with_digits(symbols, given), weights)
         held, n = count_held(symbols, weights), 1 + len(weights.host.graph.kind)
         return torch.where(label == 0, (held < n) * n, held)
+
+
+def _has_0(label: Tensor, check: bool) -> bool:
+    """Whether there are such rows; that few have none is found in Python, where it costs least."""
+    if label.device.type == "cpu" and label.numel() <= checks.FEW_ROWS:
+        return 0 in label.tolist()
+    return len(_rows_with_0(label, check)) > 0
 
 
 def _rows_with_0(label: Tensor, check: bool) -> Tensor:

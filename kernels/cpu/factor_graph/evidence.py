@@ -17,15 +17,12 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
 from emnesy_gpu.kernels.cpu.factor_graph.messages import (
     chain_forward,
     find_cavity,
-    multiply_run,
     multiply_table,
     parity_forward,
     size_of,
 )
+from emnesy_gpu.kernels.cpu.factor_graph.products import EVERY, multiply_run
 from emnesy_gpu.kernels.factor_graph_tables import PAIR, PARITY
-
-EVERY = -1
-"""In place of the edge whose message is left out of a product."""
 
 
 @inlined

@@ -33,9 +33,9 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
 )
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
-from emnesy_gpu.kernels.cpu.common.symbol_rows import row_status
 from emnesy_gpu.kernels.cpu.common.transpose import TILE, read_columns, write_columns
 from emnesy_gpu.kernels.cpu.factor_graph.graph import graphs
+from emnesy_gpu.kernels.cpu.factor_graph.labels import row_status
 from emnesy_gpu.kernels.cpu.factor_graph.messages import Way
 from emnesy_gpu.kernels.cpu.factor_graph.probabilities import LOG_2, SMALLEST_SUM, refuse, write_numbers
 from emnesy_gpu.kernels.cpu.factor_graph.waves import RECIPROCALS, SIZES, TABLES, WIDTH, Waves

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.automaton import graph as automaton_graph
@@ -38,6 +39,7 @@ class Graph(NamedTuple):
     n_factors: int
     n_edges: int
     n_updates: int  # of a serial sweep
+    n_products: int  # of runs of messages
     arity: int  # the largest
     run: int  # messages that are multiplied at once
     chained: bool  # whether there is a factor that is a chain
@@ -49,6 +51,8 @@ class Graph(NamedTuple):
     which: int  # [F]
     incident: int  # [E]
     incident_first: int  # [n + 1]
+    position: int  # [E]: of each edge among those of its symbol
+    products: int  # [n]: the first product of the runs of a symbol
     order: int  # [U]: factors as a serial sweep renews them
     owner: int  # [E]: the factor of each edge
     flooding: int  # [F]: all factors once
@@ -65,6 +69,7 @@ class Layout(NamedTuple):
     beliefs: int  # [n, K], also logits on their way to priors
     messages: int  # [E, K], from factors, with sum k_i
     renewed: int  # [E, K] with flooding: what the next sweep reads
+    products: int  # [n_products, K]: see ``products``
     before: int  # [arity, K] by residuals: the messages of one factor before it was renewed
     cavities: int  # [arity, K]: n of the members of one factor
     fresh: int  # [2, K], or [arity + 1, 2] of a parity: what is under way of one factor
@@ -95,6 +100,9 @@ def _graph(t: FactorGraphTables, kind: str) -> Graph:
     parts = {name: getattr(t, name).numpy() for name in names}
     if t.unary.shape[1] == 2 and bool((t.size == 2).all()):
         parts["kind"] = np.where(parts["kind"] == PAIR, PAIR_OF_BITS, parts["kind"])
+    runs = _runs(np.diff(t.incident_first.numpy()), longest_run(t.unary.shape[1]))
+    parts["products"] = np.cumsum(runs) - runs
+    parts["position"] = _positions(t)
     numbers, where = joined(parts | {"flooding": np.sort(np.unique(parts["order"]))}, np.int32)
     weights = {"unary": t.unary.numpy(), "pairs": t.pairs.numpy()}
     if kind == LOGARITHMS:
@@ -108,6 +116,7 @@ def _graph(t: FactorGraphTables, kind: str) -> Graph:
         n_factors=len(t.kind),
         n_edges=len(t.variable),
         n_updates=len(t.order),
+        n_products=int(runs.sum()),
         arity=max(2, int(t.first.diff().max())) if len(t.kind) else 2,
         run=longest_run(k),
         chained=bool((t.kind == CHAIN).any()),
@@ -117,6 +126,23 @@ def _graph(t: FactorGraphTables, kind: str) -> Graph:
         numbers=numbers,
         weights=flat,
     )
+
+
+def _runs(degree: NDArray[np.int32], run: int) -> NDArray[np.int64]:
+    """How many products of runs each symbol has: of messages, of these products, and so on."""
+    count, total = degree.astype(np.int64), np.zeros(len(degree), np.int64)
+    while (count > run).any():
+        count = np.where(count > run, -(-count // run), 0)
+        total += count
+    return total
+
+
+def _positions(t: FactorGraphTables) -> NDArray[np.int64]:
+    """The position of each edge among those of its symbol."""
+    incident, first = t.incident.numpy(), t.incident_first.numpy()
+    position = np.empty(len(incident), np.int64)
+    position[incident] = np.arange(len(incident)) - np.repeat(first[:-1], np.diff(first))
+    return position
 
 
 def longest_run(n_values: int) -> int:
@@ -134,6 +160,7 @@ def layout(g: Graph, chains: automaton_graph.Graph, schedule: str) -> Layout:
         "beliefs": -(-n * k // TILE) * TILE,
         "messages": g.n_edges * k,
         "renewed": g.n_edges * k if schedule == FLOODING else 0,
+        "products": g.n_products * k,
         "before": g.arity * k if schedule == RESIDUAL else 0,
         "cavities": g.arity * k,
         "fresh": 2 * max(k, g.arity + 1),

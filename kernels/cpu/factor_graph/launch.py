@@ -16,7 +16,7 @@ from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, FLOAT64
 from emnesy_gpu.kernels.cpu.common.belief_propagation import Beliefs, Options, new_options, propagate
 from emnesy_gpu.kernels.cpu.common.row_driver import Method, PropagationResults
 from emnesy_gpu.kernels.cpu.factor_graph.waves import waves
-from emnesy_gpu.kernels.factor_graph_tables import FLOODING, RESIDUAL, held
+from emnesy_gpu.kernels.factor_graph_tables import FLOODING, RESIDUAL
 
 MESSAGE_COST = 0.5
 """Rough nanoseconds of an entry of a message in a sweep."""
@@ -51,7 +51,7 @@ def belief_propagation(
     cost = (
         (ONE_LANE_COST if schedule == RESIDUAL else MESSAGE_COST) * (iterations + 2) * (n_edges + 1) * logits.shape[2]
     )
-    return propagate(methods, options, logits, held(label), cost)
+    return propagate(methods, options, logits, label, cost)
 
 
 def _in_probabilities(

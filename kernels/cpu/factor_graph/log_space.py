@@ -18,8 +18,9 @@ from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
 from emnesy_gpu.kernels.cpu.common.compile import kernel, table_function
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.row_driver import PropagationResults
-from emnesy_gpu.kernels.cpu.common.symbol_rows import log_softmax, row_status, write_prior
+from emnesy_gpu.kernels.cpu.common.symbol_rows import log_softmax, write_prior
 from emnesy_gpu.kernels.cpu.factor_graph.graph import graphs
+from emnesy_gpu.kernels.cpu.factor_graph.labels import row_status
 from emnesy_gpu.kernels.cpu.factor_graph.residual import new_tree, next_factor, pass_on
 from emnesy_gpu.kernels.factor_graph_tables import FLOODING, PAIR, PARITY, RESIDUAL
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE

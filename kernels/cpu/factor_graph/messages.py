@@ -25,6 +25,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     store,
 )
 from emnesy_gpu.kernels.cpu.factor_graph.graph import PAIR_OF_BITS
+from emnesy_gpu.kernels.cpu.factor_graph.products import multiply_other_bits, multiply_others, renew_products
 from emnesy_gpu.kernels.factor_graph_tables import PAIR, PARITY
 
 
@@ -53,35 +54,7 @@ def find_cavity(work, at, g, way, edge, row):
             total += q
             store(work, row + v, q)
         return total
-    for v in range(size):
-        store(work, row + v, load(work, prior + v))
-    for start in range(begin, end, g.run):
-        total, _ = multiply_run(work, g, way, (start, min(start + g.run, end)), edge, (row, size))
-    return total
-
-
-@inlined
-def multiply_run(work, g, way, span, edge, product):
-    """Multiply some more messages, all but that of an edge, into a product: its first row, and its values.
-
-    It is scaled to a largest entry in [1, 2), by a power of two; returns its sum, and the exponent that was taken off.
-    """
-    largest, (row, size) = filled(work, 0.0), product
-    for v in range(size):
-        q = load(work, row + v)
-        for j in range(span[0], span[1]):
-            other = item(g.numbers, g.incident + j)
-            if other != edge:
-                q *= load(work, way.source + other * g.n_values + v)
-        largest = maximum(q, largest)
-        store(work, row + v, q)
-    exponent, total = exponent_of(maximum(largest, way.tiny)), filled(work, 0.0)
-    scale = power_of_two(exponent * -1.0)
-    for v in range(size):
-        q = load(work, row + v) * scale
-        total += q
-        store(work, row + v, q)
-    return total, exponent
+    return multiply_others(work, at, g, way, edge, row)
 
 
 @inlined
@@ -152,17 +125,14 @@ def find_bits(work, at, g, way, edge):
     """n of one edge of a symbol of two values, not normalised."""
     i, k = item(g.numbers, g.variable + edge), g.n_values
     begin, end = item(g.numbers, g.incident_first + i), item(g.numbers, g.incident_first + i + 1)
+    if end - begin > g.run:
+        return multiply_other_bits(work, at, g, way, edge)
     zero, one = load(work, at.priors + i * k), load(work, at.priors + i * k + 1)
-    for start in range(begin, end, g.run):
-        for j in range(start, min(start + g.run, end)):
-            other = item(g.numbers, g.incident + j)
-            if other != edge:
-                zero *= load(work, way.source + other * k)
-                one *= load(work, way.source + other * k + 1)
-        if end - begin > g.run:
-            scale = power_of_two(exponent_of(maximum(maximum(zero, one), way.tiny)) * -1.0)
-            zero *= scale
-            one *= scale
+    for j in range(begin, end):
+        other = item(g.numbers, g.incident + j)
+        if other != edge:
+            zero *= load(work, way.source + other * k)
+            one *= load(work, way.source + other * k + 1)
     return zero, one
 
 
@@ -322,4 +292,7 @@ def send(work, at, g, c, way, f, shares):
         step, least = send_parity(work, at, g, way, f, shares)
     else:
         step, least = send_chain(work, at, g, c, way, f, shares)
+    if g.n_products > 0 and way.source == way.target:
+        for edge in range(item(g.numbers, g.first + f), item(g.numbers, g.first + f + 1)):
+            renew_products(work, at, g, way, edge)
     return step, least

@@ -20,6 +20,7 @@ from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.lanes import (
     filled,
+    kept_scratch,
     load,
     maximum,
     minimum,
@@ -30,11 +31,13 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
 )
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
-from emnesy_gpu.kernels.cpu.common.symbol_rows import log_softmax, read_row, row_status, write_prior
+from emnesy_gpu.kernels.cpu.common.symbol_rows import log_softmax, read_row, write_prior
 from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
 from emnesy_gpu.kernels.cpu.factor_graph.evidence import factor_terms, find_belief, renormalised
 from emnesy_gpu.kernels.cpu.factor_graph.graph import graphs, layout
+from emnesy_gpu.kernels.cpu.factor_graph.labels import row_status
 from emnesy_gpu.kernels.cpu.factor_graph.messages import Way, send
+from emnesy_gpu.kernels.cpu.factor_graph.products import renew_all_products
 from emnesy_gpu.kernels.factor_graph_tables import FLOODING, SERIAL
 from emnesy_gpu.kernels.status import POSSIBLE
 
@@ -67,7 +70,7 @@ def run(
     dtype = logits.dtype.type
     g, c = graphs(tables, FLOAT32 if dtype is np.float32 else FLOAT64)
     at = layout(g, c, FLOODING if flooding else SERIAL)
-    work = scratch(at.total, dtype)
+    work = kept_scratch(at.total) if dtype is np.float32 else scratch(at.total, dtype)
     lane_rows, table = np.full(work.shape[1], FREE), np.empty(g.n * g.n_values)
     limits = float(np.finfo(dtype).tiny), SMALLEST_SUM[dtype]
     propagate(logits, label, results, (at, g, c), (options, flooding, limits), (work, lane_rows, table))
@@ -82,6 +85,8 @@ def sweep(work, at, g, c, way, options, flooding):
     change, smallest = filled(work, 0.0), filled(work, 1.0)
     order = g.flooding if flooding else g.order
     n_updates = g.n_factors if flooding else g.n_updates
+    if flooding and g.n_products > 0:
+        renew_all_products(work, at, g, way)
     for u in range(n_updates):
         step, least = send(work, at, g, c, way, item(g.numbers, order + u), shares)
         change, smallest = maximum(step, change), minimum(least, smallest)
@@ -110,6 +115,8 @@ def conclude(work, at, g, c, way):
     """
     before = load(work, at.counts + SMALLEST)
     mantissa, exponent, smallest = filled(work, 1.0), filled(work, 0.0), before
+    if g.n_products > 0:
+        renew_all_products(work, at, g, way)
     for f in range(g.n_factors):
         weight, shift, least = factor_terms(work, at, g, c, way, f)
         mantissa, exponent = renormalised(mantissa * weight, exponent + shift, way.tiny)
