@@ -26,7 +26,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
 )
 from emnesy_gpu.kernels.cpu.common.philox import philox
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Combination, Results
-from emnesy_gpu.kernels.cpu.common.transpose import TILE, read_columns, write_columns
+from emnesy_gpu.kernels.cpu.common.transpose import LONG, TILE, read_columns, write_columns
 from emnesy_gpu.reference import carry_chain as reference
 from tests.cases import Case
 
@@ -118,7 +118,7 @@ def copy_through_lanes(source, target, lanes, column):
 
 
 @pytest.mark.parametrize("rows", [1, TILE, FLOAT32_LANES, 2 * FLOAT32_LANES + 5])
-@pytest.mark.parametrize("columns", [1, 7, TILE, 2 * TILE + 3])
+@pytest.mark.parametrize("columns", [1, 7, TILE, 2 * TILE + 3, LONG + 3])
 def test_transposition_moves_the_columns_and_nothing_else(rows, columns):
     source = np.random.default_rng(0).normal(size=(rows, columns + 2)).astype(np.float32)
     target = np.full((rows + 3, columns + 2), 7.0, np.float32)

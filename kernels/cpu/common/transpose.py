@@ -17,6 +17,9 @@ from emnesy_gpu.kernels.cpu.common.pointers import vector_pointer_2d
 TILE = 16
 """Rows and columns that are transposed in registers together; half as many for float64 lanes."""
 
+LONG, AHEAD = 2048, 64
+"""Columns from which on lines are fetched, and how many columns ahead: so many rows are too many for the machine."""
+
 INDEX = ir.IntType(32)
 INTP = ir.IntType(64)
 
@@ -162,6 +165,9 @@ def read_columns(matrix, row, last_row, column, columns, lanes, lane_row):
     for lane in range(0, lanes.shape[1], tile):
         for first in range(0, columns, tile):
             width = min(tile, columns - first)
+            if columns >= LONG:
+                for r in range(row + lane, row + lane + tile):
+                    _prefetch_to_read(matrix, min(r, last_row), column + first + AHEAD)
             read_tile(matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane)
 
 
@@ -172,6 +178,9 @@ def write_columns(matrix, row, last_row, column, columns, lanes, lane_row):
     for lane in range(0, lanes.shape[1], tile):
         for first in range(0, columns, tile):
             width = min(tile, columns - first)
+            if columns >= LONG:
+                for r in range(row + lane, row + lane + tile):
+                    _prefetch_to_write(matrix, min(r, last_row), column + first + AHEAD)
             write_tile(matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane)
 
 
