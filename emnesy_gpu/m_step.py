@@ -14,8 +14,9 @@ from emnesy_gpu.dtensors import rows_of
 from emnesy_gpu.engines import A_PROBLEM, Engine, Posterior, choose_engine
 from emnesy_gpu.engines.exact import Exact, ExactProblem
 from emnesy_gpu.errors import UnsupportedInference
-from emnesy_gpu.inference.results import Marginals, em_gradient_of, per_row
+from emnesy_gpu.inference.results import Marginals, em_gradient_of
 from emnesy_gpu.ops.registry import is_unwatched
+from emnesy_gpu.ops.row_passes import is_wrapped, scaled_rows
 from emnesy_gpu.problems import Problem
 from emnesy_gpu.reduction import reduce, reduce_possible
 
@@ -208,10 +209,7 @@ class _FusedEMLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        scale = per_row(upstream, gradient)
-        scaled = gradient.mul_(scale) if _is_last_use(upstream) else gradient * scale
-        return scaled.to(ctx.dtype), None, None, None, None, None
+        return _scaled(ctx, upstream), None, None, None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
@@ -240,34 +238,29 @@ class _MeanLoss(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, prior_logits: Tensor, label: Tensor, problem: FusedProblem, check: bool
     ) -> Tensor:
-        gradient, log_evidence = problem.em_gradient(prior_logits, label, 1.0, check)
+        gradient, log_evidence = problem.em_gradient(prior_logits, label, 1.0 / len(label), check)
         ctx.save_for_backward(gradient)
         ctx.dtype = logits.dtype
-        return log_evidence.mean().neg_()
+        return log_evidence.sum().div_(-len(label))
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         # Where nobody can differentiate the gradient, to forbid it costs more than to scale it.
         scale = once_differentiable(_scaled) if torch.is_grad_enabled() else _scaled
-        return cast("tuple[Tensor | None, ...]", scale(ctx, upstream))
+        return scale(ctx, upstream), None, None, None, None
 
 
-def _scaled(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients of ``_MeanLoss``, for one number upstream: to the bit those of the losses and their mean."""
+def _scaled(ctx: Any, upstream: Tensor) -> Tensor:
+    """The saved gradient times what comes from upstream: a number a row, or one for all."""
     (gradient,) = ctx.saved_tensors
-    scale = upstream / len(gradient) if len(gradient) > 1 else upstream
-    if not _is_last_use(upstream):
-        gradient = gradient * scale
-    elif scale.item() != 1.0:
-        gradient = gradient.mul_(scale)
-    return gradient if gradient.dtype == ctx.dtype else gradient.to(ctx.dtype), None, None, None, None
+    last = _is_last_use(upstream)
+    if not (last and upstream.dim() == 0 and is_unwatched(upstream) and upstream.item() == 1.0):
+        gradient = scaled_rows(gradient, upstream, last)
+    return gradient if gradient.dtype == ctx.dtype else gradient.to(ctx.dtype)
 
 
 def _is_last_use(upstream: Tensor) -> bool:
     """Whether a backward pass may overwrite what was saved for it: the graph is not kept, and upstream is no batch."""
-    functorch = torch._C._functorch
-    if torch.compiler.is_compiling() or functorch.is_functorch_wrapped_tensor(upstream):
-        return False
-    if functorch.is_legacy_batchedtensor(upstream):  # of is_grads_batched=True
+    if torch.compiler.is_compiling() or is_wrapped(upstream):
         return False
     return not torch._C._autograd._get_current_graph_task_keep_graph()

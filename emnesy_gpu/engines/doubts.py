@@ -10,6 +10,7 @@ from torch import Tensor
 
 from emnesy_gpu.errors import InferenceWarning
 from emnesy_gpu.inference.results import Chains, Weighted
+from emnesy_gpu.ops.row_passes import changes_of_prior
 
 SHARE_OF_ROWS = 0.5
 """A batch is doubtful from this share of doubtful rows on: single rows may be hopeless."""
@@ -34,7 +35,10 @@ def warn_about_samples(problem: object, engine: object, weighted: Weighted, samp
     """
     if not _to_be_looked_at(problem, engine, weighted.acceptance, check):
         return
-    none = ~weighted.marginals.possible
+    possible = weighted.marginals.possible
+    if possible.is_cpu and bool(possible.all()) and float(weighted.ess.max()) < FLAT_ESS * samples:
+        return
+    none = ~possible
     flat = (weighted.ess >= FLAT_ESS * samples) & (weighted.acceptance < LOW_ACCEPTANCE) & ~none
     reasons = {"no sample counts": none, f"nearly all of {samples} samples weigh the same": flat}
     _warn(problem, engine, reasons, "more samples, ABC with target_ess, or Gibbs")
@@ -47,10 +51,12 @@ def warn_about_chains(problem: object, engine: object, chains: Chains, logits: T
     """
     if not _to_be_looked_at(problem, engine, chains.satisfied, check):
         return
+    if chains.satisfied.is_cpu and float(chains.satisfied.min()) >= LOW_ACCEPTANCE:
+        return
     unlikely = (chains.satisfied < LOW_ACCEPTANCE) & (chains.marginals.log_evidence < LIKELY_LABEL)
     if unlikely.is_cpu and int(unlikely.sum()) < SHARE_OF_ROWS * len(unlikely):
         return
-    moved = (chains.marginals.marginals - logits.softmax(-1)).abs().flatten(1).amax(1)
+    moved = changes_of_prior(logits, chains.marginals.marginals)
     reasons = {"no change of one symbol settles a conflict that counts": (moved < SAME_MARGINALS) & unlikely}
     _warn(problem, engine, reasons, "a smaller penalty, constraints that can be violated one by one, or ABC")
 

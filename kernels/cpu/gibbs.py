@@ -97,12 +97,11 @@ def run(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Marginals, conflicts of annealing and at the end: see ``emnesy_gpu.reference.gibbs``."""
     batch, n, k = prior.shape
-    marginals = torch.zeros_like(prior)
-    annealing = torch.zeros(batch, chains, dtype=torch.int64, device="cpu")
-    final = torch.zeros(batch, chains, dtype=torch.int64, device="cpu")
-    priors = prior.view(batch, n * k).numpy()
+    marginals = np.zeros((batch, n * k), F32)
+    annealing, final = np.zeros((batch, chains), np.int64), np.zeros((batch, chains), np.int64)
+    priors = prior.numpy().reshape(batch, n * k)
     settings = Chains(factors.numpy(), memberships.numpy(), n_groups, recorded, U64(seed), first_row)
-    results = Results(marginals.view(batch, n * k).numpy(), annealing.numpy(), final.numpy())
+    results = Results(marginals, annealing, final)
 
     on_rows = run_few_rows if batch * chains <= LANES // 2 else run_rows
 
@@ -110,7 +109,7 @@ def run(
         on_rows(priors, settings, results, first, last)
 
     for_rows(work, batch, max(1, LANES // chains), len(factors) * chains * n * k * 3.0)
-    return marginals, annealing, final
+    return torch.from_numpy(marginals).view(prior.shape), torch.from_numpy(annealing), torch.from_numpy(final)
 
 
 @kernel

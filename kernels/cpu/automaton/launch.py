@@ -8,7 +8,7 @@ leave is screened by bits (``screen``), and computed in float64, then in logarit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,13 +21,16 @@ from emnesy_gpu.kernels.cpu.automaton import linear
 from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, FLOAT64, LOGARITHMS, Graph, graph
 from emnesy_gpu.kernels.cpu.automaton.screen import all_possible, screen, screen_labels
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
-from emnesy_gpu.kernels.cpu.common.parallel import for_rows, is_one_range
-from emnesy_gpu.kernels.cpu.common.row_driver import RowResults, empty_row_results
+from emnesy_gpu.kernels.cpu.common.parallel import is_one_range
+from emnesy_gpu.kernels.cpu.common.row_driver import (
+    LOGITS_CONVERTED_AT_A_TIME,
+    RowResults,
+    empty_row_results,
+    for_converted_rows,
+)
 from emnesy_gpu.kernels.cpu.label_rows import known_rows
 from emnesy_gpu.kernels.status import POSSIBLE
 
-# Rows whose logits have to be converted are taken about this many logits at a time.
-CONVERTED_LOGITS = 1 << 18
 # Rough nanoseconds of a logit and of an edge, for one row: in float32 lanes, and in float64 logarithms.
 LINEAR_COST = 0.5, 0.1
 LOG_COST = 30.0, 10.0
@@ -83,15 +86,13 @@ def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tu
     z = np.empty(logits.shape[:-1], np.int64)
     log_joint, status = _row_results(logits)
     g, label_rows = graph(tables, LOGARITHMS), rows.numpy()
-    for part, converted in _in_dtype(logits, torch.float64):
-        arrays = label_rows[part], z[part], log_joint[part], status[part]
 
-        def work(first: int, last: int, converted=converted, arrays=arrays) -> None:
-            some = tuple(array[first:last] for array in (converted, *arrays))
-            screen(some[0], some[1], g, some[4])
-            map_rows(*some, g)
+    def work(rows: slice, values: np.ndarray) -> None:
+        labels, *results = (array[rows] for array in (label_rows, z, log_joint, status))
+        screen(values, labels, g, results[2])
+        map_rows(values, labels, *results, g)
 
-        for_rows(work, len(converted), 1, _cost(g, LOG_COST))
+    for_converted_rows(work, logits, np.float64, 1, _cost(g, LOG_COST))
     return torch.from_numpy(z), torch.from_numpy(log_joint), torch.from_numpy(status)
 
 
@@ -104,15 +105,13 @@ def sample(
     drawn = np.empty((n_samples, *logits.shape[:-1]), np.int64)
     _, status = _row_results(logits)
     g, label_rows, key = graph(tables, LOGARITHMS), rows.numpy(), np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
-    for part, converted in _in_dtype(logits, torch.float64):
-        arrays = converted, label_rows[part], status[part]
 
-        def work(first: int, last: int, arrays=arrays, offset=part.start) -> None:
-            values, labels, codes = (array[first:last] for array in arrays)
-            screen(values, labels, g, codes)
-            sample_rows(values, labels, drawn, codes, g, key, np.int64(first_row), offset + first)
+    def work(rows: slice, values: np.ndarray) -> None:
+        labels, codes = label_rows[rows], status[rows]
+        screen(values, labels, g, codes)
+        sample_rows(values, labels, drawn, codes, g, key, np.int64(first_row), rows.start)
 
-        for_rows(work, len(converted), 1, _cost(g, LOG_COST) + 300.0 * n_samples * g.n)
+    for_converted_rows(work, logits, np.float64, 1, _cost(g, LOG_COST) + 300.0 * n_samples * g.n)
     return torch.from_numpy(drawn), torch.from_numpy(status)
 
 
@@ -128,14 +127,11 @@ def _sum_product(
     if is_one_range(len(logits), row_cost) and logits.dtype in (torch.float32, torch.float64):
         _infer_rows(logits.detach().numpy(), label_rows, (marginals, log_evidence, status), job)
         return torch.from_numpy(marginals), torch.from_numpy(log_evidence), torch.from_numpy(status)
-    for part, converted in _in_dtype(logits, torch.float64 if wide else torch.float32):
-        arrays = converted, label_rows[part], marginals[part], log_evidence[part], status[part]
 
-        def work(first: int, last: int, arrays=arrays) -> None:
-            values, labels, *results = (array[first:last] for array in arrays)
-            _infer_rows(values, labels, tuple(results), job)
+    def work(rows: slice, values: np.ndarray) -> None:
+        _infer_rows(values, label_rows[rows], (marginals[rows], log_evidence[rows], status[rows]), job)
 
-        for_rows(work, len(converted), FLOAT32_LANES, row_cost)
+    for_converted_rows(work, logits, np.float64 if wide else np.float32, FLOAT32_LANES, row_cost)
     return torch.from_numpy(marginals), torch.from_numpy(log_evidence), torch.from_numpy(status)
 
 
@@ -162,7 +158,7 @@ def _compute_rows(logits, label_rows, results: Results, job: Job) -> bool:
     if logits.dtype == np.float32:
         wider, g = _compute_rows, graph(job.tables, FLOAT64)
     left = np.flatnonzero(results[2] == linear.RECOMPUTE)
-    size = max(1, CONVERTED_LOGITS // logits[0].size)
+    size = max(1, LOGITS_CONVERTED_AT_A_TIME // logits[0].size)
     for start in range(0, len(left), size):
         some = left[start : start + size]
         _on_rows(some, partial(_screen_and, wider), logits, label_rows, results, job._replace(g=g))
@@ -221,18 +217,3 @@ def _row_results(logits: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Uninitialised: one float of the result dtype per row, and the status of each row."""
     batch = logits.shape[0]
     return np.empty(batch, np.float64 if logits.dtype == torch.float64 else np.float32), np.empty(batch, np.uint8)
-
-
-def _in_dtype(logits: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, np.ndarray]]:
-    """Slices of the batch and their logits: all at once, or few at a time where they have to be converted."""
-    logits = logits.detach()
-    batch = logits.shape[0]
-    if batch == 0:
-        return
-    if logits.dtype == dtype:
-        yield slice(0, batch), logits.numpy()
-        return
-    size = max(1, CONVERTED_LOGITS // logits[0].numel())
-    for first in range(0, batch, size):
-        rows = slice(first, min(batch, first + size))
-        yield rows, logits[rows].to(dtype).numpy()

@@ -18,8 +18,8 @@ from emnesy_gpu.kernels.cpu.common.parallel import for_rows, is_one_range
 RECOMPUTE = 255
 """The status of a row that is left to the next method; no other result of the row is known."""
 
-LOGITS_CONVERTED_AT_A_TIME = 1 << 18
-"""Rows whose logits need another precision are taken about this many logits at a time: 2 MB in float64."""
+LOGITS_CONVERTED_AT_A_TIME = 1 << 15
+"""Rows whose logits need another precision are taken about this many at a time, which torch converts in one thread."""
 
 
 TORCH_DTYPES = {np.float32: torch.float32, np.float64: torch.float64}
