@@ -134,8 +134,7 @@ class ABC(SeededEngine[WeightedProblem]):
             raise TypeError(f"kernel is the earlier name of weighting: give one, got {kernel!r} and {self.weighting!r}")
         object.__setattr__(self, "weighting", kernel if self.weighting is None else self.weighting)
         checks.is_integer("samples", self.samples, 1, checks.LARGEST_SEED)
-        checks.is_integer("seed", self.seed, 0, checks.LARGEST_SEED)
-        checks.is_integer("first_row", self.first_row, 0, checks.LARGEST_SEED)
+        self._check_stream()
         if self.weighting is not None and not checks.is_among(self.weighting, WEIGHTINGS):
             raise ValueError(f"weighting must be one of {WEIGHTINGS} or None, got {self.weighting!r}")
         checks.is_flag("rao_blackwell", self.rao_blackwell)

@@ -85,6 +85,11 @@ class SeededEngine(Engine[P]):
     seed: int
     first_row: int
 
+    def _check_stream(self) -> None:
+        """Raise TypeError or ValueError unless the seed and the first row are integers in 0..2**63-1."""
+        checks.is_integer("seed", self.seed, 0, checks.LARGEST_SEED)
+        checks.is_integer("first_row", self.first_row, 0, checks.LARGEST_SEED)
+
     def at_step(self, step: int, rows_before: int = 0) -> Self:
         """The same engine with the seed of a step, ``philox.seed_of_step(seed, step)``, and its first row moved on.
 

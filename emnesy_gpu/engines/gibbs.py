@@ -105,8 +105,7 @@ class Gibbs(SeededEngine[GibbsProblem]):
     def __post_init__(self) -> None:
         checks.is_integer("chains", self.chains, 1, MAX_CHAINS)
         checks.is_integer("sweeps", self.sweeps, 1, MAX_SWEEPS)
-        checks.is_integer("seed", self.seed, 0, checks.LARGEST_SEED)
-        checks.is_integer("first_row", self.first_row, 0, checks.LARGEST_SEED)
+        self._check_stream()
         checks.is_number("penalty", self.penalty, 0.0)
 
     def infer(self, problem: GibbsProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:

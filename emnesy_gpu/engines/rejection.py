@@ -55,8 +55,7 @@ class Rejection(SeededEngine[WeightedProblem]):
 
     def __post_init__(self) -> None:
         checks.is_integer("samples", self.samples, 1, checks.LARGEST_SEED)
-        checks.is_integer("seed", self.seed, 0, checks.LARGEST_SEED)
-        checks.is_integer("first_row", self.first_row, 0, checks.LARGEST_SEED)
+        self._check_stream()
 
     def infer(self, problem: WeightedProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         weighted = problem.weighted_marginals(logits, label, self, check)

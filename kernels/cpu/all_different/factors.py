@@ -160,6 +160,16 @@ def renew_messages(work, at, graph, g, to, settings):
 
 
 @lane_function
+def solve_from(workspace, at, graph, some, settings, minors):
+    """The permanents of factors first .. last - 1, and their minors where these are wanted."""
+    first, last = some
+    for g in range(first, last):
+        fill_matrix(workspace.numbers, at, graph, g, settings.floor)
+        give_factor(workspace, at, g - first)
+    solve_factors(workspace, at, last - first, settings, minors)
+
+
+@lane_function
 def update_phase(workspace, at, graph, phase, settings, bounded):
     """The factors of a phase read the messages from before it: those that share variables put theirs aside."""
     work, size = workspace.numbers, at.width * at.n_values
@@ -167,10 +177,7 @@ def update_phase(workspace, at, graph, phase, settings, bounded):
     aside, at_once = graph.overlapping[phase], factors_at_once(workspace)
     for start in range(first, last, at_once):
         stop = min(start + at_once, last)
-        for g in range(start, stop):
-            fill_matrix(work, at, graph, g, settings.floor)
-            give_factor(workspace, at, g - start)
-        solve_factors(workspace, at, stop - start, settings, True)
+        solve_from(workspace, at, graph, (start, stop), settings, True)
         for g in range(start, stop):
             take_factor(workspace, at, g - start)
             to = at.fresh + (g - first) * size if aside else at.messages + g * size
@@ -226,10 +233,7 @@ def evidence_of_factors(workspace, at, graph, settings):
     product, exponent = filled(work, 1.0), filled(work, 0.0)
     for start in range(0, len(graph.sizes), at_once):
         stop = min(start + at_once, len(graph.sizes))
-        for g in range(start, stop):
-            fill_matrix(work, at, graph, g, settings.floor)
-            give_factor(workspace, at, g - start)
-        solve_factors(workspace, at, stop - start, settings, False)
+        solve_from(workspace, at, graph, (start, stop), settings, False)
         for g in range(start, stop):
             take_factor(workspace, at, g - start)
             product, exponent = multiply_evidence(work, at, graph, g, product, exponent, settings.floor)

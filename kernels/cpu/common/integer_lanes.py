@@ -138,6 +138,35 @@ def add(typingctx, x, y):
 
 
 @intrinsic
+def subtract(typingctx, x, y):
+    """x - y, modulo 2^32."""
+    return _elementwise(lambda builder, x, y: builder.sub(x, y), x, y)
+
+
+@intrinsic
+def multiply(typingctx, x, y):
+    """x * y, modulo 2^32."""
+    return _elementwise(lambda builder, x, y: builder.mul(x, y), x, y)
+
+
+@intrinsic
+def field(typingctx, x, first, bits):
+    """The number in so many bits of x from the first one on."""
+
+    def emit(builder, x, first, bits):
+        one = ir.Constant(x.type, [1] * x.type.count)
+        return builder.and_(builder.lshr(x, first), builder.sub(builder.shl(one, bits), one))
+
+    return _elementwise(emit, x, first, bits)
+
+
+@intrinsic
+def shift_right(typingctx, x, bits):
+    """x >> bits, of numbers that are not negative."""
+    return _elementwise(lambda builder, x, bits: builder.lshr(x, bits), x, bits)
+
+
+@intrinsic
 def where_greater(typingctx, x, y, then, otherwise):
     """then where x > y (signed), otherwise elsewhere."""
 
@@ -179,14 +208,16 @@ def add_where_bit(typingctx, total, lanes, bit, addend):
 
 
 @intrinsic
-def count_at_most(typingctx, count, x, y):
-    """count + 1 where x <= y, count elsewhere; x and y are float32 Lanes, of which there are as many."""
+def where_at_most(typingctx, x, y, then, otherwise):
+    """then where x <= y, otherwise elsewhere; x and y are float32 Lanes, of which there are as many."""
+    kind = otherwise
 
     def codegen(context, builder, signature, args):
-        count, x, y = args
-        return builder.add(count, builder.zext(builder.fcmp_ordered("<=", x, y), count.type))
+        x, y, then, otherwise = args
+        then = _spread(context, builder, kind, signature.args[2], then)
+        return builder.select(builder.fcmp_ordered("<=", x, y), then, otherwise)
 
-    return count(count, x, y), codegen
+    return otherwise(x, y, then, otherwise), codegen
 
 
 @intrinsic
