@@ -1,33 +1,36 @@
 """Explicit SIMD for Numba on distances: a value of type DistanceLanes holds an integer of each of several maps.
 
 uint16 or uint32, by the arrays that they come from, C-contiguous [rows, DISTANCE_LANES]. Sums stop at the largest
-number, so that it stands for "unreachable" whatever is added to it.
+number, so that it stands for "unreachable" whatever is added to it. Arrays of FEW_LANES columns that are taken by a
+slice of all of them (``few_lanes``) have as many lanes: few maps then cost what they need.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
+from emnesy_gpu.kernels.cpu.common.compile import lane_function
 from emnesy_gpu.kernels.cpu.common.pointers import vector_pointer
 
-DISTANCE_LANES = 32
+DISTANCE_LANES, FEW_LANES = 32, 8
 
 
 class DistanceLanes(types.Type):
-    """The Numba type of a vector of DISTANCE_LANES unsigned integers of one width."""
+    """The Numba type of a vector of unsigned integers of one width."""
 
-    def __init__(self, dtype: types.Integer) -> None:
-        self.dtype = dtype
-        super().__init__(name=f"DistanceLanes({dtype})")
+    def __init__(self, dtype: types.Integer, count: int) -> None:
+        self.dtype, self.count = dtype, count
+        super().__init__(name=f"DistanceLanes({dtype}, {count})")
 
     @property
     def vector(self) -> ir.VectorType:
-        return ir.VectorType(ir.IntType(self.dtype.bitwidth), DISTANCE_LANES)
+        return ir.VectorType(ir.IntType(self.dtype.bitwidth), self.count)
 
 
 @register_model(DistanceLanes)
@@ -36,16 +39,28 @@ class DistanceLanesModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, fe_type.vector)
 
 
+def lanes_of(array: types.Array) -> DistanceLanes:
+    """The lanes of an array's rows: Numba does not know that a slice is contiguous."""
+    return DistanceLanes(array.dtype, FEW_LANES if array.layout == "A" else DISTANCE_LANES)
+
+
+@lane_function
+def few_lanes(rows, dtype):
+    """Uninitialised [rows, FEW_LANES] for as many lanes."""
+    return np.empty((rows, FEW_LANES), dtype)[:, :FEW_LANES]
+
+
 def _pointer(context, builder, array_type, array, row):
     """Address of one row of an array."""
-    start = builder.mul(row, ir.Constant(row.type, DISTANCE_LANES))
-    return vector_pointer(context, builder, array_type, array, start, DistanceLanes(array_type.dtype).vector)
+    lanes = lanes_of(array_type)
+    start = builder.mul(row, ir.Constant(row.type, lanes.count))
+    return vector_pointer(context, builder, array_type, array, start, lanes.vector)
 
 
 @intrinsic
 def load(typingctx, array, row):
     """The lanes in one row of an array."""
-    lanes = DistanceLanes(array.dtype)
+    lanes = lanes_of(array)
 
     def codegen(context, builder, signature, args):
         pointer = _pointer(context, builder, signature.args[0], *args)
@@ -63,7 +78,7 @@ def store(typingctx, array, row, value):
         builder.store(args[2], pointer, align=signature.args[0].dtype.bitwidth // 8)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, DistanceLanes(array.dtype)), codegen
+    return types.void(array, types.intp, lanes_of(array)), codegen
 
 
 @intrinsic
@@ -71,7 +86,7 @@ def zeros_like(typingctx, lanes):
     """Lanes that are all 0, of the type of others."""
 
     def codegen(context, builder, signature, args):
-        return ir.Constant(lanes.vector, [0] * DISTANCE_LANES)
+        return ir.Constant(lanes.vector, [0] * lanes.count)
 
     return lanes(lanes), codegen
 
@@ -83,7 +98,7 @@ def _call(name: str) -> Callable:
     def of_two(typingctx, x, y):
         def codegen(context, builder, signature, args):
             kind = ir.FunctionType(x.vector, [x.vector, x.vector])
-            full_name = f"llvm.{name}.v{DISTANCE_LANES}i{x.dtype.bitwidth}"
+            full_name = f"llvm.{name}.v{x.count}i{x.dtype.bitwidth}"
             return builder.call(cgutils.get_or_insert_function(builder.module, kind, full_name), args)
 
         return x(x, y), codegen
@@ -103,7 +118,7 @@ def any_positive(typingctx, lanes):
 
     def codegen(context, builder, signature, args):
         kind = ir.FunctionType(lanes.vector.element, [lanes.vector])
-        name = f"llvm.vector.reduce.umax.v{DISTANCE_LANES}i{lanes.dtype.bitwidth}"
+        name = f"llvm.vector.reduce.umax.v{lanes.count}i{lanes.dtype.bitwidth}"
         largest = builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
         return builder.icmp_unsigned(">", largest, ir.Constant(lanes.vector.element, 0))
 

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emnesy_gpu.kernels.cpu.common.distance_lanes import DISTANCE_LANES
+from emnesy_gpu.kernels.cpu.common.distance_lanes import DISTANCE_LANES, FEW_LANES
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows
 from emnesy_gpu.kernels.cpu.common.prior_draws import Prior, Stream
 from emnesy_gpu.kernels.cpu.grid_paths.maps import NANOSECONDS_PER_CELL, distance_type, maps_of
 from emnesy_gpu.kernels.cpu.grid_paths.samples import (
     change_rows,
     cost_rows,
+    few_path_rows,
     histogram_rows,
     path_rows,
     round_rows,
@@ -29,9 +30,10 @@ def shortest_path(costs: Tensor, start: Tensor, goal: Tensor) -> tuple[Tensor, T
     mask, total = np.zeros(costs.shape, np.uint8), np.empty(batch, np.int32)
     maps, starts, goals = (tensor.contiguous().numpy() for tensor in (costs, start, goal))
     numbers = np.zeros(1, distance_type(int(maps.max(initial=0)), height, width))
+    on_rows = few_path_rows if batch <= FEW_LANES else path_rows
 
     def work(first: int, last: int) -> None:
-        path_rows(numbers, maps, starts, goals, mask, total, first, last)
+        on_rows(numbers, maps, starts, goals, mask, total, first, last)
 
     for_rows(work, batch, DISTANCE_LANES, height * width * NANOSECONDS_PER_CELL)
     return torch.from_numpy(mask), torch.from_numpy(total)

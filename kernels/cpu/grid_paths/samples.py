@@ -20,7 +20,7 @@ from emnesy_gpu.kernels.cpu.common.integer_lanes import (
 )
 from emnesy_gpu.kernels.cpu.common.prior_draws import draw_words_of, values_of
 from emnesy_gpu.kernels.cpu.grid_paths.changes import changes_of_block, label_of
-from emnesy_gpu.kernels.cpu.grid_paths.sweeps import bordered, empty_workspace, measure, walk_back
+from emnesy_gpu.kernels.cpu.grid_paths.sweeps import bordered, empty_workspace, few_workspace, measure, walk_back
 
 # Costs are drawn in integer lanes and measured in distance lanes.
 assert DISTANCE_LANES == INTEGER_LANES
@@ -115,24 +115,36 @@ def change_rows(prior, maps, weights, total, first, last):
 
 @kernel
 def path_rows(numbers, all_costs, start, goal, mask, total, first, last):
+    """See ``find_paths``."""
+    workspace = empty_workspace(numbers, *all_costs.shape[1:])
+    find_paths(workspace, all_costs, (start, goal), mask, total, first, last)
+
+
+@kernel
+def few_path_rows(numbers, all_costs, start, goal, mask, total, first, last):
+    """The same for up to FEW_LANES maps."""
+    workspace = few_workspace(numbers, *all_costs.shape[1:])
+    find_paths(workspace, all_costs, (start, goal), mask, total, first, last)
+
+
+@lane_function
+def find_paths(workspace, all_costs, ends, mask, total, first, last):
     """Maps first .. last - 1 of all_costs [batch, H, W]: their paths into the mask, which is 0, and what they cost."""
     _, height, width = all_costs.shape
-    workspace = empty_workspace(numbers, height, width)
-    costs, d = workspace.costs, workspace.distances
-    path, side = np.empty(height * width, np.int64), width + 2
-    starts, goals = np.empty(DISTANCE_LANES, np.int64), np.empty(DISTANCE_LANES, np.int64)
-    rows = np.empty(DISTANCE_LANES, np.int64)
-    for block in range(first, last, DISTANCE_LANES):
-        for lane in range(DISTANCE_LANES):
+    (start, goal), costs, d = ends, workspace.costs, workspace.distances
+    path, side, lanes = np.empty(height * width, np.int64), width + 2, costs.shape[1]
+    starts, goals, rows = np.empty(lanes, np.int64), np.empty(lanes, np.int64), np.empty(lanes, np.int64)
+    for block in range(first, last, lanes):
+        for lane in range(lanes):
             rows[lane] = min(block + lane, last - 1)
             starts[lane], goals[lane] = bordered(start[rows[lane]], width), bordered(goal[rows[lane]], width)
         for r in range(height):
             for q in range(width):
                 cell = costs[(r + 1) * side + q + 1]
-                for lane in range(DISTANCE_LANES):
+                for lane in range(lanes):
                     cell[lane] = all_costs[rows[lane], r, q]
         measure(workspace, starts, goals)
-        for lane in range(min(DISTANCE_LANES, last - block)):
+        for lane in range(min(lanes, last - block)):
             total[block + lane] = d[goals[lane], lane]
             length = walk_back(costs[:, lane], d[:, lane], side, starts[lane], goals[lane], path)
             for cell in path[:length]:

@@ -13,8 +13,10 @@ import numpy as np
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
 from emnesy_gpu.kernels.cpu.common.distance_lanes import (
     DISTANCE_LANES,
+    FEW_LANES,
     add,
     any_positive,
+    few_lanes,
     load,
     maximum,
     minimum,
@@ -45,6 +47,17 @@ def empty_workspace(numbers, height, width):
         np.empty((1, DISTANCE_LANES), numbers.dtype),
         np.empty((width, DISTANCE_LANES), numbers.dtype),
     )
+
+
+@lane_function
+def few_workspace(numbers, height, width):
+    """The same with FEW_LANES."""
+    cells = (height + 2) * (width + 2)
+    costs = few_lanes(cells, numbers.dtype)
+    costs[:] = 0
+    cap = np.full(FEW_LANES, numbers.dtype.type(-1))
+    limit, row = few_lanes(1, numbers.dtype), few_lanes(width, numbers.dtype)
+    return Workspace(costs, few_lanes(cells, numbers.dtype), cap, limit, row)
 
 
 @lane_function
@@ -91,13 +104,14 @@ def measure(workspace, start, goal):
     d[:] = d.dtype.type(-1)
     # Rows that have yet to be relaxed from the row above and from the row below.
     waiting = np.zeros((2, height + 2), np.bool_)
-    for lane in range(DISTANCE_LANES):
+    lanes = costs.shape[1]
+    for lane in range(lanes):
         d[start[lane], lane] = costs[start[lane], lane]
         r = start[lane] // side
         waiting[0, r] = waiting[0, r + 1] = waiting[1, r - 1] = True
     upwards = 0
     while waiting[:, 1:-1].any():
-        for lane in range(DISTANCE_LANES):
+        for lane in range(lanes):
             limit[0, lane] = min(d[goal[lane], lane], cap[lane])
         for step in range(height):
             r = height - step if upwards else step + 1
