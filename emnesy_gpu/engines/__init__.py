@@ -29,6 +29,9 @@ ENGINES: dict[str, type[Engine[Any]]] = {
 }
 """Name on the command line -> engine, best first: ``choose_engine`` takes the first that supports the problem."""
 
+DEFAULTS: list[Engine[Any]] = [cls() for cls in ENGINES.values()]
+"""The same with their default settings, made once: engines do not change."""
+
 torch.serialization.add_safe_globals(list(ENGINES.values()))
 
 A_PROBLEM = "a Problem such as em.Addition(n_digits=4)"
@@ -67,11 +70,10 @@ def choose_engine(problem: Problem, engine: Engine[Any] | None) -> Engine[Any]:
     """
     checks.is_instance("problem", problem, Problem, A_PROBLEM)
     if engine is None:
-        for cls in ENGINES.values():
-            candidate = cls()
+        for candidate in DEFAULTS:
             if candidate.supports(problem):
                 chosen = SETTINGS.get(type(problem))
-                return chosen if isinstance(chosen, cls) else candidate
+                return chosen if isinstance(chosen, type(candidate)) else candidate
         raise UnsupportedEngineError(
             f"no engine works for {problem!r}: its class has no method that an engine asks for"
         )

@@ -34,7 +34,7 @@ from emnesy_gpu.ops.circuit import (
 )
 from emnesy_gpu.ops.label_rows import check_values
 from emnesy_gpu.problems.coded_rule import NOT_GIVEN, CodedRule
-from emnesy_gpu.problems.symbols import checked_shape
+from emnesy_gpu.problems.symbols import checked_shape, flat_symbols, shaped_like
 
 NARROW_EVIDENCE = 2.0**-60
 """Circuits with less evidence where symbols know nothing are computed in float64: float32 fails for most rows."""
@@ -224,12 +224,12 @@ class CircuitProblem(CodedRule):
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         arguments = *self._inputs(logits, label), *self._tape(logits)
         marginals, log_evidence, status = circuit_posterior(*arguments, check)
-        return Marginals(marginals.view(logits.shape), log_evidence, is_possible(status))
+        return Marginals(shaped_like(marginals, logits), log_evidence, is_possible(status))
 
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
         arguments = *self._inputs(logits, label), *self._tape(logits)
         gradient, log_evidence, _ = circuit_em_gradient(*arguments, scale, check)
-        return gradient.view(logits.shape), log_evidence
+        return shaped_like(gradient, logits), log_evidence
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         """Ties: the first of the terms of a node, and the smallest value of a symbol that no chosen part mentions."""
@@ -249,7 +249,7 @@ class CircuitProblem(CodedRule):
     def _inputs(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Logits [batch, n, K], entries [batch, M], tables."""
         tables = list(self.compiled(logits.device).tables)
-        return logits.flatten(1, -2), label.reshape(len(label), len(self._codes)), tables
+        return flat_symbols(logits), label.reshape(label.shape[0], len(self._codes)), tables
 
     def _host_tables(self) -> list[Tensor]:
         return list(self.compiled(torch.device("cpu")).tables)

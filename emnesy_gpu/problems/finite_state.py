@@ -24,7 +24,7 @@ from emnesy_gpu.layered_drawing import draw, indexed
 from emnesy_gpu.ops.automaton import automaton_em_gradient, automaton_map, automaton_posterior, automaton_sample
 from emnesy_gpu.ops.label_rows import check_values
 from emnesy_gpu.problems.coded_rule import NOT_GIVEN, CodedRule
-from emnesy_gpu.problems.symbols import checked_order
+from emnesy_gpu.problems.symbols import checked_order, flat_symbols, shaped_like
 
 
 class ReadingOrder(NamedTuple):
@@ -212,12 +212,12 @@ class FiniteStateProblem(CodedRule):
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         symbols = self._symbols_on(logits.device)
         marginals, log_evidence, status = automaton_posterior(*self._inputs(logits, label), symbols, check)
-        return Marginals(_shaped(marginals, logits), log_evidence, is_possible(status))
+        return Marginals(shaped_like(marginals, logits), log_evidence, is_possible(status))
 
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
         symbols = self._symbols_on(logits.device)
         gradient, log_evidence, _ = automaton_em_gradient(*self._inputs(logits, label), symbols, scale, check)
-        return _shaped(gradient, logits), log_evidence
+        return shaped_like(gradient, logits), log_evidence
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         """Ties: from the first position to the last, the smallest value that leads to the maximum.
@@ -242,10 +242,10 @@ class FiniteStateProblem(CodedRule):
 
     def _inputs(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Logits [batch, n, K] in reading order, entries [batch, M], tables."""
-        symbols, order = logits.flatten(1, -2), self._order_on(logits.device)
+        symbols, order = flat_symbols(logits), self._order_on(logits.device)
         if order is not None:
             symbols = symbols[:, order.symbols]
-        return symbols, label.reshape(len(label), len(self._codes)), list(self.tables(logits.device))
+        return symbols, label.reshape(label.shape[0], len(self._codes)), list(self.tables(logits.device))
 
     def _in_order(self, symbols: Tensor) -> Tensor:
         order = self._order_on(symbols.device)
@@ -262,16 +262,12 @@ class FiniteStateProblem(CodedRule):
         order = self._order_on(values.device)
         if order is not None:
             values = values[:, order.place]
-        return _shaped(values, like)
+        return shaped_like(values, like)
 
     def _symbols_on(self, device: torch.device) -> list[Tensor]:
         """The symbol that each position reads, for operators that return results in the order of the symbols."""
         order = self._order_on(device)
         return [] if order is None else [order.symbols]
-
-
-def _shaped(values: Tensor, like: Tensor) -> Tensor:
-    return values if values.shape == like.shape else values.reshape(like.shape)
 
 
 def _positions(labels: Sequence[Any], codes: dict[Any, int]) -> dict[int, int]:

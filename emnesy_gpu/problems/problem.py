@@ -178,7 +178,7 @@ class Problem:
             checks.has_trailing_shape("logits", logits, symbols, partial(remedies.for_logits, self, logits))
             checks.has_trailing_shape("label", label, self.label_shape, partial(remedies.for_label, self, label))
             checks.belong_together(logits, label)
-        return logits.detach(), label.long()
+        return logits.detach(), label if label.dtype is torch.int64 else label.long()
 
 
 torch.serialization.add_safe_globals([make_problem])

@@ -79,3 +79,13 @@ def checked_symbols(z: Tensor, latent_shape: tuple[int, ...], cardinality: int) 
     if bool(((z < 0) | (z >= cardinality)).any()):
         raise ValueError(f"z must hold values in 0..{cardinality - 1}, got {int(z.min())}..{int(z.max())}")
     return z.reshape(*z.shape[:lead], prod(latent_shape)).long()
+
+
+def flat_symbols(logits: Tensor) -> Tensor:
+    """Logits [batch, *symbols, K] as [batch, n, K]; to ask first costs a call less than to flatten for nothing."""
+    return logits if logits.dim() == 3 else logits.flatten(1, -2)
+
+
+def shaped_like(values: Tensor, like: Tensor) -> Tensor:
+    """Values in the shape of others, of as many; the same tensor where it has that shape."""
+    return values if values.shape == like.shape else values.reshape(like.shape)

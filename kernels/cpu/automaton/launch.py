@@ -69,7 +69,7 @@ def few_rows(
     if logits.dtype is not torch.float32:
         return None
     g = graph(tables, FLOAT32)
-    if not is_one_range(len(logits), _cost(g, LINEAR_COST)):
+    if not is_one_range(logits.shape[0], _cost(g, LINEAR_COST)):
         return None
     rows = known_rows(logits, label, tables[CODES])
     if rows is None or not all_possible(rows, g):

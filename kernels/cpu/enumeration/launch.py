@@ -49,11 +49,11 @@ def few_rows(
     None where there are more rows, or where one has label 0, no posterior, little evidence or a logit beyond
     +-LARGEST_LOGIT. logits: [batch, *symbols, K], contiguous.
     """
-    if not (logits.dtype is torch.float32 and is_one_range(len(logits), ASSIGNMENT_COST * assignments.numel())):
+    shape = logits.shape[0], assignments.shape[1], logits.shape[-1]
+    if not (logits.dtype is torch.float32 and is_one_range(shape[0], ASSIGNMENT_COST * assignments.numel())):
         return None
     results = empty_row_results(logits)
     addresses = [tensor.data_ptr() for tensor in (logits, label, *results)]
-    shape = len(logits), assignments.shape[1], logits.shape[-1]
     circuit = addressed.flat(assignments, shape[2])
     return None if addressed.run_at(addresses, shape, circuit, LARGEST_LOGIT, prior_share, factor) else results
 
