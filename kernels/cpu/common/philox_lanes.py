@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import SupportsInt
+
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -21,7 +23,7 @@ class _Words:
     def __init__(self, builder: ir.IRBuilder, count: int) -> None:
         self.builder, self.type = builder, ir.VectorType(ir.IntType(64), count)
 
-    def constant(self, value: int) -> ir.Constant:
+    def constant(self, value: SupportsInt) -> ir.Constant:
         return ir.Constant(self.type, [int(value)] * self.type.count)
 
     def low(self, words):

@@ -1,0 +1,61 @@
+"""Passes around operators: their kernels on CPUs say what torch says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import emnesy_gpu as em
+from emnesy_gpu.backends import load_kernels
+from emnesy_gpu.ops.row_passes import changes_of_prior, scaled_rows
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16]
+
+
+def symbols(dtype: torch.dtype) -> torch.Tensor:
+    """Logits [5, 3, 4], with hard zeros and large ones."""
+    logits = 3.0 * torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0))
+    logits[0, 1, 2], logits[1, 0, :3], logits[2, 2, 1] = -torch.inf, -torch.inf, 1e11
+    return logits.to(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_hard_marginals_are_those_of_the_reference(dtype: torch.dtype) -> None:
+    logits = symbols(dtype)
+    chosen, possible = logits.argmin(-1), torch.tensor([True, False, False, True, False])
+    expected, found = (load_kernels(name, "map_marginals") for name in ("reference", "cpu"))
+    arguments = logits, chosen, possible
+    torch.testing.assert_close(found.map_marginals(*arguments), expected.map_marginals(*arguments))
+    assert found.map_marginals(logits[:0], chosen[:0], possible[:0]).shape == (0, 3, 4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_changes_of_the_prior_are_those_of_torch(dtype: torch.dtype) -> None:
+    logits = symbols(dtype)
+    marginals = torch.rand(logits.shape, dtype=torch.promote_types(dtype, torch.float32))
+    wide = marginals.dtype
+    expected = (marginals - logits.to(wide).softmax(-1)).abs().flatten(1).amax(1)
+    torch.testing.assert_close(changes_of_prior(logits, marginals).to(wide), expected)
+    with em.backend("reference"):
+        torch.testing.assert_close(changes_of_prior(logits.to(wide), marginals), expected)
+
+
+FACTORS = {
+    "one number": torch.tensor(0.3),
+    "a number a row": torch.tensor([0.5, -2.0, 0.0, 3.0]),
+    "the same number a row": torch.tensor(0.3).expand(4),
+    "every other number": torch.arange(8.0)[::2],
+}
+
+
+@pytest.mark.parametrize("factors", FACTORS.values(), ids=FACTORS)
+@pytest.mark.parametrize("in_place", [False, True])
+def test_scaled_rows_are_products(factors: torch.Tensor, in_place: bool) -> None:
+    values = torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(0))
+    before = values.clone()
+    expected = values * factors.view(-1, 1, 1)
+    found = scaled_rows(values, factors, in_place)
+    assert torch.equal(found, expected)
+    assert (found is values) == in_place
+    assert in_place or torch.equal(values, before)
+    assert scaled_rows(values[:0], factors[:0] if factors.dim() else factors, in_place).shape == (0, 3, 2)
