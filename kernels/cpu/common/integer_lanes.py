@@ -113,13 +113,6 @@ def filled_like(typingctx, array, value):
     return lanes(array, value), codegen
 
 
-@intrinsic
-def zeros_like(typingctx, x):
-    """0 in as many lanes as float32 Lanes have."""
-    lanes = IntegerLanes(x.count)
-    return lanes(x), lambda context, builder, signature, args: lanes.constant(0)
-
-
 def _elementwise(emit: Callable, *argument_types):
     """Signature and code of an intrinsic on vectors of int32; plain integers stand for all lanes."""
     lanes = next(kind for kind in argument_types if isinstance(kind, IntegerLanes))
