@@ -39,17 +39,23 @@ class Variant:
 
     name: str
     colour: str
+    marker: str
+    line: str
     batches: bool = True
     m_steps: int = 1
     hard: bool = False
 
+    def looks(self) -> dict[str, Any]:
+        """Return how points and lines look: markers and dashes tell them apart where colours do not."""
+        return {"color": self.colour, "marker": self.marker, "markersize": 5, "linewidth": 1, "alpha": 0.6}
+
 
 VARIANTS = (
-    Variant("soft, mini-batches", "#0072B2"),
-    Variant("soft, all sums at once", "#56B4E9", batches=False),
-    Variant("Multi-M, 10 steps", "#009E73", m_steps=10),
-    Variant("M-step run to the end, 100 steps", "#E69F00", batches=False, m_steps=100),
-    Variant("hard, mini-batches", "#CC79A7", hard=True),
+    Variant("soft, mini-batches", "#0072B2", "o", "-"),
+    Variant("soft, all sums at once", "#56B4E9", "s", "--", batches=False),
+    Variant("Multi-M, 10 steps", "#009E73", "^", "-.", m_steps=10),
+    Variant("M-step run to the end, 100 steps", "#E69F00", "D", "--", batches=False, m_steps=100),
+    Variant("hard, mini-batches", "#CC79A7", "v", ":", hard=True),
 )
 
 
@@ -156,9 +162,15 @@ def variants_figure(path: Path) -> None:
                 accuracies.append(100 * task.accuracy())
                 if n_digits == DIGITS[1]:
                     label = variant.name if seed == 0 else None
-                    left.plot(*zip(*curve, strict=True), color=variant.colour, linewidth=1, alpha=0.6, label=label)
+                    left.plot(
+                        *zip(*curve, strict=True),
+                        **variant.looks(),
+                        markevery=[-1],
+                        linestyle=variant.line,
+                        label=label,
+                    )
             x = column + (place - (len(VARIANTS) - 1) / 2) / 7
-            right.plot([x] * SEEDS, accuracies, "o", color=variant.colour, alpha=0.6, markersize=5)
+            right.plot([x] * SEEDS, accuracies, **variant.looks(), linestyle="none")
             learned = sum(value > 80 for value in accuracies)
             words.append(f"{sorted(accuracies)[SEEDS // 2]:.1f} ({learned} of {SEEDS})")
         print(f"| {variant.name} | " + " | ".join(words) + " |", flush=True)
