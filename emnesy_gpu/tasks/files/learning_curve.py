@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from emnesy_gpu.palette import COLOURS, series
@@ -91,7 +92,7 @@ def _draw_seconds(axes: Any, history: list[dict[str, Any]]) -> None:
     epochs, below = [record["epoch"] for record in history], [0.0] * len(history)
     for number, (label, name) in enumerate(SECONDS.items()):
         seconds = [record[name] for record in history]
-        words = f"{label}: mean {sum(seconds) / len(seconds):.2g} s"
+        words = f"{label}: median {median(seconds):.2g} s"  # the first epoch compiles kernels
         axes.bar(epochs, seconds, bottom=below, width=0.8, color=COLOURS[1 - number], label=words)
         below = [a + b for a, b in zip(below, seconds, strict=True)]
     axes.legend(loc="upper right")

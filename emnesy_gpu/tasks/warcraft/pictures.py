@@ -53,14 +53,14 @@ def draw_maps(maps: list[MapView], title: str) -> Any:
     The cells (row, column) are those that the posterior changes most; their numbers stand on the map. A dot marks the
     true class.
     """
-    figure = require("matplotlib.figure").Figure(figsize=(14.0, 3.6 * len(maps) + 1.0), layout="constrained")
+    figure = require("matplotlib.figure").Figure(figsize=(10.5, 2.9 * len(maps) + 1.2), layout="constrained")
     figure.suptitle(title)
     ratios = [2.2, 2.2, *[1.0] * N_CELLS]
     grid = figure.subplots(len(maps), 2 + N_CELLS, squeeze=False, width_ratios=ratios)
     for axes, view in zip(grid, maps, strict=True):
         _draw_map(axes[0], axes[1], view)
         for number, (ax, cell) in enumerate(zip(axes[2:], changed_cells(view), strict=True), start=1):
-            _draw_beliefs(ax, view, cell, f"{number}: row {cell[0]}, column {cell[1]}")
+            _draw_beliefs(ax, view, cell, f"{number}: row {cell[0]},\ncolumn {cell[1]}")
             for of_map in axes[:2]:
                 _number(of_map, cell, number)
         axes[2].set(ylabel="probability of the class", yticklabels=["0", "0.5", "1"])
@@ -83,7 +83,7 @@ def _add_legend(figure: Any, axes: Any) -> None:
         for name, colour in zip(CLASS_NAMES, CLASS_COLOURS, strict=True)
     ]
     handles = [*axes[1].get_legend_handles_labels()[0], *axes[2].get_legend_handles_labels()[0], *classes]
-    figure.legend(handles=handles, loc="outside lower center", ncols=6, facecolor="lightgray")
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, facecolor="lightgray")
 
 
 def changed_cells(view: MapView) -> list[tuple[int, int]]:
@@ -102,7 +102,7 @@ def _draw_map(picture: Any, classes: Any, view: MapView) -> None:
     classes.imshow(view.predicted.numpy(), cmap=colours, vmin=-0.5, vmax=4.5, extent=(0, size, size, 0))
     wrong = (view.predicted != view.true).nonzero().numpy()
     classes.plot(wrong[:, 1] + 0.5, wrong[:, 0] + 0.5, "x", color="black", markersize=5, label="class is wrong")
-    classes.set(title=f"classes as read, {len(wrong)} of {view.true.numel()} wrong")
+    classes.set(title=f"classes as read,\n{len(wrong)} of {view.true.numel()} wrong")
     for ax in (picture, classes):
         _draw_path(ax, view.true_path, color=OUTLINE, linewidth=5.0)
         _draw_path(ax, view.true_path, color=TRUE_PATH, linewidth=3.0, label="true path")
@@ -133,5 +133,5 @@ def _draw_beliefs(ax: Any, view: MapView, cell: tuple[int, int], title: str) -> 
     ax.plot(int(view.true[cell]), 1.06, "o", color="black", label="true class", linestyle="none")
     ax.set_title(title, fontsize=10)
     ax.set(ylim=(0, 1.13), xticks=position.tolist(), yticks=[0, 0.5, 1], yticklabels=[])
-    ax.set_xticklabels(CLASS_NAMES, rotation=60)
+    ax.set_xticklabels(CLASS_NAMES, rotation=90)
     ax.grid(axis="y", alpha=0.3)
