@@ -55,8 +55,8 @@ if site_versions := os.environ.get("EMNESY_SITE_VERSIONS", "").split():
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
-NUMBERS = re.compile(r"[-+x×±\d.,%:/()\s]+")
-"""What a cell of numbers may have: '-' for none, 'x 40' for a factor, '96.2 ± 0.2' for a mean and its deviation."""
+NUMBERS = re.compile(r"[-+x×±\d.,%:/\s]*")
+"""What a cell of numbers may have: '-' or nothing for none, 'x 40' for a factor, '96.2 ± 0.2' with a deviation."""
 
 STAR_OR_BAR = re.compile(r"(?<!\\)([*|])(?=\S)")
 CODE = re.compile(r"(``.*?``)")
@@ -98,7 +98,7 @@ def show_arguments(
     if what != "class" or not isinstance(obj.__new__, FunctionType) or not isinstance(obj.__init__, FunctionType):
         return None
     own = inspect.signature(obj.__init__, bound_method=True)
-    return inspect.stringify_signature(own, show_return_annotation=False), None
+    return inspect.stringify_signature(own, show_return_annotation=False, unqualified_typehints=True), None
 
 
 def align_numbers(app: object, doctree: nodes.document) -> None:

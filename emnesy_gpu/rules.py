@@ -15,7 +15,7 @@ from emnesy_gpu.automata.regex import checked_alphabet
 from emnesy_gpu.problems.automaton import Automaton
 
 MAX_DIFFERENT = 12
-"""The largest cardinality of ``all_different``: it has 2^12 states, one for each set of values."""
+"""The largest cardinality of ``all_different``, which has 2^12 states then, one for each set of values."""
 
 BOTH = (False, True)
 
