@@ -141,7 +141,7 @@ def test_a_comparison_of_map_costs_at_most_twice_what_it_does_with_two_addends()
     two, three = 10 * 10 + 2 * 2 + 2 * 10, 10 * 10 + 10 * 19 + 3 * 3 + 3 * 10
     costs = instructions("map_assignment", 2) / two, instructions("map_assignment", 3) / three
     assert costs[1] <= 2 * costs[0]
-    assert max(costs) <= 50
+    assert max(costs) <= 52
 
 
 def test_a_multiply_add_of_samples_costs_at_most_twice_what_it_does_with_two_addends() -> None:
