@@ -1,6 +1,6 @@
 """Belief propagation on factor graphs against other packages: CPU time, in turns in one process, medians.
 
-    python -m profiling.factor_graph_rivals [--cell grid-10-of-2/256 ...] [--code]
+    python -m profiling.factor_graph_rivals [--cell grid-10-of-2/256 ...] [--methods fused PGMax] [--turns 9] [--code]
 
 CPU time is that of all threads of the process, so a method does not gain from threads. The packages take part where
 they are installed (pip install "emnesy_gpu[rivals]"). Prints a Markdown table: 20 flooding sweeps, and how many times
@@ -10,7 +10,7 @@ as long the others take; or with --code decoders of a (504, 252) code, up to 50 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -21,7 +21,7 @@ import emnesy_gpu as em
 from emnesy_gpu.baselines import factor_graph_peers as peers
 from emnesy_gpu.benchmarks import factor_graph as benchmark
 from emnesy_gpu.benchmarks.factor_graph import CODE_BITS, SWEEPS, Model
-from emnesy_gpu.benchmarks.measure import medians_in_turns
+from emnesy_gpu.benchmarks.measure import TURNS, medians_in_turns
 
 METHODS = "fused", "fused serial", "torch", "PGMax", "pyAgrum"
 RATES, FRAMES, MOST_SWEEPS = (1.5, 2.0, 2.5), 512, 50
@@ -51,15 +51,17 @@ CELLS = _cells()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cell", nargs="*", choices=CELLS, default=list(CELLS), metavar="CELL")
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS, metavar="METHOD", help="with fused")
+    parser.add_argument("--turns", type=int, default=TURNS, help="calls of each method, at least")
     parser.add_argument("--code", action="store_true", help="decode frames, in place of the cells")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    compare_decoders() if options.code else compare_beliefs(options.cell)
+    compare_decoders() if options.code else compare_beliefs(options.cell, options.methods, options.turns)
 
 
-def compare_beliefs(names: list[str]) -> None:
-    """Print a row for each cell."""
-    others = METHODS[1:]
+def compare_beliefs(names: Sequence[str], methods: Sequence[str], turns: int) -> None:
+    """Print a row for each cell; the others are measured against "fused"."""
+    others = [method for method in methods if method != "fused"]
     print(f"| graph / rows | fused ms | ns | {' | '.join(f'x {name}' for name in others)} | error |")
     print("|---" * (len(others) + 4) + "|")
     for name in names:
@@ -69,7 +71,9 @@ def compare_beliefs(names: list[str]) -> None:
         arguments = graph, logits, torch.ones(batch, dtype=torch.int64), found.factors
         error = max(benchmark.errors(*arguments).values())
         calls = benchmark.calls(*arguments)
-        times = medians_in_turns({method: calls[method] for method in METHODS if method in calls})
+        times = medians_in_turns(
+            {method: calls[method] for method in ("fused", *others) if method in calls}, n_turns=turns
+        )
         fused = times["fused"]
         ns = 1e9 * fused / (batch * SWEEPS * found.n_edges * graph.cardinality)
         ratios = " | ".join(f"{times[method] / fused:.1f}" if method in times else "-" for method in others)

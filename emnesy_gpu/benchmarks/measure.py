@@ -65,8 +65,10 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def medians_in_turns(methods: Mapping[str, Callable[[], object]], budget: float = 0.05) -> dict[str, float]:
-    """Seconds of CPU time of one call of each method, medians of TURNS turns, in which all methods follow each other.
+def medians_in_turns(
+    methods: Mapping[str, Callable[[], object]], budget: float = 0.05, n_turns: int = TURNS
+) -> dict[str, float]:
+    """Seconds of CPU time of one call of each method, medians of some turns, in which all methods follow each other.
 
     CPU time is that of all threads of the process: a method does not gain from threads, and does not lose where the
     machine has other work. budget: seconds of all turns of one method; a turn has one call at least.
@@ -74,8 +76,8 @@ def medians_in_turns(methods: Mapping[str, Callable[[], object]], budget: float 
     repeats = {}
     for name, call in methods.items():
         call()
-        repeats[name] = 1 + int(budget / TURNS / max(_cpu_seconds(call, 1), 1e-9))
-    turns = [{name: _cpu_seconds(call, repeats[name]) for name, call in methods.items()} for _ in range(TURNS)]
+        repeats[name] = 1 + int(budget / n_turns / max(_cpu_seconds(call, 1), 1e-9))
+    turns = [{name: _cpu_seconds(call, repeats[name]) for name, call in methods.items()} for _ in range(n_turns)]
     return {name: statistics.median(turn[name] for turn in turns) for name in methods}
 
 
