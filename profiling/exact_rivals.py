@@ -57,7 +57,8 @@ def in_time(n_digits: int, minutes: float) -> str:
 
 def compared(n_digits: int) -> str:
     """The line of one size: the first row asks for a sum, the others for the same one with other beliefs."""
-    warnings.filterwarnings("ignore", message="ApproximateEngine is not available")
+    for message in ("ApproximateEngine is not available", "Converting a tensor with requires_grad"):
+        warnings.filterwarnings("ignore", message=message)
     torch.set_num_threads(1)
     problem, total = em.Addition(n_digits), 10**n_digits - 1
     label = problem.encode(torch.tensor([total]))
