@@ -28,7 +28,7 @@ source_suffix = {".md": "markdown", ".ipynb": "ipynb"}
 include_patterns += ["profiling/experiments/*.md", "profiling/results/*/tables.md"]
 
 myst_heading_anchors = 3
-myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_enable_extensions = ["dollarmath", "colon_fence", "tasklist"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}

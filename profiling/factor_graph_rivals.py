@@ -1,10 +1,13 @@
 """Belief propagation on factor graphs against other packages: CPU time, in turns in one process, medians.
 
-    python -m profiling.factor_graph_rivals [--cell grid-10-of-2/256 ...] [--methods fused PGMax] [--turns 9] [--code]
+    python -m profiling.factor_graph_rivals [--cell grid-10-of-2/256 ...] [--methods fused PGMax] [--turns 9]
+    python -m profiling.factor_graph_rivals --sweeps
+    python -m profiling.factor_graph_rivals --code
 
 CPU time is that of all threads of the process, so a method does not gain from threads. The packages take part where
 they are installed (pip install "emnesy_gpu[rivals]"). Prints a Markdown table: 20 flooding sweeps, and how many times
-as long the others take; or with --code decoders of a (504, 252) code, up to 50 sweeps.
+as long the others take; with --sweeps ours alone, without the call around them; or with --code decoders of a
+(504, 252) code, up to 50 sweeps.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from emnesy_gpu.benchmarks import factor_graph as benchmark
 from emnesy_gpu.benchmarks.factor_graph import CODE_BITS, SWEEPS, Model
 from emnesy_gpu.benchmarks.measure import TURNS, medians_in_turns
 
+SCHEDULES = "flooding", "serial"
 METHODS = "fused", "fused serial", "torch", "PGMax", "pyAgrum"
 RATES, FRAMES, MOST_SWEEPS = (1.5, 2.0, 2.5), 512, 50
 
@@ -36,7 +40,7 @@ class Cell(NamedTuple):
 
 def _cells() -> dict[str, Cell]:
     grids = [(10, 2, 1), (50, 2, 1), (100, 2, 1), (10, 2, 256), (50, 2, 32), (100, 2, 32)]
-    grids += [(8, 8, 1), (8, 8, 32), (30, 8, 8), (8, 32, 8)]
+    grids += [(8, 8, 1), (30, 8, 1), (8, 32, 1), (8, 8, 32), (30, 8, 8), (8, 32, 8)]
     found = {f"grid-{n}-of-{k}/{batch}": Cell(partial(benchmark.grid, n, k), batch) for n, k, batch in grids}
     found |= {f"cycle-100-of-4/{batch}": Cell(partial(benchmark.cycle, 100, 4), batch) for batch in (1, 32, 1024)}
     found |= {f"bipartite-{n}/32": Cell(partial(benchmark.bipartite, n), 32) for n in (50, 250)}
@@ -53,10 +57,42 @@ def main() -> None:
     parser.add_argument("--cell", nargs="*", choices=CELLS, default=list(CELLS), metavar="CELL")
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS, metavar="METHOD", help="with fused")
     parser.add_argument("--turns", type=int, default=TURNS, help="calls of each method, at least")
+    parser.add_argument("--sweeps", action="store_true", help="our sweeps alone")
     parser.add_argument("--code", action="store_true", help="decode frames, in place of the cells")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    compare_decoders() if options.code else compare_beliefs(options.cell, options.methods, options.turns)
+    if options.code:
+        compare_decoders()
+    elif options.sweeps:
+        compare_sweeps(options.cell, options.turns)
+    else:
+        compare_beliefs(options.cell, options.methods, options.turns)
+
+
+def compare_sweeps(names: Sequence[str], turns: int) -> None:
+    """Print a row for each cell: ns of a message, value, sweep and row, by a call of many sweeps less one of none."""
+    print(f"| graph / rows | {' | '.join(SCHEDULES)} |")
+    print("|---" * (len(SCHEDULES) + 1) + "|")
+    for name in names:
+        found, batch = CELLS[name].make(), CELLS[name].batch
+        logits, label = inputs_of(found, batch)
+        calls = {
+            f"{schedule} {sweeps}": partial(
+                em.posterior, found.graph, logits, label, em.BeliefPropagation(sweeps, schedule=schedule)
+            )
+            for schedule in SCHEDULES
+            for sweeps in (SWEEPS, 0)
+        }
+        times = medians_in_turns(calls, n_turns=turns)
+        entries = batch * SWEEPS * found.n_edges * found.graph.cardinality
+        each = [1e9 * (times[f"{name} {SWEEPS}"] - times[f"{name} 0"]) / entries for name in SCHEDULES]
+        print(f"| {name} | {' | '.join(f'{ns:.2f}' for ns in each)} |", flush=True)
+
+
+def inputs_of(found: Model, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of a net that has learned nothing, and labels: all factors hold."""
+    shape = batch, found.graph.n_variables, found.graph.cardinality
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)), torch.ones(batch, dtype=torch.int64)
 
 
 def compare_beliefs(names: Sequence[str], methods: Sequence[str], turns: int) -> None:
@@ -67,8 +103,7 @@ def compare_beliefs(names: Sequence[str], methods: Sequence[str], turns: int) ->
     for name in names:
         found, batch = CELLS[name].make(), CELLS[name].batch
         graph = found.graph
-        logits = torch.randn(batch, graph.n_variables, graph.cardinality, generator=torch.Generator().manual_seed(0))
-        arguments = graph, logits, torch.ones(batch, dtype=torch.int64), found.factors
+        arguments = graph, *inputs_of(found, batch), found.factors
         error = max(benchmark.errors(*arguments).values())
         calls = benchmark.calls(*arguments)
         times = medians_in_turns(
@@ -105,7 +140,7 @@ def decoders() -> dict[str, em.BeliefPropagation]:
     """Name -> engine: all sweeps, and with rows that stop once they have converged."""
     return {
         f"{schedule}, {words}": em.BeliefPropagation(MOST_SWEEPS, schedule=schedule, tolerance=tolerance)
-        for schedule in ("flooding", "serial")
+        for schedule in SCHEDULES
         for words, tolerance in (("all sweeps", 0.0), ("tolerance 0.01", 1e-2))
     }
 

@@ -18,7 +18,7 @@ from emnesy_gpu.benchmarks.factor_graph import SWEEPS, Model, bipartite, calls, 
 from emnesy_gpu.benchmarks.factor_graph import roster as counted
 from emnesy_gpu.benchmarks.measure import medians_in_turns
 from profiling import code_error_rates
-from profiling.factor_graph_rivals import CELLS, METHODS
+from profiling.factor_graph_rivals import CELLS, METHODS, compare_sweeps
 
 CPU, ROOT = torch.device("cpu"), Path(__file__).parents[1]
 TOLERANCE = 1e-5
@@ -51,6 +51,12 @@ def test_plain_torch_agrees_with_the_reference_on_parities() -> None:
         engine = em.BeliefPropagation(2, schedule="flooding")
         expected = em.posterior(found.graph, logits.double(), label, engine).marginals
     torch.testing.assert_close(beliefs([found.factors], logits.double(), 2), expected, rtol=0, atol=1e-9)
+
+
+def test_sweeps_are_timed_without_the_call_around_them(capsys: pytest.CaptureFixture[str]) -> None:
+    compare_sweeps(["tree-63-of-3/1"], turns=1)
+    *_, line = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\| tree-63-of-3/1 \| -?\d+\.\d\d \| -?\d+\.\d\d \|", line)
 
 
 def test_every_method_of_the_benchmark_agrees_with_the_others() -> None:
