@@ -238,16 +238,22 @@ class _MeanLoss(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, prior_logits: Tensor, label: Tensor, problem: FusedProblem, check: bool
     ) -> Tensor:
-        gradient, log_evidence = problem.em_gradient(prior_logits, label, 1.0 / len(label), check)
+        gradient, log_evidence = problem.em_gradient(prior_logits, label, 1.0, check)
         ctx.save_for_backward(gradient)
         ctx.dtype = logits.dtype
-        return log_evidence.sum().div_(-len(label))
+        return log_evidence.mean().neg_()
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         # Where nobody can differentiate the gradient, to forbid it costs more than to scale it.
-        scale = once_differentiable(_scaled) if torch.is_grad_enabled() else _scaled
+        scale = once_differentiable(_of_mean) if torch.is_grad_enabled() else _of_mean
         return scale(ctx, upstream), None, None, None, None
+
+
+def _of_mean(ctx: Any, upstream: Tensor) -> Tensor:
+    """The gradient of ``_MeanLoss``: to the bit that of the losses and their mean."""
+    n_rows = len(ctx.saved_tensors[0])
+    return _scaled(ctx, upstream / n_rows if n_rows > 1 else upstream)
 
 
 def _scaled(ctx: Any, upstream: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def python(tmp_path: Path):
 
 def test_cuda_ops_work_without_numba(python) -> None:
     pytest.importorskip("triton")
-    assert python("-c", ON_A_SIMULATED_GPU) == (0, "1 [0, 1]\n")
+    assert python("-c", ON_A_SIMULATED_GPU) == (0, "2 [0, 1]\n")  # the digits, and the posterior on them
 
 
 def test_cpu_ops_say_what_to_install(python) -> None:

@@ -69,4 +69,4 @@ class MAP(Engine[MapProblem]):
 
 
 def _on_gpu(logits: Tensor) -> bool:
-    return backend_for(logits.device) == "triton" and not torch.compiler.is_compiling()
+    return not torch.compiler.is_compiling() and backend_for(logits.device) == "triton"
