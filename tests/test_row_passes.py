@@ -7,7 +7,7 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.backends import load_kernels
-from emnesy_gpu.ops.row_passes import changes_of_prior, scaled_rows
+from emnesy_gpu.ops.row_passes import MOST_ON_ONE_THREAD, changes_of_prior, scaled_rows
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 
@@ -50,12 +50,14 @@ FACTORS = {
 
 @pytest.mark.parametrize("factors", FACTORS.values(), ids=FACTORS)
 @pytest.mark.parametrize("in_place", [False, True])
-def test_scaled_rows_are_products(factors: torch.Tensor, in_place: bool) -> None:
-    values = torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("size", [3, MOST_ON_ONE_THREAD // 4])
+def test_scaled_rows_are_products(factors: torch.Tensor, in_place: bool, size: int) -> None:
+    """By torch, and by the kernel of large tensors."""
+    values = torch.randn(4, size, 2, generator=torch.Generator().manual_seed(0))
     before = values.clone()
     expected = values * factors.view(-1, 1, 1)
     found = scaled_rows(values, factors, in_place)
     assert torch.equal(found, expected)
     assert (found is values) == in_place
     assert in_place or torch.equal(values, before)
-    assert scaled_rows(values[:0], factors[:0] if factors.dim() else factors, in_place).shape == (0, 3, 2)
+    assert scaled_rows(values[:0], factors[:0] if factors.dim() else factors, in_place).shape == (0, size, 2)

@@ -15,6 +15,9 @@ from emnesy_gpu.ops.registry import is_unwatched
 
 SCALED_DTYPES = (torch.float32, torch.float64)
 
+MOST_ON_ONE_THREAD = 1 << 15
+"""Numbers that torch passes over without threads, and in less time than the call of a kernel takes."""
+
 
 def has_kernels(tensor: Tensor) -> bool:
     """Whether a pass over a tensor is a kernel on CPUs."""
@@ -23,8 +26,15 @@ def has_kernels(tensor: Tensor) -> bool:
 
 def scaled_rows(values: Tensor, factors: Tensor, in_place: bool) -> Tensor:
     """values [batch, ...] times factors, [batch] or one number []; in_place: whether values may be overwritten."""
-    alike = values.dtype == factors.dtype and values.dtype in SCALED_DTYPES and values.is_contiguous()
-    if alike and has_kernels(values) and has_kernels(factors) and not (is_wrapped(values) or is_wrapped(factors)):
+    large = values.numel() > MOST_ON_ONE_THREAD and values.is_contiguous()
+    alike = values.dtype == factors.dtype and values.dtype in SCALED_DTYPES
+    if (
+        large
+        and alike
+        and has_kernels(values)
+        and has_kernels(factors)
+        and not (is_wrapped(values) or is_wrapped(factors))
+    ):
         scaled: Tensor = load_kernels("cpu", "common.scaled_rows").scaled_rows(values, factors, in_place)
         return scaled
     numbers = per_row(factors, values) if factors.dim() else factors
