@@ -13,6 +13,7 @@ from rich.table import Table
 from emnesy_gpu.benchmarks.latency.cases import CASES, METHODS, SWEEPS
 from emnesy_gpu.benchmarks.measure import medians_in_turns
 from emnesy_gpu.benchmarks.suite import LARGEST_ERROR, Calls
+from emnesy_gpu.palette import add_legend, new_figure, series
 
 BATCHES = (1, 4, 16, 64, 256)
 Before = dict[tuple[str, int], float]
@@ -80,35 +81,34 @@ def read_before(path: Path) -> Before:
 
 
 def write_picture(path: Path, found: Sequence[Latency], facts: dict[str, object], before: Before) -> None:
-    """Time of a call over the batch, a panel for each case."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    """Time of a call over the batch, a panel for each case; a method looks the same in all panels."""
     names = list(dict.fromkeys(each.case for each in found))
     columns = min(4, len(names))
-    figure, axes = pyplot.subplots(
-        -(-len(names) // columns), columns, figsize=(3.4 * columns, 3.0 * -(-len(names) // columns)), squeeze=False
-    )
+    rows = -(-len(names) // columns)
+    figure = new_figure(3.4 * columns, 3.0 * rows + 0.8)
+    axes = figure.subplots(rows, columns, squeeze=False)
     for name, axis in zip(names, axes.flat, strict=False):
-        own = [each for each in found if each.case == name]
-        lines = {
-            method: {each.batch: each.seconds[method] for each in own if method in each.seconds} for method in METHODS
-        }
-        lines["before"] = {batch: seconds for (case, batch), seconds in before.items() if case == name}
-        for method, points in lines.items():
+        for number, (method, points) in enumerate(_lines(found, before, name).items()):
             if points:
-                axis.plot(list(points), [1e6 * s for s in points.values()], marker="o", markersize=3, label=method)
-        axis.set(xscale="log", yscale="log", title=name, xlabel="rows", ylabel="us")
+                times = [1e6 * seconds for seconds in points.values()]
+                axis.plot(list(points), times, markersize=4, label=method, **series(number))
+        axis.set(xscale="log", yscale="log", title=name, xlabel="rows", ylabel="CPU time, us")
+        batches = sorted({each.batch for each in found if each.case == name})
+        axis.set_xticks(batches, labels=map(str, batches))
+        axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
     for axis in axes.flat[len(names) :]:
         axis.remove()
-    figure.suptitle(f"One call, {facts['cpu']}, {facts['threads']} thread(s), torch {facts['torch']}")
-    figure.tight_layout()
+    add_legend(figure, columns=5)
+    figure.suptitle(f"One call, {facts['cpu']}, {facts['threads']} thread(s), torch {facts['torch']}", wrap=True)
     figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+
+
+def _lines(found: Sequence[Latency], before: Before, case: str) -> dict[str, dict[int, float]]:
+    """Method -> batch -> seconds of a case; empty for methods that were not measured."""
+    own = [each for each in found if each.case == case]
+    lines = {method: {each.batch: each.seconds[method] for each in own if method in each.seconds} for method in METHODS}
+    return lines | {"before": {batch: seconds for (name, batch), seconds in before.items() if name == case}}
 
 
 def show(found: Sequence[Latency], facts: dict[str, object], before: Before) -> None:
