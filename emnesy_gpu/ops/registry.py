@@ -19,8 +19,8 @@ _library = torch.library.Library(NAMESPACE, "DEF")
 NAMES: list[str] = []
 """Every registered operator that has kernels, without the namespace."""
 
-LOGITS_AT_A_TIME = 1 << 15
-"""So many are looked at by torch in one thread: others would spin afterwards."""
+MOST_ON_ONE_THREAD = 1 << 15
+"""Numbers that torch passes over in one thread: others would spin afterwards."""
 
 METHODS: list[str] = []
 """Every registered operator that calls a method of a problem."""
@@ -121,7 +121,7 @@ def _any_large(logits: Tensor) -> bool:
     plain = logits.is_contiguous() and not torch._C._functorch.is_functorch_wrapped_tensor(logits)
     if plain and backend_for(logits.device) == "cpu" and logits.dtype != torch.bfloat16:
         return bool(load_kernels("cpu", "common.large_logits").any_large(logits))
-    parts = logits.reshape(-1).split(LOGITS_AT_A_TIME) if logits.is_cpu else (logits,)
+    parts = logits.reshape(-1).split(MOST_ON_ONE_THREAD) if logits.is_cpu else (logits,)
     return any(bool(((part.abs() > LARGEST_LOGIT) & part.isfinite()).any()) for part in parts)
 
 

@@ -11,12 +11,9 @@ from torch import Tensor
 
 from emnesy_gpu.backends import backend_for, load_kernels
 from emnesy_gpu.inference.results import per_row
-from emnesy_gpu.ops.registry import is_unwatched
+from emnesy_gpu.ops.registry import MOST_ON_ONE_THREAD, is_unwatched
 
 SCALED_DTYPES = (torch.float32, torch.float64)
-
-MOST_ON_ONE_THREAD = 1 << 15
-"""Numbers that torch passes over without threads, and in less time than the call of a kernel takes."""
 
 
 def has_kernels(tensor: Tensor) -> bool:
@@ -26,15 +23,10 @@ def has_kernels(tensor: Tensor) -> bool:
 
 def scaled_rows(values: Tensor, factors: Tensor, in_place: bool) -> Tensor:
     """values [batch, ...] times factors, [batch] or one number []; in_place: whether values may be overwritten."""
+    # Torch takes less time for few numbers than the call of a kernel does.
     large = values.numel() > MOST_ON_ONE_THREAD and values.is_contiguous()
     alike = values.dtype == factors.dtype and values.dtype in SCALED_DTYPES
-    if (
-        large
-        and alike
-        and has_kernels(values)
-        and has_kernels(factors)
-        and not (is_wrapped(values) or is_wrapped(factors))
-    ):
+    if large and alike and all(has_kernels(one) and not is_wrapped(one) for one in (values, factors)):
         scaled: Tensor = load_kernels("cpu", "common.scaled_rows").scaled_rows(values, factors, in_place)
         return scaled
     numbers = per_row(factors, values) if factors.dim() else factors
