@@ -143,11 +143,12 @@ def test_symmetries(size: int) -> None:
 
 
 def test_rows_do_not_depend_on_their_batch(backend) -> None:
+    rows = 5 if backend.name == "interpreter" else 19  # a program of a Triton kernel has one board
     for problem, engine in ((em.Sudoku(4), None), (em.Sudoku(4), BP(iterations=2))):
-        logits = soft_logits(filled_board(4).expand(19, -1, -1), gain=1.0, seed=6)
-        label = torch.arange(19) % 2
+        logits = soft_logits(filled_board(4).expand(rows, -1, -1), gain=1.0, seed=6)
+        label = torch.arange(rows) % 2
         batch = backend.run(em.posterior, problem, logits, label, engine)
-        for row in (0, 7, 18):
+        for row in (0, rows // 2, rows - 1):
             one = backend.run(em.posterior, problem, logits[row : row + 1], label[row : row + 1], engine)
             assert torch.equal(one.marginals[0], batch.marginals[row])
             assert torch.equal(one.log_evidence[0], batch.log_evidence[row])
@@ -185,19 +186,20 @@ def test_hard_zeros_are_kept(backend) -> None:
         assert post.marginals[0, 0, 0].tolist() == [pytest.approx(1.0, abs=1e-6), 0.0, 0.0, 0.0]
 
 
-@pytest.mark.parametrize("sd", [30.0, 1e3, 1e4])
-def test_extreme_logits(backend, sd: float) -> None:
-    problem = em.Sudoku(4)
-    logits = sd * torch.randn(4, 4, 4, 4, generator=torch.Generator().manual_seed(8))
+def test_extreme_logits(backend) -> None:
+    problem, deviations = em.Sudoku(4), torch.tensor([30.0, 1e3, 1e4])
+    drawn = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(8))
+    logits = (deviations.view(3, 1, 1, 1, 1) * drawn).flatten(0, 1)
     for engine in (em.Exact(), BP(iterations=4)):
-        post = backend.run(em.posterior, problem, logits, labels(4, VALID), engine)
+        post = backend.run(em.posterior, problem, logits, labels(6, VALID), engine)
         with em.backend("reference"):
-            expected = em.posterior(problem, logits.double(), labels(4, VALID), engine)
-        # A logit of size L is known to L * 2^-24; sixteen of them add up in the weight of a board.
-        known = 16 * float(logits.abs().max()) * 2.0**-24
-        torch.testing.assert_close(post.marginals.double(), expected.marginals, atol=1e-5 + known, rtol=0)
-        torch.testing.assert_close(post.log_evidence.double(), expected.log_evidence, atol=1e-4, rtol=1e-5)
+            expected = em.posterior(problem, logits.double(), labels(6, VALID), engine)
         assert post.possible.all()
+        torch.testing.assert_close(post.log_evidence.double(), expected.log_evidence, atol=1e-4, rtol=1e-5)
+        # A logit of size L is known to L * 2^-24; sixteen of them add up in the weight of a board.
+        known = 16 * logits.abs().amax((1, 2, 3)) * 2.0**-24
+        distance = (post.marginals.double() - expected.marginals).abs().amax((1, 2, 3))
+        assert (distance <= 1e-5 + known).all()
 
 
 def test_invalid_boards_with_negligible_evidence_get_the_prior(backend) -> None:
