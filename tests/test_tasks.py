@@ -38,7 +38,7 @@ def test_the_protocol_of_a_task_names_known_methods_and_estimates_their_minutes(
         assert plan.minutes[size, True] > 0
         assert TASKS[name].default_method(size) in methods
     assert all(plan.minutes[size, False] > 0 for size in plan.unaugmented)
-    assert {*plan.epochs, *plan.slowdowns, *plan.quick.methods} <= set(METHODS)
+    assert {*plan.epochs, *plan.measured, *plan.quick.methods} <= set(METHODS)
 
 
 @pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.protocol.e_step])

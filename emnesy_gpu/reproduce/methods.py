@@ -41,8 +41,8 @@ class Method:
         return math.ceil(epochs / self.m_steps)
 
 
-def _rival(name: str, engine: str, slowdown: float) -> Method:
-    return Method(f"{name}, re-implementation", GREY, ".", engine=engine, slowdown=slowdown, rival=True)
+def _rival(name: str, engine: str) -> Method:
+    return Method(f"{name}, re-implementation", GREY, ".", engine=engine, rival=True)
 
 
 GREY = "#8A8A8A"
@@ -60,13 +60,13 @@ METHODS = {
     "gibbs": Method("Gibbs-EM", "#CD40F1", ">", engine="gibbs", slowdown=1.8),
     "rejection": Method("rejection-EM", "#694907", "p", engine="rejection", slowdown=3.0),
     "supervised": Method("supervised", GREY, "h", flags=("--supervised",)),
-    "semantic-loss": _rival("semantic loss", "semantic-loss", 2.0),
-    "pairwise-loss": _rival("A-NeSI, closed limit", "pairwise-loss", 2.0),
-    "a-nesi": _rival("A-NeSI, predict-only", "a-nesi", 8.0),
-    "exal": _rival("EXAL", "exal", 6.0),
-    "top-1-proofs": _rival("Scallop, top-1 proofs", "top-1-proofs", 4.0),
-    "top-3-proofs": _rival("Scallop, top-3 proofs", "top-3-proofs", 6.0),
-    "rloo": _rival("RLOO", "rloo", 2.0),
-    "indecater": _rival("IndeCateR", "indecater", 4.0),
+    "semantic-loss": _rival("semantic loss", "semantic-loss"),
+    "pairwise-loss": _rival("A-NeSI, closed limit", "pairwise-loss"),
+    "a-nesi": _rival("A-NeSI, predict-only", "a-nesi"),
+    "exal": _rival("EXAL", "exal"),
+    "top-1-proofs": _rival("Scallop, top-1 proofs", "top-1-proofs"),
+    "top-3-proofs": _rival("Scallop, top-3 proofs", "top-3-proofs"),
+    "rloo": _rival("RLOO", "rloo"),
+    "indecater": _rival("IndeCateR", "indecater"),
 }
 """Key in records -> method, in the order of tables and legends."""

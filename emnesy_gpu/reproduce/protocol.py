@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from emnesy_gpu.reproduce.methods import METHODS
@@ -11,8 +11,8 @@ from emnesy_gpu.tasks.registry import TASKS
 from emnesy_gpu.tasks.task import PublishedRecipe
 
 SEEDS = 5
-LONG_MINUTES, LONG_SEEDS = 20.0, 2
-"""An experiment that is estimated to take longer has fewer seeds."""
+LONG_MINUTES, LONG_MINUTES_OF_OTHERS, LONG_SEEDS = 20.0, 1.0, 2
+"""An experiment that is estimated to take longer has fewer seeds; one of another system sooner than one of ours."""
 
 E_STEP_BATCHES = (64, 256)
 
@@ -111,7 +111,12 @@ def protocol(task: str, quick: bool = False, seeds: int = SEEDS) -> list[Experim
     if quick:
         return list(_quick(task))
     trainings = [experiment for seed in range(seeds) for experiment in _trainings(task, seed)]
-    return [*_e_steps(task), *(one for one in trainings if one.seed < LONG_SEEDS or estimate(one) <= LONG_MINUTES)]
+    return [*_e_steps(task), *(one for one in trainings if one.seed < LONG_SEEDS or not _is_long(one))]
+
+
+def _is_long(experiment: Experiment) -> bool:
+    of_others = experiment.published or METHODS[experiment.method].rival
+    return estimate(experiment) > (LONG_MINUTES_OF_OTHERS if of_others else LONG_MINUTES)
 
 
 def _quick(task: str) -> Iterator[Experiment]:
@@ -145,13 +150,22 @@ def _trainings(task: str, seed: int) -> Iterator[Experiment]:
 
 
 def estimate(experiment: Experiment) -> float:
-    """Return the minutes on one core, roughly: what the recipe takes on a server CPU, by the share of its epochs."""
+    """Return the minutes on one core of a server CPU that does nothing else, roughly."""
     if experiment.kind == "e_step":
         return 0.2 + experiment.size * (experiment.batch or 1) / 1e5 * 0.5
-    plan, method = TASKS[experiment.task].protocol, METHODS[experiment.method]
-    whole = plan.minutes[experiment.size, experiment.augment]
-    planned = experiment.planned_epochs
-    share = 1.0 if planned is None else planned * method.m_steps / experiment.recipe["epochs"]
-    if experiment.published_recipe is not None:  # a small batch takes nearly as long as one of the recipe
-        share *= experiment.recipe["batch"] / experiment.published_recipe.batch
-    return whole * share * plan.slowdowns.get(experiment.method, method.slowdown)
+    usual = replace(experiment, epochs=None)
+    usual_epochs = usual.planned_epochs or usual.recipe["epochs"]
+    return _usual_minutes(usual) * (experiment.epochs or usual_epochs) / usual_epochs
+
+
+def _usual_minutes(experiment: Experiment) -> float:
+    """Return the minutes of an experiment with the epochs of its recipe."""
+    plan = TASKS[experiment.task].protocol
+    if experiment.published_recipe is not None:
+        return experiment.published_recipe.minutes
+    if experiment.batch is not None:
+        return plan.batches[2][experiment.batch]
+    measured = plan.measured.get(experiment.method, {})
+    if experiment.augment and experiment.size in measured:
+        return measured[experiment.size]
+    return plan.minutes[experiment.size, experiment.augment] * METHODS[experiment.method].slowdown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from emnesy_gpu.tasks.core.options import Runs
@@ -73,8 +73,14 @@ class PublishedRecipe:
     epochs: int
     batch: int
     lr: float
+    minutes: float
+    """Minutes of a run on one core of a server CPU, for estimates."""
     flags: tuple[str, ...] = ()
     """Further flags of the train command."""
+
+    def taking(self, minutes: float) -> PublishedRecipe:
+        """Return the recipe where a run takes so many minutes."""
+        return replace(self, minutes=minutes)
 
 
 @dataclass(frozen=True)
@@ -85,8 +91,8 @@ class TaskProtocol:
     """Size -> keys of the methods to train by, in the order of the experiments."""
     data: str
     """The value of ``--data``."""
-    batches: tuple[int, str, Sequence[int]]
-    """Size, method, and batches smaller and larger than that of the recipe."""
+    batches: tuple[int, str, Mapping[int, float]]
+    """Size, method, and batches smaller and larger than that of the recipe, with the minutes that each takes."""
     minutes: Mapping[tuple[int, bool], float]
     """Size and augmentation -> minutes that the recipe takes on one core of a server CPU, for estimates."""
     quick: QuickProtocol
@@ -101,8 +107,8 @@ class TaskProtocol:
     """Method and size -> the recipe of a publication by which to train too."""
     counted_in_epochs: Sequence[str] = ()
     """Settings of the recipe that are shortened as the epochs are when a method takes several M-steps."""
-    slowdowns: Mapping[str, float] = field(default_factory=dict)
-    """Method -> how much longer than the recipe it takes here, where that differs from ``Method.slowdown``."""
+    measured: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """Method -> size -> minutes that it takes, where ``minutes`` and ``Method.slowdown`` do not tell them."""
     e_step: EStepBenchmark | None = None
     """The measurement of single E-steps, where there is one."""
 
@@ -113,7 +119,7 @@ class TaskProtocol:
         return cls(
             methods={size: methods},
             data="mnist",
-            batches=(size, method, ()),
+            batches=(size, method, {}),
             minutes={(size, True): minutes},
             quick=QuickProtocol(size, 2, methods),
         )

@@ -18,11 +18,17 @@ def _recipe(size: int, augment: bool) -> dict[str, Any]:
 PROTOCOL = TaskProtocol(
     methods={12: COMPARED, 30: COMPARED},
     data="auto",
-    batches=(12, "abc", (5, 80)),
+    batches=(12, "abc", {5: 1.4, 80: 0.9}),
     minutes={(12, True): 0.8, (30, True): 2.4},
     quick=QuickProtocol(12, 4, ("abc", "supervised"), maps=500),
     counted_in_epochs=("rao_blackwell_epochs",),
-    slowdowns={"abc": 1.0, "gibbs": 1.5, "rejection": 1.0},
+    measured={
+        "abc": {12: 0.8, 30: 2.4},
+        "supervised": {12: 0.5, 30: 1.5},
+        "hard": {12: 0.9, 30: 3.8},
+        "gibbs": {12: 1.0, 30: 3.3},
+        "rejection": {12: 0.9, 30: 3.0},
+    },
 )
 
 WARCRAFT = Task(
