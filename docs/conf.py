@@ -60,6 +60,8 @@ NUMBERS = re.compile(r"[-+x×±\d.,%:/\s]*")
 
 STAR_OR_BAR = re.compile(r"(?<!\\)([*|])(?=\S)")
 CODE = re.compile(r"(``.*?``)")
+ATTRIBUTES = re.compile(r":ivar (\w+(?:, \w+)+):")
+"""The field of several attributes with one text: Sphinx would take the first for the type of the last."""
 
 
 def escape(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
@@ -91,6 +93,24 @@ def _follows_a_paragraph(lines: list[str], number: int) -> bool:
     return number > 1 and not lines[number - 1] and lines[number - 2][:1] not in ("", " ", ".", ":")
 
 
+def part_attributes(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Give each of several attributes that share a text a field of its own, as arguments have it."""
+    read: list[str] = []
+    rest = list(lines)
+    while rest:
+        field = [rest.pop(0)]
+        several = ATTRIBUTES.match(field[0])
+        if several:
+            while rest and rest[0].startswith(" "):
+                field.append(rest.pop(0))
+            text = field[0][several.end() :]
+            for attribute in several[1].split(", "):
+                read += [f":ivar {attribute}:{text}", *field[1:]]
+        else:
+            read += field
+    lines[:] = read
+
+
 def show_arguments(
     app: object, what: str, name: str, obj: type, options: object, signature: str | None, returned: str | None
 ) -> tuple[str, None] | None:
@@ -116,6 +136,7 @@ def align_numbers(app: object, doctree: nodes.document) -> None:
 def setup(app: object) -> None:
     """Let docstrings be escaped before they are read, notebooks be pages, and the code of pages run."""
     app.add_source_parser(NotebookParser)  # type: ignore[attr-defined]
+    app.connect("autodoc-process-docstring", part_attributes, priority=800)  # type: ignore[attr-defined]
     app.connect("autodoc-process-docstring", escape, priority=900)  # type: ignore[attr-defined]
     app.connect("autodoc-process-signature", show_arguments)  # type: ignore[attr-defined]
     app.connect("doctree-read", align_numbers)  # type: ignore[attr-defined]

@@ -134,6 +134,18 @@ def test_equations_and_examples_stand_as_they_are(conf: ModuleType) -> None:
     assert lines == shown.splitlines()
 
 
+def test_attributes_with_one_text_have_a_field_each(conf: ModuleType) -> None:
+    lines = [":ivar width, height: of the grid;", "    in cells", ":ivar z: one of its cells", "", "text"]
+    conf.part_attributes(None, "class", "Grid", None, None, lines)
+    shared = [":ivar {}: of the grid;", "    in cells"]
+    assert lines == [
+        *(line.format(name) for name in ("width", "height") for line in shared),
+        ":ivar z: one of its cells",
+        "",
+        "text",
+    ]
+
+
 def test_problems_show_their_own_arguments(conf: ModuleType) -> None:
     shown = conf.show_arguments(None, "class", "emnesy_gpu.Addition", em.Addition, None, "(*arguments)", None)
     assert shown is not None

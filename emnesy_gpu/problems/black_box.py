@@ -229,7 +229,7 @@ class BlackBox(Problem):
 
     @property
     def labels(self) -> list[Any]:
-        """With ``python_label``: the label of each code, or None for a code that no assignment has.
+        """The label of each code where ``python_label`` is given, or None for a code that no assignment has.
 
         Where there are more than 2**16 assignments: the labels of the codes from 2**20 + 1 on, as they appear.
         """
