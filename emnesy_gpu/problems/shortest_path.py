@@ -144,8 +144,11 @@ class ShortestPath(Problem):
         Costs are rounded to multiples of the largest cost of their map divided by about 2^31 / (height * width).
         Negative costs count as 0. Ends and errors: as for ``label``, but the mask has no marked ends.
 
-        check: raise ValueError for a cost that is NaN or +inf, outside compiled graphs and ``torch.func.vmap``; waits
-            for a GPU. Without it the path over such a map is unspecified.
+        Args:
+            costs: of every cell.
+            start, goal: as for ``label``.
+            check: raise ValueError for a cost that is NaN or +inf, outside compiled graphs and ``torch.func.vmap``;
+                waits for a GPU. Without it the path over such a map is unspecified.
         """
         checks.is_flag("check", check)
         checks.is_tensor("costs", costs)
