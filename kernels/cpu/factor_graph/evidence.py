@@ -21,7 +21,7 @@ from emnesy_gpu.kernels.cpu.factor_graph.messages import (
     parity_forward,
     size_of,
 )
-from emnesy_gpu.kernels.cpu.factor_graph.products import EVERY, multiply_run
+from emnesy_gpu.kernels.cpu.factor_graph.products import EVERY, Run, multiply_run, row_of_message
 from emnesy_gpu.kernels.factor_graph_tables import PAIR, PARITY
 
 
@@ -98,7 +98,8 @@ def find_belief(work, at, g, way, i):
         total += q
         store(work, row + v, q)
     for start in range(begin, end, g.run):
-        total, shift = multiply_run(work, g, way, (start, min(start + g.run, end)), EVERY, (row, size))
+        run = Run(start, min(start + g.run, end), EVERY, way.source)
+        total, shift = multiply_run(work, g, run, row_of_message, (row, size), way.tiny)
         exponent += shift
     scale = 1.0 / maximum(total, way.tiny)
     for v in range(size):

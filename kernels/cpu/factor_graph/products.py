@@ -6,6 +6,8 @@ RUN or fewer are left. All are scaled to a largest entry in [1, 2): a message do
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from emnesy_gpu.kernels.cpu.common.compile import inlined, table_function
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.lanes import exponent_of, filled, load, maximum, power_of_two, store
@@ -14,14 +16,43 @@ EVERY = -1
 """In place of the one that is left out of a product."""
 
 
-@inlined
-def scale_product(work, product, largest, tiny):
-    """Scale a product, its first row and its values, by a power of two to a largest entry in [1, 2).
+class Run(NamedTuple):
+    """Factors of a product: messages of a symbol, or products of runs of them."""
 
-    Returns its sum, and the exponent that was taken off.
+    begin: int
+    end: int
+    left_out: int  # a number from begin on, or EVERY
+    first: int  # the row of the first of all messages, or of the products of one level
+
+
+@inlined
+def row_of_message(g, first, number):
+    """Where a message to a symbol begins, by its number in ``incident``."""
+    return first + item(g.numbers, g.incident + number) * g.n_values
+
+
+@inlined
+def row_of_product(g, first, number):
+    """Where a product of a run begins, by its number among those of its symbol on one level."""
+    return first + number * g.n_values
+
+
+@inlined
+def multiply_run(work, g, run, row_of, product, tiny):
+    """Multiply a run into a product, its first row and its values, and scale it to a largest entry in [1, 2).
+
+    row_of: what finds the rows of messages, or of products. Returns the sum of the product, and the exponent that was
+    taken off.
     """
-    row, size = product
-    exponent, total = exponent_of(maximum(largest, tiny)), filled(work, 0.0)
+    largest, total, (row, size) = filled(work, 0.0), filled(work, 0.0), product
+    for v in range(size):
+        q = load(work, row + v)
+        for number in range(run.begin, run.end):
+            if number != run.left_out:
+                q *= load(work, row_of(g, run.first, number) + v)
+        largest = maximum(q, largest)
+        store(work, row + v, q)
+    exponent = exponent_of(maximum(largest, tiny))
     scale = power_of_two(exponent * -1.0)
     for v in range(size):
         q = load(work, row + v) * scale
@@ -31,38 +62,22 @@ def scale_product(work, product, largest, tiny):
 
 
 @inlined
-def multiply_run(work, g, way, span, edge, product):
-    """Multiply some more messages, all but that of an edge, into a product, and scale it; see ``scale_product``."""
-    largest, (row, size) = filled(work, 0.0), product
-    for v in range(size):
-        q = load(work, row + v)
-        for j in range(span[0], span[1]):
-            other = item(g.numbers, g.incident + j)
-            if other != edge:
-                q *= load(work, way.source + other * g.n_values + v)
-        largest = maximum(q, largest)
-        store(work, row + v, q)
-    return scale_product(work, product, largest, way.tiny)
-
-
-@inlined
-def multiply_products(work, g, way, span, left_out, product):
-    """The same with products, from one row on to another, and all but that in a certain row."""
-    largest, (row, size) = filled(work, 0.0), product
-    for v in range(size):
-        q = load(work, row + v)
-        for other in range(span[0], span[1], g.n_values):
-            if other != left_out:
-                q *= load(work, other + v)
-        largest = maximum(q, largest)
-        store(work, row + v, q)
-    return scale_product(work, product, largest, way.tiny)
+def multiply_bits(work, g, run, row_of, bits, tiny):
+    """The same for a symbol of two values, in registers: returns both."""
+    zero, one = bits
+    for number in range(run.begin, run.end):
+        if number != run.left_out:
+            row = row_of(g, run.first, number)
+            zero *= load(work, row)
+            one *= load(work, row + 1)
+    scale = power_of_two(exponent_of(maximum(maximum(zero, one), tiny)) * -1.0)
+    return zero * scale, one * scale
 
 
 @table_function
 def multiply_others(work, at, g, way, edge, row):
     """n of one edge of a symbol with many, in rows from ``row`` on, not normalised; returns its sum."""
-    i, k, run = item(g.numbers, g.variable + edge), g.n_values, g.run
+    i, k = item(g.numbers, g.variable + edge), g.n_values
     size, begin, end = (
         item(g.numbers, g.size + i),
         item(g.numbers, g.incident_first + i),
@@ -71,99 +86,67 @@ def multiply_others(work, at, g, way, edge, row):
     for v in range(size):
         store(work, row + v, load(work, at.priors + i * k + v))
     number, count = item(g.numbers, g.position + edge), end - begin
-    start = begin + number // run * run
-    total, _ = multiply_run(work, g, way, (start, min(start + run, end)), edge, (row, size))
+    run = messages_around(g, way, (begin, count), number, begin + number)
+    total, _ = multiply_run(work, g, run, row_of_message, (row, size), way.tiny)
     first = at.products + item(g.numbers, g.products + i) * k
-    while count > run:
-        number, count = number // run, -(-count // run)
-        start = number // run * run
-        span = first + start * k, first + min(start + run, count) * k
-        total, _ = multiply_products(work, g, way, span, first + number * k, (row, size))
+    while count > g.run:
+        number, count = number // g.run, -(-count // g.run)
+        run = products_around(g, first, count, number, number)
+        total, _ = multiply_run(work, g, run, row_of_product, (row, size), way.tiny)
         first += count * k
     return total
 
 
 @inlined
-def scaled_bits(zero, one, tiny):
-    """The same for a symbol of two values, in registers."""
-    scale = power_of_two(exponent_of(maximum(maximum(zero, one), tiny)) * -1.0)
-    return zero * scale, one * scale
+def messages_around(g, way, around, number, left_out):
+    """The run of messages that one of them is in. around: where those of its symbol begin, and how many there are."""
+    start = number // g.run * g.run
+    return Run(around[0] + start, around[0] + min(start + g.run, around[1]), left_out, way.source)
 
 
 @inlined
-def multiply_bits(work, g, way, span, edge, bits):
-    """``multiply_run`` for the messages to a symbol of two values."""
-    (zero, one), k = bits, g.n_values
-    for j in range(span[0], span[1]):
-        other = item(g.numbers, g.incident + j)
-        if other != edge:
-            zero *= load(work, way.source + other * k)
-            one *= load(work, way.source + other * k + 1)
-    return scaled_bits(zero, one, way.tiny)
-
-
-@inlined
-def multiply_products_of_bits(work, g, way, span, left_out, bits):
-    """``multiply_products`` for a symbol of two values."""
-    zero, one = bits
-    for other in range(span[0], span[1], g.n_values):
-        if other != left_out:
-            zero *= load(work, other)
-            one *= load(work, other + 1)
-    return scaled_bits(zero, one, way.tiny)
+def products_around(g, first, count, number, left_out):
+    """The run of products that one of ``count`` is in, which lie from the row ``first`` on."""
+    start = number // g.run * g.run
+    return Run(start, min(start + g.run, count), left_out, first)
 
 
 @table_function
 def multiply_other_bits(work, at, g, way, edge):
     """``multiply_others`` for a symbol of two values: n of both."""
-    i, k, run = item(g.numbers, g.variable + edge), g.n_values, g.run
+    i, k = item(g.numbers, g.variable + edge), g.n_values
     begin, end = item(g.numbers, g.incident_first + i), item(g.numbers, g.incident_first + i + 1)
     number, count = item(g.numbers, g.position + edge), end - begin
     bits = load(work, at.priors + i * k), load(work, at.priors + i * k + 1)
-    start = begin + number // run * run
-    bits = multiply_bits(work, g, way, (start, min(start + run, end)), edge, bits)
+    run = messages_around(g, way, (begin, count), number, begin + number)
+    bits = multiply_bits(work, g, run, row_of_message, bits, way.tiny)
     first = at.products + item(g.numbers, g.products + i) * k
-    while count > run:
-        number, count = number // run, -(-count // run)
-        start = number // run * run
-        span = first + start * k, first + min(start + run, count) * k
-        bits = multiply_products_of_bits(work, g, way, span, first + number * k, bits)
+    while count > g.run:
+        number, count = number // g.run, -(-count // g.run)
+        run = products_around(g, first, count, number, number)
+        bits = multiply_bits(work, g, run, row_of_product, bits, way.tiny)
         first += count * k
     return bits
 
 
 @inlined
-def renew_product(work, g, way, span, product):
-    """The product of a run of messages."""
+def renew_product(work, g, run, row_of, product, tiny):
+    """The product of a run."""
     row, size = product
     if size == 2:
-        zero, one = multiply_bits(work, g, way, span, EVERY, (filled(work, 1.0), filled(work, 1.0)))
+        zero, one = multiply_bits(work, g, run, row_of, (filled(work, 1.0), filled(work, 1.0)), tiny)
         store(work, row, zero)
         store(work, row + 1, one)
         return
     for v in range(size):
         store(work, row + v, 1.0)
-    multiply_run(work, g, way, span, EVERY, product)
-
-
-@inlined
-def renew_product_of_products(work, g, way, span, product):
-    """The product of a run of products."""
-    row, size = product
-    if size == 2:
-        zero, one = multiply_products_of_bits(work, g, way, span, EVERY, (filled(work, 1.0), filled(work, 1.0)))
-        store(work, row, zero)
-        store(work, row + 1, one)
-        return
-    for v in range(size):
-        store(work, row + v, 1.0)
-    multiply_products(work, g, way, span, EVERY, product)
+    multiply_run(work, g, run, row_of, product, tiny)
 
 
 @table_function
 def renew_products(work, at, g, way, edge):
     """The products of the runs that the message of an edge is part of, if its symbol has many."""
-    i, k, run = item(g.numbers, g.variable + edge), g.n_values, g.run
+    i, k = item(g.numbers, g.variable + edge), g.n_values
     size, begin, end = (
         item(g.numbers, g.size + i),
         item(g.numbers, g.incident_first + i),
@@ -171,14 +154,15 @@ def renew_products(work, at, g, way, edge):
     )
     number, count, below = item(g.numbers, g.position + edge), end - begin, -1
     first = at.products + item(g.numbers, g.products + i) * k
-    while count > run:
-        start = number // run * run
-        product, last = first + number // run * k, min(start + run, count)
+    while count > g.run:
+        product = first + number // g.run * k, size
         if below < 0:
-            renew_product(work, g, way, (begin + start, begin + last), (product, size))
+            run = messages_around(g, way, (begin, count), number, EVERY)
+            renew_product(work, g, run, row_of_message, product, way.tiny)
         else:
-            renew_product_of_products(work, g, way, (below + start * k, below + last * k), (product, size))
-        number, count, below = number // run, -(-count // run), first
+            run = products_around(g, below, count, number, EVERY)
+            renew_product(work, g, run, row_of_product, product, way.tiny)
+        number, count, below = number // g.run, -(-count // g.run), first
         first += count * k
 
 
