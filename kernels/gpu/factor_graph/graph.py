@@ -186,7 +186,7 @@ def row_of(SIZES: tl.constexpr):
 
 
 @triton.jit
-def over_slots(x, SIZES: tl.constexpr):
+def max_over_slots(x, SIZES: tl.constexpr):
     """The largest x of each row, for every thread [L]."""
     T: tl.constexpr = SIZES.tile
     R: tl.constexpr = SIZES.rows

@@ -23,7 +23,7 @@ from emnesy_gpu.kernels.gpu.factor_graph.graph import (
     Turn,
     Wave,
     in_sweep,
-    over_slots,
+    max_over_slots,
     row_of,
     slot_of,
     sum_over_slots,
@@ -92,10 +92,10 @@ def _sweep(graph, chains, work, waves, queue, sweep, turn, SIZES: tl.constexpr, 
         tl.debug_barrier()
         if SIZES.residual:
             end_turn(graph, work, queue, tl.max(f, 0), turn, SIZES, LOG)
-    change = over_slots(sent.change, SIZES)
+    change = max_over_slots(sent.change, SIZES)
     if SIZES.residual:
         change = tl.maximum(change, largest_residual(queue, SIZES)[0])
-    return Sent(change, over_slots(sent.failed.to(tl.int32), SIZES), sent.terms)
+    return Sent(change, max_over_slots(sent.failed.to(tl.int32), SIZES), sent.terms)
 
 
 @triton.jit
@@ -145,7 +145,7 @@ def run_rows(
     way = in_sweep(work, graph, sweep, SIZES)
     beliefs, lost_belief = store_beliefs(graph, way, rows.marginals + offset, wanted, SIZES, LOG)
     possible = code == POSSIBLE
-    failed = tl.where(possible, failed | over_slots(lost_belief.to(tl.int32), SIZES), 0)
+    failed = tl.where(possible, failed | max_over_slots(lost_belief.to(tl.int32), SIZES), 0)
     evidence = sum_over_slots(terms + beliefs, SIZES) * LN_2 + log_scale
     as_prior = wanted & ((code > POSSIBLE) | (failed == 1))
     if tl.max(as_prior.to(tl.int32)) == 1:

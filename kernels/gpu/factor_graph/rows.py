@@ -18,7 +18,7 @@ from emnesy_gpu.kernels.gpu.common.sum_product import (
     times,
     zero,
 )
-from emnesy_gpu.kernels.gpu.factor_graph.graph import over_slots, row_of, slot_of
+from emnesy_gpu.kernels.gpu.factor_graph.graph import max_over_slots, row_of, slot_of
 from emnesy_gpu.kernels.gpu.factor_graph.messages import factors_of, lanes_of
 
 
@@ -74,7 +74,7 @@ def load_priors(graph, work, logits, exists, SIZES: tl.constexpr, LOG: tl.conste
             unary = tl.load(graph.unary + i * K + v, mask=inside, other=one(LOG))
             prior = times(tl.where(valid, prior, one(LOG)), unary, LOG)
             tl.store(work.prior + (i * K + v) * R + row_of(SIZES), prior, mask=inside)
-    return over_slots(code, SIZES)
+    return max_over_slots(code, SIZES)
 
 
 @triton.jit
