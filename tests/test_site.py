@@ -146,6 +146,15 @@ def test_attributes_with_one_text_have_a_field_each(conf: ModuleType) -> None:
     ]
 
 
+def test_properties_do_not_show_the_text_of_a_type() -> None:
+    """One without a docstring shows that of what it overrides, which is the text of bool where that is False."""
+    public = [value for value in vars(em).values() if isinstance(value, type)]
+    for owner in {base for one in public for base in one.__mro__ if base.__module__.startswith("emnesy_gpu")}:
+        for name, found in vars(owner).items():
+            if isinstance(found, property) and not found.__doc__:
+                assert isinstance(getattr(super(owner, owner), name, found), property), f"{owner.__name__}.{name}"
+
+
 def test_problems_show_their_own_arguments(conf: ModuleType) -> None:
     shown = conf.show_arguments(None, "class", "emnesy_gpu.Addition", em.Addition, None, "(*arguments)", None)
     assert shown is not None

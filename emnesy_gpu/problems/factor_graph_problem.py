@@ -84,10 +84,12 @@ class FactorGraphProblem(ScoredProblem):
 
     @property
     def tractable(self) -> bool:  # type: ignore[override]
+        """Whether inference is exact: on a tree."""
         return self.is_tree
 
     @property
     def limit(self) -> str:  # type: ignore[override]
+        """What keeps exact inference from the graph; "" where nothing does."""
         return "" if self.is_tree else "its factors form a cycle"
 
     def label(self, z: Tensor) -> Tensor:
