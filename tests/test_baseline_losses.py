@@ -161,18 +161,26 @@ def test_impossible_labels_have_an_infinite_loss_and_no_gradient() -> None:
 
 @pytest.mark.parametrize("loss", [em.baselines.rloo_loss, em.baselines.indecater_loss])
 def test_sampled_gradients_are_unbiased(loss) -> None:
-    """The mean over 4,000 rows is within five standard errors of the gradient of -p(y | x)."""
+    """The mean over 4,000 rows of the share and of its gradient is within five standard errors of p(y | x)."""
     problem = em.Addition(1, base=3)
     beliefs = random_logits(1, 2, 1, 3)
-    exact = -torch.exp(-em.fused_em_loss(problem, beliefs, torch.tensor([[0, 2]])))
+    exact = torch.exp(-em.fused_em_loss(problem, beliefs, torch.tensor([[0, 2]])))
     (expected,) = torch.autograd.grad(exact, beliefs)
     rows = beliefs.detach().expand(4000, -1, -1, -1).clone().requires_grad_()
     generator = torch.Generator().manual_seed(2)
-    value = loss(problem, rows, torch.tensor([[0, 2]]).expand(4000, -1), "none", 4, generator)
-    (gradients,) = torch.autograd.grad(value.sum(), rows)
-    for found, truth in ((gradients, expected[0]), (value.detach(), exact.detach())):
+    share = loss(problem, rows, torch.tensor([[0, 2]]).expand(4000, -1), "none", 4, generator).neg().exp()
+    (gradients,) = torch.autograd.grad(share.sum(), rows)
+    for found, truth in ((gradients, expected[0]), (share.detach(), exact.detach())):
         errors = (found.mean(0) - truth).abs() / (found.std(0) / math.sqrt(4000))
         assert errors.max() < 5
+
+
+@pytest.mark.parametrize("loss", [em.baselines.rloo_loss, em.baselines.indecater_loss])
+def test_rows_whose_samples_miss_the_label_have_no_gradient(loss) -> None:
+    logits = random_logits(1, 4, 4, 4)
+    value = loss(em.Sudoku(4), logits, torch.tensor([1]))
+    assert value.item() == pytest.approx(-math.log(1e-8))
+    assert torch.autograd.grad(value, logits)[0].eq(0).all()
 
 
 @pytest.mark.parametrize("noise", NOISES)
@@ -256,6 +264,18 @@ def test_the_predictor_of_sums_tends_to_the_evidence() -> None:
     with torch.no_grad():
         found = loss.predictor.log_prob(logits.flatten(1, -2).softmax(-1), label).exp()
     assert (found - em.posterior(problem, logits, label).log_evidence.exp()).abs().mean() < 0.07
+
+
+def test_the_net_learns_nothing_in_the_first_calls() -> None:
+    problem, label = em.Sudoku(4), torch.tensor([1, 0])
+    loss = em.baselines.ANeSI(problem, em.baselines.PairPredictor(problem, 8, 1), samples=5, first_calls=2)
+    before = copy.deepcopy(loss.predictor.state_dict())
+    gradients = []
+    for _ in range(3):
+        logits = random_logits(2, 4, 4, 4).detach().float().requires_grad_()
+        gradients.append(torch.autograd.grad(loss(logits, label), logits)[0])
+    assert [bool(gradient.any()) for gradient in gradients] == [False, False, True]
+    assert any(not torch.equal(before[name], value) for name, value in loss.predictor.state_dict().items())
 
 
 def test_the_predictor_of_pairs_tends_to_the_pairwise_loss() -> None:

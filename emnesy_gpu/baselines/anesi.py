@@ -113,9 +113,9 @@ class PriorSettings:
         checks.is_integer("memory", self.memory, 1, None)
 
 
-SUM_PRIOR = PriorSettings()
-BOARD_PRIOR = PriorSettings(0.02, 2.85e-3, 18, 2.5e5, 1600)
-"""The published settings of addition and of Sudoku."""
+SUM_PRIOR, SUM_RATE = PriorSettings(), 1e-3
+BOARD_PRIOR, BOARD_RATE = PriorSettings(0.02, 2.85e-3, 18, 2.5e5, 1600), 3.01e-3
+"""The published settings of addition and of Sudoku: of the prior, and the learning rate of the predictor."""
 
 
 class DirichletPrior(nn.Module):
@@ -162,8 +162,12 @@ class ANeSI:
         problem: ``em.Addition``, ``em.AllDifferent`` or ``em.Sudoku``.
         predictor: by default ``SumPredictor`` or ``PairPredictor`` of the published size.
         samples: beliefs that the predictor learns from at every call.
-        lr: of the predictor's Adam.
+        lr: of the predictor's Adam; by default the published one of the problem.
         prior: of the beliefs; by default the published settings of the problem.
+        first_calls: calls at first whose loss has no gradient, so that the predictor learns before the net does. As
+            published for Sudoku it is 500, without which a net may follow a predictor that knows nothing yet.
+
+    For boards the predictor learns from the beliefs of the batch too, as published.
 
     Raises TypeError for other problems. Draws come from torch's default generator: equal states of it, of the object
     and of the net give equal losses. Cost of a call: ``prior.steps`` small steps, and a pass forward and back through
@@ -182,23 +186,28 @@ class ANeSI:
         problem: Problem,
         predictor: SumPredictor | PairPredictor | None = None,
         samples: int = 500,
-        lr: float = 1e-3,
+        lr: float | None = None,
         prior: PriorSettings | None = None,
+        first_calls: int = 0,
     ) -> None:
         if not isinstance(problem, Addition | AllDifferent):
             raise TypeError(f"problem must be an Addition, AllDifferent or Sudoku, got {problem!r}")
         checks.is_integer("samples", samples, 1, checks.MOST_SYMBOLS)
-        checks.is_number("lr", lr, 0.0)
+        checks.is_integer("first_calls", first_calls, 0, None)
         if prior is not None:
             checks.is_instance("prior", prior, PriorSettings, "a PriorSettings or None")
-        if predictor is None:
-            predictor = SumPredictor(problem) if isinstance(problem, Addition) else PairPredictor(problem)
-        if prior is None:
-            prior = SUM_PRIOR if isinstance(problem, Addition) else BOARD_PRIOR
+        if isinstance(problem, Addition):
+            usual: tuple[Any, PriorSettings, float] = SumPredictor, SUM_PRIOR, SUM_RATE
+        else:
+            usual = PairPredictor, BOARD_PRIOR, BOARD_RATE
+        predictor = usual[0](problem) if predictor is None else predictor
+        lr = usual[2] if lr is None else lr
+        checks.is_number("lr", lr, 0.0)
         checks.is_instance("predictor", predictor, (SumPredictor, PairPredictor), "a SumPredictor or a PairPredictor")
         n_symbols = int(torch.Size(problem.latent_shape).numel())
         self.problem, self.predictor, self.samples = problem, predictor, samples
-        self.prior = DirichletPrior(n_symbols, problem.cardinality, prior)
+        self.first_calls = first_calls
+        self.prior = DirichletPrior(n_symbols, problem.cardinality, prior or usual[1])
         self.optimizer = torch.optim.Adam(predictor.parameters(), lr=lr)
 
     def __call__(self, logits: Tensor, label: Tensor, reduction: str = "mean") -> Tensor:
@@ -213,14 +222,19 @@ class ANeSI:
         beliefs = logits.flatten(1, -2).softmax(-1)
         with torch.enable_grad():
             self.prior.observe(beliefs.detach())
-            self._teach()
+            self._teach(beliefs.detach())
         self.predictor.requires_grad_(False)
         log_prob = self.predictor.log_prob(beliefs, label)
         self.predictor.requires_grad_(True)
+        if self.first_calls > 0:
+            self.first_calls -= 1
+            log_prob = log_prob * 0 + log_prob.detach()
         return reduce(-log_prob, reduction)
 
-    def _teach(self) -> None:
+    def _teach(self, of_batch: Tensor) -> None:
         beliefs = self.prior.draw(self.samples)
+        if isinstance(self.problem, AllDifferent):
+            beliefs = torch.cat([beliefs, of_batch])
         z = (beliefs + SMALLEST_BELIEF).flatten(0, 1).multinomial(1).view(beliefs.shape[:2])
         loss = self.predictor.loss(beliefs, z)
         self.optimizer.zero_grad(set_to_none=True)
@@ -228,12 +242,13 @@ class ANeSI:
         self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The predictor, the prior and both optimizers."""
+        """The predictor, the prior, both optimizers, and how many of the first calls are left."""
         return {
             "predictor": self.predictor.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "prior": self.prior.state_dict(),
             "prior_optimizer": self.prior.optimizer.state_dict(),
+            "first_calls": self.first_calls,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -243,6 +258,7 @@ class ANeSI:
         self.prior.recent = torch.zeros_like(state["prior"]["recent"])  # its length changes as it fills
         self.prior.load_state_dict(state["prior"])
         self.prior.optimizer.load_state_dict(state["prior_optimizer"])
+        self.first_calls = state["first_calls"]
 
 
 def _check_inputs(problem: Problem, beliefs: Tensor, label: Tensor) -> None:

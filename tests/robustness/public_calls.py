@@ -280,7 +280,8 @@ SOUND: dict[str, Call] = {
         logic.to_graph, {"formula": FIRST | SECOND, "order": (0, 1), "max_states": 100, "clauses": True}
     ),
     "baselines.ANeSI": Call(
-        baselines.ANeSI, {"problem": ADDITION, "predictor": None, "samples": 2, "lr": 0.1, "prior": None}
+        baselines.ANeSI, {"problem": ADDITION, "predictor": None, "samples": 2, "lr": 0.1, "prior": None,
+                          "first_calls": 1}
     ),
     "baselines.ANeSI()": Call(
         baselines.ANeSI(ADDITION, samples=2), {"logits": LOGITS, "label": LABEL, "reduction": "mean"}
