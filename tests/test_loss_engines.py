@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,9 +21,21 @@ from emnesy_gpu.tasks.mnist.images import DataSet
 from emnesy_gpu.tasks.sudoku.boards import Split, regenerate
 from emnesy_gpu.tasks.sudoku.settings import SudokuSettings
 from emnesy_gpu.tasks.sudoku.training import SudokuTraining
+from emnesy_gpu.tasks.warcraft import synthetic
+from emnesy_gpu.tasks.warcraft.maps import MapData
+from emnesy_gpu.tasks.warcraft.path_losses import PATH_LOSSES, PathLayer, costs_of, path_loss_engine
+from emnesy_gpu.tasks.warcraft.settings import WarcraftSettings
+from emnesy_gpu.tasks.warcraft.training import WarcraftTraining
 
 SUMS = AdditionSettings(digits=1, data="digits", epochs=2, batch=200, lr=4e-3, seed=1)
 BOARDS = SudokuSettings(size=4, split=1, data="digits", boards="regenerated", epochs=2, batch=7, lr=4e-3, seed=1)
+
+MAPS = WarcraftSettings(size=12, data="synthetic", origin="synthetic", maps=40, epochs=2, batch=20, lr=4e-3)
+
+
+@pytest.fixture(scope="module")
+def maps() -> MapData:
+    return synthetic.generate(12, 40, 0)
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +88,55 @@ def test_a_loss_that_learns_or_draws_resumes_to_the_bit(data: DataSet, tmp_path:
     first, second = whole.state_dict(), continued.state_dict()
     for name in ("net", "engine", "torch_rng"):
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("engine", PATH_LOSSES)
+def test_maps_train_by_every_loss(maps: MapData, engine: str) -> None:
+    training = WarcraftTraining(replace(MAPS, engine=engine), maps)
+    before = [weight.clone() for weight in training.model.net.parameters()]
+    record = training.run_epoch()
+    assert 0 < -record["log_evidence"] < 144  # cells that differ, or nats
+    assert any(not torch.equal(*pair) for pair in zip(before, training.model.net.parameters(), strict=True))
+
+
+def test_the_layer_of_paths_is_normalised_over_all_chordless_paths() -> None:
+    problem, paths = em.ShortestPath(3), em.SimplePaths(3, 3, over="cells", neighbours=8)
+    masks = torch.tensor(list(itertools.product((0, 1), repeat=9))).view(-1, 3, 3)
+    masks = masks[paths.label(masks) == 1].to(torch.uint8)
+    costs = torch.rand(1, 3, 3).double().expand(len(masks), -1, -1).clone().requires_grad_()
+    loss = PathLayer(problem)(problem, costs, masks, "none")
+    expected = -(-(costs * masks).flatten(1).sum(1)).log_softmax(0)
+    torch.testing.assert_close(loss, expected)
+    assert loss.neg().exp().sum().item() == pytest.approx(1)
+    assert (problem.cheapest_path(costs[0].detach()) == masks[loss.argmin()]).all()
+    (found,) = torch.autograd.grad(loss[0], costs, retain_graph=True)
+    of_masks = (costs[0] * masks).flatten(1).sum(1)
+    reference = of_masks[0] + (-of_masks).logsumexp(0)
+    torch.testing.assert_close(found, torch.autograd.grad(reference, costs)[0])
+
+
+@pytest.mark.parametrize("engine", PATH_LOSSES)
+def test_costs_do_not_change_with_all_logits_of_a_cell(engine: str) -> None:
+    """An M-step takes the gradients of such losses alone."""
+    problem, logits = em.ShortestPath(3), torch.randn(2, 3, 3, 5)
+    moved = costs_of(engine, problem, logits + torch.randn(2, 3, 3, 1))
+    torch.testing.assert_close(moved, costs_of(engine, problem, logits))
+    sure = 100.0 * torch.nn.functional.one_hot(torch.arange(5), 5)
+    if engine != "spl":
+        torch.testing.assert_close(costs_of(engine, problem, sure), torch.tensor(problem.costs))
+
+
+def test_true_costs_are_the_target_of_one_loss_alone(maps: MapData) -> None:
+    problem, classes = em.ShortestPath(12), maps.train.classes[:4].long()
+    label, logits = maps.train.paths[:4], torch.randn(4, 12, 12, 5).requires_grad_()
+    gradients = {}
+    for name in ("imle", "imle-true-costs"):
+        torch.manual_seed(5)
+        post = em.posterior(problem, logits, label, path_loss_engine(name, problem, lambda: classes))
+        (gradients[name],) = torch.autograd.grad(em.em_loss(logits, post), logits)
+    torch.manual_seed(5)
+    true = torch.tensor(problem.costs)[classes]
+    of_costs = partial(em.imle_loss, noise="sum_of_gamma", interpolation=10 / 70, true_costs=true)
+    loss = of_costs(problem, costs_of("imle", problem, logits), label)
+    torch.testing.assert_close(gradients["imle-true-costs"], torch.autograd.grad(loss, logits)[0])
+    assert not torch.allclose(gradients["imle"], gradients["imle-true-costs"])

@@ -15,6 +15,7 @@ from emnesy_gpu.tasks.commands import data, train
 from emnesy_gpu.tasks.core.engines import ENGINE_NAMES
 from emnesy_gpu.tasks.core.loss_engines import LOSSES
 from emnesy_gpu.tasks.registry import TASKS
+from emnesy_gpu.tasks.warcraft.path_losses import PATH_LOSSES
 
 PACKAGE = Path(emnesy_gpu.__file__).parent
 GROUPS = [[], ["train"], ["data"], ["bench"]]
@@ -49,8 +50,8 @@ def test_the_names_of_a_benchmark_stand_for_methods(name):
 
 
 def test_the_engines_of_methods_are_those_of_the_commands():
-    assert {method.engine for method in METHODS.values()} <= {None, *ENGINE_NAMES, *LOSSES}
-    assert {method.engine for method in METHODS.values() if method.rival} == set(LOSSES)
+    assert {method.engine for method in METHODS.values() if not method.rival} <= {None, *ENGINE_NAMES}
+    assert {method.engine for method in METHODS.values() if method.rival} == {*LOSSES, *PATH_LOSSES}
 
 
 @pytest.mark.parametrize("command", GROUPS)

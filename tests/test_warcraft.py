@@ -95,9 +95,14 @@ def test_the_context_net_sees_across_the_border_but_not_far(data):
     assert int(changed.max()) == 6
 
 
+def certain(classes):
+    """Logits [..., 5] of a net that is sure of these classes."""
+    return torch.nn.functional.one_hot(classes.long(), 5).float()
+
+
 def test_figures_of_a_perfect_reader(data, monkeypatch):
     training = WarcraftTraining(SMALL, data)
-    monkeypatch.setattr(training, "predict", lambda pixels: data.test.classes.long()[: len(pixels)])
+    monkeypatch.setattr(training, "beliefs", lambda pixels: certain(data.test.classes[: len(pixels)]))
     found = training.judge(data.test)
     assert found.pop("excess_cost") == 0
     assert set(found.values()) == {1.0}
@@ -106,7 +111,7 @@ def test_figures_of_a_perfect_reader(data, monkeypatch):
 def test_figures_price_the_predicted_path_on_the_true_map_in_exact_tenths(data, monkeypatch):
     training, true = WarcraftTraining(SMALL, data), data.test.classes.long()
     grass = torch.zeros_like(true)
-    monkeypatch.setattr(training, "predict", lambda pixels: grass)
+    monkeypatch.setattr(training, "beliefs", lambda pixels: certain(grass))
     found = training.judge(data.test)
     tenths = torch.tensor([8, 12, 53, 77, 92])[true]
     on_diagonal = tenths.diagonal(dim1=1, dim2=2).sum(1)
@@ -128,9 +133,9 @@ def test_merged_classes_are_detected_without_labels(data, monkeypatch):
         training.history = [{"smallest_share": min(shares)}]
         assert training.merged is merged
     true = data.train.classes.long()
-    monkeypatch.setattr(training, "predict", lambda pixels: torch.where(true == 4, 3, true))
+    monkeypatch.setattr(training, "beliefs", lambda pixels: certain(torch.where(true == 4, 3, true)))
     assert training.score()["smallest_share"] < SMALLEST_SHARE
-    monkeypatch.setattr(training, "predict", lambda pixels: true)
+    monkeypatch.setattr(training, "beliefs", lambda pixels: certain(true))
     assert training.score()["smallest_share"] > SMALLEST_SHARE
     assert training.score()["path_distance"] == 0
 

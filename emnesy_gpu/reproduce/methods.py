@@ -68,5 +68,9 @@ METHODS = {
     "top-3-proofs": _rival("Scallop, top-3 proofs", "top-3-proofs"),
     "rloo": _rival("RLOO", "rloo"),
     "indecater": _rival("IndeCateR", "indecater"),
+    "blackbox": _rival("blackbox backpropagation", "blackbox"),
+    "imle": _rival("I-MLE, from paths alone", "imle"),
+    "imle-true-costs": _rival("I-MLE, from true costs too", "imle-true-costs"),
+    "spl": _rival("SPL, layer of paths", "spl"),
 }
 """Key in records -> method, in the order of tables and legends."""

@@ -29,8 +29,9 @@ CALLS_BEFORE_THE_NET = 500
 def posterior_by_gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> em.Posterior:
     """Return a loss of rows in the form of a posterior: softmax(logits) - d loss / d logits, and minus the loss.
 
-    The M-step against it has the gradient of the loss. Where the loss is -log p(y | x) it is the posterior, by Theorem
-    3.1 of EM-NeSy (arXiv 2606.14463); else it need not be a distribution.
+    The M-step against it has the gradient of the loss, as long as adding a number to all logits of a symbol does not
+    change the loss. Where the loss is -log p(y | x) it is the posterior, by Theorem 3.1 of EM-NeSy (arXiv 2606.14463);
+    else it need not be a distribution.
     """
     with torch.enable_grad():
         leaf = logits.detach().requires_grad_()

@@ -20,6 +20,7 @@ from emnesy_gpu.tasks.core.options import (
     size_option,
 )
 from emnesy_gpu.tasks.core.sampling_engines import SAMPLERS
+from emnesy_gpu.tasks.warcraft.path_losses import PATH_LOSSES
 from emnesy_gpu.tasks.warcraft.settings import CHOICES, LARGEST_WINDOW, NETS, SIZES
 
 MAP_SIZE = size_option(SIZES, "Cells along a side of a map.")
@@ -53,11 +54,11 @@ DATA = (
 E_STEP = (
     click.option(
         "--engine",
-        type=click.Choice(SAMPLERS),
+        type=click.Choice([*SAMPLERS, *PATH_LOSSES]),
         default="abc",
         show_default=True,
         help="Engine of the E-step. gibbs takes two to three times as long as abc; rejection keeps only the samples "
-        "whose path is the label.",
+        "whose path is the label. For comparison, the last ones are losses of other systems.",
     ),
     click.option(
         "--hard",

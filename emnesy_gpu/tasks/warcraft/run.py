@@ -16,6 +16,7 @@ from emnesy_gpu.tasks.files.run_directory import RunDirectory
 from emnesy_gpu.tasks.files.settings import fill_in
 from emnesy_gpu.tasks.warcraft import choose
 from emnesy_gpu.tasks.warcraft.maps import MapData
+from emnesy_gpu.tasks.warcraft.path_losses import PATH_LOSSES
 from emnesy_gpu.tasks.warcraft.pictures import CLASS_NAMES, MapView, save_maps
 from emnesy_gpu.tasks.warcraft.settings import WarcraftSettings, recipe
 from emnesy_gpu.tasks.warcraft.training import RELATIVE_TOLERANCES, WarcraftTraining, confusion
@@ -34,7 +35,7 @@ def start(out: Path | None, data_dir: Path | None = None, **options: Any) -> War
     data = choose.load(options["size"], options["data"], data_dir, options["maps"])
     values = fill_in(options, recipe(data.size), CHOSEN_BY_RECIPE)
     values |= {"data": data.data, "origin": data.origin, "maps": len(data.train)}
-    if values["supervised"]:
+    if values["supervised"] or values["engine"] in PATH_LOSSES:
         values["restarts"] = 1
     return _runner(WarcraftSettings(**values), data, directory, resumed=False)
 
@@ -104,13 +105,14 @@ class WarcraftRunner(Runner):
         title = f"{data.size}x{data.size} {data.origin} Warcraft maps"
         self.directory.save_summary(summary)
         save_learning_curve(self.directory.curve, training.history, title, CURVES, "map", "validation")
-        save_maps(self.directory.path / "maps.png", examples(training), f"{title}, test")
+        if not training.learns_costs:
+            save_maps(self.directory.path / "maps.png", examples(training), f"{title}, test")
         report.message(self.directory.finished())
 
     def summarise(self) -> dict[str, Any]:
         """Return test figures, validation figures of the last epoch, and minutes, those of given-up starts included."""
         training, data, last = self.training, self.training.data, self.training.history[-1]
-        validation = {f"validation_{name}": last[name] for name in self.accuracies.values()}
+        validation = {f"validation_{name}": last[name] for name in self.accuracies.values() if name in last}
         return {
             "size": data.size,
             "maps": data.origin,
@@ -129,9 +131,16 @@ class WarcraftRunner(Runner):
             **validation,
             "path_distance": training.path_distance,
             "merged": training.merged,
-            "confusion": confusion(training.predict(data.test.pixels), data.test.classes, len(CLASS_NAMES)).tolist(),
+            **self._confusion(),
             **durations(training.tried + training.history),
         }
+
+    def _confusion(self) -> dict[str, Any]:
+        """Return the confusion of classes on the test maps, where the net gives classes."""
+        training, test = self.training, self.training.data.test
+        if training.learns_costs:
+            return {}
+        return {"confusion": confusion(training.predict(test.pixels), test.classes, len(CLASS_NAMES)).tolist()}
 
 
 def _windows_in_words(settings: WarcraftSettings) -> str:
@@ -159,10 +168,11 @@ def _verdict(summary: dict[str, Any], n_maps: int) -> str:
     near = "  ".join(
         f"within {level:g} {100 * summary[f'cost_within_{level:g}']:.2f} %" for level in RELATIVE_TOLERANCES
     )
+    cells = f"cells {100 * summary['cell_accuracy']:.2f} %  " if "cell_accuracy" in summary else ""
     return (
         f"{n_maps} {summary['maps']} test maps: cost-optimal paths {100 * summary['cost_accuracy']:.2f} %  "
         f"(at most a tenth more {100 * summary['cost_within_tenth']:.2f} %  relative: {near})  "
-        f"exact paths {100 * summary['path_accuracy']:.2f} %  cells {100 * summary['cell_accuracy']:.2f} %  "
+        f"exact paths {100 * summary['path_accuracy']:.2f} %  {cells}"
         f"{summary['minutes']:.2f} min"
     )
 

@@ -19,6 +19,7 @@ from emnesy_gpu.tasks.files.settings import (
     Share,
     Threads,
 )
+from emnesy_gpu.tasks.warcraft.path_losses import PATH_LOSSES
 
 SIZES = (12, 18, 24, 30)
 """Cells along a side of the published maps."""
@@ -57,7 +58,7 @@ class WarcraftSettings(RunSettings):
     """Cells along a side of the windows to train on; 0 trains on whole maps."""
     windows: Positive = 1
     """Windows per map and epoch."""
-    engine: Annotated[str, OneOf(*SAMPLERS)] = "abc"
+    engine: Annotated[str, OneOf(*SAMPLERS, *PATH_LOSSES)] = "abc"
     hard: bool = False
     samples: Positive = 256
     target_ess: AboveZero = 8.0

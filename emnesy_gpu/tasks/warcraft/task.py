@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from emnesy_gpu.tasks.task import Origin, QuickProtocol, Task, TaskProtocol
+from emnesy_gpu.tasks.task import Origin, PublishedRecipe, QuickProtocol, Task, TaskProtocol
 from emnesy_gpu.tasks.warcraft.command import runs, warcraft, write_maps
 from emnesy_gpu.tasks.warcraft.settings import WarcraftSettings, recipe
 
+RIVALS = ("blackbox", "imle")
+"""The systems that are run on whole maps and on windows of them; the layer of paths has no room for windows."""
+
 COMPARED = ("abc", "supervised", "hard", "multi-m-2", "multi-m-5", "multi-m-10", "gibbs", "rejection")
+
+BLACKBOX = PublishedRecipe("blackbox backpropagation", epochs=50, batch=70, lr=5e-4, minutes=1.2)
+IMLE = PublishedRecipe("I-MLE", epochs=50, batch=70, lr=5e-4, minutes=1.2)
 
 
 def _recipe(size: int, augment: bool) -> dict[str, Any]:
@@ -16,7 +22,7 @@ def _recipe(size: int, augment: bool) -> dict[str, Any]:
 
 
 PROTOCOL = TaskProtocol(
-    methods={12: COMPARED, 30: COMPARED},
+    methods={12: (*COMPARED, *RIVALS, "imle-true-costs", "spl"), 30: (*COMPARED, *RIVALS)},
     data="auto",
     batches=(12, "abc", {5: 1.4, 80: 0.9}),
     minutes={(12, True): 0.8, (30, True): 2.4},
@@ -28,7 +34,12 @@ PROTOCOL = TaskProtocol(
         "hard": {12: 0.9, 30: 3.8},
         "gibbs": {12: 1.0, 30: 3.3},
         "rejection": {12: 0.9, 30: 3.0},
+        "blackbox": {12: 0.7, 30: 2.0},
+        "imle": {12: 0.7, 30: 2.0},
+        "imle-true-costs": {12: 0.7},
+        "spl": {12: 3.5},
     },
+    published={("blackbox", 12): BLACKBOX, ("imle", 12): IMLE, ("imle-true-costs", 12): IMLE},
 )
 
 WARCRAFT = Task(

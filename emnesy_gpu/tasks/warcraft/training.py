@@ -16,6 +16,7 @@ from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.warcraft.engines import PathSampling, sampler
 from emnesy_gpu.tasks.warcraft.maps import TILE, MapData, Maps
 from emnesy_gpu.tasks.warcraft.nets import NETS, MapReader
+from emnesy_gpu.tasks.warcraft.path_losses import PATH_LOSSES, costs_of, path_loss_engine
 from emnesy_gpu.tasks.warcraft.settings import WarcraftSettings
 from emnesy_gpu.tasks.warcraft.windows import Windows
 
@@ -47,7 +48,9 @@ class WarcraftTraining(EMTraining):
             raise ValueError(
                 f"supervised=True has no E-step: leave out engine={settings.engine!r} and hard={settings.hard}"
             )
-        self.data = data
+        if settings.engine == "spl" and settings.window:
+            raise ValueError(f"engine='spl' knows whole maps alone: leave out window={settings.window}")
+        self.data, self.learns_costs = data, settings.engine in PATH_LOSSES
         self.start_seed = settings.seed
         self.tried: list[dict[str, Any]] = []
         self.map_problem = em.ShortestPath(data.size)
@@ -56,6 +59,8 @@ class WarcraftTraining(EMTraining):
         self.sampling = PathSampling(sampler(settings, first=False), settings.seed)
         self.known = TrueClasses(self.sampling)
         engine: em.Engine = self.known if settings.supervised else self.sampling
+        if self.learns_costs:
+            engine = path_loss_engine(settings.engine, problem, lambda: self.known.classes)
         n_rows = len(data.train) * (settings.windows if settings.window else 1)
         super().__init__(settings, problem, engine, n_rows)
 
@@ -102,8 +107,8 @@ class WarcraftTraining(EMTraining):
         training maps. class_shares: how often each class is read there. smallest_share: the least of them.
         """
         n_maps = max(1, SCORED_CELLS // self.data.size**2)
-        predicted = self.predict(self.data.train.pixels[:n_maps])
-        paths = self.map_problem.label(predicted)
+        logits = self.beliefs(self.data.train.pixels[:n_maps])
+        predicted, paths = logits.argmax(-1), self.paths(self.map_problem, logits)
         differ = (paths != self.data.train.paths[:n_maps]).flatten(1).sum(1)
         shares = torch.bincount(predicted.flatten(), minlength=self.problem.cardinality) / predicted.numel()
         return {
@@ -117,24 +122,30 @@ class WarcraftTraining(EMTraining):
 
         cost_accuracy: maps where it costs no more than the label. cost_within_tenth: at most 0.1 more.
         cost_within_0.001, cost_within_0.01: at most that share more. excess_cost: the mean share. path_accuracy: maps
-        where the path is the label. cell_accuracy: cells whose class is right.
+        where the path is the label. cell_accuracy: cells whose class is right, where the net gives classes.
         """
-        predicted, true = self.predict(maps.pixels), maps.classes.long()
-        paths = self.map_problem.label(predicted)
+        logits, true = self.beliefs(maps.pixels), maps.classes.long()
+        paths = self.paths(self.map_problem, logits)
         best = self.map_problem.path_cost(maps.paths, true)
         gap = self.map_problem.path_cost(paths, true) - best
-        return {
+        figures = {
             "cost_accuracy": _share(gap <= 0),
             "cost_within_tenth": _share(gap <= 1),
             **{f"cost_within_{level:g}": _share(gap <= level * best) for level in RELATIVE_TOLERANCES},
             "excess_cost": float((gap / best).double().mean()),
             "path_accuracy": _share((paths == maps.paths).flatten(1).all(1)),
-            "cell_accuracy": _share(predicted == true),
         }
+        return figures if self.learns_costs else {**figures, "cell_accuracy": _share(logits.argmax(-1) == true)}
 
     def predict(self, pixels: Tensor) -> Tensor:
         """Return the most probable class of every cell under the averaged net: int64 [n, size, size] on the CPU."""
         return self.beliefs(pixels).argmax(-1)
+
+    def paths(self, problem: em.ShortestPath, logits: Tensor) -> Tensor:
+        """Return the cheapest paths over the most probable classes, or over the costs that a loss of paths teaches."""
+        if self.learns_costs:
+            return problem.cheapest_path(costs_of(self.settings.engine, problem, logits))
+        return problem.label(logits.argmax(-1))
 
     def beliefs(self, pixels: Tensor) -> Tensor:
         """Return the logits of whole maps under the averaged net, [n, size, size, 5] on the CPU."""
@@ -144,18 +155,19 @@ class WarcraftTraining(EMTraining):
             return torch.cat([reader(part.to(self.device)).float().cpu() for part in pixels.split(step)])
 
     def look_at(self, pixels: Tensor) -> Reading:
-        """Read maps uint8 [n, 8 H, 8 W, 3]: classes [n, H, W], and as labels the cheapest paths over them."""
+        """Read maps uint8 [n, 8 H, 8 W, 3]: classes [n, H, W], and as labels their ``paths``."""
         whole = pixels.dim() == 4 and pixels.shape[-1] == 3 and not any(side % TILE for side in pixels.shape[1:3])
         if pixels.dtype != torch.uint8 or not whole or not pixels.numel():
             raise DataError(f"maps must be uint8 [n, {TILE} H, {TILE} W, 3], got {pixels.dtype} {list(pixels.shape)}")
-        probabilities = self.beliefs(pixels).double().softmax(-1)
-        classes = probabilities.argmax(-1)
-        return Reading(classes, probabilities, em.ShortestPath(*classes.shape[1:]).label(classes))
+        logits = self.beliefs(pixels)
+        probabilities, classes = logits.double().softmax(-1), logits.argmax(-1)
+        return Reading(classes, probabilities, self.paths(em.ShortestPath(*classes.shape[1:]), logits))
 
     @property
     def merged(self) -> bool:
-        """Whether some class is hardly ever read after the last epoch."""
-        return bool(self.history) and self.history[-1]["smallest_share"] < SMALLEST_SHARE
+        """Whether some class is hardly ever read after the last epoch, by a net that gives classes."""
+        classes_matter = bool(self.history) and not self.learns_costs
+        return classes_matter and self.history[-1]["smallest_share"] < SMALLEST_SHARE
 
     @property
     def path_distance(self) -> float:
