@@ -13,6 +13,7 @@ from emnesy_gpu.dtensors import rows_of
 from emnesy_gpu.engines import A_PROBLEM, Engine, Posterior, choose_engine
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.inference.results import per_row
+from emnesy_gpu.ops.registry import is_unwatched
 from emnesy_gpu.problems import Problem
 from emnesy_gpu.transforms import is_mapped, mapped
 
@@ -91,6 +92,8 @@ def posterior(
     """
     engine = choose_engine(problem, engine)
     checks.is_flag("check", check)
+    if is_unwatched(logits) and problem.are_ready(logits, label):
+        return engine.infer(problem, logits, label, check)
     if is_mapped():
         return mapped(lambda logits, label: posterior(problem, logits, label, engine, check), logits, label)
     rows = rows_of(logits, len(problem.latent_shape) + 1)

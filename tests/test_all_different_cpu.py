@@ -181,7 +181,7 @@ def test_uniform_priors_count_the_assignments(k, width):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_types_are_computed_in_float32(dtype, monkeypatch):
-    monkeypatch.setattr("emnesy_gpu.kernels.cpu.common.row_driver.LOGITS_CONVERTED_AT_A_TIME", 100)
+    monkeypatch.setattr("emnesy_gpu.kernels.cpu.common.row_driver.MOST_ON_ONE_THREAD", 100)
     graph = latin_square(4)
     logits, label = draw(graph, 4, batch=9, dtype=dtype)
     options = graph[1], graph[2], 2, 0.0, 0.0, False

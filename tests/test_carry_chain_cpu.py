@@ -232,7 +232,7 @@ def everything(logits: Tensor, label: Tensor) -> tuple[Tensor, ...]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_threads_change_no_bit(request, monkeypatch, dtype):
-    monkeypatch.setattr(row_driver, "LOGITS_CONVERTED_AT_A_TIME", 5000)
+    monkeypatch.setattr(row_driver, "MOST_ON_ONE_THREAD", 5000)
     logits, label = Case(9, batch=150, sd=25.0).draw()
     logits = logits.to(dtype)
     monkeypatch.setattr(parallel.torch, "get_num_threads", lambda: 1)

@@ -101,7 +101,7 @@ def test_every_batch(name: str, batch: int) -> None:
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_every_dtype(dtype: torch.dtype, wide: bool, monkeypatch) -> None:
-    monkeypatch.setattr(row_driver, "LOGITS_CONVERTED_AT_A_TIME", 500)
+    monkeypatch.setattr(row_driver, "MOST_ON_ONE_THREAD", 500)
     for graph in (GRAPHS["random"], GRAPHS["parity"]):
         logits, rows = draw(graph, 70)
         assert_right(logits.to(dtype), rows, make_tables(graph), wide)

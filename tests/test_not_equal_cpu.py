@@ -160,7 +160,7 @@ def test_row_has_the_same_bits_in_any_batch(batch, dtype, sd):
 
 
 def test_threads_change_no_bit(monkeypatch):
-    monkeypatch.setattr(row_driver, "LOGITS_CONVERTED_AT_A_TIME", 5000)
+    monkeypatch.setattr(row_driver, "MOST_ON_ONE_THREAD", 5000)
     logits, label = draw("4 x 4", 150, sd=20.0, dtype=torch.bfloat16)
     options = *graph("4 x 4"), 4, 0.0, 0.0, False
     before = torch.get_num_threads()

@@ -7,7 +7,8 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.backends import load_kernels
-from emnesy_gpu.ops.row_passes import MOST_ON_ONE_THREAD, changes_of_prior, scaled_rows
+from emnesy_gpu.kernels.cpu.common.parallel import MOST_ON_ONE_THREAD
+from emnesy_gpu.ops.row_passes import changes_of_prior, scaled_rows
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 

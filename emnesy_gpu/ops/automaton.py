@@ -1,17 +1,30 @@
-"""Automata over symbols in reading order: logits [batch, n, K], label int64 [batch, M] of codes, -1 where not given."""
+"""Automata over symbols in reading order: logits [batch, n, K], label int64 [batch, *entries].
+
+A label has M codes, -1 where one is not given.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from emnesy_gpu.backends import backend_for, kernels_for
+from emnesy_gpu.inference.results import is_possible
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.ops.label_rows import label_rows, raise_for_status
-from emnesy_gpu.ops.registry import by_few_rows, operator
-from emnesy_gpu.ops.results import RowResults, assignment_results, row_results, sample_results
+from emnesy_gpu.ops.registry import operator
+from emnesy_gpu.ops.results import (
+    GradientResults,
+    RowResults,
+    assignment_results,
+    gradient_of,
+    gradient_results,
+    marginal_results,
+    sample_results,
+)
 
 CODES = AutomatonTables._fields.index("codes")
 
@@ -21,28 +34,18 @@ def _rows(label: Tensor, tables: Sequence[Tensor]) -> Tensor:
     return label_rows(label, tables[CODES])
 
 
-def _few_rows(
-    logits: Tensor,
-    label: Tensor,
-    tables: Sequence[Tensor],
-    symbols: Sequence[Tensor],
-    prior_share: float,
-    factor: float,
-) -> RowResults | None:
-    found: RowResults | None = by_few_rows("automaton", logits, label, tables, prior_share, factor)
-    return None if found is None else _in_order(found, symbols)
-
-
-def _in_order(results: RowResults, symbols: Sequence[Tensor]) -> RowResults:
-    if not symbols:
+def _in_order(results: RowResults | None, symbols: Sequence[Tensor]) -> Any:
+    if results is None or not symbols:
         return results
-    by_position, log_evidence, status = results
-    return torch.empty_like(by_position).index_copy_(1, symbols[0], by_position), log_evidence, status
+    by_position, *others = results
+    return torch.empty_like(by_position).index_copy_(1, symbols[0], by_position), *others
 
 
 @operator(
-    row_results,
-    few_rows=lambda logits, label, tables, symbols, check: _few_rows(logits, label, tables, symbols, 0.0, 1.0),
+    marginal_results,
+    few_rows=lambda kernels, logits, label, tables, symbols, check: _in_order(
+        kernels.few_rows(logits, label, tables, 0.0, 1.0), symbols
+    ),
 )
 def automaton_posterior(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], symbols: Sequence[Tensor], check: bool
@@ -56,18 +59,18 @@ def automaton_posterior(
         results = _in_order(kernels.posterior(*arguments), symbols)
     if check:
         raise_for_status(results[2], logits, label, rows)
-    return results
+    return *results[:2], is_possible(results[2])
 
 
 @operator(
-    row_results,
-    few_rows=lambda logits, label, tables, symbols, scale, check: _few_rows(
-        logits, label, tables, symbols, 1.0, -scale
+    gradient_results,
+    few_rows=lambda kernels, logits, label, tables, symbols, scale, check: gradient_of(
+        _in_order(kernels.few_rows(logits, label, tables, 1.0, -scale), symbols)
     ),
 )
 def automaton_em_gradient(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], symbols: Sequence[Tensor], scale: float, check: bool
-) -> RowResults:
+) -> GradientResults:
     rows, kernels = _rows(label, tables), kernels_for("automaton", logits.device)
     arguments = logits.contiguous(), rows, tables, scale
     if backend_for(logits.device) == "triton":
@@ -76,7 +79,7 @@ def automaton_em_gradient(
         results = _in_order(kernels.em_gradient(*arguments), symbols)
     if check:
         raise_for_status(results[2], logits, label, rows)
-    return results
+    return results[:2]
 
 
 @operator(assignment_results)

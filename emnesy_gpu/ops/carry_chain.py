@@ -8,9 +8,18 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.inference.results import is_possible
 from emnesy_gpu.kernels.status import INVALID_LOGITS
-from emnesy_gpu.ops.registry import by_few_rows, operator
-from emnesy_gpu.ops.results import RowResults, assignment_results, row_results, sample_results
+from emnesy_gpu.ops.registry import operator
+from emnesy_gpu.ops.results import (
+    GradientResults,
+    RowResults,
+    assignment_results,
+    gradient_of,
+    gradient_results,
+    marginal_results,
+    sample_results,
+)
 
 
 def _kernels(logits: Tensor) -> ModuleType:
@@ -23,24 +32,25 @@ def _raise_for_status(status: Tensor, logits: Tensor, label: Tensor) -> None:
     checks.raise_for_status(status, logits, label, f"a digit in 0..{logits.shape[-1] - 1}", logits.shape[-1])
 
 
-@operator(row_results, few_rows=lambda logits, label, check: by_few_rows("carry_chain", logits, label, 0.0, 1.0))
+@operator(marginal_results, few_rows=lambda kernels, logits, label, check: kernels.few_rows(logits, label, 0.0, 1.0))
 def carry_chain_posterior(logits: Tensor, label: Tensor, check: bool) -> RowResults:
-    """Exact marginals, log evidence and status."""
+    """Exact marginals, log evidence and possible."""
     marginals, log_evidence, status = _kernels(logits).posterior(logits.contiguous(), label.contiguous())
     if check:
         _raise_for_status(status, logits, label)
-    return marginals, log_evidence, status
+    return marginals, log_evidence, is_possible(status)
 
 
 @operator(
-    row_results, few_rows=lambda logits, label, scale, check: by_few_rows("carry_chain", logits, label, 1.0, -scale)
+    gradient_results,
+    few_rows=lambda kernels, logits, label, scale, check: gradient_of(kernels.few_rows(logits, label, 1.0, -scale)),
 )
-def carry_chain_em_gradient(logits: Tensor, label: Tensor, scale: float, check: bool) -> RowResults:
-    """The EM gradient (softmax(logits) - marginals) * scale, log evidence and status."""
+def carry_chain_em_gradient(logits: Tensor, label: Tensor, scale: float, check: bool) -> GradientResults:
+    """The EM gradient (softmax(logits) - marginals) * scale and log evidence."""
     gradient, log_evidence, status = _kernels(logits).em_gradient(logits.contiguous(), label.contiguous(), scale)
     if check:
         _raise_for_status(status, logits, label)
-    return gradient, log_evidence, status
+    return gradient, log_evidence
 
 
 @operator(assignment_results)

@@ -1,4 +1,4 @@
-"""Circuits over symbols: logits [batch, n, K], label int64 [batch, M] of codes, -1 where an entry is not given.
+"""Circuits over symbols: logits [batch, n, K], label int64 [batch, *entries] of codes, -1 where one is not given.
 
 tape_rows: the rows of the table that the tape is played over. wide: whether float32 logits are computed in float64 from
 the start. Both belong to the tables.
@@ -12,14 +12,18 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.inference.results import is_possible
 from emnesy_gpu.kernels.circuit_tables import CircuitTables
 from emnesy_gpu.ops.label_rows import label_rows, raise_for_status
-from emnesy_gpu.ops.registry import by_few_rows, operator
+from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import (
+    GradientResults,
     RowResults,
     assignment_results,
+    gradient_of,
+    gradient_results,
+    marginal_results,
     prediction_results,
-    row_results,
     sample_results,
     truth_results,
 )
@@ -33,9 +37,9 @@ def _rows(label: Tensor, tables: Sequence[Tensor]) -> Tensor:
 
 
 @operator(
-    row_results,
-    few_rows=lambda logits, label, tables, tape_rows, wide, check: by_few_rows(
-        "circuit", logits, label, tables, tape_rows, wide, 0.0, 1.0
+    marginal_results,
+    few_rows=lambda kernels, logits, label, tables, tape_rows, wide, check: kernels.few_rows(
+        logits, label, tables, tape_rows, wide, 0.0, 1.0
     ),
 )
 def circuit_posterior(
@@ -45,23 +49,23 @@ def circuit_posterior(
     results: RowResults = kernels.posterior(logits.contiguous(), rows, tables, tape_rows, wide)
     if check:
         raise_for_status(results[2], logits, label, rows)
-    return results
+    return *results[:2], is_possible(results[2])
 
 
 @operator(
-    row_results,
-    few_rows=lambda logits, label, tables, tape_rows, wide, scale, check: by_few_rows(
-        "circuit", logits, label, tables, tape_rows, wide, 1.0, -scale
+    gradient_results,
+    few_rows=lambda kernels, logits, label, tables, tape_rows, wide, scale, check: gradient_of(
+        kernels.few_rows(logits, label, tables, tape_rows, wide, 1.0, -scale)
     ),
 )
 def circuit_em_gradient(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool, scale: float, check: bool
-) -> RowResults:
+) -> GradientResults:
     rows, kernels = _rows(label, tables), kernels_for("circuit", logits.device)
     results: RowResults = kernels.em_gradient(logits.contiguous(), rows, tables, tape_rows, wide, scale)
     if check:
         raise_for_status(results[2], logits, label, rows)
-    return results
+    return results[:2]
 
 
 @operator(assignment_results)

@@ -16,9 +16,19 @@ from torch import Tensor
 from emnesy_gpu import checks
 from emnesy_gpu.backends import backend_for, kernels_for
 from emnesy_gpu.inference.given_label import map_given_label, surely_valid
+from emnesy_gpu.inference.results import is_possible
 from emnesy_gpu.kernels.status import POSSIBLE
-from emnesy_gpu.ops.registry import by_few_rows, operator
-from emnesy_gpu.ops.results import MapResults, RowResults, map_results, row_results, sample_results
+from emnesy_gpu.ops.registry import operator
+from emnesy_gpu.ops.results import (
+    GradientResults,
+    MapResults,
+    RowResults,
+    gradient_of,
+    gradient_results,
+    map_results,
+    marginal_results,
+    sample_results,
+)
 
 
 def _kernels(logits: Tensor) -> ModuleType:
@@ -26,27 +36,28 @@ def _kernels(logits: Tensor) -> ModuleType:
 
 
 @operator(
-    row_results,
-    few_rows=lambda logits, label, assignments, circuit, tape_rows, check: by_few_rows(
-        "enumeration", logits, label, assignments, 0.0, 1.0
+    marginal_results,
+    few_rows=lambda kernels, logits, label, assignments, circuit, tape_rows, check: kernels.few_rows(
+        logits, label, assignments, 0.0, 1.0
     ),
 )
 def enumeration_posterior(
     logits: Tensor, label: Tensor, assignments: Tensor, circuit: Sequence[Tensor], tape_rows: int, check: bool
 ) -> RowResults:
-    """Exact marginals, log evidence and status; rows with label 0 by the circuit.
+    """Exact marginals, log evidence and possible; rows with label 0 by the circuit.
 
     Computed as differences to label 1 they would be lost where a valid assignment is nearly certain.
     """
     symbols = logits.flatten(1, -2).contiguous()
     results = _kernels(logits).posterior(symbols, label.contiguous(), assignments)
-    return _given_label(results, logits, label, Circuit(list(circuit), tape_rows), None, check)
+    results = _given_label(results, logits, label, Circuit(list(circuit), tape_rows), None, check)
+    return *results[:2], is_possible(results[2])
 
 
 @operator(
-    row_results,
-    few_rows=lambda logits, label, assignments, circuit, tape_rows, scale, check: by_few_rows(
-        "enumeration", logits, label, assignments, 1.0, -scale
+    gradient_results,
+    few_rows=lambda kernels, logits, label, assignments, circuit, tape_rows, scale, check: gradient_of(
+        kernels.few_rows(logits, label, assignments, 1.0, -scale)
     ),
 )
 def enumeration_em_gradient(
@@ -57,11 +68,11 @@ def enumeration_em_gradient(
     tape_rows: int,
     scale: float,
     check: bool,
-) -> RowResults:
-    """The EM gradient (softmax(logits) - marginals) * scale, log evidence and status; rows with label 0 as above."""
+) -> GradientResults:
+    """The EM gradient (softmax(logits) - marginals) * scale and log evidence; rows with label 0 as above."""
     symbols = logits.flatten(1, -2).contiguous()
     results = _kernels(logits).em_gradient(symbols, label.contiguous(), assignments, scale)
-    return _given_label(results, logits, label, Circuit(list(circuit), tape_rows), scale, check)
+    return _given_label(results, logits, label, Circuit(list(circuit), tape_rows), scale, check)[:2]
 
 
 class Circuit(NamedTuple):

@@ -11,8 +11,9 @@ from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS
 
 
 def label_rows(label: Tensor, codes: Tensor) -> Tensor:
-    """int32 [batch, M], see ``emnesy_gpu.reference.label_rows``."""
-    rows: Tensor = kernels_for("label_rows", label.device).label_rows(label, codes)
+    """int32 [batch, M] of labels with M entries on any axes, see ``emnesy_gpu.reference.label_rows``."""
+    entries = label.reshape(label.shape[0], codes.shape[0])
+    rows: Tensor = kernels_for("label_rows", label.device).label_rows(entries, codes)
     return rows
 
 
@@ -25,7 +26,7 @@ def raise_for_status(status: Tensor, logits: Tensor, label: Tensor, rows: Tensor
         row, entry = (rows < 0).nonzero()[0].tolist()
         raise ValueError(
             f"label[{row}, {entry}] must be the code of a label, see encode() and labels, or -1 for none, got "
-            f"{int(label[row, entry])}"
+            f"{int(label.reshape(rows.shape)[row, entry])}"
         )
     checks.raise_for_status(status, logits, label, "the code of a label", 0)
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from emnesy_gpu.backends import backend_for, load_kernels
+from emnesy_gpu.kernels.cpu.common.parallel import MOST_ON_ONE_THREAD
 from emnesy_gpu.kernels.logits import LARGEST_LOGIT
 
 NAMESPACE = "emnesy_gpu"
@@ -19,11 +21,13 @@ _library = torch.library.Library(NAMESPACE, "DEF")
 NAMES: list[str] = []
 """Every registered operator that has kernels, without the namespace."""
 
-MOST_ON_ONE_THREAD = 1 << 15
-"""Numbers that torch passes over in one thread: others would spin afterwards."""
-
 METHODS: list[str] = []
 """Every registered operator that calls a method of a problem."""
+
+# By one name each: to look them up takes as long as to ask them.
+_innermost_transform = torch._C._functorch.peek_interpreter_stack
+_n_function_modes, _n_dispatch_modes = torch._C._len_torch_function_stack, torch._C._len_torch_dispatch_stack
+_is_profiled, _is_traced = torch._C._autograd._profiler_enabled, torch._C._is_tracing
 
 Function = Callable[..., Any]
 
@@ -40,8 +44,8 @@ def operator(
         results: makes uninitialised results of the right shapes and dtypes. Its parameters are the arguments of the
             operator that it needs, by name: see ``emnesy_gpu.ops.results``.
         names: the list that the name is added to.
-        few_rows: what CPU kernels try first, with the same arguments and any logits: a short way for few rows, which
-            returns None where it does not lead to the end.
+        few_rows: what CPU kernels try first, given their module and the same arguments with any logits: a short way for
+            few rows, which returns None where it does not lead to the end.
     """
 
     def register(function: Function) -> Function:
@@ -74,31 +78,28 @@ def is_unwatched(tensor: Tensor) -> bool:
     That is without a compiler, a transform of ``torch.func``, a mode, a profiler, tracing, autograd, or a subclass.
     """
     return (
-        not torch.compiler.is_compiling()
+        not is_compiling()
         and type(tensor) is Tensor
         and tensor.is_cpu
         and not tensor.requires_grad
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and torch._C._len_torch_function_stack() == 0
-        and torch._C._len_torch_dispatch_stack() == 0
-        and not torch._C._autograd._profiler_enabled()
-        and not torch._C._is_tracing()
+        and _innermost_transform() is None
+        and _n_function_modes() == 0
+        and _n_dispatch_modes() == 0
+        and not _is_profiled()
+        and not _is_traced()
     )
-
-
-def by_few_rows(stem: str, logits: Tensor, label: Tensor, *arguments: Any) -> Any:
-    """The results of the CPU kernels of a stem for few rows, or None where they decline: see ``operator``."""
-    return load_kernels("cpu", stem).few_rows(logits.contiguous(), label.contiguous(), *arguments)
 
 
 def _of_bounded_logits(function: Function, few_rows: Function | None) -> Function:
     """The function, for logits within +-LARGEST_LOGIT. GPU kernels bound what they load: a pass would cost too much."""
 
+    stem = function.__module__.rpartition(".")[2]
+
     @functools.wraps(function)
     def call(logits: Tensor, *arguments: Any) -> Any:
         backend = backend_for(logits.device)
         if backend == "cpu" and few_rows is not None:
-            found = few_rows(logits, *arguments)
+            found = few_rows(load_kernels("cpu", stem), logits, *arguments)
             if found is not None:
                 return found
         if backend != "triton":

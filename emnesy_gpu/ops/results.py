@@ -11,6 +11,7 @@ from emnesy_gpu.inference.results import result_dtype
 from emnesy_gpu.kernels.circuit_tables import CircuitTables
 
 RowResults = tuple[Tensor, Tensor, Tensor]
+GradientResults = tuple[Tensor, Tensor]
 MapResults = tuple[Tensor, Tensor, Tensor, Tensor]
 LoopyResults = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 ChainResults = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -25,6 +26,22 @@ def row_results(logits: Tensor) -> RowResults:
         logits.new_empty(batch, dtype=dtype),
         logits.new_empty(batch, dtype=torch.uint8),
     )
+
+
+def marginal_results(logits: Tensor) -> RowResults:
+    """Marginals, log evidence [batch], possible bool [batch]."""
+    return *gradient_results(logits), logits.new_empty(logits.shape[0], dtype=torch.bool)
+
+
+def gradient_results(logits: Tensor) -> GradientResults:
+    """Gradient of the shape of the logits, log evidence [batch]."""
+    gradient, log_evidence, _ = row_results(logits)
+    return gradient, log_evidence
+
+
+def gradient_of(results: RowResults | None) -> GradientResults | None:
+    """Without the part about whole rows, which no gradient needs."""
+    return None if results is None else results[:2]
 
 
 def assignment_results(logits: Tensor) -> RowResults:

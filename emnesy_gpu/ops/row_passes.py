@@ -11,7 +11,8 @@ from torch import Tensor
 
 from emnesy_gpu.backends import backend_for, load_kernels
 from emnesy_gpu.inference.results import per_row
-from emnesy_gpu.ops.registry import MOST_ON_ONE_THREAD, is_unwatched
+from emnesy_gpu.kernels.cpu.common.parallel import MOST_ON_ONE_THREAD
+from emnesy_gpu.ops.registry import is_unwatched
 
 SCALED_DTYPES = (torch.float32, torch.float64)
 

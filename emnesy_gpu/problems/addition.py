@@ -182,7 +182,7 @@ class Addition(Problem):
             yield total - carry * self.base
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
-        return Marginals.from_operator(carry_chain_posterior(logits, self.digits_of(label, check), check))
+        return Marginals(*carry_chain_posterior(logits, self.digits_of(label, check), check))
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         digits, log_joint, status = carry_chain_map(logits, self.digits_of(label, check), check)
@@ -226,8 +226,7 @@ class Addition(Problem):
         return digits
 
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
-        gradient, log_evidence, _ = carry_chain_em_gradient(logits, self.digits_of(label, check), scale, check)
-        return gradient, log_evidence
+        return carry_chain_em_gradient(logits, self.digits_of(label, check), scale, check)
 
 
 def _count_digits(value: int, base: int) -> int:

@@ -132,12 +132,11 @@ class AllDifferent(Problem):
         return self.tractable
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
-        return Marginals.from_operator(enumeration_posterior(logits, label, *self._lists(logits.device), check))
+        return Marginals(*enumeration_posterior(logits, label, *self._lists(logits.device), check))
 
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
         lists = self._lists(logits.device)
-        gradient, log_evidence, _ = enumeration_em_gradient(logits, label, *lists, scale, check)
-        return gradient, log_evidence
+        return enumeration_em_gradient(logits, label, *lists, scale, check)
 
     def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
         if settings.schedule not in GROUP_SCHEDULES:

@@ -21,7 +21,6 @@ from emnesy_gpu.circuits.picture import Names, drawing_of
 from emnesy_gpu.circuits.tables import Compiled, make_tables
 from emnesy_gpu.inference.constants import constant
 from emnesy_gpu.inference.results import MapAssignment, Marginals, is_possible
-from emnesy_gpu.kernels.circuit_tables import CircuitTables
 from emnesy_gpu.kernels.score_tables import CIRCUIT, CompiledScore
 from emnesy_gpu.layered_drawing import draw, indexed
 from emnesy_gpu.ops.circuit import (
@@ -223,12 +222,12 @@ class CircuitProblem(CodedRule):
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         arguments = *self._inputs(logits, label), *self._tape(logits)
-        marginals, log_evidence, status = circuit_posterior(*arguments, check)
-        return Marginals(shaped_like(marginals, logits), log_evidence, is_possible(status))
+        marginals, *others = circuit_posterior(*arguments, check)
+        return Marginals(shaped_like(marginals, logits), *others)
 
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
         arguments = *self._inputs(logits, label), *self._tape(logits)
-        gradient, log_evidence, _ = circuit_em_gradient(*arguments, scale, check)
+        gradient, log_evidence = circuit_em_gradient(*arguments, scale, check)
         return shaped_like(gradient, logits), log_evidence
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
@@ -243,13 +242,11 @@ class CircuitProblem(CodedRule):
 
     def _check_values(self, logits: Tensor, label: Tensor, check: bool) -> None:
         if check:
-            symbols, entries, tables = self._inputs(logits, label)
-            check_values(symbols, entries, CircuitTables(*tables).codes)
+            check_values(flat_symbols(logits), label, self.compiled(logits.device).tables.codes)
 
     def _inputs(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Logits [batch, n, K], entries [batch, M], tables."""
-        tables = list(self.compiled(logits.device).tables)
-        return flat_symbols(logits), label.reshape(label.shape[0], len(self._codes)), tables
+        """Logits [batch, n, K], labels as they are, tables."""
+        return flat_symbols(logits), label, list(self.compiled(logits.device).tables)
 
     def _host_tables(self) -> list[Tensor]:
         return list(self.compiled(torch.device("cpu")).tables)

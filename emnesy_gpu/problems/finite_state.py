@@ -211,12 +211,12 @@ class FiniteStateProblem(CodedRule):
 
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         symbols = self._symbols_on(logits.device)
-        marginals, log_evidence, status = automaton_posterior(*self._inputs(logits, label), symbols, check)
-        return Marginals(shaped_like(marginals, logits), log_evidence, is_possible(status))
+        marginals, *others = automaton_posterior(*self._inputs(logits, label), symbols, check)
+        return Marginals(shaped_like(marginals, logits), *others)
 
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
         symbols = self._symbols_on(logits.device)
-        gradient, log_evidence, _ = automaton_em_gradient(*self._inputs(logits, label), symbols, scale, check)
+        gradient, log_evidence = automaton_em_gradient(*self._inputs(logits, label), symbols, scale, check)
         return shaped_like(gradient, logits), log_evidence
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
@@ -237,15 +237,14 @@ class FiniteStateProblem(CodedRule):
     def _check_values(self, logits: Tensor, label: Tensor, check: bool) -> None:
         self._running_tables(logits.device)  # raises where no sample has a label
         if check:
-            symbols, entries, tables = self._inputs(logits, label)
-            check_values(symbols, entries, AutomatonTables(*tables).codes)
+            check_values(flat_symbols(logits), label, self.tables(logits.device).codes)
 
     def _inputs(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Logits [batch, n, K] in reading order, entries [batch, M], tables."""
+        """Logits [batch, n, K] in reading order, labels as they are, tables."""
         symbols, order = flat_symbols(logits), self._order_on(logits.device)
         if order is not None:
             symbols = symbols[:, order.symbols]
-        return symbols, label.reshape(label.shape[0], len(self._codes)), list(self.tables(logits.device))
+        return symbols, label, list(self.tables(logits.device))
 
     def _in_order(self, symbols: Tensor) -> Tensor:
         order = self._order_on(symbols.device)

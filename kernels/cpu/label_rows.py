@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.common.large_logits import any_beyond
 from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
 from emnesy_gpu.kernels.logits import LARGEST_LOGIT
@@ -19,35 +22,49 @@ def label_rows(label: Tensor, codes: Tensor) -> Tensor:
     return torch.from_numpy(rows)
 
 
-def known_rows(logits: Tensor, label: Tensor, codes: Tensor) -> np.ndarray | None:
-    """The same for a few labels; None where one is unknown, or a float32 logit lies beyond +-LARGEST_LOGIT."""
-    rows = np.empty(label.shape, np.int32)
-    tensors = logits.data_ptr(), label.data_ptr(), codes.data_ptr()
-    sizes = logits.numel(), *label.shape, codes.shape[1]
-    return rows if find_known(*tensors, *sizes, rows) else None
-
-
-@kernel
-def find_known(logits, label, codes, n_logits, batch, n_entries, n_columns, rows):
-    """Whether all is well with logits and labels; by addresses."""
-    if any_beyond(numbers_at(logits, n_logits, np.float32(0)), np.float32(LARGEST_LOGIT)):
-        return False
-    label = matrix_at(label, batch, n_entries, np.int64(0))
-    look_up_rows(label, matrix_at(codes, n_entries, n_columns, np.int32(0)), rows)
-    for row in range(batch):
-        for entry in range(n_entries):
-            if rows[row, entry] < 0:
-                return False
-    return True
-
-
 @kernel
 def look_up(label, codes, rows):
     """See ``look_up_rows``."""
     look_up_rows(label, codes, rows)
 
 
-@lane_function
+class Codes(NamedTuple):
+    """Where a table of codes lies, as a kernel for few rows takes it."""
+
+    address: int
+    n_entries: int
+    n_columns: int
+
+
+def codes_of(codes: Tensor) -> Codes:
+    return Codes(codes.data_ptr(), *codes.shape)
+
+
+def scratch_rows(codes: Codes, batch: int) -> int:
+    """Rows of scratch that those of the labels of a batch take: each has the bytes of FLOAT32_LANES of them."""
+    return -(-batch * codes.n_entries // FLOAT32_LANES)
+
+
+@inlined
+def known_rows(work, first, logits, label, batch, n_logits, codes):
+    """The rows of few labels, in scratch from row ``first`` on, and whether all are known and no logit is too large.
+
+    logits, label: addresses, of ``n_logits`` float32 a row and of int64.
+    """
+    address, n_entries, n_columns = codes
+    rows = matrix_at(work.ctypes.data + 4 * FLOAT32_LANES * first, batch, n_entries, np.int32(0))
+    if any_beyond(numbers_at(logits, batch * n_logits, np.float32(0)), np.float32(LARGEST_LOGIT)):
+        return rows, False
+    label = matrix_at(label, batch, n_entries, np.int64(0))
+    look_up_rows(label, matrix_at(address, n_entries, n_columns, np.int32(0)), rows)
+    known = True
+    for row in range(batch):
+        for entry in range(n_entries):
+            known &= rows[row, entry] >= 0
+    return rows, known
+
+
+@inlined
 def look_up_rows(label, codes, rows):
     """The row of every code; codes int32 [M, Q + 3], that of code c in column c + 2, and -1 in the outer columns."""
     last = codes.shape[1] - 1

@@ -17,6 +17,10 @@ COMPLETE_SHARE = 0.6
 # Entries of a table of predecessors beyond which edge lists serve alone.
 PREDECESSORS = 1 << 24
 
+# Rough nanoseconds of a logit and of an edge, for one row: in float32 lanes, and in float64 logarithms.
+LINEAR_COST = 0.5, 0.1
+LOG_COST = 30.0, 10.0
+
 UNKNOWN = 255
 
 FLOAT32, FLOAT64, LOGARITHMS = "float32", "float64", "logarithms"
@@ -68,12 +72,18 @@ class Graph(NamedTuple):
     possible: np.ndarray  # uint8 [Y + 1]: filled by the first call that asks, see ``screen``
 
 
-_automata = KeptTables(watched=(1, -3))
+def row_cost(g: Graph, costs: tuple[float, float]) -> float:
+    """Rough nanoseconds per row."""
+    return costs[0] * g.n * g.n_values + costs[1] * g.n_edges
+
+
+kept_automata = KeptTables(watched=(1, -3))
+"""What was made of tables that live as long as their automaton; they must not be written to."""
 
 
 def graph(tables: Sequence[Tensor], kind: str) -> Graph:
-    """Of tables that live as long as their automaton; they must not be written to."""
-    return _automata.get(tables, kind, lambda: _graph(AutomatonTables(*tables), kind))
+    found: Graph = kept_automata.get(tables, kind, lambda: _graph(AutomatonTables(*tables), kind))
+    return found
 
 
 def _graph(t: AutomatonTables, kind: str) -> Graph:

@@ -16,26 +16,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emnesy_gpu.kernels.automaton_tables import AutomatonTables
-from emnesy_gpu.kernels.cpu.automaton import linear
-from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, FLOAT64, LOGARITHMS, Graph, graph
-from emnesy_gpu.kernels.cpu.automaton.screen import all_possible, screen, screen_labels
+from emnesy_gpu.kernels.cpu.automaton import addressed, linear
+from emnesy_gpu.kernels.cpu.automaton.graph import (
+    FLOAT32,
+    FLOAT64,
+    LINEAR_COST,
+    LOG_COST,
+    LOGARITHMS,
+    Graph,
+    graph,
+    row_cost,
+)
+from emnesy_gpu.kernels.cpu.automaton.screen import screen, screen_labels
+from emnesy_gpu.kernels.cpu.common.few_rows import FewRowResults, on_few_rows
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.common.parallel import is_one_range
 from emnesy_gpu.kernels.cpu.common.row_driver import (
-    LOGITS_CONVERTED_AT_A_TIME,
-    RowResults,
-    empty_row_results,
+    MOST_ON_ONE_THREAD,
     for_converted_rows,
 )
-from emnesy_gpu.kernels.cpu.label_rows import known_rows
 from emnesy_gpu.kernels.status import POSSIBLE
-
-# Rough nanoseconds of a logit and of an edge, for one row: in float32 lanes, and in float64 logarithms.
-LINEAR_COST = 0.5, 0.1
-LOG_COST = 30.0, 10.0
-
-CODES = AutomatonTables._fields.index("codes")
 
 Results = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -61,22 +61,13 @@ def em_gradient(logits: Tensor, rows: Tensor, tables: Sequence[Tensor], scale: f
 
 def few_rows(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], prior_share: float, factor: float
-) -> RowResults | None:
-    """Marginals or gradient, log evidence and status of few float32 rows by the shortest way; label: codes [batch, M].
+) -> FewRowResults | None:
+    """Marginals or gradient, log evidence and possible of few float32 rows by the shortest way.
 
-    None where there are more rows, or where one has no posterior, little evidence or a logit beyond +-LARGEST_LOGIT.
+    label: codes [batch, *entries]. None where there are more rows, or where one has no posterior, little evidence, an
+    unknown label or a logit beyond +-LARGEST_LOGIT.
     """
-    if logits.dtype is not torch.float32:
-        return None
-    g = graph(tables, FLOAT32)
-    if not is_one_range(logits.shape[0], _cost(g, LINEAR_COST)):
-        return None
-    rows = known_rows(logits, label, tables[CODES])
-    if rows is None or not all_possible(rows, g):
-        return None
-    results = empty_row_results(logits)
-    addresses = [tensor.data_ptr() for tensor in (logits, *results)]
-    return None if linear.run_at(addresses, rows, g, True, prior_share, factor) else results
+    return on_few_rows(addressed.call_of(tables), logits, label, prior_share, factor)
 
 
 def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -92,7 +83,7 @@ def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tu
         screen(values, labels, g, results[2])
         map_rows(values, labels, *results, g)
 
-    for_converted_rows(work, logits, np.float64, 1, _cost(g, LOG_COST))
+    for_converted_rows(work, logits, np.float64, 1, row_cost(g, LOG_COST))
     return torch.from_numpy(z), torch.from_numpy(log_joint), torch.from_numpy(status)
 
 
@@ -111,7 +102,7 @@ def sample(
         screen(values, labels, g, codes)
         sample_rows(values, labels, drawn, codes, g, key, np.int64(first_row), rows.start)
 
-    for_converted_rows(work, logits, np.float64, 1, _cost(g, LOG_COST) + 300.0 * n_samples * g.n)
+    for_converted_rows(work, logits, np.float64, 1, row_cost(g, LOG_COST) + 300.0 * n_samples * g.n)
     return torch.from_numpy(drawn), torch.from_numpy(status)
 
 
@@ -123,15 +114,15 @@ def _sum_product(
     label_rows = rows.numpy()
     wide = logits.dtype == torch.float64
     job = Job(tables, graph(tables, FLOAT64 if wide else FLOAT32), prior_share, factor)
-    row_cost = _cost(job.g, LINEAR_COST) * (4.0 if wide else 1.0)
-    if is_one_range(len(logits), row_cost) and logits.dtype in (torch.float32, torch.float64):
+    cost = row_cost(job.g, LINEAR_COST) * (4.0 if wide else 1.0)
+    if is_one_range(len(logits), cost) and logits.dtype in (torch.float32, torch.float64):
         _infer_rows(logits.detach().numpy(), label_rows, (marginals, log_evidence, status), job)
         return torch.from_numpy(marginals), torch.from_numpy(log_evidence), torch.from_numpy(status)
 
     def work(rows: slice, values: np.ndarray) -> None:
         _infer_rows(values, label_rows[rows], (marginals[rows], log_evidence[rows], status[rows]), job)
 
-    for_converted_rows(work, logits, np.float64 if wide else np.float32, FLOAT32_LANES, row_cost)
+    for_converted_rows(work, logits, np.float64 if wide else np.float32, FLOAT32_LANES, cost)
     return torch.from_numpy(marginals), torch.from_numpy(log_evidence), torch.from_numpy(status)
 
 
@@ -158,7 +149,7 @@ def _compute_rows(logits, label_rows, results: Results, job: Job) -> bool:
     if logits.dtype == np.float32:
         wider, g = _compute_rows, graph(job.tables, FLOAT64)
     left = np.flatnonzero(results[2] == linear.RECOMPUTE)
-    size = max(1, LOGITS_CONVERTED_AT_A_TIME // logits[0].size)
+    size = max(1, MOST_ON_ONE_THREAD // logits[0].size)
     for start in range(0, len(left), size):
         some = left[start : start + size]
         _on_rows(some, partial(_screen_and, wider), logits, label_rows, results, job._replace(g=g))
@@ -206,11 +197,6 @@ def _write_priors(logits, results: Results, rows, factor: float) -> None:
     values = np.empty((len(rows), *logits.shape[1:]), marginals.dtype)
     write_priors(logits[rows].astype(np.float64), values, factor)
     marginals[rows] = values
-
-
-def _cost(g: Graph, costs: tuple[float, float]) -> float:
-    """Rough nanoseconds per row."""
-    return costs[0] * g.n * g.n_values + costs[1] * g.n_edges
 
 
 def _row_results(logits: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -124,10 +124,14 @@ def run_at(addresses: list[int], rows: np.ndarray, g: Graph, single: bool, prior
     work = kept_lanes(at.total, len(rows)) if single else scratch(at.total, np.float64)
     if not single and len(rows) <= work.shape[1] // 2:
         work = half_lanes(work)
-    smallest = SMALLEST_NORMAL[single]
-    job = prior_share, factor, smallest, 16.0 * g.n_edges * g.n_values * smallest / TOLERANCE
+    job = prior_share, factor, SMALLEST_NORMAL[single], guard(g, single)
     # Plain tuples: telling the types of named ones takes longer than a small automaton.
     return sum_product(*addresses, rows, tuple(g), tuple(at), work, job)
+
+
+def guard(g: Graph, single: bool) -> float:
+    """The smallest E_i that a row may have."""
+    return 16.0 * g.n_edges * g.n_values * SMALLEST_NORMAL[single] / TOLERANCE
 
 
 @inlined

@@ -30,14 +30,6 @@ def screen_labels(rows: np.ndarray, g: Graph, status: np.ndarray) -> bool:
     return check_labels(rows, g.possible, status) == 0
 
 
-def all_possible(rows: np.ndarray, g: Graph) -> bool:
-    """Whether the labels of few rows alone allow a path, as far as that is known; rows [batch, M], all known."""
-    if rows.shape[1] > 1:
-        return True
-    find_possible_labels(g, rows.shape[1])
-    return all(g.possible[row[0] if len(row) else 0] == POSSIBLE for row in rows.tolist())
-
-
 def screen(logits: np.ndarray, rows: np.ndarray, g: Graph, status: np.ndarray) -> bool:
     """Status of every row, and whether all are possible; logits float32 or float64 [batch, n, K], rows [batch, M]."""
     unsigned, infinity = (np.uint32, 0x7F800000) if logits.dtype == np.float32 else (np.uint64, 0x7FF << 52)

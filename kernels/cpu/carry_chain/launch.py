@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.carry_chain import one_by_one, probabilities
-from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
-from emnesy_gpu.kernels.cpu.common.parallel import is_one_range
+from emnesy_gpu.kernels.cpu.common.few_rows import Call, FewRowResults, on_few_rows
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES, kept_lanes, kept_numbers
+from emnesy_gpu.kernels.cpu.common.parallel import most_of_one_range
 from emnesy_gpu.kernels.cpu.common.row_driver import (
     Combination,
     Method,
     Results,
-    RowResults,
-    empty_row_results,
     for_converted_rows,
     result_dtype,
     run_rows,
@@ -42,19 +41,25 @@ def em_gradient(logits: Tensor, label: Tensor, scale: float) -> tuple[Tensor, Te
     return _sum_product(logits, label, Combination(prior_share=1.0, factor=-scale))
 
 
-def few_rows(logits: Tensor, label: Tensor, prior_share: float, factor: float) -> RowResults | None:
-    """Marginals or gradient, log evidence and status of few float32 rows, all possible, by the shortest way.
+def few_rows(logits: Tensor, label: Tensor, prior_share: float, factor: float) -> FewRowResults | None:
+    """Marginals or gradient, log evidence and possible of few float32 rows by the shortest way.
 
     None where there are more rows, or where one needs wide exponents, has a logit beyond +-LARGEST_LOGIT or no
     posterior.
     """
-    if not (logits.dtype is torch.float32 and is_one_range(logits.numel(), LOGIT_COST)):
-        return None
-    results = empty_row_results(logits)
-    addresses = [tensor.data_ptr() for tensor in (logits, label, *results)]
-    sizes = *logits.shape, label.shape[1]
-    method = one_by_one if sizes[0] <= one_by_one.MOST_ROWS and sizes[1] == one_by_one.ADDENDS else probabilities
-    return None if method.run_at(addresses, sizes, LARGEST_LOGIT, prior_share, factor) else results
+    batch, *sizes = logits.shape
+    call = _call_of(batch <= one_by_one.MOST_ROWS, label.shape[1], *sizes)
+    return on_few_rows(call, logits, label, prior_share, factor)
+
+
+@lru_cache(maxsize=64)
+def _call_of(are_few: bool, label_digits: int, n_addends: int, n_digits: int, base: int) -> Call:
+    places = probabilities.layout_record(n_addends, n_digits, base)
+    arguments = label_digits, LARGEST_LOGIT, places.address
+    total, most_rows = places.fields.total, most_of_one_range(LOGIT_COST * n_addends * n_digits * base)
+    if are_few and n_addends == one_by_one.ADDENDS:
+        return Call(one_by_one.rows_one_by_one, most_rows, arguments, lambda _: kept_numbers(total), places)
+    return Call(probabilities.sum_product, most_rows, arguments, lambda batch: kept_lanes(total, batch), places)
 
 
 def map_assignment(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:

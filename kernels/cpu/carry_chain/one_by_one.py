@@ -13,11 +13,10 @@ import numpy as np
 from emnesy_gpu.kernels.cpu.carry_chain.digit_sums import transfer_row
 from emnesy_gpu.kernels.cpu.carry_chain.probabilities import (
     SMALLEST_NORMAL,
-    Layout,
     conclude,
+    layout_at,
     meet_label,
     normalised,
-    plain_layout,
     step_backward,
     step_forward,
     symbol,
@@ -29,7 +28,6 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     as_lanes,
     exp_nonpositive,
     filled,
-    kept_numbers,
     load,
     maximum,
     minimum,
@@ -44,14 +42,6 @@ ADDENDS = 2
 
 MOST_ROWS = 3
 """More rows take less time in lanes."""
-
-
-def run_at(addresses: list[int], sizes: tuple[int, ...], largest: float, prior_share: float, factor: float) -> int:
-    """``probabilities.run_at`` for rows of two addends; all rows are left where one is."""
-    places = plain_layout(*sizes[1:4])
-    return rows_one_by_one(
-        *addresses, sizes[0], sizes[4], largest, prior_share, factor, places, kept_numbers(places[-1])
-    )
 
 
 @lane_function
@@ -145,10 +135,11 @@ def backward(work, at, digits, combination):
 
 @kernel
 def rows_one_by_one(
-    logits, label, marginals, log_evidence, status, batch, label_digits, largest, prior_share, factor, places, numbers
+    logits, label, marginals, log_evidence, status, batch, prior_share, factor, label_digits, largest, places, numbers
 ):
-    """Returns 0, or the number of rows where one is left."""
-    at, single = Layout(*places), np.float32(0)
+    """``probabilities.sum_product`` for rows of two addends; all of them are left where one is."""
+    single = np.float32(0)
+    at = layout_at(places, single)
     columns = at.n_addends * at.n_digits * at.base
     work, combination = as_lanes(numbers), Combination(prior_share, factor)
     vectors = numbers[: at.n_addends * at.addend].reshape(-1, FLOAT32_LANES)

@@ -34,6 +34,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
 from emnesy_gpu.kernels.cpu.common.large_logits import any_beyond
 from emnesy_gpu.kernels.cpu.common.layout import consecutive_rows
 from emnesy_gpu.kernels.cpu.common.pointers import address_of, matrix_at, numbers_at
+from emnesy_gpu.kernels.cpu.common.records import Record, record_of, record_reader
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Combination, Results
 from emnesy_gpu.kernels.cpu.common.transpose import TILE, prefetch_columns, read_columns, write_columns
 from emnesy_gpu.kernels.status import POSSIBLE
@@ -100,9 +101,12 @@ def layout(k: int, n: int, base: int) -> Layout:
 
 
 @cache
-def plain_layout(k: int, n: int, base: int) -> tuple[int, ...]:
-    """The same without names."""
-    return tuple(layout(k, n, base))
+def layout_record(k: int, n: int, base: int) -> Record:
+    """The same for kernels."""
+    return record_of(layout(k, n, base))
+
+
+layout_at = record_reader(Layout)
 
 
 def run(combination: Combination, logits: np.ndarray, label: np.ndarray, results: Results) -> int:
@@ -112,19 +116,9 @@ def run(combination: Combination, logits: np.ndarray, label: np.ndarray, results
     marginals: float32 [batch, n_addends, n_digits, base].
     """
     addresses = [address_of(array) for array in (logits, label, *results)]
-    return run_at(addresses, (*logits.shape, label.shape[1]), math.inf, *combination)
-
-
-def run_at(addresses: list[int], sizes: tuple[int, ...], largest: float, prior_share: float, factor: float) -> int:
-    """The same for logits, labels and results, each contiguous, by their addresses.
-
-    sizes: batch, n_addends, n_digits, base and digits of the label. Nothing is computed, and all rows are left, where a
-    finite logit lies beyond +-largest.
-    """
-    places = plain_layout(*sizes[1:4])
-    work = kept_lanes(places[-1], sizes[0])
-    # Plain numbers and tuples: telling the types of named tuples takes long in a call for a few rows.
-    return sum_product(*addresses, sizes[0], sizes[4], largest, prior_share, factor, places, work)
+    batch, places = len(logits), layout_record(*logits.shape[1:])
+    work = kept_lanes(places.fields.total, batch)
+    return sum_product(*addresses, batch, *combination, label.shape[1], math.inf, places.address, work)
 
 
 @lane_function
@@ -424,10 +418,15 @@ def conclude(work, at, met, product, exponent, smallest):
 
 @kernel
 def sum_product(
-    logits, label, marginals, log_evidence, status, batch, label_digits, largest, prior_share, factor, places, work
+    logits, label, marginals, log_evidence, status, batch, prior_share, factor, label_digits, largest, places, work
 ):
-    """As many rows at a time as work has lanes, with a Layout of places; returns how many are left to recompute."""
-    at, single = Layout(*places), np.float32(0)
+    """As many rows at a time as work has lanes; returns how many are left to recompute.
+
+    places: the address of a Layout. Nothing is computed, and all rows are left, where a finite logit lies beyond
+    +-largest.
+    """
+    single = np.float32(0)
+    at = layout_at(places, single)
     columns = at.n_addends * at.n_digits * at.base
     combination, left = Combination(prior_share, factor), 0
     if largest < np.inf and any_beyond(numbers_at(logits, batch * columns, single), np.float32(largest)):

@@ -15,34 +15,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emnesy_gpu.kernels.circuit_tables import CircuitTables
-from emnesy_gpu.kernels.cpu.circuit import linear
+from emnesy_gpu.kernels.cpu.circuit import addressed, linear
 from emnesy_gpu.kernels.cpu.circuit.linear import Predictions
-from emnesy_gpu.kernels.cpu.circuit.program import Program, nodes, tape
+from emnesy_gpu.kernels.cpu.circuit.program import LANES_COST, MOST_BYTES, ROW_BYTES, Program, nodes, row_cost, tape
+from emnesy_gpu.kernels.cpu.common.few_rows import FewRowResults, on_few_rows
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
-from emnesy_gpu.kernels.cpu.common.parallel import for_rows, is_one_range
+from emnesy_gpu.kernels.cpu.common.parallel import for_rows
 from emnesy_gpu.kernels.cpu.common.row_driver import (
     Combination,
     Method,
     Results,
-    RowResults,
-    empty_row_results,
     for_converted_rows,
     result_dtype,
     run_rows,
 )
-from emnesy_gpu.kernels.cpu.label_rows import known_rows
 from emnesy_gpu.kernels.status import POSSIBLE
 
-CODES = CircuitTables._fields.index("codes")
-
-# Rough nanoseconds of a logit and of a product, for one row: in float32 lanes, in passes that walk back, and in bits.
-LANES_COST = 0.5, 0.06
+# Rough nanoseconds of a logit and of a product, for one row: in passes that walk back, and in bits.
 WALK_COST = 20.0, 0.5
 TRUTH_COST = 1.0, 0.02
-ROW_BYTES = 128
-MOST_BYTES = 1 << 30
-"""Tables that take more than this in all threads together are left to one thread."""
 
 
 def posterior(
@@ -67,22 +58,13 @@ def few_rows(
     wide: bool,
     prior_share: float,
     factor: float,
-) -> RowResults | None:
-    """Marginals or gradient, log evidence and status of few float32 rows by the shortest way; label: codes [batch, M].
+) -> FewRowResults | None:
+    """Marginals or gradient, log evidence and possible of few float32 rows by the shortest way.
 
-    None where there are more rows, or where one has no posterior, little evidence or a logit beyond +-LARGEST_LOGIT.
+    label: codes [batch, *entries]. None where there are more rows, or where one has no posterior, little evidence, an
+    unknown label or a logit beyond +-LARGEST_LOGIT.
     """
-    p = tape(tables, tape_rows)
-    if logits.dtype is not torch.float32 or not is_one_range(logits.shape[0], _cost(p, LANES_COST)):
-        return None
-    rows = known_rows(logits, label, tables[CODES])
-    if rows is None:
-        return None
-    results = empty_row_results(logits)
-    addresses = [tensor.data_ptr() for tensor in (logits, *results)]
-    lanes = np.float64 if wide else np.float32
-    left = linear.run_at(addresses, rows, p, lanes, linear.LIKE[np.float32], prior_share, factor)
-    return None if left or any(results[2].tolist()) else results
+    return on_few_rows(addressed.call_of(tables, tape_rows, wide), logits, label, prior_share, factor)
 
 
 def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -199,4 +181,4 @@ def _cost(p: Program, costs: tuple[float, float]) -> float:
     """Rough nanoseconds per row; 0 where the tables of several threads would take too much memory."""
     if p.rows * ROW_BYTES * torch.get_num_threads() > MOST_BYTES:
         return 0.0
-    return costs[0] * p.n * p.n_values + costs[1] * p.operations
+    return row_cost(p, costs)

@@ -66,7 +66,7 @@ def run_at(
     factor: float,
 ) -> int:
     """The same for logits and results by their addresses. like: a number like the logits."""
-    work = table(p, lanes, len(rows))
+    work = table(p.rows, lanes, len(rows))
     # A plain tuple: telling the type of a named one takes longer than a small circuit.
     return sum_product(*addresses, rows, like, tuple(p), work, (guard(p, lanes), prior_share, factor))
 
@@ -74,16 +74,16 @@ def run_at(
 def run_prediction(p: Program, lanes: type[np.floating], logits: np.ndarray, rows: np.ndarray, out: Predictions) -> int:
     """log p of every leaf of the label, and status; returns how many rows are left. rows: int32 [batch, M] zeros."""
     flat = logits.reshape(len(logits), -1)
-    whole = table(p, lanes, FLOAT32_LANES)
+    whole = table(p.rows, lanes, FLOAT32_LANES)
     return predict_rows(flat, rows, out.log_p, out.status, p, whole, guard(p, lanes))
 
 
-def table(p: Program, lanes: type[np.floating], batch: int) -> np.ndarray:
+def table(rows: int, lanes: type[np.floating], batch: int) -> np.ndarray:
     """Uninitialised [rows, lanes], half as many for a batch that fits in these: rows of 128 bytes in both types."""
     if lanes is np.float32:
-        return kept_lanes(p.rows, batch)
-    rows = kept_doubles(p.rows, one_lane=False)
-    return half_lanes(rows) if batch <= rows.shape[1] // 2 else rows
+        return kept_lanes(rows, batch)
+    whole = kept_doubles(rows, one_lane=False)
+    return half_lanes(whole) if batch <= whole.shape[1] // 2 else whole
 
 
 def two_tables(p: Program) -> tuple[np.ndarray, np.ndarray]:

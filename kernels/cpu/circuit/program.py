@@ -22,6 +22,13 @@ from emnesy_gpu.kernels.circuit_tables import CircuitTables
 from emnesy_gpu.kernels.cpu.common.flat_tables import KeptTables, joined
 from emnesy_gpu.kernels.cpu.common.transpose import TILE
 
+LANES_COST = 0.5, 0.06
+"""Rough nanoseconds of a logit and of a product, for one row in float32 lanes."""
+
+ROW_BYTES = 128
+MOST_BYTES = 1 << 30
+"""Tables that take more than this in all threads together are left to one thread."""
+
 NODES = 0
 """The kind of program that has a row for every node; a tape is named by the rows of its table, which are more."""
 
@@ -55,17 +62,25 @@ class Program(NamedTuple):
     terms: np.ndarray  # int64: left row + 2^32 times right row
 
 
-_programs = KeptTables(watched=(-1, -3))
+def row_cost(p: Program, costs: tuple[float, float]) -> float:
+    """Rough nanoseconds per row."""
+    return costs[0] * p.n * p.n_values + costs[1] * p.operations
+
+
+kept_circuits = KeptTables(watched=(-1, -3))
+"""What was made of tables that live as long as their circuit; they must not be written to."""
 
 
 def tape(tables: Sequence[Tensor], tape_rows: int) -> Program:
-    """The tape of a circuit; the tables live as long as it and must not be written to."""
-    return _programs.get(tables, tape_rows, lambda: _tape(CircuitTables(*tables), tape_rows))
+    """The tape of a circuit."""
+    found: Program = kept_circuits.get(tables, tape_rows, lambda: _tape(CircuitTables(*tables), tape_rows))
+    return found
 
 
 def nodes(tables: Sequence[Tensor]) -> Program:
     """The nodes of a circuit."""
-    return _programs.get(tables, NODES, lambda: _nodes(CircuitTables(*tables)))
+    found: Program = kept_circuits.get(tables, NODES, lambda: _nodes(CircuitTables(*tables)))
+    return found
 
 
 def _tape(t: CircuitTables, tape_rows: int) -> Program:

@@ -17,7 +17,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 class _Kept(NamedTuple):
     """What is kept of one list: its tensors, so that their addresses stay theirs, and what was made of each kind."""
 
-    addresses: tuple[int, ...]
+    addresses: list[int]
     tensors: Sequence[Tensor]
     made: dict[Any, Any]
 
@@ -38,11 +38,13 @@ class KeptTables:
         """What make() returned for these tables and this kind."""
         last_tensor, kept = self._last
         if last_tensor() is not tables[0]:
-            kept = self._kept.get(tables[0])
-        addresses = tuple([tables[index].data_ptr() for index in self._watched])
+            kept = None
+        addresses = [tables[index].data_ptr() for index in self._watched]
         if kept is None or kept.addresses != addresses:
-            kept = self._kept[tables[0]] = _Kept(addresses, tables[1:], {})
-        self._last = weakref.ref(tables[0]), kept
+            kept = self._kept.get(tables[0])
+            if kept is None or kept.addresses != addresses:
+                kept = self._kept[tables[0]] = _Kept(addresses, tables[1:], {})
+            self._last = weakref.ref(tables[0]), kept
         if kind not in kept.made:
             kept.made[kind] = make()
         return kept.made[kind]

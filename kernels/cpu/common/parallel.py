@@ -8,6 +8,7 @@ calls: it waits, which a signal ends at once.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from itertools import pairwise
@@ -15,6 +16,9 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 
 import torch
+
+MOST_ON_ONE_THREAD = 1 << 15
+"""Numbers that torch passes over in one thread: others would spin afterwards."""
 
 # Nanoseconds of work below which handing a range to another thread costs more than it saves.
 SMALLEST_RANGE = 200_000
@@ -61,6 +65,11 @@ def for_rows(work: Callable[[int, int], None], rows: int, block: int, row_cost: 
 def is_one_range(rows: int, row_cost: float) -> bool:
     """Whether ``for_rows`` would call its work once, in the caller's thread, whatever else."""
     return 0.0 < rows * row_cost < SMALLEST_RANGE
+
+
+def most_of_one_range(row_cost: float) -> int:
+    """The most rows for which ``is_one_range`` holds; 0 for a cost that is not known."""
+    return math.ceil(SMALLEST_RANGE / row_cost) - 1 if row_cost > 0.0 else 0
 
 
 def _bounds(rows: int, block: int, row_cost: float, threads: int) -> list[int]:

@@ -13,13 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emnesy_gpu.kernels.cpu.common.parallel import for_rows, is_one_range
+from emnesy_gpu.kernels.cpu.common.parallel import MOST_ON_ONE_THREAD, for_rows, is_one_range
 
 RECOMPUTE = 255
 """The status of a row that is left to the next method; no other result of the row is known."""
-
-LOGITS_CONVERTED_AT_A_TIME = 1 << 15
-"""Rows whose logits need another precision are taken about this many at a time, which torch converts in one thread."""
 
 
 TORCH_DTYPES = {np.float32: torch.float32, np.float64: torch.float64}
@@ -53,16 +50,6 @@ class PropagationResults(NamedTuple):
 AnyResults = TypeVar("AnyResults", Results, PropagationResults)
 
 
-RowResults = tuple[Tensor, Tensor, Tensor]
-"""The same as tensors."""
-
-
-def empty_row_results(logits: Tensor) -> RowResults:
-    """Uninitialised ones for contiguous float32 or float64 logits."""
-    batch = logits.shape[0]  # len() takes three times as long
-    return torch.empty_like(logits), logits.new_empty(batch), torch.from_numpy(np.empty(batch, np.uint8))
-
-
 class Method(NamedTuple):
     """One arithmetic: ``run(logits, label, results)`` fills in the results and returns how many rows it leaves.
 
@@ -81,7 +68,7 @@ def run_in_turn(methods: Sequence[Method], logits: np.ndarray, label: np.ndarray
         return
     dtype = others[0].dtype
     rows = np.flatnonzero(results.status == RECOMPUTE)
-    size = max(1, LOGITS_CONVERTED_AT_A_TIME // logits[0].size)
+    size = max(1, MOST_ON_ONE_THREAD // logits[0].size)
     for start in range(0, len(rows), size):
         some = rows[start : start + size]
         computed = type(results)(*(_empty_like(array, len(some), dtype) for array in results))
@@ -129,7 +116,7 @@ def for_converted_rows(
         for_rows(lambda first, last: work(slice(first, last), array[first:last]), batch, block, row_cost)
         return
     logits = logits.detach()
-    size = block * max(1, LOGITS_CONVERTED_AT_A_TIME // (logits[0].numel() * block))
+    size = block * max(1, MOST_ON_ONE_THREAD // (logits[0].numel() * block))
 
     def on_range(first: int, last: int) -> None:
         for start in range(first, last, size):

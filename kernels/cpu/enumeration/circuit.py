@@ -29,6 +29,9 @@ from emnesy_gpu.kernels.status import POSSIBLE
 
 LOG_2 = math.log(2.0)
 
+ASSIGNMENT_COST = 0.5
+"""Rough nanoseconds of a symbol of an assignment."""
+
 
 class Circuit(NamedTuple):
     """Rows of values: n_leaves probabilities, a constant 1, and the products that are parts of larger ones.

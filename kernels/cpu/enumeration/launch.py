@@ -12,23 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emnesy_gpu.kernels.cpu.common.few_rows import FewRowResults, on_few_rows
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES
-from emnesy_gpu.kernels.cpu.common.parallel import is_one_range
 from emnesy_gpu.kernels.cpu.common.row_driver import (
     Combination,
     Method,
     Results,
-    RowResults,
-    empty_row_results,
     for_converted_rows,
     result_dtype,
     run_rows,
 )
 from emnesy_gpu.kernels.cpu.enumeration import addressed, circuit
-from emnesy_gpu.kernels.logits import LARGEST_LOGIT
-
-ASSIGNMENT_COST = 0.5
-"""Rough nanoseconds of a symbol of an assignment."""
+from emnesy_gpu.kernels.cpu.enumeration.circuit import ASSIGNMENT_COST
 
 
 def posterior(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -43,19 +38,13 @@ def em_gradient(logits: Tensor, label: Tensor, assignments: Tensor, scale: float
 
 def few_rows(
     logits: Tensor, label: Tensor, assignments: Tensor, prior_share: float, factor: float
-) -> RowResults | None:
-    """Marginals or gradient [like logits], log evidence and status of few float32 rows by the shortest way.
+) -> FewRowResults | None:
+    """Marginals or gradient [like logits], log evidence and possible of few float32 rows by the shortest way.
 
     None where there are more rows, or where one has label 0, no posterior, little evidence or a logit beyond
-    +-LARGEST_LOGIT. logits: [batch, *symbols, K], contiguous.
+    +-LARGEST_LOGIT. logits: [batch, *symbols, K].
     """
-    shape = logits.shape[0], assignments.shape[1], logits.shape[-1]
-    if not (logits.dtype is torch.float32 and is_one_range(shape[0], ASSIGNMENT_COST * assignments.numel())):
-        return None
-    results = empty_row_results(logits)
-    addresses = [tensor.data_ptr() for tensor in (logits, label, *results)]
-    circuit = addressed.flat(assignments, shape[2])
-    return None if addressed.run_at(addresses, shape, circuit, LARGEST_LOGIT, prior_share, factor) else results
+    return on_few_rows(addressed.call_of(assignments, logits.shape[-1]), logits, label, prior_share, factor)
 
 
 def _sum_product(

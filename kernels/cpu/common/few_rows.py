@@ -1,0 +1,48 @@
+"""Few float32 rows by the shortest way: results are made, and one kernel does the rest by addresses alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+FewRowResults = tuple[Tensor, Tensor, Tensor]
+"""Marginals or gradient, log evidence [batch], and bool [batch]: whether the row is possible."""
+
+
+class Call(NamedTuple):
+    """How few rows of a problem are computed; made once for each problem.
+
+    kernel: (the addresses of logits, labels, marginals, log evidence and status, batch, prior_share, factor,
+        *arguments, work) -> how many rows are left; those that are not have status POSSIBLE.
+    most_rows: that may be given.
+    work: batch -> scratch.
+    kept: what keeps the memory behind addresses among the arguments.
+    """
+
+    kernel: Callable[..., int]
+    most_rows: int
+    arguments: tuple[Any, ...]
+    work: Callable[[int], np.ndarray]
+    kept: Any
+
+
+def on_few_rows(call: Call, logits: Tensor, label: Tensor, prior_share: float, factor: float) -> FewRowResults | None:
+    """(posterior - prior_share * prior) * factor, log evidence and possible; None where a row is left.
+
+    None also for other logits than float32, and for more rows.
+    """
+    kernel, most_rows, arguments, work, _ = call
+    batch = logits.shape[0]
+    if logits.dtype is not torch.float32 or not 0 < batch <= most_rows:
+        return None
+    logits, label, status = logits.contiguous(), label.contiguous(), np.empty(batch, np.bool_)
+    results = torch.empty_like(logits), logits.new_empty(batch), torch.from_numpy(status)
+    addresses = [tensor.data_ptr() for tensor in (logits, label, *results)]
+    if kernel(*addresses, batch, prior_share, factor, *arguments, work(batch)):
+        return None
+    status.fill(True)  # the same memory: now it says which rows are possible
+    return results
