@@ -34,11 +34,14 @@ def write_rows(logits, chosen, possible, marginals):
     batch, n, k = logits.shape
     prior = np.empty(k)
     for row in range(batch):
-        for i in range(n):
-            if not possible[row]:
+        if possible[row]:
+            marginals[row] = 0
+            for i in range(n):
+                value = chosen[row, i]
+                if 0 <= value < k:  # problems of users choose too
+                    marginals[row, i, value] = 1
+        else:
+            for i in range(n):
                 log_softmax(logits[row, i], prior)
-            for v in range(k):
-                if possible[row]:
-                    marginals[row, i, v] = v == chosen[row, i]
-                else:
+                for v in range(k):
                     marginals[row, i, v] = math.exp(prior[v])

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emnesy_gpu.kernels.cpu.circuit.leaves import read_leaves, write_marginals
-from emnesy_gpu.kernels.cpu.circuit.program import Program, term_at
+from emnesy_gpu.kernels.cpu.circuit.program import Program, player, term_at
 from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.lanes import (
@@ -26,7 +26,6 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     kept_scratch,
     load,
     multiply_add,
-    store,
 )
 from emnesy_gpu.kernels.cpu.common.pointers import address_of, matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Combination, Results
@@ -109,34 +108,7 @@ def add_product(table, p, e, total):
     return multiply_add(load(table, left), load(table, right), total)
 
 
-@inlined
-def play(table, p):
-    """All instructions of a program."""
-    i, e = p.out, 0
-    for run in range(p.runs, p.runs + 2 * p.n_runs, 2):
-        last, size = i + item(p.numbers, run), item(p.numbers, run + 1)
-        if size == 1:
-            while i < last:
-                store(table, item(p.numbers, i), product(table, p, e))
-                i, e = i + 1, e + 1
-        elif size == 2:
-            while i < last:
-                store(table, item(p.numbers, i), add_product(table, p, e + 1, product(table, p, e)))
-                i, e = i + 1, e + 2
-        elif size == 3:
-            while i < last:
-                total = add_product(table, p, e + 1, product(table, p, e))
-                store(table, item(p.numbers, i), add_product(table, p, e + 2, total))
-                i, e = i + 1, e + 3
-        else:
-            while i < last:
-                end, total = e + size, product(table, p, e)
-                e += 1
-                while e < end:
-                    total = add_product(table, p, e, total)
-                    e += 1
-                store(table, item(p.numbers, i), total)
-                i += 1
+play = player(product, add_product)
 
 
 @inlined

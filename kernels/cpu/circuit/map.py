@@ -12,11 +12,11 @@ import numpy as np
 
 from emnesy_gpu.kernels.cpu.circuit.leaves import SYMBOLS, read_label
 from emnesy_gpu.kernels.cpu.circuit.linear import status_of
-from emnesy_gpu.kernels.cpu.circuit.program import term_at
+from emnesy_gpu.kernels.cpu.circuit.program import player, term_at
 from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.lanes import (
-    any_positive,
+    equal_lanes,
     exp_nonpositive,
     exponent_of,
     filled,
@@ -25,9 +25,10 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     power_of_two,
     store,
     where_equal,
+    where_lanes,
     where_less,
 )
-from emnesy_gpu.kernels.cpu.common.transpose import read_columns
+from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
 from emnesy_gpu.kernels.cpu.common.wide_numbers import LOG_2
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
@@ -47,9 +48,10 @@ def read_leaves(table, p, logits, label_rows, span):
             total = shift_to_largest(table, row, p.n_values)
             checks += total
             mantissa *= total
-            shift = exponent_of(mantissa)
-            mantissa *= power_of_two(shift * -1.0)
-            exponent += shift
+        # Each total lies between 1 and the number of values: products of so few are far from the largest number.
+        shift = exponent_of(mantissa)
+        mantissa *= power_of_two(shift * -1.0)
+        exponent += shift
     store(table, p.checks, checks)
     read_label(table, p, label_rows, span)
     for row in range(p.n * p.n_values, p.one):
@@ -77,72 +79,80 @@ def shift_to_largest(table, first, size):
 
 
 @inlined
-def play_maxima(table, p):
-    """Values of all nodes: the largest sum of the two rows of a term."""
-    i, e = p.out, 0
-    for run in range(p.runs, p.runs + 2 * p.n_runs, 2):
-        last, size = i + item(p.numbers, run), item(p.numbers, run + 1)
-        while i < last:
-            left, right = term_at(p.terms, e)
-            best, end = load(table, left) + load(table, right), e + size
-            e += 1
-            while e < end:
-                left, right = term_at(p.terms, e)
-                best = maximum(load(table, left) + load(table, right), best)
-                e += 1
-            store(table, item(p.numbers, i), best)
-            i += 1
+def score(table, p, e):
+    left, right = term_at(p.terms, e)
+    return load(table, left) + load(table, right)
+
+
+@inlined
+def better_score(table, p, e, best):
+    return maximum(score(table, p, e), best)
+
+
+play_maxima = player(score, better_score)
 
 
 @inlined
 def follow(table, reached, p):
-    """Mark the rows below the root that the chosen terms need, positive in the lanes that need them."""
+    """Add to the lanes that need the root, in bits, those that need each row below it: chosen terms need their two."""
     for row in range(p.root):
-        store(reached, row, 0.0)
-    last, n_nodes = item(p.numbers, p.first + p.root - p.one), p.root - p.one
+        reached[row] = 0
+    end, n_nodes = item(p.numbers, p.first + p.root - p.one), p.root - p.one
     for node in range(n_nodes - 1, -1, -1):
-        row, first = p.one + 1 + node, item(p.numbers, p.first + node)
-        here = load(reached, row)
-        if any_positive(here):
+        row, e = p.one + 1 + node, item(p.numbers, p.first + node)
+        here, last, end = reached[row], end - 1, e
+        if here != 0:
             value = load(table, row)
-            for e in range(first, last):
-                left, right = term_at(p.terms, e)
-                hit = where_equal(load(table, left) + load(table, right), value, here, 0.0)
-                here -= hit
-                store(reached, left, maximum(load(reached, left), hit))
-                store(reached, right, maximum(load(reached, right), hit))
-        last = first
+            while e < last and here != 0:
+                chosen = equal_lanes(score(table, p, e), value) & here
+                need(reached, p, e, chosen)
+                here, e = here ^ chosen, e + 1
+            # What no other term reached, the last one does.
+            need(reached, p, last, here)
 
 
 @inlined
-def values_of_symbols(table, reached, p):
-    """The value of symbol i in row i of the table: the chosen one, else the smallest of the most probable ones.
+def need(reached, p, e, lanes):
+    left, right = term_at(p.terms, e)
+    reached[left] |= lanes
+    reached[right] |= lanes
 
-    It is 0 where the logits of a symbol are no prior.
+
+@inlined
+def write_assignment(table, reached, p, assignment, span):
+    """The chosen value of each symbol, else the smallest of the most probable ones; 0 where the logits are no prior.
+
+    assignment: int64 [batch, n] as float64. The lanes hold bits of integers.
     """
-    for i in range(p.n):
-        first = i * p.n_values
-        value, valid = filled(table, 0.0), filled(table, 0.0)
-        for v in range(p.n_values - 1, -1, -1):
-            score = load(table, first + v)
-            value = where_equal(score, 0.0, v, value)
-            valid += score
-        value = where_equal(valid, valid, value, 0.0)
-        for v in range(p.n_values):
-            value = where_less(0.0, load(reached, first + v), v, value)
-        store(table, i, value)
+    for first in range(0, p.n, SYMBOLS):
+        last = min(first + SYMBOLS, p.n)
+        for i in range(first, last):
+            leaf, value, valid = i * p.n_values, filled(table, 0.0), filled(table, 0.0)
+            for v in range(p.n_values - 1, -1, -1):
+                below = load(table, leaf + v)
+                value = where_equal(below, 0.0, np.int64(v).view(np.float64), value)
+                valid += below
+            value = where_equal(valid, valid, value, 0.0)
+            for v in range(p.n_values):
+                value = where_lanes(reached[leaf + v], np.int64(v).view(np.float64), value)
+            # Its row belongs to this symbol or an earlier one.
+            store(table, i, value)
+        write_columns(assignment, span[0], span[1] - 1, first, last - first, table, first)
 
 
 @kernel
 def map_rows(logits, label_rows, assignment, log_joint, status, p, table, reached):
-    """logits [batch, n K], assignment int64 [batch, n]; p: the nodes of a circuit; table, reached: float64 lanes."""
+    """logits [batch, n K], assignment int64 [batch, n] as float64; p: the nodes of a circuit.
+
+    table: float64 lanes. reached: int64 [rows].
+    """
     for first in range(0, len(logits), table.shape[1]):
         span = first, min(first + table.shape[1], len(logits))
         mantissa, exponent = read_leaves(table, p, logits, label_rows, span)
         play_maxima(table, p)
         store(table, p.zero, mantissa)
         store(table, p.spare, exponent)
-        store(reached, p.root, 0.0)
+        reached[p.root] = 0
         for row in range(span[0], span[1]):
             lane = row - span[0]
             code, best = status_of(table, p, label_rows, row, lane), table[p.root, lane]
@@ -151,12 +161,9 @@ def map_rows(logits, label_rows, assignment, log_joint, status, p, table, reache
             status[row], log_joint[row] = code, -np.inf
             if code == POSSIBLE:
                 log_joint[row] = best - math.log(table[p.zero, lane]) - LOG_2 * table[p.spare, lane]
-                reached[p.root, lane] = 1.0
+                reached[p.root] |= 1 << lane
         follow(table, reached, p)
-        values_of_symbols(table, reached, p)
-        for row in range(span[0], span[1]):
-            for i in range(p.n):
-                assignment[row, i] = np.int64(table[i, row - span[0]])
+        write_assignment(table, reached, p, assignment, span)
 
 
 map_rows.targetoptions["_nrt"] = False

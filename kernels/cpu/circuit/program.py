@@ -8,8 +8,8 @@ each in a row of its own, for passes that walk back from the root.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -19,7 +19,9 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from emnesy_gpu.kernels.circuit_tables import CircuitTables
-from emnesy_gpu.kernels.cpu.common.flat_tables import KeptTables, joined
+from emnesy_gpu.kernels.cpu.common.compile import inlined
+from emnesy_gpu.kernels.cpu.common.flat_tables import KeptTables, item, joined
+from emnesy_gpu.kernels.cpu.common.lanes import store
 from emnesy_gpu.kernels.cpu.common.transpose import TILE
 
 LANES_COST = 0.5, 0.06
@@ -147,3 +149,38 @@ def term_at(typingctx, terms, index):
         return context.make_tuple(builder, signature.return_type, [left, right])
 
     return types.UniTuple(types.intp, 2)(terms, types.intp), codegen
+
+
+def player(begin: Callable[..., Any], add: Callable[..., Any]) -> Callable[..., Any]:
+    """A device function that plays a program by begin(table, program, first term) and add(..., term, so far)."""
+
+    @inlined
+    def play(table, p):
+        """All instructions, each the lanes of its terms; few terms without a loop over them."""
+        i, e = p.out, 0
+        for run in range(p.runs, p.runs + 2 * p.n_runs, 2):
+            last, size = i + item(p.numbers, run), item(p.numbers, run + 1)
+            if size == 1:
+                while i < last:
+                    store(table, item(p.numbers, i), begin(table, p, e))
+                    i, e = i + 1, e + 1
+            elif size == 2:
+                while i < last:
+                    store(table, item(p.numbers, i), add(table, p, e + 1, begin(table, p, e)))
+                    i, e = i + 1, e + 2
+            elif size == 3:
+                while i < last:
+                    total = add(table, p, e + 1, begin(table, p, e))
+                    store(table, item(p.numbers, i), add(table, p, e + 2, total))
+                    i, e = i + 1, e + 3
+            else:
+                while i < last:
+                    end, total = e + size, begin(table, p, e)
+                    e += 1
+                    while e < end:
+                        total = add(table, p, e, total)
+                        e += 1
+                    store(table, item(p.numbers, i), total)
+                    i += 1
+
+    return play

@@ -254,15 +254,29 @@ def where_equal(typingctx, x, y, then, otherwise):
 
 
 @intrinsic
-def any_positive(typingctx, x):
-    """Whether some lane is larger than 0."""
+def equal_lanes(typingctx, x, y):
+    """The lanes in which x == y, as the bits of an integer, from the lowest on."""
 
     def codegen(context, builder, signature, args):
-        positive = builder.fcmp_ordered(">", args[0], x.float_constant(0.0))
-        bits = builder.bitcast(positive, ir.IntType(x.count))
-        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+        bits = builder.bitcast(builder.fcmp_ordered("==", *args), ir.IntType(x.count))
+        return builder.zext(bits, ir.IntType(64))
 
-    return types.boolean(x), codegen
+    return types.int64(x, x), codegen
+
+
+@intrinsic
+def where_lanes(typingctx, bits, then, otherwise):
+    """then in the lanes that are set in bits, otherwise elsewhere."""
+
+    def codegen(context, builder, signature, args):
+        lanes = signature.return_type
+        some = builder.trunc(args[0], ir.IntType(lanes.count))
+        some = builder.bitcast(some, ir.VectorType(ir.IntType(1), lanes.count))
+        kinds = signature.args[1:]
+        values = (spread(context, builder, lanes, kind, value) for kind, value in zip(kinds, args[1:], strict=True))
+        return builder.select(some, *values)
+
+    return otherwise(types.int64, then, otherwise), codegen
 
 
 @intrinsic

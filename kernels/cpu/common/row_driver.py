@@ -113,6 +113,9 @@ def for_converted_rows(
     wanted = TORCH_DTYPES[dtype]
     if logits.dtype == wanted:
         array = logits.detach().numpy()
+        if is_one_range(batch, row_cost):
+            work(slice(0, batch), array)
+            return
         for_rows(lambda first, last: work(slice(first, last), array[first:last]), batch, block, row_cost)
         return
     logits = logits.detach()
