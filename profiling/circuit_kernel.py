@@ -40,18 +40,18 @@ CIRCUITS: dict[str, Callable[[], Any]] = {
 }
 
 
-def kernel(problem: Any) -> tuple[Callable[[], object], float]:
-    """A call of the kernel, and the MiB of its table."""
-    logits = 0.1 * torch.randn(BATCH, problem.graph.n_symbols, problem.cardinality)
-    tables, tape_rows = problem.compiled(logits.device)
-    label = torch.ones(BATCH, 1, dtype=torch.int64)
-    rows = label_rows(label, CircuitTables(*tables).codes).numpy()
-    program = tape(list(tables), tape_rows)
-    out = Results(np.empty(logits.shape, np.float32), np.empty(BATCH, np.float32), np.empty(BATCH, np.uint8))
+def kernel(
+    problem: Any, logits: torch.Tensor, label: torch.Tensor, lanes: type[np.floating]
+) -> tuple[Callable[[], object], float]:
+    """A call of the kernel on float32 logits, in float32 or float64 lanes, and the MiB of its table."""
+    batch, (tables, tape_rows) = len(logits), problem.compiled(logits.device)
+    rows = label_rows(label.reshape(batch, -1), CircuitTables(*tables).codes).numpy()
+    program, symbols = tape(list(tables), tape_rows), logits.numpy()
+    out = Results(np.empty(symbols.shape, np.float32), np.empty(batch, np.float32), np.empty(batch, np.uint8))
     marginals = Combination(prior_share=0.0, factor=1.0)
 
     def run() -> object:
-        return linear.run(program, np.float32, marginals, logits.numpy(), rows, out)
+        return linear.run(program, lanes, marginals, symbols, rows, out)
 
     return run, program.rows * LANE_ROW_BYTES / 2**20
 
@@ -61,7 +61,8 @@ def main() -> None:
     print("| circuit | edges | table MiB | ns a row | ns an edge |\n|---|---|---|---|---|")
     for name, make in CIRCUITS.items():
         problem = make()
-        run, size = kernel(problem)
+        logits = 0.1 * torch.randn(BATCH, problem.graph.n_symbols, problem.cardinality)
+        run, size = kernel(problem, logits, torch.ones(BATCH, 1, dtype=torch.int64), np.float32)
         took = medians_in_turns({name: run})[name] / BATCH * 1e9
         print(f"| {name} | {problem.n_edges} | {size:.2f} | {took:.0f} | {took / problem.n_edges:.3f} |", flush=True)
 

@@ -3,20 +3,51 @@
     EMNESY_CIRCUITS=... python -m profiling.circuit_rivals [--batch 128] [--circuit sudoku_4 road_r]
 
 EMNESY_CIRCUITS names a folder of .sdd files. CPU time is that of all threads of the process. KLay takes part where it
-is installed. Prints a Markdown table: the time of one posterior, and how many times as long the others take for the log
-evidence and its gradient.
+is installed. Prints a Markdown table: the time of one call of ``em.posterior``, and how many times as long the others
+take for the log evidence and its gradient; the same for the kernel alone, without the fixed costs of a call; and how
+many times as long the most probable symbols take, by ``em.MAP``.
 """
 
 from __future__ import annotations
 
 import argparse
 
+import numpy as np
 import torch
 
+import emnesy_gpu as em
 from emnesy_gpu.benchmarks.circuit import files, inputs, methods
 from emnesy_gpu.benchmarks.measure import medians_in_turns
+from emnesy_gpu.circuits.evaluate import uniform_evidence
+from emnesy_gpu.problems.circuit_problem import NARROW_EVIDENCE
+from profiling.circuit_kernel import kernel
 
-METHODS = "fused", "torch levels", "KLay"
+HEADER = """| circuit | edges | batch | ns a row | x torch levels | x KLay | kernel: ns a row | x KLay | MAP |
+|---|---|---|---|---|---|---|---|---|"""
+RIVALS = "torch levels", "KLay"
+
+
+def measure(name: str, batch: int) -> str:
+    """One row of the table."""
+    problem, logits, label, file = inputs(name, batch, torch.device("cpu"))
+    found = methods(problem, logits, label, file)
+    lanes = np.float64 if uniform_evidence(problem.graph) < NARROW_EVIDENCE else np.float32
+    times = medians_in_turns(
+        {
+            "posterior": found["fused"],
+            "kernel": kernel(problem, logits, label, lanes)[0],
+            "map": lambda: em.posterior(problem, logits, label, em.MAP()),
+            **{rival: found[rival] for rival in RIVALS if rival in found},
+        }
+    )
+    ours, alone = times["posterior"], times["kernel"]
+    levels, klay, klay_alone = (
+        f"{times[rival] / base:.0f}" if rival in times else "-"
+        for rival, base in (("torch levels", ours), ("KLay", ours), ("KLay", alone))
+    )
+    cells = name, problem.n_edges, batch, f"{ours / batch * 1e9:.0f}", levels, klay
+    cells += f"{alone / batch * 1e9:.0f}", klay_alone, f"{times['map'] / ours:.2f}"
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def main() -> None:
@@ -25,15 +56,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="*", default=[128, 1024])
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print("| circuit | edges | batch | ns a row | x torch levels | x KLay |\n|---|---|---|---|---|---|")
+    print(HEADER)
     for name in options.circuit:
         for batch in options.batch:
-            case = inputs(name, batch, torch.device("cpu"))
-            problem, found = case[0], methods(*case)
-            times = medians_in_turns({method: found[method] for method in METHODS if method in found})
-            fused, *rest = (times.get(method) for method in METHODS)
-            ratios = " | ".join("-" if other is None or fused is None else f"{other / fused:.0f}" for other in rest)
-            print(f"| {name} | {problem.n_edges} | {batch} | {(fused or 0) / batch * 1e9:.0f} | {ratios} |", flush=True)
+            print(measure(name, batch), flush=True)
 
 
 if __name__ == "__main__":
