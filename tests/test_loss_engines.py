@@ -118,12 +118,8 @@ def test_the_layer_of_paths_is_normalised_over_all_chordless_paths() -> None:
 @pytest.mark.parametrize("engine", PATH_LOSSES)
 def test_costs_do_not_change_with_all_logits_of_a_cell(engine: str) -> None:
     """An M-step takes the gradients of such losses alone."""
-    problem, logits = em.ShortestPath(3), torch.randn(2, 3, 3, 5)
-    moved = costs_of(engine, problem, logits + torch.randn(2, 3, 3, 1))
-    torch.testing.assert_close(moved, costs_of(engine, problem, logits))
-    sure = 100.0 * torch.nn.functional.one_hot(torch.arange(5), 5)
-    if engine != "spl":
-        torch.testing.assert_close(costs_of(engine, problem, sure), torch.tensor(problem.costs))
+    logits = torch.randn(2, 3, 3, 5)
+    torch.testing.assert_close(costs_of(engine, logits + torch.randn(2, 3, 3, 1)), costs_of(engine, logits))
 
 
 def test_true_costs_are_the_target_of_one_loss_alone(maps: MapData) -> None:
@@ -136,7 +132,8 @@ def test_true_costs_are_the_target_of_one_loss_alone(maps: MapData) -> None:
         (gradients[name],) = torch.autograd.grad(em.em_loss(logits, post), logits)
     torch.manual_seed(5)
     true = torch.tensor(problem.costs)[classes]
+    true = true / true.mean((1, 2), keepdim=True)
     of_costs = partial(em.imle_loss, noise="sum_of_gamma", interpolation=10 / 70, true_costs=true)
-    loss = of_costs(problem, costs_of("imle", problem, logits), label)
+    loss = of_costs(problem, costs_of("imle", logits), label)
     torch.testing.assert_close(gradients["imle-true-costs"], torch.autograd.grad(loss, logits)[0])
     assert not torch.allclose(gradients["imle"], gradients["imle-true-costs"])

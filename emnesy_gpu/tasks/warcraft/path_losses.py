@@ -23,15 +23,18 @@ PATH_LOSSES = ("blackbox", "imle", "imle-true-costs", "spl")
 """The losses for cheapest paths; "imle-true-costs" learns from the true costs of cells too, as published figures do."""
 
 
-def costs_of(name: str, problem: em.ShortestPath, logits: Tensor) -> Tensor:
-    """Return the cost of every cell [...] that a loss of ``PATH_LOSSES`` reads from logits [..., cardinality].
+def costs_of(name: str, logits: Tensor) -> Tensor:
+    """Return the costs [..., height, width] that a loss reads from logits [..., height, width, classes].
 
-    For the layer of paths it is softplus of the first less the second logit. For the others it is the expected cost of
-    the classes: costs without a scale of their own soon fall to 0 with a net that has no normalisation.
+    They are softplus of the first less the second logit; for all but the layer of paths, over their mean on the map. A
+    path does not depend on the scale, and these losses lower it to 0 with a net that has no normalisation.
     """
-    if name == "spl":
-        return softplus(logits[..., 0] - logits[..., 1])
-    return logits.softmax(-1) @ torch.tensor(problem.costs, dtype=logits.dtype, device=logits.device)
+    costs = softplus(logits[..., 0] - logits[..., 1])
+    return costs if name == "spl" else _of_mean_one(costs)
+
+
+def _of_mean_one(costs: Tensor) -> Tensor:
+    return costs / costs.mean((-2, -1), keepdim=True)
 
 
 def path_loss_engine(name: str, problem: em.ShortestPath, true_classes: Callable[[], Tensor | None]) -> LossEngine:
@@ -42,9 +45,7 @@ def path_loss_engine(name: str, problem: em.ShortestPath, true_classes: Callable
     if name.startswith("imle") and current().size > 1:
         raise ValueError(f"engine {name!r} draws apart on every process: train with it on one process")
     of_costs = _loss_of_costs(name, problem, true_classes)
-    return LossEngine(
-        lambda logits, label, reduction: of_costs(problem, costs_of(name, problem, logits), label, reduction)
-    )
+    return LossEngine(lambda logits, label, reduction: of_costs(problem, costs_of(name, logits), label, reduction))
 
 
 def _loss_of_costs(
@@ -63,7 +64,7 @@ def _loss_of_costs(
     def with_true_costs(problem: em.ShortestPath, costs: Tensor, *others: Any) -> Tensor:
         classes = true_classes()
         assert classes is not None, "the classes of a batch must be known before its loss"
-        return imle(problem, costs, *others, true_costs=table.to(costs)[classes.long()])
+        return imle(problem, costs, *others, true_costs=_of_mean_one(table.to(costs)[classes.long()]))
 
     return with_true_costs
 

@@ -144,7 +144,7 @@ class WarcraftTraining(EMTraining):
     def paths(self, problem: em.ShortestPath, logits: Tensor) -> Tensor:
         """Return the cheapest paths over the most probable classes, or over the costs that a loss of paths teaches."""
         if self.learns_costs:
-            return problem.cheapest_path(costs_of(self.settings.engine, problem, logits))
+            return problem.cheapest_path(costs_of(self.settings.engine, logits))
         return problem.label(logits.argmax(-1))
 
     def beliefs(self, pixels: Tensor) -> Tensor:
