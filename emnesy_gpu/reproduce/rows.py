@@ -97,6 +97,9 @@ E_STEP_HEADINGS = (
     "largest error",
 )
 
+RERUN_HEADINGS = ("task", "system", "as published", "here, its recipe", "here, our recipe", "here, EM, our recipe")
+"""Accuracies in %, with the number of seeds."""
+
 
 def rows(records: list[Record]) -> list[Row]:
     """Return, for every task and size that was trained, our methods in order and then the published rows."""
@@ -119,9 +122,32 @@ def published() -> list[dict[str, Any]]:
     accuracy and sd are in %, minutes are those of the whole run, memory is in bytes; null where not known.
 
     outcome: why there is no accuracy. source: the publication; "secondary" is a page that reports on another's paper.
+    rerun: key of the method that computes the same here; missing where there is none.
     """
     rows: list[dict[str, Any]] = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
     return rows
+
+
+def rerun_rows(records: list[Record]) -> list[tuple[str, ...]]:
+    """Return, for every published system that runs here too, the words of RERUN_HEADINGS."""
+    trained = summaries.trainings(records)
+    lines = []
+    for row in published():
+        task, size = row["task"], row["size"]
+        ours = Variant(task, size, TASKS[task].default_method(size), augment=True, batch=None, published=False)
+        here = [ours._replace(method=row.get("rerun", ""), published=by_theirs) for by_theirs in (True, False)]
+        if any(variant in trained and variant != ours for variant in here):
+            words = [_with_count(trained.get(variant, [])) for variant in (*here, ours)]
+            lines.append((TASKS[task].title(size), row["method"], _published_accuracy(row), *words))
+    return lines
+
+
+def _with_count(seeds: list[Record]) -> str:
+    """Return accuracies and the number of seeds; "-" where nothing was run."""
+    if not seeds:
+        return "-"
+    accuracies = [100 * record["figures"]["accuracy"] for record in done(seeds)]
+    return f"{_spread(accuracies) or outcome(seeds[0])} ({len(seeds)})"
 
 
 def outcome(record: Record) -> str:
@@ -163,13 +189,12 @@ def _our_row(variant: Variant, seeds: list[Record]) -> Row:
 
 
 def _published_row(row: dict[str, Any]) -> Row:
-    spread = "" if row["sd"] is None else f" ± {plain(row['sd'])}"
     return Row(
         row["task"],
         row["size"],
         row["method"],
         "-" if row["runs"] is None else str(row["runs"]),
-        row["outcome"] if row["accuracy"] is None else plain(row["accuracy"]) + spread,
+        _published_accuracy(row),
         readings="",
         epochs="-",
         minutes="-" if row["minutes"] is None else f"{row['minutes']:g} †",
@@ -180,6 +205,11 @@ def _published_row(row: dict[str, Any]) -> Row:
         source=row["source"],
         block=PUBLISHED,
     )
+
+
+def _published_accuracy(row: dict[str, Any]) -> str:
+    spread = "" if row["sd"] is None else f" ± {plain(row['sd'])}"
+    return row["outcome"] if row["accuracy"] is None else plain(row["accuracy"]) + spread
 
 
 def _e_step_row(e_step: summaries.EStep, methods: dict[str, Record]) -> EStepRow:

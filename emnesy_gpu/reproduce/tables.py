@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from emnesy_gpu.reproduce import summaries
-from emnesy_gpu.reproduce.rows import E_STEP_HEADINGS, HEADINGS, Row, e_step_rows, plain, rows
+from emnesy_gpu.reproduce.rows import (
+    E_STEP_HEADINGS,
+    HEADINGS,
+    RERUN_HEADINGS,
+    Row,
+    e_step_rows,
+    plain,
+    rerun_rows,
+    rows,
+)
 from emnesy_gpu.reproduce.summaries import THEIRS, Record, done, numbers
 from emnesy_gpu.tasks.registry import TASKS
 from emnesy_gpu.tasks.task import EStepBenchmark
@@ -14,6 +23,11 @@ RECIPES = (
     "Re-implementations are written from the formulas of the papers, and train the same net on the same data as ours. "
     "The recipe of a publication is its rate, batch and epochs: Adam at a constant rate, without weight decay, "
     "averaging, augmentation or trial starts."
+)
+
+RERUN_NOTE = (
+    "Accuracy in %: mean ± sample s.d., with the number of seeds in brackets. Nets, data and machines of the "
+    "publications differ, and boards and maps are not theirs: the columns on the right compare with each other alone."
 )
 
 
@@ -28,6 +42,9 @@ def markdown(records: list[Record]) -> str:
         for block in dict.fromkeys(row.block for row in table):
             parts += [f"**{block}**", _grid(HEADINGS, [row.columns for row in table if row.block == block])]
         parts += [_training_note(task, table, ours)]
+    again = rerun_rows(records)
+    if again:
+        parts += ["## Published systems, run here", _grid(RERUN_HEADINGS, again), RERUN_NOTE]
     single = e_step_rows(records)
     for task in dict.fromkeys(row.task for row in single):
         columns = [row.columns for row in single if row.task == task]
