@@ -64,6 +64,7 @@ METHODS = {
     "pairwise-loss": _rival("A-NeSI, closed limit", "pairwise-loss"),
     "a-nesi": _rival("A-NeSI, predict-only", "a-nesi"),
     "exal": _rival("EXAL", "exal"),
+    "exal-by-posterior": _rival("EXAL, exact posterior samples", "exal-by-posterior"),
     "top-1-proofs": _rival("Scallop, top-1 proofs", "top-1-proofs"),
     "top-3-proofs": _rival("Scallop, top-3 proofs", "top-3-proofs"),
     "rloo": _rival("RLOO", "rloo"),

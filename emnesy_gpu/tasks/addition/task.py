@@ -16,7 +16,6 @@ SAMPLING_EPOCHS = 6
 
 COMPARED = ("exact", "bp-std", "torch", "hard", "multi-m-2", "multi-m-5", "multi-m-10")
 SAMPLED = ("abc", "gibbs", "rejection")
-RIVALS = ("exal", "top-3-proofs")
 BY_REWARDS = ("rloo", "indecater")
 """Systems that are run on one and two digits, where rewards are not always 0."""
 
@@ -38,8 +37,8 @@ def _recipe(size: int, augment: bool) -> dict[str, Any]:
 
 PROTOCOL = TaskProtocol(
     methods={
-        4: (*COMPARED, *SAMPLED, *RIVALS, "a-nesi"),
-        15: (*COMPARED, *RIVALS),
+        4: (*COMPARED, *SAMPLED, "exal", "top-3-proofs", "a-nesi"),
+        15: (*COMPARED, "top-3-proofs"),
         100: COMPARED,
         1: ("exact", *SAMPLED, *BY_REWARDS),
         2: ("exact", *SAMPLED, *BY_REWARDS),
@@ -66,6 +65,7 @@ PROTOCOL = TaskProtocol(
     published={
         **{("exact", size): DEEPSTOCHLOG for size in (1, 2, 4, 15)},
         **{("exal", size): EXAL for size in (4, 15)},
+        ("exal-by-posterior", 15): EXAL,
         **{("top-3-proofs", size): SCALLOP for size in (4, 15)},
         ("a-nesi", 4): A_NESI,
     },
@@ -75,7 +75,7 @@ PROTOCOL = TaskProtocol(
         "abc": {1: 0.5, 2: 0.5, 4: 0.5},
         "gibbs": {1: 0.9, 2: 1.2, 4: 2.2},
         "rejection": {1: 0.7, 2: 0.7, 4: 0.7},
-        "exal": {4: 5.8, 15: 5.0},
+        "exal": {4: 5.8},
         "a-nesi": {4: 3.8},
         "rloo": {1: 1.7, 2: 1.7},
         "indecater": {1: 2.0, 2: 2.3},

@@ -78,6 +78,15 @@ class Exal:
         self.explanations.counts = state["counts"]
 
 
+def exal_by_posterior(
+    problem: em.Problem, logits: Tensor, label: Tensor, reduction: str = "mean", samples: int = 600
+) -> Tensor:
+    """Return the loss of EXAL with exact samples of the posterior as explanations, from torch's default generator."""
+    seed = int(torch.randint(1 << 62, ()))
+    explanations = em.sample_posterior(problem, logits.detach(), label, samples, seed)
+    return em.baselines.exal_loss(problem, logits, label, explanations, reduction)
+
+
 def a_nesi(problem: em.Problem) -> RowLoss:
     """Return the loss of A-NeSI with its published start on boards, and a small predictor for sums.
 
@@ -97,6 +106,7 @@ LOSSES: dict[str, Callable[[em.Problem], RowLoss]] = {
     "semantic-loss": _by(em.baselines.semantic_loss),
     "pairwise-loss": _by(em.baselines.pairwise_loss),
     "exal": Exal,
+    "exal-by-posterior": _by(exal_by_posterior),
     "top-1-proofs": _by(em.baselines.top_k_proofs_loss, k=1),
     "top-3-proofs": _by(em.baselines.top_k_proofs_loss, k=3),
     "a-nesi": a_nesi,
@@ -105,10 +115,10 @@ LOSSES: dict[str, Callable[[em.Problem], RowLoss]] = {
 }
 """Name on the command line -> the loss for a problem."""
 
-OF_ONE_PROCESS = ("exal", "a-nesi", "rloo", "indecater")
+OF_ONE_PROCESS = ("exal", "exal-by-posterior", "a-nesi", "rloo", "indecater")
 """The losses that draw random numbers of their own, or learn as they are called: several ranks would do so apart."""
 
-OF_SUMS = ("exal", "top-1-proofs", "top-3-proofs", "a-nesi", "rloo", "indecater")
+OF_SUMS = ("exal", "exal-by-posterior", "top-1-proofs", "top-3-proofs", "a-nesi", "rloo", "indecater")
 OF_BOARDS = ("semantic-loss", "pairwise-loss", "top-1-proofs", "top-3-proofs", "a-nesi", "rloo", "indecater")
 """The losses that work for addition, and for Sudoku."""
 
