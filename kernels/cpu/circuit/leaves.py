@@ -13,6 +13,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     maximum,
     multiply_add,
     store,
+    where_equal,
     where_less,
 )
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exp_of_smaller, exponentiate
@@ -65,15 +66,12 @@ def read_label(table, p, label_rows, span):
     """1 for the values that the label gives, and for all values of entries that it does not give; 0 for others."""
     for entry in range(p.n_entries):
         first, last = item(p.numbers, p.given + entry), item(p.numbers, p.given + entry + 1)
-        for row in range(first, last):
-            store(table, row, 0.0)
         for lane in range(table.shape[1]):
-            given = label_rows[min(span[0] + lane, span[1] - 1), entry]
-            if given > 0:
-                table[first + given - 1, lane] = 1.0
-            else:
-                for row in range(first, last):
-                    table[row, lane] = 1.0
+            table[p.spare, lane] = label_rows[min(span[0] + lane, span[1] - 1), entry]
+        given = load(table, p.spare)
+        others = where_less(0.0, given, 0.0, 1.0)
+        for row in range(first, last):
+            store(table, row, where_equal(given, row - first + 1, 1.0, others))
 
 
 @inlined
