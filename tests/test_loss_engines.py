@@ -99,6 +99,11 @@ def test_maps_train_by_every_loss(maps: MapData, engine: str) -> None:
     assert any(not torch.equal(*pair) for pair in zip(before, training.model.net.parameters(), strict=True))
 
 
+def test_the_layer_of_paths_takes_small_whole_maps_alone(maps: MapData) -> None:
+    with pytest.raises(ValueError, match="at most 12x12, got size=12 and window=8"):
+        WarcraftTraining(replace(MAPS, engine="spl", window=8), maps)
+
+
 def test_the_layer_of_paths_is_normalised_over_all_chordless_paths() -> None:
     problem, paths = em.ShortestPath(3), em.SimplePaths(3, 3, over="cells", neighbours=8)
     masks = torch.tensor(list(itertools.product((0, 1), repeat=9))).view(-1, 3, 3)

@@ -16,7 +16,7 @@ from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.warcraft.engines import PathSampling, sampler
 from emnesy_gpu.tasks.warcraft.maps import TILE, MapData, Maps
 from emnesy_gpu.tasks.warcraft.nets import NETS, MapReader
-from emnesy_gpu.tasks.warcraft.path_losses import PATH_LOSSES, costs_of, path_loss_engine
+from emnesy_gpu.tasks.warcraft.path_losses import LARGEST_LAYER, PATH_LOSSES, costs_of, path_loss_engine
 from emnesy_gpu.tasks.warcraft.settings import WarcraftSettings
 from emnesy_gpu.tasks.warcraft.windows import Windows
 
@@ -48,8 +48,11 @@ class WarcraftTraining(EMTraining):
             raise ValueError(
                 f"supervised=True has no E-step: leave out engine={settings.engine!r} and hard={settings.hard}"
             )
-        if settings.engine == "spl" and settings.window:
-            raise ValueError(f"engine='spl' knows whole maps alone: leave out window={settings.window}")
+        if settings.engine == "spl" and (settings.window or data.size > LARGEST_LAYER):
+            raise ValueError(
+                f"engine='spl' takes whole maps of at most {LARGEST_LAYER}x{LARGEST_LAYER}, got size={data.size} and "
+                f"window={settings.window}"
+            )
         self.data, self.learns_costs = data, settings.engine in PATH_LOSSES
         self.start_seed = settings.seed
         self.tried: list[dict[str, Any]] = []
