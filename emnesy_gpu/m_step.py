@@ -240,8 +240,8 @@ class _MeanLoss(torch.autograd.Function):
     ) -> Tensor:
         gradient, log_evidence = problem.em_gradient(prior_logits, label, 1.0, check)
         ctx.save_for_backward(gradient)
-        ctx.dtype = logits.dtype
-        return log_evidence.mean().neg_()
+        ctx.dtype, ctx.n_rows = logits.dtype, len(label)
+        return log_evidence.sum().div_(-len(label))  # the mean to the bit, by one pass less
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -252,8 +252,7 @@ class _MeanLoss(torch.autograd.Function):
 
 def _of_mean(ctx: Any, upstream: Tensor) -> Tensor:
     """The gradient of ``_MeanLoss``: to the bit that of the losses and their mean."""
-    n_rows = len(ctx.saved_tensors[0])
-    return _scaled(ctx, upstream / n_rows if n_rows > 1 else upstream)
+    return _scaled(ctx, upstream / ctx.n_rows if ctx.n_rows > 1 else upstream)
 
 
 def _scaled(ctx: Any, upstream: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from emnesy_gpu import checks
 from emnesy_gpu.backends import backend_for
 from emnesy_gpu.errors import UnsupportedEngineError
 from emnesy_gpu.inference import gibbs_chains
+from emnesy_gpu.inference.constants import constant
 from emnesy_gpu.inference.results import Chains, Weighted
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
@@ -28,6 +29,7 @@ from emnesy_gpu.ops.grid_paths import (
 from emnesy_gpu.ops.registry import is_unwatched
 from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
+from emnesy_gpu.problems.symbols import shaped_like
 from emnesy_gpu.reference.grid_paths import GOAL, ON_PATH, START
 
 TERRAIN = (0.8, 1.2, 5.3, 7.7, 9.2)
@@ -135,7 +137,7 @@ class ShortestPath(Problem):
         maps = self._maps(z)
         first, last = self._cell("start", start, z, 0), self._cell("goal", goal, z, -1)
         mask, _ = grid_paths_shortest_path(maps, first, last)
-        mask = mask.view(z.shape)
+        mask = shaped_like(mask, z)
         return mask if start is None and goal is None else self.with_ends(mask, start, goal)
 
     def cheapest_path(self, costs: Tensor, start: Cell = None, goal: Cell = None, check: bool = True) -> Tensor:
@@ -158,7 +160,7 @@ class ShortestPath(Problem):
         first, last = self._cell("start", start, costs, 0), self._cell("goal", goal, costs, -1)
         maps = rounded_costs(costs, check).reshape(-1, *self.latent_shape)
         mask, _ = grid_paths_shortest_path(maps, first, last)
-        return mask.view(costs.shape)
+        return shaped_like(mask, costs)
 
     def with_ends(self, mask: Tensor, start: Cell = None, goal: Cell = None) -> Tensor:
         """Labels with marked ends, uint8 [..., height, width]: 1 on the path, +2 at its start, +4 at its goal.
@@ -297,7 +299,7 @@ class ShortestPath(Problem):
         """The number of the cell in reading order for each map, int32 [maps]; by default the first or last cell."""
         if cell is None:
             number = 0 if default == 0 else self.height * self.width - 1
-            return torch.full((math.prod(maps.shape[:-2]),), number, dtype=torch.int32, device=maps.device)
+            return constant((number,), torch.int32, maps.device).expand(math.prod(maps.shape[:-2]))
         try:
             cell = torch.as_tensor(cell, device=maps.device)
         except (TypeError, ValueError, RuntimeError) as error:
