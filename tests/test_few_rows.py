@@ -96,6 +96,17 @@ def test_the_short_way_takes_ordinary_rows_alone(name: str, size: int) -> None:
     assert short_way(name, many, label[:1].expand(1 << 17, *label.shape[1:])) is None
 
 
+def test_one_long_row_takes_the_short_way() -> None:
+    problem = em.Addition(20_000)
+    logits = torch.randn(4, *problem.latent_shape, 10, generator=torch.Generator().manual_seed(0))
+    label = problem.label(logits.argmax(-1))
+    few = load_kernels("cpu", "carry_chain").few_rows(logits[:1], label[:1], 0.0, 1.0)
+    assert few is not None
+    post = em.posterior(problem, logits, label)
+    assert torch.equal(few[0][0], post.marginals[0])
+    assert torch.equal(few[1][0], post.log_evidence[0])
+
+
 @pytest.mark.parametrize("name", ["addition", "sudoku"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_the_mean_loss_is_that_of_the_rows(name: str, dtype: torch.dtype) -> None:

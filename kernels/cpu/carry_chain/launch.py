@@ -56,9 +56,12 @@ def few_rows(logits: Tensor, label: Tensor, prior_share: float, factor: float) -
 def _call_of(are_few: bool, label_digits: int, n_addends: int, n_digits: int, base: int) -> Call:
     places = probabilities.layout_record(n_addends, n_digits, base)
     arguments = label_digits, LARGEST_LOGIT, places.address
-    total, most_rows = places.fields.total, most_of_one_range(LOGIT_COST * n_addends * n_digits * base)
+    total = places.fields.total
     if are_few and n_addends == one_by_one.ADDENDS:
+        # However long they are: lanes would take many times as long, and are not shared by threads either.
+        most_rows = one_by_one.MOST_ROWS
         return Call(one_by_one.rows_one_by_one, most_rows, arguments, lambda _: kept_numbers(total), places)
+    most_rows = most_of_one_range(LOGIT_COST * n_addends * n_digits * base)
     return Call(probabilities.sum_product, most_rows, arguments, lambda batch: kept_lanes(total, batch), places)
 
 

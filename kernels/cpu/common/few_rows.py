@@ -40,9 +40,9 @@ def on_few_rows(call: Call, logits: Tensor, label: Tensor, prior_share: float, f
     if logits.dtype is not torch.float32 or not 0 < batch <= most_rows:
         return None
     logits, label, status = logits.contiguous(), label.contiguous(), np.empty(batch, np.bool_)
-    results = torch.empty_like(logits), logits.new_empty(batch), torch.from_numpy(status)
-    addresses = [tensor.data_ptr() for tensor in (logits, label, *results)]
-    if kernel(*addresses, batch, prior_share, factor, *arguments, work(batch)):
+    values, log_evidence, possible = torch.empty_like(logits), logits.new_empty(batch), torch.from_numpy(status)
+    inputs, outputs = (logits.data_ptr(), label.data_ptr()), (values.data_ptr(), log_evidence.data_ptr())
+    if kernel(*inputs, *outputs, possible.data_ptr(), batch, prior_share, factor, *arguments, work(batch)):
         return None
     status.fill(True)  # the same memory: now it says which rows are possible
-    return results
+    return values, log_evidence, possible

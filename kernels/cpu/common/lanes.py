@@ -30,8 +30,8 @@ FLOAT64_LANES = 16
 CACHE_LINE = 64
 """Bytes."""
 
-KEPT_BYTES = 1 << 19
-"""Scratch up to this size is kept by its thread."""
+KEPT_BYTES = 1 << 26
+"""Scratch up to this size is kept by its thread: to take its pages from the system costs as much as what fills them."""
 
 LOG2_E = math.log2(math.e)
 
