@@ -89,6 +89,24 @@ class Compiled(NamedTuple):
         return Compiled(FactorGraphTables(*(table.to(device) for table in self.graph)), self.chains.to(device))
 
 
+class LabelDigits(NamedTuple):
+    """Symbols that hold digits of labels: int64 [E], of each the entry, how many labels that has, the power of K."""
+
+    entry: Tensor
+    n_labels: Tensor
+    power: Tensor
+    base: int  # K
+
+    def values(self, label: Tensor) -> Tensor:
+        """int64 [..., E] of labels [..., P]; those of labels that are not given are unspecified."""
+        return label[..., self.entry] // self.power % self.base
+
+    def is_known(self, label: Tensor) -> Tensor:
+        """Which labels exist, or are not given (-1): bool [..., E]."""
+        found = label[..., self.entry]
+        return (found >= -1) & (found < self.n_labels)
+
+
 BROKEN = 2
 """What a label that is neither 1 (all factors hold) nor -1 (not given) becomes: it is out of range."""
 

@@ -30,7 +30,9 @@ EXERCISED = {
 }
 """Stem -> its first test, which names the stem, and its benchmark; by default test_<stem> and test_bench_<stem>."""
 
-WITHOUT_OPERATOR = {"black_box", "conv_max_pool", "given_label", "joint_table", "label_rows", "map_marginals", "scored"}
+WITHOUT_OPERATOR = {
+    "black_box", "conv_max_pool", "given_label", "joint_table", "label_digits", "label_rows", "map_marginals", "scored",
+}  # fmt: skip
 """Stems without a registered operator: of functions of problems or the user, of a net, and of small steps."""
 
 

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
+from emnesy_gpu.kernels.factor_graph_tables import LabelDigits
+from emnesy_gpu.reference.label_digits import with_digits
+from profiling.gpu_simulator import simulated_triton
 from tests.factor_graphs import assignments, draw, enumerate_posterior
 
 TOTAL = em.Automaton(lambda s, v: s + v, 0, lambda s: s, n_symbols=3, cardinality=4)
@@ -123,3 +126,15 @@ def test_a_graph_with_labels_comes_back_from_a_checkpoint_of_weights_alone(tmp_p
     again = torch.load(tmp_path / "graph.pt", weights_only=True)
     assert torch.equal(em.posterior(again, logits, label).marginals, expected)
     assert torch.equal(again.label(logits.argmax(-1)), graph.label(logits.argmax(-1)))
+
+
+def test_labels_that_do_not_exist_are_no_prior_on_gpus() -> None:
+    launches = pytest.importorskip("emnesy_gpu.kernels.gpu.label_digits", reason="needs triton")
+    digits = LabelDigits(torch.tensor([0, 0, 1]), torch.tensor([9, 9, 3]), torch.tensor([3, 1, 1]), 3)
+    label = torch.tensor([[8, 3], [9, 2], [-2, -1], [-1, 0]])
+    with simulated_triton(80):
+        found = launches.with_digits(torch.zeros(4, 2, 3), label, digits)
+    for mine, theirs in zip(found, with_digits(torch.zeros(4, 2, 3), label, digits), strict=True):
+        torch.testing.assert_close(mine, theirs, equal_nan=True)
+    unknown = [[False, False, True], [True, True, False], [True, True, False], [False, False, False]]
+    assert found[0].isnan().any(-1)[:, 2:].tolist() == unknown

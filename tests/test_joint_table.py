@@ -77,7 +77,7 @@ def test_ties_go_to_the_first_assignment(backend: Backend) -> None:
     table = table_of((2,) * 6, lambda z: z.sum(-1, keepdim=True) % 2)
     logits = torch.zeros(3, 6, 2)
     logits[1] = 0.25 * torch.randint(-2, 3, (6, 2), generator=torch.Generator().manual_seed(1))
-    best, _, _ = backend.run(launch, "map_assignment", logits, torch.tensor([[1], [0], [5]]), table)
+    best, *_ = backend.run(launch, "map_assignment", logits, torch.tensor([[1], [0], [5]]), table)
     assert best[0].tolist() == [0, 0, 0, 0, 0, 1]
     even = joint_table.assignments(table)[table.codes == 0]
     score = logits[1, range(6), even].sum(1)
@@ -103,8 +103,9 @@ def test_statuses_and_hard_zeros(backend: Backend) -> None:
     torch.testing.assert_close(marginals[valid].sum(-1), torch.ones(4, 4))
     gradient = backend.run(launch, "em_gradient", logits, label, table, 1.0)[0]
     assert (gradient[1:5] == 0).all()
-    best, log_joint, codes = backend.run(launch, "map_assignment", logits, label, table)
+    best, log_joint, codes, possible = backend.run(launch, "map_assignment", logits, label, table)
     assert codes.tolist() == expected
+    assert torch.equal(possible, codes == POSSIBLE)
     assert log_joint.isfinite().tolist() == [code == POSSIBLE for code in expected]
     assert torch.equal(best[[1, 4]], prior[[1, 4]].argmax(-1))
     z, _ = backend.run(launch, "sample", logits[valid], label[valid], table, 4, 0, 0)

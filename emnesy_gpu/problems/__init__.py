@@ -6,7 +6,7 @@ from emnesy_gpu.automata.machine import Layer, Machine, Observation
 from emnesy_gpu.circuits.graph import Graph
 from emnesy_gpu.circuits.tables import Compiled
 from emnesy_gpu.errors import UnsupportedInference
-from emnesy_gpu.factor_graphs.observed import Digits, Entry
+from emnesy_gpu.factor_graphs.observed import Entry
 from emnesy_gpu.factor_graphs.potentials import Layers, Observed, Parity, Table
 from emnesy_gpu.inference.results import Beliefs, Chains, MapAssignment, Marginals, Weighted
 from emnesy_gpu.kernels import automaton_tables, circuit_tables, factor_graph_tables, score_tables
@@ -27,13 +27,14 @@ from emnesy_gpu.problems.sudoku import Sudoku
 torch.serialization.add_safe_globals([Addition, AllDifferent, BlackBox, ShortestPath, SimplePaths, Sudoku])
 torch.serialization.add_safe_globals([Automaton, Machine, Layer, Observation, ReadingOrder])
 torch.serialization.add_safe_globals([Circuit, Graph, Compiled])
-torch.serialization.add_safe_globals([FactorGraph, Table, Layers, Parity, Entry, Observed, Digits])
+torch.serialization.add_safe_globals([FactorGraph, Table, Layers, Parity, Entry, Observed])
 torch.serialization.add_safe_globals(
     [
         automaton_tables.AutomatonTables,
         circuit_tables.CircuitTables,
         factor_graph_tables.Compiled,
         factor_graph_tables.FactorGraphTables,
+        factor_graph_tables.LabelDigits,
         score_tables.CompiledScore,
     ]
 )

@@ -21,7 +21,6 @@ from emnesy_gpu.inference.results import (
     Marginals,
     Weighted,
     em_gradient_of,
-    is_possible,
     result_dtype,
 )
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
@@ -332,8 +331,8 @@ class BlackBox(Problem):
         """Ties: the first assignment in lexicographic order; impossible rows: the first best value of every symbol."""
         if backend_for(logits.device) == "triton":
             kernels = kernels_for("joint_table", logits.device)
-            z, log_joint, status = kernels.map_assignment(*self._on_gpu(logits, label, check))
-            return MapAssignment(z.view(logits.shape[:-1]), log_joint, is_possible(status))
+            z, log_joint, _, possible = kernels.map_assignment(*self._on_gpu(logits, label, check))
+            return MapAssignment(z.view(logits.shape[:-1]), log_joint, possible)
         parts = [
             joint_table.most_probable(part.logits, self.cardinalities, part.has_label)
             for part in self._parts(logits, label, check)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
+from emnesy_gpu.backends import small_kernels_for
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.factor_graphs.complement import complement
 from emnesy_gpu.factor_graphs.cycles import rounds_of
-from emnesy_gpu.factor_graphs.observed import Digits, Entry
+from emnesy_gpu.factor_graphs.observed import Entry, digits_of
 from emnesy_gpu.factor_graphs.score import make_score
 from emnesy_gpu.factor_graphs.tables import ContradictionError, Scoped, make_tables
 from emnesy_gpu.inference import tree_samples, weighted_samples
@@ -21,7 +22,7 @@ from emnesy_gpu.inference.given_label import given_one_of
 from emnesy_gpu.inference.results import Beliefs, MapAssignment, Marginals, is_possible
 from emnesy_gpu.inference.settings import LoopySettings
 from emnesy_gpu.inference.weighted_samples import Score
-from emnesy_gpu.kernels.factor_graph_tables import SERIAL, Compiled
+from emnesy_gpu.kernels.factor_graph_tables import SERIAL, Compiled, LabelDigits
 from emnesy_gpu.kernels.score_tables import CompiledScore
 from emnesy_gpu.ops.factor_graph import factor_graph_belief_propagation, factor_graph_map
 from emnesy_gpu.problems.opaque import opaque
@@ -53,7 +54,7 @@ class FactorGraphProblem(ScoredProblem):
     def _forget(self) -> None:
         """Drop all that has been made of the factors."""
         self._tables: dict[torch.device, Compiled] = {}
-        self._digits: dict[torch.device, Digits] = {}
+        self._digits: dict[torch.device, LabelDigits] = {}
         self._scores: dict[torch.device, CompiledScore | None] = {}
         self._failing: list[FactorGraphProblem] | None = None
         self._is_tree = True
@@ -138,22 +139,26 @@ class FactorGraphProblem(ScoredProblem):
         values = self._digits_on(symbols.device).values(label)
         return torch.cat([symbols, values.expand(*symbols.shape[:-1], -1)], -1)
 
-    def _digits_on(self, device: torch.device) -> Digits:
+    def _digits_on(self, device: torch.device) -> LabelDigits:
         if device not in self._digits:
-            self._digits[device] = Digits.of(self._entries, self.cardinality, device)
+            self._digits[device] = digits_of(self._entries, self.cardinality, device)
         return self._digits[device]
 
-    def _inputs(self, logits: Tensor, label: Tensor, check: bool) -> tuple[Tensor, Tensor]:
-        """Logits of all symbols that factors read, [batch, symbols, K], and the label of the operators, [batch]."""
+    def _inputs(self, logits: Tensor, label: Tensor, check: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits of all symbols that factors read, [batch, symbols, K], and the label of the operators, [batch].
+
+        With entries also the log of the probability that digits of those which are not given take, [batch].
+        """
         if not self._entries:
-            return logits, self._held(label, check)
+            return logits, self._held(label, check), None
         digits = self._digits_on(label.device)
         if check:
             self._check_entries(digits, label)
-        symbols = torch.cat([logits.flatten(1, -2), digits.logits(label, logits.dtype)], 1)
-        return symbols, torch.ones_like(label[:, 0])
+        found = small_kernels_for("label_digits", label.device).with_digits(logits.flatten(1, -2), label, digits)
+        symbols, held, log_share = found
+        return symbols, held, log_share
 
-    def _check_entries(self, digits: Digits, label: Tensor) -> None:
+    def _check_entries(self, digits: LabelDigits, label: Tensor) -> None:
         unknown = ~digits.is_known(label)
         if unknown.any():
             row, digit = unknown.nonzero()[0].tolist()
@@ -161,12 +166,14 @@ class FactorGraphProblem(ScoredProblem):
             got = int(label[row, entry])
             raise ValueError(f"label[{row}, {entry}] must be in 0..{n_labels - 1}, or -1 (not given), got {got}")
 
-    def _own(self, results: Marginals, logits: Tensor, label: Tensor) -> Marginals:
-        """The results of the symbols of the graph, without those of digits."""
-        if not self._entries:
-            return results
-        log_evidence = results.log_evidence - self._digits_on(label.device).log_share(label).to(results.log_evidence)
-        return Marginals(results.marginals[:, : self.n_variables].reshape(logits.shape), log_evidence, results.possible)
+    def _own(self, results: Sequence[Tensor], logits: Tensor, log_share: Tensor | None) -> Marginals:
+        """The results of an operator for the symbols of the graph, without those of digits."""
+        marginals, log_evidence, status = results
+        if log_share is None:
+            return Marginals.from_operator(results)
+        kernels = small_kernels_for("label_digits", logits.device)
+        log_evidence, possible = kernels.without_digits(log_evidence, status, log_share)
+        return Marginals(marginals[:, : self.n_variables].reshape(logits.shape), log_evidence, possible)
 
     def _check_hard(self) -> None:
         if not self._hard:
@@ -176,17 +183,17 @@ class FactorGraphProblem(ScoredProblem):
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         tables = self.tables(logits.device).to_list()
         settings = 1, 0.0, SERIAL, 0.0, False, check  # one sweep from the leaves to the roots and back
-        inputs = self._inputs(logits, label, check)
-        results = Marginals.from_operator(factor_graph_belief_propagation(*inputs, tables, *settings)[:3])
-        return self._with_failures(self._own(results, logits, label), logits, label, check)
+        *inputs, log_share = self._inputs(logits, label, check)
+        results = factor_graph_belief_propagation(*inputs, tables, *settings)[:3]
+        return self._with_failures(self._own(results, logits, log_share), logits, label, check)
 
     @opaque
     def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
         """The factors are those of the graph: ``settings.factors`` is not read."""
         numbers = settings.iterations, settings.damping, settings.schedule, settings.tolerance
-        tables, inputs = self.tables(logits.device).to_list(), self._inputs(logits, label, check)
+        tables, (*inputs, log_share) = self.tables(logits.device).to_list(), self._inputs(logits, label, check)
         *results, sweeps, change = factor_graph_belief_propagation(*inputs, tables, *numbers, False, check)
-        marginals = self._own(Marginals.from_operator(results), logits, label)
+        marginals = self._own(results, logits, log_share)
         return Beliefs(self._with_failures(marginals, logits, label, check), sweeps, change)
 
     @opaque
@@ -195,13 +202,13 @@ class FactorGraphProblem(ScoredProblem):
 
         ``valid`` says whether all factors hold. Ties go to the first symbol and value that is fixed.
         """
-        tables, inputs = self.tables(logits.device).to_list(), self._inputs(logits, label, check)
+        tables, (*inputs, log_share) = self.tables(logits.device).to_list(), self._inputs(logits, label, check)
         z, log_joint, status, valid = factor_graph_map(*inputs, tables, check)
+        if log_share is not None:
+            kernels = small_kernels_for("label_digits", label.device)
+            log_joint, possible = kernels.without_digits(log_joint, status, log_share)
+            return MapAssignment(z[:, : self.n_variables].reshape(logits.shape[:-1]), log_joint, possible, valid)
         best = MapAssignment(z, log_joint, is_possible(status), valid)
-        if self._entries:
-            log_joint = log_joint - self._digits_on(label.device).log_share(label).to(log_joint)
-            own = z[:, : self.n_variables].reshape(logits.shape[:-1])
-            return best._replace(assignment=own, log_joint=log_joint)
         rows = _rows_with_0(label, check)
         if len(rows):
             found = [graph.map_assignment(logits[rows], torch.ones_like(rows), check) for graph in self._failures()]

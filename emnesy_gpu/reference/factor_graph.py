@@ -43,7 +43,15 @@ from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 from emnesy_gpu.reference.decimation import decimate
 from emnesy_gpu.reference.message_passing import Converged, Update, damped, results, sweep
 from emnesy_gpu.reference.residual import sweep_by_residual
-from emnesy_gpu.reference.symbols import NEG_INF, log_maxima, log_normalise, log_softmax, log_sums, row_status
+from emnesy_gpu.reference.symbols import (
+    NEG_INF,
+    log_maxima,
+    log_normalise,
+    log_softmax,
+    log_sums,
+    result_dtype,
+    row_status,
+)
 
 Send = Callable[[Tensor, bool], tuple[Tensor, Tensor]]
 """What a factor sends: log n [batch, d, K], whether to maximise -> log m [batch, d, K] of any scale, log Z [batch]."""
@@ -120,6 +128,27 @@ def search(
 
     z, status = decimate(propagate, usable, held(label), (list(tables),))
     return z, torch.where(nothing_left & (status == POSSIBLE), IMPOSSIBLE, status).to(torch.uint8)
+
+
+def log_joint(
+    logits: Tensor,
+    z: Tensor,
+    status: Tensor,
+    tables: Sequence[Tensor],
+    launch: Callable[..., tuple[Tensor, ...]] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """log p(z) prod_f w_f(z_f) [batch] of assignments int64 [batch, n], and whether all factors hold, bool [batch].
+
+    logits: [batch, n, K]. status: of ``search``; -inf and False for rows that are not POSSIBLE. The product is the
+    evidence if nothing but z has a probability. launch: belief propagation, by default that of this module.
+    """
+    log_prior = torch.log_softmax(logits.to(result_dtype(logits)), -1)
+    certain = torch.full_like(log_prior, NEG_INF).scatter_(-1, z[..., None], 0.0)
+    results = (launch or belief_propagation)(certain, torch.ones_like(z[:, 0]), tables, 0, 0.0, SERIAL, 0.0, False)
+    weight = results[1]
+    joint = log_prior.gather(-1, z[..., None]).flatten(1).sum(1) + weight
+    possible = status == POSSIBLE
+    return joint.masked_fill(~possible, NEG_INF), (weight > NEG_INF) & possible
 
 
 class _Model(NamedTuple):

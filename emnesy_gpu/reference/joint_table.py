@@ -51,8 +51,8 @@ def em_gradient(logits: Tensor, label: Tensor, table: JointTable, scale: float) 
     return gradient.to(dtype), log_evidence.to(dtype), status
 
 
-def map_assignment(logits: Tensor, label: Tensor, table: JointTable) -> tuple[Tensor, Tensor, Tensor]:
-    """The most probable assignment int64 [batch, N], its log probability under the prior [batch], and status.
+def map_assignment(logits: Tensor, label: Tensor, table: JointTable) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The most probable assignment int64 [batch, N], its log probability under the prior, status, bool: is it POSSIBLE.
 
     The score of a side is the sum of logit - largest logit of the symbol, in the order of its symbols; that of an
     assignment is the sum of those of its two sides. Ties go to the first assignment. Impossible rows get the most
@@ -68,7 +68,7 @@ def map_assignment(logits: Tensor, label: Tensor, table: JointTable) -> tuple[Te
     possible = status == POSSIBLE
     best = torch.where(possible[:, None], z[score.argmax(1)], padded.argmax(-1))
     log_joint = log_softmax(padded).gather(2, best[..., None]).flatten(1).sum(1)
-    return best, torch.where(possible, log_joint, NEG_INF).to(result_dtype(logits)), status
+    return best, torch.where(possible, log_joint, NEG_INF).to(result_dtype(logits)), status, possible
 
 
 def sample(

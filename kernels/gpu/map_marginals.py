@@ -30,18 +30,18 @@ def _prior_of(logits_ptr, offset, wanted, k, COMPUTE: tl.constexpr, WIDTH: tl.co
     return high, total
 
 
-@triton.jit(do_not_specialize=["size", "n", "k"])
+@triton.jit(do_not_specialize=["size", "n", "k", "chosen_step"])
 def map_marginals_kernel(
-    logits_ptr, chosen_ptr, possible_ptr, out_ptr, size, n, k, SYMBOLS: tl.constexpr, WIDTH: tl.constexpr
+    logits_ptr, chosen_ptr, possible_ptr, out_ptr, size, n, k, chosen_step, SYMBOLS: tl.constexpr, WIDTH: tl.constexpr
 ):  # fmt: skip
     """Some symbols of the batch. Grid (ceil(size / SYMBOLS),), where size is batch * n.
 
-    logits and out [size, k], chosen int64 [size], possible uint8 [batch].
+    logits and out [size, k], chosen int64 [batch, n] of rows chosen_step apart, possible uint8 [batch].
     """
     COMPUTE: tl.constexpr = out_ptr.dtype.element_ty
     symbol = tl.program_id(0).to(tl.int64) * SYMBOLS + tl.arange(0, SYMBOLS)[:, None]
     exists = symbol < size
-    chosen = tl.load(chosen_ptr + symbol, mask=exists, other=0)
+    chosen = tl.load(chosen_ptr + symbol // n * chosen_step + symbol % n, mask=exists, other=0)
     others = exists & (tl.load(possible_ptr + symbol // n, mask=exists, other=1) == 0)
     high = tl.zeros((SYMBOLS, 1), COMPUTE)
     total = tl.zeros((SYMBOLS, 1), COMPUTE) + 1.0
@@ -58,13 +58,14 @@ def map_marginals_kernel(
 def map_marginals(logits: torch.Tensor, assignment: torch.Tensor, possible: torch.Tensor) -> torch.Tensor:
     """The posterior [batch, n, k] of logits [batch, n, k], an assignment [batch, n] and possible rows [batch]."""
     batch, n, k = logits.shape
-    logits, chosen = logits.contiguous(), assignment.contiguous()
+    logits = logits.contiguous()
+    chosen = assignment if assignment.stride(1) == 1 else assignment.contiguous()
     out = torch.empty_like(logits, dtype=float_dtype(logits))
     symbols, width = launch_config.map_marginals(k)
     if batch * n > 0:
         with torch.cuda.device_of(logits):
             map_marginals_kernel[(triton.cdiv(batch * n, symbols),)](
-                logits, chosen, possible.view(torch.uint8), out, batch * n, n, k, SYMBOLS=symbols, WIDTH=width,
+                logits, chosen, possible.view(torch.uint8), out, batch * n, n, k, chosen.stride(0), SYMBOLS=symbols, WIDTH=width,
                 **rounded_once(4),
             )  # fmt: skip
     return out

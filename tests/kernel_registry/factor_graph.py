@@ -10,6 +10,8 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.kernels.factor_graph_tables import Compiled
+from emnesy_gpu.kernels.status import INVALID_LOGITS, POSSIBLE
+from emnesy_gpu.reference import factor_graph as reference
 from tests.factor_graphs import board, loops
 from tests.kernel_registry.entry import SUFFIXES, Entry, tolerance_of
 
@@ -73,7 +75,37 @@ def _searched(
     return Entry("factor_graph", "search", f"{name}{SUFFIXES[dtype]}", draw, interpreted=False, **options)
 
 
+def _weigh(make: Callable[[], em.FactorGraph], scale: float, dtype: torch.dtype) -> tuple[Any, ...]:
+    """Assignments of all kinds, of which only some have a weight, and a row that is not possible."""
+    logits, _, tables, *_ = _draw(make, MAXIMISED, scale, dtype)
+    size = Compiled.from_list(tables).graph.size
+    generator = torch.Generator().manual_seed(1)
+    found = torch.rand(512, len(size), generator=generator, dtype=torch.float64).mul(size).long()
+    certain = torch.full((512, *logits.shape[1:]), float("-inf")).scatter(-1, found[..., None], 0.0)
+    evidence = reference.belief_propagation(certain, torch.ones(512), tables, 0, 0.0, "serial", 0.0, False)[1]
+    z = torch.cat([found[evidence > float("-inf")][:2], found[:3]])
+    return logits, z, torch.tensor([POSSIBLE] * 4 + [INVALID_LOGITS], dtype=torch.uint8), tables
+
+
+def _weighed(
+    name: str,
+    make: Callable[[], em.FactorGraph],
+    scale: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    **options: Any,
+) -> Entry:
+    draw = partial(_weigh, make, scale, dtype)
+    case = f"{name}{SUFFIXES[dtype]}"
+    return Entry(
+        "factor_graph", "log_joint", case, draw, n_row_arguments=3, num_warps=(1,), **{**tolerance_of(dtype), **options}
+    )
+
+
 ENTRIES = [
+    _weighed("loops of all kinds", loops, variants=True),
+    _weighed("loops of all kinds", loops, dtype=torch.float64, slow=True),
+    _weighed("loops of all kinds extreme", loops, 3000.0, slow=True),
+    _weighed("ring of 128", _ring, slow=True),
     _searched("loops of all kinds", loops, every_target=True),
     _searched("loops of all kinds", loops, dtype=torch.float64, slow=True),
     _searched("loops of all kinds extreme", loops, 3000.0, slow=True),

@@ -62,7 +62,7 @@ def _class_at(chains, j, c, SIZES: tl.constexpr):
 
 
 @triton.jit
-def _step_forward(chains, work, layer, here, j, wave, SIZES: tl.constexpr, LOG: tl.constexpr, MAX: tl.constexpr):
+def step_forward(chains, work, layer, here, j, wave, SIZES: tl.constexpr, LOG: tl.constexpr, MAX: tl.constexpr):
     """alpha after variable j along the edges sorted by target; returns the sum (or maximum) of what it consists of."""
     L: tl.constexpr = SIZES.lanes
     S = chains.n_states
@@ -105,7 +105,7 @@ def _forward(graph, chains, work, f, live, wave, turn, SIZES: tl.constexpr, LOG:
         failed |= here & lost(sums, LOG)
         layer = tl.load(chains.layer + position + j, mask=here, other=0)
         _find_classes(graph, chains, work, layer, here, j, SIZES, LOG, MAX)
-        after = _step_forward(chains, work, layer, here, j, wave, SIZES, LOG, MAX)
+        after = step_forward(chains, work, layer, here, j, wave, SIZES, LOG, MAX)
         failed |= here & lost(after, LOG)
         tl.store(work.scales + (j + 1) * L, divisor(after, LOG))
         if turn.scoring:

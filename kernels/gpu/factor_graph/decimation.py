@@ -157,6 +157,7 @@ def decimation_kernel(
         tl.debug_barrier()
         for r in range(R):
             tl.store(search.left + r, tl.where(row + r < batch, n, 0))
+            tl.store(ones_ptr + own + r, tl.full((), 1, tl.int64))
             if row + r < batch:
                 contradicts = _start_row(search, unary_ptr, logits_ptr + (row + r) * n * OPTIONS.K, r, n, OPTIONS)
                 tl.store(search.code + r, contradicts)

@@ -44,7 +44,7 @@ PARITY = tl.constexpr(PARITY_NUMBER)
 
 
 @triton.jit
-def _wave_at(waves, wave_sizes, w, SIZES: tl.constexpr):
+def wave_at(waves, wave_sizes, w, SIZES: tl.constexpr):
     """The factors [L] of a wave, which of them there are, and what is the same for all."""
     f = tl.load(waves + w * SIZES.width + slot_of(SIZES), mask=slot_of(SIZES) < SIZES.width, other=-1)
     kind = tl.load(wave_sizes + WAVE_SIZES * w)
@@ -81,13 +81,13 @@ def _sweep(graph, chains, work, waves, queue, sweep, turn, SIZES: tl.constexpr, 
     for w in range(waves[2]):
         if SIZES.residual:
             if turn.scoring:
-                f, live, wave = _wave_at(waves[0], waves[1], w, SIZES)
+                f, live, wave = wave_at(waves[0], waves[1], w, SIZES)
             else:
                 f, live, wave = next_factor(graph, queue, sweep, w, SIZES)
                 keep_messages(graph, work, queue, tl.max(f, 0), SIZES)
                 tl.debug_barrier()
         else:
-            f, live, wave = _wave_at(waves[0], waves[1], w, SIZES)
+            f, live, wave = wave_at(waves[0], waves[1], w, SIZES)
         sent = both(sent, _send(graph, chains, work, f, live, wave, turn, SIZES, LOG))
         tl.debug_barrier()
         if SIZES.residual:

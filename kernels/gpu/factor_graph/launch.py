@@ -17,8 +17,10 @@ from emnesy_gpu.kernels.factor_graph_tables import FLOODING, RESIDUAL, SERIAL, C
 from emnesy_gpu.kernels.gpu.common.belief_launches import Batch, Parameters, Results, batch_of, passes
 from emnesy_gpu.kernels.gpu.common.launch_options import rounded_once
 from emnesy_gpu.kernels.gpu.common.log2_semiring import ZERO as LOG_ZERO
+from emnesy_gpu.kernels.gpu.common.results import row_results
 from emnesy_gpu.kernels.gpu.common.scalars import high_and_low
 from emnesy_gpu.kernels.gpu.common.table_cache import made_once
+from emnesy_gpu.kernels.gpu.factor_graph.assignment import log_joint_kernel
 from emnesy_gpu.kernels.gpu.factor_graph.decimation import Options, decimation_kernel
 from emnesy_gpu.kernels.gpu.factor_graph.graph import Sizes, Space, scratch_size
 from emnesy_gpu.kernels.gpu.factor_graph.kernels import belief_propagation_kernel
@@ -61,6 +63,26 @@ def search(logits: Tensor, label: Tensor, tables: Sequence[Tensor]) -> tuple[Ten
     return z, codes
 
 
+def log_joint(logits: Tensor, z: Tensor, status: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """log p(z, all factors) [batch] of assignments int64 [batch, n], and whether all factors hold, bool [batch]."""
+    compiled, (batch, n, k) = Compiled.from_list(tables), logits.shape
+    graph, chains = compiled
+    joint, valid = row_results(logits)
+    if batch > 0:
+        sizes, space = sizes_of(compiled, k, SERIAL, False), _space_of(compiled, k)
+        size, n_edges = scratch_size(n, len(graph.variable), space, sizes), len(graph.variable)
+        programs = launch_config.resident_programs(-(-batch // sizes.rows), size * float64.itemsize)
+        scratch = logits.new_empty(programs * size, dtype=float64)
+        with torch.cuda.device_of(logits):
+            log_joint_kernel[(programs,)](
+                logits, z, status, *_graph_tables(graph, float64), *_chain_tables(chains, float64), graph.flood,
+                graph.flood_sizes, graph.log_scale, chains.log_scale, scratch, joint, valid, len(graph.flood), batch, n,
+                n_edges, k, space.arity, space.n_states, chains.successor.shape[1], space.n_classes, SIZES=sizes,
+                **rounded_once(sizes.lanes // launch_config.WARP),
+            )  # fmt: skip
+    return joint, valid.view(torch.bool)
+
+
 def _launch_search(logits: Tensor, label: Tensor, compiled: Compiled, results: tuple[Tensor, Tensor]) -> None:
     graph, chains = compiled
     batch, n, k = logits.shape
@@ -70,7 +92,7 @@ def _launch_search(logits: Tensor, label: Tensor, compiled: Compiled, results: t
     narrow, wide = (logits.new_empty(programs * size, dtype=dtype) for dtype in (float32, float64))
     # Rows of a launch of belief propagation that a program has to itself.
     own = programs * sizes.rows
-    ones = label.new_ones(own)
+    ones = label.new_empty(own)
     rows = batch_of(logits.new_empty(own, n, k), ones)
     choice, numbers = logits.new_empty(own, n, dtype=int32), logits.new_empty(2, own, dtype=int32)
     tile, width = launch_config.symbol_tile(k)

@@ -52,18 +52,19 @@ def _marginals(
 
 def map_assignment(
     logits: torch.Tensor, label: torch.Tensor, table: JointTable
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Assignments int64 [batch, n], their log probabilities and status [batch]."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Assignments int64 [batch, n], their log probabilities, status, and bool: whether that is POSSIBLE [batch]."""
     chosen = logits.new_empty(logits.shape[:2], dtype=torch.int64)
     log_joint, status = row_results(logits)
+    possible = torch.empty_like(status, dtype=torch.bool)
     scores, _ = _scratch(logits, table, None)
     if len(logits) > 0:
         with torch.cuda.device_of(logits):
             map_kernel[(len(logits),)](
-                logits, label, *_tables(table), chosen, log_joint, status, scores, *_sizes(logits, table),
+                logits, label, *_tables(table), chosen, log_joint, status, possible, scores, *_sizes(logits, table),
                 **_constants(logits, table, launch_config.JOINT_TABLE_TILE),
             )  # fmt: skip
-    return chosen, log_joint, status
+    return chosen, log_joint, status, possible
 
 
 def sample(

@@ -35,11 +35,11 @@ def _largest_values(table, logits_ptr, symbols_ptr, symbol, OPTIONS: tl.constexp
 
 @triton.jit(do_not_specialize=["n_known", "entries", "n", "k", "n_left", "left", "right", "batch", "least_score"])
 def map_kernel(
-    logits_ptr, label_ptr, symbols_ptr, codes_ptr, known_ptr, chosen_ptr, log_joint_ptr, status_ptr, scores_ptr,
-    n_known, entries, n, k, n_left, left, right, batch, least_score, PER_ROW: tl.constexpr, LANES: tl.constexpr, OTHERS: tl.constexpr,
+    logits_ptr, label_ptr, symbols_ptr, codes_ptr, known_ptr, chosen_ptr, log_joint_ptr, status_ptr, possible_ptr,
+    scores_ptr, n_known, entries, n, k, n_left, left, right, batch, least_score, PER_ROW: tl.constexpr, LANES: tl.constexpr, OTHERS: tl.constexpr,
     SIDES: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """The most probable assignment of one row, its log probability, and status.
+    """The most probable assignment of one row, its log probability, status, and whether that is POSSIBLE.
 
     Grid (batch,). logits [batch, n, k], label int64 [batch, entries], chosen int64 [batch, n]. Scratch: scores float64
     [batch, 2 n + left + right].
@@ -67,3 +67,4 @@ def map_kernel(
         tl.store(chosen_ptr + row * n + symbol, chosen.to(tl.int64), mask=symbol < n)
     tl.store(log_joint_ptr + row, tl.where(status == POSSIBLE, high - log_total, NEG_INF).to(OPTIONS.COMPUTE))
     tl.store(status_ptr + row, status.to(tl.uint8))
+    tl.store(possible_ptr + row, status == POSSIBLE)
