@@ -14,6 +14,16 @@ FEW = (1, 2, 3, 4, 5, 16, 17)
 ROWS = 70
 """More than two blocks of lanes."""
 
+
+def factor_graph(*factors: tuple[em.factors.Factor, list[tuple[int, ...]]]) -> em.FactorGraph:
+    graph = em.FactorGraph(7, 3)
+    for factor, scopes in factors:
+        graph.add(factor, scopes)
+    return graph
+
+
+COUPLING = em.factors.pairwise([[2.0, 1.0, 0.5], [0.7, 3.0, 1.0], [1.0, 0.2, 1.5]])
+
 PROBLEMS = {
     "addition": em.Addition(4),
     "short-addition": em.Addition(1, base=2),
@@ -28,17 +38,26 @@ PROBLEMS = {
     "all-different": em.AllDifferent([(0, 1, 2), (1, 2, 3)], 4, 5),
 }
 
+# Their gradients are torch's, and tests/test_factor_graph.py compares their posteriors.
+GRAPHS = {
+    "tree-of-pairs": factor_graph((COUPLING, [(0, 1), (0, 2), (1, 3), (1, 4), (2, 5)])),
+    "tree-of-chains": factor_graph((COUPLING, [(0, 1), (3, 5)]), (em.factors.order(), [(1, 2, 3), (4, 5, 6)])),
+}
+
+
+LABEL_IS_1 = em.AllDifferent, em.FactorGraph
+
 
 def rows_of(name: str) -> tuple[em.Problem, Tensor, Tensor]:
     """Logits of every scale, some of them hard zeros, with labels that are possible."""
-    problem, generator = PROBLEMS[name], torch.Generator().manual_seed(0)
+    problem, generator = (PROBLEMS | GRAPHS)[name], torch.Generator().manual_seed(0)
     shape = ROWS, *problem.latent_shape
     logits = torch.randn(*shape, problem.cardinality, generator=generator)
     logits *= torch.logspace(-3, 1, ROWS).view(-1, *[1] * (logits.dim() - 1))
     z = torch.randint(0, problem.cardinality, shape, generator=generator)
     hard = torch.rand(logits.shape, generator=generator) < 0.05
     logits = logits.masked_fill(hard & ~torch.nn.functional.one_hot(z, problem.cardinality).bool(), -torch.inf)
-    label = torch.ones(ROWS, dtype=torch.int64) if isinstance(problem, em.AllDifferent) else problem.label(z)
+    label = torch.ones(ROWS, dtype=torch.int64) if isinstance(problem, LABEL_IS_1) else problem.label(z)
     return problem, logits, label
 
 
@@ -62,20 +81,23 @@ def test_a_few_rows_have_the_bits_of_a_large_batch(name: str) -> None:
 
 
 def short_way(name: str, logits: Tensor, label: Tensor) -> tuple[Tensor, ...] | None:
-    problem, cpu, weights = PROBLEMS[name], torch.device("cpu"), (0.0, 1.0)
+    problem, cpu, weights = (PROBLEMS | GRAPHS)[name], torch.device("cpu"), (0.0, 1.0)
     if isinstance(problem, em.Addition):
         return load_kernels("cpu", "carry_chain").few_rows(logits, label, *weights)
     if isinstance(problem, em.AllDifferent):
         assignments = problem.tables(cpu).assignments
         return load_kernels("cpu", "enumeration").few_rows(logits, label, assignments, *weights)
     symbols, codes = logits.flatten(1, -2), label.reshape(len(label), -1)
+    if isinstance(problem, em.FactorGraph):
+        settings = 1, 0.0, "serial", 0.0, False
+        return load_kernels("cpu", "factor_graph").few_rows(logits, label, problem.tables(cpu).to_list(), *settings)
     if isinstance(problem, em.Automaton):
         return load_kernels("cpu", "automaton").few_rows(symbols, codes, list(problem.tables(cpu)), *weights)
     tables, tape_rows = problem.compiled(cpu)[:2]
     return load_kernels("cpu", "circuit").few_rows(symbols, codes, list(tables), tape_rows, False, *weights)
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", PROBLEMS | GRAPHS)
 @pytest.mark.parametrize("size", [1, 4])
 def test_the_short_way_takes_ordinary_rows_alone(name: str, size: int) -> None:
     _, logits, label = rows_of(name)

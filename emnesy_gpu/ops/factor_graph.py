@@ -18,7 +18,7 @@ from emnesy_gpu.ops.results import LoopyResults, MapResults, loopy_results, map_
 from emnesy_gpu.reference.factor_graph import log_joint, search
 
 
-@operator(loopy_results)
+@operator(loopy_results, few_rows=lambda kernels, *arguments: kernels.few_rows(*arguments[:-1]))
 def factor_graph_belief_propagation(
     logits: Tensor,
     label: Tensor,

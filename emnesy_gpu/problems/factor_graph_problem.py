@@ -34,6 +34,8 @@ NOT_GIVEN = -1
 
 LABELS = "1 (all factors hold), 0 (some factor fails) or -1 (not given)"
 
+HOST = torch.device("cpu")
+
 
 class FactorGraphProblem(ScoredProblem):
     """Symbols that share factors; inference on them is exact on trees, and loopy elsewhere.
@@ -68,19 +70,18 @@ class FactorGraphProblem(ScoredProblem):
 
     def tables(self, device: torch.device) -> Compiled:
         """The graph on a device, compiled and copied there once after the last factor was added."""
-        host = torch.device("cpu")
-        if host not in self._tables:
-            self._tables[host], self._is_tree = make_tables(self._sizes, self._factors)
+        if HOST not in self._tables:
+            self._tables[HOST], self._is_tree = make_tables(self._sizes, self._factors)
         if device not in self._tables:
-            self._tables[device] = self._tables[host].to(device)
+            self._tables[device] = self._tables[HOST].to(device)
         return self._tables[device]
 
     def _weights(self, device: torch.device) -> Weights:
-        return Weights(self.tables(device), self.tables(torch.device("cpu")))
+        return Weights(self.tables(device), self.tables(HOST))
 
     @property
     def is_tree(self) -> bool:
-        self.tables(torch.device("cpu"))
+        self.tables(HOST)
         return self._is_tree
 
     @property
@@ -185,7 +186,7 @@ class FactorGraphProblem(ScoredProblem):
         settings = 1, 0.0, SERIAL, 0.0, False, check  # one sweep from the leaves to the roots and back
         *inputs, log_share = self._inputs(logits, label, check)
         results = factor_graph_belief_propagation(*inputs, tables, *settings)[:3]
-        return self._with_failures(self._own(results, logits, log_share), logits, label, check)
+        return self._with_failures(self._own(results, logits, log_share), logits, label, inputs[1], check)
 
     @opaque
     def loopy_marginals(self, logits: Tensor, label: Tensor, settings: LoopySettings, check: bool) -> Beliefs:
@@ -194,7 +195,7 @@ class FactorGraphProblem(ScoredProblem):
         tables, (*inputs, log_share) = self.tables(logits.device).to_list(), self._inputs(logits, label, check)
         *results, sweeps, change = factor_graph_belief_propagation(*inputs, tables, *numbers, False, check)
         marginals = self._own(results, logits, log_share)
-        return Beliefs(self._with_failures(marginals, logits, label, check), sweeps, change)
+        return Beliefs(self._with_failures(marginals, logits, label, inputs[1], check), sweeps, change)
 
     @opaque
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
@@ -246,7 +247,7 @@ class FactorGraphProblem(ScoredProblem):
 
     def _rounds(self) -> list[list[int]]:
         """The symbols of the graph in rounds of which each is independent given those before."""
-        graph, scopes = self.tables(torch.device("cpu")).graph, self._scopes()
+        graph, scopes = self.tables(HOST).graph, self._scopes()
         towards_root = graph.order[: len(scopes)].tolist()
         found = rounds_of(scopes, towards_root[::-1], len(self._sizes))
         own = [[i for i in variables if i < self.n_variables] for variables in found]
@@ -254,7 +255,7 @@ class FactorGraphProblem(ScoredProblem):
 
     def _scopes(self) -> list[list[int]]:
         """The symbols of each factor of two or more."""
-        graph = self.tables(torch.device("cpu")).graph
+        graph = self.tables(HOST).graph
         first = graph.first.tolist()
         variable = graph.variable.tolist()
         return [variable[begin:end] for begin, end in itertools.pairwise(first)]
@@ -284,19 +285,23 @@ class FactorGraphProblem(ScoredProblem):
         """The graph of other factors over the same symbols; none if a symbol has no value left."""
         graph = FactorGraphProblem(self._sizes, self.latent_shape, factors)
         try:
-            graph.tables(torch.device("cpu"))
+            graph.tables(HOST)
         except ContradictionError:
             return []
         return [graph]
 
-    def _with_failures(self, results: Marginals, logits: Tensor, label: Tensor, check: bool) -> Marginals:
-        """The results with those of rows with label 0: some factor is the first that fails."""
-        if not self._entries and _has_0(label, check):
-            rows = _rows_with_0(label, check)
-            some, ones = logits[rows].double(), torch.ones_like(rows)
-            parts = [graph.exact_marginals(some, ones, check) for graph in self._failures()]
-            for column, values in zip(results, given_one_of(parts, some), strict=True):
-                column[rows] = values.to(column.dtype)
+    def _with_failures(self, results: Marginals, logits: Tensor, label: Tensor, held: Tensor, check: bool) -> Marginals:
+        """The results with those of rows with label 0: some factor is the first that fails.
+
+        held: the label that the operator was given, which is another one where there are such rows.
+        """
+        if self._entries or held is label:
+            return results
+        rows = _rows_with_0(label, check)
+        some, ones = logits[rows].double(), torch.ones_like(rows)
+        parts = [graph.exact_marginals(some, ones, check) for graph in self._failures()]
+        for column, values in zip(results, given_one_of(parts, some), strict=True):
+            column[rows] = values.to(column.dtype)
         return results
 
     def _check_values(self, logits: Tensor, label: Tensor, check: bool) -> None:
@@ -309,14 +314,14 @@ class FactorGraphProblem(ScoredProblem):
 
     @property
     def _score(self) -> Score:
-        n_constraints = 1 + len(self.tables(torch.device("cpu")).graph.kind)
+        n_constraints = 1 + len(self.tables(HOST).graph.kind)
         return Score(self._satisfied, n_constraints, compiled=self._compiled_score)
 
     def _compiled_score(self, label: Tensor) -> CompiledScore | None:
         if any(entry.observed.rule is None for entry in self._entries):
             return None
         if label.device not in self._scores:
-            unary = self.tables(torch.device("cpu")).graph.unary.numpy()
+            unary = self.tables(HOST).graph.unary.numpy()
             made = make_score(self._factors, unary, self.n_variables, self._digit_places())
             self._scores[label.device] = None if made is None else made.to(label.device)
         return self._scores[label.device]
@@ -325,7 +330,7 @@ class FactorGraphProblem(ScoredProblem):
         """The entry of the label and the power of the base of each further symbol."""
         if not self._entries:
             return []
-        digits = self._digits_on(torch.device("cpu"))
+        digits = self._digits_on(HOST)
         return list(zip(digits.entry.tolist(), digits.power.tolist(), strict=True))
 
     def _satisfied(self, z: Tensor, label: Tensor) -> Tensor:

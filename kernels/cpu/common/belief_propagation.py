@@ -32,7 +32,7 @@ class Options(NamedTuple):
 
 
 def new_options(iterations: int, damping: float, tolerance: float, maximise: bool) -> Options:
-    return Options(iterations, damping, tolerance, maximise, np.zeros(1, np.uint8))
+    return Options(iterations, float(damping), float(tolerance), maximise, np.zeros(1, np.uint8))
 
 
 def propagate(methods: Sequence[Method], options: Options, logits: Tensor, label: Tensor, row_cost: float) -> Beliefs:

@@ -63,6 +63,22 @@ def write_prior(table, marginals):
 
 
 @lane_function
+def write_softmax(logits, marginals):
+    """Probabilities of logits [N, K], in float64 on the way: those of ``log_softmax``, without a table."""
+    n, k = logits.shape
+    for i in range(n):
+        largest = np.float64(logits[i, 0])
+        for v in range(1, k):
+            largest = max(largest, np.float64(logits[i, v]))
+        total = 0.0
+        for v in range(k):
+            total += math.exp(logits[i, v] - largest)
+        log_total = math.log(total)
+        for v in range(k):
+            marginals[i, v] = math.exp(logits[i, v] - largest - log_total)
+
+
+@lane_function
 def read_row(logits, values, lane):
     """Logits less the largest one of their symbol, into one lane."""
     n, k = logits.shape

@@ -7,22 +7,20 @@ that a row has the same bits as in a large batch. Results of symbols and factors
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor
 
-from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, FLOAT64
 from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
 from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel, lane_function, table_function
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.gathers import gather_pair, read, read_pair, write, write_pair
 from emnesy_gpu.kernels.cpu.common.lanes import (
+    FLOAT32_LANES,
+    FLOAT64_LANES,
     exponent_of,
     filled,
     half_lanes,
-    kept_numbers,
+    kept_scratch,
     load,
     maximum,
     minimum,
@@ -33,11 +31,11 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
 )
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
-from emnesy_gpu.kernels.cpu.common.transpose import TILE, read_columns, write_columns
-from emnesy_gpu.kernels.cpu.factor_graph.graph import graphs
+from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
 from emnesy_gpu.kernels.cpu.factor_graph.labels import row_status
 from emnesy_gpu.kernels.cpu.factor_graph.messages import Way
-from emnesy_gpu.kernels.cpu.factor_graph.probabilities import LOG_2, SMALLEST_SUM, refuse, write_numbers
+from emnesy_gpu.kernels.cpu.factor_graph.probabilities import LIMITS, LOG_2, refuse, write_numbers
+from emnesy_gpu.kernels.cpu.factor_graph.rows_at import Addresses, addresses_of_arrays, any_larger, rows_at
 from emnesy_gpu.kernels.cpu.factor_graph.waves import RECIPROCALS, SIZES, TABLES, WIDTH, Waves
 from emnesy_gpu.kernels.status import POSSIBLE
 
@@ -45,49 +43,30 @@ STEPS = 16
 """Mantissas in [1, 2) that are multiplied before the product is scaled."""
 
 
-class Place(NamedTuple):
-    """Where the parts of the scratch numbers begin."""
-
-    priors: int  # [blocks, K / 2, WIDTH, 2]
-    mantissas: int  # of factors and then of symbols, in their order
-    exponents: int
-    messages: int
-    renewed: int  # the same ones, or those that the next sweep reads
-
-
-def run(
-    w: Waves,
-    tables: Sequence[Tensor],
-    options: Options,
-    logits: np.ndarray,
-    label: np.ndarray,
-    results: PropagationResults,
-) -> int:
+def run(w: Waves, options: Options, logits: np.ndarray, label: np.ndarray, results: PropagationResults) -> int:
     """Belief propagation in the dtype of the logits [batch, n, K]; see ``probabilities.run``."""
-    dtype = logits.dtype.type
-    g, c = graphs(tables, FLOAT32 if dtype is np.float32 else FLOAT64)
-    n_terms = w.n_factors + w.n_blocks * WIDTH
-    messages = w.n_blocks * w.even * WIDTH + 2 * n_terms
-    renewed = messages + (w.n_messages if w.flooding else 0)
-    place = Place(0, messages - 2 * n_terms, messages - n_terms, messages, renewed)
-    lanes = scratch(2 * w.even + -(-w.even // TILE) * TILE, dtype)
-    lanes = half_lanes(lanes) if dtype is np.float32 else lanes
-    size = renewed + w.n_messages
-    numbers = kept_numbers(size) if dtype is np.float32 else np.empty(size)
-    space = numbers, lanes, np.empty(w.n * w.n_values)
-    limits = float(np.finfo(dtype).tiny), SMALLEST_SUM[dtype], dtype(options.tolerance), g.log_scale + c.log_scale
-    propagate(logits, label, results, (place, w), (options, limits), space)
+    addresses = addresses_of_arrays(logits, label, results, options)
+    numbers = options.iterations, options.damping, options.tolerance, np.inf
+    run_at(w, addresses, len(logits), logits.dtype == np.float32, numbers)
     return int(np.count_nonzero(results.status == RECOMPUTE))
 
 
+def run_at(w: Waves, addresses: Addresses, batch: int, single: bool, numbers: tuple[float, ...]) -> int:
+    """The same by addresses; see ``probabilities.run_at``."""
+    size = w.scratch.total
+    work = kept_scratch(-(-size // FLOAT32_LANES)) if single else scratch(-(-size // FLOAT64_LANES), np.float64)
+    space = work.reshape(-1), half_lanes(work) if single else work
+    return propagate(addresses, batch, tuple(w), (*numbers, *LIMITS[single]), space)
+
+
 @inlined
-def find_cavities(numbers, lanes, place, w, source, group, side):
+def find_cavities(numbers, lanes, w, source, group, side):
     """n of one side of all factors of a group, not normalised."""
     edge, k = group * 2 + side, w.even
     prior, cavity = w.prior + edge * WIDTH, w.cavity + edge * w.degree * WIDTH
     others = item(w.numbers, w.others + edge)
     for v in range(0, k, 2):
-        x, y = gather_pair(lanes, numbers, place.priors + v * WIDTH, w.numbers, prior)
+        x, y = gather_pair(lanes, numbers, w.scratch.priors + v * WIDTH, w.numbers, prior)
         for j in range(others):
             m = gather_pair(lanes, numbers, source + v * WIDTH, w.numbers, cavity + j * WIDTH)
             x *= m[0]
@@ -131,14 +110,14 @@ def send(numbers, lanes, w, way, group, side, shares):
 
 
 @table_function
-def sweep(numbers, lanes, place, w, way, damping):
+def sweep(numbers, lanes, w, way, damping):
     """One update of all factors; returns the largest change and the smallest sum."""
     change, smallest = filled(lanes, 0.0), filled(lanes, 1.0)
     shares = filled(lanes, 1.0 - damping), filled(lanes, damping)
     for step in range(w.n_steps):
         group = item(w.numbers, w.steps + step)
-        find_cavities(numbers, lanes, place, w, way.source, group, 0)
-        find_cavities(numbers, lanes, place, w, way.source, group, 1)
+        find_cavities(numbers, lanes, w, way.source, group, 0)
+        find_cavities(numbers, lanes, w, way.source, group, 1)
         for side in range(2):
             of_side, total = send(numbers, lanes, w, way, group, side, shares)
             change, smallest = maximum(of_side, change), minimum(total, smallest)
@@ -157,21 +136,21 @@ def extremes(lanes, large, small):
 
 
 @table_function
-def load_priors(logits, numbers, lanes, place, w, tiny):
+def load_priors(logits, numbers, lanes, w, tiny):
     """Priors of the symbols of one row [n, K], and their sums as terms; returns the smallest prior of a symbol."""
     k, smallest = w.n_values, filled(lanes, 1.0)
     for block in range(w.n_blocks):
         first = block * w.even * WIDTH
         read_columns(logits, block * WIDTH, w.n - 1, 0, k, lanes, 0)
         mantissa, exponent = parted(exponentiate(lanes, 0, k), tiny)
-        write(numbers, place.mantissas + w.n_factors + block * WIDTH, mantissa)
-        write(numbers, place.exponents + w.n_factors + block * WIDTH, exponent)
+        write(numbers, w.scratch.mantissas + w.n_factors + block * WIDTH, mantissa)
+        write(numbers, w.scratch.exponents + w.n_factors + block * WIDTH, exponent)
         largest = filled(lanes, 0.0)
         for v in range(0, w.even, 2):
             unary_x, unary_y = read_pair(lanes, w.weights, w.unary + first + v * WIDTH)
             x, y = load(lanes, v) * unary_x, load(lanes, v + 1) * unary_y
             largest = maximum(y, maximum(x, largest))
-            write_pair(numbers, place.priors + first + v * WIDTH, x, y)
+            write_pair(numbers, w.scratch.priors + first + v * WIDTH, x, y)
         smallest = minimum(largest, smallest)
     return extremes(lanes, smallest, smallest)[1]
 
@@ -184,13 +163,13 @@ def parted(value, tiny):
 
 
 @table_function
-def find_terms(numbers, lanes, place, w, way):
+def find_terms(numbers, lanes, w, way):
     """Z_f / (Z_if Z_jf) of every factor, as ``evidence.pair_terms``; returns the smallest sum."""
     k, smallest = w.even, filled(lanes, 1.0)
     for group in range(w.n_groups):
         weight = filled(lanes, 1.0)
         for side in range(2):
-            find_cavities(numbers, lanes, place, w, way.source, group, side)
+            find_cavities(numbers, lanes, w, way.source, group, side)
             message, total = way.source + (group * 2 + side) * k * WIDTH, filled(lanes, 0.0)
             for v in range(0, k, 2):
                 m = read_pair(lanes, numbers, message + v * WIDTH)
@@ -208,17 +187,20 @@ def find_terms(numbers, lanes, place, w, way):
         store(lanes, 1, exponent)
         for lane in range(WIDTH):
             factor = item(w.numbers, w.factor + group * WIDTH + lane)
-            numbers[place.mantissas + factor], numbers[place.exponents + factor] = lanes[0, lane], lanes[1, lane]
+            numbers[w.scratch.mantissas + factor], numbers[w.scratch.exponents + factor] = (
+                lanes[0, lane],
+                lanes[1, lane],
+            )
     return extremes(lanes, smallest, smallest)[1]
 
 
 @inlined
-def find_block(numbers, lanes, place, w, way, block):
+def find_block(numbers, lanes, w, way, block):
     """Beliefs of a block of symbols in rows from 0 on, as ``evidence.find_belief``; returns their sums Z_i in parts."""
     k, belief = w.even, w.belief + block * w.degree * WIDTH
     total, largest = filled(lanes, 0.0), filled(lanes, 0.0)
     for v in range(0, k, 2):
-        x, y = read_pair(lanes, numbers, place.priors + (block * k + v) * WIDTH)
+        x, y = read_pair(lanes, numbers, w.scratch.priors + (block * k + v) * WIDTH)
         for j in range(item(w.numbers, w.around + block)):
             m = gather_pair(lanes, numbers, way.source + v * WIDTH, w.numbers, belief + j * WIDTH)
             x *= m[0]
@@ -240,21 +222,21 @@ def find_block(numbers, lanes, place, w, way, block):
 
 
 @table_function
-def find_beliefs(marginals, numbers, lanes, place, w, way):
+def find_beliefs(marginals, numbers, lanes, w, way):
     """Beliefs of the symbols of one row [n, K], and their sums as terms; returns the smallest sum."""
     smallest, symbols = filled(lanes, 1.0), w.n_factors
     for block in range(w.n_blocks):
-        total, shift = find_block(numbers, lanes, place, w, way, block)
+        total, shift = find_block(numbers, lanes, w, way, block)
         write_columns(marginals, block * WIDTH, w.n - 1, 0, w.n_values, lanes, 0)
         smallest = minimum(total, smallest)
         mantissa, exponent = parted(total, way.tiny)
-        write(numbers, place.mantissas + symbols + block * WIDTH, mantissa)
-        write(numbers, place.exponents + symbols + block * WIDTH, exponent + shift)
+        write(numbers, w.scratch.mantissas + symbols + block * WIDTH, mantissa)
+        write(numbers, w.scratch.exponents + symbols + block * WIDTH, exponent + shift)
     return extremes(lanes, smallest, smallest)[1]
 
 
 @lane_function
-def product(numbers, place, first, last):
+def product(numbers, w, first, last):
     """The product of some terms, one after the other, as a mantissa in [1, 2) and an exponent.
 
     A scaled product is rounded as the product is, so that it need not be scaled after every term.
@@ -262,8 +244,8 @@ def product(numbers, place, first, last):
     mantissa, exponent = numbers.dtype.type(1.0), 0.0
     for start in range(first, last, STEPS):
         for term in range(start, min(start + STEPS, last)):
-            mantissa *= numbers[place.mantissas + term]
-            exponent += numbers[place.exponents + term]
+            mantissa *= numbers[w.scratch.mantissas + term]
+            exponent += numbers[w.scratch.exponents + term]
         half, shift = math.frexp(mantissa)
         mantissa, exponent = numbers.dtype.type(2.0) * half, exponent + (shift - 1)
     return mantissa, exponent
@@ -279,45 +261,68 @@ def start_messages(numbers, w, first):
 
 
 @table_function
-def conclude(results, row, numbers, lanes, place, w, way, prior, found, limits):
+def conclude(results, row, space, w, way, found):
     """Write the results of one row, or hand it back.
 
-    prior: the product of the sums of the priors. found: sweeps, the last change, and the smallest sum so far.
+    found: the product of the sums of the priors, in parts; sweeps, the last change, and the smallest sum so far; and
+    the smallest one that is allowed.
     """
-    sweeps, change, smallest = found
-    smallest = min(find_terms(numbers, lanes, place, w, way), smallest)
-    smallest = min(find_beliefs(results.marginals[row], numbers, lanes, place, w, way), smallest)
-    if not smallest >= limits[1]:
+    (numbers, lanes), (prior, sweeps, change, smallest, least) = space, found
+    smallest = min(find_terms(numbers, lanes, w, way), smallest)
+    smallest = min(find_beliefs(results.marginals[row], numbers, lanes, w, way), smallest)
+    if not smallest >= least:
         results.status[row] = RECOMPUTE
         return
-    mantissa, exponent = product(numbers, place, 0, w.n_factors + w.n)
+    mantissa, exponent = product(numbers, w, 0, w.n_factors + w.n)
     log_mantissa, shift = math.frexp(mantissa / prior[0])
-    log_evidence = math.log(np.float64(2.0 * log_mantissa)) + LOG_2 * (exponent + (shift - 1) - prior[1]) + limits[3]
+    exponent += (shift - 1) - prior[1]
+    log_evidence = math.log(np.float64(2.0 * log_mantissa)) + LOG_2 * exponent + w.log_scale
     write_numbers(results, row, POSSIBLE, (log_evidence, sweeps, change))
 
 
+@table_function
+def infer(logits, results, row, space, w, settings):
+    """The results of one row [n, K], unless nobody waits for them any more."""
+    (numbers, lanes), (iterations, damping, tolerance, tiny, least, stopped) = space, settings
+    smallest = load_priors(logits, numbers, lanes, w, tiny)
+    prior = product(numbers, w, w.n_factors, w.n_factors + w.n)
+    way = Way(w.scratch.messages, w.scratch.renewed, tiny)
+    start_messages(numbers, w, way.source)
+    start_messages(numbers, w, way.target)
+    sweeps, change, going = 0, smallest * 0.0, True
+    while sweeps < iterations and going:
+        change, smallest_of_sweep = sweep(numbers, lanes, w, way, damping)
+        smallest, sweeps = min(smallest_of_sweep, smallest), sweeps + 1
+        going = not change < tolerance
+        way = Way(way.target, way.source, tiny)
+        if stopped[0]:
+            return
+    conclude(results, row, space, w, way, (prior, sweeps, change, smallest, least))
+
+
 @kernel
-def propagate(logits, label, results, model, settings, space):
-    """All rows of the batch: see ``run``."""
-    (place, w), (options, limits), (numbers, lanes, table) = model, settings, space
+def propagate(addresses, batch, waves, numbers, space):
+    """All rows of the batch: see ``run_at``. waves: without names, which take longer to tell than a small graph."""
+    w, (iterations, damping, tolerance, largest, tiny, least) = Waves(*waves), numbers
+    (scratch, lanes), shape = space, (batch, w.n, w.n_values)
+    number, left = scratch.dtype.type, 0
+    if any_larger(addresses, shape, number(largest)):
+        return batch
+    logits, label, results, stopped = rows_at(addresses, shape, number(0))
+    settings = iterations, damping, number(tolerance), number(tiny), number(least), stopped
     for v in range(w.even):
         store(lanes, 2 * w.even + v, 0.0)
-    for row in range(len(logits)):
+    for row in range(batch):
         code = row_status(logits[row], label[row])
-        if code != POSSIBLE:
-            refuse(logits, results, row, code, table)
-            continue
-        smallest = load_priors(logits[row], numbers, lanes, place, w, limits[0])
-        prior = product(numbers, place, w.n_factors, w.n_factors + w.n)
-        way = Way(place.messages, place.renewed, limits[0])
-        start_messages(numbers, w, way.source)
-        start_messages(numbers, w, way.target)
-        sweeps, change, going = 0, smallest * 0.0, True
-        while sweeps < options.iterations and going:
-            change, least = sweep(numbers, lanes, place, w, way, options.damping)
-            smallest, sweeps = min(least, smallest), sweeps + 1
-            going = not change < limits[2]
-            way = Way(way.target, way.source, limits[0])
-            if options.stopped[0]:
-                return
-        conclude(results, row, numbers, lanes, place, w, way, prior, (sweeps, change, smallest), limits)
+        if code == POSSIBLE:
+            infer(logits[row], results, row, space, w, settings)
+        else:
+            refuse(logits, results, row, code)
+        if stopped[0]:
+            return batch
+        left += results.status[row] != POSSIBLE
+    return left
+
+
+# All arrays belong to the caller: to count references to them would cost more than a small graph does.
+propagate.targetoptions["_nrt"] = False

@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, FLOAT64
+from emnesy_gpu.kernels.cpu.automaton.graph import Graph as AutomatonGraph
 from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
 from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel, lane_function, table_function
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
@@ -31,19 +32,26 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
 )
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
-from emnesy_gpu.kernels.cpu.common.symbol_rows import log_softmax, read_row, write_prior
+from emnesy_gpu.kernels.cpu.common.symbol_rows import read_row, write_softmax
 from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
 from emnesy_gpu.kernels.cpu.factor_graph.evidence import factor_terms, find_belief, renormalised
-from emnesy_gpu.kernels.cpu.factor_graph.graph import graphs, layout
+from emnesy_gpu.kernels.cpu.factor_graph.graph import Graph, Layout, graphs, layout
 from emnesy_gpu.kernels.cpu.factor_graph.labels import row_status
 from emnesy_gpu.kernels.cpu.factor_graph.messages import Way, send
 from emnesy_gpu.kernels.cpu.factor_graph.products import renew_all_products
+from emnesy_gpu.kernels.cpu.factor_graph.rows_at import Addresses, addresses_of_arrays, any_larger, rows_at
 from emnesy_gpu.kernels.factor_graph_tables import FLOODING, SERIAL
 from emnesy_gpu.kernels.status import POSSIBLE
 
 LOG_2 = math.log(2.0)
 SMALLEST_SUM = {np.float32: 2.0**-40, np.float64: 2.0**-300}
 """What the float type loses would have to come back from more than two such sums in a row."""
+
+LIMITS = {
+    True: (float(np.finfo(np.float32).tiny), SMALLEST_SUM[np.float32]),
+    False: (float(np.finfo(np.float64).tiny), SMALLEST_SUM[np.float64]),
+}
+"""Whether floats are float32 -> the smallest normal number, and the smallest sum of a row that is not handed back."""
 
 FREE = -1
 """In place of the row of a lane that has none."""
@@ -67,14 +75,32 @@ def run(
 
     Returns how many rows are left: their status is RECOMPUTE, and the other results are not known.
     """
-    dtype = logits.dtype.type
-    g, c = graphs(tables, FLOAT32 if dtype is np.float32 else FLOAT64)
-    at = layout(g, c, FLOODING if flooding else SERIAL)
-    work = kept_scratch(at.total) if dtype is np.float32 else scratch(at.total, dtype)
-    lane_rows, table = np.full(work.shape[1], FREE), np.empty(g.n * g.n_values)
-    limits = float(np.finfo(dtype).tiny), SMALLEST_SUM[dtype]
-    propagate(logits, label, results, (at, g, c), (options, flooding, limits), (work, lane_rows, table))
+    addresses = addresses_of_arrays(logits, label, results, options)
+    numbers = options.iterations, options.damping, options.tolerance, np.inf
+    run_at(tables, addresses, len(logits), logits.dtype == np.float32, numbers, flooding)
     return int(np.count_nonzero(results.status == RECOMPUTE))
+
+
+def run_at(
+    tables: Sequence[Tensor],
+    addresses: Addresses,
+    batch: int,
+    single: bool,
+    numbers: tuple[float, ...],
+    flooding: bool,
+) -> int:
+    """The same by the addresses of logits, labels and results.
+
+    single: whether floats are float32. numbers: sweeps, damping, tolerance, and the largest magnitude of a finite
+    logit. Returns how many rows are not POSSIBLE; all of them if a logit is larger.
+    """
+    g, c = graphs(tables, FLOAT32 if single else FLOAT64)
+    at = layout(g, c, FLOODING if flooding else SERIAL)
+    work = kept_scratch(at.total) if single else scratch(at.total, np.float64)
+    space = work, np.full(work.shape[1], FREE)
+    # Plain tuples: telling the types of named ones takes longer than a sweep of a small graph.
+    model = tuple(at), tuple(g), tuple(c)
+    return propagate(addresses, batch, model, (*numbers, *LIMITS[single], flooding), space)
 
 
 @table_function
@@ -179,18 +205,19 @@ def give_rows(logits, label, results, space, at, next_row):
 
     Returns the row after the last one that was taken.
     """
-    work, lane_rows, table = space
+    work, lane_rows = space
     beliefs, loaded = work[at.beliefs : at.messages], work[at.counts + LOADED]
     batch, n, k = logits.shape
-    first, together = next_row, len(lane_rows) > 1 and np.all(lane_rows == FREE)
+    first, together = next_row, len(lane_rows) > 1
     for lane in range(len(lane_rows)):
+        together &= lane_rows[lane] == FREE
         while lane_rows[lane] == FREE and next_row < batch:
             code = row_status(logits[next_row], label[next_row])
             if code == POSSIBLE:
                 lane_rows[lane], loaded[lane] = next_row, 1.0
                 together &= next_row == first + lane
             else:
-                refuse(logits, results, next_row, code, table)
+                refuse(logits, results, next_row, code)
             next_row += 1
     if together and next_row > first:
         read_columns(logits.reshape(batch, n * k), first, next_row - 1, 0, n * k, beliefs, 0)
@@ -202,10 +229,9 @@ def give_rows(logits, label, results, space, at, next_row):
 
 
 @lane_function
-def refuse(logits, results, row, code, table):
-    """Write the prior of a row without a posterior. table: [n K] of float64."""
-    log_softmax(logits[row], table)
-    write_prior(table, results.marginals[row])
+def refuse(logits, results, row, code):
+    """Write the prior of a row without a posterior."""
+    write_softmax(logits[row], results.marginals[row])
     write_numbers(results, row, code, (-np.inf, 0.0, 0.0))
 
 
@@ -219,7 +245,7 @@ def write_numbers(results, row, code, numbers):
 @lane_function
 def take_results(results, space, at, log_scale, floor):
     """Write the rows of all lanes that are not active, and free these lanes."""
-    work, lane_rows, _ = space
+    work, lane_rows = space
     counts = work[at.counts :]
     batch, n, k = results.marginals.shape
     marginals = results.marginals.reshape(batch, n * k)
@@ -255,25 +281,45 @@ def count_lanes(lane_rows, active):
     return n_active, n_waiting
 
 
+@lane_function
+def count_left(status):
+    """How many rows are not POSSIBLE."""
+    left = 0
+    for code in status:
+        left += code != POSSIBLE
+    return left
+
+
 @kernel
-def propagate(logits, label, results, model, settings, space):
-    """All rows of the batch, in at.total rows of work: see ``run``."""
-    (at, g, c), (options, flooding, limits), (work, lane_rows, _) = model, settings, space
+def propagate(addresses, batch, model, numbers, space):
+    """All rows of the batch, in at.total rows of work: see ``run_at``."""
+    at, g, c = Layout(*model[0]), Graph(*model[1]), AutomatonGraph(*model[2])
+    iterations, damping, tolerance, largest, tiny, least, flooding = numbers
+    (work, lane_rows), shape = space, (batch, g.n, g.n_values)
+    number = work.dtype.type
+    if any_larger(addresses, shape, number(largest)):
+        return batch
+    logits, label, results, stopped = rows_at(addresses, shape, number(0))
+    options = Options(iterations, damping, tolerance, False, stopped)
     set_up(work, at)
-    way = Way(at.messages, at.renewed if flooding else at.messages, limits[0])
+    way = Way(at.messages, at.renewed if flooding else at.messages, tiny)
     next_row = 0
     while True:
         n_active, n_waiting = count_lanes(lane_rows, work[at.counts + ACTIVE])
-        if n_active == 0 or (next_row < len(logits) and n_waiting * PATIENCE >= len(lane_rows)):
+        if n_active == 0 or (next_row < batch and n_waiting * PATIENCE >= len(lane_rows)):
             if n_waiting > 0:
                 conclude(work, at, g, c, way)
-                take_results(results, space, at, g.log_scale + c.log_scale, limits[1])
-            if n_active == 0 and next_row == len(logits):
-                return
+                take_results(results, space, at, g.log_scale + c.log_scale, least)
+            if n_active == 0 and next_row == batch:
+                return count_left(results.status)
             next_row = give_rows(logits, label, results, space, at, next_row)
-            load_priors(work, at, g, way, options.iterations)
+            load_priors(work, at, g, way, iterations)
             continue
         sweep(work, at, g, c, way, options, flooding)
-        if options.stopped[0]:
-            return
-        way = Way(way.target, way.source, limits[0])
+        if stopped[0]:
+            return batch
+        way = Way(way.target, way.source, tiny)
+
+
+# All arrays belong to the caller: to count references to them would cost more than a sweep of a small graph does.
+propagate.targetoptions["_nrt"] = False

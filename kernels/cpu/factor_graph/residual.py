@@ -40,7 +40,7 @@ def run(
     dtype = logits.dtype.type
     g, c = graphs(tables, FLOAT32 if dtype is np.float32 else FLOAT64)
     at = layout(g, c, RESIDUAL)
-    space = np.empty(at.total, dtype), np.full(1, FREE), np.empty(g.n * g.n_values)
+    space = np.empty(at.total, dtype), np.full(1, FREE)
     queue = new_tree(g.n_factors), np.empty(g.arity)
     limits = float(np.finfo(dtype).tiny), SMALLEST_SUM[dtype]
     propagate(logits, label, results, (at, g, c), (options, limits), space, queue)
@@ -125,13 +125,13 @@ def sweep(work, at, g, c, way, options, queue):
 @kernel
 def propagate(logits, label, results, model, settings, space, queue):
     """All rows of the batch, in at.total numbers of work: see ``run``."""
-    (at, g, c), (options, limits), (numbers, lane_rows, table) = model, settings, space
+    (at, g, c), (options, limits), (numbers, lane_rows) = model, settings, space
     work = as_lanes(numbers)
     set_up(work, at)
     way = Way(at.messages, at.messages, limits[0])
     next_row = 0
     while True:
-        next_row = give_rows(logits, label, results, (work, lane_rows, table), at, next_row)
+        next_row = give_rows(logits, label, results, (work, lane_rows), at, next_row)
         if lane_rows[0] == FREE:
             return
         load_priors(work, at, g, way, options.iterations)
@@ -141,4 +141,4 @@ def propagate(logits, label, results, model, settings, space, queue):
             if options.stopped[0]:
                 return
         conclude(work, at, g, c, way)
-        take_results(results, (work, lane_rows, table), at, g.log_scale + c.log_scale, limits[1])
+        take_results(results, (work, lane_rows), at, g.log_scale + c.log_scale, limits[1])

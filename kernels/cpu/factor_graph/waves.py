@@ -11,6 +11,9 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32
 from emnesy_gpu.kernels.cpu.common.flat_tables import KeptTables, joined
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
+from emnesy_gpu.kernels.cpu.common.layout import consecutive_rows
+from emnesy_gpu.kernels.cpu.common.transpose import TILE
 from emnesy_gpu.kernels.cpu.factor_graph.graph import longest_run
 from emnesy_gpu.kernels.factor_graph_tables import FLOODING, PAIR, SERIAL, Compiled, FactorGraphTables
 from emnesy_gpu.kernels.levels import levels
@@ -21,11 +24,25 @@ WIDTH = 16
 NOTHING = -1
 """In place of an edge: a message that says nothing."""
 
+MOST_ROWS = 12
+"""A row with its factors in lanes takes about a twelfth of what a block of rows takes, if factors fill the lanes."""
+
 MOST_WEIGHTS = 1 << 22
 """Numbers of the tables of groups, which may hold the same table more than once: 16 MB in float32."""
 
 SIZES, RECIPROCALS, TABLES = 0, 2, 4
 """Rows of weights: of each side the numbers of values and their reciprocals; and the tables."""
+
+
+class Scratch(NamedTuple):
+    """Where the parts of the scratch numbers of a row begin: behind the lanes that are under way."""
+
+    priors: int  # [blocks, K / 2, WIDTH, 2]
+    messages: int
+    renewed: int  # the same ones, or those that the next sweep reads
+    mantissas: int  # of factors and then of symbols, in their order
+    exponents: int
+    total: int
 
 
 class Waves(NamedTuple):
@@ -48,6 +65,9 @@ class Waves(NamedTuple):
     n_messages: int  # numbers of all messages
     n_absent: int
     degree: int  # D: messages to a symbol, at most
+    most_rows: int  # up to which factors in lanes take less time than rows in lanes
+    log_scale: float
+    scratch: Scratch
     steps: int  # [steps]: the groups as a sweep renews them
     factor: int  # [groups, WIDTH]
     prior: int  # [groups, 2, WIDTH]: of the symbols
@@ -62,11 +82,6 @@ class Waves(NamedTuple):
     connected: int  # [blocks, WIDTH]: 1 for symbols of some factor, and 0 for others
     weights: np.ndarray  # of the float type
 
-    @property
-    def share_of_lanes(self) -> float:
-        """How many of the lanes have a factor of their own."""
-        return self.n_factors / (self.n_groups * WIDTH)
-
 
 _waves = KeptTables(watched=(1, 7))
 
@@ -76,8 +91,7 @@ def waves(tables: Sequence[Tensor], schedule: str, kind: str) -> Waves | None:
 
     None where there are none: factors of other kinds, symbols with many neighbours, large tables, and residuals.
     """
-    graph = Compiled.from_list(tables).graph
-    return _waves.get(list(graph), (schedule, kind), lambda: _made(graph, schedule, kind))
+    return _waves.get(tables, (schedule, kind), lambda: _made(Compiled.from_list(tables).graph, schedule, kind))
 
 
 def _has_groups(t: FactorGraphTables) -> bool:
@@ -169,6 +183,7 @@ def _joined(
         },
         np.int32,
     )
+    n_messages = nothing + even * WIDTH
     return Waves(
         flooding=flooding,
         n=n,
@@ -178,15 +193,36 @@ def _joined(
         n_blocks=len(block),
         n_groups=len(groups),
         n_steps=len(steps),
-        n_messages=nothing + even * WIDTH,
+        n_messages=n_messages,
         n_absent=len(absent),
         degree=around.shape[1],
+        most_rows=max(1, MOST_ROWS * n_factors // (len(groups) * WIDTH)),
+        log_scale=float(t.log_scale),
+        scratch=_scratch(even, n_factors, len(block), n_messages, flooding),
         **where,
         numbers=numbers,
         unary=weights_where["unary"],
         connected=weights_where["connected"],
         weights=weights,
     )
+
+
+def _scratch(even: int, n_factors: int, n_blocks: int, n_messages: int, flooding: bool) -> Scratch:
+    """Each part begins on a cache line of its own, so that no load of lanes touches two."""
+    terms = -(-n_factors // WIDTH) * WIDTH + n_blocks * WIDTH
+    sizes = {
+        "priors": n_blocks * even * WIDTH,
+        "messages": n_messages if flooding else 0,
+        "renewed": n_messages,
+        "mantissas": terms,
+        "exponents": terms,
+    }
+    return Scratch(**consecutive_rows(sizes, first=lane_rows(even) * FLOAT32_LANES))
+
+
+def lane_rows(even: int) -> int:
+    """Rows of lanes: cavities of both sides, and messages or the logits of a block."""
+    return 2 * even + -(-even // TILE) * TILE
 
 
 def _place_in_block(i: NDArray[np.int32], k: int) -> NDArray[np.int32]:
