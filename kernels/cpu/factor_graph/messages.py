@@ -28,6 +28,9 @@ from emnesy_gpu.kernels.cpu.factor_graph.graph import PAIR_OF_BITS
 from emnesy_gpu.kernels.cpu.factor_graph.products import multiply_other_bits, multiply_others, renew_products
 from emnesy_gpu.kernels.factor_graph_tables import PAIR, PARITY
 
+TILE = 4
+"""Values of a message that are summed at once: a cavity is loaded once for all of them."""
+
 
 class Way(NamedTuple):
     """Where messages are read and written: the first rows of two tables [E, K], which may be one."""
@@ -110,11 +113,23 @@ def send_pair(work, at, g, way, f, shares):
 @inlined
 def multiply_table(work, g, table, sizes, cavity, row):
     """row + v: sum over u of w(v, u) n(u); returns the sum. table: its first entry, and its strides along v and u."""
-    total = filled(work, 0.0)
-    for v in range(sizes[0]):
-        value, entry = filled(work, 0.0), table[0] + v * table[1]
+    (first, along, across), w = table, g.weights
+    total, whole = filled(work, 0.0), sizes[0] // TILE * TILE
+    for v in range(0, whole, TILE):
+        a = b = c = d = filled(work, 0.0)
         for u in range(sizes[1]):
-            value = multiply_add(load(work, cavity + u), g.weights[entry + u * table[2]], value)
+            n, entry = load(work, cavity + u), first + v * along + u * across
+            a, b = multiply_add(n, w[entry], a), multiply_add(n, w[entry + along], b)
+            c, d = multiply_add(n, w[entry + 2 * along], c), multiply_add(n, w[entry + 3 * along], d)
+        total = total + a + b + c + d
+        store(work, row + v, a)
+        store(work, row + v + 1, b)
+        store(work, row + v + 2, c)
+        store(work, row + v + 3, d)
+    for v in range(whole, sizes[0]):
+        value = filled(work, 0.0)
+        for u in range(sizes[1]):
+            value = multiply_add(load(work, cavity + u), w[first + v * along + u * across], value)
         total += value
         store(work, row + v, value)
     return total
