@@ -17,6 +17,7 @@ from emnesy_gpu.kernels.gpu.carry_chain import cuda
 from emnesy_gpu.kernels.gpu.carry_chain.general import general_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.map import map_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.pair import CHUNK_VALUES, pair_chunk_kernel, pair_kernel
+from emnesy_gpu.kernels.gpu.carry_chain.row_map import row_map_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.sampling import sample_kernel
 from emnesy_gpu.kernels.gpu.common.launch_options import LaunchOptions, rounded_once
 from emnesy_gpu.kernels.gpu.common.results import float_dtype, row_results
@@ -55,13 +56,10 @@ def map_assignment(logits: torch.Tensor, label: torch.Tensor) -> tuple[torch.Ten
     digits = torch.empty(batch, n_addends, n_digits, dtype=torch.int64, device=logits.device)
     log_joint, status = row_results(logits)
     if batch > 0:
-        config = launch_config.carry_chain_general(n_addends, base)
+        fits = launch_config.carry_chain_row_map(n_addends, base, log_joint.element_size())
+        launch = _launch_row_map if fits else _launch_general_map
         with torch.cuda.device_of(logits):
-            map_kernel[(batch,)](
-                logits, label, digits, log_joint, status, n_digits,
-                ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, SUMS=config.sums,
-                PARTS=launch_config.carry_chain_parts(n_addends, config.sums), **rounded_once(1),
-            )  # fmt: skip
+            launch(logits, label, (digits, log_joint, status))
     return digits, log_joint, status
 
 
@@ -127,6 +125,25 @@ def _launch_triton_pair(rows: _Marginals) -> None:
         logits, label, chunks, out, log_evidence, status, batch, n_digits,
         *high_and_low(1.0 if scale is None else scale),
         SAMPLES=config.samples, GRADIENT=scale is not None, CHUNKED=n_chunks > 1, **constants,
+    )  # fmt: skip
+
+
+def _launch_row_map(logits: torch.Tensor, label: torch.Tensor, results: tuple[torch.Tensor, ...]) -> None:
+    """A thread for each row of the batch."""
+    batch, n_addends, n_digits, base = logits.shape
+    row_map_kernel[(triton.cdiv(batch, launch_config.WARP),)](
+        logits, label, *results, batch, n_digits, ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits,
+        ROWS=launch_config.WARP, **rounded_once(1),
+    )  # fmt: skip
+
+
+def _launch_general_map(logits: torch.Tensor, label: torch.Tensor, results: tuple[torch.Tensor, ...]) -> None:
+    """A warp for each row of the batch."""
+    batch, n_addends, n_digits, base = logits.shape
+    config = launch_config.carry_chain_general(n_addends, base)
+    map_kernel[(batch,)](
+        logits, label, *results, n_digits, ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits,
+        SUMS=config.sums, PARTS=launch_config.carry_chain_parts(n_addends, config.sums), **rounded_once(1),
     )  # fmt: skip
 
 

@@ -1,45 +1,45 @@
-"""Finds the most probable digits given the label: max-product over the carry chain in float64, two or more addends.
+"""Finds the most probable digits given the label: max-product over the carries in float64, a warp for each row.
 
 h_j(r) = max_d l_j(d) + h_{j+1}(r - d) takes the place of convolutions, and every maximum keeps its argument: a code of
 the carry-in and the digits but the last. Ties go to the smallest carry-in, then to the smallest d_1, d_2, ... of the
 position nearest the top.
 
-symbol_lanes.py says which lane of a tile [1, SUMS] has what.
+This is for sums that are too large for row_map.py. symbol_lanes.py says which lane of a tile [1, SUMS] has what.
 """
-
-from typing import NamedTuple
 
 import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, final_status, top_carry
 from emnesy_gpu.kernels.gpu.carry_chain.linear_sums import at, places
+from emnesy_gpu.kernels.gpu.carry_chain.map_scores import NEVER, Best, as_logarithm, better, normaliser, times
 from emnesy_gpu.kernels.gpu.carry_chain.symbol_lanes import Row, Sizes, from_lane, load_position, over_values
-from emnesy_gpu.kernels.gpu.common.log2_semiring import LN_2, LOG2_E, exp2, log2
+from emnesy_gpu.kernels.gpu.carry_chain.symbol_tiles import load_symbols
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LOGITS, POSSIBLE
+from emnesy_gpu.kernels.launch_config import WARP as WARP_SIZE
 
-NEVER = tl.constexpr(float("-inf"))
-
-
-class Best(NamedTuple):
-    """Best scores, -inf where there is none, and the codes of what they belong to."""
-
-    score: object  # float64 [1, SUMS]
-    code: object  # int32
+WARP = tl.constexpr(WARP_SIZE)
 
 
 @triton.jit
-def _better(best, score, code):
-    """What came first stays where scores are equal."""
-    above = score > best.score
-    return Best(tl.where(above, score, best.score), tl.where(above, code, best.code))
-
-
-@triton.jit
-def _normalised(scores, SIZES: tl.constexpr):
-    """The largest logit of a lane's symbol, and the sum of its exponentials over that of this one: NaN if no prior."""
-    high = over_values(scores, True, SIZES.BASE)
-    return high, over_values(exp2((scores - high) * LOG2_E), False, SIZES.BASE)
+def _log_normaliser(row, COMPUTE: tl.constexpr, SIZES: tl.constexpr):
+    """The log normaliser of all symbols, and the status of their logits; a lane has a symbol."""
+    n_symbols = SIZES.ADDENDS * row.n_digits
+    highs = tl.zeros((1, WARP), tl.float64)
+    product = tl.full((1, WARP), 1.0, tl.float64)
+    exponent = tl.zeros((1, WARP), tl.int32)
+    valid = tl.full((1, WARP), True, tl.int1)
+    for start in range(0, n_symbols, WARP):
+        symbol = start + tl.arange(0, WARP)[None, :]
+        inside = symbol < n_symbols
+        high, total = normaliser(
+            load_symbols(row.logits + symbol * SIZES.BASE, inside, COMPUTE, SIZES.BASE), SIZES.BASE
+        )
+        highs += tl.where(inside, high, 0.0).to(tl.float64)
+        product, exponent = times(product, exponent, tl.where(inside, total, 1.0))
+        valid &= total == total
+    code = tl.where(tl.min(valid.to(tl.int32)) > 0, POSSIBLE, INVALID_LOGITS)
+    return tl.sum(highs + as_logarithm(product, exponent)), code
 
 
 @triton.jit
@@ -52,7 +52,7 @@ def _suffix(scores, SIZES: tl.constexpr):
     for j in tl.static_range(SIZES.ADDENDS - 2, 0, -1):
         best = Best(tl.full(scores.shape, NEVER, tl.float64), tl.zeros(scores.shape, tl.int32))
         for v in tl.static_range(SIZES.BASE):
-            best = _better(best, at(scores, j * SIZES.BASE + v).to(tl.float64) + last.to(tl.float64), v)
+            best = better(best, at(scores, j * SIZES.BASE + v).to(tl.float64) + last.to(tl.float64), v)
             last = from_lane(last, lane - 1)
         code = best.code + SIZES.BASE * from_lane(code, lane - best.code)
         last = best.score
@@ -73,16 +73,16 @@ def _step(alpha, scores, digit, SIZES: tl.constexpr):
     for s in tl.static_range(VALUES):
         v = lane % PARTS * VALUES + s
         score = from_lane(scores, v).to(tl.float64) + from_lane(table, total - v)
-        best = _better(best, tl.where(v < SIZES.BASE, score, NEVER), v)
+        best = better(best, tl.where(v < SIZES.BASE, score, NEVER), v)
     for bit in tl.static_range(6):
         if (1 << bit) < PARTS:
-            best = _better(best, from_lane(best.score, lane + (1 << bit)), from_lane(best.code, lane + (1 << bit)))
+            best = better(best, from_lane(best.score, lane + (1 << bit)), from_lane(best.code, lane + (1 << bit)))
     code = best.code + SIZES.BASE * from_lane(code, total - best.code)
     score = best.score + from_lane(alpha, carry_in * (SIZES.ADDENDS * PARTS))
     code = carry_in + SIZES.ADDENDS * code
     best = Best(score, code)
     for c in tl.static_range(1, SIZES.ADDENDS):
-        best = _better(best, from_lane(score, lane + c * PARTS), from_lane(code, lane + c * PARTS))
+        best = better(best, from_lane(score, lane + c * PARTS), from_lane(code, lane + c * PARTS))
     return best
 
 
@@ -90,36 +90,21 @@ def _step(alpha, scores, digit, SIZES: tl.constexpr):
 def _forward(row, SUMS: tl.constexpr, SIZES: tl.constexpr):
     """Leaves the code of every carry out of every position in the output, in the row of the addend of that number.
 
-    Returns the best scores of the carries out of the top, the log normaliser of all symbols and the status.
+    Returns the best scores of the carries out of the top, and the status of the label.
     """
     lane = tl.arange(0, SUMS)[None, :]
     OWN: tl.constexpr = SIZES.ADDENDS * SIZES.PARTS
     alpha = tl.where(lane == 0, 0.0, NEVER).to(tl.float64)
-    highs = tl.zeros((1, SUMS), tl.float64)
-    product = tl.full((1, SUMS), 1.0, tl.float64)
-    exponent = tl.zeros((1, SUMS), tl.int32)
-    valid = tl.full((1, SUMS), True, tl.int1)
     code = POSSIBLE
     for back in range(row.n_digits):
         i = row.n_digits - 1 - back
         scores = load_position(row, i, SUMS, SIZES)
-        high, total = _normalised(scores, SIZES)
-        highs += high.to(tl.float64)
-        # The product of the sums, its exponent apart.
-        bits = (product * total.to(tl.float64)).to(tl.int64, bitcast=True)
-        exponent += (bits >> 52).to(tl.int32) - 1023
-        product = ((bits & 0xFFFFFFFFFFFFF) | 0x3FF0000000000000).to(tl.float64, bitcast=True)
-        valid &= total == total
         digit, digit_code = checked_digit(row.label + i, True, SIZES.BASE)
         code = tl.maximum(code, digit_code)
         alpha, chosen = _step(alpha, scores, digit, SIZES)
         stored = (lane % OWN == 0) & (lane < SIZES.ADDENDS * OWN)
         tl.store(row.digits + lane // OWN * row.n_digits + i, chosen.to(tl.int64), mask=stored)
-    logarithm = highs + (exponent.to(tl.float64) + log2(product)) * LN_2
-    counted = (lane % SIZES.BASE == 0) & (lane < SIZES.ADDENDS * SIZES.BASE)
-    invalid = tl.max((counted & ~valid).to(tl.int32))
-    code = tl.maximum(code, tl.where(invalid > 0, INVALID_LOGITS, POSSIBLE))
-    return alpha, tl.sum(tl.where(counted, logarithm, 0.0)), code
+    return alpha, code
 
 
 @triton.jit
@@ -187,12 +172,13 @@ def map_kernel(
     label_ptr += index * (N_EXTRA + n_digits)
     row = Row(logits_ptr, label_ptr + N_EXTRA, digits_ptr, n_digits)
     carry, code = top_carry(label_ptr, True, N_EXTRA, BASE)
-    last, normaliser, chain_code = _forward(row, SUMS, SIZES)
-    code = tl.maximum(code, chain_code)
+    last, chain_code = _forward(row, SUMS, SIZES)
+    log_total, logits_code = _log_normaliser(row, log_joint_ptr.dtype.element_ty, SIZES)
+    code = tl.maximum(code, tl.maximum(chain_code, logits_code))
     own = tl.arange(0, SUMS)[None, :] == carry * (ADDENDS * PARTS)
     score = tl.max(tl.where(own, last, NEVER))
     possible = (score > NEVER) & (carry < ADDENDS) & (code == POSSIBLE)
-    log_joint = tl.where(possible, score - normaliser, NEVER)
+    log_joint = tl.where(possible, score - log_total, NEVER)
     tl.store(log_joint_ptr + index, log_joint.to(log_joint_ptr.dtype.element_ty))
     tl.store(status_ptr + index, final_status(code, possible).to(tl.uint8))
     if possible:
