@@ -45,9 +45,9 @@ def measure(name: str, batch: int) -> str:
         f"{times[rival] / base:.0f}" if rival in times else "-"
         for rival, base in (("torch levels", ours), ("KLay", ours), ("KLay", alone))
     )
-    cells = name, problem.n_edges, batch, f"{ours / batch * 1e9:.0f}", levels, klay
-    cells += f"{alone / batch * 1e9:.0f}", klay_alone, f"{times['map'] / ours:.2f}"
-    return f"| {' | '.join(map(str, cells))} |"
+    sizes, maxima = f"{name} | {problem.n_edges} | {batch}", f"{times['map'] / ours:.2f}"
+    call, kernel_alone = f"{ours / batch * 1e9:.0f}", f"{alone / batch * 1e9:.0f}"
+    return f"| {sizes} | {call} | {levels} | {klay} | {kernel_alone} | {klay_alone} | {maxima} |"
 
 
 def main() -> None:
