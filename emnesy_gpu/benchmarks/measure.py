@@ -23,6 +23,7 @@ from typing import Any
 import numpy
 import torch
 
+from emnesy_gpu.backends import load_kernels
 from emnesy_gpu.memory import PeakMemory, size_of
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, NEVER = -1, -4, -1
@@ -112,6 +113,7 @@ def _touched_bytes(function: Callable[[], object]) -> int | None:
     libc = ctypes.CDLL(None)
     with _freed_memory_kept(libc):
         function()
+        load_kernels("cpu", "common.lanes").forget_scratch()
         libc.malloc_trim(0)
         before = size_of("Rss", SMAPS)
         function()

@@ -82,10 +82,9 @@ def _training_note(task: str, table: Sequence[Row], ours: list[Record]) -> str:
 def _e_step_note(benchmark: EStepBenchmark, ours: list[Record]) -> str:
     return (
         f"Size: {benchmark.size_meaning}. "
-        "Median wall time of one E-step of a batch; peak memory above the inputs, without the scratch "
-        "that a CPU thread keeps between calls (at most 512 KiB). BP-std: forward and backward by autograd; torch: the "
-        "same messages without autograd, unfused; fused: our kernels. Ratios above 1 favour fused. Largest error: of "
-        "the probabilities, against the reference. " + _machines(ours)
+        "Median wall time of one E-step of a batch; peak memory above the inputs. BP-std: forward and backward by "
+        "autograd; torch: the same messages without autograd, unfused; fused: our kernels. Ratios above 1 favour "
+        "fused. Largest error: of the probabilities, against the reference. " + _machines(ours)
     ).rstrip()
 
 

@@ -410,6 +410,11 @@ def kept_scratch(rows: int) -> np.ndarray:
     return fresh
 
 
+def forget_scratch() -> None:
+    """Give back what this thread keeps: its next call takes memory anew, which can be measured."""
+    _kept.keep(scratch(0, np.float32))
+
+
 def kept_lanes(rows: int, batch: int) -> np.ndarray:
     """The same with half as many lanes for a batch that fits in these."""
     if batch > FLOAT32_LANES // 2:
