@@ -42,6 +42,7 @@ class Graph(NamedTuple):
     unit: bool  # whether all edges have weight 1
     one_class_each: bool  # no layer has two values that act alike, or a value without edges
     log_scale: float
+    growth: float  # the most by which a position multiplies a sum of messages, for priors of at most 1
     layer: int  # [n]
     before: int  # [L]: states before the layer
     after: int  # [L]
@@ -102,6 +103,7 @@ def _graph(t: AutomatonTables, kind: str) -> Graph:
         unit=bool((t.in_weight == 1.0).all()),
         one_class_each=bool((t.n_classes == t.classes.shape[1]).all()),
         log_scale=float(t.log_scale),
+        growth=float(t.classes.shape[1] * (1 if len(t.successor) else len(t.start))),
         **where,
         **weights_where,
         numbers=numbers,

@@ -1,12 +1,13 @@
 """Sum-product on an automaton in probabilities, rows of the batch in lanes, with a bound of its own error.
 
-Notation of ``reference.automaton``. q_i are the priors in units of their largest value; the sum of alpha and the
-largest beta lie in [1, 2) at every position, by powers of two, which round nothing; and
-E_i = sum over edges of alpha_{i-1}(s) w q_i(c) o_i(t) beta_i(t). An edge loses at most the smallest normal number m of
-a message for each of its values (where a product or a prior underflows), which weighs less than 2 in E_i: with e edges
-at all positions together the evidence misses at most 16 e K m / min E_i of itself, and so does a marginal. Rows for
-which that is above TOLERANCE are handed back (``RECOMPUTE``). Positions are taken in blocks: alpha is kept at their
-starts alone, and computed again block by block on the way back.
+Notation of ``reference.automaton``. q_i are the priors in units of their largest value. A step multiplies the sum of
+alpha, or the largest beta, by at most G (``growth``); the next one takes it back to [1, 2) first, by a power of two,
+which rounds nothing and waits for no sum of its own step. E_i = sum over edges of
+alpha_{i-1}(s) w q_i(c) o_i(t) beta_i(t). An edge loses at most the smallest normal number m of a message for each of
+its values (where a product or a prior underflows), which weighs less than 2 G in E_i: with e edges at all positions
+together the evidence misses at most 16 e K G m / min E_i of itself, and so does a marginal. Rows for which that is
+above TOLERANCE are handed back (``RECOMPUTE``). Positions are taken in blocks: alpha is kept at their starts alone, and
+computed again block by block on the way back.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def run_at(addresses: list[int], rows: np.ndarray, g: Graph, single: bool, prior
 
 def guard(g: Graph, single: bool) -> float:
     """The smallest E_i that a row may have."""
-    return 16.0 * g.n_edges * g.n_values * SMALLEST_NORMAL[single] / TOLERANCE
+    return 16.0 * g.n_edges * g.n_values * g.growth * SMALLEST_NORMAL[single] / TOLERANCE
 
 
 @inlined
@@ -169,9 +170,9 @@ def place_of(at, g, i, j, alpha, alpha_after):
         item(g.numbers, g.after + layer),
         item(g.numbers, g.layer_classes + layer),
     )
-    beta_before = at.beta + at.states
+    beta, beta_before = at.beta + (i & 1) * at.states, at.beta + (~i & 1) * at.states
     priors = priors_row(at, g, j)
-    return Place(layer, before, after, classes, alpha, alpha_after, at.beta, beta_before, priors, at.rest)
+    return Place(layer, before, after, classes, alpha, alpha_after, beta, beta_before, priors, at.rest)
 
 
 @inlined
@@ -208,6 +209,16 @@ def copy_rows(work, source, target, size):
 
 
 @inlined
+def scale_of(total, job):
+    """Exponent of a sum or a largest value, and the power of two that takes it off.
+
+    Less than ``guard`` counts as ``guard``: such a row is handed back, and no product with a prior is to overflow.
+    """
+    exponent = exponent_of(maximum(total, job.guard))
+    return exponent, power_of_two(exponent * -1.0)
+
+
+@inlined
 def forward_block(work, at, g, label_rows, rows, span, keep, job):
     """alpha after every position of the block, or in turns in the first two places where it is not kept; and priors.
 
@@ -220,17 +231,14 @@ def forward_block(work, at, g, label_rows, rows, span, keep, job):
         product *= find_priors(work, at, g, i, j)
         here, there = (j, j + 1) if keep else (j & 1, ~j & 1)
         place = place_of(at, g, i, j, at.alpha + here * at.states, at.alpha + there * at.states)
-        total = step_forward(work, g, place)
+        shift, scale = scale_of(total, job)
+        exponent += shift
+        total = step_forward(work, g, place, scale)
         entry = item(g.numbers, g.entry + i)
         if entry >= 0:
             read_seen(work, at, g, label_rows, rows, entry)
             total = multiply_by_seen(work, at, place.alpha_after, place.after)
-        shift = exponent_of(maximum(total, job.smallest_normal))
-        scale = power_of_two(shift * -1.0)
-        scale_rows(work, place.alpha_after, place.alpha_after, place.after, scale)
         store(work, place.alpha_after + at.states - 1, 0.0)
-        total *= scale
-        exponent += shift
         shift = exponent_of(product)
         product *= power_of_two(shift * -1.0)
         exponent -= shift
@@ -251,8 +259,8 @@ def write_values(work, at, g, place, j, evidence, job):
 
 
 @inlined
-def backward_block(work, at, g, label_rows, rows, span, smallest, job):
-    """Marginals of the positions of a block; returns the smallest E_i so far."""
+def backward_block(work, at, g, label_rows, rows, span, largest, smallest, job):
+    """Marginals of the positions of a block; returns the largest beta before them, and the smallest E_i so far."""
     for i in range(span[1] - 1, span[0] - 1, -1):
         j = i - span[0]
         place = place_of(at, g, i, j, at.alpha + j * at.states, at.alpha + (j + 1) * at.states)
@@ -262,24 +270,24 @@ def backward_block(work, at, g, label_rows, rows, span, smallest, job):
             if i + 1 < span[1]:
                 read_seen(work, at, g, label_rows, rows, entry)
             multiply_by_seen(work, at, place.beta, place.after)
-        largest = step_backward(work, g, place)
+        _, scale = scale_of(largest, job)
+        largest = step_backward(work, g, place, scale)
         evidence = filled(work, 0.0)
         for c in range(place.classes):
             evidence = multiply_add(load(work, place.priors + c), load(work, at.rest + c), evidence)
         smallest = minimum(evidence, smallest)
-        scale = power_of_two(exponent_of(maximum(largest, job.smallest_normal)) * -1.0)
-        scale_rows(work, place.beta_before, place.beta, place.before, scale)
         write_values(work, at, g, place, j, evidence, job)
-    return smallest
+    return largest, smallest
 
 
 @inlined
 def set_up(work, at, g):
+    last_beta = at.beta + (at.n - 1 & 1) * at.states
     for s in range(at.states - 1):
         store(work, at.alpha + s, g.weights[g.start + s])
-        store(work, at.beta + s, 1.0)
-    for row in (at.alpha + at.states - 1, at.alpha + 2 * at.states - 1, at.beta + at.states - 1):
-        store(work, row, 0.0)
+        store(work, last_beta + s, 1.0)
+    for message in (at.alpha, at.alpha + at.states, at.beta, at.beta + at.states):
+        store(work, message + at.states - 1, 0.0)
     store(work, at.rest + g.n_classes, 0.0)
 
 
@@ -310,7 +318,8 @@ def sum_product(logits, marginals, log_evidence, status, label_rows, graph, plac
     for first in range(0, len(logits), work.shape[1]):
         rows = first, min(first + work.shape[1], len(logits))
         set_up(work, at, g)
-        divisor, exponent, smallest = filled(work, 1.0), filled(work, 0.0), filled(work, 1.0)
+        divisor, exponent = filled(work, 1.0), filled(work, 0.0)
+        largest = smallest = filled(work, 1.0)
         # Up to the last block, and back: the blocks before it are computed again.
         for phase in range(2 * last_block + 1):
             b = min(phase, 2 * last_block - phase)
@@ -330,9 +339,11 @@ def sum_product(logits, marginals, log_evidence, status, label_rows, graph, plac
             if phase == last_block:
                 store(work, at.results, total / divisor)
             if phase < last_block:
-                copy_rows(work, at.alpha + (span[1] - span[0] & 1) * at.states, at.alpha, at.states)
+                shift, scale = scale_of(total, job)
+                exponent += shift
+                scale_rows(work, at.alpha + (span[1] - span[0] & 1) * at.states, at.alpha, at.states, scale)
                 continue
-            smallest = backward_block(work, at, g, label_rows, rows, span, smallest, job)
+            largest, smallest = backward_block(work, at, g, label_rows, rows, span, largest, smallest, job)
             write_columns(marginals, rows[0], rows[1] - 1, span[0] * at.k, columns, work, at.values)
         store(work, at.results + 1, exponent)
         store(work, at.results + 2, smallest)

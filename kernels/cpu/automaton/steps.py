@@ -29,15 +29,16 @@ class Place(NamedTuple):
 
 
 @inlined
-def step_forward(work, g, at):
-    """alpha_after(t) = sum over edges into t of alpha(s) w P(c), not scaled; returns the sum over t."""
+def step_forward(work, g, at, scale):
+    """alpha_after(t) = sum over edges into t of alpha(s) w P(c), times scale; returns the sum over t."""
     if item(g.numbers, g.injective + at.layer):
-        return pull_from_predecessors(work, g, at)
+        return pull_from_predecessors(work, g, at, scale)
     total = filled(work, 0.0)
     first = at.layer * (g.n_states + 1)
     for t in range(at.after):
         e, end = item(g.numbers, g.in_first + first + t), item(g.numbers, g.in_first + first + t + 1)
         value = pull_edges(work, g, at, e, end) if g.unit else pull_weighted_edges(work, g, at, e, end)
+        value *= scale
         total += value
         store(work, at.alpha_after + t, value)
     return total
@@ -72,7 +73,7 @@ def pull_weighted_edges(work, g, at, e, end):
 
 
 @inlined
-def pull_from_predecessors(work, g, at):
+def pull_from_predecessors(work, g, at, scale):
     """Four states at a time share the loads of the priors."""
     c_all = g.n_classes
     total, t = filled(work, 0.0), 0
@@ -86,6 +87,7 @@ def pull_from_predecessors(work, g, at):
             sum_1 = multiply_add(load(work, at.alpha + item(g.numbers, row_1 + c)), prior, sum_1)
             sum_2 = multiply_add(load(work, at.alpha + item(g.numbers, row_2 + c)), prior, sum_2)
             sum_3 = multiply_add(load(work, at.alpha + item(g.numbers, row_3 + c)), prior, sum_3)
+        sum_0, sum_1, sum_2, sum_3 = sum_0 * scale, sum_1 * scale, sum_2 * scale, sum_3 * scale
         store(work, at.alpha_after + t, sum_0)
         store(work, at.alpha_after + t + 1, sum_1)
         store(work, at.alpha_after + t + 2, sum_2)
@@ -97,6 +99,7 @@ def pull_from_predecessors(work, g, at):
         sum_0 = filled(work, 0.0)
         for c in range(at.classes):
             sum_0 = multiply_add(load(work, at.alpha + item(g.numbers, row + c)), load(work, at.priors + c), sum_0)
+        sum_0 *= scale
         store(work, at.alpha_after + t, sum_0)
         total += sum_0
         row += c_all
@@ -105,21 +108,21 @@ def pull_from_predecessors(work, g, at):
 
 
 @inlined
-def step_backward(work, g, at):
-    """beta_before(s) = sum over edges from s of w P(c) beta(t); rest(c) = sum over edges of alpha(s) w beta(t).
+def step_backward(work, g, at, scale):
+    """beta_before(s) = sum over edges from s of w P(c) beta(t), times scale; rest(c) = sum of alpha(s) w beta(t).
 
     Returns the largest beta_before.
     """
     if item(g.numbers, g.complete + at.layer):
         c, largest = 0, filled(work, 0.0)
         while c + 4 <= at.classes:
-            largest = push_four_classes(work, g, at, c)
+            largest = push_four_classes(work, g, at, scale, c)
             c += 4
         if c + 2 <= at.classes:
-            largest = push_two_classes(work, g, at, c)
+            largest = push_two_classes(work, g, at, scale, c)
             c += 2
         if c < at.classes:
-            largest = push_class(work, g, at, c)
+            largest = push_class(work, g, at, scale, c)
         return largest
     largest, first = filled(work, 0.0), at.layer * (g.n_states + 1)
     for c in range(at.classes):
@@ -127,6 +130,7 @@ def step_backward(work, g, at):
     for s in range(at.before):
         e, end = item(g.numbers, g.out_first + first + s), item(g.numbers, g.out_first + first + s + 1)
         value = push_edges(work, g, at, s, (e, end), False) if g.unit else push_edges(work, g, at, s, (e, end), True)
+        value *= scale
         store(work, at.beta_before + s, value)
         largest = maximum(value, largest)
     return largest
@@ -146,11 +150,11 @@ def push_edges(work, g, at, s, edges, weighted):
 
 
 @inlined
-def push_four_classes(work, g, at, c):
+def push_four_classes(work, g, at, scale, c):
     """Their part of beta_before, on top of the classes before them, and their rest."""
     row = g.successor + at.layer * g.n_states * g.n_classes + c
-    prior_0, prior_1 = load(work, at.priors + c), load(work, at.priors + c + 1)
-    prior_2, prior_3 = load(work, at.priors + c + 2), load(work, at.priors + c + 3)
+    prior_0, prior_1 = load(work, at.priors + c) * scale, load(work, at.priors + c + 1) * scale
+    prior_2, prior_3 = load(work, at.priors + c + 2) * scale, load(work, at.priors + c + 3) * scale
     rest_0 = rest_1 = rest_2 = rest_3 = largest = filled(work, 0.0)
     for s in range(at.before):
         alpha, total = load(work, at.alpha + s), filled(work, 0.0)
@@ -175,9 +179,9 @@ def push_four_classes(work, g, at, c):
 
 
 @inlined
-def push_two_classes(work, g, at, c):
+def push_two_classes(work, g, at, scale, c):
     row = g.successor + at.layer * g.n_states * g.n_classes + c
-    prior_0, prior_1 = load(work, at.priors + c), load(work, at.priors + c + 1)
+    prior_0, prior_1 = load(work, at.priors + c) * scale, load(work, at.priors + c + 1) * scale
     rest_0 = rest_1 = largest = filled(work, 0.0)
     for s in range(at.before):
         alpha, total = load(work, at.alpha + s), filled(work, 0.0)
@@ -196,9 +200,9 @@ def push_two_classes(work, g, at, c):
 
 
 @inlined
-def push_class(work, g, at, c):
+def push_class(work, g, at, scale, c):
     row = g.successor + at.layer * g.n_states * g.n_classes + c
-    prior = load(work, at.priors + c)
+    prior = load(work, at.priors + c) * scale
     rest = largest = filled(work, 0.0)
     for s in range(at.before):
         total = filled(work, 0.0)

@@ -259,7 +259,7 @@ def chain_forward(work, at, g, c, way, f):
         smallest = minimum(find_normalised(work, at, g, way, edge + j, row), smallest)
         if not c.one_class_each:
             sum_classes(work, c, place.layer, row, place.priors)
-        total = step_forward(work, c, place)
+        total = step_forward(work, c, place, 1.0)
         smallest = minimum(total, smallest)
         shift = exponent_of(maximum(total, way.tiny))
         scale = power_of_two(shift * -1.0)
@@ -279,7 +279,7 @@ def send_chain(work, at, g, c, way, f, shares):
     change = filled(work, 0.0)
     for j in range(arity - 1, -1, -1):
         place = place_of(at, g, c, f, j)
-        largest = step_backward(work, c, place)
+        largest = step_backward(work, c, place, 1.0)
         size, row, total = size_of(g, edge + j), at.cavities + j * g.n_values, filled(work, 0.0)
         for v in range(size):
             # The cavity has been read: its rows take the message, before it is scaled.
