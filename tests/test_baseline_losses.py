@@ -278,6 +278,16 @@ def test_the_net_learns_nothing_in_the_first_calls() -> None:
     assert any(not torch.equal(before[name], value) for name, value in loss.predictor.state_dict().items())
 
 
+@pytest.mark.parametrize(("problem", "values"), [(em.Addition(2), 2), (em.Addition(1, n_addends=3), 3)])
+def test_the_predictor_of_sums_knows_the_values_of_the_leading_digit(problem: em.Addition, values: int) -> None:
+    predictor = em.baselines.SumPredictor(problem, 8, 1)
+    assert [net[-1].out_features for net in predictor.nets] == [values] + [10] * problem.n_digits
+    beliefs = torch.full((2, math.prod(problem.latent_shape), 10), 0.1)
+    label = torch.tensor([[values - 1] + [0] * problem.n_digits, [9] * (problem.n_digits + 1)])
+    possible, impossible = predictor.log_prob(beliefs, label).tolist()
+    assert possible > -100 > impossible > float("-inf")
+
+
 def test_the_predictor_of_pairs_tends_to_the_pairwise_loss() -> None:
     """A constant prediction is off by 0.15 on average."""
     torch.manual_seed(0)

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.distributions import Dirichlet
-from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, one_hot, softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, one_hot, pad, softplus
 
 from emnesy_gpu import checks
-from emnesy_gpu.baselines.beliefs import check_row_loss, log_not
+from emnesy_gpu.baselines.beliefs import LOG_ZERO, check_row_loss, log_not
 from emnesy_gpu.problems import Addition, AllDifferent, Problem
 from emnesy_gpu.reduction import reduce
 
@@ -39,6 +39,9 @@ class Predictor(Protocol):
 class SumPredictor(nn.Module):
     """q(sum | beliefs) = prod_j q_j(digit j | beliefs, more significant digits), a net for each digit of the sum.
 
+    The first one knows the values that a leading digit can have: 0 and 1 for two numbers. With ten outputs for them the
+    net that is taught soon gives certain and wrong beliefs. A label that no sum has gets the log probability -1e30.
+
     hidden, layers: width and number of the hidden layers.
     """
 
@@ -48,7 +51,11 @@ class SumPredictor(nn.Module):
         self.problem = problem
         n_beliefs = problem.n_addends * problem.n_digits * problem.base
         widths = [n_beliefs + place * problem.base for place in range(problem.n_label_digits)]
-        self.nets = nn.ModuleList(perceptron(width, hidden, layers, problem.base) for width in widths)
+        largest = problem.n_addends * (problem.base**problem.n_digits - 1)
+        leading = largest // problem.base ** (problem.n_label_digits - 1) + 1
+        outputs = [leading] + [problem.base] * (problem.n_label_digits - 1)
+        sizes = zip(widths, outputs, strict=True)
+        self.nets = nn.ModuleList(perceptron(width, hidden, layers, n_values) for width, n_values in sizes)
 
     def log_prob(self, beliefs: Tensor, label: Tensor) -> Tensor:
         _check_inputs(self.problem, beliefs, label)
@@ -57,7 +64,9 @@ class SumPredictor(nn.Module):
         total = torch.zeros_like(beliefs[:, 0, 0])
         for place, net in enumerate(self.nets):
             inputs = torch.cat([beliefs.flatten(1), read[:, : place * self.problem.base]], 1)
-            total = total + net(inputs).log_softmax(-1).gather(1, label[:, place : place + 1]).squeeze(1)
+            scores = net(inputs).log_softmax(-1)
+            scores = pad(scores, (0, self.problem.base - scores.shape[1]), value=LOG_ZERO)
+            total = total + scores.gather(1, label[:, place : place + 1]).squeeze(1)
         return total
 
     def loss(self, beliefs: Tensor, z: Tensor) -> Tensor:
