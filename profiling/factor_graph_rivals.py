@@ -59,10 +59,11 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=TURNS, help="calls of each method, at least")
     parser.add_argument("--sweeps", action="store_true", help="our sweeps alone")
     parser.add_argument("--code", action="store_true", help="decode frames, in place of the cells")
+    parser.add_argument("--rate", nargs="*", type=float, default=RATES, metavar="DB", help="noise of frames, Eb/N0")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.code:
-        compare_decoders()
+        compare_decoders(options.rate, options.turns)
     elif options.sweeps:
         compare_sweeps(options.cell, options.turns)
     else:
@@ -115,24 +116,24 @@ def compare_beliefs(names: Sequence[str], methods: Sequence[str], turns: int) ->
         print(f"| {name} | {1e3 * fused:.3f} | {ns:.2f} | {ratios} | {error:.0e} |", flush=True)
 
 
-def compare_decoders() -> None:
+def compare_decoders(rates: Sequence[float], turns: int) -> None:
     """Print a row for each rate: microseconds a frame, sweeps, and words that are wrong."""
     found = benchmark.code()
     label = torch.ones(FRAMES, dtype=torch.int64)
     print(
         "| Eb/N0 dB | decoder | us a frame | sweeps | us a frame and sweep | wrong words |\n|---|---|---|---|---|---|"
     )
-    for decibels in RATES:
+    for decibels in rates:
         logits = benchmark.received(FRAMES, decibels, torch.Generator().manual_seed(1))
         for name, engine in decoders().items():
             call = partial(em.posterior, found.graph, logits, label, engine)
             post = call()
             sweeps, wrong = post.info["iterations"].double().mean(), post.marginals.argmax(-1).any(1)
-            _print_decoder(decibels, name, medians_in_turns({name: call})[name], float(sweeps), wrong)
+            _print_decoder(decibels, name, medians_in_turns({name: call}, n_turns=turns)[name], float(sweeps), wrong)
         if find_spec("ldpc"):
             decode = peers.ldpc(found.factors.scopes, CODE_BITS, MOST_SWEEPS)
             bits, done = decode(logits)
-            time = medians_in_turns({"ldpc": partial(decode, logits)})["ldpc"]
+            time = medians_in_turns({"ldpc": partial(decode, logits)}, n_turns=turns)["ldpc"]
             _print_decoder(decibels, "ldpc", time, float(done.double().mean()), bits.any(1))
 
 

@@ -9,7 +9,18 @@ import pytest
 import torch
 
 import emnesy_gpu as em
-from tests.factor_graphs import assignments, board, draw, enumerate_posterior, hard_tree, loops, pairs, star, tree
+from tests.factor_graphs import (
+    assignments,
+    board,
+    draw,
+    enumerate_posterior,
+    grid_pairs,
+    hard_tree,
+    loops,
+    pairs,
+    star,
+    tree,
+)
 
 ENGINES = [
     em.BeliefPropagation(iterations=12),
@@ -107,7 +118,15 @@ def _path() -> em.FactorGraph:
     return graph
 
 
-PAIRS = {"grid of bits": board(6, 2), "grid": board(4, 5), "path": _path()} | {f"pairs {i}": pairs(i) for i in range(6)}
+def _large() -> em.FactorGraph:
+    graph = em.FactorGraph(9, 17)
+    weights = 1.0 + torch.rand(17, 17, generator=torch.Generator().manual_seed(0))
+    graph.add(em.factors.pairwise(weights), grid_pairs(3))
+    return graph
+
+
+PAIRS = {"grid of bits": board(6, 2), "grid": board(4, 5), "path": _path(), "large tables": _large()}
+PAIRS |= {f"pairs {i}": pairs(i) for i in range(6)}
 
 
 @pytest.mark.parametrize("graph", PAIRS.values(), ids=PAIRS)

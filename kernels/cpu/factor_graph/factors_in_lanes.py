@@ -33,10 +33,10 @@ from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResul
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
 from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
 from emnesy_gpu.kernels.cpu.factor_graph.labels import row_status
-from emnesy_gpu.kernels.cpu.factor_graph.messages import Way
+from emnesy_gpu.kernels.cpu.factor_graph.messages import TILE, Way
 from emnesy_gpu.kernels.cpu.factor_graph.probabilities import LIMITS, LOG_2, refuse, write_numbers
 from emnesy_gpu.kernels.cpu.factor_graph.rows_at import Addresses, addresses_of_arrays, any_larger, rows_at
-from emnesy_gpu.kernels.cpu.factor_graph.waves import RECIPROCALS, SIZES, TABLES, WIDTH, Waves
+from emnesy_gpu.kernels.cpu.factor_graph.waves import NOTHING, RECIPROCALS, SIZES, TABLES, WIDTH, Waves
 from emnesy_gpu.kernels.status import POSSIBLE
 
 STEPS = 16
@@ -76,19 +76,51 @@ def find_cavities(numbers, lanes, w, source, group, side):
 
 
 @inlined
+def weight_of_all(lanes, w, entry):
+    """A weight of the one table that all factors of a group have."""
+    return w.weights[w.tables + entry]
+
+
+@inlined
+def weight_of_each(lanes, w, entry):
+    """A weight of the table of each factor of a group."""
+    return read(lanes, w.weights, entry * WIDTH)
+
+
+@inlined
 def multiply_tables(lanes, w, group, side):
     """Sums of weight and cavity for each value of one side, in rows from 2 K on; returns their sum."""
-    k = w.n_values
-    table, cavity = item(w.numbers, w.weight + group) + TABLES * WIDTH, (1 - side) * w.even
+    table = item(w.numbers, w.table + group)
+    if table != NOTHING:
+        return multiply(lanes, w, table, side, weight_of_all)
+    return multiply(lanes, w, item(w.numbers, w.weight + group) // WIDTH + TABLES, side, weight_of_each)
+
+
+@inlined
+def multiply(lanes, w, table, side, weight_of):
+    """``multiply_tables`` from the first entry of a table; weight_of: what finds the weights of an entry."""
+    k, row, cavity = w.n_values, 2 * w.even, (1 - side) * w.even
     along, across = (k, 1) if side == 0 else (1, k)
-    total = filled(lanes, 0.0)
-    for v in range(k):
+    total, whole = filled(lanes, 0.0), k // TILE * TILE
+    for v in range(0, whole, TILE):
+        a = b = c = d = filled(lanes, 0.0)
+        for u in range(k):
+            n, entry = load(lanes, cavity + u), table + v * along + u * across
+            a = multiply_add(n, weight_of(lanes, w, entry), a)
+            b = multiply_add(n, weight_of(lanes, w, entry + along), b)
+            c = multiply_add(n, weight_of(lanes, w, entry + 2 * along), c)
+            d = multiply_add(n, weight_of(lanes, w, entry + 3 * along), d)
+        total = total + a + b + c + d
+        store(lanes, row + v, a)
+        store(lanes, row + v + 1, b)
+        store(lanes, row + v + 2, c)
+        store(lanes, row + v + 3, d)
+    for v in range(whole, k):
         value = filled(lanes, 0.0)
         for u in range(k):
-            weight = read(lanes, w.weights, table + (v * along + u * across) * WIDTH)
-            value = multiply_add(load(lanes, cavity + u), weight, value)
+            value = multiply_add(load(lanes, cavity + u), weight_of(lanes, w, table + v * along + u * across), value)
         total += value
-        store(lanes, 2 * w.even + v, value)
+        store(lanes, row + v, value)
     return total
 
 

@@ -22,13 +22,16 @@ WIDTH = 16
 """Factors of a group: lanes."""
 
 NOTHING = -1
-"""In place of an edge: a message that says nothing."""
+"""In place of an edge: a message that says nothing; or of a table."""
 
 MOST_ROWS = 12
 """A row with its factors in lanes takes about a twelfth of what a block of rows takes, if factors fill the lanes."""
 
 MOST_WEIGHTS = 1 << 22
 """Numbers of the tables of groups, which may hold the same table more than once: 16 MB in float32."""
+
+LARGE = 16
+"""Values from which tables of WIDTH factors in their lanes, 16 KB in float32, are too many for the fastest cache."""
 
 SIZES, RECIPROCALS, TABLES = 0, 2, 4
 """Rows of weights: of each side the numbers of values and their reciprocals; and the tables."""
@@ -76,9 +79,11 @@ class Waves(NamedTuple):
     around: int  # [blocks]: messages to a symbol, at most
     belief: int  # [blocks, D, WIDTH]: messages to the symbols
     weight: int  # [groups]: where the weights of a group begin, [TABLES + n_values^2, WIDTH]
+    table: int  # [groups]: where the one LARGE table of all its factors begins, or NOTHING
     absent: int  # [n_absent]: entries of messages for values that symbols do not have
     numbers: np.ndarray  # int32
     unary: int  # [blocks, K / 2, WIDTH, 2], weights of values
+    tables: int  # [tables, n_values, n_values]
     connected: int  # [blocks, WIDTH]: 1 for symbols of some factor, and 0 for others
     weights: np.ndarray  # of the float type
 
@@ -160,11 +165,14 @@ def _joined(
     values = np.arange(even).reshape(-1, 1, 2)
     absent = np.flatnonzero(values >= sizes[:, :, None, :, None])
     unary = np.pad(t.unary.numpy(), ((0, 0), (0, even - k)))[block].reshape(len(block), WIDTH, -1, 2)
-    blocks, begins = _weights(t, sizes, factor)
+    which = t.which.numpy()[factor]
+    is_shared = (which == which[:, :1]).all(1) & (k >= LARGE)
+    blocks, begins = _weights(t.pairs.numpy(), sizes, which)
     weights, weights_where = joined(
         {
             "blocks": blocks,
             "unary": unary.swapaxes(1, 2),
+            "tables": t.pairs.numpy(),
             "connected": (around[block] != NOTHING).any(-1),
         },
         np.float32 if kind == FLOAT32 else np.float64,
@@ -179,6 +187,7 @@ def _joined(
             "around": (around[block] != NOTHING).sum(-1).max(-1),
             "belief": place[around[block]].swapaxes(-1, -2),
             "weight": begins,
+            "table": np.where(is_shared, which[:, 0] * k**2, NOTHING),
             "absent": absent,
         },
         np.int32,
@@ -202,6 +211,7 @@ def _joined(
         **where,
         numbers=numbers,
         unary=weights_where["unary"],
+        tables=weights_where["tables"],
         connected=weights_where["connected"],
         weights=weights,
     )
@@ -253,12 +263,11 @@ def _edges_around(t: FactorGraphTables) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def _weights(
-    t: FactorGraphTables, sizes: NDArray[np.int32], factor: NDArray[np.int32]
+    pairs: NDArray[np.float64], sizes: NDArray[np.int32], which: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Weights of all groups, equal ones once, and where those of each group begin."""
-    which, pairs = t.which.numpy()[factor], t.pairs.numpy()
     k = pairs.shape[1]
-    keys = np.concatenate([sizes.reshape(len(factor), -1), which], 1)
+    keys = np.concatenate([sizes.reshape(len(which), -1), which], 1)
     _, first, number = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     tables = pairs[which[first]].reshape(len(first), WIDTH, k * k).swapaxes(1, 2)
     blocks = np.concatenate([sizes[first], 1.0 / sizes[first], tables], 1)
