@@ -36,10 +36,6 @@ PROBLEMS = {
         lambda total, value, i: (total + value) % 3, n_symbols=5, cardinality=4, start=0
     ),
     "all-different": em.AllDifferent([(0, 1, 2), (1, 2, 3)], 4, 5),
-}
-
-# Their gradients are torch's, and tests/test_factor_graph.py compares their posteriors.
-GRAPHS = {
     "tree-of-pairs": factor_graph((COUPLING, [(0, 1), (0, 2), (1, 3), (1, 4), (2, 5)])),
     "tree-of-chains": factor_graph((COUPLING, [(0, 1), (3, 5)]), (em.factors.order(), [(1, 2, 3), (4, 5, 6)])),
 }
@@ -50,7 +46,7 @@ LABEL_IS_1 = em.AllDifferent, em.FactorGraph
 
 def rows_of(name: str) -> tuple[em.Problem, Tensor, Tensor]:
     """Logits of every scale, some of them hard zeros, with labels that are possible."""
-    problem, generator = (PROBLEMS | GRAPHS)[name], torch.Generator().manual_seed(0)
+    problem, generator = PROBLEMS[name], torch.Generator().manual_seed(0)
     shape = ROWS, *problem.latent_shape
     logits = torch.randn(*shape, problem.cardinality, generator=generator)
     logits *= torch.logspace(-3, 1, ROWS).view(-1, *[1] * (logits.dim() - 1))
@@ -81,7 +77,7 @@ def test_a_few_rows_have_the_bits_of_a_large_batch(name: str) -> None:
 
 
 def short_way(name: str, logits: Tensor, label: Tensor) -> tuple[Tensor, ...] | None:
-    problem, cpu, weights = (PROBLEMS | GRAPHS)[name], torch.device("cpu"), (0.0, 1.0)
+    problem, cpu, weights = PROBLEMS[name], torch.device("cpu"), (0.0, 1.0)
     if isinstance(problem, em.Addition):
         return load_kernels("cpu", "carry_chain").few_rows(logits, label, *weights)
     if isinstance(problem, em.AllDifferent):
@@ -97,7 +93,7 @@ def short_way(name: str, logits: Tensor, label: Tensor) -> tuple[Tensor, ...] | 
     return load_kernels("cpu", "circuit").few_rows(symbols, codes, list(tables), tape_rows, False, *weights)
 
 
-@pytest.mark.parametrize("name", PROBLEMS | GRAPHS)
+@pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("size", [1, 4])
 def test_the_short_way_takes_ordinary_rows_alone(name: str, size: int) -> None:
     _, logits, label = rows_of(name)

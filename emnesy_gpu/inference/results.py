@@ -102,23 +102,10 @@ def per_row(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.dim() - 1))
 
 
-SHORT_AXIS = 16
-"""torch computes a softmax over fewer values than that value by value on a CPU, and over another axis in lanes."""
-
-
-def prior_of(logits: Tensor, dtype: torch.dtype) -> Tensor:
-    """softmax(logits) over the values; over the first axis where that takes half the time or less."""
-    logits = logits.to(dtype)
-    if logits.device.type != "cpu" or logits.shape[-1] >= SHORT_AXIS:
-        return torch.softmax(logits, -1)
-    by_value = torch.softmax(logits.flatten(0, -2).T.contiguous(), 0)
-    return by_value.T.reshape(logits.shape)
-
-
 def em_gradient_of(exact: Marginals, logits: Tensor, scale: float) -> Tensor:
     """The EM gradient (softmax(logits) - marginals) * scale, which is the gradient of -scale * log p(y | x).
 
     It is exactly 0 where the label is impossible.
     """
-    gradient = (prior_of(logits, exact.marginals.dtype) - exact.marginals) * scale
+    gradient = (torch.softmax(logits.to(exact.marginals.dtype), -1) - exact.marginals) * scale
     return torch.where(per_row(exact.possible, gradient), gradient, 0.0)
