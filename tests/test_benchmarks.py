@@ -43,12 +43,12 @@ def test_peak_bytes_counts_what_a_call_allocates(n_bytes: int, function: Callabl
     assert abs(peak - n_bytes) <= (0 if plain_torch else 16 * 2**10)
 
 
-def test_a_small_batch_takes_no_memory_but_its_results() -> None:
-    """4 digits, 256 sums: 80 KiB of marginals, and less than 2 of evidence and status."""
+def test_a_small_batch_takes_little_memory_but_its_results() -> None:
+    """4 digits, 256 sums: 80 KiB of marginals, less than 2 of evidence and status, and 30 of scratch for 32 sums."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         peak = pool.apply(suite.measure_peak, ("addition", 4, 256, "fused", "cpu", 1))
         baseline = pool.apply(suite.measure_peak, ("addition", 4, 256, "BP-std", "cpu", 1))
-    assert abs(peak - 82 * 2**10) <= 16 * 2**10
+    assert abs(peak - 112 * 2**10) <= 16 * 2**10
     assert baseline > 10 * 82 * 2**10
 
 

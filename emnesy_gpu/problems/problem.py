@@ -165,9 +165,9 @@ class Problem:
         return logits.flatten(0, n_axes - 1), label.flatten(0, n_axes - 1), leading
 
     def are_ready(self, logits: Tensor, label: Tensor) -> bool:
-        """Whether ``checked`` returns the very same, but for autograd."""
-        symbols = (*self.latent_shape, self.cardinality)
-        return checks.are_fine(logits, label, symbols, self.label_shape) and label.dtype is torch.int64
+        """Whether ``checked`` returns the very same, but for autograd. A problem that has its own is not asked."""
+        symbols, is_own = (*self.latent_shape, self.cardinality), type(self).checked is not Problem.checked
+        return not is_own and checks.are_fine(logits, label, symbols, self.label_shape) and label.dtype is torch.int64
 
     def checked(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Check type, shape, dtype and device, and return detached logits and an int64 label.
