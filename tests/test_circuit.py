@@ -80,14 +80,14 @@ def test_map_is_the_best_of_all_assignments(backend: Backend, example: Example) 
     c = example.compiled()
     logits, label, rows = drawn_labels(example)
     expected = enumerated(example, logits, rows)
-    z, log_joint, status = backend.run(call, "circuit_map", logits, label, tuple(c.tables), True)
+    z, log_joint, possible = backend.run(call, "circuit_map", logits, label, tuple(c.tables), True)
     best = expected.log_joint.amax(1)
-    assert torch.equal(status == POSSIBLE, best > NEG_INF)
+    assert torch.equal(possible, best > NEG_INF)
     assert_close(log_joint, best)
     index = (z[:, None] == example.meanings()[0]).all(-1).long().argmax(1)
     found = expected.log_joint.gather(1, index[:, None])[:, 0]
-    assert_close(found[status == POSSIBLE], best[status == POSSIBLE])
-    assert torch.equal(z[status != POSSIBLE], logits.argmax(-1)[status != POSSIBLE])
+    assert_close(found[possible], best[possible])
+    assert torch.equal(z[~possible], logits.argmax(-1)[~possible])
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)

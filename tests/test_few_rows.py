@@ -9,6 +9,8 @@ from torch import Tensor
 import emnesy_gpu as em
 from emnesy_gpu.backends import load_kernels
 from emnesy_gpu.kernels.logits import LARGEST_LOGIT
+from emnesy_gpu.kernels.status import POSSIBLE
+from emnesy_gpu.ops.label_rows import label_rows
 
 FEW = (1, 2, 3, 4, 5, 16, 17)
 ROWS = 70
@@ -112,6 +114,30 @@ def test_the_short_way_takes_ordinary_rows_alone(name: str, size: int) -> None:
     assert short_way(name, logits.double(), label) is None
     many = logits[:1].expand(1 << 17, *logits.shape[1:])
     assert short_way(name, many, label[:1].expand(1 << 17, *label.shape[1:])) is None
+
+
+@pytest.mark.parametrize("size", [1, 15, ROWS])
+def test_the_most_probable_symbols_have_the_bits_of_the_long_way(size: int) -> None:
+    problem = em.Circuit.from_program(lambda total, value, i: (total + value) % 3, 5, 4, lambda total: total)
+    symbols, codes = rows_of("circuit")[1][:size], torch.arange(size) % 3
+    tables = problem.compiled(torch.device("cpu")).tables
+    kernels, rows = load_kernels("cpu", "circuit"), label_rows(codes[:, None], tables.codes)
+    z, log_joint, status = kernels.map_assignment(symbols, rows, tables)
+    assert (status == POSSIBLE).all()
+    found = kernels.map_few_rows(symbols, codes, list(tables))
+    assert found is not None
+    for few, many in zip(found, (z, log_joint, status == POSSIBLE), strict=True):
+        assert torch.equal(few, many)
+    post = em.posterior(problem, symbols, codes, em.MAP())
+    assert torch.equal(post.marginals, torch.nn.functional.one_hot(z, problem.cardinality).float())
+    for wrong in (2 * LARGEST_LOGIT, torch.nan, torch.inf):
+        assert kernels.map_few_rows(symbols.clone().fill_(wrong), codes, list(tables)) is None
+    assert kernels.map_few_rows(symbols, torch.full_like(codes, 2**40), list(tables)) is None
+    assert kernels.map_few_rows(symbols.double(), codes, list(tables)) is None
+    # The sum of zeros is 0 alone.
+    zeros = torch.full_like(symbols, -torch.inf)
+    zeros[..., 0] = 0.0
+    assert kernels.map_few_rows(zeros, torch.ones_like(codes), list(tables)) is None
 
 
 def test_one_long_row_takes_the_short_way() -> None:

@@ -20,14 +20,16 @@ def symbols(dtype: torch.dtype) -> torch.Tensor:
     return logits.to(dtype)
 
 
+@pytest.mark.parametrize("n_values", [2, 4])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_hard_marginals_are_those_of_the_reference(dtype: torch.dtype) -> None:
-    logits = symbols(dtype)
+def test_hard_marginals_are_those_of_the_reference(dtype: torch.dtype, n_values: int) -> None:
+    logits = symbols(dtype)[..., -n_values:]
     chosen, possible = logits.argmin(-1), torch.tensor([True, False, False, True, False])
+    chosen[3, 0], chosen[3, 1] = -1, n_values  # problems of users choose too
     expected, found = (load_kernels(name, "map_marginals") for name in ("reference", "cpu"))
     arguments = logits, chosen, possible
     torch.testing.assert_close(found.map_marginals(*arguments), expected.map_marginals(*arguments))
-    assert found.map_marginals(logits[:0], chosen[:0], possible[:0]).shape == (0, 3, 4)
+    assert found.map_marginals(logits[:0], chosen[:0], possible[:0]).shape == (0, 3, n_values)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -14,6 +14,7 @@ from emnesy_gpu.inference.constants import constant
 from emnesy_gpu.inference.results import MapAssignment, per_row
 from emnesy_gpu.ops.row_passes import has_kernels
 from emnesy_gpu.problems import Problem
+from emnesy_gpu.problems.symbols import flat_symbols, shaped_like
 
 
 @runtime_checkable
@@ -58,8 +59,9 @@ class MAP(Engine[MapProblem]):
     def infer(self, problem: MapProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         assignment, log_joint, possible, valid = problem.map_assignment(logits, label, check)
         if has_kernels(logits) or _on_gpu(logits):
-            kernels, symbols = kernels_for("map_marginals", logits.device), logits.flatten(1, -2)
-            marginals = kernels.map_marginals(symbols, assignment.flatten(1), possible).view(logits.shape)
+            kernels, symbols = kernels_for("map_marginals", logits.device), flat_symbols(logits)
+            chosen = assignment if symbols is logits else assignment.flatten(1)
+            marginals = shaped_like(kernels.map_marginals(symbols, chosen, possible), logits)
         else:
             values = constant(tuple(range(logits.shape[-1])), torch.int64, logits.device)
             prior = torch.softmax(logits.to(log_joint.dtype), -1)

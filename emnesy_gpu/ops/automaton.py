@@ -88,7 +88,7 @@ def automaton_map(logits: Tensor, label: Tensor, tables: Sequence[Tensor], check
     results: RowResults = kernels_for("automaton", logits.device).map_assignment(logits.contiguous(), rows, tables)
     if check:
         raise_for_status(results[2], logits, label, rows)
-    return results
+    return *results[:2], is_possible(results[2])
 
 
 @operator(sample_results)

@@ -55,11 +55,11 @@ def carry_chain_em_gradient(logits: Tensor, label: Tensor, scale: float, check: 
 
 @operator(assignment_results)
 def carry_chain_map(logits: Tensor, label: Tensor, check: bool) -> RowResults:
-    """The most probable digits, their log joint and status."""
+    """The most probable digits, their log joint and possible."""
     digits, log_joint, status = _kernels(logits).map_assignment(logits.contiguous(), label.contiguous())
     if check:
         _raise_for_status(status, logits, label)
-    return digits, log_joint, status
+    return digits, log_joint, is_possible(status)
 
 
 @operator(sample_results)

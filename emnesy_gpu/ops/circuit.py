@@ -68,13 +68,16 @@ def circuit_em_gradient(
     return results[:2]
 
 
-@operator(assignment_results)
+@operator(
+    assignment_results,
+    few_rows=lambda kernels, logits, label, tables, check: kernels.map_few_rows(logits, label, tables),
+)
 def circuit_map(logits: Tensor, label: Tensor, tables: Sequence[Tensor], check: bool) -> RowResults:
     rows, kernels = _rows(label, tables), kernels_for("circuit", logits.device)
     results: RowResults = kernels.map_assignment(logits.contiguous(), rows, tables)
     if check:
         raise_for_status(results[2], logits, label, rows)
-    return results
+    return *results[:2], is_possible(results[2])
 
 
 @operator(sample_results)

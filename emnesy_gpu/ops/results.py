@@ -45,14 +45,15 @@ def gradient_of(results: RowResults | None) -> GradientResults | None:
 
 
 def assignment_results(logits: Tensor) -> RowResults:
-    """Assignment int64 [batch, *symbols], log joint [batch], status [batch]."""
-    _, log_joint, status = row_results(logits)
-    return logits.new_empty(logits.shape[:-1], dtype=torch.int64), log_joint, status
+    """Assignment int64 [batch, *symbols], log joint [batch], possible bool [batch]."""
+    _, log_joint, possible = marginal_results(logits)
+    return logits.new_empty(logits.shape[:-1], dtype=torch.int64), log_joint, possible
 
 
 def map_results(logits: Tensor) -> MapResults:
     """Assignment int64 [batch, *symbols], log joint [batch], status [batch], valid bool [batch]."""
-    return *assignment_results(logits), logits.new_empty(logits.shape[0], dtype=torch.bool)
+    z, log_joint, valid = assignment_results(logits)
+    return z, log_joint, torch.empty_like(valid, dtype=torch.uint8), valid
 
 
 def sample_results(logits: Tensor, n_samples: int) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.inference import gibbs_chains, weighted_samples
-from emnesy_gpu.inference.results import Chains, MapAssignment, Marginals, Weighted, is_possible
+from emnesy_gpu.inference.results import Chains, MapAssignment, Marginals, Weighted
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.kernels.score_tables import SUM, CompiledScore
@@ -185,8 +185,7 @@ class Addition(Problem):
         return Marginals(*carry_chain_posterior(logits, self.digits_of(label, check), check))
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
-        digits, log_joint, status = carry_chain_map(logits, self.digits_of(label, check), check)
-        return MapAssignment(digits, log_joint, is_possible(status))
+        return MapAssignment(*carry_chain_map(logits, self.digits_of(label, check), check))
 
     @opaque
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:

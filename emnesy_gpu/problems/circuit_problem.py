@@ -20,7 +20,7 @@ from emnesy_gpu.circuits.notes import write_notes
 from emnesy_gpu.circuits.picture import Names, drawing_of
 from emnesy_gpu.circuits.tables import Compiled, make_tables
 from emnesy_gpu.inference.constants import constant
-from emnesy_gpu.inference.results import MapAssignment, Marginals, is_possible
+from emnesy_gpu.inference.results import MapAssignment, Marginals
 from emnesy_gpu.kernels.score_tables import CIRCUIT, CompiledScore
 from emnesy_gpu.layered_drawing import draw, indexed
 from emnesy_gpu.ops.circuit import (
@@ -232,8 +232,8 @@ class CircuitProblem(CodedRule):
 
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         """Ties: the first of the terms of a node, and the smallest value of a symbol that no chosen part mentions."""
-        z, log_joint, status = circuit_map(*self._inputs(logits, label), check)
-        return MapAssignment(z.view(logits.shape[:-1]), log_joint, is_possible(status))
+        z, *others = circuit_map(*self._inputs(logits, label), check)
+        return MapAssignment(z if logits.dim() == 3 else z.view(logits.shape[:-1]), *others)
 
     def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
         arguments = self._inputs(logits, label)

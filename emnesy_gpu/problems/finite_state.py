@@ -17,7 +17,7 @@ from emnesy_gpu.automata.machine import Machine, Observation
 from emnesy_gpu.automata.picture import drawing_of
 from emnesy_gpu.automata.tables import make_tables
 from emnesy_gpu.errors import UnsupportedInference
-from emnesy_gpu.inference.results import MapAssignment, Marginals, is_possible
+from emnesy_gpu.inference.results import MapAssignment, Marginals
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.kernels.score_tables import AUTOMATON, CompiledScore
 from emnesy_gpu.layered_drawing import draw, indexed
@@ -225,8 +225,8 @@ class FiniteStateProblem(CodedRule):
         Logits of float32 or less are added up without rounding, so that assignments of equal probability always tie,
         in every back end. Weights other than 1, and logits of float64, are rounded.
         """
-        z, log_joint, status = automaton_map(*self._inputs(logits, label), check)
-        return MapAssignment(self._back(z, logits[..., 0]), log_joint, is_possible(status))
+        z, *others = automaton_map(*self._inputs(logits, label), check)
+        return MapAssignment(self._back(z, logits[..., 0]), *others)
 
     def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
         z, _ = automaton_sample(*self._inputs(logits, label), n_samples, seed, first_row, check)

@@ -4,10 +4,11 @@ from emnesy_gpu.kernels.cpu.circuit.launch import (
     em_gradient,
     few_rows,
     map_assignment,
+    map_few_rows,
     posterior,
     predict,
     sample,
     truth,
 )
 
-__all__ = ["em_gradient", "few_rows", "map_assignment", "posterior", "predict", "sample", "truth"]
+__all__ = ["em_gradient", "few_rows", "map_assignment", "map_few_rows", "posterior", "predict", "sample", "truth"]

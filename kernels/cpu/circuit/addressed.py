@@ -1,4 +1,4 @@
-"""The posterior of few rows by the shortest way: ``linear`` for codes of labels, with all arguments by addresses."""
+"""Few rows by the shortest way: ``linear`` and ``map`` for codes of labels, with all arguments by addresses."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.circuit_tables import CircuitTables
 from emnesy_gpu.kernels.cpu.circuit.linear import guard, sum_product, table
+from emnesy_gpu.kernels.cpu.circuit.map import map_rows
 from emnesy_gpu.kernels.cpu.circuit.program import (
     LANES_COST,
+    MAP_COST,
     MOST_BYTES,
+    NODES,
     ROW_BYTES,
     Program,
     kept_circuits,
+    nodes,
     row_cost,
     tape,
 )
-from emnesy_gpu.kernels.cpu.common.compile import kernel
-from emnesy_gpu.kernels.cpu.common.few_rows import Call
+from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel
+from emnesy_gpu.kernels.cpu.common.few_rows import Call, new_assignment
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, kept_doubles
 from emnesy_gpu.kernels.cpu.common.parallel import most_of_one_range
-from emnesy_gpu.kernels.cpu.common.pointers import numbers_at
+from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.records import record_of, record_reader
 from emnesy_gpu.kernels.cpu.label_rows import codes_of, known_rows, scratch_rows
 from emnesy_gpu.kernels.status import POSSIBLE
@@ -41,8 +46,28 @@ def _call_of(tables: Sequence[Tensor], tape_rows: int, wide: bool) -> Call:
     def work(batch: int) -> np.ndarray:
         return table(p.rows + scratch_rows(codes, batch), lanes, batch)
 
-    most_rows = most_of_one_range(row_cost(p, LANES_COST)) if p.rows * ROW_BYTES <= MOST_BYTES else 0
-    return Call(posterior, most_rows, (*codes, record.address, guard(p, lanes)), work, record)
+    return Call(posterior, _most_rows(p, LANES_COST), (*codes, record.address, guard(p, lanes)), work, record)
+
+
+def map_call_of(tables: Sequence[Tensor]) -> Call:
+    """How the most probable symbols of few rows are found; kept with the tables."""
+    found: Call = kept_circuits.get(tables, (Call, NODES), lambda: _map_call_of(tables))
+    return found
+
+
+def _map_call_of(tables: Sequence[Tensor]) -> Call:
+    p, codes = nodes(tables), codes_of(CircuitTables(*tables).codes)
+    record, reached = record_of(p), -(-p.rows // FLOAT64_LANES)
+
+    def work(batch: int) -> np.ndarray:
+        return kept_doubles(p.rows + reached + scratch_rows(codes, batch), one_lane=False)
+
+    arguments = *codes, record.address, reached
+    return Call(most_probable, _most_rows(p, MAP_COST), arguments, work, record, new_assignment)
+
+
+def _most_rows(p: Program, costs: tuple[float, float]) -> int:
+    return most_of_one_range(row_cost(p, costs)) if p.rows * ROW_BYTES <= MOST_BYTES else 0
 
 
 program_at = record_reader(Program, numbers=(types.int32, 1), terms=(types.int64, 1))
@@ -73,10 +98,35 @@ def posterior(
         return batch
     job = smallest, prior_share, factor
     left = sum_product(logits, marginals, log_evidence, status, rows, single, p, work, job)
-    for code in numbers_at(status, batch, np.uint8(0)):
+    return left + n_impossible(numbers_at(status, batch, np.uint8(0)))
+
+
+@kernel
+def most_probable(
+    logits, label, assignment, log_joint, status, batch, codes, n_entries, n_columns, program, reached_rows, work
+):
+    """The same of the most probable symbols, by ``map``. reached_rows: of scratch, that its bits take."""
+    single = np.float32(0)
+    p = program_at(program, single)
+    first, n_logits = p.rows + reached_rows, p.n * p.n_values
+    rows, known = known_rows(work, first, logits, label, batch, n_logits, (codes, n_entries, n_columns))
+    if not known:
+        return batch
+    logits, log_joint = matrix_at(logits, batch, n_logits, single), numbers_at(log_joint, batch, single)
+    assignment, status = matrix_at(assignment, batch, p.n, 0.0), numbers_at(status, batch, np.uint8(0))
+    reached = numbers_at(work.ctypes.data + ROW_BYTES * p.rows, p.rows, np.int64(0))
+    map_rows(logits, rows, assignment, log_joint, status, p, work, reached)
+    return n_impossible(status)
+
+
+@inlined
+def n_impossible(status):
+    left = 0
+    for code in status:
         left += code != POSSIBLE
     return left
 
 
 # All arrays belong to the caller: to count references to them would cost more than a small circuit does.
-posterior.targetoptions["_nrt"] = False
+for _kernel in (posterior, most_probable):
+    _kernel.targetoptions["_nrt"] = False

@@ -17,7 +17,17 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.circuit import addressed, linear
 from emnesy_gpu.kernels.cpu.circuit.linear import Predictions
-from emnesy_gpu.kernels.cpu.circuit.program import LANES_COST, MOST_BYTES, ROW_BYTES, Program, nodes, row_cost, tape
+from emnesy_gpu.kernels.cpu.circuit.map import map_rows
+from emnesy_gpu.kernels.cpu.circuit.program import (
+    LANES_COST,
+    MAP_COST,
+    MOST_BYTES,
+    ROW_BYTES,
+    Program,
+    nodes,
+    row_cost,
+    tape,
+)
 from emnesy_gpu.kernels.cpu.common.few_rows import FewRowResults, on_few_rows
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES, kept_doubles
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows
@@ -31,8 +41,7 @@ from emnesy_gpu.kernels.cpu.common.row_driver import (
 )
 from emnesy_gpu.kernels.status import POSSIBLE
 
-# Rough nanoseconds of a logit and of a product, for one row: of maxima, in passes that walk back, and in bits.
-MAP_COST = 0.7, 0.1
+# Rough nanoseconds of a logit and of a product, for one row: in passes that walk back, and in bits.
 WALK_COST = 20.0, 0.5
 TRUTH_COST = 1.0, 0.02
 
@@ -68,10 +77,13 @@ def few_rows(
     return on_few_rows(addressed.call_of(tables, tape_rows, wide), logits, label, prior_share, factor)
 
 
+def map_few_rows(logits: Tensor, label: Tensor, tables: Sequence[Tensor]) -> FewRowResults | None:
+    """The most probable symbols, the log of their prior and possible of few float32 rows; None as for ``few_rows``."""
+    return on_few_rows(addressed.map_call_of(tables), logits, label)
+
+
 def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """The most probable symbols int64 [batch, n], the log of their prior [batch], and status [batch]."""
-    from emnesy_gpu.kernels.cpu.circuit.map import map_rows
-
     p, batch, dtype = nodes(tables), len(logits), result_dtype(logits)
     results = np.empty(logits.shape[:-1], np.int64), np.empty(batch, dtype), np.empty(batch, np.uint8)
     label_rows = rows.numpy()

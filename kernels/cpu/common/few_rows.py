@@ -10,17 +10,18 @@ import torch
 from torch import Tensor
 
 FewRowResults = tuple[Tensor, Tensor, Tensor]
-"""Marginals or gradient, log evidence [batch], and bool [batch]: whether the row is possible."""
+"""Marginals, gradient or assignment, log evidence [batch], and bool [batch]: whether the row is possible."""
 
 
 class Call(NamedTuple):
     """How few rows of a problem are computed; made once for each problem.
 
-    kernel: (the addresses of logits, labels, marginals, log evidence and status, batch, prior_share, factor,
-        *arguments, work) -> how many rows are left; those that are not have status POSSIBLE.
+    kernel: (the addresses of logits, labels, values, log evidence and status, batch, *numbers, *arguments, work) -> how
+        many rows are left; those that are not have status POSSIBLE. numbers: prior_share and factor of a posterior.
     most_rows: that may be given.
     work: batch -> scratch.
     kept: what keeps the memory behind addresses among the arguments.
+    values: logits -> uninitialised marginals, or the like.
     """
 
     kernel: Callable[..., int]
@@ -28,21 +29,29 @@ class Call(NamedTuple):
     arguments: tuple[Any, ...]
     work: Callable[[int], np.ndarray]
     kept: Any
+    values: Callable[[Tensor], Tensor] = torch.empty_like
 
 
-def on_few_rows(call: Call, logits: Tensor, label: Tensor, prior_share: float, factor: float) -> FewRowResults | None:
+def new_assignment(logits: Tensor) -> Tensor:
+    """Uninitialised values int64 of the symbols, for calls that find the most probable ones."""
+    return logits.new_empty(logits.shape[:-1], dtype=torch.int64)
+
+
+def on_few_rows(call: Call, logits: Tensor, label: Tensor, *numbers: float) -> FewRowResults | None:
     """(posterior - prior_share * prior) * factor, log evidence and possible; None where a row is left.
+
+    Or the most probable symbols and the log of their probability, by a call without numbers.
 
     None also for other logits than float32, and for more rows.
     """
-    kernel, most_rows, arguments, work, _ = call
+    kernel, most_rows, arguments, work, _, new_values = call
     batch = logits.shape[0]
     if logits.dtype is not torch.float32 or not 0 < batch <= most_rows:
         return None
     logits, label, status = logits.contiguous(), label.contiguous(), np.empty(batch, np.bool_)
-    values, log_evidence, possible = torch.empty_like(logits), logits.new_empty(batch), torch.from_numpy(status)
+    values, log_evidence, possible = new_values(logits), logits.new_empty(batch), torch.from_numpy(status)
     inputs, outputs = (logits.data_ptr(), label.data_ptr()), (values.data_ptr(), log_evidence.data_ptr())
-    if kernel(*inputs, *outputs, possible.data_ptr(), batch, prior_share, factor, *arguments, work(batch)):
+    if kernel(*inputs, *outputs, possible.data_ptr(), batch, *numbers, *arguments, work(batch)):
         return None
     status.fill(True)  # the same memory: now it says which rows are possible
     return values, log_evidence, possible
