@@ -91,6 +91,16 @@ def carry_chain_row_map(n_addends: int, base: int, compute_bytes: int) -> bool:
     return base <= {(2, 4): 32, (2, 8): 10, (3, 4): 10, (3, 8): 5}.get((n_addends, compute_bytes), 0)
 
 
+def carry_chain_row_sample(n_addends: int, base: int) -> bool:
+    """Whether a thread can hold the tables of samples for a row of the batch in registers; else a warp shares them."""
+    return base <= {2: 16, 3: 10}.get(n_addends, 0)
+
+
+def carry_chain_samples_of_thread(batch: int, n_samples: int) -> int:
+    """As many as leave threads to fill a large GPU with half of RESIDENT_PROGRAMS: each makes all tables anew."""
+    return min(max(batch * n_samples // (WARP * RESIDENT_PROGRAMS // 2), 4), 32)
+
+
 def carry_chain_sample_lanes(n_samples: int) -> int:
     return min(max(next_power_of_two(n_samples), 32), 128)
 

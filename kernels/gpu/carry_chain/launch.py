@@ -18,6 +18,7 @@ from emnesy_gpu.kernels.gpu.carry_chain.general import general_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.map import map_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.pair import CHUNK_VALUES, pair_chunk_kernel, pair_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.row_map import row_map_kernel
+from emnesy_gpu.kernels.gpu.carry_chain.row_sampling import row_sample_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.sampling import sample_kernel
 from emnesy_gpu.kernels.gpu.common.launch_options import LaunchOptions, rounded_once
 from emnesy_gpu.kernels.gpu.common.results import float_dtype, row_results
@@ -73,14 +74,9 @@ def sample(
     digits = torch.empty(n_samples, batch, n_addends, n_digits, dtype=torch.int64, device=logits.device)
     status = torch.empty(batch, dtype=torch.uint8, device=logits.device)
     if batch > 0:
-        config = launch_config.carry_chain_general(n_addends, base)
+        launch = _launch_row_sample if launch_config.carry_chain_row_sample(n_addends, base) else _launch_general_sample
         with torch.cuda.device_of(logits):
-            sample_kernel[(batch,)](
-                logits, label, digits, status, batch, n_digits, base, n_samples, signed(seed), first_row,
-                ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, WIDTH=config.width,
-                SUMS=config.sums, PARTS=launch_config.carry_chain_parts(n_addends, config.sums),
-                LANES=launch_config.carry_chain_sample_lanes(n_samples), **rounded_once(1),
-            )  # fmt: skip
+            launch(logits, label, (digits, status), seed, first_row)
     return digits, status
 
 
@@ -144,6 +140,36 @@ def _launch_general_map(logits: torch.Tensor, label: torch.Tensor, results: tupl
     map_kernel[(batch,)](
         logits, label, *results, n_digits, ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits,
         SUMS=config.sums, PARTS=launch_config.carry_chain_parts(n_addends, config.sums), **rounded_once(1),
+    )  # fmt: skip
+
+
+def _launch_row_sample(
+    logits: torch.Tensor, label: torch.Tensor, results: tuple[torch.Tensor, ...], seed: int, first_row: int
+) -> None:
+    """A thread for each row of the batch and some of its samples."""
+    batch, n_addends, n_digits, base = logits.shape
+    n_samples = len(results[0])
+    config = launch_config.carry_chain_general(n_addends, base)
+    group = launch_config.carry_chain_samples_of_thread(batch, n_samples)
+    row_sample_kernel[(triton.cdiv(batch, launch_config.WARP) * triton.cdiv(n_samples, group),)](
+        logits, label, *results, batch, n_digits, base, n_samples, group, signed(seed), first_row,
+        ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, WIDTH=config.width, SUMS=config.sums,
+        ROWS=launch_config.WARP, **rounded_once(1),
+    )  # fmt: skip
+
+
+def _launch_general_sample(
+    logits: torch.Tensor, label: torch.Tensor, results: tuple[torch.Tensor, ...], seed: int, first_row: int
+) -> None:
+    """A warp for each row of the batch."""
+    batch, n_addends, n_digits, base = logits.shape
+    n_samples = len(results[0])
+    config = launch_config.carry_chain_general(n_addends, base)
+    sample_kernel[(batch,)](
+        logits, label, *results, batch, n_digits, base, n_samples, signed(seed), first_row,
+        ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, WIDTH=config.width,
+        SUMS=config.sums, PARTS=launch_config.carry_chain_parts(n_addends, config.sums),
+        LANES=launch_config.carry_chain_sample_lanes(n_samples), **rounded_once(1),
     )  # fmt: skip
 
 

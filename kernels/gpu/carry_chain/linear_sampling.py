@@ -125,6 +125,7 @@ class Draws(NamedTuple):
 
     seed: object
     row: object  # int64: its number among all
+    first: object  # number of the first sample
     n_samples: object
     step: object  # int64: from the digits of a sample to those of the next
 
@@ -141,7 +142,9 @@ class Lanes(NamedTuple):
 def lanes_of(row, draws, tile, LANES: tl.constexpr):
     """The samples from tile * LANES on."""
     t = tile * LANES + tl.arange(0, LANES)[None, :]
-    return Lanes(row.digits + t.to(tl.int64) * draws.step, t < draws.n_samples, Counter(draws.seed, t, draws.row))
+    return Lanes(
+        row.digits + t.to(tl.int64) * draws.step, t < draws.n_samples, Counter(draws.seed, draws.first + t, draws.row)
+    )
 
 
 @triton.jit

@@ -12,20 +12,11 @@ import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, final_status, top_carry
 from emnesy_gpu.kernels.gpu.carry_chain.map_scores import NEVER, Best, as_logarithm, better, normaliser, times
-from emnesy_gpu.kernels.gpu.carry_chain.symbol_tiles import load_symbols
+from emnesy_gpu.kernels.gpu.carry_chain.row_tables import Rows, Sizes, load_position, shifted
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LOGITS, POSSIBLE
 
 CODE_BITS = tl.constexpr(16)  # of the carry into a position and its digits; an int64 has those of four carries out
 CODE_MASK = tl.constexpr(0xFFFF)
-
-
-class Rows(NamedTuple):
-    """Rows of the batch, tensors [ROWS, 1]."""
-
-    logits: object  # pointers to [ADDENDS, n_digits, BASE]
-    label: object  # pointers to [n_digits], without the leading digits
-    digits: object  # pointers to int64 [ADDENDS, n_digits]
-    present: object  # false past the end of the batch
 
 
 class Table(NamedTuple):
@@ -33,14 +24,6 @@ class Table(NamedTuple):
 
     scores: Any
     codes: Any
-
-
-class Sizes(NamedTuple):
-    """Known at compile time."""
-
-    ADDENDS: tl.constexpr
-    BASE: tl.constexpr
-    COMPUTE: tl.constexpr  # type of the logits
 
 
 @triton.jit
@@ -75,23 +58,6 @@ def _convolved(table, scores, BASE: tl.constexpr):
 
 
 @triton.jit
-def _shifted(values, digit, none, LOW: tl.constexpr, COUNT: tl.constexpr, BASE: tl.constexpr):
-    """values[digit + LOW], ... COUNT entries, `none` outside: a barrel shifter."""
-    LENGTH: tl.constexpr = len(values)
-    window = ()
-    for u in tl.static_range(LOW, LOW + COUNT + 31):
-        window = window + ((values[u],) if (u >= 0) & (u < LENGTH) else (none,))
-    for bit in tl.static_range(4, -1, -1):
-        if (1 << bit) < BASE:
-            shift = (digit & (1 << bit)) != 0
-            step = ()
-            for u in tl.static_range(COUNT + (1 << bit) - 1):
-                step = step + (tl.where(shift, window[u + (1 << bit)], window[u]),)
-            window = step
-    return window
-
-
-@triton.jit
 def _carried(alpha, scores, window, OUT: tl.constexpr, SIZES: tl.constexpr):
     """The best score of a carry out, and the code of what it belongs to: carry in + ADDENDS (d_1 + BASE d_2 + ...).
 
@@ -109,16 +75,6 @@ def _carried(alpha, scores, window, OUT: tl.constexpr, SIZES: tl.constexpr):
 
 
 @triton.jit
-def _load_position(rows, i, n_digits, SIZES: tl.constexpr):
-    """The logits of every symbol of a position."""
-    symbols = ()
-    for j in tl.static_range(SIZES.ADDENDS):
-        pointers = rows.logits + (j * n_digits + i) * SIZES.BASE
-        symbols = symbols + (load_symbols(pointers, rows.present, SIZES.COMPUTE, SIZES.BASE),)
-    return symbols
-
-
-@triton.jit
 def _step(alpha, symbols, digit, SIZES: tl.constexpr):
     """Best scores of the carries out of a position from those into it, and their codes in one int64."""
     ADDENDS: tl.constexpr = SIZES.ADDENDS
@@ -133,8 +89,8 @@ def _step(alpha, symbols, digit, SIZES: tl.constexpr):
     LOW: tl.constexpr = 2 - ADDENDS - BASE
     COUNT: tl.constexpr = ADDENDS * BASE + ADDENDS - 1
     never = tl.full(digit.shape, NEVER, table.scores[0].dtype)
-    shifted = _shifted(table.scores, digit, never, LOW, COUNT, BASE)
-    window = Table(shifted, _shifted(table.codes, digit, nothing, LOW, COUNT, BASE))
+    window_scores = shifted(table.scores, digit, never, LOW, COUNT, BASE)
+    window = Table(window_scores, shifted(table.codes, digit, nothing, LOW, COUNT, BASE))
     scores = _wide(symbols[0], BASE)
     after = ()
     chosen = tl.zeros(digit.shape, tl.int64)
@@ -161,7 +117,7 @@ def _forward(rows, n_digits, SIZES: tl.constexpr):
     for back in range(n_digits):
         i = n_digits - 1 - back
         digit, digit_code = checked_digit(rows.label + i, rows.present, SIZES.BASE)
-        symbols = _load_position(rows, i, n_digits, SIZES)
+        symbols = load_position(rows, i, n_digits, SIZES)
         totals = tl.full(rows.present.shape, 1.0, SIZES.COMPUTE)
         for j in tl.static_range(SIZES.ADDENDS):
             high, total = normaliser(symbols[j], SIZES.BASE)
@@ -197,7 +153,7 @@ def _follow(rows, carry, possible, n_digits, SIZES: tl.constexpr):
 def _most_probable_alone(rows, alone, n_digits, SIZES: tl.constexpr):
     """Leaves the smallest value of the largest logit of every symbol in the output of these rows."""
     for i in range(n_digits):
-        symbols = _load_position(rows, i, n_digits, SIZES)
+        symbols = load_position(rows, i, n_digits, SIZES)
         for j in tl.static_range(SIZES.ADDENDS):
             best = Best(symbols[j][0], tl.zeros(alone.shape, tl.int32))
             for v in tl.static_range(1, SIZES.BASE):

@@ -173,7 +173,7 @@ def _draw_position(samples, lanes, stash_ptr, i, carry, conditioned, OPTIONS: tl
 
 
 @triton.jit
-def _with_logarithms(samples, row, draws, status_ptr, top, code, LANES: tl.constexpr, OPTIONS: tl.constexpr):
+def _draw_all(samples, row, draws, status_ptr, top, code, LANES: tl.constexpr, OPTIONS: tl.constexpr):
     """The status and all samples, whatever the row is; the tile with sample 0 last, for it overwrites the messages."""
     last, scale, chain_code = _forward(samples, row.digits, OPTIONS)
     code = tl.maximum(code, chain_code)
@@ -186,6 +186,18 @@ def _with_logarithms(samples, row, draws, status_ptr, top, code, LANES: tl.const
         carry = tl.zeros((1, LANES), tl.int32) + top
         for i in range(row.n_digits):
             carry = _draw_position(samples, lanes, row.digits, i, carry, conditioned, OPTIONS)
+
+
+@triton.jit
+def draw_with_logarithms(row, draws, status_ptr, top, code, base, LANES: tl.constexpr, OPTIONS: tl.constexpr):
+    """Stores the status and all samples of a row of the batch; status_ptr points to its status."""
+    none = tl.zeros((1, 1), tl.int32)
+    blocks = Row(row.logits + none, row.label + none, row.digits + none, row.n_digits)
+    samples = Samples(
+        blocks.logits, blocks.label, none == 0, row.n_digits, base, row.n_digits * base,
+        tl.arange(0, OPTIONS.SUMS)[None, :], tl.arange(0, OPTIONS.WIDTH)[None, :],
+    )  # fmt: skip
+    _draw_all(samples, blocks, draws, status_ptr + none, top, code + none, LANES, OPTIONS)
 
 
 @triton.jit(do_not_specialize=["batch", "n_digits", "base", "n_samples", "seed", "first_row"])
@@ -205,17 +217,11 @@ def sample_kernel(
     digits_ptr += index * (ADDENDS * n_digits)
     label_ptr += index * (N_EXTRA + n_digits)
     row = Row(logits_ptr, label_ptr + N_EXTRA, digits_ptr, n_digits)
-    draws = Draws(seed, first_row.to(tl.int64) + index, n_samples, batch.to(tl.int64) * ADDENDS * n_digits)
+    draws = Draws(seed, first_row.to(tl.int64) + index, 0, n_samples, batch.to(tl.int64) * ADDENDS * n_digits)
     top, code = top_carry(label_ptr, True, N_EXTRA, BASE)
     served = (code == POSSIBLE) & weigh_carries(row, top, SUMS, SIZES)
     if served:
         tl.store(status_ptr + index, POSSIBLE)
         draw_weighed(row, draws, top, SUMS, LANES, SIZES)
     else:
-        none = tl.zeros((1, 1), tl.int32)
-        blocks = Row(logits_ptr + none, row.label + none, digits_ptr + none, n_digits)
-        samples = Samples(
-            blocks.logits, blocks.label, none == 0, n_digits, base, n_digits * base,
-            tl.arange(0, SUMS)[None, :], tl.arange(0, WIDTH)[None, :],
-        )  # fmt: skip
-        _with_logarithms(samples, blocks, draws, status_ptr + index + none, top, code + none, LANES, OPTIONS)
+        draw_with_logarithms(row, draws, status_ptr + index, top, code, base, LANES, OPTIONS)
