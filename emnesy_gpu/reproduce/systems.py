@@ -11,7 +11,7 @@ from emnesy_gpu.reproduce.rows import published
 from emnesy_gpu.reproduce.summaries import OURS, PUBLISHED, THEIRS, Record, Variant, deviation, done, mean
 from emnesy_gpu.tasks.registry import TASKS
 
-WIDTH, ROW, PANEL = 8.0, 0.2, 0.65
+WIDTH, ROW, PANEL = 9.0, 0.2, 0.65
 """Inches of the figure, of a row, and of what a panel has beside its rows."""
 
 BLOCKS = {OURS: 0, THEIRS: 1, PUBLISHED: 2}
@@ -39,7 +39,7 @@ def systems(records: list[Record]) -> Any | None:
     for axes, ((task, size), dots) in zip(grid[:, 0], panels.items(), strict=True):
         _draw(axes, dots)
         axes.set_title(TASKS[task].title(size), loc="left")
-    grid[-1, 0].set_xlabel("test accuracy, %: mean and sample standard deviation of the seeds")
+    grid[-1, 0].set_xlabel("test accuracy, %\nmean and sample deviation of the seeds")
     add_legend(figure)
     return figure
 
