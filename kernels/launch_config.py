@@ -93,7 +93,7 @@ def carry_chain_row_map(n_addends: int, base: int, compute_bytes: int) -> bool:
 
 def carry_chain_row_sample(n_addends: int, base: int) -> bool:
     """Whether a thread can hold the tables of samples for a row of the batch in registers; else a warp shares them."""
-    return base <= {2: 16, 3: 10}.get(n_addends, 0)
+    return n_addends <= 3 and base <= 10
 
 
 def carry_chain_samples_of_thread(batch: int, n_samples: int) -> int:
