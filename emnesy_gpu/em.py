@@ -118,10 +118,11 @@ class EM:
             label: integers [batch, *problem.label_shape].
 
         Returns:
-            Numbers, all finite where the loss is. loss: mean of the last M-step, nats. log_evidence: mean over the rows
-            whose label is possible, nats; 0 where there are none. possible: the share of these rows. impossible: the
-            number of all others. gradient_norm: before clipping, of the last optimizer step. learning_rate: for the
-            next step. info/...: the mean of what the engine says of each row. seconds_e, seconds_m: wall time of the
+            Numbers by name, which are finite where the loss is. ``loss`` is the mean of the last M-step, in nats.
+            ``log_evidence`` is the mean over the rows whose label is possible, in nats, and 0 where there are none.
+            ``possible`` is the share of these rows, and ``impossible`` the number of all others. ``gradient_norm`` is
+            that of the last optimizer step before clipping, ``learning_rate`` that of the next step. ``info/...`` is
+            the mean of what the engine says of each row. ``seconds_e`` and ``seconds_m`` are the wall time of the
             E-step, and of the M-steps with all forward passes. The clocks synchronise a GPU.
 
         Raises TypeError and ValueError as ``em.posterior`` does.

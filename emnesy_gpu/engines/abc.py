@@ -89,8 +89,7 @@ class ABC(SeededEngine[WeightedProblem]):
         rao_blackwell: let every sample count for all values of every symbol, each with the weight that the sample would
             have after that single change: q_i(v) ~ p_i(v) sum_t w(z_t with z_i = v). The variance is lower, and values
             that no sample has are not lost. For ``em.ShortestPath`` with score "cells" and weighting "exponential", at
-            about the cost of one further sample per cell of its path; the work is done on the CPU, for CUDA tensors
-            too. ``ess`` is that of the samples as drawn.
+            about the cost of one further sample per cell of its path. ``ess`` is that of the samples as drawn.
         kernel: the earlier name of ``weighting``.
 
     ``log_evidence`` is the log of the mean weight, an estimate of log E[w(z)]; that is at least log p(y | x) and tends
