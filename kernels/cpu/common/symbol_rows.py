@@ -11,6 +11,7 @@ import numpy as np
 
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
 from emnesy_gpu.kernels.cpu.common.lanes import exp_nonpositive, exponent_of, filled, load, power_of_two, store
+from emnesy_gpu.kernels.cpu.common.priors import log_sum
 from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 
@@ -38,17 +39,20 @@ def row_status(logits, label):
 
 
 @lane_function
+def normaliser(logits):
+    """The largest of logits [K], and log sum_v exp(logits_v - largest), in float64."""
+    largest = np.float64(logits[0])
+    for v in range(1, len(logits)):
+        largest = max(largest, np.float64(logits[v]))
+    return largest, log_sum(logits, largest)
+
+
+@lane_function
 def log_softmax(logits, table):
     """Log probabilities of logits [N, K] into a table [N K] of float64."""
     n, k = logits.shape
     for i in range(n):
-        largest = np.float64(logits[i, 0])
-        for v in range(1, k):
-            largest = max(largest, np.float64(logits[i, v]))
-        total = 0.0
-        for v in range(k):
-            total += math.exp(logits[i, v] - largest)
-        log_total = math.log(total)
+        largest, log_total = normaliser(logits[i])
         for v in range(k):
             table[i * k + v] = logits[i, v] - largest - log_total
 
@@ -67,13 +71,7 @@ def write_softmax(logits, marginals):
     """Probabilities of logits [N, K], in float64 on the way: those of ``log_softmax``, without a table."""
     n, k = logits.shape
     for i in range(n):
-        largest = np.float64(logits[i, 0])
-        for v in range(1, k):
-            largest = max(largest, np.float64(logits[i, v]))
-        total = 0.0
-        for v in range(k):
-            total += math.exp(logits[i, v] - largest)
-        log_total = math.log(total)
+        largest, log_total = normaliser(logits[i])
         for v in range(k):
             marginals[i, v] = math.exp(logits[i, v] - largest - log_total)
 
