@@ -23,14 +23,14 @@ from emnesy_gpu.kernels.cpu.circuit.program import (
     row_cost,
     tape,
 )
-from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel
+from emnesy_gpu.kernels.cpu.common.compile import kernel
 from emnesy_gpu.kernels.cpu.common.few_rows import Call, new_assignment
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, kept_doubles
 from emnesy_gpu.kernels.cpu.common.parallel import most_of_one_range
 from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.records import record_of, record_reader
+from emnesy_gpu.kernels.cpu.common.symbol_rows import count_left
 from emnesy_gpu.kernels.cpu.label_rows import codes_of, known_rows, scratch_rows
-from emnesy_gpu.kernels.status import POSSIBLE
 
 
 def call_of(tables: Sequence[Tensor], tape_rows: int, wide: bool) -> Call:
@@ -98,7 +98,7 @@ def posterior(
         return batch
     job = smallest, prior_share, factor
     left = sum_product(logits, marginals, log_evidence, status, rows, single, p, work, job)
-    return left + n_impossible(numbers_at(status, batch, np.uint8(0)))
+    return left + count_left(numbers_at(status, batch, np.uint8(0)))
 
 
 @kernel
@@ -116,15 +116,7 @@ def most_probable(
     assignment, status = matrix_at(assignment, batch, p.n, 0.0), numbers_at(status, batch, np.uint8(0))
     reached = numbers_at(work.ctypes.data + ROW_BYTES * p.rows, p.rows, np.int64(0))
     map_rows(logits, rows, assignment, log_joint, status, p, work, reached)
-    return n_impossible(status)
-
-
-@inlined
-def n_impossible(status):
-    left = 0
-    for code in status:
-        left += code != POSSIBLE
-    return left
+    return count_left(status)
 
 
 # All arrays belong to the caller: to count references to them would cost more than a small circuit does.

@@ -39,6 +39,15 @@ def row_status(logits, label):
 
 
 @lane_function
+def count_left(status):
+    """How many rows are not POSSIBLE."""
+    left = 0
+    for code in status:
+        left += code != POSSIBLE
+    return left
+
+
+@lane_function
 def normaliser(logits):
     """The largest of logits [K], and log sum_v exp(logits_v - largest), in float64."""
     largest = np.float64(logits[0])

@@ -32,7 +32,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
 )
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
-from emnesy_gpu.kernels.cpu.common.symbol_rows import read_row, write_softmax
+from emnesy_gpu.kernels.cpu.common.symbol_rows import count_left, read_row, write_softmax
 from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
 from emnesy_gpu.kernels.cpu.factor_graph.evidence import factor_terms, find_belief, renormalised
 from emnesy_gpu.kernels.cpu.factor_graph.graph import Graph, Layout, graphs, layout
@@ -279,15 +279,6 @@ def count_lanes(lane_rows, active):
             n_active += active[lane] > 0.0
             n_waiting += not active[lane] > 0.0
     return n_active, n_waiting
-
-
-@lane_function
-def count_left(status):
-    """How many rows are not POSSIBLE."""
-    left = 0
-    for code in status:
-        left += code != POSSIBLE
-    return left
 
 
 @kernel
