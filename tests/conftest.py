@@ -14,6 +14,10 @@ import torch
 from emnesy_gpu.doctor import interpreter_obstacle
 from tests.backends import BACKENDS, Backend, call_on_cuda, forced, open_interpreter
 
+PASSES = 3
+"""Over the figures of a file of benchmarks. The rounds of a figure lie seconds apart, so that other work, which slows
+down all rounds of one pass, moves their median little."""
+
 OPTIONAL = ("numba", "hypothesis", "click", "rich", "sklearn", "matplotlib", "interegular", "pysdd", "hmmlearn")
 """What the tests import beside torch, NumPy, Triton and pytest."""
 
@@ -79,6 +83,16 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Benchmarks stand in files of their own, so that the others need not be imported."""
     named = collection_path.name.startswith("test_bench_")
     return True if collection_path.is_file() and benchmarks_alone(config) and not named else None
+
+
+@pytest.fixture(scope="module")
+def later_passes() -> Iterator[list[Callable[[], None]]]:
+    """What times the figures of a file again, run when all of them were timed once."""
+    figures: list[Callable[[], None]] = []
+    yield figures
+    for _ in range(PASSES - 1):
+        for time_again in figures:
+            time_again()
 
 
 @pytest.fixture(autouse=True)

@@ -11,5 +11,5 @@ from tests.benchmarking import measure, points
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("n_digits", DIGITS)
 @pytest.mark.parametrize(("device", "batch"), points(SUITE))
-def test_addition(benchmark, device: str, n_digits: int, batch: int, method: str) -> None:
-    measure(benchmark, SUITE, device, n_digits, batch, method)
+def test_addition(benchmark, later_passes, device: str, n_digits: int, batch: int, method: str) -> None:
+    measure(benchmark, later_passes, SUITE, device, n_digits, batch, method)

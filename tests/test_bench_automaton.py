@@ -11,5 +11,5 @@ from tests.benchmarking import measure, points
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("states", STATES)
 @pytest.mark.parametrize(("device", "batch"), points(SUITE))
-def test_automaton(benchmark, device: str, states: int, batch: int, method: str) -> None:
-    measure(benchmark, SUITE, device, states, batch, method)
+def test_automaton(benchmark, later_passes, device: str, states: int, batch: int, method: str) -> None:
+    measure(benchmark, later_passes, SUITE, device, states, batch, method)

@@ -11,5 +11,5 @@ from tests.benchmarking import measure, points
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize(("device", "batch"), points(SUITE))
-def test_factor_graph(benchmark, device: str, name: str, batch: int, method: str) -> None:
-    measure(benchmark, SUITE, device, name, batch, method)
+def test_factor_graph(benchmark, later_passes, device: str, name: str, batch: int, method: str) -> None:
+    measure(benchmark, later_passes, SUITE, device, name, batch, method)

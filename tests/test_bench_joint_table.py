@@ -13,8 +13,8 @@ from tests.benchmarking import measure, points
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("n_symbols", SIZES)
 @pytest.mark.parametrize(("device", "batch"), points(SUITE))
-def test_joint_table(benchmark, device: str, n_symbols: int, batch: int, method: str) -> None:
-    measure(benchmark, SUITE, device, n_symbols, batch, method)
+def test_joint_table(benchmark, later_passes, device: str, n_symbols: int, batch: int, method: str) -> None:
+    measure(benchmark, later_passes, SUITE, device, n_symbols, batch, method)
 
 
 def test_the_baseline_equals_the_reference() -> None:

@@ -13,7 +13,7 @@ from emnesy_gpu.baselines import cpp
 from emnesy_gpu.benchmarks.commands import bench
 from emnesy_gpu.benchmarks.latency import run
 from emnesy_gpu.benchmarks.latency.cases import CASES
-from tests.benchmarking import one_thread
+from tests.benchmarking import time_in_passes
 
 BUDGETS = {
     "addition-4": 10,
@@ -30,13 +30,11 @@ BUDGETS = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_fixed_cost(benchmark, name: str) -> None:
+def test_fixed_cost(benchmark, later_passes, name: str) -> None:
     """With --benchmark-only: one row, beside its budget where there is one."""
-    call = CASES[name](1)["call"]
     benchmark.group = "one row"
     benchmark.extra_info["budget_us"] = BUDGETS.get(name)
-    with one_thread():
-        benchmark.pedantic(call, rounds=200, warmup_rounds=5)
+    time_in_passes(benchmark, later_passes, lambda: CASES[name](1)["call"])
 
 
 def needs_compiler() -> None:

@@ -14,8 +14,8 @@ from tests.benchmarking import measure, points
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("samples", SAMPLES)
 @pytest.mark.parametrize(("device", "batch"), points(SUITE))
-def test_sampling(benchmark, device: str, samples: int, batch: int, method: str) -> None:
-    measure(benchmark, SUITE, device, samples, batch, method)
+def test_sampling(benchmark, later_passes, device: str, samples: int, batch: int, method: str) -> None:
+    measure(benchmark, later_passes, SUITE, device, samples, batch, method)
 
 
 @pytest.mark.parametrize("method", ["fused", "torch one-hot", "torch bits"])

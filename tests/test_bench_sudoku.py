@@ -11,5 +11,5 @@ from tests.benchmarking import measure, points
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("device", "batch"), points(SUITE))
-def test_sudoku(benchmark, device: str, size: int, batch: int, method: str) -> None:
-    measure(benchmark, SUITE, device, size, batch, method)
+def test_sudoku(benchmark, later_passes, device: str, size: int, batch: int, method: str) -> None:
+    measure(benchmark, later_passes, SUITE, device, size, batch, method)
