@@ -114,7 +114,12 @@ def test_a_long_chain_that_only_its_end_tells_apart_is_minimal() -> None:
 
 def test_rows_whose_hashes_agree_are_compared(monkeypatch) -> None:
     monkeypatch.setattr("emnesy_gpu.automata.minimise.MULTIPLIER", np.uint64(0))
-    assert number_rows(np.array([[1, 2], [3, 4], [1, 2]])).tolist() == [0, 1, 0]
+    assert number_rows(np.array([[1, 2], [3, 4], [1, 2]]) << 40).tolist() == [0, 1, 0]
+    large = np.array([[2**63 - 1], [-(2**63)], [-2], [2**63 - 1], [-(2**63)]])
+    for rows in (large, large[:2], np.array([[-2, 5], [5, -2], [-1, 5], [-2, 5]]), np.zeros((0, 3), np.int64)):
+        numbers = number_rows(rows)
+        assert (np.equal.outer(numbers, numbers) == (rows[:, None] == rows).all(2)).all()
+        assert set(numbers.tolist()) == set(range(len(set(map(tuple, rows.tolist())))))
 
 
 @given(shared(), st.integers(1, 4), st.integers(0, 2**31))

@@ -17,7 +17,7 @@ import emnesy_gpu as em
 from emnesy_gpu import logic
 from emnesy_gpu.circuits import checks, orders
 from emnesy_gpu.circuits.cnf import INSTALL, CompilerSettings, compile_clauses, variable_order
-from emnesy_gpu.circuits.graph import Graph
+from emnesy_gpu.circuits.graph import Graph, lexical_order
 from emnesy_gpu.circuits.program import compile_predicate
 from emnesy_gpu.circuits.readers.variables import make_variables
 from emnesy_gpu.circuits.simplify import simplified
@@ -245,3 +245,10 @@ def test_drafts_lose_constants_and_equal_nodes() -> None:
     parts = simplified(Graph(2, 2, (), first, left, right), 9)
     assert (parts.first.tolist(), parts.root) == ([0, 2], 5)
     assert (parts.left.tolist(), parts.right.tolist()) == ([0, 1], [2, 3])
+
+
+@pytest.mark.parametrize("largest", [1, 1000, 2**31 - 1])
+def test_lexical_order_is_that_of_numpy(largest: int) -> None:
+    keys = np.random.default_rng(0).integers(0, largest + 1, (4, 500)) // max(largest // 5, 1) * max(largest // 5, 1)
+    assert (lexical_order(*keys) == np.lexsort(keys)).all()
+    assert lexical_order(*keys[:, :0]).tolist() == []

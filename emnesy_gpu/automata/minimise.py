@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from emnesy_gpu.automata.machine import DEAD
 
 Table = NDArray[np.int64]
+INTEGER_BITS = 63
+"""Of an integer >= 0."""
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """An odd number near 2^64 / golden ratio: powers of it spread the entries of a row over 64 bits."""
 
@@ -194,8 +196,12 @@ def _is_first(numbers: Table) -> NDArray[np.bool_]:
 def number_rows(rows: Table) -> Table:
     """int64 [S]: equal rows get the same number, 0, 1, ...
 
-    By a 64-bit hash of each row; should two different rows share one, by comparing the rows themselves.
+    Short rows of small integers >= -2 by one integer each. Others by a 64-bit hash of each row; should two different
+    rows share one, by comparing the rows themselves.
     """
+    index_bits, bits = len(rows).bit_length(), (int(rows.max(initial=0)) + 2).bit_length()
+    if rows.min(initial=0) >= -2 and index_bits + bits * rows.shape[1] <= INTEGER_BITS:
+        return _number_short_rows(rows, index_bits, bits)
     powers = np.cumprod(np.full(rows.shape[1], MULTIPLIER, np.uint64))
     mixed = rows.astype(np.uint64) * powers
     mixed ^= mixed >> np.uint64(29)
@@ -206,3 +212,16 @@ def number_rows(rows: Table) -> Table:
     if (rows != rows[one_of[numbers]]).any():
         numbers = np.unique(rows, axis=0, return_inverse=True)[1]
     return numbers.reshape(-1)
+
+
+def _number_short_rows(rows: Table, index_bits: int, bits: int) -> Table:
+    """The same for rows whose entries, of so many bits, fit into one integer with the index of their row."""
+    word = np.arange(len(rows))
+    for column, entries in enumerate(rows.T):
+        word |= (entries + 2) << (index_bits + column * bits)
+    word.sort()  # faster than to sort indices
+    index = word & ((1 << index_bits) - 1)
+    word >>= index_bits
+    numbers = np.zeros(len(rows), np.int64)
+    numbers[index[1:]] = np.cumsum(word[1:] != word[:-1])
+    return numbers

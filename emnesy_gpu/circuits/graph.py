@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from emnesy_gpu.automata.minimise import INTEGER_BITS
+
 Rows = NDArray[np.int64]
 
 
@@ -141,13 +143,23 @@ def lexical_order(*keys: NDArray[np.integer]) -> Rows:
     [1, 3, 2, 0]
     """
     order = np.arange(len(keys[0]))
+    index_bits = len(order).bit_length()
+    word, filled = order.copy(), index_bits
     for key in keys:
-        places = key[order].astype(np.int64) << 32
-        places |= np.arange(len(order))
-        places.sort()  # faster than to sort indices
-        places &= 0xFFFFFFFF
-        order = order[places]
-    return order
+        bits = int(key.max(initial=0)).bit_length()
+        if filled + bits > INTEGER_BITS:
+            order = order[_sorted_indices(word, index_bits)]
+            word, filled = np.arange(len(order)), index_bits
+        word |= key[order].astype(np.int64) << filled
+        filled += bits
+    return order[_sorted_indices(word, index_bits)]
+
+
+def _sorted_indices(word: Rows, index_bits: int) -> Rows:
+    """The indices in the lowest bits of numbers, in the order of the numbers, which are overwritten."""
+    word.sort()  # faster than to sort indices
+    word &= (1 << index_bits) - 1
+    return word
 
 
 def ranges(starts: Rows, stops: Rows) -> Rows:

@@ -1,39 +1,31 @@
-"""Paths through a grid as programs that read one cell or one edge after the other: the frontier method.
-
-A state holds one code for every vertex on the frontier, where read and unread vertices touch: what is asked of it.
-
-    FREE        it is not on the path (of edges: not yet)
-    CLOSED      it is on the path, and all its neighbours on the path are known
-    ALONE       it is on the path, and none of its two neighbours is known (cells alone)
-    LEFT_END, RIGHT_END     one neighbour is missing; the other end of its piece of the path is on the frontier, to the
-                right or to the left: pieces nest like brackets, as they cannot cross
-    TO_SOURCE, TO_TARGET    one neighbour is missing, and its piece ends in the source or in the target
-
-When the pieces of the source and of the target meet, and no other one is open, the path is found: FOUND. (Knuth, "The
-art of computer programming", volume 4A, 2011, section 7.1.4, exercise 225: Simpath.)
-"""
+"""Paths through a grid as programs that read one cell or one edge after the other."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-States = NDArray[np.int64]
-Codes = NDArray[np.int8]
-"""[places, S]: the codes along the frontier, from left to right; small, as a step reads them many times."""
-Flags = NDArray[np.bool_]
-
-FREE, CLOSED, ALONE, LEFT_END, RIGHT_END, TO_SOURCE, TO_TARGET = range(7)
-BITS = 3
-MAX_WIDTH = 19
-"""Columns whose codes fit in a state, with one place more and FOUND beside them."""
-FOUND = np.int64(1) << 62
-DEAD = np.int64(-1)
-NO_DEPTH = np.int8(-9)
-"""Less than all depths of brackets less 1."""
+from emnesy_gpu.circuits.path_frontier import (
+    ALONE,
+    BITS,
+    CLOSED,
+    DEAD,
+    FOUND,
+    FREE,
+    LEFT_END,
+    RIGHT_END,
+    TO_SOURCE,
+    TO_TARGET,
+    Codes,
+    Flags,
+    Frontier,
+    States,
+    unpacked,
+    with_place,
+)
 
 
 class Grid(NamedTuple):
@@ -57,8 +49,9 @@ class Grid(NamedTuple):
         return {self.source: TO_SOURCE, self.target: TO_TARGET}.get(vertex, FREE)
 
 
-def finish(states: States) -> NDArray[np.bool_]:
-    return states == FOUND
+def label(states: States) -> NDArray[np.int64]:
+    """1 for states in which the path is found, and -1, no label, for all others."""
+    return np.where(states == FOUND, 1, -1)
 
 
 class EdgePaths:
@@ -78,15 +71,16 @@ class EdgePaths:
         codes = unpacked(states[:, 0], width)
         downwards = there == here + width
         if downwards:  # the vertex below comes to the right of the one that it replaces
-            codes = np.insert(codes, column + 1, self.grid.end(there), axis=0)
-        frontiers = [Frontier(codes), Frontier(codes)]
-        frontiers[1].connect(column, column + 1, FREE)
+            codes = with_place(codes, column + 1, self.grid.end(there))
+        frontier = Frontier.of(np.concatenate([codes, codes], 1))
+        frontier.second_half().connect(column, column + 1, FREE)
         if downwards:
-            after = [frontier.left_behind(column) for frontier in frontiers]
+            after = frontier.left_behind(column)
+        elif here // width == self.grid.height - 1:  # nothing else touches the left vertex
+            after = frontier.forgotten(column)
         else:
-            last_row = here // width == self.grid.height - 1  # nothing else touches the left vertex
-            after = [frontier.forgotten(column) if last_row else frontier.states() for frontier in frontiers]
-        return _with_found(states, *after, may_end=True)
+            after = frontier.states()
+        return _with_found(states, after, may_end=True)
 
 
 class CellPaths:
@@ -95,26 +89,35 @@ class CellPaths:
     Value 1 for a cell on the path. The set of cells then tells their order. With diagonals a cell touches eight others,
     and no two pieces cross: four cells of a square would touch each other. Before column c the frontier has c cells of
     the row, then those of the row above from column c - 1 on.
+
+    Few sets of cells are paths: a step looks ahead for ends that cannot be left, and drops most states that lead
+    nowhere before they have successors.
     """
 
     start = 0
 
     def __init__(self, grid: Grid, diagonals: bool) -> None:
         self.grid, self.diagonals = grid, diagonals
+        self.reach = 1 if diagonals else 0
 
     def step(self, states: States, values: States, position: int) -> States:
         """[S, 1] and [1, 2] -> [S, 2]."""
-        column, end, width = position % self.grid.width, self.grid.end(position), self.grid.width
+        width, end = self.grid.width, self.grid.end(position)
+        row, column = divmod(position, width)
         codes = unpacked(states[:, 0], width + 1)
         if column == 0 and position:  # the row above moves by one place
-            codes = np.insert(codes[:width], 0, FREE, axis=0)
-        taken = Frontier(np.insert(codes, column, end or ALONE, axis=0))
+            codes = with_place(codes[:width], 0, FREE)
+        frontier = Frontier.of(np.concatenate([with_place(codes, column, code) for code in (FREE, end or ALONE)], 1))
+        taken = frontier.second_half()
         for place in self._touched(column):
             taken.connect(column, place, ALONE, only_if_present=True)
-        without = Frontier(np.insert(codes, column, FREE, axis=0))
-        last = [column + 1, width + 1] if column == width - 1 else [column + 1]
-        after = [without.left_behind(*last), taken.left_behind(*last)]
-        return _with_found(states, *after, may_end=end == FREE)
+        self._limit_below(frontier, row, column)
+        if column < width - 1:
+            self._limit_above(frontier, column)
+            after = frontier.left_behind(column + 1)
+        else:
+            after = frontier.left_behind(column + 1, column + 2)
+        return _with_found(states, after, may_end=end == FREE)
 
     def _touched(self, column: int) -> list[int]:
         """Places of the cells that a new one at place column touches: on its left and above it."""
@@ -124,111 +127,54 @@ class CellPaths:
         above_left = [column + 1] if column else []
         return [*left, *above_left, column + 2, *([column + 3] if column < self.grid.width - 1 else [])]
 
+    def _limit_below(self, frontier: Frontier, row: int, column: int) -> None:
+        """Places of the row whose cells below touch no cell of the row that is still unread."""
+        width, reach = self.grid.width, self.reach
+        none = np.zeros_like(frontier.dead)
+        last = column if column == width - 1 else column - 1 - reach
+        for place in range(max(column - 1 - reach, 0), last + 1):
+            cells = range(max(place - reach, 0), min(place + reach + 1, width)) if row < self.grid.height - 1 else ()
+            ways = {cell - place: way_below(frontier.codes[: column + 1], cell, reach) for cell in cells}
+            frontier.limit(place, ways.get(-1, none), ways.get(0, none), ways.get(1, none))
 
-def _with_found(states: States, without: States, taken: States, *, may_end: bool) -> States:
-    """Once the path is found nothing more may be on it. may_end: the symbol may be off the path."""
-    found = states[:, 0] == FOUND
-    without = without if may_end else np.full_like(without, DEAD)
-    return np.stack([np.where(found, FOUND if may_end else DEAD, without), np.where(found, DEAD, taken)], 1)
-
-
-def unpacked(states: States, places: int) -> Codes:
-    return np.stack([(states >> BITS * place & 7).astype(np.int8) for place in range(places)])
-
-
-class _End(NamedTuple):
-    """The code of a vertex in each state, and the place of the other end of its piece: its own where it is fresh."""
-
-    code: Codes
-    place: Codes
-
-
-class Frontier:
-    """The codes of many states at once, as a step changes them."""
-
-    def __init__(self, codes: Codes) -> None:
-        self.codes = codes.copy()
-        self.dead = np.zeros(codes.shape[1], bool)
-        self.found = np.zeros(codes.shape[1], bool)
-
-    def connect(self, first: int, second: int, fresh: int, *, only_if_present: bool = False) -> None:
-        """The path goes from the vertex at one place to that at another one.
-
-        fresh: the code of vertices that none of their neighbours is known of. only_if_present: where the second vertex
-        is not on the path, nothing happens.
-        """
-        x, y = self.codes[first].copy(), self.codes[second].copy()
-        goes = y != FREE if only_if_present else np.ones(len(y), bool)
-        self.dead |= goes & ((x == CLOSED) | (y == CLOSED))
-        goes &= ~self.dead
-        depths = bracket_depths(self.codes)
-        mates = [mate_of(self.codes, depths, place) for place in (first, second)]
-        ends = []
-        for place, code, mate in zip((first, second), (x, y), mates, strict=True):
-            is_fresh = code == fresh
-            ends.append(_End(code, np.where(is_fresh, np.int8(place), mate)))
-            self.codes[place, goes & ~is_fresh] = CLOSED
-        self._make_piece(goes, ends[0], ends[1], mates[0] == second)
-
-    def _make_piece(self, goes: Flags, a: _End, b: _End, same: Flags) -> None:
-        """Two pieces become one: its ends are their other ends, on the frontier or the source or the target."""
-        fixed_a, fixed_b = a.code >= TO_SOURCE, b.code >= TO_SOURCE
-        both = goes & ~fixed_a & ~fixed_b
-        self.dead |= both & same & (a.code != b.code)  # a cycle
-        self.found |= goes & fixed_a & fixed_b
-        for one, fixed, free in ((goes & fixed_a & ~fixed_b, a, b), (goes & fixed_b & ~fixed_a, b, a)):
-            states = np.flatnonzero(one)
-            self.codes[free.place[states], states] = fixed.code[states]
-        states = np.flatnonzero(both)
-        self.codes[np.minimum(a.place, b.place)[states], states] = LEFT_END
-        self.codes[np.maximum(a.place, b.place)[states], states] = RIGHT_END
-
-    def left_behind(self, *places: int) -> States:
-        """Vertices leave the frontier, and must not miss a neighbour."""
-        for place in places:
-            self.dead |= self.codes[place] > CLOSED
-        return self._packed(np.delete(self.codes, places, axis=0))
-
-    def forgotten(self, place: int) -> States:
-        """A vertex leaves the frontier, and its place stays."""
-        self.dead |= self.codes[place] > CLOSED
-        self.codes[place] = FREE
-        return self.states()
-
-    def states(self) -> States:
-        return self._packed(self.codes)
-
-    def _packed(self, codes: Codes) -> States:
-        states = np.zeros(codes.shape[1], np.int64)
-        for code in codes[::-1]:
-            states <<= BITS
-            states |= code
-        found = np.flatnonzero(self.found)
-        states[found] = np.where((self.codes[:, found] > CLOSED).any(0), DEAD, FOUND)
-        states[self.dead] = DEAD
-        return states
+    def _limit_above(self, frontier: Frontier, column: int) -> None:
+        """Places of the row above, from that above the column on, which touch the next cell of the row."""
+        above, after = column + 2, column + 3
+        none = np.zeros_like(frontier.dead)
+        if self.diagonals:
+            touched = frontier.codes[[column, *range(above, min(above + 3, self.grid.width + 2))]]
+            frontier.limit(above, none, (touched != CLOSED).all(0), none)
+            frontier.limit(after, none, ~none, none)  # it also touches a cell next to that one
+        else:
+            frontier.limit(above, none, none, none)
+            frontier.limit(after, none, frontier.codes[column] != CLOSED, none)
 
 
-def bracket_depths(codes: Codes) -> Codes:
-    """How many pieces are open after each place, seen from the left [places, S]."""
-    depths: Codes = (codes == LEFT_END).view(np.int8) - (codes == RIGHT_END).view(np.int8)
-    for before, here in pairwise(depths):  # faster than cumsum
-        here += before
-    return depths
+def _with_found(states: States, after: States, *, may_end: bool) -> States:
+    """[S, 2] of [2 S], the symbol off the path and on it: once the path is found nothing more may be on it.
 
-
-def mate_of(codes: Codes, depths: Codes, place: int) -> Codes:
-    """The place of the other end of the piece that ends at a place [S], -1 for vertices that are no ends of one.
-
-    >>> codes = np.array([[LEFT_END], [LEFT_END], [RIGHT_END], [FREE], [RIGHT_END]], np.int8)
-    >>> [int(mate_of(codes, bracket_depths(codes), place)[0]) for place in range(5)]
-    [4, 2, 1, -1, 0]
+    may_end: the symbol may be off the path.
     """
-    mates = np.full(codes.shape[1], -1, np.int8)
-    opens = np.where(codes[place] == LEFT_END, depths[place] - 1, NO_DEPTH)
-    for other in reversed(range(place + 1, len(codes))):
-        np.copyto(mates, other, where=depths[other] == opens)
-    closes = np.where(codes[place] == RIGHT_END, depths[place] + 1, NO_DEPTH)
-    for other in range(place):
-        np.copyto(mates, other, where=(depths[other] == closes) & (codes[other] == LEFT_END))
-    return mates
+    found = states[:, 0] == FOUND
+    without, taken = after.reshape(2, -1)
+    without[found] = FOUND
+    taken[found] = DEAD
+    if not may_end:
+        without[:] = DEAD
+    return after.reshape(2, -1).T
+
+
+def way_below(codes: Codes, cell: int, reach: int) -> Flags:
+    """Whether the cell below a place of a row can still be on the path [S]; it touches reach places on either side.
+
+    It must not touch a CLOSED vertex, and not join the two ends of one piece, or stand beside a cell that has to be on
+    the path and joins them with it.
+
+    >>> codes = np.array([[LEFT_END], [RIGHT_END], [FREE], [CLOSED]], np.int8)
+    >>> [bool(way_below(codes, cell, reach=0)[0]) for cell in range(4)]
+    [True, False, True, False]
+    """
+    blocked = (codes[max(cell - reach, 0) : cell + reach + 1] == CLOSED).any(0)
+    for left, right in combinations(codes[max(cell - 1, 0) : cell + reach + 1], 2):
+        blocked |= (left == LEFT_END) & (right == RIGHT_END)
+    return ~blocked

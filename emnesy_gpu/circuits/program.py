@@ -28,7 +28,7 @@ class Program(NamedTuple):
     """What the user gives: step(state, value, position), the first state, and finish(last state) -> label.
 
     given: positions of symbols that belong to the label. labels: those that exist even where no state has them. arrays:
-    step and finish work on integer arrays.
+    step and finish work on integer arrays. trusted: step is our own, and is not tested.
     """
 
     step: Callable[..., Any]
@@ -37,6 +37,7 @@ class Program(NamedTuple):
     given: tuple[int, ...] = ()
     labels: tuple[Hashable, ...] = ()
     arrays: bool = False
+    trusted: bool = False
 
 
 class Labelled(NamedTuple):
@@ -107,7 +108,8 @@ def _labels_of_all(
 def _machine(program: Program, cardinalities: Sequence[int], max_states: int) -> Machine:
     observer = Observer(_finish(program), None, program.labels)
     if program.arrays:
-        tables, states = unroll_arrays(program.step, program.start, cardinalities, max_states)
+        step, start = program.step, program.start
+        tables, states = unroll_arrays(step, start, cardinalities, max_states, trusted=program.trusted)
         return compile_tables(tables, [len(at) for at in states], _array_labels(program, states[-1]), observer)
     return compile_step_at(program.step, program.start, cardinalities, observer, max_states)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,8 +30,6 @@ def make_tables(graph: Graph, codes: Sequence[dict[int, int]] = (), *, predictio
         prediction: the tape leaves the derivatives with respect to the leaves of the label, in place of those of the
             symbols.
     """
-    hidden = np.arange(graph.n_leaves) < graph.n_symbols * graph.n_values
-    tape = make_tape(graph, ~hidden if prediction else hidden)
     n_hidden = graph.n_symbols * graph.n_values
     parts = {
         "given": n_hidden + np.concatenate([[0], np.cumsum(graph.given)]),
@@ -42,6 +40,21 @@ def make_tables(graph: Graph, codes: Sequence[dict[int, int]] = (), *, predictio
         "node_levels": graph.node_levels,
         "draws": _draws(graph),
         "mentioned": mentioned_symbols(graph),
+    }
+    tape, rows = _tape_parts(graph, prediction)
+    return Compiled(CircuitTables(**_tensors(parts), **_tensors(tape)), rows)
+
+
+def with_prediction(graph: Graph, compiled: Compiled) -> Compiled:
+    """The tables of a circuit with the tape of predictions."""
+    tape, rows = _tape_parts(graph, prediction=True)
+    return Compiled(compiled.tables._replace(**_tensors(tape)), rows)
+
+
+def _tape_parts(graph: Graph, prediction: bool) -> tuple[dict[str, Rows], int]:
+    hidden = np.arange(graph.n_leaves) < graph.n_symbols * graph.n_values
+    tape = make_tape(graph, ~hidden if prediction else hidden)
+    parts = {
         "levels": tape.levels,
         "runs": tape.runs,
         "out": tape.out,
@@ -49,8 +62,11 @@ def make_tables(graph: Graph, codes: Sequence[dict[int, int]] = (), *, predictio
         "tape_right": tape.right,
         "derivatives": tape.derivatives,
     }
-    tensors = {name: torch.from_numpy(part.astype(np.int32)) for name, part in parts.items()}
-    return Compiled(CircuitTables(**tensors), tape.n_rows)
+    return parts, tape.n_rows
+
+
+def _tensors(parts: dict[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(part.astype(np.int32)) for name, part in parts.items()}
 
 
 def _codes(graph: Graph, codes: Sequence[dict[int, int]]) -> Rows:

@@ -81,8 +81,8 @@ def _instructions(graph: Graph, leads: NDArray[np.bool_]) -> _Instructions:
     down = graph.n_rows
     height = _heights(graph)
     depth = np.zeros(graph.n_rows, np.int64)
-    for number, (nodes, _) in enumerate(graph.by_level()):
-        depth[graph.n_leaves + 1 :][nodes] = number + 1
+    sizes = np.diff(graph.node_levels)
+    depth[graph.n_leaves + 1 :] = np.repeat(np.arange(1, len(sizes) + 1), sizes)
     child, sibling = np.concatenate([graph.left, graph.right]), np.concatenate([graph.right, graph.left])
     needed = leads[child]
     child, sibling = child[needed], sibling[needed]

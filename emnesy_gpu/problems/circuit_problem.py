@@ -18,7 +18,7 @@ from emnesy_gpu.circuits.files import save
 from emnesy_gpu.circuits.graph import Graph
 from emnesy_gpu.circuits.notes import write_notes
 from emnesy_gpu.circuits.picture import Names, drawing_of
-from emnesy_gpu.circuits.tables import Compiled, make_tables
+from emnesy_gpu.circuits.tables import Compiled, make_tables, with_prediction
 from emnesy_gpu.inference.constants import constant
 from emnesy_gpu.inference.results import MapAssignment, Marginals
 from emnesy_gpu.kernels.score_tables import CIRCUIT, CompiledScore
@@ -97,8 +97,10 @@ class CircuitProblem(CodedRule):
         """The circuit as tensors on a device, made and copied once."""
         key = device, prediction
         if key not in self._compiled:
-            if device.type == "cpu":
-                self._compiled[key] = make_tables(self.graph, self._values, prediction=prediction)
+            if device.type == "cpu" and prediction:
+                self._compiled[key] = with_prediction(self.graph, self.compiled(device))
+            elif device.type == "cpu":
+                self._compiled[key] = make_tables(self.graph, self._values)
             else:
                 host = self.compiled(torch.device("cpu"), prediction=prediction)
                 self._compiled[key] = host._replace(tables=host.tables.to(device))

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from emnesy_gpu import checks
-from emnesy_gpu.circuits.grid_frontier import MAX_WIDTH, CellPaths, EdgePaths, Grid, finish
+from emnesy_gpu.circuits.grid_frontier import CellPaths, EdgePaths, Grid, label
+from emnesy_gpu.circuits.path_frontier import MAX_WIDTH
 from emnesy_gpu.circuits.program import Program, compile_program
 from emnesy_gpu.problems.circuit_problem import CircuitProblem
 
@@ -76,7 +77,7 @@ class SimplePaths(CircuitProblem):
         self._settings |= {"over": over, "neighbours": neighbours}
         paths = EdgePaths(grid) if over == "edges" else CellPaths(grid, neighbours == 8)
         shape = (len(grid.edges),) if over == "edges" else (height, width)
-        program = Program(paths.step, paths.start, lambda states: np.where(finish(states), 1, -1), arrays=True)
+        program = Program(paths.step, paths.start, label, arrays=True, trusted=True)
         compiled = compile_program(program, [2] * int(np.prod(shape)), None, MAX_PATH_STATES)
         CircuitProblem.__init__(self, compiled.graph, shape, compiled.labels, has_entries=False)
 
