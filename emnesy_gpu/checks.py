@@ -173,16 +173,15 @@ def are_fine(logits: Tensor, label: Tensor, symbols: tuple[int, ...], entries: t
 
     Where it is False, the other checks say why; they allow subclasses of tensors too.
     """
-    shape = logits.shape if type(logits) is Tensor and type(label) is Tensor else ()
+    if type(logits) is not Tensor or type(label) is not Tensor or logits.is_nested or label.is_nested:
+        return False
+    shape = logits.shape
     return (
-        len(shape) > 0
-        and shape[1:] == symbols
+        shape[1:] == symbols
         and label.shape == (shape[0], *entries)
         and logits.dtype in FLOAT_DTYPES
         and label.dtype in INTEGER_DTYPES
-        and logits.layout == label.layout == torch.strided
-        and not logits.is_nested
-        and not label.is_nested
+        and logits.layout is label.layout is torch.strided
         and ((logits.is_cpu and label.is_cpu) or logits.device == label.device)
     )
 

@@ -14,6 +14,7 @@ from emnesy_gpu.inference.constants import constant
 from emnesy_gpu.inference.results import MapAssignment, per_row
 from emnesy_gpu.ops.row_passes import has_kernels
 from emnesy_gpu.problems import Problem
+from emnesy_gpu.problems.few_rows import by_few_rows
 from emnesy_gpu.problems.symbols import flat_symbols, shaped_like
 
 
@@ -57,7 +58,10 @@ class MAP(Engine[MapProblem]):
         return super().supports(problem) and problem.map_tractable
 
     def infer(self, problem: MapProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
-        assignment, log_joint, possible, valid = problem.map_assignment(logits, label, check)
+        found = by_few_rows(problem.map_assignment, logits, label)
+        assignment, log_joint, possible, valid = (
+            problem.map_assignment(logits, label, check) if found is None else MapAssignment(*found)
+        )
         if has_kernels(logits) or _on_gpu(logits):
             kernels, symbols = kernels_for("map_marginals", logits.device), flat_symbols(logits)
             chosen = assignment if symbols is logits else assignment.flatten(1)

@@ -46,6 +46,7 @@ def _in_order(results: RowResults | None, symbols: Sequence[Tensor]) -> Any:
     few_rows=lambda kernels, logits, label, tables, symbols, check: _in_order(
         kernels.few_rows(logits, label, tables, 0.0, 1.0), symbols
     ),
+    only_dispatched=True,
 )
 def automaton_posterior(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], symbols: Sequence[Tensor], check: bool
@@ -67,6 +68,7 @@ def automaton_posterior(
     few_rows=lambda kernels, logits, label, tables, symbols, scale, check: gradient_of(
         _in_order(kernels.few_rows(logits, label, tables, 1.0, -scale), symbols)
     ),
+    only_dispatched=True,
 )
 def automaton_em_gradient(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], symbols: Sequence[Tensor], scale: float, check: bool

@@ -32,7 +32,11 @@ def _raise_for_status(status: Tensor, logits: Tensor, label: Tensor) -> None:
     checks.raise_for_status(status, logits, label, f"a digit in 0..{logits.shape[-1] - 1}", logits.shape[-1])
 
 
-@operator(marginal_results, few_rows=lambda kernels, logits, label, check: kernels.few_rows(logits, label, 0.0, 1.0))
+@operator(
+    marginal_results,
+    few_rows=lambda kernels, logits, label, check: kernels.few_rows(logits, label, 0.0, 1.0),
+    only_dispatched=True,
+)
 def carry_chain_posterior(logits: Tensor, label: Tensor, check: bool) -> RowResults:
     """Exact marginals, log evidence and possible."""
     marginals, log_evidence, status = _kernels(logits).posterior(logits.contiguous(), label.contiguous())
@@ -44,6 +48,7 @@ def carry_chain_posterior(logits: Tensor, label: Tensor, check: bool) -> RowResu
 @operator(
     gradient_results,
     few_rows=lambda kernels, logits, label, scale, check: gradient_of(kernels.few_rows(logits, label, 1.0, -scale)),
+    only_dispatched=True,
 )
 def carry_chain_em_gradient(logits: Tensor, label: Tensor, scale: float, check: bool) -> GradientResults:
     """The EM gradient (softmax(logits) - marginals) * scale and log evidence."""

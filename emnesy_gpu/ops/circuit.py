@@ -41,6 +41,7 @@ def _rows(label: Tensor, tables: Sequence[Tensor]) -> Tensor:
     few_rows=lambda kernels, logits, label, tables, tape_rows, wide, check: kernels.few_rows(
         logits, label, tables, tape_rows, wide, 0.0, 1.0
     ),
+    only_dispatched=True,
 )
 def circuit_posterior(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool, check: bool
@@ -57,6 +58,7 @@ def circuit_posterior(
     few_rows=lambda kernels, logits, label, tables, tape_rows, wide, scale, check: gradient_of(
         kernels.few_rows(logits, label, tables, tape_rows, wide, 1.0, -scale)
     ),
+    only_dispatched=True,
 )
 def circuit_em_gradient(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool, scale: float, check: bool
@@ -71,6 +73,7 @@ def circuit_em_gradient(
 @operator(
     assignment_results,
     few_rows=lambda kernels, logits, label, tables, check: kernels.map_few_rows(logits, label, tables),
+    only_dispatched=True,
 )
 def circuit_map(logits: Tensor, label: Tensor, tables: Sequence[Tensor], check: bool) -> RowResults:
     rows, kernels = _rows(label, tables), kernels_for("circuit", logits.device)

@@ -40,6 +40,7 @@ def _kernels(logits: Tensor) -> ModuleType:
     few_rows=lambda kernels, logits, label, assignments, circuit, tape_rows, check: kernels.few_rows(
         logits, label, assignments, 0.0, 1.0
     ),
+    only_dispatched=True,
 )
 def enumeration_posterior(
     logits: Tensor, label: Tensor, assignments: Tensor, circuit: Sequence[Tensor], tape_rows: int, check: bool
@@ -59,6 +60,7 @@ def enumeration_posterior(
     few_rows=lambda kernels, logits, label, assignments, circuit, tape_rows, scale, check: gradient_of(
         kernels.few_rows(logits, label, assignments, 1.0, -scale)
     ),
+    only_dispatched=True,
 )
 def enumeration_em_gradient(
     logits: Tensor,

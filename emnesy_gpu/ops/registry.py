@@ -33,7 +33,10 @@ Function = Callable[..., Any]
 
 
 def operator(
-    results: Callable[..., Any], names: list[str] = NAMES, few_rows: Function | None = None
+    results: Callable[..., Any],
+    names: list[str] = NAMES,
+    few_rows: Function | None = None,
+    only_dispatched: bool = False,
 ) -> Callable[[Function], Function]:
     """Register a function as the operator of its name, for CPU and CUDA tensors alike.
 
@@ -46,6 +49,8 @@ def operator(
         names: the list that the name is added to.
         few_rows: what CPU kernels try first, given their module and the same arguments with any logits: a short way for
             few rows, which returns None where it does not lead to the end.
+        only_dispatched: only where something watches, such as in compiled graphs: where nothing does, problems have
+            tried it before they call the operator.
     """
 
     def register(function: Function) -> Function:
@@ -54,10 +59,11 @@ def operator(
         _library.define(name + torch.library.infer_schema(function, mutates_args=()))
         takes_logits = next(iter(inspect.signature(function).parameters)) == "logits"
         implementation = _of_bounded_logits(function, few_rows) if takes_logits else function
+        direct = _of_bounded_logits(function, None) if takes_logits and only_dispatched else implementation
         for key in ("CPU", "CUDA"):
             _library.impl(name, implementation, key)
         torch.library.register_fake(f"{NAMESPACE}::{name}", _fake(function, results), lib=_library)
-        return _at_once(implementation, getattr(getattr(torch.ops, NAMESPACE), name).default)
+        return _at_once(direct, getattr(getattr(torch.ops, NAMESPACE), name).default)
 
     return register
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
+from emnesy_gpu.backends import load_kernels
 from emnesy_gpu.inference import gibbs_chains, weighted_samples
 from emnesy_gpu.inference.results import Chains, MapAssignment, Marginals, Weighted
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
@@ -20,6 +21,7 @@ from emnesy_gpu.ops.carry_chain import (
     carry_chain_posterior,
     carry_chain_sample,
 )
+from emnesy_gpu.problems.few_rows import FewRows, with_few_rows
 from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.problem import Problem
 
@@ -181,6 +183,14 @@ class Addition(Problem):
             carry = total // self.base
             yield total - carry * self.base
 
+    def _few_rows(self) -> FewRows:
+        call = load_kernels("cpu", "carry_chain").call_of(self.n_label_digits, *self.latent_shape, self.base)
+        return FewRows(call, Addition._with_digits if self.takes_numbers else None)
+
+    def _with_digits(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        return logits, self._split(label)
+
+    @with_few_rows(_few_rows)
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         return Marginals(*carry_chain_posterior(logits, self.digits_of(label, check), check))
 
@@ -224,6 +234,7 @@ class Addition(Problem):
         digits, _ = carry_chain_sample(logits, self.digits_of(label, check), n_samples, seed, first_row, check)
         return digits
 
+    @with_few_rows(_few_rows)
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
         return carry_chain_em_gradient(logits, self.digits_of(label, check), scale, check)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
+from emnesy_gpu.backends import load_kernels
 from emnesy_gpu.circuits.listed import listed_graph
 from emnesy_gpu.circuits.tables import Compiled
 from emnesy_gpu.circuits.tables import make_tables as make_tables_of_circuit
@@ -31,6 +32,7 @@ from emnesy_gpu.ops.enumeration import (
 from emnesy_gpu.ops.not_equal import not_equal_belief_propagation
 from emnesy_gpu.problems import all_different_scores
 from emnesy_gpu.problems.all_different_tables import GroupTables, checked_groups, make_tables
+from emnesy_gpu.problems.few_rows import CPU, FewRows, with_few_rows
 from emnesy_gpu.problems.opaque import TRACED
 from emnesy_gpu.problems.problem import Problem
 from emnesy_gpu.problems.symbols import checked_symbols
@@ -131,9 +133,15 @@ class AllDifferent(Problem):
         """Whether the valid assignments are listed; equals ``tractable``."""
         return self.tractable
 
+    def _few_rows(self) -> FewRows:
+        kernels, listed = load_kernels("cpu", "enumeration"), self.tables(CPU).assignments
+        return FewRows(kernels.call_of(listed, self.cardinality))
+
+    @with_few_rows(_few_rows)
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         return Marginals(*enumeration_posterior(logits, label, *self._lists(logits.device), check))
 
+    @with_few_rows(_few_rows)
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
         lists = self._lists(logits.device)
         return enumeration_em_gradient(logits, label, *lists, scale, check)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.automata.labels import codes_of
+from emnesy_gpu.backends import load_kernels
 from emnesy_gpu.circuits.checks import check, model_count
 from emnesy_gpu.circuits.evaluate import uniform_evidence
 from emnesy_gpu.circuits.files import save
@@ -33,6 +34,7 @@ from emnesy_gpu.ops.circuit import (
 )
 from emnesy_gpu.ops.label_rows import check_values
 from emnesy_gpu.problems.coded_rule import NOT_GIVEN, CodedRule
+from emnesy_gpu.problems.few_rows import CPU, FewRows, with_few_rows
 from emnesy_gpu.problems.symbols import checked_shape, flat_symbols, shaped_like
 
 NARROW_EVIDENCE = 2.0**-60
@@ -222,16 +224,26 @@ class CircuitProblem(CodedRule):
         tables = torch.cat([numbers, t.given, t.codes.flatten()]), t.first, torch.stack([t.left, t.right], 1)
         return CompiledScore(CIRCUIT, len(self._codes), tables, (self.cardinality,), scratch=self.graph.n_rows)
 
+    def _few_rows(self) -> FewRows:
+        tables, tape_rows = self.compiled(CPU)
+        return FewRows(load_kernels("cpu", "circuit").call_of(list(tables), tape_rows, self._wide))
+
+    def _few_rows_of_map(self) -> FewRows:
+        return FewRows(load_kernels("cpu", "circuit").map_call_of(list(self.compiled(CPU).tables)))
+
+    @with_few_rows(_few_rows)
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         arguments = *self._inputs(logits, label), *self._tape(logits)
         marginals, *others = circuit_posterior(*arguments, check)
         return Marginals(shaped_like(marginals, logits), *others)
 
+    @with_few_rows(_few_rows)
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
         arguments = *self._inputs(logits, label), *self._tape(logits)
         gradient, log_evidence = circuit_em_gradient(*arguments, scale, check)
         return shaped_like(gradient, logits), log_evidence
 
+    @with_few_rows(_few_rows_of_map)
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         """Ties: the first of the terms of a node, and the smallest value of a symbol that no chosen part mentions."""
         z, *others = circuit_map(*self._inputs(logits, label), check)

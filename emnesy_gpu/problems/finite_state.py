@@ -16,6 +16,7 @@ from emnesy_gpu.automata.labels import codes_of
 from emnesy_gpu.automata.machine import Machine, Observation
 from emnesy_gpu.automata.picture import drawing_of
 from emnesy_gpu.automata.tables import make_tables
+from emnesy_gpu.backends import load_kernels
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.inference.results import MapAssignment, Marginals
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
@@ -24,6 +25,7 @@ from emnesy_gpu.layered_drawing import draw, indexed
 from emnesy_gpu.ops.automaton import automaton_em_gradient, automaton_map, automaton_posterior, automaton_sample
 from emnesy_gpu.ops.label_rows import check_values
 from emnesy_gpu.problems.coded_rule import NOT_GIVEN, CodedRule
+from emnesy_gpu.problems.few_rows import CPU, FewRows, with_few_rows
 from emnesy_gpu.problems.symbols import checked_order, flat_symbols, shaped_like
 
 
@@ -209,11 +211,22 @@ class FiniteStateProblem(CodedRule):
         codes[state] = np.array([code_of[name] for name in observation.labels], np.int64)[label]
         return torch.from_numpy(codes)
 
+    def _few_rows(self) -> FewRows:
+        call = load_kernels("cpu", "automaton").call_of(list(self.tables(CPU)))
+        if self._order_on(CPU) is None:
+            return FewRows(call)
+        return FewRows(call, FiniteStateProblem._as_read, FiniteStateProblem._back)
+
+    def _as_read(self, logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        return self._inputs(logits, label)[:2]
+
+    @with_few_rows(_few_rows)
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         symbols = self._symbols_on(logits.device)
         marginals, *others = automaton_posterior(*self._inputs(logits, label), symbols, check)
         return Marginals(shaped_like(marginals, logits), *others)
 
+    @with_few_rows(_few_rows)
     def em_gradient(self, logits: Tensor, label: Tensor, scale: float, check: bool) -> tuple[Tensor, Tensor]:
         symbols = self._symbols_on(logits.device)
         gradient, log_evidence = automaton_em_gradient(*self._inputs(logits, label), symbols, scale, check)

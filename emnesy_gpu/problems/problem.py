@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-NOT_KEPT = ("handle", "_looked_at_by")
+NOT_KEPT = ("handle", "calls_of_few_rows", "_looked_at_by")
 """Attributes that belong to an object and not to what it is, and are not copied."""
 
 MAKERS = ("__init__", "settings")
@@ -86,9 +86,13 @@ class Problem:
     handle: int
     """The number of this problem in a compiled graph, see ``ops.methods``."""
 
+    calls_of_few_rows: dict[Any, Any]
+    """What was made for calls with few rows, see ``problems.few_rows``."""
+
     def __new__(cls, *arguments: Any, **options: Any) -> Self:
         problem = super().__new__(cls)
         vars(problem)["handle"] = new_handle(problem)
+        vars(problem)["calls_of_few_rows"] = {}
         return problem
 
     @property

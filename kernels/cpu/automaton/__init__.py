@@ -1,5 +1,6 @@
 """Exact inference on finite automata, on CPU tensors."""
 
+from emnesy_gpu.kernels.cpu.automaton.addressed import call_of
 from emnesy_gpu.kernels.cpu.automaton.launch import em_gradient, few_rows, map_assignment, posterior, sample
 
-__all__ = ["em_gradient", "few_rows", "map_assignment", "posterior", "sample"]
+__all__ = ["call_of", "em_gradient", "few_rows", "map_assignment", "posterior", "sample"]

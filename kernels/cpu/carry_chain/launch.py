@@ -47,22 +47,22 @@ def few_rows(logits: Tensor, label: Tensor, prior_share: float, factor: float) -
     None where there are more rows, or where one needs wide exponents, has a logit beyond +-LARGEST_LOGIT or no
     posterior.
     """
-    batch, *sizes = logits.shape
-    call = _call_of(batch <= one_by_one.MOST_ROWS, label.shape[1], *sizes)
-    return on_few_rows(call, logits, label, prior_share, factor)
+    return on_few_rows(call_of(label.shape[1], *logits.shape[1:]), logits, label, prior_share, factor)
 
 
 @lru_cache(maxsize=64)
-def _call_of(are_few: bool, label_digits: int, n_addends: int, n_digits: int, base: int) -> Call:
+def call_of(label_digits: int, n_addends: int, n_digits: int, base: int) -> Call:
+    """How few rows are computed."""
     places = probabilities.layout_record(n_addends, n_digits, base)
     arguments = label_digits, LARGEST_LOGIT, places.address
     total = places.fields.total
-    if are_few and n_addends == one_by_one.ADDENDS:
-        # However long they are: lanes would take many times as long, and are not shared by threads either.
-        most_rows = one_by_one.MOST_ROWS
-        return Call(one_by_one.rows_one_by_one, most_rows, arguments, lambda _: kept_numbers(total), places)
     most_rows = most_of_one_range(LOGIT_COST * n_addends * n_digits * base)
-    return Call(probabilities.sum_product, most_rows, arguments, lambda batch: kept_lanes(total, batch), places)
+    lanes = Call(probabilities.sum_product, most_rows, arguments, lambda batch: kept_lanes(total, batch), places)
+    if n_addends != one_by_one.ADDENDS:
+        return lanes
+    # However long they are: lanes would take many times as long, and are not shared by threads either.
+    one = Call(one_by_one.rows_one_by_one, one_by_one.MOST_ROWS, arguments, lambda _: kept_numbers(total), places)
+    return one._replace(beyond=lanes)
 
 
 def map_assignment(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:

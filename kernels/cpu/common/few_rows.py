@@ -22,6 +22,7 @@ class Call(NamedTuple):
     work: batch -> scratch.
     kept: what keeps the memory behind addresses among the arguments.
     values: logits -> uninitialised marginals, or the like.
+    beyond: the call for more rows, where there is one.
     """
 
     kernel: Callable[..., int]
@@ -30,6 +31,7 @@ class Call(NamedTuple):
     work: Callable[[int], np.ndarray]
     kept: Any
     values: Callable[[Tensor], Tensor] = torch.empty_like
+    beyond: Any = None
 
 
 def new_assignment(logits: Tensor) -> Tensor:
@@ -44,10 +46,10 @@ def on_few_rows(call: Call, logits: Tensor, label: Tensor, *numbers: float) -> F
 
     None also for other logits than float32, and for more rows.
     """
-    kernel, most_rows, arguments, work, _, new_values = call
+    kernel, most_rows, arguments, work, _, new_values, beyond = call
     batch = logits.shape[0]
     if logits.dtype is not torch.float32 or not 0 < batch <= most_rows:
-        return None
+        return None if beyond is None else on_few_rows(beyond, logits, label, *numbers)
     logits, label, status = logits.contiguous(), label.contiguous(), np.empty(batch, np.bool_)
     values, log_evidence, possible = new_values(logits), logits.new_empty(batch), torch.from_numpy(status)
     inputs, outputs = (logits.data_ptr(), label.data_ptr()), (values.data_ptr(), log_evidence.data_ptr())
