@@ -18,6 +18,7 @@ from emnesy_gpu.inference.results import Marginals, em_gradient_of
 from emnesy_gpu.ops.registry import is_unwatched
 from emnesy_gpu.ops.row_passes import is_wrapped, scaled_rows
 from emnesy_gpu.problems import Problem
+from emnesy_gpu.problems.few_rows import by_few_rows
 from emnesy_gpu.reduction import reduce, reduce_possible
 
 
@@ -134,11 +135,14 @@ def fused_em_loss(
     """
     checks.is_instance("problem", problem, Problem, A_PROBLEM)
     checks.is_flag("check", check)
-    shards = rows_of(logits, len(problem.latent_shape) + 1)
-    if shards is not None:
-        logits, label = shards.local("logits", logits), shards.local("label", label)
-    logits, label, leading = problem.one_batch_axis(logits, label)
-    prior_logits, label = problem.checked(logits, label)
+    shards = leading = None
+    prior_logits = logits.detach() if type(logits) is Tensor else logits
+    if not (is_unwatched(prior_logits) and problem.are_ready(prior_logits, label)):
+        shards = rows_of(logits, len(problem.latent_shape) + 1)
+        if shards is not None:
+            logits, label = shards.local("logits", logits), shards.local("label", label)
+        logits, label, leading = problem.one_batch_axis(logits, label)
+        prior_logits, label = problem.checked(logits, label)
     if engine is not None:
         engine = choose_engine(problem, engine)
     elif not has_em_gradient(problem):
@@ -146,10 +150,10 @@ def fused_em_loss(
         raise UnsupportedInference(
             f"{problem!r} has no exact EM gradient: {reason}. Give an engine, such as engine=em.ABC()"
         )
-    words = isinstance(reduction, str) and isinstance(impossible, str) and (reduction, impossible) == ("mean", "inf")
-    plain = words and engine is None and issubclass(type(problem), FusedProblem)
-    if plain and shards is None and len(label) > 0 and is_unwatched(prior_logits):
-        return cast(Tensor, _MeanLoss.apply(logits, prior_logits, label, problem, check))
+    elif shards is None and is_unwatched(prior_logits):
+        divisor = _divisor(reduction, impossible, label.shape[0])
+        if divisor > 0:
+            return cast(Tensor, _PlainLoss.apply(logits, prior_logits, label, problem, check, divisor))
     if engine is not None and shards is not None:
         engine = engine.after_rows(shards.first_row)
     negative_log_evidence, _ = _FusedEMLoss.apply(logits, prior_logits, label, problem, engine, check)
@@ -168,17 +172,25 @@ def has_em_gradient(problem: Problem) -> bool:
     return issubclass(type(problem), (FusedProblem, ExactProblem)) and problem.tractable
 
 
+def _divisor(reduction: object, impossible: object, n_rows: int) -> int:
+    """What the sum of the losses is divided by; 0 where the loss is more than that."""
+    if n_rows == 0 or not (isinstance(reduction, str) and isinstance(impossible, str) and impossible == "inf"):
+        return 0
+    return n_rows if reduction == "mean" else int(reduction == "sum")
+
+
 def _em_gradient(
-    problem: FusedProblem | ExactProblem, logits: Tensor, label: Tensor, engine: Engine[Any] | None, check: bool
+    problem: FusedProblem | ExactProblem, logits: Tensor, label: Tensor, check: bool, engine: Engine[Any] | None = None
 ) -> tuple[Tensor, Tensor]:
     """That of exact inference, or of an engine, and the log evidence."""
     if engine is not None and type(engine) is not Exact:
         post = engine.infer(problem, logits, label, check)
-        return em_gradient_of(
-            Marginals(post.marginals, post.log_evidence, post.possible), logits, 1.0
-        ), post.log_evidence
+        marginals = Marginals(post.marginals, post.log_evidence, post.possible)
+        return em_gradient_of(marginals, logits, 1.0), post.log_evidence
     if issubclass(type(problem), FusedProblem):
-        return cast(FusedProblem, problem).em_gradient(logits, label, 1.0, check)
+        fused = cast(FusedProblem, problem)
+        found = by_few_rows(fused.em_gradient, logits, label, 1.0, -1.0)
+        return fused.em_gradient(logits, label, 1.0, check) if found is None else found[:2]
     exact = cast(ExactProblem, problem).exact_marginals(logits, label, check)
     return em_gradient_of(exact, logits, 1.0), exact.log_evidence
 
@@ -196,7 +208,7 @@ class _FusedEMLoss(torch.autograd.Function):
         check: bool,
     ) -> tuple[Tensor, Tensor]:
         """logits are differentiated; prior_logits are the same, detached, as the problem reads them."""
-        gradient, log_evidence = _em_gradient(problem, prior_logits, label, engine, check)
+        gradient, log_evidence = _em_gradient(problem, prior_logits, label, check, engine)
         return -log_evidence, gradient
 
     @staticmethod
@@ -228,40 +240,52 @@ class _FusedEMLoss(torch.autograd.Function):
 setattr(_FusedEMLoss.forward, "__signature__", inspect.signature(_FusedEMLoss.forward))  # noqa: B010
 
 
-class _MeanLoss(torch.autograd.Function):
-    """The mean of these losses for a call that nothing but autograd watches, which costs a third of the general way.
+class _PlainLoss(torch.autograd.Function):
+    """The sum of these losses over a divisor, for a call that nothing but autograd watches, at a third of the cost.
 
     A function with a ``setup_context``, which transforms of ``torch.func`` ask for, binds its arguments in every call.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, prior_logits: Tensor, label: Tensor, problem: FusedProblem, check: bool
+        ctx: Any,
+        logits: Tensor,
+        prior_logits: Tensor,
+        label: Tensor,
+        problem: FusedProblem | ExactProblem,
+        check: bool,
+        divisor: int,
     ) -> Tensor:
-        gradient, log_evidence = problem.em_gradient(prior_logits, label, 1.0, check)
+        gradient, log_evidence = _em_gradient(problem, prior_logits, label, check)
         ctx.save_for_backward(gradient)
-        ctx.dtype, ctx.n_rows = logits.dtype, len(label)
-        return log_evidence.sum().div_(-len(label))  # the mean to the bit, by one pass less
+        ctx.dtype, ctx.divisor = logits.dtype, divisor
+        if label.shape[0] > checks.FEW_ROWS:
+            return log_evidence.sum().div_(-divisor)
+        # Python adds up a few numbers sooner than torch does.
+        return torch.scalar_tensor(sum(log_evidence.tolist()) / -divisor, dtype=log_evidence.dtype, device="cpu")
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         # Where nobody can differentiate the gradient, to forbid it costs more than to scale it.
-        scale = once_differentiable(_of_mean) if torch.is_grad_enabled() else _of_mean
-        return scale(ctx, upstream), None, None, None, None
+        scale = once_differentiable(_of_plain) if torch.is_grad_enabled() else _of_plain
+        return scale(ctx, upstream), None, None, None, None, None
 
 
-def _of_mean(ctx: Any, upstream: Tensor) -> Tensor:
-    """The gradient of ``_MeanLoss``: to the bit that of the losses and their mean."""
-    return _scaled(ctx, upstream / ctx.n_rows if ctx.n_rows > 1 else upstream)
+def _of_plain(ctx: Any, upstream: Tensor) -> Tensor:
+    """The gradient of ``_PlainLoss``: to the bit that of the losses and their mean or sum."""
+    (gradient,), last = ctx.saved_tensors, _is_last_use(upstream)
+    if not last or gradient.shape[0] > checks.FEW_ROWS or not is_unwatched(upstream):
+        return _scaled(ctx, upstream / ctx.divisor)
+    factor = upstream.item() / ctx.divisor  # torch rounds it to its own quotient
+    if factor != 1.0:
+        gradient.mul_(factor)
+    return gradient if gradient.dtype == ctx.dtype else gradient.to(ctx.dtype)
 
 
 def _scaled(ctx: Any, upstream: Tensor) -> Tensor:
     """The saved gradient times what comes from upstream: a number a row, or one for all."""
-    (gradient,) = ctx.saved_tensors
-    last = _is_last_use(upstream)
-    if not (last and upstream.dim() == 0 and is_unwatched(upstream) and upstream.item() == 1.0):
-        gradient = scaled_rows(gradient, upstream, last)
-    return gradient if gradient.dtype == ctx.dtype else gradient.to(ctx.dtype)
+    scaled = scaled_rows(ctx.saved_tensors[0], upstream, _is_last_use(upstream))
+    return scaled if scaled.dtype == ctx.dtype else scaled.to(ctx.dtype)
 
 
 def _is_last_use(upstream: Tensor) -> bool:
