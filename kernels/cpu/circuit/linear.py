@@ -27,7 +27,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     load,
     multiply_add,
 )
-from emnesy_gpu.kernels.cpu.common.pointers import address_of, matrix_at, numbers_at
+from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Combination, Results
 from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
@@ -51,23 +51,11 @@ def run(
 
     lanes: the float type of the arithmetic, float32 or float64; logits and results may be narrower.
     """
-    addresses = [address_of(array) for array in (logits, *out)]
-    return run_at(addresses, rows, p, lanes, LIKE[logits.dtype.type], *combination)
-
-
-def run_at(
-    addresses: list[int],
-    rows: np.ndarray,
-    p: Program,
-    lanes: type[np.floating],
-    like: np.floating,
-    prior_share: float,
-    factor: float,
-) -> int:
-    """The same for logits and results by their addresses. like: a number like the logits."""
+    if not logits.flags.c_contiguous:
+        raise ValueError("logits must be contiguous: a kernel takes them by their address")
     work = table(p.rows, lanes, len(rows))
     # A plain tuple: telling the type of a named one takes longer than a small circuit.
-    return sum_product(*addresses, rows, like, tuple(p), work, (guard(p, lanes), prior_share, factor))
+    return sum_product_of(logits, *out, rows, tuple(p), work, (guard(p, lanes), *combination))
 
 
 def run_prediction(p: Program, lanes: type[np.floating], logits: np.ndarray, rows: np.ndarray, out: Predictions) -> int:
@@ -155,6 +143,13 @@ def sum_product(logits, marginals, log_evidence, status, label_rows, like, progr
 
 
 @kernel
+def sum_product_of(logits, marginals, log_evidence, status, label_rows, program, table, job):
+    """The same for arrays. To ask NumPy for an address takes a microsecond, and a kernel next to nothing."""
+    addresses = logits.ctypes.data, marginals.ctypes.data, log_evidence.ctypes.data, status.ctypes.data
+    return sum_product(*addresses, label_rows, logits.dtype.type(0), program, table, job)
+
+
+@kernel
 def predict_rows(logits, label_rows, log_p, status, p, table, smallest):
     """log p of the leaves of the label; the tape is that of a prediction. Returns how many rows are left."""
     left, first_leaf = 0, p.n * p.n_values
@@ -180,5 +175,5 @@ def predict_rows(logits, label_rows, log_p, status, p, table, smallest):
 
 
 # All arrays belong to the caller: to count references to them would cost more than a small circuit does.
-for _kernel in (sum_product, predict_rows):
+for _kernel in (sum_product, sum_product_of, predict_rows):
     _kernel.targetoptions["_nrt"] = False
