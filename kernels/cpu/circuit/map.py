@@ -63,19 +63,28 @@ def read_leaves(table, p, logits, label_rows, span):
 @inlined
 def shift_to_largest(table, first, size):
     """Logits less the largest one, in place; returns the sum of their exponentials."""
+    if size == 2:
+        return shift_two(table, first)
     largest = load(table, first)
     for row in range(first + 1, first + size):
         largest = maximum(load(table, row), largest)
-    total, scores = filled(table, 0.0), filled(table, 0.0)
+    total = filled(table, 0.0)
     for row in range(first, first + size):
         score = load(table, row) - largest
         store(table, row, score)
-        if size == 2:
-            scores += score
-        else:
-            total += exp_nonpositive(score)
-    # Of two scores one is 0: a single exponential is enough.
-    return 1.0 + exp_nonpositive(scores) if size == 2 else total
+        total += exp_nonpositive(score)
+    return total
+
+
+@inlined
+def shift_two(table, first):
+    """The same for two logits: one of the two scores is 0, and a single exponential is enough."""
+    left, right = load(table, first), load(table, first + 1)
+    largest = maximum(left, right)
+    left, right = left - largest, right - largest
+    store(table, first, left)
+    store(table, first + 1, right)
+    return 1.0 + exp_nonpositive(left + right)
 
 
 @inlined
@@ -127,17 +136,34 @@ def write_assignment(table, reached, p, assignment, span):
     for first in range(0, p.n, SYMBOLS):
         last = min(first + SYMBOLS, p.n)
         for i in range(first, last):
-            leaf, value, valid = i * p.n_values, filled(table, 0.0), filled(table, 0.0)
-            for v in range(p.n_values - 1, -1, -1):
-                below = load(table, leaf + v)
-                value = where_equal(below, 0.0, np.int64(v).view(np.float64), value)
-                valid += below
-            value = where_equal(valid, valid, value, 0.0)
-            for v in range(p.n_values):
-                value = where_lanes(reached[leaf + v], np.int64(v).view(np.float64), value)
+            value = chosen_of_two(table, reached, 2 * i) if p.n_values == 2 else chosen(table, reached, p, i)
             # Its row belongs to this symbol or an earlier one.
             store(table, i, value)
         write_columns(assignment, span[0], span[1] - 1, first, last - first, table, first)
+
+
+@inlined
+def chosen(table, reached, p, i):
+    """The value of one symbol, as the bits of an integer."""
+    leaf, value, valid = i * p.n_values, filled(table, 0.0), filled(table, 0.0)
+    for v in range(p.n_values - 1, -1, -1):
+        below = load(table, leaf + v)
+        value = where_equal(below, 0.0, np.int64(v).view(np.float64), value)
+        valid += below
+    value = where_equal(valid, valid, value, 0.0)
+    for v in range(p.n_values):
+        value = where_lanes(reached[leaf + v], np.int64(v).view(np.float64), value)
+    return value
+
+
+@inlined
+def chosen_of_two(table, reached, leaf):
+    """The same for a symbol of two values."""
+    left, right = load(table, leaf), load(table, leaf + 1)
+    second = np.int64(1).view(np.float64)
+    # The smaller score of two is negative; where the logits are no prior none is.
+    value = where_less(left, right, second, 0.0)
+    return where_lanes(reached[leaf + 1], second, where_lanes(reached[leaf], 0.0, value))
 
 
 @kernel
