@@ -20,8 +20,8 @@ import torch
 import emnesy_gpu as em
 from emnesy_gpu.benchmarks.measure import medians_in_turns
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
-from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, graph
-from emnesy_gpu.kernels.cpu.automaton.linear import run
+from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32
+from emnesy_gpu.kernels.cpu.automaton.probabilities import plan_of, run
 from emnesy_gpu.kernels.cpu.common.compile import kernel
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES, scratch
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
@@ -89,12 +89,12 @@ def calls(size: Size) -> dict[str, Callable[[], object]]:
         np.empty(size.batch, np.float32),
         np.empty(size.batch, np.uint8),
     )
-    g = graph(tables, FLOAT32)
+    plan = plan_of(tables, FLOAT32)
     flat, out = logits.numpy().reshape(size.batch, -1), results[0].reshape(size.batch, -1)
     work = scratch(size.symbols * size.values + TILE, np.float32)
-    assert run(logits.numpy(), rows, results, g, 0.0, 1.0) == 0, "a row was left to wider arithmetic"
+    assert run(logits.numpy(), rows, results, plan, 0.0, 1.0) == 0, "a row was left to wider arithmetic"
     return {
-        "kernel": lambda: run(logits.numpy(), rows, results, g, 0.0, 1.0),
+        "kernel": lambda: run(logits.numpy(), rows, results, plan, 0.0, 1.0),
         "softmax": lambda: softmax(flat, out, work, size.symbols, size.values),
         "call": lambda: em.posterior(problem, logits, label),
     }

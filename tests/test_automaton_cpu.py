@@ -15,7 +15,8 @@ import emnesy_gpu as em
 from emnesy_gpu.automata.machine import Layer, Machine, Observation
 from emnesy_gpu.automata.tables import make_tables
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
-from emnesy_gpu.kernels.cpu.automaton import graph, launch, linear, log_space, wide
+from emnesy_gpu.kernels.cpu.automaton import few_states, few_tables, graph, launch, linear, log_space, wide
+from emnesy_gpu.kernels.cpu.automaton.probabilities import plan_of, run
 from emnesy_gpu.kernels.cpu.common import parallel
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.reference import automaton as reference
@@ -77,7 +78,9 @@ def assert_right(logits: Tensor, rows: Tensor, tables: list[Tensor], tolerance: 
 
 
 @pytest.mark.parametrize("kind", ["deterministic", "partial", "weighted", "nondeterministic", "layered"])
-@pytest.mark.parametrize(("states", "values", "n"), [(1, 3, 4), (2, 2, 9), (5, 10, 6), (17, 7, 8), (300, 4, 6)])
+@pytest.mark.parametrize(
+    ("states", "values", "n"), [(1, 3, 4), (2, 2, 9), (3, 6, 9), (4, 11, 7), (5, 10, 6), (17, 7, 8), (300, 4, 6)]
+)
 def test_random_automata_agree_with_the_reference(kind, states, values, n):
     tables = random_machine(states, values, n, kind)
     logits, rows = draw(tables, 33)
@@ -110,18 +113,44 @@ def test_many_positions(states, n):
     assert_right(logits, rows, tables, 5e-6)
 
 
-def test_blocks_of_positions_change_nothing(monkeypatch):
-    tables = sum_modulo(6, 4, 100)
+@pytest.mark.parametrize("states", [4, 6])
+def test_blocks_of_positions_change_nothing(monkeypatch, states):
+    tables = sum_modulo(states, 4, 100)
     logits, rows = draw(tables, 40)
     whole = launch.posterior(logits, rows, tables)
     monkeypatch.setattr(linear, "WHOLE_ROWS", 320)
     monkeypatch.setattr(linear, "SCRATCH_ROWS", 320)
-    linear.layout.cache_clear()
-    assert linear.layout(100, 4, 4, 6, True).block < 100
-    in_blocks = launch.posterior(logits, rows, tables)
-    linear.layout.cache_clear()
+    layout = few_states.layout if states <= few_tables.MOST_STATES else linear.layout
+    layout.cache_clear()
+    anew = sum_modulo(states, 4, 100)
+    assert layout_of(anew).block < 100
+    in_blocks = launch.posterior(logits, rows, anew)
+    layout.cache_clear()
     assert torch.equal(whole[0], in_blocks[0])
     torch.testing.assert_close(whole[1], in_blocks[1], rtol=1e-6, atol=1e-6)
+
+
+def layout_of(tables: list[Tensor]) -> Any:
+    return plan_of(tables, graph.FLOAT32).layout.fields
+
+
+@pytest.mark.parametrize("kind", ["deterministic", "partial", "layered"])
+@pytest.mark.parametrize(("states", "values"), [(1, 4), (2, 2), (2, 7), (3, 3), (4, 4), (4, 9)])
+def test_few_states_and_many_have_the_same_posterior(kind, states, values):
+    """By the kernel whose messages stay in registers, and by that for any number of states."""
+    tables = random_machine(states, values, 70, kind, states)
+    g = graph.graph(tables, graph.FLOAT32)
+    assert g.few == (2 if states <= 2 else 4)
+    logits, rows = draw(tables, 40, 2.0)
+    found = [(np.empty(logits.shape, np.float32), np.empty(40, np.float32), np.empty(40, np.uint8)) for _ in range(2)]
+    for results, plan in zip(found, (few_states.plan(g), linear.plan(g, True)), strict=True):
+        run(logits.numpy(), rows.numpy(), results, plan, 0.5, -0.3)
+    (marginals, log_evidence, status), (expected, expected_evidence, expected_status) = found
+    computed = status == POSSIBLE
+    np.testing.assert_array_equal(status, expected_status)
+    assert kind == "partial" or computed.any()
+    np.testing.assert_allclose(marginals[computed], expected[computed], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(log_evidence[computed], expected_evidence[computed], rtol=1e-6, atol=1e-5)
 
 
 def test_scratch_grows_like_the_square_root_of_the_positions():
@@ -132,7 +161,7 @@ def test_impossible_labels_are_not_computed(monkeypatch):
     """Eight bits add up to 8 at most, and not to 20 modulo 64."""
     tables = sum_modulo(64, 2, 8)
     logits, rows = draw(tables, 100)
-    monkeypatch.setattr(linear, "run", lambda *arguments: pytest.fail("computed"))
+    monkeypatch.setattr(launch, "run", lambda *arguments: pytest.fail("computed"))
     rows[:] = 1 + 20
     marginals, log_evidence, status = launch.posterior(logits, rows, tables)
     assert (status == IMPOSSIBLE).all()
@@ -182,9 +211,9 @@ def everything(logits: Tensor, rows: Tensor, tables: list[Tensor], first_row: in
     )
 
 
-@pytest.mark.parametrize("kind", ["deterministic", "weighted"])
-def test_threads_and_batches_change_no_bit(monkeypatch, kind):
-    tables = random_machine(9, 6, 11, kind)
+@pytest.mark.parametrize(("states", "kind"), [(9, "deterministic"), (9, "weighted"), (2, "partial"), (4, "layered")])
+def test_threads_and_batches_change_no_bit(monkeypatch, states, kind):
+    tables = random_machine(states, 6, 11, kind)
     logits, rows = draw(tables, 100, 20.0)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -243,8 +272,8 @@ def test_contradicted_logits_go_to_wider_arithmetic(monkeypatch):
         logits[:, :, 0] = 0.0
         rows = torch.tensor([[1 + 2]], dtype=torch.int32)
         calls = []
-        run = linear.run
-        monkeypatch.setattr(linear, "run", lambda *a, run=run, calls=calls: calls.append(run(*a)) or calls[-1])
+        run = launch.run
+        monkeypatch.setattr(launch, "run", lambda *a, run=run, calls=calls: calls.append(run(*a)) or calls[-1])
         assert_right(logits, rows, tables)
         monkeypatch.undo()
         assert calls == left * 2

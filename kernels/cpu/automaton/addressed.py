@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numba import types
 from torch import Tensor
 
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
-from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, LINEAR_COST, Graph, graph, kept_automata, row_cost
-from emnesy_gpu.kernels.cpu.automaton.linear import SMALLEST_NORMAL, Layout, guard, layout, sum_product
+from emnesy_gpu.kernels.cpu.automaton import few_states, linear
+from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, LINEAR_COST, graph, graph_at, kept_automata, row_cost
+from emnesy_gpu.kernels.cpu.automaton.linear import SMALLEST_NORMAL
+from emnesy_gpu.kernels.cpu.automaton.probabilities import plan_of
 from emnesy_gpu.kernels.cpu.automaton.screen import find_possible_labels
-from emnesy_gpu.kernels.cpu.common.compile import kernel
+from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel
 from emnesy_gpu.kernels.cpu.common.few_rows import Call
 from emnesy_gpu.kernels.cpu.common.lanes import kept_lanes
 from emnesy_gpu.kernels.cpu.common.parallel import most_of_one_range
-from emnesy_gpu.kernels.cpu.common.records import record_of, record_reader
 from emnesy_gpu.kernels.cpu.label_rows import codes_of, known_rows, scratch_rows
 from emnesy_gpu.kernels.status import POSSIBLE
 
@@ -31,20 +31,25 @@ def _call_of(tables: Sequence[Tensor]) -> Call:
     g, codes = graph(tables, FLOAT32), codes_of(AutomatonTables(*tables).codes)
     if codes.n_entries <= 1:
         find_possible_labels(g, codes.n_entries)
-    at = layout(g.n, g.n_values, g.n_classes, g.n_states, g.one_class_each)
-    records = record_of(g), record_of(at)
+    plan = plan_of(tables, FLOAT32)
 
     def work(batch: int) -> np.ndarray:
-        return kept_lanes(at.total + scratch_rows(codes, batch), batch)
+        return kept_lanes(plan.rows + scratch_rows(codes, batch), batch)
 
-    arguments = *codes, *(record.address for record in records), guard(g, True)
-    return Call(posterior, most_of_one_range(row_cost(g, LINEAR_COST)), arguments, work, records)
+    arguments = *codes, plan.rows, plan.graph.address, plan.layout.address, plan.guard
+    run = posterior_of_few_states if g.few else posterior
+    return Call(run, most_of_one_range(row_cost(g, LINEAR_COST)), arguments, work, plan)
 
 
-graph_at = record_reader(
-    Graph, numbers=(types.int32, 1), weights=(None, 1), log_emission=(types.float64, 2), possible=(types.uint8, 1)
-)
-layout_at = record_reader(Layout)
+@inlined
+def possible_rows(work, first, logits, label, batch, codes, graph):
+    """The rows of the labels, and whether all are known and possible, and no logit is too large."""
+    g = graph_at(graph, work[0, 0])
+    rows, good = known_rows(work, first, logits, label, batch, g.n * g.n_values, codes)
+    if good and codes[1] <= 1:
+        for row in range(batch):
+            good &= g.possible[rows[row, 0] if codes[1] else 0] == POSSIBLE
+    return rows, good
 
 
 @kernel
@@ -60,23 +65,46 @@ def posterior(
     codes,
     n_entries,
     n_columns,
-    graph_address,
+    first,
+    graph,
     places,
     smallest,
     work,
 ):
     """How many rows are left; all of them where a label is unknown or impossible, or a logit is too large."""
-    g, at = graph_at(graph_address, work[0, 0]), layout_at(places, work[0, 0])
-    rows, known = known_rows(work, at.total, logits, label, batch, at.n * at.k, (codes, n_entries, n_columns))
-    if not known:
+    rows, good = possible_rows(work, first, logits, label, batch, (codes, n_entries, n_columns), graph)
+    if not good:
         return batch
-    if n_entries <= 1:
-        for row in range(batch):
-            if g.possible[rows[row, 0] if n_entries else 0] != POSSIBLE:
-                return batch
     job = prior_share, factor, SMALLEST_NORMAL[1], smallest
-    return sum_product(logits, marginals, log_evidence, status, rows, g, at, work, job)
+    return linear.sum_product(logits, marginals, log_evidence, status, rows, graph, places, work, job)
+
+
+@kernel
+def posterior_of_few_states(
+    logits,
+    label,
+    marginals,
+    log_evidence,
+    status,
+    batch,
+    prior_share,
+    factor,
+    codes,
+    n_entries,
+    n_columns,
+    first,
+    graph,
+    places,
+    smallest,
+    work,
+):
+    """The same."""
+    rows, good = possible_rows(work, first, logits, label, batch, (codes, n_entries, n_columns), graph)
+    if not good:
+        return batch
+    job = prior_share, factor, SMALLEST_NORMAL[1], smallest
+    return few_states.sum_product(logits, marginals, log_evidence, status, rows, graph, places, work, job)
 
 
 # All arrays belong to the caller: to count references to them would cost more than a small automaton does.
-posterior.targetoptions["_nrt"] = False
+posterior.targetoptions["_nrt"] = posterior_of_few_states.targetoptions["_nrt"] = False

@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numba import types
 from torch import Tensor
 
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
+from emnesy_gpu.kernels.cpu.automaton.few_tables import few_tables
 from emnesy_gpu.kernels.cpu.common.flat_tables import KeptTables, joined
+from emnesy_gpu.kernels.cpu.common.records import record_reader
 
 # Share of the edges that a layer must have for the loops over all states and classes to be worth it.
 COMPLETE_SHARE = 0.6
@@ -41,6 +44,9 @@ class Graph(NamedTuple):
     n_edges: int  # of all positions
     unit: bool  # whether all edges have weight 1
     one_class_each: bool  # no layer has two values that act alike, or a value without edges
+    few: int  # P of FewTables, or 0 where its kernel does not serve
+    n_sets: int
+    sparse: bool
     log_scale: float
     growth: float  # the most by which a position multiplies a sum of messages, for priors of at most 1
     layer: int  # [n]
@@ -60,6 +66,10 @@ class Graph(NamedTuple):
     predecessor: int  # [L, S, C], S where there is no edge
     complete: int  # [L]: whether the step backwards takes the table of successors
     injective: int  # [L]: whether the step forwards takes the table of predecessors
+    step: int  # [L, P, P], follow: [L, C, P], set_first: [L, n_sets + 1] and set_classes: see FewTables
+    follow: int
+    set_first: int
+    set_classes: int
     entry: int  # [n]
     starts: int  # [S]: whether the weight is positive, which float32 may forget
     allowed: int  # [M, Y + 1, S]: the same of the emissions
@@ -71,6 +81,12 @@ class Graph(NamedTuple):
     weights: np.ndarray
     log_emission: np.ndarray  # float64 [M, Y + 1]
     possible: np.ndarray  # uint8 [Y + 1]: filled by the first call that asks, see ``screen``
+
+
+graph_at = record_reader(
+    Graph, numbers=(types.int32, 1), weights=(None, 1), log_emission=(types.float64, 2), possible=(types.uint8, 1)
+)
+"""In kernels: (address of the record of a graph, a number of the type of its weights) -> the graph."""
 
 
 def row_cost(g: Graph, costs: tuple[float, float]) -> float:
@@ -89,7 +105,9 @@ def graph(tables: Sequence[Tensor], kind: str) -> Graph:
 
 def _graph(t: AutomatonTables, kind: str) -> Graph:
     n_classes = t.successor.shape[2]
-    numbers, where = joined(_numbers(t, n_classes), np.int32)
+    successor = t.successor if kind == FLOAT32 else t.successor[:0]
+    few = few_tables(successor.numpy(), t.n_states[:, 0].numpy(), t.classes.shape[1])
+    numbers, where = joined(_numbers(t, n_classes) | few.tables(), np.int32)
     dtype = np.float32 if kind == FLOAT32 else np.float64
     scaled, log_top = _weights(t, kind)
     weights, weights_where = joined(scaled, dtype)
@@ -102,6 +120,9 @@ def _graph(t: AutomatonTables, kind: str) -> Graph:
         n_edges=int((t.in_first[:, -1] - t.in_first[:, 0]).long()[t.layer.long()].sum()),
         unit=bool((t.in_weight == 1.0).all()),
         one_class_each=bool((t.n_classes == t.classes.shape[1]).all()),
+        few=few.size,
+        n_sets=few.n_sets,
+        sparse=few.sparse,
         log_scale=float(t.log_scale),
         growth=float(t.classes.shape[1] * (1 if len(t.successor) else len(t.start))),
         **where,

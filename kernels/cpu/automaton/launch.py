@@ -2,8 +2,8 @@
 
 Signatures and meaning are those of ``reference.automaton``. Rows are independent, and have the same bits in any batch
 and with any number of threads. Rows whose label tells that they have no posterior are left out; the others are
-computed in float32 or float64 probabilities (``linear``), which find a path where there is enough evidence. What they
-leave is screened by bits (``screen``), and computed in float64, then in logarithms (``wide``).
+computed in probabilities in float32 or float64 (``probabilities``), which find a path where there is enough evidence.
+What they leave is screened by bits (``screen``), and computed in float64, then in logarithms (``wide``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emnesy_gpu.kernels.cpu.automaton import addressed, linear
+from emnesy_gpu.kernels.cpu.automaton import addressed
 from emnesy_gpu.kernels.cpu.automaton.graph import (
     FLOAT32,
     FLOAT64,
@@ -27,6 +27,8 @@ from emnesy_gpu.kernels.cpu.automaton.graph import (
     graph,
     row_cost,
 )
+from emnesy_gpu.kernels.cpu.automaton.linear import RECOMPUTE
+from emnesy_gpu.kernels.cpu.automaton.probabilities import plan_of, run
 from emnesy_gpu.kernels.cpu.automaton.screen import screen, screen_labels
 from emnesy_gpu.kernels.cpu.common.few_rows import FewRowResults, on_few_rows
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
@@ -142,13 +144,14 @@ def _infer_rows(logits, label_rows, results: Results, job: Job) -> None:
 
 def _compute_rows(logits, label_rows, results: Results, job: Job) -> bool:
     """Probabilities in the dtype of the logits, and what they leave in wider arithmetic; whether they leave nothing."""
-    if not linear.run(logits, label_rows, results, job.g, job.prior_share, job.factor):
+    kind = FLOAT32 if logits.dtype == np.float32 else FLOAT64
+    if not run(logits, label_rows, results, plan_of(job.tables, kind), job.prior_share, job.factor):
         return True
     wider: Callable[..., Any] = _wide_rows
     g = graph(job.tables, LOGARITHMS)
-    if logits.dtype == np.float32:
+    if kind == FLOAT32:
         wider, g = _compute_rows, graph(job.tables, FLOAT64)
-    left = np.flatnonzero(results[2] == linear.RECOMPUTE)
+    left = np.flatnonzero(results[2] == RECOMPUTE)
     size = max(1, MOST_ON_ONE_THREAD // logits[0].size)
     for start in range(0, len(left), size):
         some = left[start : start + size]

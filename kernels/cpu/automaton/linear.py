@@ -13,29 +13,28 @@ computed again block by block on the way back.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.automaton.graph import Graph
+from emnesy_gpu.kernels.cpu.automaton.graph import Graph, graph_at
 from emnesy_gpu.kernels.cpu.automaton.steps import Place, step_backward, step_forward
 from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.lanes import (
     exponent_of,
     filled,
-    half_lanes,
-    kept_lanes,
     load,
     maximum,
     minimum,
     multiply_add,
     power_of_two,
-    scratch,
     store,
 )
-from emnesy_gpu.kernels.cpu.common.pointers import address_of, matrix_at, numbers_at
+from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
+from emnesy_gpu.kernels.cpu.common.records import Record, record_of, record_reader
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
 from emnesy_gpu.kernels.cpu.common.transpose import TILE, read_columns, write_columns
 from emnesy_gpu.kernels.status import POSSIBLE
@@ -83,14 +82,18 @@ class Job(NamedTuple):
     guard: float  # the smallest E_i that a row may have
 
 
+def block_size(n: int, rows: int) -> int:
+    """Positions of a block, for so many rows of scratch for each."""
+    if n * rows <= WHOLE_ROWS:
+        return n
+    # At least about sqrt(n) positions, so that neither the starts nor the block grow with n.
+    return min(n, max(16, SCRATCH_ROWS // rows // 16 * 16, math.isqrt(n)))
+
+
 @cache
 def layout(n: int, k: int, n_classes: int, n_states: int, one_class_each: bool) -> Layout:
     states, sums = n_states + 1, 0 if one_class_each else n_classes
-    rows = k + sums + 1 + states
-    block = n
-    if n * rows > WHOLE_ROWS:
-        # At least about sqrt(n) positions, so that neither the starts nor the block grow with n.
-        block = min(n, max(16, SCRATCH_ROWS // rows // 16 * 16, math.isqrt(n)))
+    block = block_size(n, k + sums + 1 + states)
     sizes = {
         "values": -(-block * k // TILE) * TILE,
         "sums": block * sums,
@@ -109,30 +112,27 @@ def layout(n: int, k: int, n_classes: int, n_states: int, one_class_each: bool) 
     return Layout(n, k, block, states, **first, total=total)
 
 
-def run(logits, rows, results, g: Graph, prior_share: float, factor: float) -> int:
-    """results: marginals [batch, n, K], log evidence and status [batch], all written; returns how many rows are left.
+class Plan(NamedTuple):
+    """What every call on an automaton needs, by addresses."""
 
-    status becomes POSSIBLE, or RECOMPUTE where the other results are not known: rows with logits that are no priors are
-    among them. Logits and g are both float32, or both float64, and every label is valid.
-    """
-    addresses = [address_of(array) for array in (logits, *results)]
-    return run_at(addresses, rows, g, logits.dtype == np.float32, prior_share, factor)
+    kernel: Callable[..., int]
+    graph: Record
+    layout: Record
+    rows: int  # of scratch
+    guard: float  # the smallest E_i that a row may have
 
 
-def run_at(addresses: list[int], rows: np.ndarray, g: Graph, single: bool, prior_share: float, factor: float) -> int:
-    """The same for logits and results by their addresses. single: whether floats are float32."""
+def plan(g: Graph, single: bool) -> Plan:
+    """single: whether floats are float32."""
     at = layout(g.n, g.n_values, g.n_classes, g.n_states, g.one_class_each)
-    work = kept_lanes(at.total, len(rows)) if single else scratch(at.total, np.float64)
-    if not single and len(rows) <= work.shape[1] // 2:
-        work = half_lanes(work)
-    job = prior_share, factor, SMALLEST_NORMAL[single], guard(g, single)
-    # Plain tuples: telling the types of named ones takes longer than a small automaton.
-    return sum_product(*addresses, rows, tuple(g), tuple(at), work, job)
+    return Plan(sum_product, record_of(g), record_of(at), at.total, guard(g, g.growth, single))
 
 
-def guard(g: Graph, single: bool) -> float:
-    """The smallest E_i that a row may have."""
-    return 16.0 * g.n_edges * g.n_values * g.growth * SMALLEST_NORMAL[single] / TOLERANCE
+def guard(g: Graph, growth: float, single: bool) -> float:
+    return 16.0 * g.n_edges * g.n_values * growth * SMALLEST_NORMAL[single] / TOLERANCE
+
+
+layout_at = record_reader(Layout)
 
 
 @inlined
@@ -310,8 +310,9 @@ def write_rows(work, at, g, rows, label_rows, log_evidence, status, guard):
 
 @kernel
 def sum_product(logits, marginals, log_evidence, status, label_rows, graph, places, work, job):
-    """As many rows at a time as work has lanes. graph, places, job: a Graph, a Layout and a Job without names."""
-    g, at, job, batch, like = Graph(*graph), Layout(*places), Job(*job), len(label_rows), work[0, 0]
+    """As many rows at a time as work has lanes. graph, places: addresses of records; job: a Job without names."""
+    batch, like = len(label_rows), work[0, 0]
+    g, at, job = graph_at(graph, like), layout_at(places, like), Job(*job)
     logits, marginals = matrix_at(logits, batch, at.n * at.k, like), matrix_at(marginals, batch, at.n * at.k, like)
     log_evidence, status = numbers_at(log_evidence, batch, like), numbers_at(status, batch, np.uint8(0))
     left, last_block = 0, (at.n - 1) // at.block

@@ -87,7 +87,7 @@ def _pointer(context, builder, array_type, array, start):
     return vector_pointer(context, builder, array_type, array, start, lanes_of(array_type).floats)
 
 
-def _row_pointer(context, builder, array_type, array, row):
+def row_pointer(context, builder, array_type, array, row):
     start = builder.mul(row, ir.Constant(row.type, lanes_of(array_type).columns))
     return _pointer(context, builder, array_type, array, start)
 
@@ -98,7 +98,7 @@ def load(typingctx, array, row):
     lanes = lanes_of(array)
 
     def codegen(context, builder, signature, args):
-        pointer = _row_pointer(context, builder, signature.args[0], *args)
+        pointer = row_pointer(context, builder, signature.args[0], *args)
         return builder.load(pointer, align=lanes.dtype.bitwidth // 8, typ=lanes.floats)
 
     return lanes(array, types.intp), codegen
@@ -110,7 +110,7 @@ def store(typingctx, array, row, value):
     lanes = lanes_of(array)
 
     def codegen(context, builder, signature, args):
-        pointer = _row_pointer(context, builder, signature.args[0], *args[:2])
+        pointer = row_pointer(context, builder, signature.args[0], *args[:2])
         filling = spread(context, builder, lanes, signature.args[2], args[2])
         builder.store(filling, pointer, align=lanes.dtype.bitwidth // 8)
         return context.get_dummy_value()
@@ -201,7 +201,7 @@ for _instruction, _functions in {
         _define_operator(_function, _instruction)
 
 
-def _emit_multiply_add(builder, lanes: Lanes, x, y, z):
+def emit_multiply_add(builder, lanes: Lanes, x, y, z):
     name = f"llvm.fmuladd.v{lanes.count}f{lanes.dtype.bitwidth}"
     signature = ir.FunctionType(lanes.floats, [lanes.floats] * 3)
     return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), [x, y, z])
@@ -210,7 +210,7 @@ def _emit_multiply_add(builder, lanes: Lanes, x, y, z):
 @intrinsic
 def multiply_add(typingctx, x, y, z):
     """x * y + z, fused where the machine can."""
-    return _elementwise(_emit_multiply_add, x, y, z)
+    return _elementwise(emit_multiply_add, x, y, z)
 
 
 @intrinsic
@@ -320,13 +320,13 @@ def exponent_of(typingctx, x):
 
 def _emit_exp_mantissa(builder, lanes: Lanes, x, exponent):
     high, low = LOG_2_PARTS[lanes.dtype]
-    rest = _emit_multiply_add(builder, lanes, exponent, lanes.float_constant(-high), x)
-    rest = _emit_multiply_add(builder, lanes, exponent, lanes.float_constant(-low), rest)
+    rest = emit_multiply_add(builder, lanes, exponent, lanes.float_constant(-high), x)
+    rest = emit_multiply_add(builder, lanes, exponent, lanes.float_constant(-low), rest)
     degree = 6 if lanes.dtype == types.float32 else 12
     total = lanes.float_constant(1.0 / math.factorial(degree))
     for power in reversed(range(degree)):
         term = lanes.float_constant(1.0 / math.factorial(power))
-        total = _emit_multiply_add(builder, lanes, total, rest, term)
+        total = emit_multiply_add(builder, lanes, total, rest, term)
     return total
 
 
@@ -345,7 +345,7 @@ def exp_nonpositive(typingctx, x):
         x = builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
         # The sum rounds x log2(e) to an integer and holds the biased exponent, at least 0, in its lowest bits.
         magic = lanes.float_constant(1.5 * 2.0**lanes.mantissa_bits + lanes.exponent_bias)
-        raised = _emit_multiply_add(builder, lanes, x, lanes.float_constant(LOG2_E), magic)
+        raised = emit_multiply_add(builder, lanes, x, lanes.float_constant(LOG2_E), magic)
         biased = builder.bitcast(raised, lanes.bits)
         power = builder.bitcast(builder.shl(biased, lanes.bits_constant(lanes.mantissa_bits)), lanes.floats)
         return builder.fmul(_emit_exp_mantissa(builder, lanes, x, builder.fsub(raised, magic)), power)

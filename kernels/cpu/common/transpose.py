@@ -109,34 +109,42 @@ def read_tile(typingctx, matrix, row, last_row, column, columns, lanes, lane_row
     return types.void(matrix, *[types.intp] * 4, lanes, *[types.intp] * 2), codegen
 
 
-@intrinsic
-def write_tile(typingctx, matrix, row, last_row, column, columns, lanes, lane_row, lane):
-    """matrix[row + r, column + v] = lanes[lane_row + v, lane + r] for v < columns, row + r <= last_row; r, v < tile."""
+def _write_tile(every_row: bool):
+    @intrinsic
+    def write_tile(typingctx, matrix, row, last_row, column, columns, lanes, lane_row, lane):
+        """matrix[row + r, column + v] = lanes[lane_row + v, lane + r] for v < columns; r, v < tile."""
 
-    def codegen(context, builder, signature, args):
-        matrix, row, last_row, column, columns, lanes, lane_row, lane = args
-        target, source = signature.args[0], signature.args[5]
-        size = _tile(source)
-        kind, wanted = _vector(source, size), _vector(target, size)
-        mask, nowhere = (
-            _column_mask(builder, columns, size),
-            ir.Constant(ir.VectorType(ir.IntType(1), size), [0] * size),
-        )
-        name = f"llvm.masked.store.v{size}f{target.dtype.bitwidth}.p0"
-        vectors = []
-        for v in range(size):
-            at = builder.add(lane_row, INTP(v))
-            pointer = _pointer(context, builder, source, lanes, at, lane, size)
-            vectors.append(builder.load(pointer, align=source.dtype.bitwidth // 8, typ=kind))
-        for r, vector in enumerate(_transposed(builder, vectors)):
-            at = builder.add(row, INTP(r))
-            pointer = _pointer(context, builder, target, matrix, at, column, size)
-            row_mask = builder.select(builder.icmp_signed("<=", at, last_row), mask, nowhere)
-            arguments = [_converted(builder, vector, wanted), pointer, _align(target), row_mask]
-            _call(builder, name, ir.VoidType(), arguments)
-        return context.get_dummy_value()
+        def codegen(context, builder, signature, args):
+            matrix, row, last_row, column, columns, lanes, lane_row, lane = args
+            target, source = signature.args[0], signature.args[5]
+            size = _tile(source)
+            kind, wanted = _vector(source, size), _vector(target, size)
+            mask, nowhere = (
+                _column_mask(builder, columns, size),
+                ir.Constant(ir.VectorType(ir.IntType(1), size), [0] * size),
+            )
+            name = f"llvm.masked.store.v{size}f{target.dtype.bitwidth}.p0"
+            vectors = []
+            for v in range(size):
+                at = builder.add(lane_row, INTP(v))
+                pointer = _pointer(context, builder, source, lanes, at, lane, size)
+                vectors.append(builder.load(pointer, align=source.dtype.bitwidth // 8, typ=kind))
+            for r, vector in enumerate(_transposed(builder, vectors)):
+                at = builder.add(row, INTP(r))
+                pointer = _pointer(context, builder, target, matrix, at, column, size)
+                row_mask = mask
+                if not every_row:
+                    row_mask = builder.select(builder.icmp_signed("<=", at, last_row), mask, nowhere)
+                arguments = [_converted(builder, vector, wanted), pointer, _align(target), row_mask]
+                _call(builder, name, ir.VoidType(), arguments)
+            return context.get_dummy_value()
 
-    return types.void(matrix, *[types.intp] * 4, lanes, *[types.intp] * 2), codegen
+        return types.void(matrix, *[types.intp] * 4, lanes, *[types.intp] * 2), codegen
+
+    return write_tile
+
+
+_write_whole_tile, _write_some_rows = _write_tile(True), _write_tile(False)
 
 
 def _prefetch(to_write: int):
@@ -181,7 +189,11 @@ def write_columns(matrix, row, last_row, column, columns, lanes, lane_row):
             if columns >= LONG:
                 for r in range(row + lane, row + lane + tile):
                     _prefetch_to_write(matrix, min(r, last_row), column + first + AHEAD)
-            write_tile(matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane)
+            # To ask for each row whether it is one takes as many instructions as the transposition.
+            if row + lane + tile - 1 <= last_row:
+                _write_whole_tile(matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane)
+            else:
+                _write_some_rows(matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane)
 
 
 @lane_function
