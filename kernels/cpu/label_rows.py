@@ -51,10 +51,16 @@ def known_rows(work, first, logits, label, batch, n_logits, codes):
 
     logits, label: addresses, of ``n_logits`` float32 a row and of int64.
     """
+    if any_beyond(numbers_at(logits, batch * n_logits, np.float32(0)), np.float32(LARGEST_LOGIT)):
+        return label_rows_at(work, first, label, 0, codes)[0], False
+    return label_rows_at(work, first, label, batch, codes)
+
+
+@inlined
+def label_rows_at(work, first, label, batch, codes):
+    """The same without a look at the logits."""
     address, n_entries, n_columns = codes
     rows = matrix_at(work.ctypes.data + 4 * FLOAT32_LANES * first, batch, n_entries, np.int32(0))
-    if any_beyond(numbers_at(logits, batch * n_logits, np.float32(0)), np.float32(LARGEST_LOGIT)):
-        return rows, False
     label = matrix_at(label, batch, n_entries, np.int64(0))
     look_up_rows(label, matrix_at(address, n_entries, n_columns, np.int32(0)), rows)
     known = True

@@ -25,10 +25,31 @@ def exponentiate_two(table, first):
 
 
 @inlined
+def exponentiate_four(table, first):
+    """The same for four logits that stay in registers."""
+    logit_0, logit_1, logit_2, logit_3 = (
+        load(table, first),
+        load(table, first + 1),
+        load(table, first + 2),
+        load(table, first + 3),
+    )
+    largest = maximum(logit_3, maximum(logit_2, maximum(logit_1, logit_0)))
+    value_0, value_1 = exp_nonpositive(logit_0 - largest), exp_nonpositive(logit_1 - largest)
+    value_2, value_3 = exp_nonpositive(logit_2 - largest), exp_nonpositive(logit_3 - largest)
+    store(table, first, value_0)
+    store(table, first + 1, value_1)
+    store(table, first + 2, value_2)
+    store(table, first + 3, value_3)
+    return (value_0 + value_2) + (value_1 + value_3)
+
+
+@inlined
 def exponentiate(table, first, size):
     """exp of the logits less the largest one, in place; returns their sum."""
     if size == 2:
         return exponentiate_two(table, first)
+    if size == 4:
+        return exponentiate_four(table, first)
     largest = load(table, first)
     for row in range(first + 1, first + size):
         largest = maximum(load(table, row), largest)

@@ -110,6 +110,8 @@ def read_tile(typingctx, matrix, row, last_row, column, columns, lanes, lane_row
 
 
 def _write_tile(every_row: bool):
+    """The function that writes a tile: of every row, or of rows up to last_row."""
+
     @intrinsic
     def write_tile(typingctx, matrix, row, last_row, column, columns, lanes, lane_row, lane):
         """matrix[row + r, column + v] = lanes[lane_row + v, lane + r] for v < columns; r, v < tile."""
