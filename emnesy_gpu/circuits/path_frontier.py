@@ -36,10 +36,11 @@ DEAD = np.int64(-1)
 NO_DEPTH = np.int8(-9)
 """Less than all depths of brackets less 1."""
 PLACES = np.arange(MAX_WIDTH + 3, dtype=np.int8)[:, None]
+SHIFTS = BITS * np.arange(MAX_WIDTH + 3)[:, None]
 
 
 def unpacked(states: States, places: int) -> Codes:
-    return np.stack([(states >> BITS * place & 7).astype(np.int8) for place in range(places)])
+    return ((states >> SHIFTS[:places]) & 7).astype(np.int8)
 
 
 def with_place(codes: Codes, place: int, code: int) -> Codes:
@@ -130,10 +131,7 @@ class Frontier:
         return self._packed(self.codes)
 
     def _packed(self, codes: Codes) -> States:
-        states = np.zeros(codes.shape[1], np.int64)
-        for code in codes[::-1]:
-            states <<= BITS
-            states |= code
+        states = np.bitwise_or.reduce(np.left_shift(codes, SHIFTS[: len(codes)], dtype=np.int64), axis=0)
         found = np.flatnonzero(self.found)
         states[found] = np.where((self.codes[:, found] > CLOSED).any(0), DEAD, FOUND)
         states[self.dead] = DEAD
