@@ -14,7 +14,8 @@ from emnesy_gpu.backends import backend_for, kernels_for, small_kernels_for
 from emnesy_gpu.inference import weighted_samples
 from emnesy_gpu.inference.annealing import annealing_sweeps
 from emnesy_gpu.inference.results import Chains, Marginals
-from emnesy_gpu.inference.settings import ChainSettings
+from emnesy_gpu.inference.row_parts import in_parts
+from emnesy_gpu.inference.settings import Chaining, ChainSettings
 from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.kernels.sampling_plan import ONE, WORD_BITS
 from emnesy_gpu.philox import MASK, philox_words
@@ -24,6 +25,9 @@ UNIFORM_BITS = 23
 
 LARGEST_LOG_PENALTY = 600.0
 """Largest total log penalty, so that the product of its factor and a relative prior does not underflow in float64."""
+
+NANOSECONDS_PER_SYMBOL = 5.0
+"""Rough ones: of a symbol of an assignment that is scored in torch."""
 
 MOST_VALUES = 1 << 10
 """Values of a symbol, at most, in chains that run in one kernel on a GPU."""
@@ -62,17 +66,31 @@ def gibbs_marginals(
     fused: runs all sweeps in one kernel; None where there is no such kernel. A compiled score has one on a GPU.
     """
     steps, symbols = small_kernels_for("gibbs", logits.device), logits.flatten(1, -2)
-    prior, _ = steps.prior(symbols, None)
     annealing = annealing_sweeps(settings.sweeps)
-    fused = fused or _compiled_chains(symbols, label, score)
-    if fused is not None:
-        factors = _factors(annealing, settings.penalty, score.n_constraints, prior.device)
-        sums = fused(prior, label, factors, settings)
-    else:
-        sums = _by_parts(prior, label, settings, logits.shape[1:-1], score)
-    marginals, log_evidence, satisfied = steps.results(symbols, *sums, settings.penalty / annealing, None)
+    compiled = _compiled_chains(symbols, label, score)
+    chains = fused or compiled or functools.partial(_in_torch, score, logits.shape[1:-1])
+
+    def some_rows(first: int, last: int) -> tuple[Tensor, ...]:
+        part, numbers = slice(first, last), (settings.chains, settings.sweeps, settings.penalty, settings.seed)
+        prior, _ = steps.prior(symbols[part], None)
+        factors = _factors(annealing, settings.penalty, score.n_constraints, logits.device)
+        sums = chains(prior, label[part], factors, Chaining(*numbers, settings.first_row + first))
+        found: tuple[Tensor, ...] = steps.results(symbols[part], *sums, settings.penalty / annealing, None)
+        return found
+
+    moves = settings.chains * symbols.shape[1:].numel()
+    cost = settings.sweeps * symbols.shape[1] * moves * NANOSECONDS_PER_SYMBOL
+    fewest = 1 if fused else weighted_samples.SYMBOLS_AT_A_TIME // moves
+    at_a_time = _rows_at_a_time(symbols, settings.chains) if compiled is None else max(1, len(symbols))
+    marginals, log_evidence, satisfied = in_parts(some_rows, symbols, at_a_time, cost, fewest, score.shared)
     possible = torch.ones_like(log_evidence, dtype=torch.bool)
     return Chains(Marginals(marginals.view(logits.shape), log_evidence, possible), satisfied)
+
+
+def _rows_at_a_time(symbols: Tensor, chains: int) -> int:
+    """The rows whose priors, chains and weights of one symbol are held together."""
+    n, k = symbols.shape[1:]
+    return max(1, weighted_samples.SYMBOLS_AT_A_TIME // (max(n, k) * chains))
 
 
 def _compiled_chains(symbols: Tensor, label: Tensor, score: Score) -> Fused | None:
@@ -104,35 +122,28 @@ def _factors(annealing: int, penalty: float, n_constraints: int, device: torch.d
     return (violations * -penalties[:, None]).clamp_(min=-LARGEST_LOG_PENALTY).exp_().to(device)
 
 
-def _by_parts(prior: Tensor, label: Tensor, settings: ChainSettings, latent_shape: torch.Size, score: Score) -> Sums:
-    """Run the chains in torch, for some rows at a time."""
-    step = max(1, weighted_samples.SYMBOLS_AT_A_TIME // (max(prior.shape[1:]) * settings.chains))
-    parts = []
-    for row in range(0, max(len(prior), 1), step):
-        rows = _Rows(prior[row : row + step], label[row : row + step], settings.first_row + row, latent_shape)
-        parts.append(_some_rows(rows, settings, score))
-    return Sums(*(torch.cat(column) for column in zip(*parts, strict=True)))
-
-
-class _Rows(NamedTuple):
-    """Some rows of a batch, and the global index of the first of them."""
-
-    prior: Tensor
-    label: Tensor
-    first: int
-    latent_shape: torch.Size
-
-
-def _some_rows(rows: _Rows, settings: ChainSettings, score: Score) -> Sums:
-    """Run the chains of some rows, some chains at a time."""
-    total = torch.zeros_like(rows.prior, dtype=torch.int64)
-    step, violations = max(1, weighted_samples.SYMBOLS_AT_A_TIME // max(rows.prior.shape[1:])), []
+def _in_torch(
+    score: Score, latent_shape: torch.Size, prior: Tensor, label: Tensor, factors: Tensor, settings: ChainSettings
+) -> Sums:
+    """Run the chains of some rows in torch, some chains at a time."""
+    total = torch.zeros_like(prior, dtype=torch.int64)
+    step, violations = max(1, weighted_samples.SYMBOLS_AT_A_TIME // max(prior.shape[1:])), []
     for chain in range(0, settings.chains, step):
-        found = _Block(rows, range(chain, min(chain + step, settings.chains)), settings, score).run()
+        numbers = range(chain, min(chain + step, settings.chains))
+        found = _Block(_Rows(prior, label, factors, latent_shape), numbers, settings, score).run()
         total += found.conditionals
         violations.append(found[1:])
     annealing, final = (torch.cat(column, 1) for column in zip(*violations, strict=True))
     return Sums(total, annealing, final)
+
+
+class _Rows(NamedTuple):
+    """What chains of some rows are given; factors: float64 [annealing + 1, n_constraints + 1]."""
+
+    prior: Tensor
+    label: Tensor
+    factors: Tensor
+    latent_shape: torch.Size
 
 
 class _Block:
@@ -144,10 +155,10 @@ class _Block:
         self.prior, self.label = rows.prior.permute(1, 2, 0)[:, :, None].contiguous(), rows.label
         self.latent_shape, self.score, self.settings = rows.latent_shape, score, settings
         self.burn_in, self.annealing = settings.sweeps // 2, annealing_sweeps(settings.sweeps)
-        self.factors = _factors(self.annealing, settings.penalty, score.n_constraints, device)
+        self.factors = rows.factors
         self.values = torch.arange(k, device=device)
         self.chains = torch.arange(chains.start, chains.stop, device=device)[:, None]
-        self.rows = torch.arange(n_rows, device=device) + rows.first
+        self.rows = torch.arange(n_rows, device=device) + settings.first_row
         self.z = torch.zeros(len(chains), n_rows, n, dtype=torch.int64, device=device)
 
     def run(self) -> Sums:

@@ -14,6 +14,7 @@ from emnesy_gpu.backends import backend_for, kernels_for, small_kernels_for
 from emnesy_gpu.inference import importance
 from emnesy_gpu.inference.constants import constant
 from emnesy_gpu.inference.results import Marginals, Weighted
+from emnesy_gpu.inference.row_parts import in_parts, status_of_rows
 from emnesy_gpu.inference.settings import SamplingSettings
 from emnesy_gpu.kernels.score_tables import CompiledScore
 from emnesy_gpu.kernels.status import POSSIBLE
@@ -26,6 +27,9 @@ COUNTS_AT_A_TIME = 1 << 22
 
 ROOM_ON_GPU = 16
 """How many times as much a GPU holds at a time: a launch costs as much as thousands of samples."""
+
+NANOSECONDS_PER_SYMBOL = 10.0
+"""Rough ones: of a symbol that is drawn, scored and counted in torch."""
 
 Satisfied = Callable[[Tensor, Tensor], Tensor]
 """A score: (z int64 [samples, batch, *latent_shape], label [batch, *label_shape]) -> integers [samples, batch]."""
@@ -41,12 +45,14 @@ class Score(NamedTuple):
     """The score of a problem, which counts how many of ``n_constraints`` constraints an assignment satisfies.
 
     draw_and_count: draws and counts samples in one kernel on a CPU; None where there is no such kernel.
+    shared: whether several threads may score at once. A function of the user is called by one at a time.
     compiled: from the labels of some rows, the score that kernels on a GPU compute, or None; None where there is none.
     """
 
     satisfied: Satisfied
     n_constraints: int
     draw_and_count: DrawAndCount | None = None
+    shared: bool = True
     compiled: Callable[[Tensor], CompiledScore | None] | None = None
 
 
@@ -68,24 +74,25 @@ def weighted_marginals(
     exact = None
     if exact_rows is not None or not on_gpu:
         exact = logits.new_zeros(len(logits), dtype=torch.bool) if exact_rows is None else exact_rows
-    parts = []
-    for part in _rows_at_a_time(logits, score, on_gpu):
-        histogram = _histogram(logits[part], label[part], settings, score, settings.first_row + part.start)
+
+    def some_rows(first: int, last: int) -> tuple[Tensor, ...]:
+        part = slice(first, last)
+        histogram = _histogram(logits[part], label[part], settings, score, settings.first_row + first)
         if exact is None:
-            parts.append(_posterior_on_gpu(logits[part], histogram, settings, score.n_constraints))
-        else:
-            parts.append(_posterior(logits[part], exact[part], histogram, settings, score.n_constraints))
-    columns = [column[0] if len(column) == 1 else torch.cat(column) for column in zip(*parts, strict=True)]
+            return _posterior_on_gpu(logits[part], histogram, settings, score.n_constraints)
+        return _posterior(logits[part], exact[part], histogram, settings, score.n_constraints)
+
+    symbols = settings.samples * logits.shape[1:-1].numel()
+    form = _rows_at_a_time(logits, score, on_gpu), symbols * NANOSECONDS_PER_SYMBOL, SYMBOLS_AT_A_TIME // symbols
+    columns = in_parts(some_rows, logits, *form, score.shared)
     return Weighted(Marginals(*columns[:3]), *columns[3:])
 
 
-def _rows_at_a_time(logits: Tensor, score: Score, on_gpu: bool) -> Iterator[slice]:
-    """Yield the rows whose counts are held together; at least once."""
-    size = (score.n_constraints + 1) * logits[0].numel() if len(logits) else 1
+def _rows_at_a_time(logits: Tensor, score: Score, on_gpu: bool) -> int:
+    """The rows whose counts are held together."""
+    counts = (score.n_constraints + 1) * logits.shape[1:].numel()
     most = COUNTS_AT_A_TIME * (ROOM_ON_GPU if on_gpu else 1)
-    step = max(1, min(most // size, SYMBOLS_AT_A_TIME))
-    for row in range(0, max(len(logits), 1), step):
-        yield slice(row, row + step)
+    return max(1, min(most // counts, SYMBOLS_AT_A_TIME))
 
 
 @functools.lru_cache(maxsize=64)
@@ -123,7 +130,7 @@ def _posterior(
         sharpness = importance.sharpness_for(exponents, counts, settings.target_ess)
     log_weights = importance.log_weights(exponents, sharpness)
     weights = importance.relative_weights(log_weights, importance.best_seen(log_weights, counts))[:, 0]
-    weighted = torch.einsum("bs,bsnk->bnk", weights, histogram.double())
+    weighted = (weights[:, :, None, None] * histogram).sum(1)
     ess, log_evidence = importance.evidence(log_weights, counts)
     status = torch.full(counts.shape[:1], POSSIBLE, dtype=torch.uint8, device=logits.device)
     marginals, log_evidence, status = importance.weighted_posterior(logits, weighted, log_evidence, status)
@@ -193,4 +200,5 @@ def checked_score(score: Tensor, z: Tensor, n_constraints: int) -> Tensor:
 
 def check_values(logits: Tensor, label: Tensor, n_values: int | None, expected: str) -> None:
     """Raise ValueError for logits that are no prior and label entries outside 0..n_values-1 (synchronises a GPU)."""
-    checks.raise_for_status(checks.row_status(logits, label, n_values), logits, label, expected, n_values or 0)
+    status = status_of_rows(logits, label, n_values)
+    checks.raise_for_status(status, logits, label, expected, n_values or 0)

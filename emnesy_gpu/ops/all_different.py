@@ -9,10 +9,11 @@ from torch import Tensor
 from emnesy_gpu import checks
 from emnesy_gpu.backends import backend_for, kernels_for
 from emnesy_gpu.inference.given_label import map_given_label
+from emnesy_gpu.inference.row_parts import in_parts, rows_of_a_part
 from emnesy_gpu.ops.loopy import loopy_posterior
 from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import LoopyResults, MapResults, loopy_results, map_results
-from emnesy_gpu.reference.decimation import decimate
+from emnesy_gpu.reference.decimation import cost_of_decimation, decimate
 
 
 @operator(loopy_results)
@@ -45,13 +46,15 @@ def all_different_map(
     pairs: int64 [2, P], variables that must differ.
     """
     kernels = kernels_for("all_different", logits.device)
-    symbols = logits.flatten(1, -2).contiguous()
-    label, graph = label.contiguous(), (groups, list(phases))
-    if backend_for(logits.device) == "triton":
-        z, status = kernels.decimate(symbols, label, *graph)
-    else:
-        z, status = decimate(kernels.belief_propagation, symbols, label, graph)
+    symbols, label = logits.flatten(1, -2).contiguous(), label.contiguous()
+    on_gpu, graph = backend_for(logits.device) == "triton", (groups, list(phases))
+
+    def some_rows(first: int, last: int) -> tuple[Tensor, ...]:
+        some = symbols[first:last], label[first:last]
+        z, status = kernels.decimate(*some, *graph) if on_gpu else decimate(kernels.belief_propagation, *some, graph)
+        return map_given_label(*some, pairs, z, status)
+
+    z, log_joint, status, valid = in_parts(some_rows, symbols, rows_of_a_part(symbols), cost_of_decimation(symbols))
     if check:
         checks.raise_for_validity(status, logits, label)
-    z, log_joint, status, valid = map_given_label(symbols, label, pairs, z, status)
     return z.view(logits.shape[:-1]), log_joint, status, valid

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.backends import backend_for, kernels_for
+from emnesy_gpu.inference.row_parts import in_parts, rows_of_a_part
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL
 from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import LoopyResults, MapResults, loopy_results, map_results
+from emnesy_gpu.reference.decimation import cost_of_decimation
 from emnesy_gpu.reference.factor_graph import log_joint, search
 
 
@@ -49,10 +51,16 @@ def factor_graph_map(logits: Tensor, label: Tensor, tables: Sequence[Tensor], ch
     )
     if backend_for(logits.device) == "triton":
         find, weigh = kernels.search, kernels.log_joint
-    z, status = find(symbols, label.contiguous(), list(tables))
+
+    def some_rows(first: int, last: int) -> tuple[Tensor, ...]:
+        some = symbols[first:last]
+        z, status = find(some, label[first:last].contiguous(), list(tables))
+        joint, valid = weigh(some, z, status, list(tables))
+        return z, joint, status, valid
+
+    z, joint, status, valid = in_parts(some_rows, symbols, rows_of_a_part(symbols), cost_of_decimation(symbols))
     if check:
         _raise_for_status(status, logits, label)
-    joint, valid = weigh(symbols, z, status, list(tables))
     return z.view(logits.shape[:-1]), joint, status, valid
 
 

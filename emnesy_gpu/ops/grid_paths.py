@@ -16,20 +16,21 @@ from torch import Tensor, float64, int64
 from emnesy_gpu import checks
 from emnesy_gpu.backends import backend_for, kernels_for
 from emnesy_gpu.inference import importance
+from emnesy_gpu.inference.row_parts import NANOSECONDS_PER_CHECK, in_parts, rows_of_a_part
 from emnesy_gpu.kernels.sampling_plan import LARGEST_GAIN
 from emnesy_gpu.kernels.status import INVALID_LABEL
 from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import WeightedResults, path_results, weighted_results
 from emnesy_gpu.reference.grid_paths import GOAL, LEVELS, ON_PATH, ends, score_columns
 
-SCORES_AT_A_TIME = 1 << 15
-"""Samples whose scores are held at a time, at most, to bound the memory."""
+SCORES_AT_A_TIME, SCORES_ON_GPU = 1 << 15, 1 << 21
+"""Samples whose scores are held at a time, at most: a GPU has room, and a launch costs as much as thousands of them."""
 
-ROOM_ON_GPU = 64
-"""How many times as much a GPU holds at a time: a launch costs as much as thousands of samples."""
+COUNTS_AT_A_TIME, COUNTS_ON_GPU = 1 << 19, 1 << 25
+"""Counts of scores that are held at a time, at most."""
 
-COUNTS_AT_A_TIME = 1 << 19
-"""Counts of scores that are held at a time, at most, to bound the memory."""
+NANOSECONDS_PER_CELL = 3.0
+"""Rough ones, of a cell of a sample in both passes."""
 
 
 def checked_ends(logits: Tensor, label: Tensor, check: bool) -> tuple[Tensor, Tensor]:
@@ -40,18 +41,21 @@ def checked_ends(logits: Tensor, label: Tensor, check: bool) -> tuple[Tensor, Te
         if check:
             _raise_for_status(status, logits, label)
         return start, goal
-    start, goal, fine = ends(label)
+
+    def some_rows(first: int, last: int) -> tuple[Tensor, ...]:
+        start, goal, fine = ends(label[first:last])
+        return start, goal, _status(logits[first:last], label[first:last], fine)
+
+    cost = NANOSECONDS_PER_CHECK * logits.shape[1:].numel()
+    start, goal, status = in_parts(some_rows, logits, rows_of_a_part(logits), cost)
     if check:
-        _checked_status(logits, label, fine, check)
+        _raise_for_status(status, logits, label)
     return start, goal
 
 
-def _checked_status(logits: Tensor, label: Tensor, fine: Tensor, check: bool) -> Tensor:
-    """Status uint8 [batch]; with check, raise ValueError for the first row whose values are not allowed."""
-    status = torch.where(fine, checks.row_status(logits, label, None), INVALID_LABEL).to(torch.uint8)
-    if check:
-        _raise_for_status(status, logits, label)
-    return status
+def _status(logits: Tensor, label: Tensor, fine: Tensor) -> Tensor:
+    """Status uint8 [batch]. fine: bool [batch], whether the label is a mask with allowed ends."""
+    return torch.where(fine, checks.row_status(logits, label, None), INVALID_LABEL).to(torch.uint8)
 
 
 def _raise_for_status(status: Tensor, logits: Tensor, label: Tensor) -> None:
@@ -111,18 +115,35 @@ def grid_paths_posterior(
         if check:
             _raise_for_status(results[2], logits, label)
         return results
-    start, goal, fine = ends(label)
-    status = _checked_status(logits, label, fine, check)
-    mask = (label & ON_PATH).to(torch.uint8).contiguous()
-    exponents = _exponents(score, weighting, mask.shape[1] * mask.shape[2], logits.device)
+    n_cells = logits.shape[1:-1].numel()
+    exponents = _exponents(score, weighting, n_cells, logits.device)
+
+    def some_rows(first: int, last: int) -> tuple[Tensor, ...]:
+        part = logits[first:last], label[first:last]
+        return _of_rows(*part, (costs, unit), how, exponents, (n_samples, seed, first_row + first, rao_blackwell))
+
     step = max(1, min(SCORES_AT_A_TIME // n_samples, COUNTS_AT_A_TIME // len(exponents)))
-    parts = []
-    for row in range(0, max(len(logits), 1), step):
-        some = slice(row, row + step)
-        maps = _Maps(costs, mask[some], start[some], goal[some])
-        samples = _Samples(logits[some], maps, unit, how, n_samples, seed, first_row + row)
-        parts.append(_weigh(samples, exponents, how, rao_blackwell))
-    histogram, log_evidence, ess, levels, matches = (torch.cat(column) for column in zip(*parts, strict=True))
+    found = in_parts(some_rows, logits, step, n_samples * n_cells * NANOSECONDS_PER_CELL)
+    if check:
+        _raise_for_status(found[2], logits, label)
+    return found  # type: ignore[return-value]
+
+
+def _of_rows(
+    logits: Tensor,
+    label: Tensor,
+    scale: tuple[Tensor, int],
+    how: _Weighting,
+    exponents: Tensor,
+    others: tuple[int, int, int, bool],
+) -> tuple[Tensor, ...]:
+    """The results of some rows. scale: costs and unit; others: samples, seed, first row, Rao-Blackwellised."""
+    (costs, unit), (n_samples, seed, first_row, rao_blackwell) = scale, others
+    start, goal, fine = ends(label)
+    status = _status(logits, label, fine)
+    maps = _Maps(costs, (label & ON_PATH).to(torch.uint8).contiguous(), start, goal)
+    samples = _Samples(logits, maps, unit, how, n_samples, seed, first_row)
+    histogram, log_evidence, ess, levels, matches = _weigh(samples, exponents, how, rao_blackwell)
     marginals, log_evidence, status = importance.weighted_posterior(logits, histogram, log_evidence, status)
     dtype = log_evidence.dtype
     return marginals, log_evidence, status, ess.to(dtype), levels.to(dtype), matches
@@ -142,7 +163,7 @@ def _on_gpu(
     kernels, symbols = kernels_for("grid_paths", logits.device), logits.flatten(1, -2).contiguous()
     exponents = _exponents(how.score, how.weighting, symbols.shape[1], logits.device)
     numbers, names = (n_samples, how.sharpness, how.target_ess), (how.score, how.weighting)
-    step = ROOM_ON_GPU * max(1, min(SCORES_AT_A_TIME // n_samples, COUNTS_AT_A_TIME // len(exponents)))
+    step = max(1, min(SCORES_ON_GPU // n_samples, COUNTS_ON_GPU // len(exponents)))
     parts = []
     for row in range(0, max(len(logits), 1), step):
         some = symbols[row : row + step], label[row : row + step].contiguous()

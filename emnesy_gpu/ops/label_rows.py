@@ -7,6 +7,7 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.backends import kernels_for
+from emnesy_gpu.inference.row_parts import status_of_rows
 from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS
 
 
@@ -34,5 +35,5 @@ def raise_for_status(status: Tensor, logits: Tensor, label: Tensor, rows: Tensor
 def check_values(logits: Tensor, label: Tensor, codes: Tensor) -> None:
     """Raise for logits that are no prior and for codes that no label has (synchronises a GPU)."""
     rows = label_rows(label, codes)
-    status = checks.row_status(logits, label, None)
+    status = status_of_rows(logits, label, None)
     raise_for_status(torch.where((rows < 0).any(1), INVALID_LABEL, status), logits, label, rows)

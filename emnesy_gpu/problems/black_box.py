@@ -76,8 +76,9 @@ class BlackBox(Problem):
     On a GPU one kernel multiplies the weights of the two halves of each assignment, and stores no table.
     The labels of all assignments are computed once; scores once for each label, as long as 2**26 of them fit the cache.
     So the function must depend on its arguments alone. Cost of samples: that of the function, on chunks of about 2**18
-    symbols, and memory for (n_constraints + 1) counts of every value per row. Raises TypeError and ValueError for a
-    function whose result has a wrong dtype, shape or range.
+    symbols, and memory for (n_constraints + 1) counts of every value per row. Samples of a large batch on a CPU are
+    scored in a thread of the library where torch takes no others, one chunk after the other. Raises TypeError and
+    ValueError for a function whose result has a wrong dtype, shape or range.
 
     Where not all assignments can be tried, ``engine=None`` takes ``em.ABC(samples=4096, target_ess=100)``: samples with
     the label, if 100 of 4096 have it, and otherwise those that come closest. The mean total variation to the exact
@@ -280,7 +281,7 @@ class BlackBox(Problem):
             in_kernels = listing if compiled is None else functools.partial(self._function_score, compiled)
             return Score(self.satisfied, self.n_constraints, compiled=in_kernels)
         count = None if compiled is None else functools.partial(self._count, compiled)
-        return Score(self.satisfied, self.n_constraints, count)
+        return Score(self.satisfied, self.n_constraints, count, shared=count is not None)
 
     def _function_score(self, function: Callable, label: Tensor) -> CompiledScore:
         sizes = len(self.cardinalities), prod(self.label_shape)

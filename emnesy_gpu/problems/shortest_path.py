@@ -15,6 +15,7 @@ from emnesy_gpu.errors import UnsupportedEngineError
 from emnesy_gpu.inference import gibbs_chains
 from emnesy_gpu.inference.constants import constant
 from emnesy_gpu.inference.results import Chains, Weighted
+from emnesy_gpu.inference.row_parts import in_parts, rows_of_a_part
 from emnesy_gpu.inference.settings import ChainSettings, SamplingSettings
 from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.kernels.score_tables import PATH, CompiledScore
@@ -236,7 +237,12 @@ class ShortestPath(Problem):
         start, goal = checked_ends(logits, label, check)
         if backend_for(logits.device) == "triton":
             return gibbs_chains.gibbs_marginals(logits, label, settings, self._compiled_score(start, goal))
-        facts = torch.cat([(label & ON_PATH).flatten(1), start[:, None], goal[:, None]], 1)
+
+        def facts_of(first: int, last: int) -> tuple[Tensor, ...]:
+            rows = slice(first, last)
+            return (torch.cat([(label[rows] & ON_PATH).flatten(1), start[rows, None], goal[rows, None]], 1),)
+
+        (facts,) = in_parts(facts_of, logits, rows_of_a_part(logits), float(math.prod(self.latent_shape)))
         fused = self._fused_chains if backend_for(logits.device) == "cpu" else None
         score = Score(self._agreeing_cells, math.prod(self.latent_shape))
         return gibbs_chains.gibbs_marginals(logits, facts, settings, score, fused)

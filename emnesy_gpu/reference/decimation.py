@@ -19,6 +19,14 @@ CERTAIN = 0.999
 TOLERANCE = 1e-3
 """The change of a message (a probability) below which a round stops its sweeps."""
 
+NANOSECONDS_PER_LOGIT = 2000.0
+"""Rough ones, of all rounds."""
+
+
+def cost_of_decimation(symbols: Tensor) -> float:
+    """Rough nanoseconds per row of symbols [batch, N, K]."""
+    return NANOSECONDS_PER_LOGIT * symbols.shape[1:].numel()
+
 
 def decimate(
     propagate: Callable[..., tuple[Tensor, ...]], symbols: Tensor, label: Tensor, graph: tuple[Any, ...]

@@ -4,6 +4,9 @@ Numba's own threading layers abort after a fork or when two threads enter them a
 
 Python handles a signal such as Ctrl-C in the main thread, between two of its steps. So the caller takes no part in long
 calls: it waits, which a signal ends at once.
+
+A thread that shares its core with another process begins a range and then does not run for milliseconds, for which the
+caller waits. A call that took longer than the caller alone would have is followed by calls on one thread.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ import os
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Lock, Thread, local
+from time import perf_counter
 
 import torch
 
@@ -22,44 +26,89 @@ MOST_ON_ONE_THREAD = 1 << 15
 
 # Nanoseconds of work below which handing a range to another thread costs more than it saves.
 SMALLEST_RANGE = 200_000
+# The same of work in torch: Python makes hundreds of calls, in one thread at a time, whatever the number of rows.
+SMALLEST_RANGE_IN_TORCH = 2_000_000
 # Nanoseconds of work above which a range is cut, and a call is long: what still runs after a signal.
 LARGEST_RANGE = 250_000_000
 # Ranges per thread: a thread that is held up leaves the rest to the others.
 RANGES_PER_THREAD = 4
+# Seconds of calls on one thread for each second that was lost to threads which were held up: that costs a sixteenth.
+PAYBACK = 16.0
 
 Outcomes = SimpleQueue[BaseException | None]
 
 _lock = Lock()
 _tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
 _n_threads = 0
+_alone_until = 0.0
+_here = local()
+"""``helps`` is set in a thread of this module, which hands nothing out: all of them would wait for each other."""
 
 
 def for_rows(work: Callable[[int, int], None], rows: int, block: int, row_cost: float) -> None:
     """Call work(first, last) on ranges that cover all rows; every range but the last is whole blocks.
 
     row_cost: rough nanoseconds per row; 0 leaves a batch of unknown cost to one thread. Everything runs in the caller's
-    thread if there is little to do, and in torch.get_num_threads() threads otherwise: work must release the GIL. An
-    exception in the caller, such as KeyboardInterrupt, ends a long call at once: ranges that have begun go on alone.
+    thread if there is little to do, in a thread of this module, or for a while after other threads were held up, and in
+    torch.get_num_threads() threads otherwise: work must release the GIL. An exception in the caller, such as
+    KeyboardInterrupt, ends a long call at once: ranges that have begun go on alone.
     """
     is_long = rows > 0 and (row_cost == 0.0 or rows * row_cost >= LARGEST_RANGE)
     threads = torch.get_num_threads()
-    bounds = _bounds(rows, block, row_cost, threads)
-    if len(bounds) <= 2 and not is_long:
+    bounds = _bounds(rows, block, row_cost, threads * RANGES_PER_THREAD if threads > 1 else 1, SMALLEST_RANGE)
+    is_short = not is_long and (len(bounds) <= 2 or perf_counter() < _alone_until)
+    if is_short or _helps():
         work(0, rows)
-        return
-    ranges, helpers = iter(list(pairwise(bounds))), min(threads, len(bounds) - 1) - (not is_long)
+    else:
+        _share(work, bounds, min(threads, len(bounds) - 1), not is_long)
+
+
+def for_rows_in_torch(
+    work: Callable[[int, int], None], rows: int, block: int, row_cost: float, most_threads: int | None = None
+) -> None:
+    """The same for work that calls functions of torch: in threads in which these start none of OpenMP.
+
+    Threads of OpenMP spin when they have done their share, and all wait for one that is held up. Unless the call is
+    long, a thread has one range: torch takes less time for a few large tensors.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or rows * row_cost < SMALLEST_RANGE or _helps():
+        work(0, rows)
+    else:
+        most = min(threads, most_threads or threads)
+        bounds = _bounds(rows, block, row_cost, most, SMALLEST_RANGE_IN_TORCH)
+        _share(work, bounds, min(most, len(bounds) - 1), False)
+
+
+def _helps() -> bool:
+    return getattr(_here, "helps", False)
+
+
+def _share(work: Callable[[int, int], None], bounds: list[int], threads: int, takes_part: bool) -> None:
+    """Call work on all ranges in so many threads, of which the caller is one if it takes part."""
+    ranges, helpers, began, own = iter(list(pairwise(bounds))), threads - takes_part, perf_counter(), 0
     outcomes: Outcomes = SimpleQueue()
     _hand_out(lambda: _take(ranges, work, outcomes), helpers)
     try:
-        if not is_long:
-            _work_on(ranges, work)
+        if takes_part:
+            own = _work_on(ranges, work)
+        worked = perf_counter()
         errors = [outcomes.get() for _ in range(helpers)]
     except BaseException:
         list(ranges)  # leaves nothing for the others to begin
         raise
+    if own > 0:
+        _note_loss(perf_counter() - began - (worked - began) * (len(bounds) - 1) / own)
     for error in errors:
         if error is not None:
             raise error
+
+
+def _note_loss(seconds: float) -> None:
+    """Leave the next calls to one thread, where a call took so much longer than the caller alone would have."""
+    global _alone_until
+    if seconds > 0.0:
+        _alone_until = perf_counter() + PAYBACK * seconds
 
 
 def is_one_range(rows: int, row_cost: float) -> bool:
@@ -72,17 +121,20 @@ def most_of_one_range(row_cost: float) -> int:
     return math.ceil(SMALLEST_RANGE / row_cost) - 1 if row_cost > 0.0 else 0
 
 
-def _bounds(rows: int, block: int, row_cost: float, threads: int) -> list[int]:
-    """Where ranges begin and end: a few for each thread, more in long calls, none of them too small."""
+def _bounds(rows: int, block: int, row_cost: float, most: int, smallest: int) -> list[int]:
+    """Where ranges begin and end: so many at most, more in long calls; smallest: nanoseconds of a range."""
     blocks, cost = -(-rows // block), rows * row_cost
-    wanted = min(threads * RANGES_PER_THREAD if threads > 1 else 1, int(cost / SMALLEST_RANGE))
-    parts = max(1, min(blocks, max(wanted, int(cost / LARGEST_RANGE))))
+    parts = max(1, min(blocks, max(min(most, int(cost / smallest)), int(cost / LARGEST_RANGE))))
     return [min(rows, block * (blocks * part // parts)) for part in range(parts + 1)]
 
 
-def _work_on(ranges: Iterable[tuple[int, int]], work: Callable[[int, int], None]) -> None:
+def _work_on(ranges: Iterable[tuple[int, int]], work: Callable[[int, int], None]) -> int:
+    """How many ranges this thread has worked on."""
+    done = 0
     for first, last in ranges:
         work(first, last)
+        done += 1
+    return done
 
 
 def _take(ranges: Iterable[tuple[int, int]], work: Callable[[int, int], None], outcomes: Outcomes) -> None:
@@ -98,15 +150,27 @@ def _hand_out(task: Callable[[], None], times: int) -> None:
     """Let threads run a task so often, in parallel; there are as many threads as any call has asked for."""
     global _n_threads
     with _lock:
-        while _n_threads < times:
+        missing = times - _n_threads
+        started: Outcomes = SimpleQueue()
+        for number in range(_n_threads, times):
             # The end of the program does not wait for what a signal has left running.
-            Thread(target=_serve, args=(_tasks,), name=f"emnesy_gpu_{_n_threads}", daemon=True).start()
-            _n_threads += 1
+            Thread(target=_serve, args=(_tasks, started), name=f"emnesy_gpu_{number}", daemon=True).start()
+        if missing > 0:
+            threads = torch.get_num_threads()
+            for _ in range(missing):
+                started.get()
+            # That of a thread is also that of all threads which have not called torch yet.
+            torch.set_num_threads(threads)
+            _n_threads = times
     for _ in range(times):
         _tasks.put(task)
 
 
-def _serve(tasks: SimpleQueue[Callable[[], None]]) -> None:
+def _serve(tasks: SimpleQueue[Callable[[], None]], started: Outcomes) -> None:
+    torch.get_num_threads()  # a thread takes the number of all others when it is asked for the first time
+    torch.set_num_threads(1)
+    _here.helps = True
+    started.put(None)
     while True:
         tasks.get()()
 
@@ -114,7 +178,7 @@ def _serve(tasks: SimpleQueue[Callable[[], None]]) -> None:
 def _forget_threads() -> None:
     """A forked child has the queue, and perhaps a held lock, but none of the threads."""
     global _lock, _tasks, _n_threads
-    _lock, _tasks, _n_threads = Lock(), SimpleQueue(), 0
+    _lock, _tasks, _n_threads, _here.helps = Lock(), SimpleQueue(), 0, False
 
 
 if hasattr(os, "register_at_fork"):
