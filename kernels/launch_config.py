@@ -86,6 +86,11 @@ def carry_chain_parts(n_addends: int, sums: int) -> int:
     return next_power_of_two(sums // n_addends**2 + 1) // 2
 
 
+def carry_chain_row_marginals(n_addends: int, base: int, compute_bytes: int) -> bool:
+    """Whether a thread can hold the tables of three or four addends in registers; else a warp shares them."""
+    return base <= {(3, 4): 10, (3, 8): 5, (4, 4): 10}.get((n_addends, compute_bytes), 0)
+
+
 def carry_chain_row_map(n_addends: int, base: int, compute_bytes: int) -> bool:
     """Whether a thread can hold the tables of MAP for a row of the batch in registers; else a warp shares them."""
     return base <= {(2, 4): 32, (2, 8): 10, (3, 4): 10, (3, 8): 5}.get((n_addends, compute_bytes), 0)

@@ -142,7 +142,7 @@ class Results(NamedTuple):
 
 
 @triton.jit
-def _with_logarithms(samples, top, code, results, gradient_scale, OPTIONS: tl.constexpr, GRADIENT: tl.constexpr):
+def with_logarithms(samples, top, code, results, gradient_scale, OPTIONS: tl.constexpr, GRADIENT: tl.constexpr):
     """The results of the samples that are present, whatever they are."""
     last, scale, chain_code = _forward(samples, results.marginals, OPTIONS)
     code = tl.maximum(code, chain_code)
@@ -188,4 +188,4 @@ def general_kernel(
     if tl.max(left.to(tl.int32)) > 0:
         tl.debug_barrier()
         samples = Samples(logits_ptr, label_ptr + N_EXTRA, left, n_digits, BASE, step, sums, value)
-        _with_logarithms(samples, top, code, results, gradient_scale, OPTIONS, GRADIENT)
+        with_logarithms(samples, top, code, results, gradient_scale, OPTIONS, GRADIENT)

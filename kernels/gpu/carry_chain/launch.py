@@ -18,6 +18,7 @@ from emnesy_gpu.kernels.gpu.carry_chain.general import general_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.map import map_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.pair import CHUNK_VALUES, pair_chunk_kernel, pair_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.row_map import row_map_kernel
+from emnesy_gpu.kernels.gpu.carry_chain.row_marginals import row_marginals_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.row_sampling import row_sample_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.sampling import sample_kernel
 from emnesy_gpu.kernels.gpu.common.launch_options import LaunchOptions, rounded_once
@@ -87,10 +88,20 @@ def _marginals(
     out = torch.empty_like(logits, dtype=float_dtype(logits))
     log_evidence, status = row_results(logits)
     if len(logits) > 0:
-        launch = _launch_pair if logits.shape[1] == 2 else _launch_general
         with torch.cuda.device_of(logits):
-            launch(_Marginals(logits, label, out, log_evidence, status, scale))
+            _launch_marginals(_Marginals(logits, label, out, log_evidence, status, scale))
     return out, log_evidence, status
+
+
+def _launch_marginals(rows: _Marginals) -> None:
+    """By the number of addends, and by whether the tables of a row fit in the registers of a thread."""
+    _, n_addends, _, base = rows.logits.shape
+    if n_addends == 2:
+        _launch_pair(rows)
+    elif launch_config.carry_chain_row_marginals(n_addends, base, rows.log_evidence.element_size()):
+        _launch_row_marginals(rows)
+    else:
+        _launch_general(rows)
 
 
 def _launch_pair(rows: _Marginals) -> None:
@@ -170,6 +181,19 @@ def _launch_general_sample(
         ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, WIDTH=config.width,
         SUMS=config.sums, PARTS=launch_config.carry_chain_parts(n_addends, config.sums),
         LANES=launch_config.carry_chain_sample_lanes(n_samples), **rounded_once(1),
+    )  # fmt: skip
+
+
+def _launch_row_marginals(rows: _Marginals) -> None:
+    """A thread for each row of the batch."""
+    logits, label, out, log_evidence, status, scale = rows
+    batch, n_addends, n_digits, base = logits.shape
+    config = launch_config.carry_chain_general(n_addends, base)
+    row_marginals_kernel[(triton.cdiv(batch, launch_config.WARP),)](
+        logits, label, out, log_evidence, status, batch, n_digits, base,
+        *high_and_low(1.0 if scale is None else scale),
+        ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, WIDTH=config.width, SUMS=config.sums,
+        ROWS=launch_config.WARP, GRADIENT=scale is not None, **rounded_once(1),
     )  # fmt: skip
 
 

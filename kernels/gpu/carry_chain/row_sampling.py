@@ -15,10 +15,10 @@ from emnesy_gpu.kernels.gpu.carry_chain.general_linear import Message, tolerance
 from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, top_carry
 from emnesy_gpu.kernels.gpu.carry_chain.linear_sampling import Draws
 from emnesy_gpu.kernels.gpu.carry_chain.row_tables import Rows, Sizes, load_position, shifted
+from emnesy_gpu.kernels.gpu.carry_chain.row_weights import carried, convolved, selected, sum_of, weights_of
 from emnesy_gpu.kernels.gpu.carry_chain.sampling import draw_with_logarithms
 from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import Options
 from emnesy_gpu.kernels.gpu.carry_chain.symbol_lanes import Row
-from emnesy_gpu.kernels.gpu.common.log2_semiring import LOG2_E, exp2
 from emnesy_gpu.kernels.gpu.common.philox import Counter, uniforms_float64
 from emnesy_gpu.kernels.gpu.common.status import POSSIBLE
 
@@ -36,40 +36,6 @@ class Position(NamedTuple):
 
 
 @triton.jit
-def _weights(logits, BASE: tl.constexpr):
-    """exp(logit - largest) of a symbol by value, and their sum: NaN if the logits are no prior."""
-    high = logits[0]
-    for v in tl.static_range(1, BASE):
-        high = tl.maximum(high, logits[v])
-    weights = ()
-    total = tl.zeros_like(high)
-    for v in tl.static_range(BASE):
-        weight = exp2((logits[v] - high) * LOG2_E)
-        total += weight
-        weights = weights + (weight,)
-    return weights, total
-
-
-@triton.jit
-def _sum_of(weights, table, u, FIRST: tl.constexpr, LAST: tl.constexpr):
-    """sum of weights[v] table[u - v] over the values from FIRST to LAST."""
-    total = weights[FIRST] * table[u - FIRST]
-    for v in tl.static_range(FIRST + 1, LAST + 1):
-        total = tl.fma(weights[v], table[u - v], total)
-    return total
-
-
-@triton.jit
-def _convolved(table, weights, BASE: tl.constexpr):
-    """The table with one more addend before."""
-    LENGTH: tl.constexpr = len(table)
-    sums = ()
-    for u in tl.static_range(LENGTH + BASE - 1):
-        sums = sums + (_sum_of(weights, table, u, max(0, u - LENGTH + 1), min(u, BASE - 1)),)
-    return sums
-
-
-@triton.jit
 def _position(rows, i, digit, n_digits, SIZES: tl.constexpr):
     """The Position, and a number that is NaN if its logits are no priors."""
     ADDENDS: tl.constexpr = SIZES.ADDENDS
@@ -79,30 +45,18 @@ def _position(rows, i, digit, n_digits, SIZES: tl.constexpr):
     weights = ()
     valid = tl.zeros(digit.shape, tl.float64)
     for j in tl.static_range(ADDENDS):
-        own, total = _weights(symbols[j], BASE)
+        own, total = weights_of(symbols[j], BASE)
         weights = weights + (own,)
         valid += total
     tables = (weights[ADDENDS - 1],)
     for j in tl.static_range(ADDENDS - 2, 0, -1):
-        tables = (_convolved(tables[0], weights[j], BASE),) + tables
+        tables = (convolved(tables[0], weights[j]),) + tables
     window = shifted(tables[0], digit, tl.zeros(digit.shape, tl.float64), LOW, ADDENDS * BASE + ADDENDS - 1, BASE)
     transfers = ()
     for out in tl.static_range(ADDENDS):
         for c in tl.static_range(ADDENDS):
-            transfers = transfers + (_sum_of(weights[0], window, out * BASE - c - LOW, 0, BASE - 1),)
+            transfers = transfers + (sum_of(weights[0], window, out * BASE - c - LOW),)
     return Position(weights, tables, window, transfers), valid
-
-
-@triton.jit
-def _carried(message, transfers, ADDENDS: tl.constexpr):
-    """The product of weights of carries with T."""
-    after = ()
-    for out in tl.static_range(ADDENDS):
-        total = message[0] * transfers[out * ADDENDS]
-        for c in tl.static_range(1, ADDENDS):
-            total = tl.fma(message[c], transfers[out * ADDENDS + c], total)
-        after = after + (total,)
-    return after
 
 
 @triton.jit
@@ -120,15 +74,6 @@ def _scaled(weights, missed, ADDENDS: tl.constexpr):
         scaled_weights = scaled_weights + (weights[c] * by,)
         scaled_missed = scaled_missed + ((missed[c] + 8.0 * underflow(tl.float64)) * by,)
     return Message(scaled_weights, scaled_missed)
-
-
-@triton.jit
-def _selected(values, index, FIRST: tl.constexpr, STEP: tl.constexpr, COUNT: tl.constexpr):
-    """values[FIRST + STEP index], for an index below COUNT."""
-    value = values[FIRST]
-    for c in tl.static_range(1, COUNT):
-        value = tl.where(index == c, values[FIRST + STEP * c], value)
-    return value
 
 
 @triton.jit
@@ -154,13 +99,13 @@ def _weigh_carries(rows, n_digits, top, SIZES: tl.constexpr):
         code = tl.maximum(code, digit_code)
         position, total = _position(rows, i, digit, n_digits, SIZES)
         valid += total
-        after = _carried(weights, position.transfers, ADDENDS)
-        message = _scaled(after, _carried(missed, position.transfers, ADDENDS), ADDENDS)
+        after = carried(weights, position.transfers, ADDENDS, 1, ADDENDS)
+        message = _scaled(after, carried(missed, position.transfers, ADDENDS, 1, ADDENDS), ADDENDS)
         weights = message.weights
         missed = message.missed
-    chance = _selected(weights, top, 0, 1, ADDENDS)
+    chance = selected(weights, top, 0, 1, ADDENDS)
     served = (code == POSSIBLE) & (valid == valid) & (top < ADDENDS) & (chance > 0.0)
-    return served & (_selected(missed, top, 0, 1, ADDENDS) <= tolerance(tl.float64) * chance)
+    return served & (selected(missed, top, 0, 1, ADDENDS) <= tolerance(tl.float64) * chance)
 
 
 @triton.jit
@@ -178,7 +123,7 @@ def _draw_carry(transfers, alpha, carry, uniform, ADDENDS: tl.constexpr):
     running = tl.zeros(carry.shape, tl.float64)
     sums = ()
     for c in tl.static_range(ADDENDS):
-        running = tl.fma(_selected(transfers, carry, c, ADDENDS, ADDENDS), alpha[c], running)
+        running = tl.fma(selected(transfers, carry, c, ADDENDS, ADDENDS), alpha[c], running)
         sums = sums + (running,)
     return _drawn(sums, uniform, ADDENDS)
 
@@ -201,10 +146,10 @@ def _rests_of_first(window, carry, carry_in, SIZES: tl.constexpr):
     BASE: tl.constexpr = SIZES.BASE
     below = ()
     for s in tl.static_range(BASE + ADDENDS - 1):
-        below = below + (_selected(window, carry, ADDENDS + BASE - 2 - s, BASE, ADDENDS),)
+        below = below + (selected(window, carry, ADDENDS + BASE - 2 - s, BASE, ADDENDS),)
     values = ()
     for v in tl.static_range(BASE):
-        values = values + (_selected(below, carry_in, v, 1, ADDENDS),)
+        values = values + (selected(below, carry_in, v, 1, ADDENDS),)
     return values
 
 

@@ -1,0 +1,65 @@
+"""Computes with weights of sums of digits and of carries, a thread for each row: tuples of tensors [ROWS, 1]."""
+
+import triton
+import triton.language as tl
+
+from emnesy_gpu.kernels.gpu.common.log2_semiring import LOG2_E, exp2
+
+
+@triton.jit
+def weights_of(logits, BASE: tl.constexpr):
+    """exp(logit - largest) of a symbol by value, and their sum: NaN if the logits are no prior."""
+    high = logits[0]
+    for v in tl.static_range(1, BASE):
+        high = tl.maximum(high, logits[v])
+    weights = ()
+    total = tl.zeros_like(high)
+    for v in tl.static_range(BASE):
+        weight = exp2((logits[v] - high) * LOG2_E)
+        total += weight
+        weights = weights + (weight,)
+    return weights, total
+
+
+@triton.jit
+def sum_of(weights, table, U: tl.constexpr):
+    """sum of weights[v] table[U - v] over the values v for which both have entries."""
+    FIRST: tl.constexpr = max(0, U - len(table) + 1)
+    LAST: tl.constexpr = min(U, len(weights) - 1)
+    if FIRST > LAST:
+        total = tl.zeros_like(weights[0])
+    else:
+        total = weights[FIRST] * table[U - FIRST]
+        for v in tl.static_range(FIRST + 1, LAST + 1):
+            total = tl.fma(weights[v], table[U - v], total)
+    return total
+
+
+@triton.jit
+def convolved(table, weights):
+    """The table with one more addend before."""
+    sums = ()
+    for u in tl.static_range(len(table) + len(weights) - 1):
+        sums = sums + (sum_of(weights, table, u),)
+    return sums
+
+
+@triton.jit
+def carried(message, transfers, OUT: tl.constexpr, IN: tl.constexpr, ADDENDS: tl.constexpr):
+    """The sums of message[c] transfers[OUT c' + IN c] over c, by c'."""
+    after = ()
+    for out in tl.static_range(ADDENDS):
+        total = message[0] * transfers[OUT * out]
+        for c in tl.static_range(1, ADDENDS):
+            total = tl.fma(message[c], transfers[OUT * out + IN * c], total)
+        after = after + (total,)
+    return after
+
+
+@triton.jit
+def selected(values, index, FIRST: tl.constexpr, STEP: tl.constexpr, COUNT: tl.constexpr):
+    """values[FIRST + STEP index], for an index below COUNT."""
+    value = values[FIRST]
+    for c in tl.static_range(1, COUNT):
+        value = tl.where(index == c, values[FIRST + STEP * c], value)
+    return value
