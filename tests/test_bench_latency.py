@@ -22,6 +22,8 @@ BUDGETS = {
     "sudoku-9-abc-32": 63,
     "sudoku-9-abc-1024": 142,
     "sudoku-9-gibbs": 100,
+    "automaton": 10,
+    "circuit": 10,
     "path-12": 25,
     "path-30": 60,
     "path-30-costs": 60,

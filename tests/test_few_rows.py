@@ -84,7 +84,11 @@ def test_a_few_rows_have_the_bits_of_a_large_batch(name: str) -> None:
                 assert torch.equal(few, many[rows])
 
 
-METHODS: dict[str, tuple[float, ...]] = {"exact_marginals": (0.0, 1.0), "em_gradient": (1.0, -0.5)}
+METHODS: dict[str, tuple[float, ...]] = {
+    "exact_marginals": (0.0, 1.0),
+    "em_gradient": (1.0, -0.5),
+    "map_assignment": (),
+}
 DIRECT = [name for name, problem in PROBLEMS.items() if not isinstance(problem, em.FactorGraph)]
 
 
@@ -118,6 +122,12 @@ def test_the_short_way_of_a_method_takes_ordinary_rows_alone(name: str, method: 
         assert by_few_rows(call, logits, torch.full_like(label, value), *numbers) is None
     assert by_few_rows(call, logits.double(), label, *numbers) is None
     assert by_few_rows(call, logits.clone().requires_grad_(), label, *numbers) is None
+    zeros = torch.full_like(logits, -torch.inf)
+    zeros[..., 0] = 0.0
+    theirs = problem.label(torch.zeros(logits.shape[:-1], dtype=torch.int64))
+    for other in rows_of(name)[2]:
+        possible = torch.equal(other, theirs[0])
+        assert possible or by_few_rows(call, zeros, other.expand_as(theirs), *numbers) is None
     with em.backend("reference"):
         assert by_few_rows(call, logits, label, *numbers) is None
 

@@ -194,6 +194,11 @@ class Addition(Problem):
     def exact_marginals(self, logits: Tensor, label: Tensor, check: bool) -> Marginals:
         return Marginals(*carry_chain_posterior(logits, self.digits_of(label, check), check))
 
+    def _few_rows_of_map(self) -> FewRows:
+        call = load_kernels("cpu", "carry_chain").map_call_of(self.n_label_digits, *self.latent_shape, self.base)
+        return FewRows(call, Addition._with_digits if self.takes_numbers else None)
+
+    @with_few_rows(_few_rows_of_map)
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         return MapAssignment(*carry_chain_map(logits, self.digits_of(label, check), check))
 

@@ -194,6 +194,13 @@ class AllDifferent(Problem):
                 ' use em.BeliefPropagation(factors="pairwise")'
             )
 
+    def _few_rows_of_map(self) -> FewRows | None:
+        listed = self.tables(CPU).assignments
+        if listed is None:
+            return None
+        return FewRows(load_kernels("cpu", "enumeration").map_call_of(listed, self.cardinality))
+
+    @with_few_rows(_few_rows_of_map)
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         """See ``MapProblem``: exact where the assignments are listed or the label is 0, otherwise a search.
 

@@ -232,6 +232,16 @@ class FiniteStateProblem(CodedRule):
         gradient, log_evidence = automaton_em_gradient(*self._inputs(logits, label), symbols, scale, check)
         return shaped_like(gradient, logits), log_evidence
 
+    def _few_rows_of_map(self) -> FewRows:
+        call = load_kernels("cpu", "automaton").map_call_of(list(self.tables(CPU)))
+        if self._order_on(CPU) is None:
+            return FewRows(call)
+        return FewRows(call, FiniteStateProblem._as_read, FiniteStateProblem._values_back)
+
+    def _values_back(self, z: Tensor, logits: Tensor) -> Tensor:
+        return self._back(z, logits[..., 0])
+
+    @with_few_rows(_few_rows_of_map)
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         """Ties: from the first position to the last, the smallest value that leads to the maximum.
 
@@ -239,7 +249,7 @@ class FiniteStateProblem(CodedRule):
         in every back end. Weights other than 1, and logits of float64, are rounded.
         """
         z, *others = automaton_map(*self._inputs(logits, label), check)
-        return MapAssignment(self._back(z, logits[..., 0]), *others)
+        return MapAssignment(self._values_back(z, logits), *others)
 
     def sample(self, logits: Tensor, label: Tensor, n_samples: int, seed: int, first_row: int, check: bool) -> Tensor:
         z, _ = automaton_sample(*self._inputs(logits, label), n_samples, seed, first_row, check)

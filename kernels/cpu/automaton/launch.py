@@ -30,7 +30,7 @@ from emnesy_gpu.kernels.cpu.automaton.graph import (
 from emnesy_gpu.kernels.cpu.automaton.linear import RECOMPUTE
 from emnesy_gpu.kernels.cpu.automaton.probabilities import plan_of, run
 from emnesy_gpu.kernels.cpu.automaton.screen import screen, screen_labels
-from emnesy_gpu.kernels.cpu.common.few_rows import FewRowResults, on_few_rows
+from emnesy_gpu.kernels.cpu.common.few_rows import Call, FewRowResults, on_few_rows
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.common.parallel import is_one_range
 from emnesy_gpu.kernels.cpu.common.row_driver import (
@@ -70,6 +70,13 @@ def few_rows(
     unknown label or a logit beyond +-LARGEST_LOGIT.
     """
     return on_few_rows(addressed.call_of(tables), logits, label, prior_share, factor)
+
+
+def map_call_of(tables: Sequence[Tensor]) -> Call:
+    """How the most probable symbols of few rows are found."""
+    from emnesy_gpu.kernels.cpu.automaton import map as most_probable
+
+    return most_probable.map_call_of(tables)
 
 
 def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:

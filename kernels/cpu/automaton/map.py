@@ -7,8 +7,14 @@ position to the last, the smallest value of those that lead to the maximum is ta
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
+import numpy as np
+from torch import Tensor
+
+from emnesy_gpu.kernels.automaton_tables import AutomatonTables
+from emnesy_gpu.kernels.cpu.automaton.addressed import any_large, possible_rows
+from emnesy_gpu.kernels.cpu.automaton.graph import LOG_COST, LOGARITHMS, graph, graph_at, row_cost
 from emnesy_gpu.kernels.cpu.automaton.log_space import (
     filter_backwards,
     filter_block,
@@ -16,9 +22,17 @@ from emnesy_gpu.kernels.cpu.automaton.log_space import (
     new_filter,
     read_scores,
 )
+from emnesy_gpu.kernels.cpu.automaton.screen import are_priors, find_possible_labels
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.few_rows import Call, new_assignment
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, kept_doubles
+from emnesy_gpu.kernels.cpu.common.parallel import most_of_one_range
+from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.priors import largest_logit, log_sum
+from emnesy_gpu.kernels.cpu.common.records import record_of
+from emnesy_gpu.kernels.cpu.common.symbol_rows import count_left
+from emnesy_gpu.kernels.cpu.label_rows import codes_of, scratch_rows
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 
@@ -82,3 +96,38 @@ def map_rows(logits, label_rows, assignment, log_joint, status, g):
         for i in range(g.n):
             read_scores(logits[row, i], f.priors)
             assignment[row, i] = np.argmax(f.priors)
+
+
+def map_call_of(tables: Sequence[Tensor]) -> Call:
+    """How the most probable symbols of few rows are found."""
+    g, codes = graph(tables, LOGARITHMS), codes_of(AutomatonTables(*tables).codes)
+    if codes.n_entries <= 1:
+        find_possible_labels(g, codes.n_entries)
+    record = record_of(g)
+
+    def work(batch: int) -> np.ndarray:
+        return kept_doubles(-(-batch * g.n * g.n_values // FLOAT64_LANES) + scratch_rows(codes, batch), one_lane=False)
+
+    most_rows = most_of_one_range(row_cost(g, LOG_COST))
+    return Call(map_few_rows, most_rows, (*codes, record.address), work, record, new_assignment)
+
+
+@kernel
+def map_few_rows(logits, label, assignment, log_joint, status, batch, codes, n_entries, n_columns, graph_address, work):
+    """``map_rows`` of few float32 rows by their addresses, in float64 scratch. Returns how many rows are left."""
+    single, g = np.float32(0), graph_at(graph_address, work[0, 0])
+    n_logits = batch * g.n * g.n_values
+    first = (n_logits + work.shape[1] - 1) // work.shape[1]
+    rows, good, _ = possible_rows(work, first, label, batch, (codes, n_entries, n_columns), graph_address)
+    if not good or any_large(logits, n_logits):
+        return batch
+    values = numbers_at(work.ctypes.data, n_logits, 0.0)
+    values[:] = numbers_at(logits, n_logits, single)
+    values, status = values.reshape(batch, g.n, g.n_values), numbers_at(status, batch, np.uint8(0))
+    for row in range(batch):
+        if not are_priors(values[row]):
+            return batch
+        status[row] = POSSIBLE
+    assignment, log_joint = matrix_at(assignment, batch, g.n, np.int64(0)), numbers_at(log_joint, batch, single)
+    map_rows(values, rows, assignment, log_joint, status, g)
+    return count_left(status)

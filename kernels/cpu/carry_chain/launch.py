@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.carry_chain import one_by_one, probabilities
-from emnesy_gpu.kernels.cpu.common.few_rows import Call, FewRowResults, on_few_rows
-from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES, kept_lanes, kept_numbers
+from emnesy_gpu.kernels.cpu.common.few_rows import Call, FewRowResults, new_assignment, on_few_rows
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES, FLOAT64_LANES, kept_doubles, kept_lanes, kept_numbers
 from emnesy_gpu.kernels.cpu.common.parallel import most_of_one_range
 from emnesy_gpu.kernels.cpu.common.row_driver import (
     Combination,
@@ -29,6 +29,9 @@ from emnesy_gpu.kernels.logits import LARGEST_LOGIT
 
 LOGIT_COST = 2.0
 """Rough nanoseconds of a logit in float32 lanes."""
+
+MAP_COST = 10.0
+"""The same where the most probable digits are found."""
 
 
 def posterior(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,6 +68,18 @@ def call_of(label_digits: int, n_addends: int, n_digits: int, base: int) -> Call
     return one._replace(beyond=lanes)
 
 
+def map_call_of(label_digits: int, n_addends: int, n_digits: int, base: int) -> Call:
+    """How the most probable digits of few rows are found."""
+    from emnesy_gpu.kernels.cpu.carry_chain.most_probable import map_few_rows
+
+    arguments, size = (label_digits, n_addends, n_digits, base), n_addends * n_digits * base
+
+    def work(batch: int) -> np.ndarray:
+        return kept_doubles(-(-batch * size // FLOAT64_LANES), one_lane=True)
+
+    return Call(map_few_rows, most_of_one_range(MAP_COST * size), arguments, work, None, new_assignment)
+
+
 def map_assignment(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The most probable digits int64 [batch, n_addends, n_digits], their log probability, and status."""
     from emnesy_gpu.kernels.cpu.carry_chain.most_probable import map_rows
@@ -76,7 +91,7 @@ def map_assignment(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tenso
     def work(rows: slice, logits: np.ndarray) -> None:
         map_rows(logits, labels[rows], *(array[rows] for array in results))
 
-    for_converted_rows(work, logits, np.float64, 1, 10.0 * logits.shape[1:].numel())
+    for_converted_rows(work, logits, np.float64, 1, MAP_COST * logits.shape[1:].numel())
     digits, log_joint, status = map(torch.from_numpy, results)
     return digits, log_joint, status
 

@@ -16,6 +16,10 @@ import numpy as np
 from emnesy_gpu.kernels.cpu.carry_chain.digit_sums import n_sums
 from emnesy_gpu.kernels.cpu.carry_chain.rows import carry_out, row_status
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.large_logits import any_beyond
+from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
+from emnesy_gpu.kernels.cpu.common.symbol_rows import count_left
+from emnesy_gpu.kernels.logits import LARGEST_LOGIT
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 
@@ -135,3 +139,20 @@ def map_rows(logits, label, assignment, log_joint, status):
         else:
             argmax_assignment(logits[row], assignment[row])
             log_joint[row] = -np.inf
+
+
+@kernel
+def map_few_rows(logits, label, assignment, log_joint, status, batch, label_digits, k, n, base, work):
+    """The same of few float32 rows by their addresses, in float64 scratch. Returns how many rows are left.
+
+    These are all where a logit is too large.
+    """
+    single, integer, size = np.float32(0), np.int64(0), batch * k * n * base
+    numbers, values = numbers_at(logits, size, single), work[:size]
+    if any_beyond(numbers, np.float32(LARGEST_LOGIT)):
+        return batch
+    values[:] = numbers
+    status, log_joint = numbers_at(status, batch, np.uint8(0)), numbers_at(log_joint, batch, single)
+    label, assignment = matrix_at(label, batch, label_digits, integer), numbers_at(assignment, batch * k * n, integer)
+    map_rows(values.reshape(batch, k, n, base), label, assignment.reshape(batch, k, n), log_joint, status)
+    return count_left(status)

@@ -1,6 +1,13 @@
 """Exact inference over a list of the valid assignments, on CPU tensors."""
 
 from emnesy_gpu.kernels.cpu.enumeration.addressed import call_of
-from emnesy_gpu.kernels.cpu.enumeration.launch import em_gradient, few_rows, map_assignment, posterior, sample
+from emnesy_gpu.kernels.cpu.enumeration.launch import (
+    em_gradient,
+    few_rows,
+    map_assignment,
+    map_call_of,
+    posterior,
+    sample,
+)
 
-__all__ = ["call_of", "em_gradient", "few_rows", "map_assignment", "posterior", "sample"]
+__all__ = ["call_of", "em_gradient", "few_rows", "map_assignment", "map_call_of", "posterior", "sample"]

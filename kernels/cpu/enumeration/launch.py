@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emnesy_gpu.kernels.cpu.common.few_rows import FewRowResults, on_few_rows
+from emnesy_gpu.kernels.cpu.common.few_rows import Call, FewRowResults, on_few_rows
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES
 from emnesy_gpu.kernels.cpu.common.row_driver import (
     Combination,
@@ -59,6 +59,13 @@ def _sum_product(
     return marginals, log_evidence, status
 
 
+def map_call_of(assignments: Tensor, n_values: int) -> Call:
+    """How the most probable assignment of few rows is found."""
+    from emnesy_gpu.kernels.cpu.enumeration import most_probable
+
+    return most_probable.map_call_of(assignments, n_values)
+
+
 def map_assignment(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The most probable assignment int64 [batch, N], its log probability [batch], and status [batch]."""
     from emnesy_gpu.kernels.cpu.enumeration import most_probable
@@ -71,7 +78,7 @@ def map_assignment(logits: Tensor, label: Tensor, assignments: Tensor) -> tuple[
         some = most_probable.Results(*(array[rows] for array in results))
         most_probable.run(logits, labels[rows], valid, some)
 
-    for_converted_rows(work, logits, dtype, FLOAT64_LANES, 0.1 * assignments.numel())
+    for_converted_rows(work, logits, dtype, FLOAT64_LANES, most_probable.MAP_COST * assignments.numel())
     chosen, log_joint, status = map(torch.from_numpy, results)
     return chosen, log_joint, status
 

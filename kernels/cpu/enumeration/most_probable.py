@@ -9,11 +9,29 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
-from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, filled, load, maximum, scratch, store, where_less
-from emnesy_gpu.kernels.cpu.common.symbol_rows import log_softmax, row_status
+from emnesy_gpu.kernels.cpu.common.few_rows import Call, new_assignment
+from emnesy_gpu.kernels.cpu.common.lanes import (
+    FLOAT64_LANES,
+    filled,
+    kept_doubles,
+    load,
+    maximum,
+    scratch,
+    store,
+    where_less,
+)
+from emnesy_gpu.kernels.cpu.common.large_logits import any_beyond
+from emnesy_gpu.kernels.cpu.common.parallel import most_of_one_range
+from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
+from emnesy_gpu.kernels.cpu.common.symbol_rows import count_left, log_softmax, row_status
+from emnesy_gpu.kernels.logits import LARGEST_LOGIT
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
+
+MAP_COST = 0.1
+"""Rough nanoseconds of a symbol of an assignment, for one row."""
 
 
 class Results(NamedTuple):
@@ -83,3 +101,32 @@ def best_of_list(logits, label, assignments, chosen, log_joint, status, scores, 
                 log_joint[row] = total
             else:
                 most_probable_values(logits[row], chosen[row])
+
+
+def map_call_of(assignments: Tensor, n_values: int) -> Call:
+    """How the most probable assignment of few rows is found; it keeps the list."""
+    listed = assignments.contiguous()
+    n_listed, n = listed.shape
+    rows, most_rows = n * n_values + 1, most_of_one_range(MAP_COST * listed.numel())  # scores, and the best
+
+    def work(batch: int) -> np.ndarray:
+        return kept_doubles(rows, one_lane=False)
+
+    return Call(best_of_few_rows, most_rows, (listed.data_ptr(), n_listed, n, n_values), work, listed, new_assignment)
+
+
+@kernel
+def best_of_few_rows(logits, label, chosen, log_joint, status, batch, listed, n_listed, n, k, work):
+    """``best_of_list`` of few float32 rows with label 1 by their addresses. Returns how many rows are left."""
+    single, scores = np.float32(0), n * k
+    logits, label = numbers_at(logits, batch * scores, single), numbers_at(label, batch, np.int64(0))
+    if any_beyond(logits, np.float32(LARGEST_LOGIT)):
+        return batch
+    for row in range(batch):
+        if label[row] != 1:
+            return batch
+    listed, chosen = matrix_at(listed, n_listed, n, np.uint8(0)), matrix_at(chosen, batch, n, np.int64(0))
+    log_joint, status = numbers_at(log_joint, batch, single), numbers_at(status, batch, np.uint8(0))
+    logits, best = logits.reshape(batch, n, k), work[scores : scores + 1]
+    best_of_list(logits, label, listed, chosen, log_joint, status, work[:scores], best)
+    return count_left(status)
