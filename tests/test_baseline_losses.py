@@ -301,6 +301,28 @@ def test_the_predictor_of_pairs_tends_to_the_pairwise_loss() -> None:
     assert (found - expected).abs().mean() < 0.07
 
 
+@pytest.mark.parametrize("label", ["digits", "number"])
+def test_a_predictor_reads_sums_of_certain_digits(label: str) -> None:
+    torch.manual_seed(0)
+    problem = em.Addition(1, base=3, label=label)
+    loss = em.baselines.ANeSI(problem, em.baselines.SumPredictor(problem, 64, 2), samples=200, prior=WIDE)
+    trained(loss, 300)
+    z = torch.cartesian_prod(torch.arange(3), torch.arange(3)).view(9, 2, 1)
+    logits = 20.0 * torch.nn.functional.one_hot(z, 3).double()
+    assert torch.equal(loss.predict(logits), problem.label(z))
+    with pytest.raises(ValueError, match=r"logits must have shape \[batch, 2, 1, 3\], got \[9, 2, 3\]"):
+        loss.predict(logits[:, :, 0])
+
+
+def test_a_predictor_reads_boards() -> None:
+    torch.manual_seed(0)
+    problem = em.AllDifferent([(0, 1)], n_variables=2, cardinality=4)
+    loss = em.baselines.ANeSI(problem, em.baselines.PairPredictor(problem, 32), samples=200, lr=1e-2, prior=WIDE)
+    trained(loss, 600)
+    z = torch.cartesian_prod(torch.arange(4), torch.arange(4))
+    assert torch.equal(loss.predict(4.0 * torch.nn.functional.one_hot(z, 4)), problem.label(z))
+
+
 def test_a_predictor_goes_on_from_its_state_to_the_bit() -> None:
     problem, logits = em.Addition(1, base=3), torch.randn(8, 2, 1, 3)
     label = sums(problem, 8)

@@ -35,6 +35,10 @@ class Predictor(Protocol):
         """The mean loss on assignments int64 [rows, n_symbols] that were drawn from the beliefs."""
         ...
 
+    def predict(self, beliefs: Tensor) -> Tensor:
+        """The label that it takes for the most probable one, int64 [rows, *label_shape]."""
+        ...
+
 
 class SumPredictor(nn.Module):
     """q(sum | beliefs) = prod_j q_j(digit j | beliefs, more significant digits), a net for each digit of the sum.
@@ -63,11 +67,26 @@ class SumPredictor(nn.Module):
         read = one_hot(label, self.problem.base).to(beliefs.dtype).flatten(1)
         total = torch.zeros_like(beliefs[:, 0, 0])
         for place, net in enumerate(self.nets):
-            inputs = torch.cat([beliefs.flatten(1), read[:, : place * self.problem.base]], 1)
-            scores = net(inputs).log_softmax(-1)
+            scores = net(self._inputs(beliefs, read, place)).log_softmax(-1)
             scores = pad(scores, (0, self.problem.base - scores.shape[1]), value=LOG_ZERO)
             total = total + scores.gather(1, label[:, place : place + 1]).squeeze(1)
         return total
+
+    def predict(self, beliefs: Tensor) -> Tensor:
+        """The sum of the most probable digit given those before it, one after the other: int64 [rows, *label_shape]."""
+        _check_beliefs(self.problem, beliefs)
+        base, n_digits = self.problem.base, self.problem.n_label_digits
+        digits = torch.zeros(len(beliefs), n_digits, dtype=torch.int64, device=beliefs.device)
+        for place, net in enumerate(self.nets):
+            read = one_hot(digits, base).to(beliefs.dtype).flatten(1)
+            digits[:, place] = net(self._inputs(beliefs, read, place)).argmax(-1)
+        if not self.problem.takes_numbers:
+            return digits
+        return (digits * digits.new_tensor([base**place for place in reversed(range(n_digits))])).sum(-1)
+
+    def _inputs(self, beliefs: Tensor, read: Tensor, place: int) -> Tensor:
+        """What the net of a digit is given: the beliefs, and the digits before it."""
+        return torch.cat([beliefs.flatten(1), read[:, : place * self.problem.base]], 1)
 
     def loss(self, beliefs: Tensor, z: Tensor) -> Tensor:
         return -self.log_prob(beliefs, self.problem.label(z.unflatten(1, self.problem.latent_shape))).mean()
@@ -91,6 +110,12 @@ class PairPredictor(nn.Module):
         _check_inputs(self.problem, beliefs, label)
         log_all = logsigmoid(self._scores(beliefs)).sum(1)
         return torch.where(label == 1, log_all, log_not(log_all))
+
+    def predict(self, beliefs: Tensor) -> Tensor:
+        """1 where the board is more probably valid than not: int64 [rows]."""
+        _check_beliefs(self.problem, beliefs)
+        log_all = logsigmoid(self._scores(beliefs)).sum(1)
+        return (log_all > log_not(log_all)).long()
 
     def loss(self, beliefs: Tensor, z: Tensor) -> Tensor:
         first, second = self.problem.tables(beliefs.device).pairs
@@ -240,6 +265,20 @@ class ANeSI:
             log_prob = log_prob * 0 + log_prob.detach()
         return reduce(-log_prob, reduction)
 
+    def predict(self, logits: Tensor) -> Tensor:
+        """The label that the predictor reads from logits [batch, *latent_shape, cardinality]: [batch, *label_shape].
+
+        Of sums it is the most probable digit given those before it, one after the other. Raises TypeError and
+        ValueError for logits of another type or shape.
+        """
+        symbols = (*self.problem.latent_shape, self.problem.cardinality)
+        checks.is_tensor("logits", logits)
+        checks.has_dtype("logits", logits, checks.FLOAT_DTYPES)
+        checks.has_trailing_shape("logits", logits, symbols)
+        with torch.no_grad():
+            beliefs = logits.flatten(1, -2).float().softmax(-1)
+            return self.predictor.to(logits.device).predict(beliefs)
+
     def _teach(self, of_batch: Tensor) -> None:
         beliefs = self.prior.draw(self.samples)
         if isinstance(self.problem, AllDifferent):
@@ -271,13 +310,14 @@ class ANeSI:
 
 
 def _check_inputs(problem: Problem, beliefs: Tensor, label: Tensor) -> None:
-    n_symbols = torch.Size(problem.latent_shape).numel()
-    for name, tensor, trailing in (
-        ("beliefs", beliefs, (n_symbols, problem.cardinality)),
-        ("label", label, problem.label_shape),
-    ):
-        checks.is_tensor(name, tensor)
-        checks.has_trailing_shape(name, tensor, trailing)
+    _check_beliefs(problem, beliefs)
+    checks.is_tensor("label", label)
+    checks.has_trailing_shape("label", label, problem.label_shape)
+
+
+def _check_beliefs(problem: Problem, beliefs: Tensor) -> None:
+    checks.is_tensor("beliefs", beliefs)
+    checks.has_trailing_shape("beliefs", beliefs, (torch.Size(problem.latent_shape).numel(), problem.cardinality))
 
 
 def perceptron(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:

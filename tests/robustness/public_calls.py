@@ -286,6 +286,7 @@ SOUND: dict[str, Call] = {
     "baselines.ANeSI()": Call(
         baselines.ANeSI(ADDITION, samples=2), {"logits": LOGITS, "label": LABEL, "reduction": "mean"}
     ),
+    "baselines.ANeSI.predict": Call(baselines.ANeSI(ADDITION, samples=2).predict, {"logits": LOGITS}),
     "baselines.AdditionExplanations()": Call(
         baselines.AdditionExplanations(ADDITION), {"logits": LOGITS, "label": LABEL, "samples": 2}
     ),

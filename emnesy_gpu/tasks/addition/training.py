@@ -7,6 +7,7 @@ from torch import Tensor
 import emnesy_gpu as em
 from emnesy_gpu.tasks.addition.settings import AdditionSettings
 from emnesy_gpu.tasks.addition.sums import mean_sum_accuracy
+from emnesy_gpu.tasks.core.loss_engines import label_read_by
 from emnesy_gpu.tasks.core.sampling_engines import Sampling
 from emnesy_gpu.tasks.mnist.images import DataSet
 from emnesy_gpu.tasks.mnist.rows import RowTraining
@@ -29,10 +30,20 @@ class AdditionTraining(RowTraining):
         """Judge the test images; after the last epoch also by their views, where the settings ask for views."""
         pixels = self.test.images.pixels
         figures = self.judge(self.predict(pixels))
+        if self.epoch == self.settings.epochs:
+            figures |= self.judge_the_loss()
         if self.settings.views and self.epoch == self.settings.epochs:
             by_views = self.judge(self.predict(pixels, self.settings.views))
             figures |= {f"{name}_views": value for name, value in by_views.items()}
         return figures
+
+    def judge_the_loss(self) -> dict[str, float]:
+        """Return ``sum_accuracy_own``: whole sums that the loss itself reads rightly, where it reads sums."""
+        rows = self.test_rows(slice(None))
+        read = label_read_by(self.trainer.engine, self.beliefs(rows.pixels).to(self.device))
+        if read is None:
+            return {}
+        return {"sum_accuracy_own": float((read.cpu() == rows.label).all(-1).double().mean())}
 
     def judge(self, predicted: Tensor) -> dict[str, float]:
         """Return the accuracies of the digits [n] read from the test images.

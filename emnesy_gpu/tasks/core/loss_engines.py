@@ -142,6 +142,15 @@ def load_state(engine: em.Engine, state: dict[str, Any]) -> None:
         _loss_of(engine).load_state_dict(state)
 
 
+def label_read_by(engine: em.Engine, logits: Tensor) -> Tensor | None:
+    """Return the label that the loss inside ``engine`` itself reads from logits of rows, None where it reads none."""
+    loss = _loss_of(engine)
+    if not hasattr(loss, "predict"):
+        return None
+    label: Tensor = loss.predict(logits)
+    return label
+
+
 def _loss_of(engine: em.Engine) -> Any:
     innermost = layers(engine)[-1]
     return innermost.loss if isinstance(innermost, LossEngine) else None

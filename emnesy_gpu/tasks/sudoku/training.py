@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import emnesy_gpu as em
 from emnesy_gpu.tasks.core.distributed import Part
+from emnesy_gpu.tasks.core.loss_engines import label_read_by
 from emnesy_gpu.tasks.core.training import TestRows
 from emnesy_gpu.tasks.mnist.training import ImageTraining
 from emnesy_gpu.tasks.sudoku.boards import Boards, Split
@@ -88,14 +89,17 @@ class SudokuTraining(ImageTraining):
         board_accuracy: a board counts as valid where the most probable symbol of every image alone makes a valid grid.
         calibrated_accuracy: where its log evidence exceeds the threshold that suits the labelled calibration boards
         best. auroc: of the log evidence. cell_accuracy: symbols right on valid boards under the best renaming.
-        valid_evidence: mean log evidence of the valid boards.
+        valid_evidence: mean log evidence of the valid boards. board_accuracy_own: as the loss itself reads a board,
+        where it does.
         """
         calibration_scores = self.score(self.read(calibration.pixels, views))
         logits = self.read(test.pixels, views)
         scores, predicted = self.score(logits), logits.argmax(-1)
         valid = test.labels == 1
         threshold = best_threshold(calibration_scores, calibration.labels)
-        return {
+        read = label_read_by(self.trainer.engine, logits.to(self.device))
+        own = {} if read is None else {"board_accuracy_own": float((read.cpu() == test.labels).double().mean())}
+        return own | {
             "board_accuracy": float((self.problem.label(predicted) == test.labels).double().mean()),
             "calibrated_accuracy": threshold_accuracy(scores, test.labels, threshold),
             "threshold": threshold,
