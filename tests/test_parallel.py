@@ -16,12 +16,13 @@ import emnesy_gpu as em
 from emnesy_gpu.inference.row_parts import in_parts
 from emnesy_gpu.kernels.cpu.common import parallel
 
-ROWS, COST = 8, float(parallel.SMALLEST_RANGE)
+ROWS, COST, PAYBACK = 8, float(parallel.SMALLEST_RANGE), parallel.PAYBACK
 
 
 @pytest.fixture(autouse=True)
 def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(parallel, "_alone_until", 0.0)
+    monkeypatch.setattr(parallel, "PAYBACK", PAYBACK)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
