@@ -42,16 +42,16 @@ class Case:
         return "-".join(parts + (["zeros"] if self.hard_zeros else []))
 
 
-def every_kind_of_row(n_digits: int, n_addends: int = 2) -> tuple[Tensor, Tensor]:
+def every_kind_of_row(n_digits: int, n_addends: int = 2, base: int = 10) -> tuple[Tensor, Tensor]:
     """Ordinary, NaN, +inf, nothing left, a label digit out of range, a label too large, no digits left, ordinary."""
-    logits, label = Case(n_digits, n_addends=n_addends, batch=8).draw()
+    logits, label = Case(n_digits, base, n_addends, batch=8).draw()
     logits[1, 0, 0, 3] = float("nan")
     logits[2, 1, -1, 0] = float("inf")
     logits[3, 1, -1] = float("-inf")
-    label[4, -1] = 10
+    label[4, -1] = base
     label[5, 0] = n_addends
     logits[6, :, -1, 1:] = float("-inf")
-    label[6, -1] = 5
+    label[6, -1] = base // 2
     return logits, label
 
 
