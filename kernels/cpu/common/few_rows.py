@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+FLOAT32, BOOL = np.dtype(np.float32), np.dtype(np.bool_)
+
 FewRowResults = tuple[Tensor, Tensor, Tensor]
 """Marginals, gradient or assignment, log evidence [batch], and bool [batch]: whether the row is possible."""
 
@@ -50,8 +52,10 @@ def on_few_rows(call: Call, logits: Tensor, label: Tensor, *numbers: float) -> F
     batch = logits.shape[0]
     if logits.dtype is not torch.float32 or not 0 < batch <= most_rows:
         return None if beyond is None else on_few_rows(beyond, logits, label, *numbers)
-    logits, label, status = logits.contiguous(), label.contiguous(), np.empty(batch, np.bool_)
-    values, log_evidence, possible = new_values(logits), logits.new_empty(batch), torch.from_numpy(status)
+    logits, label, status = logits.contiguous(), label.contiguous(), np.empty(batch, BOOL)
+    # NumPy makes small arrays sooner than torch does.
+    log_evidence, possible = torch.from_numpy(np.empty(batch, FLOAT32)), torch.from_numpy(status)
+    values = new_values(logits)
     inputs, outputs = (logits.data_ptr(), label.data_ptr()), (values.data_ptr(), log_evidence.data_ptr())
     if kernel(*inputs, *outputs, possible.data_ptr(), batch, *numbers, *arguments, work(batch)):
         return None
