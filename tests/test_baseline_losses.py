@@ -175,6 +175,26 @@ def test_sampled_gradients_are_unbiased(loss) -> None:
         assert errors.max() < 5
 
 
+@pytest.mark.parametrize("with_ends", [False, True])
+def test_the_sampled_gradient_of_paths_is_unbiased(with_ends: bool) -> None:
+    """The same of the expected distance of paths, against all 729 maps."""
+    problem, beliefs = em.ShortestPath(3, 2, costs=(1.0, 2.0, 9.0)), random_logits(1, 3, 2, 3)
+    z = torch.cartesian_prod(*[torch.arange(3)] * 6).view(729, 3, 2)
+    ends = ((0, 1), (2, 0)) if with_ends else (None, None)
+    label = problem.label(torch.tensor([[[0, 0], [2, 0], [0, 0]]]), *ends)
+    differ = ((problem.label(z, *ends) & 1) != (label & 1)).flatten(1).sum(1).double()
+    log_p = beliefs.log_softmax(-1)[0].gather(-1, z.permute(1, 2, 0)).sum((0, 1))
+    exact = (log_p.exp() * differ).sum()
+    (expected,) = torch.autograd.grad(exact, beliefs)
+    rows = beliefs.detach().expand(4000, -1, -1, -1).clone().requires_grad_()
+    generator = torch.Generator().manual_seed(2)
+    loss = em.baselines.path_rloo_loss(problem, rows, label.expand(4000, -1, -1), "none", 4, generator)
+    (gradients,) = torch.autograd.grad(loss.sum(), rows)
+    for found, truth in ((gradients, expected[0]), (loss.detach(), exact.detach())):
+        errors = (found.mean(0) - truth).abs() / (found.std(0) / math.sqrt(4000))
+        assert errors.max() < 5
+
+
 @pytest.mark.parametrize("loss", [em.baselines.rloo_loss, em.baselines.indecater_loss])
 def test_rows_whose_samples_miss_the_label_have_no_gradient(loss) -> None:
     logits = random_logits(1, 4, 4, 4)

@@ -23,7 +23,7 @@ from emnesy_gpu.tasks.sudoku.settings import SudokuSettings
 from emnesy_gpu.tasks.sudoku.training import SudokuTraining
 from emnesy_gpu.tasks.warcraft import synthetic
 from emnesy_gpu.tasks.warcraft.maps import MapData
-from emnesy_gpu.tasks.warcraft.path_losses import PATH_LOSSES, PathLayer, costs_of, path_loss_engine
+from emnesy_gpu.tasks.warcraft.path_losses import COST_LOSSES, PATH_LOSSES, PathLayer, costs_of, path_loss_engine
 from emnesy_gpu.tasks.warcraft.settings import WarcraftSettings
 from emnesy_gpu.tasks.warcraft.training import WarcraftTraining
 
@@ -122,7 +122,7 @@ def test_the_layer_of_paths_is_normalised_over_all_chordless_paths() -> None:
     torch.testing.assert_close(found, torch.autograd.grad(reference, costs)[0])
 
 
-@pytest.mark.parametrize("engine", PATH_LOSSES)
+@pytest.mark.parametrize("engine", COST_LOSSES)
 def test_costs_do_not_change_with_all_logits_of_a_cell(engine: str) -> None:
     """An M-step takes the gradients of such losses alone."""
     logits = torch.randn(2, 3, 3, 5)

@@ -6,7 +6,7 @@ from emnesy_gpu.baselines.bp_std import bp_std_loss
 from emnesy_gpu.baselines.exal import AdditionExplanations, exal_loss
 from emnesy_gpu.baselines.imle import imle_loss
 from emnesy_gpu.baselines.pairwise import pairwise_loss
-from emnesy_gpu.baselines.score_function import indecater_loss, rloo_loss
+from emnesy_gpu.baselines.score_function import indecater_loss, path_rloo_loss, rloo_loss
 from emnesy_gpu.baselines.semantic import semantic_loss
 from emnesy_gpu.baselines.top_k_proofs import top_k_proofs_loss
 
@@ -22,6 +22,7 @@ __all__ = [
     "imle_loss",
     "indecater_loss",
     "pairwise_loss",
+    "path_rloo_loss",
     "rloo_loss",
     "semantic_loss",
     "top_k_proofs_loss",

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.baselines.beliefs import check_row_loss, has_label, log_beliefs, log_joint_of
-from emnesy_gpu.problems import Problem
+from emnesy_gpu.problems import Problem, ShortestPath
 from emnesy_gpu.reduction import reduce
+from emnesy_gpu.reference.grid_paths import ON_PATH, ends
 
 SMALLEST_SHARE = 1e-8
 """Added to shares of samples, so that their logarithms are finite."""
@@ -89,6 +90,51 @@ def indecater_loss(
             reward = has_label(problem, clamped, label).to(log_p.dtype)
             surrogate = surrogate + beliefs[:, i, v] * reward.mean(0)
     return reduce(_minus_log(surrogate.detach() / symbols.shape[2], surrogate), reduction)
+
+
+def path_rloo_loss(
+    problem: ShortestPath,
+    logits: Tensor,
+    label: Tensor,
+    reduction: str = "mean",
+    samples: int = 10,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Mean number of cells that differ between the label and the cheapest paths of sampled maps.
+
+    As ``em.baselines.rloo_loss``, with the distance h_s of the path of sample s from the label as what is to be small:
+    the gradient of its mean E[h] is estimated without bias by that of
+    mean_s log p(z_s) (h_s - mean_{t != s} h_t). A-NeSI trains on maps with this in part (van Krieken et al., 2023).
+
+    Args:
+        problem: an ``em.ShortestPath``.
+        logits: float [batch, height, width, cardinality], differentiable. label: as for ``em.posterior``; values are
+            not checked.
+        reduction, samples, generator: as for ``em.baselines.rloo_loss``.
+
+    Raises TypeError for another problem, ValueError for fewer samples than 2 and for an unknown reduction. Cost: one
+    cheapest path a sample.
+
+    >>> import torch, emnesy_gpu as em
+    >>> problem, label = em.ShortestPath(3), torch.eye(3, dtype=torch.uint8)[None]
+    >>> sure = torch.zeros(1, 3, 3, 5).index_fill(3, torch.tensor([0]), 50.0)          # equal costs: the diagonal
+    >>> em.baselines.path_rloo_loss(problem, sure, label).item()
+    0.0
+    """
+    checks.is_instance("problem", problem, ShortestPath, "an em.ShortestPath")
+    checks.is_integer("samples", samples, 2, checks.MOST_SYMBOLS)
+    check_row_loss(problem, logits, label)
+    log_p = log_beliefs(logits)
+    z = _draw(log_p, samples, generator)
+    first, last, _ = ends(label)
+    start, goal = (
+        torch.stack([cell // problem.width, cell % problem.width], -1).expand(samples, -1, -1) for cell in (first, last)
+    )
+    found = problem.label(z, start, goal) & ON_PATH
+    differ = (found != (label & ON_PATH)).flatten(2).sum(2).to(log_p.dtype)
+    others = (differ.sum(0) - differ) / (samples - 1)
+    surrogate = (log_joint_of(log_p, z) * (differ - others)).mean(0)
+    return reduce(differ.mean(0) + surrogate - surrogate.detach(), reduction)
 
 
 def _draw(log_p: Tensor, samples: int, generator: torch.Generator | None) -> Tensor:

@@ -307,6 +307,10 @@ SOUND: dict[str, Call] = {
         baselines.imle_loss, {**COSTS, "reduction": "mean", "samples": 1, "temperature": 1.0, "interpolation": 20.0,
                               "generator": None, "noise": "gumbel", "true_costs": None}
     ),
+    "baselines.path_rloo_loss": Call(
+        baselines.path_rloo_loss, {"problem": COSTS["problem"], "logits": torch.zeros(1, 2, 2, 5),
+                                   "label": COSTS["label"], "reduction": "mean", "samples": 2, "generator": None}
+    ),
     "baselines.bp_std_loss": Call(baselines.bp_std_loss, {**ROWS, "reduction": "mean", "iterations": 2}),
     "baselines.exal_loss": Call(
         baselines.exal_loss, {**ROWS, "explanations": torch.zeros(2, 2, 2, 1, dtype=torch.int64), "reduction": "mean"}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SAMPLING_EPOCHS = 6
 """Epochs in which sampling engines learn one and two digits, and four digits too, except rejection."""
 
-COMPARED = ("exact", "bp-std", "torch", "hard", "multi-m-2", "multi-m-5", "multi-m-10")
+COMPARED = ("exact", "bp-std", "hard", "multi-m-2", "multi-m-5", "multi-m-10")
 SAMPLED = ("abc", "gibbs", "rejection")
 BY_REWARDS = ("rloo", "indecater")
 """Systems that are run on one and two digits, where rewards are not always 0."""
@@ -37,9 +37,9 @@ def _recipe(size: int, augment: bool) -> dict[str, Any]:
 
 PROTOCOL = TaskProtocol(
     methods={
-        4: (*COMPARED, *SAMPLED, "exal", "top-3-proofs", "a-nesi"),
+        4: (*COMPARED, "torch", *SAMPLED, "exal", "top-3-proofs", "a-nesi"),
         15: (*COMPARED, "top-3-proofs"),
-        100: tuple(name for name in COMPARED if name != "torch"),
+        100: COMPARED,
         1: ("exact", *SAMPLED, *BY_REWARDS),
         2: ("exact", *SAMPLED, *BY_REWARDS),
         200: ("exact",),

@@ -1,4 +1,4 @@
-"""The losses of other systems on cheapest paths as engines: the net gives a cost of each cell in place of classes."""
+"""The losses of other systems on cheapest paths as engines: the net gives a cost of each cell, or its classes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ BLACKBOX_STEP, IMLE_STEP = 20 / 70, 10 / 70
 """How far the costs of each map are moved towards its label: 20 and 10 as published, by the gradient of a mean over 70
 maps."""
 
-PATH_LOSSES = ("blackbox", "imle", "imle-true-costs", "spl")
-"""The losses for cheapest paths; "imle-true-costs" learns from the true costs of cells too, as published figures do."""
+COST_LOSSES = ("blackbox", "imle", "imle-true-costs", "spl")
+"""The losses for costs of cells; "imle-true-costs" learns from the true costs too, as published figures do."""
+
+PATH_LOSSES = (*COST_LOSSES, "rloo")
+"""The losses for cheapest paths; the last one samples classes of cells."""
 
 LARGEST_LAYER = 12
-"""Cells along a side of maps that the layer of paths takes: 0.9 GB for 12, 6.7 GB for 14, out of reach for 18."""
+"""Cells along a side of maps that the layer of paths takes: 0.9 GB for 12, 6 GB for 14, out of reach for 18."""
 
 
 def costs_of(name: str, logits: Tensor) -> Tensor:
@@ -45,8 +48,10 @@ def path_loss_engine(name: str, problem: em.ShortestPath, true_classes: Callable
 
     Raises ValueError for a loss that draws noise, on several ranks.
     """
-    if name.startswith("imle") and current().size > 1:
+    if name.startswith(("imle", "rloo")) and current().size > 1:
         raise ValueError(f"engine {name!r} draws apart on every process: train with it on one process")
+    if name == "rloo":
+        return LossEngine(partial(em.baselines.path_rloo_loss, problem))
     of_costs = _loss_of_costs(name, problem, true_classes)
     return LossEngine(lambda logits, label, reduction: of_costs(problem, costs_of(name, logits), label, reduction))
 

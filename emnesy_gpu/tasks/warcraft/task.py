@@ -15,6 +15,7 @@ COMPARED = ("abc", "supervised", "hard", "multi-m-2", "multi-m-5", "multi-m-10",
 
 BLACKBOX = PublishedRecipe("blackbox backpropagation", epochs=50, batch=70, lr=5e-4, minutes=1.2)
 IMLE = PublishedRecipe("I-MLE", epochs=50, batch=70, lr=5e-4, minutes=1.2)
+RLOO = PublishedRecipe("A-NeSI", epochs=10, batch=70, lr=5e-4, minutes=0.3)
 
 
 def _recipe(size: int, augment: bool) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def _recipe(size: int, augment: bool) -> dict[str, Any]:
 
 
 PROTOCOL = TaskProtocol(
-    methods={12: (*COMPARED, *RIVALS, "imle-true-costs", "spl"), 30: (*COMPARED, *RIVALS)},
+    methods={12: (*COMPARED, *RIVALS, "imle-true-costs", "spl", "rloo"), 30: (*COMPARED, *RIVALS)},
     data="auto",
     batches=(12, "abc", {5: 1.4, 80: 0.9}),
     minutes={(12, True): 0.8, (30, True): 2.4},
@@ -38,8 +39,9 @@ PROTOCOL = TaskProtocol(
         "imle": {12: 0.7, 30: 2.0},
         "imle-true-costs": {12: 0.7},
         "spl": {12: 3.5},
+        "rloo": {12: 0.5},
     },
-    published={("blackbox", 12): BLACKBOX, ("imle", 12): IMLE, ("imle-true-costs", 12): IMLE},
+    published={("blackbox", 12): BLACKBOX, ("imle", 12): IMLE, ("imle-true-costs", 12): IMLE, ("rloo", 12): RLOO},
 )
 
 WARCRAFT = Task(

@@ -16,7 +16,13 @@ from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.warcraft.engines import PathSampling, sampler
 from emnesy_gpu.tasks.warcraft.maps import TILE, MapData, Maps
 from emnesy_gpu.tasks.warcraft.nets import NETS, MapReader
-from emnesy_gpu.tasks.warcraft.path_losses import LARGEST_LAYER, PATH_LOSSES, costs_of, path_loss_engine
+from emnesy_gpu.tasks.warcraft.path_losses import (
+    COST_LOSSES,
+    LARGEST_LAYER,
+    PATH_LOSSES,
+    costs_of,
+    path_loss_engine,
+)
 from emnesy_gpu.tasks.warcraft.settings import WarcraftSettings
 from emnesy_gpu.tasks.warcraft.windows import Windows
 
@@ -53,7 +59,7 @@ class WarcraftTraining(EMTraining):
                 f"engine='spl' takes whole maps of at most {LARGEST_LAYER}x{LARGEST_LAYER}, got size={data.size} and "
                 f"window={settings.window}"
             )
-        self.data, self.learns_costs = data, settings.engine in PATH_LOSSES
+        self.data, self.learns_costs = data, settings.engine in COST_LOSSES
         self.start_seed = settings.seed
         self.tried: list[dict[str, Any]] = []
         self.map_problem = em.ShortestPath(data.size)
@@ -62,7 +68,7 @@ class WarcraftTraining(EMTraining):
         self.sampling = PathSampling(sampler(settings, first=False), settings.seed)
         self.known = TrueClasses(self.sampling)
         engine: em.Engine = self.known if settings.supervised else self.sampling
-        if self.learns_costs:
+        if settings.engine in PATH_LOSSES:
             engine = path_loss_engine(settings.engine, problem, lambda: self.known.classes)
         n_rows = len(data.train) * (settings.windows if settings.window else 1)
         super().__init__(settings, problem, engine, n_rows)
