@@ -60,6 +60,21 @@ def any_large(logits, size):
     return any_beyond(numbers_at(logits, size, np.float32(0)), np.float32(LARGEST_LOGIT))
 
 
+@inlined
+def infer(sum_product, inputs, outputs, batch, job, codes, first, graph, places, work):
+    """0, or the batch where a row is left: for its label, a logit that is too large, or little evidence."""
+    (logits, label), (marginals, log_evidence, status) = inputs, outputs
+    rows, good, size = possible_rows(work, first, label, batch, codes, graph)
+    # A look at the logits of one vector of rows brings them near for the kernel.
+    for start in range(0, batch if good else 0, work.shape[1]):
+        some = rows[start : start + work.shape[1]]
+        at, ours = 4 * start * size, (log_evidence + 4 * start, status + start)
+        good = good and not any_large(logits + at, len(some) * size)
+        if good:
+            good = sum_product(logits + at, marginals + at, *ours, some, graph, places, work, job) == 0
+    return 0 if good else batch
+
+
 @kernel
 def posterior(
     logits,
@@ -79,17 +94,10 @@ def posterior(
     smallest,
     work,
 ):
-    """0, or the batch where a row is left: for its label, a logit that is too large, or little evidence."""
-    rows, good, size = possible_rows(work, first, label, batch, (codes, n_entries, n_columns), graph)
-    job = prior_share, factor, SMALLEST_NORMAL[1], smallest
-    # A look at the logits of one vector of rows brings them near for the kernel.
-    for start in range(0, batch if good else 0, work.shape[1]):
-        some = rows[start : start + work.shape[1]]
-        at, ours = 4 * start * size, (log_evidence + 4 * start, status + start)
-        good = good and not any_large(logits + at, len(some) * size)
-        if good:
-            good = linear.sum_product(logits + at, marginals + at, *ours, some, graph, places, work, job) == 0
-    return 0 if good else batch
+    """See ``infer``."""
+    inputs, outputs = (logits, label), (marginals, log_evidence, status)
+    job, label_codes = (prior_share, factor, SMALLEST_NORMAL[1], smallest), (codes, n_entries, n_columns)
+    return infer(linear.sum_product, inputs, outputs, batch, job, label_codes, first, graph, places, work)
 
 
 @kernel
@@ -112,16 +120,9 @@ def posterior_of_few_states(
     work,
 ):
     """The same."""
-    rows, good, size = possible_rows(work, first, label, batch, (codes, n_entries, n_columns), graph)
-    job = prior_share, factor, SMALLEST_NORMAL[1], smallest
-    # A look at the logits of one vector of rows brings them near for the kernel.
-    for start in range(0, batch if good else 0, work.shape[1]):
-        some = rows[start : start + work.shape[1]]
-        at, ours = 4 * start * size, (log_evidence + 4 * start, status + start)
-        good = good and not any_large(logits + at, len(some) * size)
-        if good:
-            good = few_states.sum_product(logits + at, marginals + at, *ours, some, graph, places, work, job) == 0
-    return 0 if good else batch
+    inputs, outputs = (logits, label), (marginals, log_evidence, status)
+    job, label_codes = (prior_share, factor, SMALLEST_NORMAL[1], smallest), (codes, n_entries, n_columns)
+    return infer(few_states.sum_product, inputs, outputs, batch, job, label_codes, first, graph, places, work)
 
 
 # All arrays belong to the caller: to count references to them would cost more than a small automaton does.
