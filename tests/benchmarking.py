@@ -49,27 +49,33 @@ def measure(
     """Groups are sizes, so that every method stands beside its baselines; the results are checked first."""
     where = torch.device(device)
 
-    def calls() -> dict[str, Callable[[], object]]:
-        return suite.calls_in_turn(suite.inputs(size, batch, where), where)
-
-    call = calls().get(method)
+    inputs = suite.inputs(size, batch, where)
+    call = suite.calls_in_turn(inputs, where).get(method)
     if call is None:
         pytest.skip(f"{method} does not exist for {suite.size_name} {size}")
     case = suite.name, size, batch, device
     if case not in ERRORS:
-        ERRORS[case] = suite.errors(*suite.inputs(size, batch, where))
+        ERRORS[case] = suite.errors(*inputs)
     error = ERRORS[case].get(method, 0.0)
     assert error < LARGEST_ERROR
     benchmark.group = f"{suite.name} {device} {suite.size_name}={size} batch={batch}"
     benchmark.extra_info |= machine(where) | {"max_error": error}
     if device == "cuda":
         benchmark.extra_info |= clocks.extra_info(call, where)
-    time_in_passes(benchmark, later, lambda: calls()[method])
+
+    def make_call() -> Callable[[], object]:
+        return suite.calls_in_turn(suite.inputs(size, batch, where), where)[method]
+
+    time_in_passes(benchmark, later, call, make_call)
 
 
-def time_in_passes(benchmark, later: list[Callable[[], None]], make_call: Callable[[], Callable[[], object]]) -> None:
+def time_in_passes(
+    benchmark,
+    later: list[Callable[[], None]],
+    call: Callable[[], object],
+    make_call: Callable[[], Callable[[], object]],
+) -> None:
     """Time a call now, and add to ``later`` what times it again: made anew, so that no inputs wait in memory."""
-    call = make_call()
     with one_thread():
         call()  # compiles
         start = time.perf_counter()

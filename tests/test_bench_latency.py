@@ -36,7 +36,7 @@ def test_fixed_cost(benchmark, later_passes, name: str) -> None:
     """With --benchmark-only: one row, beside its budget where there is one."""
     benchmark.group = "one row"
     benchmark.extra_info["budget_us"] = BUDGETS.get(name)
-    time_in_passes(benchmark, later_passes, lambda: CASES[name](1)["call"])
+    time_in_passes(benchmark, later_passes, CASES[name](1)["call"], lambda: CASES[name](1)["call"])
 
 
 def needs_compiler() -> None:

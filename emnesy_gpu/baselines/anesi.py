@@ -106,15 +106,18 @@ class PairPredictor(nn.Module):
         scores: Tensor = self.net(torch.cat([beliefs[:, first], beliefs[:, second]], -1)).squeeze(-1)
         return scores
 
+    def _log_all(self, beliefs: Tensor) -> Tensor:
+        return logsigmoid(self._scores(beliefs)).sum(1)
+
     def log_prob(self, beliefs: Tensor, label: Tensor) -> Tensor:
         _check_inputs(self.problem, beliefs, label)
-        log_all = logsigmoid(self._scores(beliefs)).sum(1)
+        log_all = self._log_all(beliefs)
         return torch.where(label == 1, log_all, log_not(log_all))
 
     def predict(self, beliefs: Tensor) -> Tensor:
         """1 where the board is more probably valid than not: int64 [rows]."""
         _check_beliefs(self.problem, beliefs)
-        log_all = logsigmoid(self._scores(beliefs)).sum(1)
+        log_all = self._log_all(beliefs)
         return (log_all > log_not(log_all)).long()
 
     def loss(self, beliefs: Tensor, z: Tensor) -> Tensor:

@@ -50,9 +50,7 @@ def rloo_loss(
     log_p = log_beliefs(logits)
     z = _draw(log_p, samples, generator)
     reward = has_label(problem, z, label).to(log_p.dtype)
-    others = (reward.sum(0) - reward) / (samples - 1)
-    surrogate = (log_joint_of(log_p, z) * (reward - others)).mean(0)
-    return reduce(_minus_log(reward.mean(0), surrogate), reduction)
+    return reduce(_minus_log(reward.mean(0), _leave_one_out(log_p, z, reward)), reduction)
 
 
 def indecater_loss(
@@ -132,8 +130,7 @@ def path_rloo_loss(
     )
     found = problem.label(z, start, goal) & ON_PATH
     differ = (found != (label & ON_PATH)).flatten(2).sum(2).to(log_p.dtype)
-    others = (differ.sum(0) - differ) / (samples - 1)
-    surrogate = (log_joint_of(log_p, z) * (differ - others)).mean(0)
+    surrogate = _leave_one_out(log_p, z, differ)
     return reduce(differ.mean(0) + surrogate - surrogate.detach(), reduction)
 
 
@@ -141,6 +138,12 @@ def _draw(log_p: Tensor, samples: int, generator: torch.Generator | None) -> Ten
     """Assignments int64 [samples, batch, *latent_shape] from independent beliefs."""
     p = log_p.detach().exp().flatten(0, -2)
     return p.multinomial(samples, replacement=True, generator=generator).T.view(samples, *log_p.shape[:-1])
+
+
+def _leave_one_out(log_p: Tensor, z: Tensor, reward: Tensor) -> Tensor:
+    """What has, as its gradient, that of the mean reward [samples, batch], without bias: [batch]."""
+    others = (reward.sum(0) - reward) / (len(reward) - 1)
+    return (log_joint_of(log_p, z) * (reward - others)).mean(0)
 
 
 def _minus_log(share: Tensor, surrogate: Tensor) -> Tensor:

@@ -30,9 +30,10 @@ class AdditionTraining(RowTraining):
         """Judge the test images; after the last epoch also by their views, where the settings ask for views."""
         pixels = self.test.images.pixels
         figures = self.judge(self.predict(pixels))
-        if self.epoch == self.settings.epochs:
-            figures |= self.judge_the_loss()
-        if self.settings.views and self.epoch == self.settings.epochs:
+        if self.epoch < self.settings.epochs:
+            return figures
+        figures |= self.judge_the_loss()
+        if self.settings.views:
             by_views = self.judge(self.predict(pixels, self.settings.views))
             figures |= {f"{name}_views": value for name, value in by_views.items()}
         return figures
