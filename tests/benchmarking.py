@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import multiprocessing
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from math import ceil
 from typing import Any
@@ -20,21 +24,26 @@ def synchronised() -> float:
     return now(torch.device("cuda"))
 
 
-SECONDS = 0.05
+SECONDS = 0.03
 """To spend on a figure in a pass, where that gives enough rounds and not too many."""
 
-ROUNDS = 2, 20
+ROUNDS = 1, 12
 
 SHORTEST_ROUND = 1e-4
 """Seconds; shorter calls are timed several at once, so that the clock and the loop do not show."""
 
 
+def quick_batches(suite: Suite) -> list[int]:
+    """All but the largest, at which a baseline takes seconds a call on a CPU."""
+    return sorted(suite.batches)[:-1]
+
+
 def points(suite: Suite) -> list[Any]:
-    """Devices with batches; on a CPU the largest batch, where a baseline takes seconds a call, only with --slow."""
-    largest = max(suite.batches)
+    """Devices with batches; those on a CPU that are not quick only with --slow."""
+    quick = quick_batches(suite)
     on_cuda = [pytest.mark.cuda, pytest.mark.benchmark(timer=synchronised)]
     return [
-        *(pytest.param("cpu", n, marks=pytest.mark.slow if n == largest else ()) for n in suite.batches),
+        *(pytest.param("cpu", n, marks=() if n in quick else pytest.mark.slow) for n in suite.batches),
         *(pytest.param("cuda", n, marks=on_cuda) for n in suite.batches),
     ]
 
@@ -69,15 +78,36 @@ def measure(
     time_in_passes(benchmark, later, call, make_call)
 
 
+def compile_kernels(files: Collection[str]) -> None:
+    """Compile what the figures of modules need on a CPU, on all cores; the process that times then loads it."""
+    with ProcessPoolExecutor(min(len(files), os.cpu_count() or 1), multiprocessing.get_context("spawn")) as pool:
+        for each in [pool.submit(_compile_kernels, name) for name in files]:
+            each.result()
+
+
+def _compile_kernels(file: str) -> None:
+    module = importlib.import_module(file)
+    with one_thread():
+        if hasattr(module, "SUITE"):
+            module.SUITE.compile_kernels(quick_batches(module.SUITE), torch.device("cpu"))
+        else:
+            for case in module.CASES.values():
+                case(1)["call"]()
+
+
 def time_in_passes(
     benchmark,
     later: list[Callable[[], None]],
     call: Callable[[], object],
     make_call: Callable[[], Callable[[], object]],
 ) -> None:
-    """Time a call now, and add to ``later`` what times it again: made anew, so that no inputs wait in memory."""
+    """Time a call now, and add to ``later`` what times it again: made anew, so that no inputs wait in memory.
+
+    Baselines that sample draw the same in each run.
+    """
     with one_thread():
-        call()  # compiles
+        call()
+        torch.manual_seed(0)
         start = time.perf_counter()
         call()
         seconds = time.perf_counter() - start
@@ -89,15 +119,17 @@ def time_in_passes(
 
 
 def add_rounds(stats, call: Callable[[], object], rounds: int) -> None:
-    """To the figures of pytest-benchmark, as it takes them, after one round that warms the caches."""
+    """To the figures of pytest-benchmark, as it takes them; a call that fills its round needs no warm caches."""
     timer = stats.options["timer"]
     with one_thread():
-        for each in range(rounds + 1):
+        torch.manual_seed(0)
+        for _ in range(stats.iterations if rounds > 1 else 0):
+            call()
+        for _ in range(rounds):
             start = timer()
             for _ in range(stats.iterations):
                 call()
-            if each:
-                stats.update(timer() - start)
+            stats.update(timer() - start)
 
 
 @contextmanager

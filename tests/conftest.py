@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import torch
 
+from emnesy_gpu.benchmarks.measure import keep_freed_memory
 from emnesy_gpu.doctor import interpreter_obstacle
 from emnesy_gpu.kernels.cpu.common import parallel
 from tests.backends import BACKENDS, Backend, call_on_cuda, forced, open_interpreter
+from tests.benchmarking import compile_kernels
 
-PASSES = 3
+PASSES = 5
 """Over the figures of a file of benchmarks. The rounds of a figure lie seconds apart, so that other work, which slows
 down all rounds of one pass, moves their median little."""
 
@@ -70,6 +72,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (kept if is_kept else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept
+
+
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Figures are timed with memory that the process has already, and with kernels that are compiled."""
+    files = {item.module.__name__: None for item in session.items if not any(item.iter_markers("skip"))}
+    if files and benchmarks_alone(session.config) and not session.config.option.collectonly:
+        session.config.get_terminal_writer().line("Compiling kernels, about a minute the first time ...")
+        keep_freed_memory()
+        compile_kernels(files)
 
 
 def benchmarks_alone(config: pytest.Config) -> bool:

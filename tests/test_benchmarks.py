@@ -120,6 +120,19 @@ def test_a_small_run(tmp_path: Path) -> None:
     report.show(addition.SUITE, measurements, facts, {"cold": 1.0})
 
 
+def test_kernels_are_compiled_at_all_sizes_by_methods_of_this_package_alone() -> None:
+    called = []
+
+    def calls(n_digits: int, batch: int, device: torch.device) -> dict[str, Callable]:
+        return {name: partial(called.append, (name, n_digits, batch)) for name in ("fused", "copy", "C++")}
+
+    suite_ = dataclasses.replace(
+        addition.SUITE, sizes=(1, 4), inputs=lambda *point: point, calls=calls, rivals=("C++",), plain_torch=("copy",)
+    )
+    suite_.compile_kernels([8], torch.device("cpu"))
+    assert called == [("fused", 1, 8), ("fused", 4, 8)]
+
+
 def test_wrong_results_are_not_timed() -> None:
     wrong = dataclasses.replace(addition.SUITE, errors=lambda *_: {"fused": 0.1})
     with pytest.raises(ArithmeticError, match=r"digits 1, batch 8, not timed: {'fused': 0.1}"):

@@ -76,4 +76,5 @@ SUITE = Suite(
     errors=errors,
     unit="edge",
     work=lambda states: SYMBOLS * states * min(VALUES, states),
+    rivals=("JAX",),
 )

@@ -180,4 +180,5 @@ SUITE = Suite(
     work=lambda name: circuit(name).n_edges,
     baseline="torch levels",
     plain_torch=("torch levels", "softmax", "copy"),
+    rivals=("KLay", "PySDD"),
 )

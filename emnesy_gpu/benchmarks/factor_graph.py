@@ -203,4 +203,5 @@ SUITE = Suite(
     work=lambda name: SWEEPS * model(name).n_edges * model(name).graph.cardinality,
     baseline="torch",
     plain_torch=("torch", "softmax", "copy"),
+    rivals=("PGMax", "pgmpy", "pyAgrum", "ldpc"),
 )

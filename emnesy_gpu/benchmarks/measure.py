@@ -120,11 +120,18 @@ def _touched_bytes(function: Callable[[], object]) -> int | None:
         return size_of("Rss", SMAPS) - before
 
 
+def keep_freed_memory() -> None:
+    """Keep freed memory from returning to the system, where malloc is that of glibc."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, NEVER)
+
+
 @contextlib.contextmanager
 def _freed_memory_kept(libc: ctypes.CDLL) -> Iterator[None]:
-    """Keep freed memory from returning to the system; later peaks need the defaults of glibc, set at the end."""
-    libc.mallopt(M_MMAP_MAX, 0)
-    libc.mallopt(M_TRIM_THRESHOLD, NEVER)
+    """Keep it for a while; later peaks need the defaults of glibc, set at the end."""
+    keep_freed_memory()
     libc.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
     try:
         yield

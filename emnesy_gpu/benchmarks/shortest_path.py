@@ -137,4 +137,5 @@ SUITE = Suite(
     work=lambda size: SAMPLES,
     baseline="torch ABC",
     plain_torch=("torch ABC", "torch min-plus", "copy"),
+    rivals=("scipy",),
 )

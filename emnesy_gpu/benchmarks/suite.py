@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import cycle
+from itertools import cycle, product
 from math import ceil, inf
 from typing import Any
 
@@ -41,6 +41,7 @@ class Suite:
     work: size -> the cost of one row in ``unit``, for the plot.
     baseline, copy: the methods that ratios refer to.
     plain_torch: the methods that use no memory but tensors.
+    rivals: the methods of other packages.
     """
 
     name: str
@@ -57,6 +58,14 @@ class Suite:
     baseline: str = "BP-std"
     copy: str = "copy"
     plain_torch: Collection[str] = ("torch EM", "BP-std", "softmax", "copy")
+    rivals: Collection[str] = ()
+
+    def compile_kernels(self, batches: Iterable[int], device: torch.device) -> None:
+        """Call the methods of this package once at every size and batch."""
+        for size, batch in product(self.sizes, batches):
+            for name, call in self.calls(*self.inputs(size, batch, device)).items():
+                if name not in self.plain_torch and name not in self.rivals:
+                    call()
 
     def calls_in_turn(self, inputs: tuple[Any, ...], device: torch.device) -> Calls:
         """The methods; on a GPU inputs take turns from call to call, so that the L2 cache does not serve them."""
