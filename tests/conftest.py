@@ -76,10 +76,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Figures are timed with memory that the process has already, and with kernels that are compiled."""
+    if not benchmarks_alone(session.config) or session.config.option.collectonly:
+        return
+    keep_freed_memory()
     files = {item.module.__name__: None for item in session.items if not any(item.iter_markers("skip"))}
-    if files and benchmarks_alone(session.config) and not session.config.option.collectonly:
+    if files and "numba" not in ABSENT:
         session.config.get_terminal_writer().line("Compiling kernels, about a minute the first time ...")
-        keep_freed_memory()
         compile_kernels(files)
 
 

@@ -32,13 +32,17 @@ def posterior_by_gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> e
     The M-step against it has the gradient of the loss, as long as adding a number to all logits of a symbol does not
     change the loss. Where the loss is -log p(y | x) it is the posterior, by Theorem 3.1 of EM-NeSy (arXiv 2606.14463);
     else it need not be a distribution.
+
+    Where no row has a gradient, all rows are marked as impossible, so that the M-step has none either: Adam would make
+    whole steps of what rounding leaves of softmax - posterior.
     """
     with torch.enable_grad():
         leaf = logits.detach().requires_grad_()
         of_rows = loss(leaf)
         (gradient,) = torch.autograd.grad(of_rows.sum(), leaf)
     log_evidence = -of_rows.detach()
-    return em.Posterior(torch.softmax(leaf.detach(), -1) - gradient, log_evidence, log_evidence > float("-inf"))
+    possible = (log_evidence > float("-inf")) & gradient.any()
+    return em.Posterior(torch.softmax(leaf.detach(), -1) - gradient, log_evidence, possible)
 
 
 class LossEngine(em.Engine[em.Problem]):
