@@ -101,6 +101,43 @@ def test_same_chains_on_every_back_end(backend: Backend, problem: em.AllDifferen
     assert torch.equal(post.info["satisfied"], expected.info["satisfied"])
 
 
+def test_more_conflicts_than_a_table_in_registers_has_entries() -> None:
+    problem, label = em.AllDifferent([range(36)], 36, 36), torch.tensor([1, 1])
+    logits, engine = draw_logits(problem, batch=2, sd=5.0), em.Gibbs(chains=2, sweeps=2)
+    with em.backend("reference"):
+        expected = em.posterior(problem, logits, label, engine)
+    post = em.posterior(problem, logits, label, engine)
+    torch.testing.assert_close(post.marginals, expected.marginals, rtol=1e-5, atol=1e-7)
+    assert torch.equal(post.log_evidence, expected.log_evidence)
+
+
+def chain_steps(logits: Tensor, label: Tensor, factors: Tensor, memberships: Tensor) -> tuple[Tensor, ...]:
+    """Marginals, log evidence, share of satisfied chains and status, of 5 chains whose 3 last sweeps are recorded."""
+    kernels, numbers = kernels_for("gibbs", logits.device), (3, 5, 3, 11, 7)
+    if em.backends.backend_for(logits.device) == "cpu":
+        return kernels.posterior(logits, label, factors, memberships, *numbers, 0.4)
+    prior, status = kernels.prior(logits, label)
+    sums = kernels.run(prior, factors, memberships, *numbers)
+    return *kernels.results(logits, *sums, 0.4, status), status
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_rows_of_all_kinds_are_those_of_the_specification(dtype: torch.dtype) -> None:
+    problem = small_problem()
+    logits = (draw_logits(problem, batch=60) * 20).to(dtype)
+    logits[0, 0], logits[1, 1, 1], logits[2, 2, 2], logits[3, 0, :2] = NEG_INF, math.nan, math.inf, NEG_INF
+    label = torch.arange(60) % 4 - 1
+    tables = problem._score_tables_on(CPU)
+    factors = annealed_factors(6, 3, 2.0, tables.most_conflicts, CPU)
+    with em.backend("reference"):
+        expected = chain_steps(logits, label, factors, tables.memberships)
+    found = chain_steps(logits, label, factors, tables.memberships)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6, equal_nan=True)
+    assert torch.equal(found[2], expected[2])
+    assert torch.equal(found[3], expected[3])
+
+
+@pytest.mark.parametrize("backend", ["interpreter", pytest.param("cuda", marks=pytest.mark.cuda)], indirect=True)
 def test_final_states_are_equal_to_the_bit(backend: Backend) -> None:
     problem = small_problem()
     prior, _ = gibbs.prior(draw_logits(problem, batch=2), None)
@@ -195,19 +232,3 @@ def test_inputs_without_a_posterior() -> None:
 def test_an_empty_batch() -> None:
     label = torch.zeros(0, dtype=torch.int64)
     assert em.posterior(small_problem(), torch.zeros(0, 6, 3), label, em.Gibbs()).marginals.shape == (0, 6, 3)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_cpu_kernels_take_the_prior_of_the_specification_and_its_results(dtype: torch.dtype) -> None:
-    kernels, generator = kernels_for("gibbs", CPU), torch.Generator().manual_seed(4)
-    logits = (torch.randn(60, 5, 4, generator=generator) * 20).to(dtype)
-    logits[0, 0], logits[1, 1, 1], logits[2, 2, 2], logits[3, 0, :2] = NEG_INF, math.nan, math.inf, NEG_INF
-    label = torch.arange(60) % 4 - 1
-    prior, status = kernels.prior(logits, label)
-    expected, codes = gibbs.prior(logits, label)
-    assert torch.equal(prior, expected)
-    assert torch.equal(status, codes)
-    sums, final = torch.rand(60, 5, 4, generator=generator), torch.randint(0, 2, (60, 8), generator=generator)
-    annealing = torch.randint(0, 90, (60, 8), generator=generator)
-    found = kernels.results(logits, sums, annealing, final, 0.4, status)
-    torch.testing.assert_close(found, gibbs.results(logits, sums, annealing, final, 0.4, status), equal_nan=True)

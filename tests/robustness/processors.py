@@ -56,6 +56,8 @@ def main(problems: dict[str, Callable[[], em.Problem]]) -> int:
         for scale in (1.0, 100.0)
         for dtype in ERRORS
     ]
+    if problems is not QUICK:
+        results.append(check("chains", em.Sudoku(4), em.Gibbs(2, 4), 1.0, torch.float32))
     return 0 if all(results) else 1
 
 

@@ -20,7 +20,7 @@ def _shuffled(builder, left, right, order: list[int]):
     return builder.shuffle_vector(left, right, ir.Constant(ir.VectorType(INDEX, len(order)), order))
 
 
-def _joined(builder, vectors: list):
+def joined(builder, vectors: list):
     """One vector of all numbers of several, a power of two, in their order."""
     while len(vectors) > 1:
         both = list(range(2 * vectors[0].type.count))
@@ -106,6 +106,6 @@ def gather_pair(typingctx, like, numbers, start, places, first):
             place = builder.sext(builder.load(builder.gep(index, [INDEX(lane)])), ir.IntType(64))
             pointer = builder.bitcast(builder.gep(data, [place]), two.as_pointer())
             vectors.append(builder.load(pointer, align=lanes.dtype.bitwidth // 8, typ=two))
-        return context.make_tuple(builder, signature.return_type, _parted(builder, _joined(builder, vectors)))
+        return context.make_tuple(builder, signature.return_type, _parted(builder, joined(builder, vectors)))
 
     return types.UniTuple(lanes, 2)(like, numbers, types.intp, places, types.intp), codegen

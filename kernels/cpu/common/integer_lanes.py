@@ -10,13 +10,18 @@ from collections.abc import Callable
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 from emnesy_gpu.kernels.cpu.common import lanes as floats
+from emnesy_gpu.kernels.cpu.common.gathers import joined
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
-from emnesy_gpu.kernels.cpu.common.pointers import vector_pointer_2d
+from emnesy_gpu.kernels.cpu.common.pointers import vector_pointer, vector_pointer_2d
 
 INTEGER_LANES = FLOAT32_LANES
+
+LOOK_UP_SIZE = 32
+"""Numbers of the tables of ``look_up``: two registers of 16."""
 
 
 class IntegerLanes(types.Type):
@@ -160,6 +165,17 @@ def shift_right(typingctx, x, bits):
 
 
 @intrinsic
+def bit_below(typingctx, place, size):
+    """2^place where 0 <= place < size, which is at most 32; 0 elsewhere."""
+
+    def emit(builder, place, size):
+        one, zero = (ir.Constant(place.type, [number] * place.type.count) for number in (1, 0))
+        return builder.select(builder.icmp_unsigned("<", place, size), builder.shl(one, place), zero)
+
+    return _elementwise(emit, place, size)
+
+
+@intrinsic
 def where_greater(typingctx, x, y, then, otherwise):
     """then where x > y (signed), otherwise elsewhere."""
 
@@ -226,6 +242,46 @@ def multiply_where_bit(typingctx, value, lanes, bit, factor):
         return builder.select(chosen, builder.fmul(value, factor), value)
 
     return value(value, lanes, bit, factor), codegen
+
+
+@intrinsic
+def looks_up(typingctx):
+    """Whether the processor has the instruction of ``look_up``, which is known when a kernel is compiled."""
+
+    def codegen(context, builder, signature, args):
+        return ir.IntType(1)(_has_look_up(context))
+
+    return types.boolean(), codegen
+
+
+@intrinsic
+def look_up(typingctx, like, numbers, lanes):
+    """float32 Lanes numbers[n] for the lowest bits n of integer lanes; not defined without ``looks_up``.
+
+    like: an array with these lanes. numbers: of LOOK_UP_SIZE.
+    """
+    result, half = floats.lanes_of(like), LOOK_UP_SIZE // 2
+    table, places = ir.VectorType(ir.FloatType(), half), ir.VectorType(ir.IntType(32), half)
+
+    def codegen(context, builder, signature, args):
+        if not _has_look_up(context):
+            return ir.Constant(result.floats, ir.Undefined)
+        _, numbers, lanes = args
+        starts = (ir.Constant(ir.IntType(64), start) for start in (0, half))
+        pointers = [vector_pointer(context, builder, signature.args[1], numbers, start, table) for start in starts]
+        low, high = (builder.load(pointer, align=4, typ=table) for pointer in pointers)
+        kind = ir.FunctionType(table, [table, places, table])
+        permute = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpermi2var.ps.512")
+        parts = (range(start, start + half) for start in range(0, result.count, half))
+        some = (builder.shuffle_vector(lanes, lanes, ir.Constant(places, list(part))) for part in parts)
+        return joined(builder, [builder.call(permute, [low, part, high]) for part in some])
+
+    return result(like, numbers, lanes), codegen
+
+
+def _has_look_up(context) -> bool:
+    _, _, features = context.codegen().magic_tuple()
+    return "+avx512f" in features.split(",")
 
 
 @intrinsic
