@@ -48,7 +48,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
 from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.records import record_of, record_reader
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
-from emnesy_gpu.kernels.cpu.common.transpose import TILE, read_columns, write_columns
+from emnesy_gpu.kernels.cpu.common.transpose import TILE, prefetch_share, read_columns, write_columns
 
 RESCALE = 4
 """Positions; a power of two."""
@@ -115,9 +115,11 @@ def sum_sets(work, at, g, j, layer):
 
 
 @table_function
-def find_block(work, at, g, span):
+def find_block(work, at, g, logits, rows, span):
     """The exponentials, their sums and the rows of the positions of a block."""
     for j in range(span[1] - span[0]):
+        if at.block == at.n:
+            prefetch_share(logits, rows[0] + work.shape[1], work.shape[1] * at.k, j, False)
         values, layer = at.values + j * at.k, item(g.numbers, g.layer + span[0] + j)
         store(work, at.totals + j, exponentiate(work, values, at.k))
         if at.rows > 0:
@@ -184,11 +186,13 @@ def write_values(work, at, g, j, layer, alpha, ratio, job):
 
 
 @table_function
-def backward_block(work, at, g, label_rows, rows, span, job, beta, smallest):
+def backward_block(work, at, g, label_rows, rows, span, job, beta, smallest, marginals):
     """Marginals of the positions of a block; returns beta before them, and the smallest E_i so far."""
     for i in range(span[1] - 1, span[0] - 1, -1):
         j, layer = i - span[0], item(g.numbers, g.layer + i)
         entry = item(g.numbers, g.entry + i)
+        if at.block == at.n:
+            prefetch_share(marginals, rows[0], work.shape[1] * at.k, j, True)
         if entry >= 0:
             # The last position of a block was the last that its way forwards has read.
             if i + 1 < span[1]:
@@ -226,13 +230,13 @@ def run_rows(work, at, g, logits, marginals, label_rows, rows, job, message):
         read_columns(logits, rows[0], rows[1] - 1, span[0] * at.k, columns, work, at.values)
         if phase <= last_block:
             store_message(work, start, message)
-        find_block(work, at, g, span)
+        find_block(work, at, g, logits, rows, span)
         state = load_message(work, start, message), product, exponent
         state = forward_block(work, at, g, label_rows, rows, span, job, *state)
         if phase <= last_block:
             message, product, exponent = state
         if phase >= last_block:
-            beta, smallest = backward_block(work, at, g, label_rows, rows, span, job, beta, smallest)
+            beta, smallest = backward_block(work, at, g, label_rows, rows, span, job, beta, smallest, marginals)
             write_columns(marginals, rows[0], rows[1] - 1, span[0] * at.k, columns, work, at.values)
     store(work, at.results, sum_of(message) / product)
     store(work, at.results + 1, exponent)

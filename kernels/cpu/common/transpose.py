@@ -199,6 +199,20 @@ def write_columns(matrix, row, last_row, column, columns, lanes, lane_row):
 
 
 @lane_function
+def prefetch_share(matrix, row, columns, part, to_write):
+    """Bring the lines near that many rows from ``row`` on have for each part, of as many columns as a part has.
+
+    So all parts together are all of whole rows, one after the other in memory.
+    """
+    if row < len(matrix):
+        for first in range(part * columns, (part + 1) * columns, TILE):
+            if to_write:
+                _prefetch_to_write(matrix, row, first)
+            else:
+                _prefetch_to_read(matrix, row, first)
+
+
+@lane_function
 def prefetch_columns(matrix, row, last_row, column, columns, part, parts, to_write):
     """One of several parts of the rows that read_columns or write_columns will touch.
 
