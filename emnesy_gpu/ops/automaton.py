@@ -47,6 +47,7 @@ def _in_order(results: RowResults | None, symbols: Sequence[Tensor]) -> Any:
         kernels.few_rows(logits, label, tables, 0.0, 1.0), symbols
     ),
     only_dispatched=True,
+    bounds_logits=True,
 )
 def automaton_posterior(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], symbols: Sequence[Tensor], check: bool
@@ -69,6 +70,7 @@ def automaton_posterior(
         _in_order(kernels.few_rows(logits, label, tables, 1.0, -scale), symbols)
     ),
     only_dispatched=True,
+    bounds_logits=True,
 )
 def automaton_em_gradient(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], symbols: Sequence[Tensor], scale: float, check: bool

@@ -42,6 +42,7 @@ def _rows(label: Tensor, tables: Sequence[Tensor]) -> Tensor:
         logits, label, tables, tape_rows, wide, 0.0, 1.0
     ),
     only_dispatched=True,
+    bounds_logits=True,
 )
 def circuit_posterior(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool, check: bool
@@ -59,6 +60,7 @@ def circuit_posterior(
         kernels.few_rows(logits, label, tables, tape_rows, wide, 1.0, -scale)
     ),
     only_dispatched=True,
+    bounds_logits=True,
 )
 def circuit_em_gradient(
     logits: Tensor, label: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool, scale: float, check: bool
@@ -94,7 +96,7 @@ def circuit_sample(
     return z, status
 
 
-@operator(prediction_results)
+@operator(prediction_results, bounds_logits=True)
 def circuit_predict(
     logits: Tensor, tables: Sequence[Tensor], tape_rows: int, wide: bool, check: bool
 ) -> tuple[Tensor, Tensor]:

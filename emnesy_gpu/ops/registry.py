@@ -24,6 +24,9 @@ NAMES: list[str] = []
 METHODS: list[str] = []
 """Every registered operator that calls a method of a problem."""
 
+BOUNDED_BY_KERNELS = torch.float32, torch.float64
+"""Logits of these dtypes; others are converted before kernels see them."""
+
 # By one name each: to look them up takes as long as to ask them.
 _innermost_transform = torch._C._functorch.peek_interpreter_stack
 _n_function_modes, _n_dispatch_modes = torch._C._len_torch_function_stack, torch._C._len_torch_dispatch_stack
@@ -37,6 +40,7 @@ def operator(
     names: list[str] = NAMES,
     few_rows: Function | None = None,
     only_dispatched: bool = False,
+    bounds_logits: bool = False,
 ) -> Callable[[Function], Function]:
     """Register a function as the operator of its name, for CPU and CUDA tensors alike.
 
@@ -51,6 +55,7 @@ def operator(
             few rows, which returns None where it does not lead to the end.
         only_dispatched: only where something watches, such as in compiled graphs: where nothing does, problems have
             tried it before they call the operator.
+        bounds_logits: CPU kernels bound float32 and float64 logits on their way: a pass would cost a tenth of some.
     """
 
     def register(function: Function) -> Function:
@@ -58,8 +63,10 @@ def operator(
         names.append(name)
         _library.define(name + torch.library.infer_schema(function, mutates_args=()))
         takes_logits = next(iter(inspect.signature(function).parameters)) == "logits"
-        implementation = _of_bounded_logits(function, few_rows) if takes_logits else function
-        direct = _of_bounded_logits(function, None) if takes_logits and only_dispatched else implementation
+        implementation = _of_bounded_logits(function, few_rows, bounds_logits) if takes_logits else function
+        direct = implementation
+        if takes_logits and only_dispatched:
+            direct = _of_bounded_logits(function, None, bounds_logits)
         for key in ("CPU", "CUDA"):
             _library.impl(name, implementation, key)
         torch.library.register_fake(f"{NAMESPACE}::{name}", _fake(function, results), lib=_library)
@@ -96,7 +103,7 @@ def is_unwatched(tensor: Tensor) -> bool:
     )
 
 
-def _of_bounded_logits(function: Function, few_rows: Function | None) -> Function:
+def _of_bounded_logits(function: Function, few_rows: Function | None, bounds_logits: bool) -> Function:
     """The function, for logits within +-LARGEST_LOGIT. GPU kernels bound what they load: a pass would cost too much."""
 
     stem = function.__module__.rpartition(".")[2]
@@ -108,7 +115,8 @@ def _of_bounded_logits(function: Function, few_rows: Function | None) -> Functio
             found = few_rows(load_kernels("cpu", stem), logits, *arguments)
             if found is not None:
                 return found
-        if backend != "triton":
+        is_bounded = backend == "triton" or (backend == "cpu" and bounds_logits and logits.dtype in BOUNDED_BY_KERNELS)
+        if not is_bounded:
             logits = bounded(logits)
         return function(logits, *arguments)
 

@@ -124,3 +124,30 @@ def test_only_logits_with_large_ones_are_copied(name: str, dtype: torch.dtype, s
                 assert (found is given) == (logits is harmless)
             torch.testing.assert_close(found[:40], harmless, equal_nan=True)
             assert found[40:].eq(torch.tensor(LARGEST_LOGIT, dtype=dtype)).all()
+
+
+SUMS = {f"sum of {k} values": em.Automaton(lambda s, v: (s + v) % 5, 0, lambda s: s, 3, k) for k in (2, 3, 4)}
+
+
+@pytest.mark.parametrize("batch", [5, 3000])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, *LARGE])
+@pytest.mark.parametrize("name", ["automaton", "circuit", *SUMS])
+def test_large_logits_of_one_symbol_are_equal_to_each_other(name: str, dtype: torch.dtype, batch: int) -> None:
+    """Also where its largest one is among them, or where all are: their exponentials are 1 then."""
+    problem, generator, results = (SMALL | SUMS)[name], torch.Generator().manual_seed(4), []
+    sizes = torch.tensor([1.0, 0.9995, 1.01, 1e20]) * LARGEST_LOGIT
+    values = torch.cat([sizes, -sizes, torch.tensor([-torch.inf, 0.0, 1.0])]).to(dtype)
+    shape = batch, *problem.latent_shape, problem.cardinality
+    logits = values[torch.randint(len(values), shape, generator=generator)]
+    logits[..., 0] = logits[..., 0].masked_fill(logits.isneginf().all(-1), 0.0)
+    labels = problem.label(torch.randint(problem.cardinality, (batch, *problem.latent_shape), generator=generator))
+    counted = bounded(logits)
+    assert not counted.equal(logits)
+    with em.backend("cpu"):
+        for given in (logits, counted):
+            post = em.posterior(problem, given, labels)
+            results.append(
+                (post.marginals, post.log_evidence, post.possible, *problem.em_gradient(given, labels, 1.0, True))
+            )
+    for part, other in zip(*results, strict=True):
+        assert part.equal(other)

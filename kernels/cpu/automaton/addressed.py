@@ -16,11 +16,8 @@ from emnesy_gpu.kernels.cpu.automaton.screen import find_possible_labels
 from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel
 from emnesy_gpu.kernels.cpu.common.few_rows import Call
 from emnesy_gpu.kernels.cpu.common.lanes import kept_lanes
-from emnesy_gpu.kernels.cpu.common.large_logits import any_beyond
 from emnesy_gpu.kernels.cpu.common.parallel import most_of_one_range
-from emnesy_gpu.kernels.cpu.common.pointers import numbers_at
 from emnesy_gpu.kernels.cpu.label_rows import codes_of, label_rows_at, scratch_rows
-from emnesy_gpu.kernels.logits import LARGEST_LOGIT
 from emnesy_gpu.kernels.status import POSSIBLE
 
 
@@ -46,33 +43,24 @@ def _call_of(tables: Sequence[Tensor]) -> Call:
 
 @inlined
 def possible_rows(work, first, label, batch, codes, graph):
-    """The rows of the labels, whether all are known and possible, and the logits of a row."""
+    """The rows of the labels, and whether all are known and possible."""
     g = graph_at(graph, work[0, 0])
     rows, good = label_rows_at(work, first, label, batch, codes)
     if good and codes[1] <= 1:
         for row in range(batch):
             good &= g.possible[rows[row, 0] if codes[1] else 0] == POSSIBLE
-    return rows, good, g.n * g.n_values
-
-
-@inlined
-def any_large(logits, size):
-    return any_beyond(numbers_at(logits, size, np.float32(0)), np.float32(LARGEST_LOGIT))
+    return rows, good
 
 
 @inlined
 def infer(sum_product, inputs, outputs, batch, job, codes, first, graph, places, work):
-    """0, or the batch where a row is left: for its label, a logit that is too large, or little evidence."""
+    """0, or the batch where a row is left, for its label or little evidence."""
     (logits, label), (marginals, log_evidence, status) = inputs, outputs
-    rows, good, size = possible_rows(work, first, label, batch, codes, graph)
-    # A look at the logits of one vector of rows brings them near for the kernel.
-    for start in range(0, batch if good else 0, work.shape[1]):
-        some = rows[start : start + work.shape[1]]
-        at, ours = 4 * start * size, (log_evidence + 4 * start, status + start)
-        good = good and not any_large(logits + at, len(some) * size)
-        if good:
-            good = sum_product(logits + at, marginals + at, *ours, some, graph, places, work, job) == 0
-    return 0 if good else batch
+    rows, good = possible_rows(work, first, label, batch, codes, graph)
+    if not good:
+        return batch
+    left = sum_product(logits, marginals, log_evidence, status, rows, graph, places, work, job)
+    return batch if left else 0
 
 
 @kernel

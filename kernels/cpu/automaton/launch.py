@@ -32,6 +32,7 @@ from emnesy_gpu.kernels.cpu.automaton.probabilities import plan_of, run
 from emnesy_gpu.kernels.cpu.automaton.screen import screen, screen_labels
 from emnesy_gpu.kernels.cpu.common.few_rows import Call, FewRowResults, on_few_rows
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
+from emnesy_gpu.kernels.cpu.common.large_logits import bounded_as
 from emnesy_gpu.kernels.cpu.common.parallel import is_one_range
 from emnesy_gpu.kernels.cpu.common.row_driver import (
     MOST_ON_ONE_THREAD,
@@ -66,8 +67,8 @@ def few_rows(
 ) -> FewRowResults | None:
     """Marginals or gradient, log evidence and possible of few float32 rows by the shortest way.
 
-    label: codes [batch, *entries]. None where there are more rows, or where one has no posterior, little evidence, an
-    unknown label or a logit beyond +-LARGEST_LOGIT.
+    label: codes [batch, *entries]. None where there are more rows, or where one has no posterior, little evidence or an
+    unknown label.
     """
     return on_few_rows(addressed.call_of(tables), logits, label, prior_share, factor)
 
@@ -189,7 +190,7 @@ def _on_rows(rows, compute: Callable[..., object], logits, label_rows, results: 
     if len(rows) == 0:
         return
     dtype = job.g.weights.dtype
-    some = logits[rows].astype(dtype, copy=False)
+    some = bounded_as(dtype, logits[rows])
     own = np.zeros(some.shape, dtype), np.zeros(len(rows), dtype), np.empty(len(rows), np.uint8)
     compute(some, label_rows[rows], own, job)
     for result, values in zip(results, own, strict=True):
@@ -205,7 +206,7 @@ def _write_priors(logits, results: Results, rows, factor: float) -> None:
         marginals[rows] = 0.0
         return
     values = np.empty((len(rows), *logits.shape[1:]), marginals.dtype)
-    write_priors(logits[rows].astype(np.float64), values, factor)
+    write_priors(bounded_as(np.float64, logits[rows]), values, factor)
     marginals[rows] = values
 
 

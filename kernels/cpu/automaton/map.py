@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
-from emnesy_gpu.kernels.cpu.automaton.addressed import any_large, possible_rows
+from emnesy_gpu.kernels.cpu.automaton.addressed import possible_rows
 from emnesy_gpu.kernels.cpu.automaton.graph import LOG_COST, LOGARITHMS, graph, graph_at, row_cost
 from emnesy_gpu.kernels.cpu.automaton.log_space import (
     filter_backwards,
@@ -27,12 +27,14 @@ from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.few_rows import Call, new_assignment
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, kept_doubles
+from emnesy_gpu.kernels.cpu.common.large_logits import any_beyond
 from emnesy_gpu.kernels.cpu.common.parallel import most_of_one_range
 from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.priors import largest_logit, log_sum
 from emnesy_gpu.kernels.cpu.common.records import record_of
 from emnesy_gpu.kernels.cpu.common.symbol_rows import count_left
 from emnesy_gpu.kernels.cpu.label_rows import codes_of, scratch_rows
+from emnesy_gpu.kernels.logits import LARGEST_LOGIT
 from emnesy_gpu.kernels.status import IMPOSSIBLE, POSSIBLE
 
 
@@ -118,8 +120,8 @@ def map_few_rows(logits, label, assignment, log_joint, status, batch, codes, n_e
     single, g = np.float32(0), graph_at(graph_address, work[0, 0])
     n_logits = batch * g.n * g.n_values
     first = (n_logits + work.shape[1] - 1) // work.shape[1]
-    rows, good, _ = possible_rows(work, first, label, batch, (codes, n_entries, n_columns), graph_address)
-    if not good or any_large(logits, n_logits):
+    rows, good = possible_rows(work, first, label, batch, (codes, n_entries, n_columns), graph_address)
+    if not good or any_beyond(numbers_at(logits, n_logits, single), np.float32(LARGEST_LOGIT)):
         return batch
     values = numbers_at(work.ctypes.data, n_logits, 0.0)
     values[:] = numbers_at(logits, n_logits, single)

@@ -30,7 +30,7 @@ from emnesy_gpu.kernels.cpu.common.parallel import most_of_one_range
 from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.records import record_of, record_reader
 from emnesy_gpu.kernels.cpu.common.symbol_rows import count_left
-from emnesy_gpu.kernels.cpu.label_rows import codes_of, known_rows, scratch_rows
+from emnesy_gpu.kernels.cpu.label_rows import codes_of, known_rows, label_rows_at, scratch_rows
 
 
 def call_of(tables: Sequence[Tensor], tape_rows: int, wide: bool) -> Call:
@@ -90,10 +90,10 @@ def posterior(
     smallest,
     work,
 ):
-    """How many rows are left; all of them where a label is unknown, a logit is too large or a row is not possible."""
+    """How many rows are left; all of them where a label is unknown or a row is not possible."""
     single = np.float32(0)
     p = program_at(program, single)
-    rows, known = known_rows(work, p.rows, logits, label, batch, p.n * p.n_values, (codes, n_entries, n_columns))
+    rows, known = label_rows_at(work, p.rows, label, batch, (codes, n_entries, n_columns))
     if not known:
         return batch
     job = smallest, prior_share, factor
@@ -105,7 +105,10 @@ def posterior(
 def most_probable(
     logits, label, assignment, log_joint, status, batch, codes, n_entries, n_columns, program, reached_rows, work
 ):
-    """The same of the most probable symbols, by ``map``. reached_rows: of scratch, that its bits take."""
+    """The same of the most probable symbols, by ``map``; all also where a logit is too large.
+
+    reached_rows: of scratch, that its bits take.
+    """
     single = np.float32(0)
     p = program_at(program, single)
     first, n_logits = p.rows + reached_rows, p.n * p.n_values

@@ -30,8 +30,10 @@ from emnesy_gpu.kernels.cpu.circuit.program import (
 )
 from emnesy_gpu.kernels.cpu.common.few_rows import FewRowResults, on_few_rows
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES, kept_doubles
+from emnesy_gpu.kernels.cpu.common.large_logits import bounded_as
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows
 from emnesy_gpu.kernels.cpu.common.row_driver import (
+    TORCH_DTYPES,
     Combination,
     Method,
     Results,
@@ -71,8 +73,8 @@ def few_rows(
 ) -> FewRowResults | None:
     """Marginals or gradient, log evidence and possible of few float32 rows by the shortest way.
 
-    label: codes [batch, *entries]. None where there are more rows, or where one has no posterior, little evidence, an
-    unknown label or a logit beyond +-LARGEST_LOGIT.
+    label: codes [batch, *entries]. None where there are more rows, or where one has no posterior, little evidence or an
+    unknown label.
     """
     return on_few_rows(addressed.call_of(tables, tape_rows, wide), logits, label, prior_share, factor)
 
@@ -187,7 +189,8 @@ def _write_priors(results: Results, logits: Tensor, combination: Combination) ->
     others = np.flatnonzero(results.status != POSSIBLE)
     values = np.zeros((len(others), *logits.shape[1:]), results.marginals.dtype)
     if factor != 0.0:
-        write_priors(logits.detach()[torch.from_numpy(others)].double().numpy(), values, factor)
+        some = logits.detach()[torch.from_numpy(others)].to(TORCH_DTYPES[result_dtype(logits)])
+        write_priors(bounded_as(np.float64, some.numpy()), values, factor)
     results.marginals[others] = values
 
 

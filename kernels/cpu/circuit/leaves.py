@@ -16,7 +16,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     where_equal,
     where_less,
 )
-from emnesy_gpu.kernels.cpu.common.softmax_lanes import exp_of_smaller, exponentiate
+from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate, two_exponentials
 from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
 
 SYMBOLS = 16
@@ -52,8 +52,7 @@ def softmax(table, first, size):
 @inlined
 def softmax_of_two(table, first):
     """The same for a symbol of two values, by one exponential."""
-    left, right = load(table, first), load(table, first + 1)
-    smaller = exp_of_smaller(left, right)
+    left, right, smaller = two_exponentials(table, first)
     scale = 1.0 / (1.0 + smaller)
     lesser = smaller * scale
     store(table, first, where_less(left, right, lesser, scale))

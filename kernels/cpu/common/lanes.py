@@ -244,6 +244,23 @@ def where_less(typingctx, x, y, then, otherwise):
 
 
 @intrinsic
+def any_lane_beyond(typingctx, x, limit):
+    """Whether a lane is NaN or at least ``limit`` in magnitude."""
+
+    def codegen(context, builder, signature, args):
+        lanes = signature.args[0]
+        signless = builder.and_(
+            builder.bitcast(args[0], lanes.bits), lanes.bits_constant(2 ** (lanes.dtype.bitwidth - 1) - 1)
+        )
+        limits = spread(context, builder, lanes, signature.args[1], args[1])
+        beyond = builder.fcmp_unordered(">=", builder.bitcast(signless, lanes.floats), limits)
+        bits = builder.bitcast(beyond, ir.IntType(lanes.count))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+    return types.boolean(x, limit), codegen
+
+
+@intrinsic
 def where_equal(typingctx, x, y, then, otherwise):
     """then where x == y, otherwise elsewhere."""
 

@@ -1,4 +1,4 @@
-"""Whether logits hold numbers that count as others, in one pass at the speed of memory."""
+"""Whether logits hold numbers that count as others, in one pass at the speed of memory, and copies without them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import DTypeLike
 from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows, is_one_range
-from emnesy_gpu.kernels.cpu.common.pointers import numbers_at
+from emnesy_gpu.kernels.cpu.common.pointers import address_of, numbers_at
 from emnesy_gpu.kernels.logits import LARGEST_LOGIT
 
 NANOSECONDS_PER_LOGIT = 0.06
@@ -31,6 +32,13 @@ def any_large(logits: Tensor) -> bool:
         NANOSECONDS_PER_LOGIT,
     )
     return any(found)
+
+
+def bounded_as(dtype: DTypeLike, logits: np.ndarray) -> np.ndarray:
+    """Contiguous float32 or float64 logits in a dtype, with finite ones beyond +-LARGEST_LOGIT as that."""
+    if _any_beyond(address_of(logits), logits.size, logits.dtype.type(LARGEST_LOGIT)):
+        logits = np.where(np.isinf(logits), logits, logits.clip(-LARGEST_LOGIT, LARGEST_LOGIT))
+    return logits.astype(dtype, copy=False)
 
 
 @kernel

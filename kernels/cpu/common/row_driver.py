@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emnesy_gpu.kernels.cpu.common.large_logits import bounded_as
 from emnesy_gpu.kernels.cpu.common.parallel import MOST_ON_ONE_THREAD, for_rows, is_one_range
 
 RECOMPUTE = 255
@@ -72,7 +73,7 @@ def run_in_turn(methods: Sequence[Method], logits: np.ndarray, label: np.ndarray
     for start in range(0, len(rows), size):
         some = rows[start : start + size]
         computed = type(results)(*(_empty_like(array, len(some), dtype) for array in results))
-        run_in_turn(others, logits[some].astype(dtype), label[some], computed)
+        run_in_turn(others, bounded_as(dtype, logits[some]), label[some], computed)
         for array, values in zip(results, computed, strict=True):
             array[some] = values
 
