@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from torch import Tensor
 
 import emnesy_gpu as em
+from emnesy_gpu.ops.grid_paths import grid_paths_shortest_path
 from tests.maps import EARTH, GRASS, ROCK, TABLES, random_maps, soft_logits, some_cells
 
 
@@ -63,6 +64,21 @@ def test_paths_are_as_cheap_as_those_of_scipy(table: str, height: int, width: in
         expected = scipy_distance(tenths, first[0] * width + first[1], last[0] * width + last[1])
         assert int(found[row]) == round(expected)
         assert is_a_path(label[row] & 1, tuple(first), tuple(last))
+
+
+@pytest.mark.parametrize("batch", [1, 40])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 7), (6, 5)])
+def test_costs_of_31_bits_do_not_wrap_around(batch: int, height: int, width: int) -> None:
+    largest = (2**31 - 1) // (height * width)
+    expensive = torch.rand(batch, height, width, generator=torch.Generator().manual_seed(0)) < 0.7
+    maps = torch.where(expensive, largest, 1).to(torch.int32)
+    maps[-1] = largest
+    start, goal = torch.zeros(batch, dtype=torch.int32), torch.full((batch,), height * width - 1, dtype=torch.int32)
+    with em.backend("reference"):
+        expected = grid_paths_shortest_path(maps, start, goal)
+    found = grid_paths_shortest_path(maps, start, goal)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
 
 
 def test_paths_are_as_cheap_as_those_of_networkx() -> None:

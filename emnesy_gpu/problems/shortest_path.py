@@ -325,7 +325,7 @@ def _on_cpu(tensor: Tensor) -> bool:
 
 def rounded_costs(costs: Tensor, check: bool = False) -> Tensor:
     """The costs of each map as proportional positive integers, int32 [..., height, width], whose sum is below 2^31."""
-    costs = costs.detach()
+    costs = costs.detach() if costs.requires_grad else costs
     if is_unwatched(costs) and _on_cpu(costs):
         rounded, sound = round_costs(costs)
     else:

@@ -1,8 +1,9 @@
 """Explicit SIMD for Numba on distances: a value of type DistanceLanes holds an integer of each of several maps.
 
-uint16 or uint32, by the arrays that they come from, C-contiguous [rows, DISTANCE_LANES]. Sums stop at the largest
-number, so that it stands for "unreachable" whatever is added to it. Arrays of FEW_LANES columns that are taken by a
-slice of all of them (``few_lanes``) have as many lanes: few maps then cost what they need.
+uint16 or uint32, by the arrays that they come from, C-contiguous [rows, DISTANCE_LANES]. ``unreachable`` is no
+distance, and sums of two numbers up to that do not wrap around: those of uint16 stop there, and those of uint32 have a
+bit more. Arrays of FEW_LANES columns that are taken by a slice of all of them (``few_lanes``) have as many lanes: few
+maps then cost what they need.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic, models, overload, register_model
 
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
 from emnesy_gpu.kernels.cpu.common.pointers import vector_pointer
@@ -42,6 +43,12 @@ class DistanceLanesModel(models.PrimitiveModel):
 def lanes_of(array: types.Array) -> DistanceLanes:
     """The lanes of an array's rows: Numba does not know that a slice is contiguous."""
     return DistanceLanes(array.dtype, FEW_LANES if array.layout == "A" else DISTANCE_LANES)
+
+
+@lane_function
+def unreachable(numbers):
+    """The largest distance in the type of an array."""
+    return numbers.dtype.type(2**31 - 1 if numbers.itemsize == 4 else 2**16 - 1)
 
 
 @lane_function
@@ -108,8 +115,29 @@ def _call(name: str) -> Callable:
 
 minimum = _call("umin")
 maximum = _call("umax")
-add = _call("uadd.sat")
 subtract = _call("usub.sat")
+_add_up_to_largest = _call("uadd.sat")
+
+
+@intrinsic
+def _add_plainly(typingctx, x, y):
+    def codegen(context, builder, signature, args):
+        return builder.add(*args)
+
+    return x(x, y), codegen
+
+
+def add(x, y):
+    """In kernels: x + y of numbers up to ``unreachable``; that or more where the sum is no distance."""
+    raise NotImplementedError
+
+
+@overload(add)
+def _add(x, y):
+    # Processors have no instruction for sums of 32 bits that stop.
+    if x.dtype.bitwidth == 32:
+        return lambda x, y: _add_plainly(x, y)
+    return lambda x, y: _add_up_to_largest(x, y)
 
 
 @intrinsic

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
-from emnesy_gpu.kernels.cpu.common.distance_lanes import DISTANCE_LANES
+from emnesy_gpu.kernels.cpu.common.distance_lanes import DISTANCE_LANES, unreachable
 from emnesy_gpu.kernels.cpu.grid_paths.sweeps import Workspace, measure, walk_back
 
 UNKNOWN = -1
@@ -90,7 +90,7 @@ def changes_of_block(workspace, n_lanes, ends, label, total):
     start, goal = ends
     from_start, to_goal = np.empty_like(costs), np.empty_like(costs)
     starts, goals = np.full(DISTANCE_LANES, start), np.full(DISTANCE_LANES, goal)
-    everywhere, no_cap = np.zeros(DISTANCE_LANES, np.int64), np.full(DISTANCE_LANES, costs.dtype.type(-1))
+    everywhere, no_cap = np.zeros(DISTANCE_LANES, np.int64), np.full(DISTANCE_LANES, unreachable(costs))
     measure(Workspace(costs, from_start, no_cap, limit, row), starts, everywhere)
     measure(Workspace(costs, to_goal, no_cap, limit, row), goals, everywhere)
     paths, lengths = np.empty((DISTANCE_LANES, len(total)), np.int64), np.zeros(DISTANCE_LANES, np.int64)
@@ -127,7 +127,7 @@ def paths_around(block, limit, row, label, total):
                 cell = block.paths[lane, step]
                 own[lane] = costs[cell, lane]
                 cap[lane] = block.from_start[goal, lane] - own[lane] + highest + 1
-                costs[cell, lane] = costs.dtype.type(-1)
+                costs[cell, lane] = unreachable(costs)
         measure(Workspace(costs, around, cap, limit, row), block.starts, block.goals)
         for lane in range(n_lanes):
             if step < lengths[lane] - 1:

@@ -47,10 +47,10 @@ def round_costs(costs: Tensor) -> tuple[Tensor, bool]:
     height, width = costs.shape[-2:]
     taken = costs if costs.dtype in (torch.float32, torch.float64) else costs.float()
     maps = taken.contiguous().numpy().reshape(-1, height * width)
-    rounded = np.empty(maps.shape, np.int32)
-    sound: list[bool] = []
-    for_rows(lambda first, last: sound.append(round_rows(maps, rounded, first, last)), len(maps), 1, height * width)
-    return torch.from_numpy(rounded).view(costs.shape), all(sound)
+    bits, rounded = maps.view(np.int32 if maps.itemsize == 4 else np.int64), np.empty(costs.shape, np.int32)
+    arrays, sound = (maps, bits, rounded.reshape(maps.shape)), list[bool]()
+    for_rows(lambda first, last: sound.append(round_rows(*arrays, first, last)), len(maps), 1, height * width)
+    return torch.from_numpy(rounded), all(sound)
 
 
 def costs_of_classes(classes: Tensor, table: Tensor) -> Tensor | None:

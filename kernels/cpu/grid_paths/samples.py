@@ -183,19 +183,24 @@ def add_block(thresholds, lanes, stream, words, total):
 
 
 @kernel
-def round_rows(costs, rounded, first, last):
+def round_rows(costs, bits, rounded, first, last):
     """Maps first .. last - 1 of float costs [maps, cells] in units of largest / levels, at least 1, whose sum fits.
 
     Negative costs count as 0, as do all of a map with a NaN, and those that are finite in a map with an infinite one.
-    Returns whether there is no such map.
+    Returns whether there is no such map. bits: the costs as integers, which have the order of positive floats.
     """
     cells, unsound = costs.shape[1], 0
     levels = (2**31 - 1) // cells
     for row in range(first, last):
-        largest, broken = 0.0, False
+        place, broken = 0, 0
         for cell in range(cells):
-            largest = max(largest, costs[row, cell])
             broken |= costs[row, cell] != costs[row, cell]
+        most = bits[row, 0]
+        for cell in range(cells):
+            most = max(most, bits[row, cell])
+        while bits[row, place] != most:
+            place += 1
+        largest = max(np.float64(costs[row, place]), 0.0)
         unsound += broken or largest == np.inf
         for cell in range(cells):
             share = max(costs[row, cell], 0.0) / largest * levels

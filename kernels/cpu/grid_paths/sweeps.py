@@ -22,6 +22,7 @@ from emnesy_gpu.kernels.cpu.common.distance_lanes import (
     minimum,
     store,
     subtract,
+    unreachable,
     zeros_like,
 )
 
@@ -43,7 +44,7 @@ def empty_workspace(numbers, height, width):
     return Workspace(
         np.zeros(shape, numbers.dtype),
         np.empty(shape, numbers.dtype),
-        np.full(DISTANCE_LANES, numbers.dtype.type(-1)),
+        np.full(DISTANCE_LANES, unreachable(numbers)),
         np.empty((1, DISTANCE_LANES), numbers.dtype),
         np.empty((width, DISTANCE_LANES), numbers.dtype),
     )
@@ -55,7 +56,7 @@ def few_workspace(numbers, height, width):
     cells = (height + 2) * (width + 2)
     costs = few_lanes(cells, numbers.dtype)
     costs[:] = 0
-    cap = np.full(FEW_LANES, numbers.dtype.type(-1))
+    cap = np.full(FEW_LANES, unreachable(numbers))
     limit, row = few_lanes(1, numbers.dtype), few_lanes(width, numbers.dtype)
     return Workspace(costs, few_lanes(cells, numbers.dtype), cap, limit, row)
 
@@ -95,13 +96,13 @@ def relax_row(workspace, first, before):
 def measure(workspace, start, goal):
     """Distances: cost of the cheapest path from start [lanes] to each cell, or more where they do not matter.
 
-    Distances matter up to that of the goal [lanes] and below the cap. A goal on the border is never reached, and the
-    largest number is no cap.
+    Distances matter up to that of the goal [lanes] and below the cap. A goal on the border is never reached, and
+    ``unreachable`` is no cap.
     """
     costs, d, cap, limit, row = workspace
     side = len(row) + 2
     height = len(costs) // side - 2
-    d[:] = d.dtype.type(-1)
+    d[:] = unreachable(d)
     # Rows that have yet to be relaxed from the row above and from the row below.
     waiting = np.zeros((2, height + 2), np.bool_)
     lanes = costs.shape[1]
