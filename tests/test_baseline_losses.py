@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import emnesy_gpu as em
+from emnesy_gpu.baselines import exal_maps
 from emnesy_gpu.baselines.imle import NOISES
 from tests.maps import random_maps
 
@@ -193,6 +194,31 @@ def test_the_sampled_gradient_of_paths_is_unbiased(with_ends: bool) -> None:
     for found, truth in ((gradients, expected[0]), (loss.detach(), exact.detach())):
         errors = (found.mean(0) - truth).abs() / (found.std(0) / math.sqrt(4000))
         assert errors.max() < 5
+
+
+@pytest.mark.parametrize("with_ends", [False, True])
+def test_kept_moves_are_those_of_maps_with_the_label(with_ends: bool) -> None:
+    """In its limit the chain has each of these maps alike, and keeps a move if the map after it has the label too."""
+    problem = em.ShortestPath(3, 2, costs=(1.0, 2.0, 9.0))
+    z = torch.cartesian_prod(*[torch.arange(3)] * 6).view(729, 3, 2)
+    ends = ((0, 1), (2, 0)) if with_ends else (None, None)
+    label = problem.label(torch.tensor([[[0, 0], [2, 0], [0, 0]]]), *ends)
+    has_label = ((problem.label(z, *ends) & 1) == (label & 1)).flatten(1).all(1).view(3, 3, 3, 3, 3, 3).double()
+    expected = torch.stack(
+        [
+            (has_label * has_label.sum(cell, keepdim=True)).sum([other for other in range(6) if other != cell])
+            for cell in range(6)
+        ]
+    )
+    rows, generator = 4000, torch.Generator().manual_seed(2)
+    kept = exal_maps.kept_moves(problem, label.expand(rows, -1, -1), 20, 60, generator).flatten(1, 2).double()
+    shares = kept / kept.sum((1, 2)).mean()
+    errors = (shares.mean(0) - expected / expected.sum()).abs() / (shares.std(0) / math.sqrt(rows)).clamp(min=1e-9)
+    assert errors.max() < 5
+    logits = random_logits(1, 3, 2, 3)
+    loss = em.baselines.path_exal_loss(problem, logits, label, "sum", 20, 60, torch.Generator().manual_seed(1))
+    once = exal_maps.kept_moves(problem, label, 20, 60, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(loss, -(once * logits.log_softmax(-1)).sum() / once.sum())
 
 
 @pytest.mark.parametrize("loss", [em.baselines.rloo_loss, em.baselines.indecater_loss])

@@ -4,6 +4,7 @@ from emnesy_gpu.baselines.anesi import ANeSI, PairPredictor, PriorSettings, SumP
 from emnesy_gpu.baselines.blackbox import blackbox_loss
 from emnesy_gpu.baselines.bp_std import bp_std_loss
 from emnesy_gpu.baselines.exal import AdditionExplanations, exal_loss
+from emnesy_gpu.baselines.exal_maps import path_exal_loss
 from emnesy_gpu.baselines.imle import imle_loss
 from emnesy_gpu.baselines.pairwise import pairwise_loss
 from emnesy_gpu.baselines.score_function import indecater_loss, path_rloo_loss, rloo_loss
@@ -22,6 +23,7 @@ __all__ = [
     "imle_loss",
     "indecater_loss",
     "pairwise_loss",
+    "path_exal_loss",
     "path_rloo_loss",
     "rloo_loss",
     "semantic_loss",

@@ -37,6 +37,15 @@ def check_maps(problem: ShortestPath, costs: Tensor, label: Tensor) -> None:
     checks.belong_together(costs, label)
 
 
+def paths_as_labelled(problem: ShortestPath, z: Tensor, label: Tensor) -> Tensor:
+    """Cells on the cheapest paths of maps z [samples, batch, height, width] from end to end of the labels: 0 or 1."""
+    first, last, _ = ends(label)
+    start, goal = (
+        torch.stack([cell // problem.width, cell % problem.width], -1).expand(len(z), -1, -1) for cell in (first, last)
+    )
+    return problem.label(z, start, goal) & ON_PATH
+
+
 def differing_cells(
     problem: ShortestPath, costs: Tensor, label: Tensor, reduction: str, perturbation: Perturbation
 ) -> Tensor:

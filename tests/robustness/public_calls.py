@@ -307,6 +307,11 @@ SOUND: dict[str, Call] = {
         baselines.imle_loss, {**COSTS, "reduction": "mean", "samples": 1, "temperature": 1.0, "interpolation": 20.0,
                               "generator": None, "noise": "gumbel", "true_costs": None}
     ),
+    "baselines.path_exal_loss": Call(
+        baselines.path_exal_loss, {"problem": COSTS["problem"], "logits": torch.zeros(1, 2, 2, 5),
+                                   "label": COSTS["label"], "reduction": "mean", "moves": 2, "first_moves": 1,
+                                   "generator": None}
+    ),
     "baselines.path_rloo_loss": Call(
         baselines.path_rloo_loss, {"problem": COSTS["problem"], "logits": torch.zeros(1, 2, 2, 5),
                                    "label": COSTS["label"], "reduction": "mean", "samples": 2, "generator": None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -24,6 +25,9 @@ EXAL_DECAY = 0.95
 
 CALLS_BEFORE_THE_NET = 500
 """Steps of A-NeSI on boards before the net learns: as published 50 epochs of 10 batches."""
+
+PAIRS_OF_A_STEP = 500 * 56
+"""Pairs of cells that its predictor learns from: 500 boards of 4x4 as published, and as many pairs of larger ones."""
 
 
 def posterior_by_gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> em.Posterior:
@@ -96,8 +100,10 @@ def a_nesi(problem: em.Problem) -> RowLoss:
 
     One of the published size takes 0.36 CPU seconds a step with 4 digits, 20 times as long.
     """
-    if not isinstance(problem, em.Addition):
-        return em.baselines.ANeSI(problem, first_calls=CALLS_BEFORE_THE_NET)
+    if isinstance(problem, em.AllDifferent):
+        samples = math.ceil(PAIRS_OF_A_STEP / len(problem.tables(torch.device("cpu")).pairs[0]))
+        return em.baselines.ANeSI(problem, samples=samples, first_calls=CALLS_BEFORE_THE_NET)
+    assert isinstance(problem, em.Addition)
     predictor = em.baselines.SumPredictor(problem, hidden=200, layers=2)
     return em.baselines.ANeSI(problem, predictor, samples=300, prior=em.baselines.PriorSettings(steps=5))
 

@@ -22,8 +22,14 @@ maps."""
 COST_LOSSES = ("blackbox", "imle", "imle-true-costs", "spl")
 """The losses for costs of cells; "imle-true-costs" learns from the true costs too, as published figures do."""
 
-PATH_LOSSES = (*COST_LOSSES, "rloo")
-"""The losses for cheapest paths; the last one samples classes of cells."""
+CLASS_LOSSES: dict[str, Callable[..., Tensor]] = {
+    "exal": em.baselines.path_exal_loss,
+    "rloo": em.baselines.path_rloo_loss,
+}
+"""The losses for classes of cells, which they sample."""
+
+PATH_LOSSES = (*COST_LOSSES, *CLASS_LOSSES)
+"""The losses for cheapest paths."""
 
 LARGEST_LAYER = 12
 """Cells along a side of maps that the layer of paths takes: 0.9 GB for 12, 6 GB for 14, out of reach for 18."""
@@ -48,10 +54,10 @@ def path_loss_engine(name: str, problem: em.ShortestPath, true_classes: Callable
 
     Raises ValueError for a loss that draws noise, on several ranks.
     """
-    if name.startswith(("imle", "rloo")) and current().size > 1:
+    if name.startswith(("imle", *CLASS_LOSSES)) and current().size > 1:
         raise ValueError(f"engine {name!r} draws apart on every process: train with it on one process")
-    if name == "rloo":
-        return LossEngine(partial(em.baselines.path_rloo_loss, problem))
+    if name in CLASS_LOSSES:
+        return LossEngine(partial(CLASS_LOSSES[name], problem))
     of_costs = _loss_of_costs(name, problem, true_classes)
     return LossEngine(lambda logits, label, reduction: of_costs(problem, costs_of(name, logits), label, reduction))
 

@@ -23,7 +23,7 @@ def _recipe(size: int, augment: bool) -> dict[str, Any]:
 
 
 PROTOCOL = TaskProtocol(
-    methods={12: (*COMPARED, *RIVALS, "imle-true-costs", "spl", "rloo"), 30: (*COMPARED, *RIVALS)},
+    methods={12: (*COMPARED, *RIVALS, "imle-true-costs", "spl", "exal", "rloo"), 30: (*COMPARED, *RIVALS)},
     data="auto",
     batches=(12, "abc", {5: 1.4, 80: 0.9}),
     minutes={(12, True): 0.8, (30, True): 2.4},
@@ -39,6 +39,7 @@ PROTOCOL = TaskProtocol(
         "imle": {12: 0.7, 30: 2.0},
         "imle-true-costs": {12: 0.7},
         "spl": {12: 3.5},
+        "exal": {12: 1.5},
         "rloo": {12: 0.5},
     },
     published={("blackbox", 12): BLACKBOX, ("imle", 12): IMLE, ("imle-true-costs", 12): IMLE, ("rloo", 12): RLOO},
