@@ -198,6 +198,26 @@ def test_the_short_way_takes_ordinary_rows_alone(name: str, size: int) -> None:
     assert short_way(name, many, label[:1].expand(1 << 17, *label.shape[1:])) is None
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_more_rows_of_automata_are_few_where_there_is_one_thread(threads: int) -> None:
+    problem = PROBLEMS["automaton-without-a-label"]
+    tables = list(problem.tables(torch.device("cpu")))  # type: ignore[attr-defined]
+    kernels = load_kernels("cpu", "automaton")
+    call = load_kernels("cpu", "automaton.addressed").call_of(tables)
+    logits = torch.randn(call.most_rows + 1, 12, 3, generator=torch.Generator().manual_seed(0))
+    label, before = torch.ones(len(logits), 1, dtype=torch.int64), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = kernels.few_rows(logits, label, tables, 0.0, 1.0)
+        assert (found is not None) == (threads == 1)
+        for few, many in zip(found or (), em.posterior(problem, logits.double(), label[:, 0]), strict=False):
+            torch.testing.assert_close(few, many.to(few.dtype), atol=2e-6, rtol=1e-5)
+        logits[-1, 5] = torch.nan
+        assert kernels.few_rows(logits, label, tables, 0.0, 1.0) is None
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("size", [1, 15, ROWS])
 def test_the_most_probable_symbols_have_the_bits_of_the_long_way(size: int) -> None:
     problem = em.Circuit.from_program(lambda total, value, i: (total + value) % 3, 5, 4, lambda total: total)

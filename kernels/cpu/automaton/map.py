@@ -120,7 +120,7 @@ def map_few_rows(logits, label, assignment, log_joint, status, batch, codes, n_e
     single, g = np.float32(0), graph_at(graph_address, work[0, 0])
     n_logits = batch * g.n * g.n_values
     first = (n_logits + work.shape[1] - 1) // work.shape[1]
-    rows, good = possible_rows(work, first, label, batch, (codes, n_entries, n_columns), graph_address)
+    rows, good, _ = possible_rows(work, first, label, batch, (codes, n_entries, n_columns), graph_address)
     if not good or any_beyond(numbers_at(logits, n_logits, single), np.float32(LARGEST_LOGIT)):
         return batch
     values = numbers_at(work.ctypes.data, n_logits, 0.0)

@@ -25,6 +25,7 @@ class Call(NamedTuple):
     kept: what keeps the memory behind addresses among the arguments.
     values: logits -> uninitialised marginals, or the like.
     beyond: the call for more rows, where there is one.
+    most_alone: rows that may be given where torch has one thread, so that there is nothing to share.
     """
 
     kernel: Callable[..., int]
@@ -34,6 +35,7 @@ class Call(NamedTuple):
     kept: Any
     values: Callable[[Tensor], Tensor] = torch.empty_like
     beyond: Any = None
+    most_alone: int = 0
 
 
 def new_assignment(logits: Tensor) -> Tensor:
@@ -48,8 +50,10 @@ def on_few_rows(call: Call, logits: Tensor, label: Tensor, *numbers: float) -> F
 
     None also for other logits than float32, and for more rows.
     """
-    kernel, most_rows, arguments, work, _, new_values, beyond = call
+    kernel, most_rows, arguments, work, _, new_values, beyond, most_alone = call
     batch = logits.shape[0]
+    if most_rows < batch <= most_alone and torch.get_num_threads() == 1:
+        most_rows = most_alone
     if logits.dtype is not torch.float32 or not 0 < batch <= most_rows:
         return None if beyond is None else on_few_rows(beyond, logits, label, *numbers)
     logits, label, status = logits.contiguous(), label.contiguous(), np.empty(batch, BOOL)
