@@ -60,7 +60,7 @@ def call_of(label_digits: int, n_addends: int, n_digits: int, base: int) -> Call
     arguments = label_digits, LARGEST_LOGIT, places.address
     total = places.fields.total
     most_rows = most_of_one_range(LOGIT_COST * n_addends * n_digits * base)
-    lanes = Call(probabilities.sum_product, most_rows, arguments, lambda batch: kept_lanes(total, batch), places)
+    lanes = Call(probabilities.sum_product, most_rows, arguments, partial(kept_lanes, total), places)
     if n_addends != one_by_one.ADDENDS:
         return lanes
     # However long they are: lanes would take many times as long, and are not shared by threads either.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numba import types
@@ -25,7 +26,7 @@ from emnesy_gpu.kernels.cpu.circuit.program import (
 )
 from emnesy_gpu.kernels.cpu.common.compile import kernel
 from emnesy_gpu.kernels.cpu.common.few_rows import Call, new_assignment
-from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, kept_doubles
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, kept_doubles, kept_lanes
 from emnesy_gpu.kernels.cpu.common.parallel import most_of_one_range
 from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.records import record_of, record_reader
@@ -41,12 +42,11 @@ def call_of(tables: Sequence[Tensor], tape_rows: int, wide: bool) -> Call:
 
 def _call_of(tables: Sequence[Tensor], tape_rows: int, wide: bool) -> Call:
     p, codes = tape(tables, tape_rows), codes_of(CircuitTables(*tables).codes)
-    record, lanes = record_of(p), np.float64 if wide else np.float32
-
-    def work(batch: int) -> np.ndarray:
-        return table(p.rows + scratch_rows(codes, batch), lanes, batch)
-
-    return Call(posterior, _most_rows(p, LANES_COST), (*codes, record.address, guard(p, lanes)), work, record)
+    record, lanes, most_rows = record_of(p), np.float64 if wide else np.float32, _most_rows(p, LANES_COST)
+    # As many rows for every batch: to ask for the number takes a fiftieth of a call.
+    rows = p.rows + scratch_rows(codes, most_rows)
+    work = partial(table, rows, lanes) if wide else partial(kept_lanes, rows)
+    return Call(posterior, most_rows, (*codes, record.address, guard(p, lanes)), work, record)
 
 
 def map_call_of(tables: Sequence[Tensor]) -> Call:
