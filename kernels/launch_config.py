@@ -93,7 +93,20 @@ def carry_chain_row_marginals(n_addends: int, base: int, compute_bytes: int) -> 
 
 def carry_chain_row_map(n_addends: int, base: int, compute_bytes: int) -> bool:
     """Whether a thread can hold the tables of MAP for a row of the batch in registers; else a warp shares them."""
-    return base <= {(2, 4): 32, (2, 8): 10, (3, 4): 10, (3, 8): 5}.get((n_addends, compute_bytes), 0)
+    return base <= {(2, 4): 32, (2, 8): 10, (3, 4): 10, (3, 8): 5, (4, 4): 10}.get((n_addends, compute_bytes), 0)
+
+
+def carry_chain_table_entry(table: int, n_addends: int, base: int) -> int:
+    """Where the sum 0 of digits d_table + ... is in scratch memory, with room around for all sums that are looked up.
+
+    The carry-in and d_1 reach below the table of d_2 + ..., a digit below the others.
+    """
+    return n_addends - 1 + base - 1 + (table - 2) * (n_addends * base + base - 1)
+
+
+def carry_chain_row_map_entries(n_addends: int, base: int) -> int:
+    """What a thread of MAP keeps in scratch memory: the tables of d_2 + ... and d_3 + ...; 0: all in registers."""
+    return 0 if n_addends < 4 else carry_chain_table_entry(4, n_addends, base)
 
 
 def carry_chain_row_sample(n_addends: int, base: int) -> bool:

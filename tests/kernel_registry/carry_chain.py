@@ -51,6 +51,7 @@ ENTRIES = [
     _entry("em_gradient", Case(3, base=32, n_addends=4, batch=5), slow=True),
     _entry("map_assignment", Case(15, batch=5), slow=True),
     _entry("map_assignment", Case(4, n_addends=3, batch=5), slow=True),
+    _entry("map_assignment", Case(4, n_addends=4, batch=5), slow=True),
     _entry("map_assignment", Case(4, n_addends=3, batch=5), torch.float64, slow=True),
     _entry("map_assignment", Case(4, base=5, n_addends=3, batch=5), torch.float64, slow=True),
     _entry("map_assignment", Case(3, base=32, batch=5), slow=True),

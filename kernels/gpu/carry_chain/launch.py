@@ -138,10 +138,20 @@ def _launch_triton_pair(rows: _Marginals) -> None:
 def _launch_row_map(logits: torch.Tensor, label: torch.Tensor, results: tuple[torch.Tensor, ...]) -> None:
     """A thread for each row of the batch."""
     batch, n_addends, n_digits, base = logits.shape
-    row_map_kernel[(triton.cdiv(batch, launch_config.WARP),)](
-        logits, label, *results, batch, n_digits, ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits,
-        ROWS=launch_config.WARP, **rounded_once(1),
+    entries = launch_config.carry_chain_row_map_entries(n_addends, base)
+    programs, scratch = _row_scratch(logits, triton.cdiv(batch, launch_config.WARP), entries)
+    row_map_kernel[(programs,)](
+        logits, label, *results, scratch, batch, n_digits, ADDENDS=n_addends, BASE=base,
+        N_EXTRA=label.shape[1] - n_digits, ROWS=launch_config.WARP, ENTRIES=entries, **rounded_once(1),
     )  # fmt: skip
+
+
+def _row_scratch(logits: torch.Tensor, blocks: int, entries: int) -> tuple[int, torch.Tensor]:
+    """Programs for blocks of a warp of rows, and float64 [programs, entries, WARP] for them."""
+    programs = blocks
+    if entries > 0:
+        programs = launch_config.resident_programs(blocks, 8 * launch_config.WARP * entries)
+    return programs, logits.new_empty(programs, entries, launch_config.WARP, dtype=torch.float64)
 
 
 def _launch_general_map(logits: torch.Tensor, label: torch.Tensor, results: tuple[torch.Tensor, ...]) -> None:

@@ -238,14 +238,14 @@ def row_marginals_kernel(
     Grid (ceil(batch / ROWS),). logits and out [batch, ADDENDS, n_digits, BASE].
     """
     COMPUTE: tl.constexpr = evidence_ptr.dtype.element_ty
-    SIZES: tl.constexpr = Sizes(ADDENDS, BASE, COMPUTE)
+    SIZES: tl.constexpr = Sizes(ADDENDS, BASE, COMPUTE, False)
     OPTIONS: tl.constexpr = Options(ADDENDS, SUMS, WIDTH, COMPUTE)
     first = tl.program_id(0).to(tl.int64) * ROWS
     row = first + tl.arange(0, ROWS)[:, None]
     present = row < batch
     size = ADDENDS * n_digits * BASE
     label = label_ptr + row * (N_EXTRA + n_digits)
-    rows = Rows(logits_ptr + row * size, label + N_EXTRA, out_ptr + row * size, present)
+    rows = Rows(logits_ptr + row * size, label + N_EXTRA, out_ptr + row * size, present, None)
     gradient_scale = tl.zeros((1, 1), COMPUTE) + scale_high + scale_low
     top, code = top_carry(label, present, N_EXTRA, BASE)
     evidence, served = _forward(rows, top, n_digits, SIZES)

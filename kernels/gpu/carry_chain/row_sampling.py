@@ -224,7 +224,7 @@ def row_sample_kernel(
     Grid (ceil(batch / ROWS) ceil(n_samples / group),). logits [batch, ADDENDS, n_digits, base], digits int64
     [n_samples, batch, ADDENDS, n_digits].
     """
-    SIZES: tl.constexpr = Sizes(ADDENDS, BASE, tl.float64)
+    SIZES: tl.constexpr = Sizes(ADDENDS, BASE, tl.float64, False)
     OPTIONS: tl.constexpr = Options(ADDENDS, SUMS, WIDTH, tl.float64)
     blocks = tl.cdiv(batch, ROWS)
     first_of_block = (tl.program_id(0) % blocks).to(tl.int64) * ROWS
@@ -235,7 +235,7 @@ def row_sample_kernel(
     first = tl.program_id(0) // blocks * group
     digits_ptr += first.to(tl.int64) * step
     label = label_ptr + row * (N_EXTRA + n_digits)
-    rows = Rows(logits_ptr + row * (size * BASE), label + N_EXTRA, digits_ptr + row * size, present)
+    rows = Rows(logits_ptr + row * (size * BASE), label + N_EXTRA, digits_ptr + row * size, present, None)
     draws = Draws(seed, first_row.to(tl.int64) + row, first, tl.minimum(n_samples - first, group), step)
     top, code = top_carry(label, present, N_EXTRA, BASE)
     served = present & (code == POSSIBLE) & _weigh_carries(rows, n_digits, top, SIZES)

@@ -1,11 +1,18 @@
-"""Holds rows of the batch, a thread each: their logits and tables are tuples of tensors [ROWS, 1], in registers."""
+"""Holds rows of the batch, a thread each: their logits and tables are tuples of tensors [ROWS, 1], in registers.
+
+A table that would not fit there is kept in scratch memory, with entries beyond both of its ends. A thread reads what
+itself has written, so that nothing waits.
+"""
 
 from typing import NamedTuple
 
 import triton
 import triton.language as tl
 
+from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.gpu.carry_chain.symbol_tiles import load_symbols
+
+table_entry = triton.constexpr_function(launch_config.carry_chain_table_entry)
 
 
 class Rows(NamedTuple):
@@ -15,6 +22,7 @@ class Rows(NamedTuple):
     label: object  # pointers to [n_digits], without the leading digits
     digits: object  # pointers to int64 [ADDENDS, n_digits]
     present: object  # false past the end of the batch
+    scratch: object  # pointers to float64 [entries, ROWS] of the program, if KEPT
 
 
 class Sizes(NamedTuple):
@@ -23,6 +31,13 @@ class Sizes(NamedTuple):
     ADDENDS: tl.constexpr
     BASE: tl.constexpr
     COMPUTE: tl.constexpr  # type of the logits
+    KEPT: tl.constexpr  # whether tables are in scratch memory
+
+
+@triton.jit
+def load_symbol(rows, j, i, n_digits, SIZES: tl.constexpr):
+    """The logits of addend j of a position."""
+    return load_symbols(rows.logits + (j * n_digits + i) * SIZES.BASE, rows.present, SIZES.COMPUTE, SIZES.BASE)
 
 
 @triton.jit
@@ -30,8 +45,7 @@ def load_position(rows, i, n_digits, SIZES: tl.constexpr):
     """The logits of every symbol of a position."""
     symbols = ()
     for j in tl.static_range(SIZES.ADDENDS):
-        pointers = rows.logits + (j * n_digits + i) * SIZES.BASE
-        symbols = symbols + (load_symbols(pointers, rows.present, SIZES.COMPUTE, SIZES.BASE),)
+        symbols = symbols + (load_symbol(rows, j, i, n_digits, SIZES),)
     return symbols
 
 
@@ -50,3 +64,32 @@ def shifted(values, by, none, LOW: tl.constexpr, COUNT: tl.constexpr, LIMIT: tl.
                 step = step + (tl.where(shift, window[u + (1 << bit)], window[u]),)
             window = step
     return window
+
+
+@triton.jit
+def scratch_of(scratch_ptr, ENTRIES: tl.constexpr, ROWS: tl.constexpr):
+    """Pointers [ROWS, 1] to the scratch memory of the program, float64 [ENTRIES, ROWS]."""
+    return scratch_ptr + (tl.program_id(0).to(tl.int64) * (ENTRIES * ROWS) + tl.arange(0, ROWS)[:, None])
+
+
+@triton.jit
+def keep(scratch, values, first):
+    """Leaves values in scratch memory, from the entry `first` on."""
+    for u in tl.static_range(len(values)):
+        tl.store(scratch + (first + u) * scratch.shape[0], values[u])
+
+
+@triton.jit
+def keep_everywhere(scratch, value, COUNT: tl.constexpr):
+    """Leaves the value in the first COUNT entries of scratch memory."""
+    for u in range(COUNT):
+        tl.store(scratch + u * scratch.shape[0], value)
+
+
+@triton.jit
+def kept(scratch, first, COUNT: tl.constexpr):
+    """COUNT values from scratch memory, from the entry `first` of each row on."""
+    values = ()
+    for u in tl.static_range(COUNT):
+        values = values + (tl.load(scratch + (first + u) * scratch.shape[0]),)
+    return values

@@ -63,3 +63,12 @@ def selected(values, index, FIRST: tl.constexpr, STEP: tl.constexpr, COUNT: tl.c
     for c in tl.static_range(1, COUNT):
         value = tl.where(index == c, values[FIRST + STEP * c], value)
     return value
+
+
+@triton.jit
+def replaced(values, index, value):
+    """The values, with another one at the index."""
+    others = ()
+    for c in tl.static_range(len(values)):
+        others = others + (tl.where(index == c, value, values[c]),)
+    return others
