@@ -111,7 +111,12 @@ def carry_chain_row_map_entries(n_addends: int, base: int) -> int:
 
 def carry_chain_row_sample(n_addends: int, base: int) -> bool:
     """Whether a thread can hold the tables of samples for a row of the batch in registers; else a warp shares them."""
-    return n_addends <= 3 and base <= 10
+    return n_addends <= 4 and base <= 10
+
+
+def carry_chain_row_sample_entries(n_addends: int, base: int) -> int:
+    """What a thread of samples keeps in scratch memory: all tables, then transfers; 0: all in registers."""
+    return 0 if n_addends < 4 else carry_chain_table_entry(n_addends + 1, n_addends, base) + n_addends**2
 
 
 def carry_chain_samples_of_thread(batch: int, n_samples: int) -> int:

@@ -195,7 +195,9 @@ def test_a_comparison_of_map_costs_less_than_a_multiply_add(n_addends: int) -> N
     assert instructions("map_assignment", n_addends, 32) <= PAIR * terms
 
 
-@pytest.mark.parametrize("n_addends", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "n_addends", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_a_multiply_add_of_samples_costs_little_more_than_one_of_two_addends(
     n_addends: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ ENTRIES = [
     _entry("map_assignment", Case(3, batch=5), torch.float64, slow=True),
     _entry("sample", Case(15, batch=5), slow=True),
     _entry("sample", Case(4, n_addends=3, batch=5), slow=True),
+    _entry("sample", Case(4, n_addends=4, batch=5), slow=True),
     _entry("map_assignment", Case(3, base=32, n_addends=4), slow=True),
     _entry("sample", Case(3, base=32, n_addends=4), slow=True),
 ]

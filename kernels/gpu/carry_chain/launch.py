@@ -172,10 +172,13 @@ def _launch_row_sample(
     n_samples = len(results[0])
     config = launch_config.carry_chain_general(n_addends, base)
     group = launch_config.carry_chain_samples_of_thread(batch, n_samples)
-    row_sample_kernel[(triton.cdiv(batch, launch_config.WARP) * triton.cdiv(n_samples, group),)](
-        logits, label, *results, batch, n_digits, base, n_samples, group, signed(seed), first_row,
+    entries = launch_config.carry_chain_row_sample_entries(n_addends, base)
+    blocks = triton.cdiv(batch, launch_config.WARP) * triton.cdiv(n_samples, group)
+    programs, scratch = _row_scratch(logits, blocks, entries)
+    row_sample_kernel[(programs,)](
+        logits, label, *results, scratch, batch, n_digits, base, n_samples, group, signed(seed), first_row,
         ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, WIDTH=config.width, SUMS=config.sums,
-        ROWS=launch_config.WARP, **rounded_once(1),
+        ROWS=launch_config.WARP, ENTRIES=entries, **rounded_once(1),
     )  # fmt: skip
 
 

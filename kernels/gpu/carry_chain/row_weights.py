@@ -3,7 +3,11 @@
 import triton
 import triton.language as tl
 
+from emnesy_gpu.kernels.gpu.carry_chain.row_tables import keep, kept, table_entry
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LOG2_E, exp2
+
+SUMS_AT_ONCE = tl.constexpr(7)
+"""What tables of sums in scratch memory are computed in: four times seven sums of three digits of base 10."""
 
 
 @triton.jit
@@ -42,6 +46,22 @@ def convolved(table, weights):
     for u in tl.static_range(len(table) + len(weights) - 1):
         sums = sums + (sum_of(weights, table, u),)
     return sums
+
+
+@triton.jit
+def convolve_kept(scratch, weights, TABLE: tl.constexpr, ADDENDS: tl.constexpr):
+    """Leaves the weights of sums of d_TABLE + ... in scratch memory, made of those of the digits after d_TABLE."""
+    BASE: tl.constexpr = len(weights)
+    FROM: tl.constexpr = table_entry(TABLE + 1, ADDENDS, BASE)
+    TO: tl.constexpr = table_entry(TABLE, ADDENDS, BASE)
+    LENGTH: tl.constexpr = (ADDENDS - TABLE + 1) * (BASE - 1) + 1
+    # A loop keeps the compiler from computing all sums at once, which would spill registers.
+    for part in range((LENGTH + SUMS_AT_ONCE - 1) // SUMS_AT_ONCE):
+        window = kept(scratch, FROM - (BASE - 1) + part * SUMS_AT_ONCE, BASE - 1 + SUMS_AT_ONCE)
+        sums = ()
+        for u in tl.static_range(SUMS_AT_ONCE):
+            sums = sums + (sum_of(weights, window, BASE - 1 + u),)
+        keep(scratch, sums, TO + part * SUMS_AT_ONCE)
 
 
 @triton.jit

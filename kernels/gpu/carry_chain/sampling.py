@@ -46,7 +46,8 @@ def _suffix_tables(pointers, samples, OPTIONS: tl.constexpr):
 def _next_message(alpha, table, digit, samples, OPTIONS: tl.constexpr):
     """log2 weights of every carry out of a position, [1, SUMS], from those into it and the table f_1."""
     after = tl.full((1, OPTIONS.SUMS), ZERO, tl.float64)
-    for out in tl.static_range(OPTIONS.ADDENDS):
+    # A loop, as all carries out at once would spill registers.
+    for out in range(OPTIONS.ADDENDS):
         terms = ()
         high = tl.full((1, 1), ZERO, tl.float64)
         for c in tl.static_range(OPTIONS.ADDENDS):
