@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.carry_chain.row_tables import keep, kept, load_symbol, shifted, table_entry
+from emnesy_gpu.kernels.gpu.carry_chain.row_tables import keep, kept, load_position, load_symbol, shifted, table_entry
 from emnesy_gpu.kernels.gpu.carry_chain.row_weights import convolve_kept, convolved, selected, sum_of, weights_of
 
 
@@ -25,22 +25,25 @@ class Position(NamedTuple):
 @triton.jit
 def position_of(rows, i, digit, n_digits, SIZES: tl.constexpr):
     """The Position, and a number that is NaN if its logits are no priors."""
-    weights = ()
-    valid = tl.zeros(digit.shape, tl.float64)
-    for j in tl.static_range(SIZES.ADDENDS - 1, -1, -1):
-        own, total = weights_of(load_symbol(rows, j, i, n_digits, SIZES), SIZES.BASE)
-        weights = (own,) + weights
-        valid += total
-        if SIZES.KEPT:
-            _keep_table(own, rows, digit, j, SIZES)
-    return Position(weights, (), (), ()) if SIZES.KEPT else _in_registers(weights, digit, SIZES), valid
+    if SIZES.KEPT:
+        position, valid = _kept_position(rows, i, digit, n_digits, SIZES)
+    else:
+        position, valid = _position_in_registers(rows, i, digit, n_digits, SIZES)
+    return position, valid
 
 
 @triton.jit
-def _in_registers(weights, digit, SIZES: tl.constexpr):
+def _position_in_registers(rows, i, digit, n_digits, SIZES: tl.constexpr):
     ADDENDS: tl.constexpr = SIZES.ADDENDS
     BASE: tl.constexpr = SIZES.BASE
     LOW: tl.constexpr = 2 - ADDENDS - BASE
+    symbols = load_position(rows, i, n_digits, SIZES)
+    weights = ()
+    valid = tl.zeros(digit.shape, tl.float64)
+    for j in tl.static_range(ADDENDS):
+        own, total = weights_of(symbols[j], BASE)
+        weights = weights + (own,)
+        valid += total
     tables = (weights[ADDENDS - 1],)
     for j in tl.static_range(ADDENDS - 2, 0, -1):
         tables = (convolved(tables[0], weights[j]),) + tables
@@ -49,7 +52,19 @@ def _in_registers(weights, digit, SIZES: tl.constexpr):
     for out in tl.static_range(ADDENDS):
         for c in tl.static_range(ADDENDS):
             transfers = transfers + (sum_of(weights[0], window, out * BASE - c - LOW),)
-    return Position(weights, tables, window, transfers)
+    return Position(weights, tables, window, transfers), valid
+
+
+@triton.jit
+def _kept_position(rows, i, digit, n_digits, SIZES: tl.constexpr):
+    weights = ()
+    valid = tl.zeros(digit.shape, tl.float64)
+    for j in tl.static_range(SIZES.ADDENDS - 1, -1, -1):
+        own, total = weights_of(load_symbol(rows, j, i, n_digits, SIZES), SIZES.BASE)
+        weights = (own,) + weights
+        valid += total
+        _keep_table(own, rows, digit, j, SIZES)
+    return Position(weights, (), (), ()), valid
 
 
 @triton.jit

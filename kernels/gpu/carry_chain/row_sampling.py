@@ -114,7 +114,9 @@ def _draw_digits(position, rows, out, carries, rest, u, drawn, n_digits, SIZES: 
             values = rests_of(position, rows, rest, j, SIZES)
         digit = _drawn_by(position.weights[j], values, u[j + 1])
         tl.store(out + j * n_digits, digit.to(tl.int64), mask=drawn)
-        rest = tl.where(drawn, rest - digit, 0)
+        rest -= digit
+        if SIZES.KEPT:  # what rows that are not drawn look up stays inside
+            rest = tl.where(drawn, rest, 0)
     tl.store(out + (ADDENDS - 1) * n_digits, rest.to(tl.int64), mask=drawn)
 
 
