@@ -67,7 +67,7 @@ PROTOCOL = TaskProtocol(
         **{("exal", size): EXAL for size in (4, 15)},
         ("exal-by-posterior", 15): EXAL,
         **{("top-3-proofs", size): SCALLOP for size in (4, 15)},
-        **{("a-nesi", size): A_NESI.taking(minutes) for size, minutes in ((1, 3.4), (2, 2.4), (4, 3.4), (15, 2.0))},
+        **{("a-nesi", size): A_NESI.taking(minutes) for size, minutes in ((1, 3.4), (2, 3.5), (4, 3.4), (15, 3.0))},
     },
     measured={
         "bp-std": {4: 1.6, 15: 1.4, 100: 4.0},
@@ -77,8 +77,8 @@ PROTOCOL = TaskProtocol(
         "rejection": {1: 0.7, 2: 0.7, 4: 0.7},
         "exal": {4: 5.8},
         "a-nesi": {4: 3.8},
-        "rloo": {1: 1.7, 2: 1.7},
-        "indecater": {1: 2.0, 2: 2.3},
+        "rloo": {1: 1.3, 2: 1.2},
+        "indecater": {1: 1.6, 2: 1.8},
     },
     e_step=EStepBenchmark(
         suite=_suite,

@@ -45,7 +45,7 @@ PROTOCOL = TaskProtocol(
         ("exact", 4): replace(SEMANTIC_LOSS, flags=BOTH_LABELS),
         ("semantic-loss", 4): SEMANTIC_LOSS,
         ("pairwise-loss", 4): A_NESI,
-        ("a-nesi", 4): A_NESI.taking(5.8),
+        ("a-nesi", 4): A_NESI.taking(5.2),
     },
     measured={
         "bp-std": {4: 0.9, 9: 2.5},
@@ -55,7 +55,7 @@ PROTOCOL = TaskProtocol(
         "rejection": {4: 0.4, 9: 0.8},
         "semantic-loss": {4: 0.7},
         "pairwise-loss": {4: 0.6, 9: 1.1},
-        "a-nesi": {4: 6.0},
+        "a-nesi": {4: 5.4},
         "indecater": {4: 0.7},
     },
     quick=QuickProtocol(4, 20, ("bp-std", "torch", "exact", "hard", "multi-m-2"), e_step_batch=64),
