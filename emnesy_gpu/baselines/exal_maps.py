@@ -7,7 +7,7 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.baselines.beliefs import check_row_loss, log_beliefs
-from emnesy_gpu.baselines.path_loss import paths_as_labelled
+from emnesy_gpu.baselines.path_loss import ends_of_labels
 from emnesy_gpu.problems import ShortestPath
 from emnesy_gpu.reduction import reduce
 from emnesy_gpu.reference.grid_paths import ON_PATH
@@ -67,7 +67,7 @@ def kept_moves(
     """How often each class of each cell was kept: int64 [batch, height, width, cardinality]."""
     batch, cells, classes = len(label), label[0].numel(), problem.cardinality
     costs = torch.tensor(problem.costs)
-    path = label & ON_PATH
+    path, (start, goal) = label & ON_PATH, ends_of_labels(problem, label)
     z = torch.where(path == 1, int(costs.argmin()), int(costs.argmax())).flatten(1)
     kept = torch.zeros(batch, cells, classes, dtype=torch.int64, device=label.device)
     row = torch.arange(batch, device=label.device)
@@ -77,7 +77,7 @@ def kept_moves(
         )
         proposed = z.clone()
         proposed[row, cell] = value
-        found = paths_as_labelled(problem, proposed.view(1, *label.shape), label)[0]
+        found = problem.label(proposed.view(label.shape), start, goal) & ON_PATH
         stays = (found == path).flatten(1).all(1)
         z = torch.where(stays[:, None], proposed, z)
         if move >= first_moves:

@@ -37,13 +37,11 @@ def check_maps(problem: ShortestPath, costs: Tensor, label: Tensor) -> None:
     checks.belong_together(costs, label)
 
 
-def paths_as_labelled(problem: ShortestPath, z: Tensor, label: Tensor) -> Tensor:
-    """Cells on the cheapest paths of maps z [samples, batch, height, width] from end to end of the labels: 0 or 1."""
+def ends_of_labels(problem: ShortestPath, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and column of the first and of the last cell of the path of each label: two int64 [batch, 2]."""
     first, last, _ = ends(label)
-    start, goal = (
-        torch.stack([cell // problem.width, cell % problem.width], -1).expand(len(z), -1, -1) for cell in (first, last)
-    )
-    return problem.label(z, start, goal) & ON_PATH
+    start, goal = (torch.stack([cell // problem.width, cell % problem.width], -1) for cell in (first, last))
+    return start, goal
 
 
 def differing_cells(

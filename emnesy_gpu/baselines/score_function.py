@@ -7,7 +7,7 @@ from torch import Tensor
 
 from emnesy_gpu import checks
 from emnesy_gpu.baselines.beliefs import check_row_loss, has_label, log_beliefs, log_joint_of
-from emnesy_gpu.baselines.path_loss import paths_as_labelled
+from emnesy_gpu.baselines.path_loss import ends_of_labels
 from emnesy_gpu.problems import Problem, ShortestPath
 from emnesy_gpu.reduction import reduce
 from emnesy_gpu.reference.grid_paths import ON_PATH
@@ -125,7 +125,9 @@ def path_rloo_loss(
     check_row_loss(problem, logits, label)
     log_p = log_beliefs(logits)
     z = _draw(log_p, samples, generator)
-    differ = (paths_as_labelled(problem, z, label) != (label & ON_PATH)).flatten(2).sum(2).to(log_p.dtype)
+    start, goal = (end.expand(samples, -1, -1) for end in ends_of_labels(problem, label))
+    found = problem.label(z, start, goal) & ON_PATH
+    differ = (found != (label & ON_PATH)).flatten(2).sum(2).to(log_p.dtype)
     surrogate = _leave_one_out(log_p, z, differ)
     return reduce(differ.mean(0) + surrogate - surrogate.detach(), reduction)
 
