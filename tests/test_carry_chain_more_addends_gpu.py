@@ -18,6 +18,8 @@ from profiling.gpu_simulator import Options, simulated_triton
 from tests.cases import Case, every_kind_of_row
 from tests.test_addition import tolerance
 
+BASES = [5, pytest.param(10, marks=pytest.mark.slow)]
+
 
 def simulated(logits: Tensor, label: Tensor) -> tuple[Tensor, ...]:
     with simulated_triton(80, Options(counters=False)):
@@ -32,16 +34,18 @@ def require_agreement(logits: Tensor, label: Tensor) -> None:
     assert torch.equal(status, expected[2])
 
 
-def test_status_codes_and_rows_without_a_posterior() -> None:
-    logits, label = every_kind_of_row(3, n_addends=3, base=5)
+@pytest.mark.parametrize("base", BASES)
+def test_status_codes_and_rows_without_a_posterior(base: int) -> None:
+    logits, label = every_kind_of_row(3, n_addends=3, base=base)
     marginals, log_evidence, status = simulated(logits, label)
     assert status.tolist() == [POSSIBLE] + [INVALID_LOGITS] * 3 + [INVALID_LABEL, IMPOSSIBLE, IMPOSSIBLE, POSSIBLE]
     assert log_evidence[1:7].tolist() == [float("-inf")] * 6
     torch.testing.assert_close(marginals[4:7], logits[4:7].softmax(-1), atol=1e-6, rtol=0)
 
 
-def test_a_row_does_not_depend_on_rows_that_need_logarithms() -> None:
-    logits, label = every_kind_of_row(3, n_addends=3, base=5)
+@pytest.mark.parametrize("base", BASES)
+def test_a_row_does_not_depend_on_rows_that_need_logarithms(base: int) -> None:
+    logits, label = every_kind_of_row(3, n_addends=3, base=base)
     together = simulated(logits, label)
     for row in (0, 7):
         alone = simulated(logits[row : row + 1], label[row : row + 1])
@@ -125,9 +129,10 @@ def test_ties_of_map_go_to_the_smallest_carry_and_digits(n_addends: int) -> None
     assert torch.equal(digits, reference.map_assignment(logits, label)[0])
 
 
-def test_map_and_samples_of_rows_without_a_posterior() -> None:
+@pytest.mark.parametrize("base", BASES)
+def test_map_and_samples_of_rows_without_a_posterior(base: int) -> None:
     """Digits of an impossible label are the most probable ones by themselves, and samples of the prior."""
-    logits, label = every_kind_of_row(3, n_addends=3, base=5)
+    logits, label = every_kind_of_row(3, n_addends=3, base=base)
     expected = [POSSIBLE] + [INVALID_LOGITS] * 3 + [INVALID_LABEL, IMPOSSIBLE, IMPOSSIBLE, POSSIBLE]
     with simulated_triton(80, Options(counters=False)):
         digits, log_joint, status = carry_chain.map_assignment(logits, label)
@@ -192,7 +197,7 @@ def terms_of_carries(base: int, n_addends: int) -> int:
 def test_a_comparison_of_map_costs_less_than_a_multiply_add(n_addends: int) -> None:
     """Each comparison has an addition, and every logit an exponential. A warp of rows."""
     terms = terms_of_carries(10, n_addends) + 10 * n_addends
-    assert instructions("map_assignment", n_addends, 32) <= PAIR * terms
+    assert instructions("map_assignment", n_addends, 32) <= (0.96 if n_addends == 2 else 0.7) * PAIR * terms
 
 
 @pytest.mark.parametrize(
@@ -207,4 +212,4 @@ def test_a_multiply_add_of_samples_costs_little_more_than_one_of_two_addends(
     """
     monkeypatch.setattr(launch_config, "carry_chain_samples_of_thread", lambda *_: 32)
     terms = 2 * terms_of_carries(10, n_addends) + 32 * (n_addends + 10 * (n_addends - 1))
-    assert instructions("sample", n_addends, 32, 32, 7, 0) <= 1.6 * PAIR * terms
+    assert instructions("sample", n_addends, 32, 32, 7, 0) <= (1.6 if n_addends == 2 else 1.4) * PAIR * terms
