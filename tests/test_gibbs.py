@@ -113,12 +113,7 @@ def test_more_conflicts_than_a_table_in_registers_has_entries() -> None:
 
 def chain_steps(logits: Tensor, label: Tensor, factors: Tensor, memberships: Tensor) -> tuple[Tensor, ...]:
     """Marginals, log evidence, share of satisfied chains and status, of 5 chains whose 3 last sweeps are recorded."""
-    kernels, numbers = kernels_for("gibbs", logits.device), (3, 5, 3, 11, 7)
-    if em.backends.backend_for(logits.device) == "cpu":
-        return kernels.posterior(logits, label, factors, memberships, *numbers, 0.4)
-    prior, status = kernels.prior(logits, label)
-    sums = kernels.run(prior, factors, memberships, *numbers)
-    return *kernels.results(logits, *sums, 0.4, status), status
+    return kernels_for("gibbs", logits.device).posterior(logits, label, factors, memberships, 3, 5, 3, 11, 7, 0.4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.backends import backend_for, kernels_for
+from emnesy_gpu.backends import kernels_for
 from emnesy_gpu.inference.annealing import annealed_factors, annealing_sweeps
 from emnesy_gpu.inference.given_label import given_label
 from emnesy_gpu.ops.registry import operator
@@ -38,11 +38,7 @@ def gibbs_marginals(
     factors, step = annealed_factors(sweeps, annealing, penalty, most_conflicts, logits.device), penalty / annealing
     chosen = factors, memberships, n_groups, chains, sweeps - sweeps // 2, seed, first_row
     kernels = kernels_for("gibbs", logits.device)
-    if backend_for(logits.device) == "cpu":
-        valid, log_valid, satisfied, status = kernels.posterior(symbols, label, *chosen, step)
-    else:
-        prior, status = kernels.prior(symbols, label)
-        valid, log_valid, satisfied = kernels.results(symbols, *kernels.run(prior, *chosen), step, status)
+    valid, log_valid, satisfied, status = kernels.posterior(symbols, label, *chosen, step)
     if check:
         checks.raise_for_validity(status, logits, label)
     marginals, log_evidence, status = given_label(symbols, label, neighbours, valid, log_valid, status)

@@ -21,6 +21,24 @@ LARGEST_LOG_RATIO = 40.0
 """Log ratio at which priors and factors of penalties are cut off, so that no product of the two underflows."""
 
 
+def posterior(
+    logits: Tensor,
+    label: Tensor,
+    factors: Tensor,
+    memberships: Tensor,
+    n_groups: int,
+    chains: int,
+    recorded: int,
+    seed: int,
+    first_row: int,
+    step: float,
+) -> tuple[Tensor | None, ...]:
+    """Marginals, log evidence, share of chains without a conflict, and status: ``prior``, ``run`` and ``results``."""
+    start, status = prior(logits, label)
+    sums = run(start, factors, memberships, n_groups, chains, recorded, seed, first_row)
+    return *results(logits, *sums, step, status), status
+
+
 def prior(logits: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """The prior of each symbol divided by its largest entry, float32; hard zeros and entries below exp(-40) are 0.
 

@@ -15,6 +15,24 @@ from emnesy_gpu.kernels.gpu.gibbs.kernels import run_kernel
 from emnesy_gpu.kernels.gpu.gibbs.rows import prior_kernel, results_kernel
 
 
+def posterior(
+    logits: torch.Tensor,
+    label: torch.Tensor,
+    factors: torch.Tensor,
+    memberships: torch.Tensor,
+    n_groups: int,
+    chains: int,
+    recorded: int,
+    seed: int,
+    first_row: int,
+    step: float,
+) -> tuple[torch.Tensor | None, ...]:
+    """Marginals, log evidence, share of chains without a conflict, and status, by three kernels."""
+    start, status = prior(logits, label)
+    sums = run(start, factors, memberships, n_groups, chains, recorded, seed, first_row)
+    return *results(logits, *sums, step, status), status
+
+
 def prior(logits: torch.Tensor, label: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The relative prior float32 [batch, n, K], and the status uint8 [batch] where there are labels."""
     batch, n, k = logits.shape
