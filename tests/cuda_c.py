@@ -20,6 +20,7 @@ from emnesy_gpu.kernels.gpu.all_different import cuda as all_different_cuda
 from emnesy_gpu.kernels.gpu.all_different import launch as all_different_launch
 from emnesy_gpu.kernels.gpu.automaton import cuda as automaton_cuda
 from emnesy_gpu.kernels.gpu.automaton import launch as automaton_launch
+from emnesy_gpu.kernels.gpu.automaton import unrolled as automaton_unrolled
 from emnesy_gpu.kernels.gpu.carry_chain import cuda as carry_chain_cuda
 from profiling import roofline
 from profiling.gpu_simulator import LaunchRecord, Options, launch, simulated_triton
@@ -125,6 +126,7 @@ class CudaEntry:
             mock.patch.object(all_different_cuda, "fits", return_value=True),
             mock.patch.object(all_different_launch, "launch_triton"),
             mock.patch.object(automaton_cuda, "fits", return_value=True),
+            mock.patch.object(automaton_unrolled, "fits", lambda logits, tables: is_unrolled(tables)),
             mock.patch.object(automaton_launch, "launch_triton"),
             mock.patch.object(loader, "launch", lambda *arguments: found.append(Launched(*arguments))),
         ):
@@ -164,7 +166,14 @@ def _automaton(function: str, name: str, tables: Callable[[], AutomatonTables], 
 
 
 def _block_rows(tables: AutomatonTables) -> int:
+    if is_unrolled(tables):
+        return automaton_unrolled.ROWS
     return launch_config.automaton_block(*tables.successor.shape[1:]).rows
+
+
+def is_unrolled(tables: AutomatonTables) -> bool:
+    """Whether a GPU would take the kernel whose edges are written out."""
+    return automaton_unrolled.is_served(tables, tables.classes.shape[1])
 
 
 ENTRIES = [
@@ -182,5 +191,10 @@ ENTRIES = [
     _automaton("posterior", "1,000 states", partial(sum_modulo, 1000, 10, 5)),
     _automaton("posterior", "a sink", with_a_sink),
     _automaton("posterior", "12 states, two classes", two_classes),
+    _automaton("posterior", "2 states, 2 values", partial(sum_modulo, 2, 2, 8)),
+    _automaton("posterior", "4 states", partial(sum_modulo, 4, 10, 6)),
+    _automaton("em_gradient", "4 states", partial(sum_modulo, 4, 10, 6), 0.3),
+    _automaton("posterior", "8 states", partial(sum_modulo, 8, 10, 6)),
+    _automaton("posterior", "16 states", partial(sum_modulo, 16, 10, 6)),
 ]
 """Every kernel of kernels/cuda, in the sizes of the benchmarks."""

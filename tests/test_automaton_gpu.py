@@ -1,4 +1,4 @@
-"""The CUDA C kernel of automata in the simulator: values, status codes, blocks of positions, and what an edge costs.
+"""The CUDA C kernel of automata with many states, in the simulator: values, status codes, blocks, what an edge costs.
 
 tests/kernel_registry/automaton.py has the cases that the Triton kernels are compared on.
 """
@@ -23,6 +23,7 @@ from emnesy_gpu.kernels.gpu.automaton import launch as automaton
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.reference import automaton as reference
 from profiling.gpu_simulator import LaunchRecord, Options, simulated_triton
+from tests.automaton_instructions import draw, instructions
 from tests.cuda_c import needs_nvrtc, simulate_launches
 from tests.kernel_registry.automaton import sum_modulo, two_classes, with_a_sink
 
@@ -41,14 +42,6 @@ def cuda_c(monkeypatch: pytest.MonkeyPatch) -> list[LaunchRecord]:
     monkeypatch.setattr(cuda, "fits", lambda *_: True)
     monkeypatch.setattr(automaton, "launch_triton", lambda *_: None)
     return simulate_launches(monkeypatch)
-
-
-def draw(tables: AutomatonTables, batch: int, sd: float = 2.0) -> tuple[Tensor, Tensor, list[Tensor]]:
-    generator = torch.Generator().manual_seed(batch)
-    logits = sd * torch.randn(batch, len(tables.layer), tables.classes.shape[1], generator=generator)
-    shape = batch, len(tables.emissions)
-    rows = torch.randint(0, tables.emissions.shape[1], shape, generator=generator, dtype=torch.int32)
-    return logits, rows, [table.clone() for table in tables]
 
 
 def simulated(function: str, *arguments: Any) -> tuple[Tensor, ...]:
@@ -147,10 +140,8 @@ def test_what_the_kernel_serves() -> None:
 
 
 def executed(run: Callable[[], Any], records: list[LaunchRecord]) -> int:
-    """Thread instructions but moves between registers, which the assembler leaves out."""
     run()
-    counted = records[-1].counters
-    return sum(n for opcode, n in counted.opcodes.items() if not opcode.startswith("mov"))
+    return instructions(records[-1].counters)
 
 
 @pytest.mark.parametrize(

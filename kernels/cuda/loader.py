@@ -32,7 +32,7 @@ def available() -> bool:
 def launch(
     file: str,
     function: str,
-    macros: Sequence[tuple[str, int]],
+    macros: Sequence[tuple[str, int | str]],
     grid: int,
     block: int,
     shared_bytes: int,
@@ -47,7 +47,7 @@ def launch(
 
 
 @lru_cache(maxsize=64)
-def _kernel(file: str, function: str, macros: tuple[tuple[str, int], ...], shared_bytes: int, device: int) -> Any:
+def _kernel(file: str, function: str, macros: tuple[tuple[str, int | str], ...], shared_bytes: int, device: int) -> Any:
     cupy = _cupy()
     with cupy.cuda.Device(device):
         kernel = cupy.RawModule(code=source(file), options=compiler_options(macros)).get_function(function)
@@ -59,7 +59,7 @@ def source(file: str) -> str:
     return Path(__file__).with_name(file).read_text()
 
 
-def compiler_options(macros: Sequence[tuple[str, int]]) -> tuple[str, ...]:
+def compiler_options(macros: Sequence[tuple[str, int | str]]) -> tuple[str, ...]:
     return ("-std=c++17", *(f"-D{name}={value}" for name, value in (*CONSTANTS, *macros)))
 
 

@@ -26,6 +26,20 @@ def sum_modulo(n_states: int, n_values: int, n: int) -> AutomatonTables:
 
 
 @cache
+def different_values(n_states: int, n_values: int, n: int) -> AutomatonTables:
+    """Every value acts in its own way as far as there are enough ways, and the states of all positions are the same."""
+    generator = np.random.default_rng(n_states)
+    state = np.arange(n_states)
+    columns = [state, (state + 1) % n_states]
+    while len(columns) < min(n_values, n_states**n_states):
+        column = generator.integers(0, n_states, n_states)
+        columns += [] if any((column == other).all() for other in columns) else [column]
+    table = [column.tolist() for column in columns]
+    rule = em.Automaton(lambda s, v: table[v % len(table)][s], 0, lambda s: s, n, n_values)
+    return rule.tables(torch.device("cpu"))
+
+
+@cache
 def with_a_sink() -> AutomatonTables:
     """Twelve states that nearly all values leave for the first: it has more edges than a column of incoming holds."""
     rule = em.Automaton(lambda s, v: s + 1 if v == s % 5 and s < 11 else 0, 0, lambda s: s, 14, 5)

@@ -15,7 +15,7 @@ from emnesy_gpu.kernels.gpu.automaton.machine import CLASS_SHIFT, SOURCE_MASK
 from emnesy_gpu.kernels.gpu.common.table_cache import made_once
 
 MIN_STATES, MAX_STATES = 9, 1024
-"""With fewer states, most threads would have none."""
+"""With fewer states most threads would have none: see unrolled.py."""
 
 MAX_VALUES = 32
 """A thread keeps the logits of a symbol in registers."""
@@ -37,11 +37,18 @@ class Call(NamedTuple):
 
 def fits(logits: Tensor, tables: AutomatonTables) -> bool:
     """Whether the kernel can run: CuPy, an Nvidia GPU, float32, no weights, and room for vectors in shared memory."""
-    if not (logits.is_cuda and logits.dtype == torch.float32 and loader.available()):
+    if not can_run(logits):
         return False
     # PyTorch's type stub lacks shared_memory_per_block_optin.
     properties: Any = torch.cuda.get_device_properties(logits.device)
-    return properties.major >= 8 and is_served(tables, logits.shape[2], properties.shared_memory_per_block_optin)
+    return is_served(tables, logits.shape[2], properties.shared_memory_per_block_optin)
+
+
+def can_run(logits: Tensor) -> bool:
+    """Whether CUDA C takes such logits: CuPy, an Nvidia GPU, and float32."""
+    if not (logits.is_cuda and logits.dtype == torch.float32 and loader.available()):
+        return False
+    return torch.cuda.get_device_properties(logits.device).major >= 8
 
 
 def is_served(tables: AutomatonTables, n_values: int, shared_bytes: int) -> bool:

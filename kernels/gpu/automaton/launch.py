@@ -2,7 +2,8 @@
 
 The first call brings the tables into the order in which the kernels read them. Marginals take two launches: one in
 float32 probabilities, which marks the rows whose digits drown, and one that repeats these, if any, with float64
-logarithms. The first is CUDA C where CuPy is installed, and the automaton has no weights; all else is Triton.
+logarithms. The first is CUDA C where CuPy is installed, and the automaton has no weights: with few edges a kernel that
+is compiled for them, else one that looks them up. All else is Triton.
 Scratch memory does not grow with the batch.
 """
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
-from emnesy_gpu.kernels.gpu.automaton import cuda
+from emnesy_gpu.kernels.gpu.automaton import cuda, unrolled
 from emnesy_gpu.kernels.gpu.automaton.machine import LAYER_SIZES, Sizes, tables_kernel
 from emnesy_gpu.kernels.gpu.automaton.paths import map_kernel, paths_size, sample_kernel
 from emnesy_gpu.kernels.gpu.automaton.posterior import posterior_kernel
@@ -183,8 +184,11 @@ def _launch(
     compute: torch.dtype, scale: float | None, symbols: Tensor | None,
 ) -> None:  # fmt: skip
     """All rows in float32, or those to be repeated in float64."""
-    if compute == torch.float32 and cuda.fits(logits, tables):
-        cuda.launch(cuda.Call(logits, label, tables, machine, results, scale, symbols))
+    call = cuda.Call(logits, label, tables, machine, results, scale, symbols)
+    if compute == torch.float32 and unrolled.fits(logits, tables):
+        unrolled.launch(call)
+    elif compute == torch.float32 and cuda.fits(logits, tables):
+        cuda.launch(call)
     else:
         launch_triton(logits, label, tables, machine, results, compute, scale, symbols)
 

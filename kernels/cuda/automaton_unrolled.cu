@@ -1,0 +1,432 @@
+// Computes exact marginals of an automaton with few edges in float32; contract in emnesy_gpu/reference/automaton.py.
+//
+// The recurrences, the bound of what underflow takes, and the blocks of positions are those of the Triton kernel, see
+// kernels/gpu/automaton/posterior.py. A thread has a row of the batch. The edges are macros, so that the compiler writes
+// one multiply-add for each, all states are in registers, and nothing is looked up. A thread loads the logits of as many
+// positions at once as fill whole loads, and keeps alpha in scratch memory for itself alone.
+// STATES, VALUES, CLASSES, LAYERS, USUAL_LAYER (of most positions), TARGETS [L, C, S] with S for none, CLASS_OF_VALUE
+// [L, K] with -1 for none, OUTPUTS (whether the label says something before the end), COMPLETE (whether all states have
+// edges for all values), WIDTH (of loads), TOGETHER (positions), ORDERED, GRADIENT, LARGEST_LOGIT and the row status
+// codes are macros. Where nothing leads out of the states or depends on the label, alpha keeps its sum without a scale.
+// Rows in which float32 loses digits, and those with enormous logits, are marked in `redo`: another launch repeats them
+// with logarithms.
+
+constexpr int S = STATES, K = VALUES, C = CLASSES;
+constexpr int ROWS = 32;             // of a block: one a thread
+constexpr int KEPT = S + 2;         // numbers of a position that wait for the way back: alpha, and two of the softmax
+constexpr bool KEEPS_SUM = COMPLETE && !OUTPUTS;
+constexpr float SMALLEST = 1e-37f, LARGEST = 1e24f;
+constexpr float LOG2_E = 1.4426950408889634f;
+constexpr float ORDINARY = 1e6f;  // smaller logits may be multiplied by LOG2_E before the largest is subtracted
+constexpr double LN_2 = 0.6931471805599453;
+#define INF __int_as_float(0x7f800000)
+
+__device__ constexpr short target_of[LAYERS * C * S] = {TARGETS};
+__device__ constexpr signed char class_of[LAYERS * K] = {CLASS_OF_VALUE};
+
+struct Machine {
+    const int2 *positions;  // the layer of each, and the entry of the label after it or -1
+    const float *emissions;
+    int n_emissions;
+};
+
+// The row of a thread. Threads without one compute the last row, and store nothing.
+struct Row {
+    const float *logits;  // [n, K]
+    const int *label;
+    const long long *symbol;
+    float *out;  // [n, K]
+    int n;
+    bool present;
+};
+
+struct States {
+    float x[S];
+};
+
+// The logits, and then the results, of positions that are loaded together.
+struct Symbols {
+    float x[TOGETHER * K];
+};
+
+struct Classes {
+    float x[C];
+};
+
+// The exponentials of the logits over one of about the largest: exp2(x LOG2_E + shift).
+struct Softmax {
+    float shift, total;
+};
+
+struct Kept {
+    States alpha;
+    Softmax softmax;
+};
+
+__device__ float exp2_flushed(float x) {
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+    return power;
+}
+
+__device__ float bounded(float x) {
+    return fabsf(x) < INF ? fminf(fmaxf(x, -LARGEST_LOGIT), LARGEST_LOGIT) : x;
+}
+
+template <int N, int FIRST> __device__ void store_pieces(float *place, const float (&x)[N]) {
+    constexpr int LEFT = N - FIRST, SIZE = LEFT >= 4 ? 4 : LEFT >= 2 ? 2 : 1;
+    if constexpr (SIZE == 4)
+        reinterpret_cast<float4 *>(place)[threadIdx.x] = {x[FIRST], x[FIRST + 1], x[FIRST + 2], x[FIRST + 3]};
+    else if constexpr (SIZE == 2) reinterpret_cast<float2 *>(place)[threadIdx.x] = {x[FIRST], x[FIRST + 1]};
+    else place[threadIdx.x] = x[FIRST];
+    if constexpr (LEFT > SIZE) store_pieces<N, FIRST + SIZE>(place + SIZE * ROWS, x);
+}
+
+template <int N, int FIRST> __device__ void load_pieces(const float *place, float (&x)[N]) {
+    constexpr int LEFT = N - FIRST, SIZE = LEFT >= 4 ? 4 : LEFT >= 2 ? 2 : 1;
+    if constexpr (SIZE == 4) {
+        const float4 piece = reinterpret_cast<const float4 *>(place)[threadIdx.x];
+        x[FIRST] = piece.x, x[FIRST + 1] = piece.y, x[FIRST + 2] = piece.z, x[FIRST + 3] = piece.w;
+    } else if constexpr (SIZE == 2) {
+        const float2 piece = reinterpret_cast<const float2 *>(place)[threadIdx.x];
+        x[FIRST] = piece.x, x[FIRST + 1] = piece.y;
+    } else x[FIRST] = place[threadIdx.x];
+    if constexpr (LEFT > SIZE) load_pieces<N, FIRST + SIZE>(place + SIZE * ROWS, x);
+}
+
+__device__ void keep(float *place, const Kept &kept) {
+    float x[KEPT];
+#pragma unroll
+    for (int s = 0; s < S; ++s) x[s] = kept.alpha.x[s];
+    x[S] = kept.softmax.shift, x[S + 1] = kept.softmax.total;
+    store_pieces<KEPT, 0>(place, x);
+}
+
+__device__ Kept kept_at(const float *place) {
+    float x[KEPT];
+    load_pieces<KEPT, 0>(place, x);
+    Kept kept;
+#pragma unroll
+    for (int s = 0; s < S; ++s) kept.alpha.x[s] = x[s];
+    kept.softmax = {x[S], x[S + 1]};
+    return kept;
+}
+
+__device__ Symbols load_symbols(const float *logits) {
+    Symbols symbols;
+    float *x = symbols.x;
+#pragma unroll
+    for (int i = 0; i < TOGETHER * K; i += WIDTH)
+        if constexpr (WIDTH == 4) {
+            const float4 piece = *reinterpret_cast<const float4 *>(logits + i);
+            x[i] = piece.x, x[i + 1] = piece.y, x[i + 2] = piece.z, x[i + 3] = piece.w;
+        } else if constexpr (WIDTH == 2) {
+            const float2 piece = *reinterpret_cast<const float2 *>(logits + i);
+            x[i] = piece.x, x[i + 1] = piece.y;
+        } else x[i] = logits[i];
+    return symbols;
+}
+
+__device__ void store_symbols(float *out, const Symbols &symbols) {
+    const float *x = symbols.x;
+#pragma unroll
+    for (int i = 0; i < TOGETHER * K; i += WIDTH)
+        if constexpr (WIDTH == 4) *reinterpret_cast<float4 *>(out + i) = {x[i], x[i + 1], x[i + 2], x[i + 3]};
+        else if constexpr (WIDTH == 2) *reinterpret_cast<float2 *>(out + i) = {x[i], x[i + 1]};
+        else out[i] = x[i];
+}
+
+__device__ float largest_of(const float *x) {
+    float high = x[0];
+#pragma unroll
+    for (int v = 1; v < K; ++v) high = fmaxf(high, x[v]);
+    return high;
+}
+
+__device__ void exponentiate(float *x, float shift) {
+#pragma unroll
+    for (int v = 0; v < K; ++v) x[v] = exp2_flushed(fmaf(x[v], LOG2_E, shift));
+}
+
+__device__ float sum_of(const float *x) {
+    float sum = x[0];
+#pragma unroll
+    for (int v = 1; v < K; ++v) sum += x[v];
+    return sum;
+}
+
+__device__ float sum_of(const States &states) {
+    float sum = states.x[0];
+#pragma unroll
+    for (int s = 1; s < S; ++s) sum += states.x[s];
+    return sum;
+}
+
+__device__ void scale(States &states, float factor) {
+#pragma unroll
+    for (int s = 0; s < S; ++s) states.x[s] *= factor;
+}
+
+// Calls body.run<layer>().
+template <int FIRST, int END, class Body> __device__ void at_layer(int layer, Body &body) {
+    if constexpr (END - FIRST == LAYERS && LAYERS > 2) {
+        if (layer == USUAL_LAYER) return body.template run<USUAL_LAYER>();
+    }
+    if constexpr (END - FIRST == 1) body.template run<FIRST>();
+    else {
+        constexpr int MIDDLE = (FIRST + END) / 2;
+        if (layer < MIDDLE) at_layer<FIRST, MIDDLE>(layer, body);
+        else at_layer<MIDDLE, END>(layer, body);
+    }
+}
+
+// The sums of the exponentials of each class.
+template <int L> __device__ Classes weights_of(const float *x) {
+    Classes weight;
+#pragma unroll
+    for (int c = 0; c < C; ++c) weight.x[c] = -0.0f;
+#pragma unroll
+    for (int v = 0; v < K; ++v)
+        if (class_of[L * K + v] >= 0) weight.x[class_of[L * K + v]] += x[v];
+    return weight;
+}
+
+// alpha along all edges of a position; where it keeps its sum, over the total of the exponentials.
+struct Forward {
+    const float *x;
+    States &alpha;
+    float total;
+    template <int L> __device__ void run() {
+        Classes weight = weights_of<L>(x);
+        if constexpr (KEEPS_SUM) {
+            const float factor = __fdividef(1.0f, total);
+            if constexpr (C < S)
+#pragma unroll
+                for (int c = 0; c < C; ++c) weight.x[c] *= factor;
+            else scale(alpha, factor);
+        }
+        States after;
+#pragma unroll
+        for (int s = 0; s < S; ++s) after.x[s] = -0.0f;
+#pragma unroll
+        for (int c = 0; c < C; ++c)
+#pragma unroll
+            for (int s = 0; s < S; ++s) {
+                const int t = target_of[(L * C + c) * S + s];
+                if (t < S) after.x[t] = fmaf(weight.x[c], alpha.x[s], after.x[t]);
+            }
+        alpha = after;
+    }
+};
+
+// beta along all edges of a position, and its results in the place of the exponentials; 1 / y of these.
+struct Backward {
+    float *x;
+    const States &alpha;
+    States &beta;
+    float factor, total, gradient_scale;
+    template <int L> __device__ void run() {
+        const Classes weight = weights_of<L>(x);
+        States before;
+        Classes rest;
+#pragma unroll
+        for (int s = 0; s < S; ++s) before.x[s] = -0.0f;
+#pragma unroll
+        for (int c = 0; c < C; ++c) rest.x[c] = -0.0f;
+#pragma unroll
+        for (int c = 0; c < C; ++c)
+#pragma unroll
+            for (int s = 0; s < S; ++s) {
+                const int t = target_of[(L * C + c) * S + s];
+                if (t < S) {
+                    before.x[s] = fmaf(weight.x[c], beta.x[t], before.x[s]);
+                    rest.x[c] = fmaf(alpha.x[s], beta.x[t], rest.x[c]);
+                }
+            }
+        float y = alpha.x[0] * before.x[0];
+#pragma unroll
+        for (int s = 1; s < S; ++s) y = fmaf(alpha.x[s], before.x[s], y);
+        factor = __fdividef(1.0f, y);
+        const float own = GRADIENT ? -factor * gradient_scale : factor;
+        const float prior = GRADIENT ? __fdividef(gradient_scale, total) : 0.0f;
+#pragma unroll
+        for (int c = 0; c < C; ++c) rest.x[c] *= own;
+#pragma unroll
+        for (int v = 0; v < K; ++v) {
+            const int c = class_of[L * K + v];
+            const float share = c < 0 ? prior : GRADIENT ? rest.x[c < 0 ? 0 : c] + prior : rest.x[c < 0 ? 0 : c];
+            x[v] *= share;
+        }
+        beta = before;
+    }
+};
+
+// Times what an entry of the label says about the states, if any.
+__device__ void see_label(States &states, const Machine &machine, const Row &row, int entry) {
+    if (entry < 0) return;
+    const float *weight = machine.emissions + (entry * machine.n_emissions + max(row.label[entry], 0)) * S;
+#pragma unroll
+    for (int s = 0; s < S; ++s) states.x[s] *= weight[s];
+}
+
+// What a row has come to. The product is NaN after logits that are no prior.
+struct Outcome {
+    double product;
+    int exponent;
+    float least, farthest;  // z, and the largest logit of a symbol
+
+    __device__ void see(float z) {
+        product *= z;
+        least = fminf(least, z);
+    }
+    // Brings the product, of a few scales more, into the range that holds as many again.
+    __device__ void normalise() {
+        if (product < 0x1p-500) {
+            product *= 0x1p500;
+            exponent -= 500;
+        }
+    }
+    __device__ bool is_dead() const { return !(least > 1.01f * SMALLEST && product > 0.0 && farthest < ORDINARY); }
+};
+
+// The positions of a block from first to last: keeps alpha before each, and returns it after the last.
+__device__ States forward(float *scratch, const Machine &machine, const Row &row, States alpha, int first, int count,
+                          Outcome &outcome) {
+    const float *logits = row.logits + first * K;
+    const int2 *position = machine.positions + first;
+    for (; count > 0; count -= TOGETHER, logits += TOGETHER * K) {
+        Symbols symbols = load_symbols(logits);
+#pragma unroll
+        for (int i = 0; i < TOGETHER; ++i, ++position, scratch += KEPT * ROWS) {
+            float *x = symbols.x + i * K;
+            const int2 here = *position;
+            const float high = largest_of(x), shift = -high * LOG2_E;
+            exponentiate(x, shift);
+            const float total = sum_of(x);
+            keep(scratch, {alpha, {shift, total}});
+            Forward step{x, alpha, total};
+            at_layer<0, LAYERS>(here.x, step);
+            if (OUTPUTS) see_label(alpha, machine, row, here.y);
+            if constexpr (!KEEPS_SUM) {
+                const float sum = sum_of(alpha);
+                scale(alpha, __fdividef(1.0f, sum));
+                outcome.see(__fdividef(sum, total));
+            }
+            outcome.farthest = fmaxf(outcome.farthest, fabsf(high));
+        }
+        if (!KEEPS_SUM) outcome.normalise();
+    }
+    return alpha;
+}
+
+// The positions of a block from last to first: results, and beta before the first; the largest number that the bound sees.
+__device__ float backward(const float *scratch, const Machine &machine, const Row &row, States &beta, int first,
+                          int count, float gradient_scale) {
+    float largest = 1.0f;
+    const float *logits = row.logits + (first + count) * K;
+    float *out = row.out + (first + count) * K;
+    const int2 *position = machine.positions + first + count;
+    const long long *symbol = row.symbol + first + count;
+    scratch += count * (KEPT * ROWS);
+    for (; count > 0; count -= TOGETHER) {
+        logits -= TOGETHER * K;
+        Symbols symbols = load_symbols(logits);
+#pragma unroll
+        for (int i = TOGETHER - 1; i >= 0; --i) {
+            float *x = symbols.x + i * K;
+            const int2 here = *--position;
+            scratch -= KEPT * ROWS;
+            const Kept kept = kept_at(scratch);
+            float high = 1.0f;
+#pragma unroll
+            for (int s = 0; s < S; ++s) high = fmaxf(high, beta.x[s]);
+            if (OUTPUTS) see_label(beta, machine, row, here.y);
+            exponentiate(x, kept.softmax.shift);
+            Backward step{x, kept.alpha, beta, 0.0f, kept.softmax.total, gradient_scale};
+            at_layer<0, LAYERS>(here.x, step);
+            scale(beta, step.factor);
+            largest = fmaxf(largest, high * (step.factor * kept.softmax.total));
+        }
+        out -= TOGETHER * K;
+        symbol -= TOGETHER;
+        if (row.present) store_symbols(ORDERED ? row.out + *symbol * K : out, symbols);
+    }
+    return largest;
+}
+
+// Priors, or no gradient, as results of a row without a posterior: uniform where logits are none; whether some are none.
+__device__ bool store_priors(const Row &row) {
+    bool invalid = false;
+    for (int position = 0; position < row.n; ++position) {
+        float x[K];
+#pragma unroll
+        for (int v = 0; v < K; ++v) x[v] = row.logits[position * K + v];
+        const float high = bounded(largest_of(x));
+#pragma unroll
+        for (int v = 0; v < K; ++v) x[v] = bounded(x[v]) - high;
+        exponentiate(x, 0.0f);
+        const float total = sum_of(x);
+        const bool valid = total > 0.5f;
+        invalid |= !valid;
+        float *out = row.out + (ORDERED ? row.symbol[position] : position) * K;
+#pragma unroll
+        for (int v = 0; v < K; ++v)
+            if (row.present) out[v] = GRADIENT ? 0.0f : valid ? x[v] / total : 1.0f / K;
+    }
+    return invalid;
+}
+
+__device__ int label_status(const Row &row, int n_entries) {
+    int code = POSSIBLE;
+    for (int entry = 0; entry < n_entries; ++entry) code = row.label[entry] < 0 ? INVALID_LABEL : code;
+    return code;
+}
+
+extern "C" __global__ void __launch_bounds__(ROWS) marginals(
+    const float *logits, const int *label, const int2 *positions, const float *start, const float *emissions,
+    const double *log_scale, float *scratch, const long long *symbol, float *out,
+    float *evidence, unsigned char *status, unsigned char *redo, int batch, int n, int block, int n_entries,
+    int n_emissions, int per_block, float gradient_scale) {
+    const Machine machine{positions, emissions, n_emissions};
+    scratch += static_cast<long long>(per_block) * blockIdx.x;
+    float *starts = scratch + block * (KEPT * ROWS);
+    const int last = (n - 1) / block;
+    for (long long first_row = static_cast<long long>(blockIdx.x) * ROWS; first_row < batch;
+         first_row += static_cast<long long>(gridDim.x) * ROWS) {
+        const bool present = first_row + threadIdx.x < batch;
+        const long long r = present ? first_row + threadIdx.x : batch - 1;
+        const Row row{logits + r * n * K, label + r * n_entries, symbol, out + r * n * K, n, present};
+        Outcome outcome{1.0, 0, 1.0f, 0.0f};
+        States alpha, beta;
+#pragma unroll
+        for (int s = 0; s < S; ++s) alpha.x[s] = start[s], beta.x[s] = 1.0f;
+        float largest = 1.0f;
+        for (int step = 0; step <= 2 * last; ++step) {
+            const int index = min(step, 2 * last - step), first = index * block, count = min(n - first, block);
+            float *place = starts + index * (S * ROWS);
+            if (step <= last) store_pieces<S, 0>(place, alpha.x);
+            else load_pieces<S, 0>(place, alpha.x);
+            Outcome seen = outcome;
+            alpha = forward(scratch, machine, row, alpha, first, count, seen);
+            if (step <= last) outcome = seen;
+            if (step == last && !OUTPUTS) {
+                const int entry = machine.positions[n - 1].y;
+                see_label(alpha, machine, row, entry);
+                outcome.see(sum_of(alpha));
+                see_label(beta, machine, row, entry);
+            }
+            if (step >= last)
+                largest = fmaxf(largest, backward(scratch, machine, row, beta, first, count, gradient_scale));
+        }
+        int code = label_status(row, n_entries);
+        const bool dead = outcome.is_dead(), drowned = dead || !(largest <= LARGEST);
+        if (dead || code != POSSIBLE) code = max(code, store_priors(row) ? INVALID_LOGITS : POSSIBLE);
+        const bool possible = code == POSSIBLE && !drowned;
+        if (present) {
+            const double total = (log2(outcome.product) + outcome.exponent) * LN_2 + log_scale[0];
+            evidence[r] = possible ? static_cast<float>(total) : -INF;
+            status[r] = code == POSSIBLE && drowned ? IMPOSSIBLE : code;
+            redo[r] = code == POSSIBLE && drowned;
+        }
+    }
+}

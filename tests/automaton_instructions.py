@@ -1,0 +1,90 @@
+"""Counts what a position costs in the GPU kernels of automata with few states, and models the time on an H200.
+
+    python -m tests.automaton_instructions
+
+Full programs, code for sm_90, from the simulator: thread instructions without moves, of one position more and over all
+pairs of a state and a value. The times are those of profiling/roofline.py, per position of 16: nothing is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from emnesy_gpu.kernels.automaton_tables import AutomatonTables
+from emnesy_gpu.kernels.cuda import loader
+from emnesy_gpu.kernels.gpu.automaton import launch as automaton
+from emnesy_gpu.kernels.gpu.automaton import unrolled
+from profiling import peaks, roofline
+from profiling.gpu_simulator import Options, simulated_triton
+from tests.cuda_c import Launched, run_simulated
+from tests.kernel_registry.automaton import different_values
+
+SIZES = ((2, 10), (3, 10), (4, 10), (6, 10), (8, 10), (16, 10), (2, 2), (3, 2), (4, 2), (6, 2), (8, 2))
+SHORT, LONG = 16, 24
+GPU = peaks.GPUS["H200"]
+
+
+def draw(tables: AutomatonTables, batch: int) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Logits, labels and tables: launches keep what they make of these."""
+    generator = torch.Generator().manual_seed(batch)
+    logits = 2.0 * torch.randn(batch, len(tables.layer), tables.classes.shape[1], generator=generator)
+    shape = batch, len(tables.emissions)
+    rows = torch.randint(0, tables.emissions.shape[1], shape, generator=generator, dtype=torch.int32)
+    return logits, rows, [table.clone() for table in tables]
+
+
+def counters_of_unrolled(arguments: Sequence[Any], arch: int) -> Any:
+    """Of the CUDA C kernel whose edges are written out."""
+    found: list[Any] = []
+
+    def run(*of: Any) -> None:
+        found.append(run_simulated(Launched(*of), Options(checks=False), arch).counters)
+
+    with (
+        simulated_triton(arch, Options(counters=False)),
+        mock.patch.object(unrolled, "fits", return_value=True),
+        mock.patch.object(automaton, "launch_triton"),
+        mock.patch.object(loader, "launch", run),
+    ):
+        automaton.posterior(*arguments)
+    return found[-1]
+
+
+def counters_of_triton(arguments: Sequence[Any], arch: int) -> Any:
+    """Of its launch in float32, which is the last but one."""
+    with simulated_triton(arch, Options(checks=False)) as gpu:
+        automaton.posterior(*arguments)
+    return gpu.launches[-2].counters
+
+
+def instructions(counters: Any) -> int:
+    """Thread instructions but moves between registers, which the assembler leaves out."""
+    return sum(n for opcode, n in counters.opcodes.items() if not opcode.startswith("mov"))
+
+
+def cost_of_a_position(n_states: int, n_values: int, in_cuda_c: bool) -> tuple[float, float, str]:
+    """Instructions, and modelled nanoseconds on an H200 with the bound that sets them."""
+    rows = unrolled.ROWS if in_cuda_c else automaton.rows_of_program(n_states, n_values)
+    count = counters_of_unrolled if in_cuda_c else counters_of_triton
+    short, long = (count(draw(different_values(n_states, n_values, n), rows), GPU.arch) for n in (SHORT, LONG))
+    limits = roofline.bounds(roofline.count("posterior", "a row", GPU.arch, 0, rows, [short]), GPU)
+    limit = max(limits, key=limits.__getitem__)
+    return (instructions(long) - instructions(short)) / ((LONG - SHORT) * rows), limits[limit] * 1e9 / SHORT, limit
+
+
+def main() -> None:
+    print("| states, values | kernel | a position | a state and value | H200, modelled |\n|---|---|---|---|---|")
+    for n_states, n_values in SIZES:
+        for kernel, in_cuda_c in (("Triton", False), ("CUDA C", True)):
+            total, time, limit = cost_of_a_position(n_states, n_values, in_cuda_c)
+            each = total / (n_states * n_values)
+            print(f"| {n_states}, {n_values} | {kernel} | {total:,.0f} | {each:.1f} | {1e3 * time:.1f} ps ({limit}) |")
+
+
+if __name__ == "__main__":
+    main()
