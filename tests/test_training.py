@@ -20,7 +20,7 @@ from emnesy_gpu.tasks.files.settings import fill_in
 from emnesy_gpu.tasks.mnist import sklearn_digits
 from emnesy_gpu.tasks.mnist.augmentation import Warp
 from emnesy_gpu.tasks.mnist.images import DataSet
-from emnesy_gpu.tasks.mnist.nets import ConvMaxPool, ImageReader, lenet
+from emnesy_gpu.tasks.mnist.nets import NETS, ConvMaxPool, ImageReader, lenet
 from emnesy_gpu.tasks.mnist.training import VIEW_SEED
 
 SMALL = AdditionSettings(digits=2, data="digits", epochs=2, batch=60, lr=4e-3, seed=1)
@@ -44,10 +44,14 @@ def figures(training: AdditionTraining) -> list[dict[str, float]]:
     return [{name: value for name, value in record.items() if "seconds" not in name} for record in training.history]
 
 
-@pytest.mark.parametrize(("hard", "epochs", "floor"), [(False, 5, 0.8), (True, 10, 0.5)])
-def test_learns_digits_from_sums_alone(data, hard, epochs, floor):
+@pytest.mark.parametrize(
+    ("hard", "epochs", "floor", "net"),
+    [(False, 5, 0.8, "lenet"), (True, 10, 0.5, "lenet"), (False, 5, 0.8, "wide")],
+)
+def test_learns_digits_from_sums_alone(data, hard, epochs, floor, net):
     """Chance is 0.1 for digits and less for sums."""
-    training = AdditionTraining(replace(SMALL, digits=1, epochs=epochs, batch=24, hard=hard, augment=False), data)
+    settings = replace(SMALL, digits=1, epochs=epochs, batch=24, hard=hard, net=net, augment=False)
+    training = AdditionTraining(settings, data)
     while not training.finished:
         record = training.run_epoch()
     assert record["digit_accuracy"] > floor
@@ -263,9 +267,11 @@ def test_metrics_follow_the_checkpoint_and_are_plain_json(tmp_path):
     assert lines == [{"epoch": 1, "log_evidence": None}, history[1]]
 
 
-def test_lenet_has_the_weights_of_the_published_nets():
-    net = lenet()
-    assert sum(weight.numel() for weight in net.parameters()) == 44_426
+@pytest.mark.parametrize(("name", "weights"), [("lenet", 44_426), ("wide", 582_026)])
+def test_nets_have_as_many_weights_as_they_say(name, weights):
+    """That of LeNet is the number of the published nets."""
+    net = NETS[name]()
+    assert sum(weight.numel() for weight in net.parameters()) == weights
     assert net(torch.zeros(3, 1, 28, 28)).shape == (3, 10)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from emnesy_gpu.tasks.addition.settings import NETS
 from emnesy_gpu.tasks.core.engines import ENGINE_NAMES
 from emnesy_gpu.tasks.core.loss_engines import OF_SUMS
 from emnesy_gpu.tasks.core.options import (
@@ -45,6 +46,13 @@ def runs() -> Runs:
 )
 @hard_option("digits")
 @SUPERVISED
+@click.option(
+    "--net",
+    type=click.Choice(NETS),
+    default="lenet",
+    show_default=True,
+    help="lenet: 44,426 weights, the net of published systems. wide: more channels, 582,026 weights.",
+)
 @add_options(LEARNING)
 @AUGMENT
 @VIEWS

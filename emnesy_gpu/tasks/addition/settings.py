@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from emnesy_gpu.tasks.files.settings import Count, Positive
+from emnesy_gpu.tasks.files.settings import Count, OneOf, Positive
 from emnesy_gpu.tasks.mnist import settings
 
 VIEWS = 16
+
+NETS = ("lenet", "wide")
+"""The nets that read images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +19,7 @@ class AdditionSettings(settings.RowSettings):
     """The settings of a run on addition."""
 
     digits: Positive
+    net: Annotated[str, OneOf(*NETS)] = "lenet"
     views: Count = 0
     """Warped copies of every test image for a second reading after the last epoch, beside the plain one."""
 
