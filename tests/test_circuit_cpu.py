@@ -14,6 +14,8 @@ from emnesy_gpu.circuits.graph import Graph
 from emnesy_gpu.circuits.tables import Compiled, make_tables
 from emnesy_gpu.kernels.cpu.circuit import launch, linear, program, wide
 from emnesy_gpu.kernels.cpu.common import lanes, parallel, row_driver
+from emnesy_gpu.kernels.cpu.common.lanes import exp_for_single, load, store
+from emnesy_gpu.kernels.cpu.common.log_lanes import logarithm
 from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.reference import circuit as reference
@@ -259,6 +261,57 @@ def test_map_and_samples_are_those_of_the_reference(name: str, sd: float) -> Non
     assert (drawn != expected).any(-1).sum() <= 1
 
 
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("step", [1.0, 2.0**-23])
+def test_map_in_float32_decides_ties_and_near_ties_as_float64_does(name: str, step: float) -> None:
+    """Logits on a coarse grid, with differences of a rounding of float32 between many sums, and none at all."""
+    graph = GRAPHS[name]
+    c = make_tables(graph)
+    logits, rows = draw(graph, 100, 2.0)
+    logits = logits.round() + step * torch.randn(logits.shape, generator=torch.Generator().manual_seed(1)).round()
+    z, log_joint, status = launch.map_assignment(logits, rows, list(c.tables))
+    expected, expected_joint, expected_status = launch.map_assignment(logits.double(), rows, list(c.tables))
+    assert torch.equal(status, expected_status)
+    assert torch.equal(z, expected)
+    torch.testing.assert_close(log_joint.double(), expected_joint, rtol=2e-7, atol=0.0)
+    some = slice(0, 10)
+    right = reference.map_assignment(logits[some].double(), rows[some], c.tables)
+    assert torch.equal(expected[some], right[0])
+    torch.testing.assert_close(expected_joint[some], right[1], rtol=1e-14, atol=1e-15)
+
+
+@njit
+def logarithms(rows):
+    for row in range(len(rows)):
+        store(rows, row, logarithm(rows, load(rows, row)))
+
+
+def test_logarithms_of_lanes() -> None:
+    rng, rows = np.random.default_rng(0), lanes.scratch(3000, np.float64)
+    rows[:1000] = np.exp(rng.uniform(-700.0, 700.0, rows[:1000].shape))
+    rows[1000:2000] = rng.uniform(0.5, 2.0, rows[:1000].shape)
+    rows[2000:] = 1.0 + 1e-9 * rng.standard_normal(rows[:1000].shape)
+    rows.flat[:3] = 1.0, 2.0**-1022, 2.0**1022
+    expected = np.log(rows)
+    logarithms(rows)
+    np.testing.assert_allclose(rows, expected, rtol=6e-16, atol=0.0)
+
+
+@njit
+def short_exponentials(rows):
+    for row in range(len(rows)):
+        store(rows, row, exp_for_single(load(rows, row)))
+
+
+def test_short_exponentials_are_good_for_float32() -> None:
+    rows = lanes.scratch(1000, np.float64)
+    rows[:] = -np.random.default_rng(0).uniform(0.0, 700.0, rows.shape)
+    rows.flat[:2] = 0.0, -np.inf
+    expected = np.exp(rows)
+    short_exponentials(rows)
+    np.testing.assert_allclose(rows, expected, rtol=2.0**-28, atol=1e-307)
+
+
 def test_samples_have_the_frequencies_of_the_posterior() -> None:
     example = random_example(4, 3, 3, 2, 3)
     assert example is not None
@@ -284,7 +337,6 @@ def test_no_row_is_read_before_it_is_written(monkeypatch, name: str) -> None:
         return np.full((n_rows, columns), np.nan, dtype)
 
     monkeypatch.setattr(linear, "table", filled)
-    monkeypatch.setattr(launch, "kept_doubles", lambda n_rows, one_lane: filled(n_rows, np.float64, 33))
     assert all(map(torch.equal, before, everything(logits, rows, graph)))
 
 

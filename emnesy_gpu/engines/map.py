@@ -59,19 +59,27 @@ class MAP(Engine[MapProblem]):
 
     def infer(self, problem: MapProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         found = by_few_rows(problem.map_assignment, logits, label)
-        assignment, log_joint, possible, valid = (
-            problem.map_assignment(logits, label, check) if found is None else MapAssignment(*found)
-        )
-        if has_kernels(logits) or _on_gpu(logits):
-            kernels, symbols = kernels_for("map_marginals", logits.device), flat_symbols(logits)
-            chosen = assignment if symbols is logits else assignment.flatten(1)
-            marginals = shaped_like(kernels.map_marginals(symbols, chosen, possible), logits)
+        if found is None:
+            assignment, log_joint, possible, valid = problem.map_assignment(logits, label, check)
+        else:
+            (assignment, log_joint, possible), valid = found, None
+        if found is not None or has_kernels(logits) or _on_gpu(logits):
+            marginals = _written(logits, assignment, possible)
         else:
             values = constant(tuple(range(logits.shape[-1])), torch.int64, logits.device)
             prior = torch.softmax(logits.to(log_joint.dtype), -1)
             marginals = torch.where(per_row(possible, logits), assignment[..., None] == values, prior)
         info = {"assignment": assignment, "valid": possible if valid is None else valid}
         return Posterior(marginals, log_joint, possible, info)
+
+
+def _written(logits: Tensor, assignment: Tensor, possible: Tensor) -> Tensor:
+    """Marginals by a kernel."""
+    kernels = kernels_for("map_marginals", logits.device)
+    if logits.dim() == 3:
+        written: Tensor = kernels.map_marginals(logits, assignment, possible)
+        return written
+    return shaped_like(kernels.map_marginals(flat_symbols(logits), assignment.flatten(1), possible), logits)
 
 
 def _on_gpu(logits: Tensor) -> bool:

@@ -25,8 +25,10 @@ LIKE = {torch.float32: np.float32(0), torch.float64: np.float64(0)}
 def map_marginals(logits: Tensor, assignment: Tensor, possible: Tensor) -> Tensor:
     """The posterior [batch, n, K] of logits [batch, n, K], an assignment [batch, n] and possible rows [batch]."""
     batch, n, k = logits.shape
+    logits, assignment, possible = logits.contiguous(), assignment.contiguous(), possible.contiguous()
     # Kernels that take addresses are not told the types: those of a problem of a user may be others.
-    logits, assignment, possible = logits.contiguous(), assignment.contiguous().long(), possible.contiguous().bool()
+    if assignment.dtype is not torch.int64 or possible.dtype is not torch.bool:
+        assignment, possible = assignment.long(), possible.bool()
     if logits.dtype in LIKE and is_one_range(batch, NANOSECONDS_PER_LOGIT * n * k):
         written = torch.empty_like(logits)
         addresses = logits.data_ptr(), assignment.data_ptr(), possible.data_ptr(), written.data_ptr()
@@ -46,17 +48,17 @@ def map_marginals(logits: Tensor, assignment: Tensor, possible: Tensor) -> Tenso
 @kernel
 def write_rows(logits, chosen, possible, marginals, batch, n, k, like):
     """1 at the value of each symbol, or the prior in a row that is not possible; arrays by their addresses."""
-    possible, chosen = numbers_at(possible, batch, np.uint8(0)), matrix_at(chosen, batch, n, np.int64(0))
+    possible, symbols = numbers_at(possible, batch, np.uint8(0)), matrix_at(chosen, batch, n, np.int64(0))
     logits, rows = matrix_at(logits, batch * n, k, like), matrix_at(marginals, batch * n, k, like)
-    pairs = matrix_at(marginals, batch, n, np.int64(0))
+    of_pairs = k == 2 and rows.itemsize == 4
+    if of_pairs:
+        write_pairs(numbers_at(chosen, batch * n, np.int64(0)), numbers_at(marginals, batch * n, np.int64(0)))
     for row in range(batch):
-        symbols = slice(row * n, (row + 1) * n)
+        some = slice(row * n, (row + 1) * n)
         if not possible[row]:
-            write_prior(logits[symbols], rows[symbols])
-        elif k == 2 and rows.itemsize == 4:
-            write_pairs(chosen[row], pairs[row])
-        else:
-            write_one_hot(chosen[row], rows[symbols])
+            write_prior(logits[some], rows[some])
+        elif not of_pairs:
+            write_one_hot(symbols[row], rows[some])
 
 
 @lane_function

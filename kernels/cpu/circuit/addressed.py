@@ -11,7 +11,7 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.circuit_tables import CircuitTables
 from emnesy_gpu.kernels.cpu.circuit.linear import guard, sum_product, table
-from emnesy_gpu.kernels.cpu.circuit.map import map_rows
+from emnesy_gpu.kernels.cpu.circuit.map import WORK_ROWS, map_rows
 from emnesy_gpu.kernels.cpu.circuit.program import (
     LANES_COST,
     MAP_COST,
@@ -26,7 +26,7 @@ from emnesy_gpu.kernels.cpu.circuit.program import (
 )
 from emnesy_gpu.kernels.cpu.common.compile import kernel
 from emnesy_gpu.kernels.cpu.common.few_rows import Call, new_assignment
-from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, kept_doubles, kept_lanes
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, kept_lanes, kept_scratch
 from emnesy_gpu.kernels.cpu.common.parallel import most_of_one_range
 from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.records import record_of, record_reader
@@ -57,12 +57,13 @@ def map_call_of(tables: Sequence[Tensor]) -> Call:
 
 def _map_call_of(tables: Sequence[Tensor]) -> Call:
     p, codes = nodes(tables), codes_of(CircuitTables(*tables).codes)
-    record, reached = record_of(p), -(-p.rows // FLOAT64_LANES)
+    record, reached = record_of(p), p.rows + WORK_ROWS
+    label_rows = reached + -(-p.rows // FLOAT64_LANES)
 
     def work(batch: int) -> np.ndarray:
-        return kept_doubles(p.rows + reached + scratch_rows(codes, batch), one_lane=False)
+        return kept_scratch(label_rows + scratch_rows(codes, batch))
 
-    arguments = *codes, record.address, reached
+    arguments = *codes, record.address, reached, label_rows
     return Call(most_probable, _most_rows(p, MAP_COST), arguments, work, record, new_assignment)
 
 
@@ -103,21 +104,33 @@ def posterior(
 
 @kernel
 def most_probable(
-    logits, label, assignment, log_joint, status, batch, codes, n_entries, n_columns, program, reached_rows, work
+    logits,
+    label,
+    assignment,
+    log_joint,
+    status,
+    batch,
+    codes,
+    n_entries,
+    n_columns,
+    program,
+    first_reached,
+    first_label,
+    work,
 ):
     """The same of the most probable symbols, by ``map``; all also where a logit is too large.
 
-    reached_rows: of scratch, that its bits take.
+    first_reached, first_label: the rows of scratch where its bits and the rows of the labels begin.
     """
     single = np.float32(0)
     p = program_at(program, single)
-    first, n_logits = p.rows + reached_rows, p.n * p.n_values
-    rows, known = known_rows(work, first, logits, label, batch, n_logits, (codes, n_entries, n_columns))
+    n_logits = p.n * p.n_values
+    rows, known = known_rows(work, first_label, logits, label, batch, n_logits, (codes, n_entries, n_columns))
     if not known:
         return batch
     logits, log_joint = matrix_at(logits, batch, n_logits, single), numbers_at(log_joint, batch, single)
-    assignment, status = matrix_at(assignment, batch, p.n, 0.0), numbers_at(status, batch, np.uint8(0))
-    reached = numbers_at(work.ctypes.data + ROW_BYTES * p.rows, p.rows, np.int64(0))
+    assignment, status = matrix_at(assignment, batch, p.n, np.int64(0)), numbers_at(status, batch, np.uint8(0))
+    reached = numbers_at(work.ctypes.data + ROW_BYTES * first_reached, p.rows, np.int64(0))
     map_rows(logits, rows, assignment, log_joint, status, p, work, reached)
     return count_left(status)
 

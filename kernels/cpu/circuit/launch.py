@@ -17,7 +17,7 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.circuit import addressed, linear
 from emnesy_gpu.kernels.cpu.circuit.linear import Predictions
-from emnesy_gpu.kernels.cpu.circuit.map import map_rows
+from emnesy_gpu.kernels.cpu.circuit.map import WORK_ROWS, map_rows
 from emnesy_gpu.kernels.cpu.circuit.program import (
     LANES_COST,
     MAP_COST,
@@ -29,7 +29,7 @@ from emnesy_gpu.kernels.cpu.circuit.program import (
     tape,
 )
 from emnesy_gpu.kernels.cpu.common.few_rows import FewRowResults, on_few_rows
-from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES, kept_doubles
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.common.large_logits import bounded_as
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows
 from emnesy_gpu.kernels.cpu.common.row_driver import (
@@ -91,9 +91,8 @@ def map_assignment(logits: Tensor, rows: Tensor, tables: Sequence[Tensor]) -> tu
     label_rows = rows.numpy()
 
     def work(some: slice, logits: np.ndarray) -> None:
-        z, *others = (array[some] for array in results)
-        work = kept_doubles(p.rows, one_lane=False), np.empty(p.rows, np.int64)
-        map_rows(logits.reshape(len(logits), -1), label_rows[some], z.view(np.float64), *others, p, *work)
+        work = linear.table(p.rows + WORK_ROWS, dtype, FLOAT32_LANES), np.empty(p.rows, np.int64)
+        map_rows(logits.reshape(len(logits), -1), label_rows[some], *(array[some] for array in results), p, *work)
 
     for_converted_rows(work, logits, dtype, FLOAT32_LANES, _cost(p, MAP_COST))
     z, log_joint, status = map(torch.from_numpy, results)

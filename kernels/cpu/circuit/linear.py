@@ -20,13 +20,17 @@ from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.lanes import (
     FLOAT32_LANES,
+    FLOAT64_LANES,
     half_lanes,
     kept_doubles,
     kept_lanes,
     kept_scratch,
     load,
+    load_doubles,
     multiply_add,
+    store,
 )
+from emnesy_gpu.kernels.cpu.common.log_lanes import logarithm
 from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Combination, Results
 from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
@@ -111,15 +115,18 @@ def status_of(table, p, label_rows, row, lane):
 @inlined
 def write_evidence(table, p, label_rows, span, log_evidence, status, smallest):
     """Log evidence and status of the lanes; returns how many are left."""
-    left = 0
-    for row in range(span[0], span[1]):
-        lane = row - span[0]
-        evidence, code = np.float64(table[p.root, lane]), status_of(table, p, label_rows, row, lane)
-        if code == POSSIBLE and not evidence >= smallest:
-            code = RECOMPUTE
-            left += 1
-        status[row] = code
-        log_evidence[row] = math.log(evidence) if code == POSSIBLE else -np.inf
+    left, doubles = 0, matrix_at(table.ctypes.data, len(table), FLOAT64_LANES, 0.0)
+    for start in range(span[0], span[1], FLOAT64_LANES):
+        evidence = load_doubles(table, p.root, (start - span[0]) // FLOAT64_LANES)
+        store(doubles, p.spare, logarithm(doubles, evidence))
+        for row in range(start, min(start + FLOAT64_LANES, span[1])):
+            lane = row - span[0]
+            code = status_of(table, p, label_rows, row, lane)
+            if code == POSSIBLE and not table[p.root, lane] >= smallest:
+                code = RECOMPUTE
+                left += 1
+            status[row] = code
+            log_evidence[row] = doubles[p.spare, row - start] if code == POSSIBLE else -np.inf
     return left
 
 

@@ -13,6 +13,7 @@ import math
 import operator
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
+from numpy.polynomial import Chebyshev, Polynomial
 
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
 from emnesy_gpu.kernels.cpu.common.pointers import vector_pointer
@@ -40,6 +42,9 @@ LOG_2_PARTS = {
     types.float64: (0.6931471803691238, 1.9082149292705877e-10),
 }
 """log(2) in two parts, the first so short that its product with an exponent is exact without fused operations."""
+
+SHORT_EXP = Chebyshev.interpolate(np.exp, 6, [-math.log(2) / 2, math.log(2) / 2]).convert(kind=Polynomial).coef.tolist()
+"""Coefficients of exp between these, with an error of 3e-9: as good as those of Taylor to the power 7."""
 
 
 class Lanes(types.Type):
@@ -116,6 +121,23 @@ def store(typingctx, array, row, value):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), codegen
+
+
+@intrinsic
+def load_doubles(typingctx, array, row, part):
+    """FLOAT64_LANES lanes of one row, the first ones or those of a later part, as float64."""
+    kind, lanes = lanes_of(array), Lanes(types.float64)
+    numbers = ir.VectorType(kind.floats.element, lanes.count)
+
+    def codegen(context, builder, signature, args):
+        array, row, part = args
+        first = builder.mul(row, ir.Constant(row.type, kind.columns))
+        start = builder.add(first, builder.mul(part, ir.Constant(part.type, lanes.count)))
+        pointer = vector_pointer(context, builder, signature.args[0], array, start, numbers)
+        values = builder.load(pointer, align=kind.dtype.bitwidth // 8, typ=numbers)
+        return values if numbers == lanes.floats else builder.fpext(values, lanes.floats)
+
+    return lanes(array, types.intp, types.intp), codegen
 
 
 @intrinsic
@@ -271,14 +293,16 @@ def where_equal(typingctx, x, y, then, otherwise):
 
 
 @intrinsic
-def equal_lanes(typingctx, x, y):
-    """The lanes in which x == y, as the bits of an integer, from the lowest on."""
+def at_least_lanes(typingctx, x, y):
+    """The lanes in which x >= y, as the bits of an integer, from the lowest on."""
 
     def codegen(context, builder, signature, args):
-        bits = builder.bitcast(builder.fcmp_ordered("==", *args), ir.IntType(x.count))
+        lanes = signature.args[0]
+        limits = spread(context, builder, lanes, signature.args[1], args[1])
+        bits = builder.bitcast(builder.fcmp_ordered(">=", args[0], limits), ir.IntType(lanes.count))
         return builder.zext(bits, ir.IntType(64))
 
-    return types.int64(x, x), codegen
+    return types.int64(x, y), codegen
 
 
 @intrinsic
@@ -340,10 +364,13 @@ def _emit_exp_mantissa(builder, lanes: Lanes, x, exponent):
     rest = emit_multiply_add(builder, lanes, exponent, lanes.float_constant(-high), x)
     rest = emit_multiply_add(builder, lanes, exponent, lanes.float_constant(-low), rest)
     degree = 6 if lanes.dtype == types.float32 else 12
-    total = lanes.float_constant(1.0 / math.factorial(degree))
-    for power in reversed(range(degree)):
-        term = lanes.float_constant(1.0 / math.factorial(power))
-        total = emit_multiply_add(builder, lanes, total, rest, term)
+    return _emit_polynomial(builder, lanes, rest, [1.0 / math.factorial(power) for power in range(degree + 1)])
+
+
+def _emit_polynomial(builder, lanes: Lanes, x, coefficients: list[float]):
+    total = lanes.float_constant(coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        total = emit_multiply_add(builder, lanes, total, x, lanes.float_constant(coefficient))
     return total
 
 
@@ -353,21 +380,32 @@ def exp_mantissa(typingctx, x, exponent):
     return _elementwise(_emit_exp_mantissa, x, exponent)
 
 
+def _emit_exp_nonpositive(builder, lanes: Lanes, x, emit_mantissa: Callable = _emit_exp_mantissa):
+    lowest = lanes.float_constant(-lanes.exponent_bias * math.log(2))
+    x = builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
+    # The sum rounds x log2(e) to an integer and holds the biased exponent, at least 0, in its lowest bits.
+    magic = lanes.float_constant(1.5 * 2.0**lanes.mantissa_bits + lanes.exponent_bias)
+    raised = emit_multiply_add(builder, lanes, x, lanes.float_constant(LOG2_E), magic)
+    biased = builder.bitcast(raised, lanes.bits)
+    power = builder.bitcast(builder.shl(biased, lanes.bits_constant(lanes.mantissa_bits)), lanes.floats)
+    return builder.fmul(emit_mantissa(builder, lanes, x, builder.fsub(raised, magic)), power)
+
+
 @intrinsic
 def exp_nonpositive(typingctx, x):
     """exp(x) for x <= 0; exactly 0 where that is less than about the smallest normal number."""
+    return _elementwise(_emit_exp_nonpositive, x)
 
-    def emit(builder, lanes, x):
-        lowest = lanes.float_constant(-lanes.exponent_bias * math.log(2))
-        x = builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
-        # The sum rounds x log2(e) to an integer and holds the biased exponent, at least 0, in its lowest bits.
-        magic = lanes.float_constant(1.5 * 2.0**lanes.mantissa_bits + lanes.exponent_bias)
-        raised = emit_multiply_add(builder, lanes, x, lanes.float_constant(LOG2_E), magic)
-        biased = builder.bitcast(raised, lanes.bits)
-        power = builder.bitcast(builder.shl(biased, lanes.bits_constant(lanes.mantissa_bits)), lanes.floats)
-        return builder.fmul(_emit_exp_mantissa(builder, lanes, x, builder.fsub(raised, magic)), power)
 
-    return _elementwise(emit, x)
+def _emit_short_mantissa(builder, lanes: Lanes, x, exponent):
+    rest = emit_multiply_add(builder, lanes, exponent, lanes.float_constant(-math.log(2)), x)
+    return _emit_polynomial(builder, lanes, rest, SHORT_EXP)
+
+
+@intrinsic
+def exp_for_single(typingctx, x):
+    """The same in float64 lanes with an error below 2^-28 of it: a fraction of a rounding of float32."""
+    return _elementwise(partial(_emit_exp_nonpositive, emit_mantissa=_emit_short_mantissa), x)
 
 
 def scratch(rows: int, dtype: type) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Between rows of numbers in memory and Lanes: transposition of tiles in registers.
 
-Lanes of float64 take matrices of float32 as well: numbers are converted on the way.
+Lanes of float64 take matrices of float32 as well, and all write integers to those of int64: numbers are converted on
+the way.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ def _tile(lanes: types.Array) -> int:
 
 
 def _vector(array_type: types.Array, size: int) -> ir.VectorType:
-    return ir.VectorType(ir.FloatType() if array_type.dtype == types.float32 else ir.DoubleType(), size)
+    numbers = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.int64: INTP}
+    return ir.VectorType(numbers[array_type.dtype], size)
 
 
 def _converted(builder, vector, wanted: ir.VectorType):
     if vector.type == wanted:
         return vector
+    if wanted.element == INTP:
+        return builder.fptosi(vector, wanted)
     return (builder.fpext if wanted.element == ir.DoubleType() else builder.fptrunc)(vector, wanted)
 
 
@@ -125,7 +129,8 @@ def _write_tile(every_row: bool):
                 _column_mask(builder, columns, size),
                 ir.Constant(ir.VectorType(ir.IntType(1), size), [0] * size),
             )
-            name = f"llvm.masked.store.v{size}f{target.dtype.bitwidth}.p0"
+            letter = "i" if target.dtype == types.int64 else "f"
+            name = f"llvm.masked.store.v{size}{letter}{target.dtype.bitwidth}.p0"
             vectors = []
             for v in range(size):
                 at = builder.add(lane_row, INTP(v))
