@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -262,13 +263,10 @@ def test_map_and_samples_are_those_of_the_reference(name: str, sd: float) -> Non
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("step", [1.0, 2.0**-23])
-def test_map_in_float32_decides_ties_and_near_ties_as_float64_does(name: str, step: float) -> None:
-    """Logits on a coarse grid, with differences of a rounding of float32 between many sums, and none at all."""
-    graph = GRAPHS[name]
-    c = make_tables(graph)
-    logits, rows = draw(graph, 100, 2.0)
-    logits = logits.round() + step * torch.randn(logits.shape, generator=torch.Generator().manual_seed(1)).round()
+def test_map_in_float32_takes_ties_as_float64_does(name: str) -> None:
+    c = make_tables(GRAPHS[name])
+    logits, rows = draw(GRAPHS[name], 100, 2.0)
+    logits[::2] = logits[::2].round()
     z, log_joint, status = launch.map_assignment(logits, rows, list(c.tables))
     expected, expected_joint, expected_status = launch.map_assignment(logits.double(), rows, list(c.tables))
     assert torch.equal(status, expected_status)
@@ -278,6 +276,20 @@ def test_map_in_float32_decides_ties_and_near_ties_as_float64_does(name: str, st
     right = reference.map_assignment(logits[some].double(), rows[some], c.tables)
     assert torch.equal(expected[some], right[0])
     torch.testing.assert_close(expected_joint[some], right[1], rtol=1e-14, atol=1e-15)
+
+
+def test_map_in_float32_leaves_what_it_cannot_tell_to_float64() -> None:
+    """The two best permutations are as near as float32 logits can be. Alone: neighbours in doubt would help."""
+    c, batch = make_tables(permutation_graph(6, 6, labelled=False)), 400
+    logits, every = 10.0 * draw(permutation_graph(6, 6), batch, 1.0)[0], torch.tensor(list(permutations(range(6))))
+    scores = logits.double()[:, torch.arange(6), every].sum(-1)
+    (best, second), (first, other) = (found.T for found in scores.topk(2))
+    symbol, each = (every[first] != every[other]).int().argmax(1), torch.arange(batch)
+    logits[each, symbol, every[other][each, symbol]] += (best - second).float()
+    for row in logits.split(1):
+        none = torch.zeros(1, 0, dtype=torch.int32)
+        z, _, _ = launch.map_assignment(row, none, list(c.tables))
+        assert torch.equal(z, launch.map_assignment(row.double(), none, list(c.tables))[0])
 
 
 @njit

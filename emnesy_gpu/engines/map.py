@@ -55,7 +55,7 @@ class MAP(Engine[MapProblem]):
     asks = MapProblem
 
     def supports(self, problem: Problem) -> bool:
-        return super().supports(problem) and problem.map_tractable
+        return issubclass(type(problem), MapProblem) and problem.map_tractable
 
     def infer(self, problem: MapProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         found = by_few_rows(problem.map_assignment, logits, label)
