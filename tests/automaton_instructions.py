@@ -3,12 +3,14 @@
     python -m tests.automaton_instructions
 
 Full programs, code for sm_90, from the simulator: thread instructions without moves, of one position more and over all
-pairs of a state and a value. The times are those of profiling/roofline.py, per position of 16: nothing is measured.
+edges (pairs of a state and a value where there are no weights). The times are those of profiling/roofline.py, per
+position of 16: nothing is measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -22,9 +24,10 @@ from emnesy_gpu.kernels.gpu.automaton import unrolled
 from profiling import peaks, roofline
 from profiling.gpu_simulator import Options, simulated_triton
 from tests.cuda_c import Launched, run_simulated
-from tests.kernel_registry.automaton import different_values
+from tests.kernel_registry.automaton import different_values, weighted
 
 SIZES = ((2, 10), (3, 10), (4, 10), (6, 10), (8, 10), (16, 10), (2, 2), (3, 2), (4, 2), (6, 2), (8, 2))
+WEIGHTED = ((9, 10, False), (16, 10, False), (4, 4, True), (9, 10, True))
 SHORT, LONG = 16, 24
 GPU = peaks.GPUS["H200"]
 
@@ -67,23 +70,29 @@ def instructions(counters: Any) -> int:
     return sum(n for opcode, n in counters.opcodes.items() if not opcode.startswith("mov"))
 
 
-def cost_of_a_position(n_states: int, n_values: int, in_cuda_c: bool) -> tuple[float, float, str]:
-    """Instructions, and modelled nanoseconds on an H200 with the bound that sets them."""
+def cost_of_a_position(tables: Callable[[int], AutomatonTables], in_cuda_c: bool) -> tuple[float, float, str]:
+    """Instructions, and modelled nanoseconds on an H200 with the bound that sets them. tables: for some positions."""
+    n_states, n_values = tables(SHORT).successor.shape[1], tables(SHORT).classes.shape[1]
     rows = unrolled.ROWS if in_cuda_c else automaton.rows_of_program(n_states, n_values)
     count = counters_of_unrolled if in_cuda_c else counters_of_triton
-    short, long = (count(draw(different_values(n_states, n_values, n), rows), GPU.arch) for n in (SHORT, LONG))
+    short, long = (count(draw(tables(n), rows), GPU.arch) for n in (SHORT, LONG))
     limits = roofline.bounds(roofline.count("posterior", "a row", GPU.arch, 0, rows, [short]), GPU)
     limit = max(limits, key=limits.__getitem__)
     return (instructions(long) - instructions(short)) / ((LONG - SHORT) * rows), limits[limit] * 1e9 / SHORT, limit
 
 
 def main() -> None:
-    print("| states, values | kernel | a position | a state and value | H200, modelled |\n|---|---|---|---|---|")
-    for n_states, n_values in SIZES:
+    print("| states, values, edges | kernel | a position | an edge | H200, modelled |\n|---|---|---|---|---|")
+    cases = [((*size, size[0] * size[1]), partial(different_values, *size)) for size in SIZES]
+    for n_states, n_values, dense in WEIGHTED:
+        n_edges = n_states * n_values * (n_states if dense else 1)
+        cases.append(((n_states, n_values, n_edges), partial(weighted, n_states, n_values, dense)))
+    for (n_states, n_values, n_edges), tables in cases:
         for kernel, in_cuda_c in (("Triton", False), ("CUDA C", True)):
-            total, time, limit = cost_of_a_position(n_states, n_values, in_cuda_c)
-            each = total / (n_states * n_values)
-            print(f"| {n_states}, {n_values} | {kernel} | {total:,.0f} | {each:.1f} | {1e3 * time:.1f} ps ({limit}) |")
+            total, time, limit = cost_of_a_position(tables, in_cuda_c)
+            each, picoseconds = total / n_edges, 1e3 * time
+            sizes = f"{n_states}, {n_values}, {n_edges}"
+            print(f"| {sizes} | {kernel} | {total:,.0f} | {each:.1f} | {picoseconds:.1f} ps ({limit}) |", flush=True)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from profiling.gpu_simulator.nvrtc import compile_cuda, find_nvrtc
 from tests.boards import filled_board, soft_logits
 from tests.cases import Case
 from tests.graphs import sudoku_groups
-from tests.kernel_registry.automaton import sum_modulo, two_classes, with_a_sink
+from tests.kernel_registry.automaton import sum_modulo, two_classes, weighted, with_a_sink
 from tests.static_checks import registers_and_spills, usage_of
 
 needs_nvrtc = pytest.mark.skipif(find_nvrtc() is None, reason="needs libnvrtc: pip install nvidia-cuda-nvrtc")
@@ -196,5 +196,7 @@ ENTRIES = [
     _automaton("em_gradient", "4 states", partial(sum_modulo, 4, 10, 6), 0.3),
     _automaton("posterior", "8 states", partial(sum_modulo, 8, 10, 6)),
     _automaton("posterior", "16 states", partial(sum_modulo, 16, 10, 6)),
+    _automaton("posterior", "9 states with weights", partial(weighted, 9, 10, False, 6)),
+    _automaton("posterior", "hidden Markov chain of 9 states", partial(weighted, 9, 10, True, 6)),
 ]
 """Every kernel of kernels/cuda, in the sizes of the benchmarks."""

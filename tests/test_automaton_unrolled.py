@@ -20,7 +20,7 @@ from emnesy_gpu.reference import automaton as reference
 from profiling.gpu_simulator import LaunchRecord
 from tests.automaton_instructions import cost_of_a_position, draw
 from tests.cuda_c import needs_nvrtc, simulate_launches
-from tests.kernel_registry.automaton import different_values, sum_modulo, two_classes
+from tests.kernel_registry.automaton import different_values, hidden_markov_chain, sum_modulo, two_classes, weighted
 from tests.test_automaton_gpu import INSTRUCTIONS, layers, require_agreement, simulated
 
 pytestmark = needs_nvrtc
@@ -47,6 +47,7 @@ CASES = {
     "dead ends": with_dead_ends,
     "an entry at every position": two_classes,
     "layers": partial(layers, 7),
+    "hidden Markov chain": hidden_markov_chain,
 }
 
 
@@ -63,6 +64,15 @@ def test_posterior_is_that_of_the_reference(case: str, cuda_c: list[LaunchRecord
 def test_posterior_of_other_sizes(n_states: int, n_values: int, n: int, cuda_c: list[LaunchRecord]) -> None:
     require_agreement("posterior", *draw(different_values(n_states, n_values, n), 37))
     require_agreement("em_gradient", *draw(different_values(n_states, n_values, n), 3), 0.3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("n_states", "n_values", "dense"), [(2, 2, True), (9, 10, True), (16, 10, False), (5, 3, True)]
+)
+def test_weighted_edges_of_other_sizes(n_states: int, n_values: int, dense: bool, cuda_c: list[LaunchRecord]) -> None:
+    require_agreement("posterior", *draw(weighted(n_states, n_values, dense, 6), 37))
+    require_agreement("em_gradient", *draw(weighted(n_states, n_values, dense, 5), 3), 0.3)
 
 
 def test_gradient_in_the_order_of_the_symbols(cuda_c: list[LaunchRecord]) -> None:
@@ -109,20 +119,19 @@ def test_what_the_kernel_serves() -> None:
     assert unrolled.is_served(tables, 4)
     assert not unrolled.is_served(tables, 33)
     assert not unrolled.is_served(sum_modulo(17, 4, 5), 4)
-    assert not unrolled.is_served(tables._replace(in_source=torch.zeros(1025, dtype=torch.int32)), 4)
-    assert not unrolled.is_served(tables._replace(successor=tables.successor[:0]), 4)
+    assert not unrolled.is_served(tables._replace(out_target=torch.zeros(1025, dtype=torch.int32)), 4)
 
 
 @pytest.mark.parametrize(
-    ("n", "n_values", "ordered", "expected"),
+    ("n", "n_values", "alone", "expected"),
     [
         (6, 10, False, (2, 4)), (5, 10, False, (1, 2)), (6, 10, True, (1, 2)), (8, 2, False, (8, 4)),
         (6, 2, False, (2, 4)), (4, 3, False, (4, 4)), (6, 3, False, (2, 2)), (5, 3, False, (1, 1)),
         (3, 8, True, (1, 4)), (4, 31, False, (2, 2)),
     ],
 )  # fmt: skip
-def test_positions_that_are_loaded_together(n: int, n_values: int, ordered: bool, expected: tuple[int, int]) -> None:
-    assert unrolled.positions_together(n, n_values, ordered) == expected
+def test_positions_that_are_loaded_together(n: int, n_values: int, alone: bool, expected: tuple[int, int]) -> None:
+    assert unrolled.positions_together(n, n_values, alone) == expected
 
 
 @pytest.mark.parametrize(
@@ -143,4 +152,19 @@ def test_positions_that_are_loaded_together(n: int, n_values: int, ordered: bool
     ],
 )
 def test_instructions_of_a_state_and_value(n_states: int, n_values: int, most: float) -> None:
-    assert cost_of_a_position(n_states, n_values, in_cuda_c=True)[0] <= most * n_states * n_values
+    tables = partial(different_values, n_states, n_values)
+    assert cost_of_a_position(tables, in_cuda_c=True)[0] <= most * n_states * n_values
+
+
+@pytest.mark.parametrize(
+    ("n_states", "n_values", "dense"),
+    [
+        (9, 10, False),
+        pytest.param(16, 10, False, marks=pytest.mark.slow),
+        pytest.param(4, 4, True, marks=pytest.mark.slow),
+        pytest.param(9, 10, True, marks=pytest.mark.slow),
+    ],
+)
+def test_instructions_of_a_weighted_edge(n_states: int, n_values: int, dense: bool) -> None:
+    tables = partial(weighted, n_states, n_values, dense)
+    assert cost_of_a_position(tables, in_cuda_c=True)[0] <= INSTRUCTIONS * len(tables(16).out_target)

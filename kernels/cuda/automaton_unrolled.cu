@@ -2,18 +2,19 @@
 //
 // The recurrences, the bound of what underflow takes, and the blocks of positions are those of the Triton kernel, see
 // kernels/gpu/automaton/posterior.py. A thread has a row of the batch. The edges are macros, so that the compiler writes
-// one multiply-add for each, all states are in registers, and nothing is looked up. A thread loads the logits of as many
-// positions at once as fill whole loads, and keeps alpha in scratch memory for itself alone.
-// STATES, VALUES, CLASSES, LAYERS, USUAL_LAYER (of most positions), TARGETS [L, C, S] with S for none, CLASS_OF_VALUE
-// [L, K] with -1 for none, OUTPUTS (whether the label says something before the end), COMPLETE (whether all states have
-// edges for all values), WIDTH (of loads), TOGETHER (positions), ORDERED, GRADIENT, LARGEST_LOGIT and the row status
-// codes are macros. Where nothing leads out of the states or depends on the label, alpha keeps its sum without a scale.
+// multiply-adds for each, all states are in registers, and nothing but weights is looked up. A thread loads the logits of
+// as many positions at once as fill whole loads, and keeps alpha in scratch memory for itself alone.
+// STATES, VALUES, CLASSES, LAYERS, USUAL_LAYER (of most positions), EDGES [E], (c S + s) S + t each, sorted by layer and
+// that, EDGES_END [L], CLASS_OF_VALUE [L, K] with -1 for none, WEIGHTED (else all edges weigh 1), OUTPUTS (whether the
+// label says something before the end), COMPLETE (whether all states have edges of weight 1 for all values), WIDTH (of
+// loads), TOGETHER (positions), ORDERED, GRADIENT, LARGEST_LOGIT and the row status codes are macros. Where nothing leads
+// out of the states or depends on the label before the end, alpha keeps its sum, and needs no scale.
 // Rows in which float32 loses digits, and those with enormous logits, are marked in `redo`: another launch repeats them
 // with logarithms.
 
 constexpr int S = STATES, K = VALUES, C = CLASSES;
-constexpr int ROWS = 32;             // of a block: one a thread
-constexpr int KEPT = S + 2;         // numbers of a position that wait for the way back: alpha, and two of the softmax
+constexpr int ROWS = 32;     // of a block: one a thread
+constexpr int KEPT = S + 2;  // numbers of a position that wait for the way back: alpha, and two of the softmax
 constexpr bool KEEPS_SUM = COMPLETE && !OUTPUTS;
 constexpr float SMALLEST = 1e-37f, LARGEST = 1e24f;
 constexpr float LOG2_E = 1.4426950408889634f;
@@ -21,11 +22,24 @@ constexpr float ORDINARY = 1e6f;  // smaller logits may be multiplied by LOG2_E 
 constexpr double LN_2 = 0.6931471805599453;
 #define INF __int_as_float(0x7f800000)
 
-__device__ constexpr short target_of[LAYERS * C * S] = {TARGETS};
+__device__ constexpr int edges[] = {EDGES}, edges_end[LAYERS] = {EDGES_END};
 __device__ constexpr signed char class_of[LAYERS * K] = {CLASS_OF_VALUE};
+
+__device__ constexpr int first_edge(int layer) { return layer == 0 ? 0 : edges_end[layer - 1]; }
+__device__ constexpr int class_of_edge(int edge) { return edges[edge] / (S * S); }
+__device__ constexpr int source_of(int edge) { return edges[edge] / S % S; }
+__device__ constexpr int target_of(int edge) { return edges[edge] % S; }
+// Whether the edge is the first of its layer from its source by its class.
+__device__ constexpr bool is_first(int layer, int edge) {
+    return edge == first_edge(layer) || edges[edge] / S != edges[edge - 1] / S;
+}
+__device__ constexpr bool is_last(int layer, int edge) {
+    return edge + 1 == edges_end[layer] || edges[edge] / S != edges[edge + 1] / S;
+}
 
 struct Machine {
     const int2 *positions;  // the layer of each, and the entry of the label after it or -1
+    const float4 *weights;  // of the edges, four at a time
     const float *emissions;
     int n_emissions;
 };
@@ -191,10 +205,27 @@ template <int L> __device__ Classes weights_of(const float *x) {
     return weight;
 }
 
+// The weight of an edge, which is loaded with three others.
+struct Weights {
+    const float4 *weights;
+    float4 four;
+    __device__ float of(int edge, bool first) {
+        if (first || edge % 4 == 0) four = weights[edge / 4];
+        return edge % 4 == 0 ? four.x : edge % 4 == 1 ? four.y : edge % 4 == 2 ? four.z : four.w;
+    }
+};
+
+// Loads of one position are not taken for those of another: registers would not hold as many weights.
+__device__ Weights weights_anew(const float4 *weights) {
+    if (WEIGHTED) __syncwarp();
+    return {weights};
+}
+
 // alpha along all edges of a position; where it keeps its sum, over the total of the exponentials.
 struct Forward {
     const float *x;
     States &alpha;
+    const float4 *weights;
     float total;
     template <int L> __device__ void run() {
         Classes weight = weights_of<L>(x);
@@ -208,13 +239,17 @@ struct Forward {
         States after;
 #pragma unroll
         for (int s = 0; s < S; ++s) after.x[s] = -0.0f;
+        constexpr int FIRST = first_edge(L), END = edges_end[L];
+        Weights edge_weights = weights_anew(weights);
+        float along;
 #pragma unroll
-        for (int c = 0; c < C; ++c)
-#pragma unroll
-            for (int s = 0; s < S; ++s) {
-                const int t = target_of[(L * C + c) * S + s];
-                if (t < S) after.x[t] = fmaf(weight.x[c], alpha.x[s], after.x[t]);
-            }
+        for (int e = FIRST; e < END; ++e) {
+            const int s = source_of(e), c = class_of_edge(e), t = target_of(e);
+            if (WEIGHTED) {
+                if (is_first(L, e)) along = weight.x[c] * alpha.x[s];
+                after.x[t] = fmaf(along, edge_weights.of(e, e == FIRST), after.x[t]);
+            } else after.x[t] = fmaf(weight.x[c], alpha.x[s], after.x[t]);
+        }
         alpha = after;
     }
 };
@@ -224,6 +259,7 @@ struct Backward {
     float *x;
     const States &alpha;
     States &beta;
+    const float4 *weights;
     float factor, total, gradient_scale;
     template <int L> __device__ void run() {
         const Classes weight = weights_of<L>(x);
@@ -233,16 +269,21 @@ struct Backward {
         for (int s = 0; s < S; ++s) before.x[s] = -0.0f;
 #pragma unroll
         for (int c = 0; c < C; ++c) rest.x[c] = -0.0f;
+        constexpr int FIRST = first_edge(L), END = edges_end[L];
+        Weights edge_weights = weights_anew(weights);
+        float ahead;
 #pragma unroll
-        for (int c = 0; c < C; ++c)
-#pragma unroll
-            for (int s = 0; s < S; ++s) {
-                const int t = target_of[(L * C + c) * S + s];
-                if (t < S) {
-                    before.x[s] = fmaf(weight.x[c], beta.x[t], before.x[s]);
-                    rest.x[c] = fmaf(alpha.x[s], beta.x[t], rest.x[c]);
-                }
+        for (int e = FIRST; e < END; ++e) {
+            const int s = source_of(e), c = class_of_edge(e), t = target_of(e);
+            if (WEIGHTED) {
+                const float w = edge_weights.of(e, e == FIRST);
+                ahead = is_first(L, e) ? w * beta.x[t] : fmaf(w, beta.x[t], ahead);
+            } else ahead = beta.x[t];
+            if (is_last(L, e)) {
+                before.x[s] = fmaf(weight.x[c], ahead, before.x[s]);
+                rest.x[c] = fmaf(alpha.x[s], ahead, rest.x[c]);
             }
+        }
         float y = alpha.x[0] * before.x[0];
 #pragma unroll
         for (int s = 1; s < S; ++s) y = fmaf(alpha.x[s], before.x[s], y);
@@ -304,7 +345,7 @@ __device__ States forward(float *scratch, const Machine &machine, const Row &row
             exponentiate(x, shift);
             const float total = sum_of(x);
             keep(scratch, {alpha, {shift, total}});
-            Forward step{x, alpha, total};
+            Forward step{x, alpha, machine.weights, total};
             at_layer<0, LAYERS>(here.x, step);
             if (OUTPUTS) see_label(alpha, machine, row, here.y);
             if constexpr (!KEEPS_SUM) {
@@ -342,7 +383,7 @@ __device__ float backward(const float *scratch, const Machine &machine, const Ro
             for (int s = 0; s < S; ++s) high = fmaxf(high, beta.x[s]);
             if (OUTPUTS) see_label(beta, machine, row, here.y);
             exponentiate(x, kept.softmax.shift);
-            Backward step{x, kept.alpha, beta, 0.0f, kept.softmax.total, gradient_scale};
+            Backward step{x, kept.alpha, beta, machine.weights, 0.0f, kept.softmax.total, gradient_scale};
             at_layer<0, LAYERS>(here.x, step);
             scale(beta, step.factor);
             largest = fmaxf(largest, high * (step.factor * kept.softmax.total));
@@ -383,11 +424,11 @@ __device__ int label_status(const Row &row, int n_entries) {
 }
 
 extern "C" __global__ void __launch_bounds__(ROWS) marginals(
-    const float *logits, const int *label, const int2 *positions, const float *start, const float *emissions,
-    const double *log_scale, float *scratch, const long long *symbol, float *out,
+    const float *logits, const int *label, const int2 *positions, const float4 *weights, const float *start,
+    const float *emissions, const double *log_scale, float *scratch, const long long *symbol, float *out,
     float *evidence, unsigned char *status, unsigned char *redo, int batch, int n, int block, int n_entries,
     int n_emissions, int per_block, float gradient_scale) {
-    const Machine machine{positions, emissions, n_emissions};
+    const Machine machine{positions, weights, emissions, n_emissions};
     scratch += static_cast<long long>(per_block) * blockIdx.x;
     float *starts = scratch + block * (KEPT * ROWS);
     const int last = (n - 1) / block;

@@ -67,7 +67,7 @@ def _layered() -> AutomatonTables:
 
 
 @cache
-def _hidden_markov_chain() -> AutomatonTables:
+def hidden_markov_chain() -> AutomatonTables:
     """Six states with several weighted edges for a state and a value, several starts, and noisy labels."""
     generator = np.random.default_rng(0)
     weight = generator.random((6, 4, 6)) * (generator.random((6, 4, 6)) > 0.5)
@@ -75,6 +75,21 @@ def _hidden_markov_chain() -> AutomatonTables:
     seen = {position: Observation((0, 1), generator.random((2, 6))) for position in (1, 4)}
     machine = Machine((Layer(*edges, weight[weight > 0], 6, 6),), (0,) * 5, 4, generator.random(6), seen)
     return make_tables(machine, [{0: 0, 1: 1}] * 2)
+
+
+@cache
+def weighted(n_states: int, n_values: int, dense: bool, n: int) -> AutomatonTables:
+    """Random weights from every state by every value to every state, as in a hidden Markov chain, or to one of them."""
+    generator = np.random.default_rng(0)
+    weight = 0.1 + 0.9 * generator.random((n_states, n_values, n_states))
+    if not dense:
+        source, value, target = np.indices(weight.shape)
+        weight *= target == (3 * source + value) % n_states
+    edges = [part.astype(np.int32) for part in np.nonzero(weight)]
+    layer = Layer(*edges, weight[weight > 0], n_states, n_states)
+    seen = {n - 1: Observation((0, 1), generator.random((2, n_states)))}
+    machine = Machine((layer,), (0,) * n, n_values, generator.random(n_states), seen)
+    return make_tables(machine, [{0: 0, 1: 1}])
 
 
 def _draw(
@@ -103,7 +118,7 @@ def _entry(
 
 
 _SEVEN = partial(sum_modulo, 7, 4, 5)
-_CHAIN = partial(_hidden_markov_chain)
+_CHAIN = partial(hidden_markov_chain)
 
 ENTRIES = [
     _entry("posterior", "7 states", _SEVEN, variants=True),
