@@ -51,6 +51,14 @@ def test_calls_take_one_thread_after_another_one_was_held_up() -> None:
     assert ranges_of_a_call(held_up=0.0) == [(0, ROWS)]
 
 
+@pytest.mark.parametrize(("rows", "ranges"), [(1, 1), (2, 2), (3, 2), (5, 4), (8, 8), (100, 8)])
+def test_threads_have_equally_many_ranges(rows: int, ranges: int) -> None:
+    found: list[tuple[int, int]] = []
+    parallel.for_rows(lambda first, last: found.append((first, last)), rows, 1, COST)
+    assert len(found) == ranges
+    assert sorted(row for first, last in found for row in range(first, last)) == list(range(rows))
+
+
 def test_calls_share_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "PAYBACK", 1e-6)
     for _ in range(2):

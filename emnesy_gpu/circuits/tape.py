@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from emnesy_gpu.circuits.graph import Graph, Rows, lexical_order, longest_ways, ranges
+from emnesy_gpu.circuits.graph import Graph, Rows, lexical_order, ranges
 
 NO_DERIVATIVE = -1
 
@@ -102,9 +102,12 @@ def _instructions(graph: Graph, leads: NDArray[np.bool_]) -> _Instructions:
 
 def _heights(graph: Graph) -> Rows:
     """The longest way from the root down to each row [rows], 0 for the root."""
-    child = np.concatenate([graph.left, graph.right])
-    parent = np.concatenate([graph.parent, graph.parent])
-    return longest_ways(graph.n_rows, parent, child)
+    heights = np.zeros(graph.n_rows, np.int64)
+    for _, terms in reversed(list(graph.by_level())):
+        below = heights[graph.parent[terms]] + 1
+        for rows in (graph.left, graph.right):
+            np.maximum.at(heights, rows[terms], below)
+    return heights
 
 
 def _places(todo: _Instructions, starts: Rows, graph: Graph) -> tuple[Rows, int]:

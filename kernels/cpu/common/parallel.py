@@ -55,7 +55,7 @@ def for_rows(work: Callable[[int, int], None], rows: int, block: int, row_cost: 
     """
     is_long = rows > 0 and (row_cost == 0.0 or rows * row_cost >= LARGEST_RANGE)
     threads = torch.get_num_threads()
-    bounds = _bounds(rows, block, row_cost, threads * RANGES_PER_THREAD if threads > 1 else 1, SMALLEST_RANGE)
+    bounds = _bounds(rows, block, row_cost, (threads, RANGES_PER_THREAD if threads > 1 else 1), SMALLEST_RANGE)
     is_short = not is_long and (len(bounds) <= 2 or perf_counter() < _alone_until)
     if is_short or _helps():
         work(0, rows)
@@ -76,7 +76,7 @@ def for_rows_in_torch(
         work(0, rows)
     else:
         most = min(threads, most_threads or threads)
-        bounds = _bounds(rows, block, row_cost, most, SMALLEST_RANGE_IN_TORCH)
+        bounds = _bounds(rows, block, row_cost, (most, 1), SMALLEST_RANGE_IN_TORCH)
         _share(work, bounds, min(most, len(bounds) - 1), False)
 
 
@@ -121,10 +121,17 @@ def most_of_one_range(row_cost: float) -> int:
     return math.ceil(SMALLEST_RANGE / row_cost) - 1 if row_cost > 0.0 else 0
 
 
-def _bounds(rows: int, block: int, row_cost: float, most: int, smallest: int) -> list[int]:
-    """Where ranges begin and end: so many at most, more in long calls; smallest: nanoseconds of a range."""
+def _bounds(rows: int, block: int, row_cost: float, most: tuple[int, int], smallest: int) -> list[int]:
+    """Where ranges begin and end, the same number for each thread where there are several.
+
+    most: threads, and ranges of each, but for long calls; smallest: nanoseconds of a range.
+    """
+    threads, each = most
     blocks, cost = -(-rows // block), rows * row_cost
-    parts = max(1, min(blocks, max(min(most, int(cost / smallest)), int(cost / LARGEST_RANGE))))
+    parts, least = min(threads * each, int(cost / smallest)), int(cost / LARGEST_RANGE)
+    if parts > threads:
+        parts -= parts % threads
+    parts = max(1, min(blocks, max(parts, least + -least % threads)))
     return [min(rows, block * (blocks * part // parts)) for part in range(parts + 1)]
 
 
