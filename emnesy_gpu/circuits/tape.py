@@ -90,7 +90,8 @@ def _instructions(graph: Graph, leads: NDArray[np.bool_]) -> _Instructions:
     out = np.concatenate([graph.parent, down + child])
     left, right = np.concatenate([graph.left, down + parent]), np.concatenate([graph.right, sibling])
     level = np.concatenate([depth, depth[-1] + height])
-    order = lexical_order(out)
+    # The terms of nodes lie in the order of the nodes.
+    order = np.concatenate([np.arange(len(graph.parent)), len(graph.parent) + lexical_order(child)])
     arity = np.bincount(out, minlength=2 * graph.n_rows)
     start = np.cumsum(arity) - arity
     outs = np.flatnonzero(arity)
@@ -119,10 +120,12 @@ def _places(todo: _Instructions, starts: Rows, graph: Graph) -> tuple[Rows, int]
     root, down, n_fixed = graph.n_rows - 1, graph.n_rows, graph.n_leaves + 2
     place = np.full(2 * graph.n_rows, NO_DERIVATIVE, np.int64)
     place[: graph.n_leaves + 1], place[root], place[down + root] = np.arange(n_fixed - 1), n_fixed - 1, graph.n_leaves
-    last = np.zeros(len(place), np.int64)
+    last, last_on_right = np.zeros((2, len(place)), np.int64)
     reader = np.repeat(todo.level, np.diff(todo.first))
-    np.maximum.at(last, todo.left, reader)
-    np.maximum.at(last, todo.right, reader)
+    # Levels rise: of several readers the last one stays.
+    last[todo.left] = reader
+    last_on_right[todo.right] = reader
+    np.maximum(last, last_on_right, out=last)
     last[place >= 0] = 0
     last[down : down + graph.n_leaves] = 0
     dying = lexical_order(last)
