@@ -182,9 +182,13 @@ AUTOMATON_BYTES = 128 << 10
 """Scratch memory of a program up to which the states of all positions are kept."""
 
 
-def automaton_positions(n: int, scratch_bytes: int) -> int:
-    """Positions whose states are kept: all n, which need `scratch_bytes`, or about the root of their number."""
-    return n if scratch_bytes <= AUTOMATON_BYTES else math.isqrt(n - 1) + 1
+def automaton_positions(n: int, scratch_bytes: int, programs: int = RESIDENT_PROGRAMS) -> int:
+    """Positions whose states are kept: all n, which need `scratch_bytes`, or about the root of their number.
+
+    All are kept too where the programs of a small batch have room for them together.
+    """
+    has_room = scratch_bytes <= max(AUTOMATON_BYTES, SCRATCH_BYTES // programs)
+    return n if has_room else math.isqrt(n - 1) + 1
 
 
 class AutomatonBlock(NamedTuple):

@@ -26,7 +26,7 @@ from profiling.gpu_simulator import Options, simulated_triton
 from tests.cuda_c import Launched, run_simulated
 from tests.kernel_registry.automaton import different_values, weighted
 
-SIZES = ((2, 10), (3, 10), (4, 10), (6, 10), (8, 10), (16, 10), (2, 2), (3, 2), (4, 2), (6, 2), (8, 2))
+SIZES = ((2, 10), (3, 10), (4, 10), (6, 10), (8, 10), (16, 10), (31, 10), (2, 2), (3, 2), (4, 2), (6, 2), (8, 2))
 WEIGHTED = ((9, 10, False), (16, 10, False), (4, 4, True), (9, 10, True))
 SHORT, LONG = 16, 24
 GPU = peaks.GPUS["H200"]

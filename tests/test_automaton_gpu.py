@@ -101,10 +101,22 @@ def test_more_rows_than_a_block_and_programs(cuda_c: list[LaunchRecord], monkeyp
     assert all(torch.equal(whole[35:36], single) for whole, single in zip(together, alone, strict=True))
 
 
+def forbid_long_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in ("AUTOMATON_BYTES", "SCRATCH_BYTES"):
+        monkeypatch.setattr(launch_config, limit, 0)
+
+
+def test_small_batches_keep_the_states_of_all_positions() -> None:
+    assert launch_config.automaton_positions(100, 128 << 10) == 100
+    assert launch_config.automaton_positions(100, 129 << 10) == 10
+    assert launch_config.automaton_positions(100, 129 << 10, programs=400) == 100
+    assert launch_config.automaton_positions(100, 129 << 10, programs=600) == 10
+
+
 def test_blocks_of_positions_change_no_bit(cuda_c: list[LaunchRecord], monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = draw(sum_modulo(11, 3, 7), 3)
     whole = simulated("posterior", *arguments)
-    monkeypatch.setattr(launch_config, "AUTOMATON_BYTES", 0)
+    forbid_long_blocks(monkeypatch)
     assert launch_config.automaton_positions(7, 1) == 3
     blocks = simulated("posterior", *arguments)
     for a, b in zip(whole, blocks, strict=True):

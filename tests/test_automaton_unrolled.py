@@ -18,10 +18,11 @@ from emnesy_gpu.kernels.gpu.automaton import unrolled
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.reference import automaton as reference
 from profiling.gpu_simulator import LaunchRecord
+from tests import automaton_instructions
 from tests.automaton_instructions import cost_of_a_position, draw
 from tests.cuda_c import needs_nvrtc, simulate_launches
 from tests.kernel_registry.automaton import different_values, hidden_markov_chain, sum_modulo, two_classes, weighted
-from tests.test_automaton_gpu import INSTRUCTIONS, layers, require_agreement, simulated
+from tests.test_automaton_gpu import INSTRUCTIONS, forbid_long_blocks, layers, require_agreement, simulated
 
 pytestmark = needs_nvrtc
 
@@ -59,7 +60,8 @@ def test_posterior_is_that_of_the_reference(case: str, cuda_c: list[LaunchRecord
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("n_states", "n_values", "n"), [(3, 3, 8), (5, 5, 6), (8, 32, 4), (16, 10, 5), (2, 15, 4), (2, 1, 3), (1, 2, 4)]
+    ("n_states", "n_values", "n"),
+    [(3, 3, 8), (5, 5, 6), (8, 32, 4), (16, 10, 5), (31, 10, 5), (2, 15, 4), (2, 1, 3), (1, 2, 4)],
 )
 def test_posterior_of_other_sizes(n_states: int, n_values: int, n: int, cuda_c: list[LaunchRecord]) -> None:
     require_agreement("posterior", *draw(different_values(n_states, n_values, n), 37))
@@ -85,7 +87,7 @@ def test_a_row_has_the_same_bits_in_any_batch_and_blocks(
     monkeypatch.setattr(launch_config, "RESIDENT_PROGRAMS", 1)
     logits, rows, tables = draw(sum_modulo(5, 2, 10), 37)
     whole = simulated("posterior", logits, rows, tables)
-    monkeypatch.setattr(launch_config, "AUTOMATON_BYTES", 0)
+    forbid_long_blocks(monkeypatch)
     part = simulated("posterior", logits[34:36], rows[34:36], tables)
     assert all(torch.equal(all_rows[34:36], some) for all_rows, some in zip(whole, part, strict=True))
 
@@ -118,7 +120,10 @@ def test_what_the_kernel_serves() -> None:
     tables = sum_modulo(7, 4, 5)
     assert unrolled.is_served(tables, 4)
     assert not unrolled.is_served(tables, 33)
-    assert not unrolled.is_served(sum_modulo(17, 4, 5), 4)
+    assert unrolled.is_served(sum_modulo(32, 4, 5), 4)
+    assert not unrolled.is_served(sum_modulo(33, 4, 5), 4)
+    assert unrolled.is_served(weighted(16, 4, False, 5), 4)
+    assert not unrolled.is_served(weighted(17, 4, False, 5), 4)
     assert not unrolled.is_served(tables._replace(out_target=torch.zeros(1025, dtype=torch.int32)), 4)
 
 
@@ -145,6 +150,7 @@ def test_positions_that_are_loaded_together(n: int, n_values: int, alone: bool, 
         pytest.param(6, 10, INSTRUCTIONS, marks=pytest.mark.slow),
         pytest.param(8, 10, INSTRUCTIONS, marks=pytest.mark.slow),
         pytest.param(16, 10, INSTRUCTIONS, marks=pytest.mark.slow),
+        pytest.param(31, 10, INSTRUCTIONS, marks=pytest.mark.slow),
         pytest.param(3, 2, 11.5, marks=pytest.mark.slow),
         pytest.param(4, 2, 9.8, marks=pytest.mark.slow),
         pytest.param(6, 2, 8.0, marks=pytest.mark.slow),
@@ -154,6 +160,23 @@ def test_positions_that_are_loaded_together(n: int, n_values: int, alone: bool, 
 def test_instructions_of_a_state_and_value(n_states: int, n_values: int, most: float) -> None:
     tables = partial(different_values, n_states, n_values)
     assert cost_of_a_position(tables, in_cuda_c=True)[0] <= most * n_states * n_values
+
+
+@pytest.mark.parametrize(
+    ("n_states", "most"),
+    [
+        (8, INSTRUCTIONS),
+        pytest.param(4, 8.6, marks=pytest.mark.slow),
+        pytest.param(31, INSTRUCTIONS, marks=pytest.mark.slow),
+    ],
+)
+def test_instructions_where_alpha_is_computed_twice(
+    n_states: int, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid_long_blocks(monkeypatch)
+    monkeypatch.setattr(automaton_instructions, "SHORT", 36)
+    monkeypatch.setattr(automaton_instructions, "LONG", 64)
+    assert cost_of_a_position(partial(different_values, n_states, 10), in_cuda_c=True)[0] <= most * n_states * 10
 
 
 @pytest.mark.parametrize(

@@ -423,7 +423,14 @@ __device__ int label_status(const Row &row, int n_entries) {
     return code;
 }
 
-extern "C" __global__ void __launch_bounds__(ROWS) marginals(
+// Where a limit would help, the assembler rather spills a few bytes than exceed 168 registers without one.
+#if STATES > 16
+#define BOUNDS __launch_bounds__(ROWS, 8)
+#else
+#define BOUNDS __launch_bounds__(ROWS)
+#endif
+
+extern "C" __global__ void BOUNDS marginals(
     const float *logits, const int *label, const int2 *positions, const float4 *weights, const float *start,
     const float *emissions, const double *log_scale, float *scratch, const long long *symbol, float *out,
     float *evidence, unsigned char *status, unsigned char *redo, int batch, int n, int block, int n_entries,

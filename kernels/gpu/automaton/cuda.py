@@ -66,9 +66,10 @@ def launch(call: Call) -> None:
     single = n_classes == n_values
     per_position = block.rows * (n_values + (0 if single else n_classes))
     vector = block.rows * block.lanes * block.states
-    positions = launch_config.automaton_positions(n, 4 * n * (per_position + vector))
+    groups = -(-batch // block.rows)
+    positions = launch_config.automaton_positions(n, 4 * n * (per_position + vector), groups)
     size = positions * per_position + (positions + -(-n // positions)) * vector
-    programs = launch_config.resident_programs(-(-batch // block.rows), 4 * size)
+    programs = launch_config.resident_programs(groups, 4 * size)
     logits = call.logits.clone() if call.logits.data_ptr() % ALIGNMENT else call.logits
     loader.launch(
         "automaton.cu",

@@ -15,14 +15,14 @@ from emnesy_gpu.kernels.cuda import loader
 from emnesy_gpu.kernels.gpu.automaton.cuda import ALIGNMENT, MAX_VALUES, Call, can_run
 from emnesy_gpu.kernels.gpu.common.table_cache import made_once
 
-MAX_STATES = 16
-"""A thread keeps three vectors of states in registers."""
+MAX_STATES, MAX_WEIGHTED_STATES = 32, 16
+"""A thread keeps three vectors of states in registers, and weights of edges as they come."""
 
 MAX_EDGES = 1024
 """Of all layers, which the compiler writes out: as many take it about two seconds."""
 
-MAX_STATES_TOGETHER = 10
-"""With weights, and more states, registers do not hold the logits of several positions."""
+MAX_STATES_TOGETHER, MAX_WEIGHTED_STATES_TOGETHER = 16, 10
+"""With more states registers do not hold the logits of several positions."""
 
 ROWS = 32
 
@@ -34,21 +34,28 @@ def fits(logits: Tensor, tables: AutomatonTables) -> bool:
 
 def is_served(tables: AutomatonTables, n_values: int) -> bool:
     """Whether the kernel takes such an automaton."""
-    n_states = tables.successor.shape[1]
-    return n_states <= MAX_STATES and 0 < len(tables.out_target) <= MAX_EDGES and n_values <= MAX_VALUES
+    most = MAX_WEIGHTED_STATES if is_weighted(tables) else MAX_STATES
+    has_few = tables.successor.shape[1] <= most and 0 < len(tables.out_target) <= MAX_EDGES
+    return has_few and n_values <= MAX_VALUES
+
+
+def is_weighted(tables: AutomatonTables) -> bool:
+    return len(tables.successor) == 0
 
 
 def launch(call: Call) -> None:
     """Marginals or the gradient, log evidence, status and what to repeat; see automaton_unrolled.cu."""
     (batch, n, n_values), tables = call.logits.shape, call.tables
     n_states, n_classes = tables.successor.shape[1:]
-    alone = call.symbols is not None or (len(tables.successor) == 0 and n_states > MAX_STATES_TOGETHER)
+    most = MAX_WEIGHTED_STATES_TOGETHER if is_weighted(tables) else MAX_STATES_TOGETHER
+    alone = call.symbols is not None or n_states > most
     together, width = positions_together(n, n_values, alone)
     kept = ROWS * (n_states + 2)
-    positions = launch_config.automaton_positions(n, 4 * n * kept)
+    groups = -(-batch // ROWS)
+    positions = launch_config.automaton_positions(n, 4 * n * kept, groups)
     block = -(-positions // together) * together
     size = block * kept + -(-n // block) * ROWS * n_states
-    programs = launch_config.resident_programs(-(-batch // ROWS), 4 * size)
+    programs = launch_config.resident_programs(groups, 4 * size)
     logits = call.logits.clone() if call.logits.data_ptr() % ALIGNMENT else call.logits
     edges, machine = made_once(tables.classes, "unrolled", lambda: _made(tables))
     loader.launch(
@@ -106,11 +113,10 @@ def _macros(tables: AutomatonTables, edges: Tensor) -> tuple[tuple[str, int | st
     parts = edges, t.out_first[:, -1], t.classes.flatten(), t.layer, t.entry, pairs
     numbers = torch.cat(parts).cpu().split([len(part) for part in parts])
     codes, ends, classes, layers, entries, complete = (part.tolist() for part in numbers)
-    is_weighted = len(t.successor) == 0
-    is_complete = not is_weighted and sum(complete) == len(codes) and min(classes) >= 0
+    is_complete = not is_weighted(t) and sum(complete) == len(codes) and min(classes) >= 0
     return (
         ("EDGES", _listed(codes)), ("EDGES_END", _listed(ends)), ("CLASS_OF_VALUE", _listed(classes)),
-        ("USUAL_LAYER", Counter(layers).most_common(1)[0][0]), ("WEIGHTED", int(is_weighted)),
+        ("USUAL_LAYER", Counter(layers).most_common(1)[0][0]), ("WEIGHTED", int(is_weighted(t))),
         ("OUTPUTS", int(max(entries[:-1], default=-1) >= 0)), ("COMPLETE", int(is_complete)),
     )  # fmt: skip
 
