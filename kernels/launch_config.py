@@ -86,9 +86,49 @@ def carry_chain_parts(n_addends: int, sums: int) -> int:
     return next_power_of_two(sums // n_addends**2 + 1) // 2
 
 
-def carry_chain_row_marginals(n_addends: int, base: int, compute_bytes: int) -> bool:
-    """Whether a thread can hold the tables of three or four addends in registers; else a warp shares them."""
-    return base <= {(3, 4): 10, (3, 8): 5, (4, 4): 10}.get((n_addends, compute_bytes), 0)
+def carry_chain_row_marginals_entries(n_addends: int, base: int, compute_bytes: int) -> int:
+    """What a thread of three or four addends keeps in scratch memory: all tables; 0: all in registers."""
+    in_registers = base <= {(3, 4): 10, (3, 8): 5, (4, 4): 10}.get((n_addends, compute_bytes), 0)
+    return 0 if in_registers else carry_chain_marginal_entry("end", n_addends, base)
+
+
+AT_ONCE = 8
+"""Entries of a table in scratch memory that are computed at once, and read at once."""
+
+
+def carry_chain_marginal_entry(table: str, n_addends: int, base: int) -> int:
+    """Where a table of a position of three or four addends begins in scratch memory; "end": where all of them end.
+
+    first, second, third: the probabilities of d_1, ... but the last addend. last: of that, from 1 - base on: less the
+    digit of the label. left: of the sums d_1 + d_2. right: of the sums of the others, less the digit too, from 1 - base
+    on; of three addends "last". other: what the sums of a half are weighted with. shares: results that are not divided
+    by their sum yet. There is room around each for all that is looked up there, and for the rest of eight entries.
+    """
+    one, two, four = (-(-n // 8) * 8 for n in (base, 2 * base - 1, 3 * base - 2))
+    right = four if n_addends == 4 else two
+    beyond = n_addends * base  # more than any sum that carries ask for
+    tables = {  # below, length, above
+        "first": (0, one, 0),
+        "third": (0, one, 0),
+        "second": (one, base, two),
+        "last": (two + n_addends, 2 * base - 1, beyond),
+        "left": (right + n_addends, two, beyond),
+        "right": (two + n_addends, right, beyond),
+        "other": (0, one + right, 0),
+        "shares": (0, two, 0),
+        "end": (0, 0, 0),
+    }
+    if n_addends == 3:
+        del tables["third"], tables["right"]
+        table = "last" if table == "right" else table
+    place, end, free = 0, 0, 0
+    for name in tables:
+        below, length, above = tables[name]
+        place = end + max(free, below)
+        if name == table:
+            break
+        end, free = place + length, above
+    return place
 
 
 def carry_chain_row_map(n_addends: int, base: int, compute_bytes: int) -> bool:

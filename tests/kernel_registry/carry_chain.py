@@ -49,6 +49,7 @@ ENTRIES = [
     _entry("em_gradient", Case(15, batch=9), torch.float64, slow=True),
     _entry("posterior", Case(5, hard_zeros=0.3, batch=9), slow=True),
     _entry("em_gradient", Case(3, base=32, n_addends=4, batch=5), slow=True),
+    _entry("em_gradient", Case(2, base=32, n_addends=4, batch=5), torch.float64, slow=True),
     _entry("map_assignment", Case(15, batch=5), slow=True),
     _entry("map_assignment", Case(4, n_addends=3, batch=5), slow=True),
     _entry("map_assignment", Case(4, n_addends=4, batch=5), slow=True),

@@ -1,7 +1,7 @@
-"""Computes posterior and EM gradient of three or four addends: a sum-product over addends inside one over positions.
+"""Computes posterior and EM gradient of three or four addends in log2: a sum-product over addends and over positions.
 
-general_linear.py does so with probabilities. Here are the rows that this does not serve, in log2: where underflow would
-count, and where the label is impossible or the input invalid. With the carry c as addend 0, F_j(u) = P(first j + 1
+This is for the rows that row_marginals.py does not serve with probabilities: where underflow would count, and where the
+label is impossible or the input invalid. A row has a tile, one sum a lane. With the carry c as addend 0, F_j(u) = P(first j + 1
 addends sum to u) forwards, and backwards from G_k(t) = beta(c') at t = s + base c': p(d_j = v) is proportional to
 p_j(v) sum_u F_{j-1}(u) G_j(u + v).
 """
@@ -11,11 +11,8 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.carry_chain.general_linear import linear_backward, linear_forward
-from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, final_status, top_carry
+from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, final_status
 from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import (
-    Options,
-    Samples,
     append_digit,
     entry,
     relative_logit,
@@ -23,7 +20,7 @@ from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import (
     softmax_row,
 )
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LEAST_LOG2, LN_2, ZERO, add, exp2, log2
-from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
+from emnesy_gpu.kernels.gpu.common.status import INVALID_LOGITS, POSSIBLE
 
 
 @triton.jit
@@ -88,7 +85,7 @@ def _forward(samples, out_ptr, OPTIONS: tl.constexpr):
         code = tl.maximum(code, digit_code)
         for j in tl.static_range(OPTIONS.ADDENDS):
             pointers = samples.logits + j * samples.step + i * base
-            relative, high, total = softmax_row(pointers, present, COMPUTE, base, OPTIONS.SUMS)
+            relative, high, total = softmax_row(pointers, present, COMPUTE, base, OPTIONS.WIDTH)
             table = append_digit(table, pointers, high, present, COMPUTE, base)
             scale -= log2(total)
             code = tl.maximum(code, tl.where(total == total, POSSIBLE, INVALID_LOGITS))
@@ -153,39 +150,3 @@ def with_logarithms(samples, top, code, results, gradient_scale, OPTIONS: tl.con
     tl.store(results.status, code.to(tl.uint8), mask=samples.present)
     beta = tl.where(tl.broadcast_to(samples.partial_sum, last.shape) == top, 0.0, ZERO).to(OPTIONS.COMPUTE)
     _backward(samples, results.marginals, beta, possible, gradient_scale, OPTIONS, GRADIENT)
-
-
-@triton.jit(do_not_specialize=["batch", "n_digits"])
-def general_kernel(
-    logits_ptr, label_ptr, out_ptr, evidence_ptr, status_ptr, batch, n_digits, scale_high, scale_low,
-    ADDENDS: tl.constexpr, BASE: tl.constexpr, N_EXTRA: tl.constexpr, SAMPLES: tl.constexpr, WIDTH: tl.constexpr,
-    SUMS: tl.constexpr, GRADIENT: tl.constexpr,
-):  # fmt: skip
-    """SAMPLES samples, a tile [SAMPLES, SUMS] over the partial sums; positions one after another, forwards, backwards.
-
-    Grid (ceil(batch / SAMPLES),). logits and out [batch, ADDENDS, n_digits, BASE], label [batch, N_EXTRA + n_digits].
-    """
-    COMPUTE: tl.constexpr = evidence_ptr.dtype.element_ty
-    OPTIONS: tl.constexpr = Options(ADDENDS, SUMS, WIDTH, COMPUTE)
-    row = tl.program_id(0).to(tl.int64) * SAMPLES + tl.arange(0, SAMPLES)[:, None]
-    present = row < batch
-    logits_ptr += row * (ADDENDS * n_digits * BASE)
-    out_ptr += row * (ADDENDS * n_digits * BASE)
-    label_ptr += row * (N_EXTRA + n_digits)
-    step = n_digits * BASE
-    sums = tl.arange(0, SUMS)[None, :]
-    value = tl.arange(0, WIDTH)[None, :]
-
-    top, code = top_carry(label_ptr, present, N_EXTRA, BASE)
-    gradient_scale = tl.zeros((SAMPLES, 1), COMPUTE) + scale_high + scale_low
-    samples = Samples(logits_ptr, label_ptr + N_EXTRA, present, n_digits, BASE, step, sums, value)
-    evidence, served = linear_forward(samples, out_ptr, top, OPTIONS)
-    served &= linear_backward(samples, out_ptr, top, gradient_scale, OPTIONS, GRADIENT) & (code != INVALID_LABEL)
-    results = Results(out_ptr, evidence_ptr + row, status_ptr + row)
-    tl.store(results.log_evidence, evidence * LN_2, mask=present & served)
-    tl.store(results.status, tl.full(present.shape, POSSIBLE, tl.uint8), mask=present & served)
-    left = present & (served == 0)
-    if tl.max(left.to(tl.int32)) > 0:
-        tl.debug_barrier()
-        samples = Samples(logits_ptr, label_ptr + N_EXTRA, left, n_digits, BASE, step, sums, value)
-        with_logarithms(samples, top, code, results, gradient_scale, OPTIONS, GRADIENT)

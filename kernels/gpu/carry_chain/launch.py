@@ -14,7 +14,6 @@ import triton
 
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.gpu.carry_chain import cuda
-from emnesy_gpu.kernels.gpu.carry_chain.general import general_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.map import map_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.pair import CHUNK_VALUES, pair_chunk_kernel, pair_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.row_map import row_map_kernel
@@ -98,10 +97,8 @@ def _launch_marginals(rows: _Marginals) -> None:
     _, n_addends, _, base = rows.logits.shape
     if n_addends == 2:
         _launch_pair(rows)
-    elif launch_config.carry_chain_row_marginals(n_addends, base, rows.log_evidence.element_size()):
-        _launch_row_marginals(rows)
     else:
-        _launch_general(rows)
+        _launch_row_marginals(rows)
 
 
 def _launch_pair(rows: _Marginals) -> None:
@@ -146,12 +143,14 @@ def _launch_row_map(logits: torch.Tensor, label: torch.Tensor, results: tuple[to
     )  # fmt: skip
 
 
-def _row_scratch(logits: torch.Tensor, blocks: int, entries: int) -> tuple[int, torch.Tensor]:
-    """Programs for blocks of a warp of rows, and float64 [programs, entries, WARP] for them."""
+def _row_scratch(
+    like: torch.Tensor, blocks: int, entries: int, dtype: torch.dtype = torch.float64
+) -> tuple[int, torch.Tensor]:
+    """Programs for blocks of a warp of rows, and [programs, entries, WARP] for them, where a tensor is."""
     programs = blocks
     if entries > 0:
-        programs = launch_config.resident_programs(blocks, 8 * launch_config.WARP * entries)
-    return programs, logits.new_empty(programs, entries, launch_config.WARP, dtype=torch.float64)
+        programs = launch_config.resident_programs(blocks, dtype.itemsize * launch_config.WARP * entries)
+    return programs, like.new_empty(programs, entries, launch_config.WARP, dtype=dtype)
 
 
 def _launch_general_map(logits: torch.Tensor, label: torch.Tensor, results: tuple[torch.Tensor, ...]) -> None:
@@ -202,22 +201,11 @@ def _launch_row_marginals(rows: _Marginals) -> None:
     logits, label, out, log_evidence, status, scale = rows
     batch, n_addends, n_digits, base = logits.shape
     config = launch_config.carry_chain_general(n_addends, base)
-    row_marginals_kernel[(triton.cdiv(batch, launch_config.WARP),)](
-        logits, label, out, log_evidence, status, batch, n_digits, base,
+    entries = launch_config.carry_chain_row_marginals_entries(n_addends, base, log_evidence.element_size())
+    programs, scratch = _row_scratch(logits, triton.cdiv(batch, launch_config.WARP), entries, log_evidence.dtype)
+    row_marginals_kernel[(programs,)](
+        logits, label, out, log_evidence, status, scratch, batch, n_digits, base,
         *high_and_low(1.0 if scale is None else scale),
         ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, WIDTH=config.width, SUMS=config.sums,
-        ROWS=launch_config.WARP, GRADIENT=scale is not None, **rounded_once(1),
-    )  # fmt: skip
-
-
-def _launch_general(rows: _Marginals) -> None:
-    """Tables over the partial sums of the addends."""
-    logits, label, out, log_evidence, status, scale = rows
-    batch, n_addends, n_digits, base = logits.shape
-    config = launch_config.carry_chain_general(n_addends, base)
-    general_kernel[(triton.cdiv(batch, config.samples),)](
-        logits, label, out, log_evidence, status, batch, n_digits,
-        *high_and_low(1.0 if scale is None else scale),
-        ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, SAMPLES=config.samples, WIDTH=config.width,
-        SUMS=config.sums, GRADIENT=scale is not None, **rounded_once(config.num_warps),
+        ROWS=launch_config.WARP, ENTRIES=entries, GRADIENT=scale is not None, **rounded_once(1),
     )  # fmt: skip

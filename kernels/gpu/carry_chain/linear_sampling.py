@@ -13,9 +13,9 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.carry_chain.general_linear import Message, tolerance, underflow
 from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit
 from emnesy_gpu.kernels.gpu.carry_chain.linear_sums import at, places
+from emnesy_gpu.kernels.gpu.carry_chain.messages import Message, tolerance, underflow
 from emnesy_gpu.kernels.gpu.carry_chain.symbol_lanes import from_lane, load_position, over_values
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LOG2_E, exp2
 from emnesy_gpu.kernels.gpu.common.philox import Counter, uniforms_float64

@@ -293,7 +293,7 @@ def _find_block(block, launch, N_EXTRA: tl.constexpr, SIZES: tl.constexpr):
     size = SIZES.ADDENDS * n_digits
     label = launch.label + row * (N_EXTRA + n_digits)
     logits = launch.logits + row * (size * SIZES.BASE)
-    rows = Rows(logits, label + N_EXTRA, launch.digits + row * size, present, launch.scratch)
+    rows = Rows(logits, label + N_EXTRA, launch.digits + row * size, present, launch.scratch, SIZES.BASE)
     carry, code = top_carry(label, present, N_EXTRA, SIZES.BASE)
     last, log_total, chain_code = _forward(rows, n_digits, SIZES)
     code = tl.maximum(code, chain_code)

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.carry_chain.general_linear import Message, tolerance, underflow
 from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, top_carry
 from emnesy_gpu.kernels.gpu.carry_chain.linear_sampling import Draws
+from emnesy_gpu.kernels.gpu.carry_chain.messages import Message, tolerance, underflow
 from emnesy_gpu.kernels.gpu.carry_chain.row_positions import (
     all_transfers,
     position_of,
@@ -208,7 +208,7 @@ def _draw_task(task, launch, N_EXTRA: tl.constexpr, OPTIONS: tl.constexpr, SIZES
     label = launch.label + row * (N_EXTRA + n_digits)
     rows = Rows(
         launch.logits + row * (size * SIZES.BASE), label + N_EXTRA,
-        launch.digits + first.to(tl.int64) * step + row * size, present, launch.scratch,
+        launch.digits + first.to(tl.int64) * step + row * size, present, launch.scratch, launch.base,
     )  # fmt: skip
     n_samples = tl.minimum(launch.n_samples - first, launch.group)
     draws = Draws(launch.seed, launch.first_row.to(tl.int64) + row, first, n_samples, step)

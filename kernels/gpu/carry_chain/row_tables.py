@@ -12,6 +12,7 @@ import triton.language as tl
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.gpu.carry_chain.symbol_tiles import load_symbols
 
+AT_ONCE = tl.constexpr(launch_config.AT_ONCE)
 table_entry = triton.constexpr_function(launch_config.carry_chain_table_entry)
 
 
@@ -22,7 +23,8 @@ class Rows(NamedTuple):
     label: object  # pointers to [n_digits], without the leading digits
     digits: object  # pointers to int64 [ADDENDS, n_digits]
     present: object  # false past the end of the batch
-    scratch: object  # pointers to float64 [entries, ROWS] of the program, if KEPT
+    scratch: object  # pointers to [entries, ROWS] of the program, if KEPT
+    base: object  # BASE, for loops that the compiler would unroll
 
 
 class Sizes(NamedTuple):
@@ -73,10 +75,32 @@ def scratch_of(scratch_ptr, ENTRIES: tl.constexpr, ROWS: tl.constexpr):
 
 
 @triton.jit
+def without_first(values):
+    """A tuple less its first entry."""
+    others = ()
+    for v in tl.static_range(1, len(values)):
+        others = others + (values[v],)
+    return others
+
+
+@triton.jit
+def without_last(values):
+    """A tuple less its last entry."""
+    others = ()
+    for v in tl.static_range(len(values) - 1):
+        others = others + (values[v],)
+    return others
+
+
+@triton.jit
 def keep(scratch, values, first):
     """Leaves values in scratch memory, from the entry `first` on."""
-    for u in tl.static_range(len(values)):
-        tl.store(scratch + (first + u) * scratch.shape[0], values[u])
+    pointers = scratch + first * scratch.shape[0]
+    # The assembler sees no loop. Triton would compile minutes where every entry has a store or load of its own.
+    for _ in range(len(values)):
+        tl.store(pointers, values[0])
+        values = without_first(values) + (values[0],)
+        pointers += scratch.shape[0]
 
 
 @triton.jit
@@ -89,7 +113,23 @@ def keep_everywhere(scratch, value, COUNT: tl.constexpr):
 @triton.jit
 def kept(scratch, first, COUNT: tl.constexpr):
     """COUNT values from scratch memory, from the entry `first` of each row on."""
+    pointers = scratch + first * scratch.shape[0]
     values = ()
-    for u in tl.static_range(COUNT):
-        values = values + (tl.load(scratch + (first + u) * scratch.shape[0]),)
+    for _ in tl.static_range(COUNT):
+        values = values + (tl.zeros(pointers.shape, scratch.dtype.element_ty),)
+    for _ in range(COUNT):
+        values = without_first(values) + (tl.load(pointers),)
+        pointers += scratch.shape[0]
     return values
+
+
+@triton.jit
+def keep_symbol(rows, j, i, n_digits, first, SIZES: tl.constexpr):
+    """Leaves the logits of addend j of a position in scratch memory, from the entry `first` of each row on."""
+    REST: tl.constexpr = SIZES.BASE % AT_ONCE
+    logits = rows.logits + (j * n_digits + i) * SIZES.BASE
+    for v in range(0, rows.base - REST, AT_ONCE):
+        keep(rows.scratch, load_symbols(logits + v, rows.present, SIZES.COMPUTE, AT_ONCE), first + v)
+    if REST > 0:
+        v = SIZES.BASE - REST
+        keep(rows.scratch, load_symbols(logits + v, rows.present, SIZES.COMPUTE, REST), first + v)

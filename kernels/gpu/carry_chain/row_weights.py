@@ -26,6 +26,33 @@ def weights_of(logits, BASE: tl.constexpr):
 
 
 @triton.jit
+def keep_weights(rows, first):
+    """Puts exp(logit - largest) in the place of the logits of a symbol; returns their sum, NaN if they are no prior."""
+    pointers = rows.scratch + first * rows.scratch.shape[0]
+    high = tl.full(rows.scratch.shape, float("-inf"), rows.scratch.dtype.element_ty)
+    for _ in range(rows.base):
+        high = tl.maximum(high, tl.load(pointers))
+        pointers += rows.scratch.shape[0]
+    total = tl.zeros_like(high)
+    for _ in range(rows.base):
+        pointers -= rows.scratch.shape[0]
+        weight = exp2((tl.load(pointers) - high) * LOG2_E)
+        total += weight
+        tl.store(pointers, weight)
+    return total
+
+
+@triton.jit
+def keep_probabilities(rows, first):
+    """Puts the softmax in the place of the logits of a symbol; NaN if it does not exist."""
+    by = 1.0 / keep_weights(rows, first)
+    pointers = rows.scratch + first * rows.scratch.shape[0]
+    for _ in range(rows.base):
+        tl.store(pointers, tl.load(pointers) * by)
+        pointers += rows.scratch.shape[0]
+
+
+@triton.jit
 def sum_of(weights, table, U: tl.constexpr):
     """sum of weights[v] table[U - v] over the values v for which both have entries."""
     FIRST: tl.constexpr = max(0, U - len(table) + 1)
