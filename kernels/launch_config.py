@@ -149,23 +149,16 @@ def carry_chain_row_map_entries(n_addends: int, base: int) -> int:
     return 0 if n_addends < 4 else carry_chain_table_entry(4, n_addends, base)
 
 
-def carry_chain_row_sample(n_addends: int, base: int) -> bool:
-    """Whether a thread can hold the tables of samples for a row of the batch in registers; else a warp shares them."""
-    return n_addends <= 4 and base <= 10
-
-
 def carry_chain_row_sample_entries(n_addends: int, base: int) -> int:
-    """What a thread of samples keeps in scratch memory: all tables, then transfers; 0: all in registers."""
-    return 0 if n_addends < 4 else carry_chain_table_entry(n_addends + 1, n_addends, base) + n_addends**2
+    """What a thread of samples keeps in scratch memory: all tables, then transfers and weights; 0: all in registers."""
+    if n_addends < 4 and base <= 10:
+        return 0
+    return carry_chain_table_entry(n_addends + 1, n_addends, base) + n_addends**2 + (n_addends - 1) * base
 
 
 def carry_chain_samples_of_thread(batch: int, n_samples: int) -> int:
     """As many as leave threads to fill a large GPU with half of RESIDENT_PROGRAMS: each makes all tables anew."""
     return min(max(batch * n_samples // (WARP * RESIDENT_PROGRAMS // 2), 4), 32)
-
-
-def carry_chain_sample_lanes(n_samples: int) -> int:
-    return min(max(next_power_of_two(n_samples), 32), 128)
 
 
 SCRATCH_BYTES = 64 << 20

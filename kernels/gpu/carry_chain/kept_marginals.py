@@ -11,9 +11,16 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels import launch_config
-from emnesy_gpu.kernels.gpu.carry_chain.messages import Message, repeated, scaled, tolerance, underflow
-from emnesy_gpu.kernels.gpu.carry_chain.row_tables import keep, keep_symbol, kept, without_first, without_last
-from emnesy_gpu.kernels.gpu.carry_chain.row_weights import keep_probabilities, replaced, selected
+from emnesy_gpu.kernels.gpu.carry_chain.messages import Message, scaled, tolerance, underflow
+from emnesy_gpu.kernels.gpu.carry_chain.row_tables import keep, keep_symbol, kept
+from emnesy_gpu.kernels.gpu.carry_chain.row_weights import (
+    convolve_kept,
+    keep_probabilities,
+    kept_products,
+    repeated,
+    replaced,
+    selected,
+)
 from emnesy_gpu.kernels.gpu.carry_chain.symbol_tiles import store_symbols
 
 AT_ONCE = tl.constexpr(launch_config.AT_ONCE)
@@ -39,36 +46,6 @@ def _digit_count(j: tl.constexpr, rows, ADDENDS: tl.constexpr):
 
 
 @triton.jit
-def _products(scratch, weights, table, length, COUNT: tl.constexpr, UP: tl.constexpr):
-    """The sums over q < length of weights[q] table[p + q], or of weights[q] table[p - q], for COUNT places p."""
-    ROWS: tl.constexpr = scratch.shape[0]
-    totals = repeated(tl.zeros(scratch.shape, scratch.dtype.element_ty), COUNT)
-    window = kept(scratch, table if UP else table + 1, COUNT)
-    own = scratch + weights * ROWS
-    beyond = scratch + (table + COUNT if UP else table) * ROWS
-    for _ in range(length):
-        weight = tl.load(own)
-        if not UP:
-            window = (tl.load(beyond),) + without_last(window)
-        sums = ()
-        for p in tl.static_range(COUNT):
-            sums = sums + (tl.fma(weight, window[p], totals[p]),)
-        totals = sums
-        if UP:
-            window = without_first(window) + (tl.load(beyond),)
-        own += ROWS
-        beyond += ROWS if UP else -ROWS
-    return totals
-
-
-@triton.jit
-def _convolve(rows, weights, table, to, length):
-    """Leaves `length` entries of the convolution of a table with the weights of a digit."""
-    for start in range(0, length, AT_ONCE):
-        keep(rows.scratch, _products(rows.scratch, weights, table + start, rows.base, AT_ONCE, False), to + start)
-
-
-@triton.jit
 def _tabulate(rows, i, digit, n_digits, SIZES: tl.constexpr):
     """Leaves the probabilities of digits and of the sums of both halves; NaN if the logits of a symbol are no prior."""
     ADDENDS: tl.constexpr = SIZES.ADDENDS
@@ -82,10 +59,10 @@ def _tabulate(rows, i, digit, n_digits, SIZES: tl.constexpr):
         keep_probabilities(rows, _zero_place(j, ADDENDS, BASE) - less)
     SECOND: tl.constexpr = _place("second", ADDENDS, BASE)
     FIRST: tl.constexpr = _place("first", ADDENDS, BASE)
-    _convolve(rows, FIRST, SECOND, _place("left", ADDENDS, BASE), 2 * rows.base - 1)
+    convolve_kept(rows, FIRST, SECOND, _place("left", ADDENDS, BASE), 2 * rows.base - 1)
     if ADDENDS == 4:
         THIRD: tl.constexpr = _place("third", ADDENDS, BASE)
-        _convolve(rows, THIRD, LAST, _place("right", ADDENDS, BASE), 3 * rows.base - 2)
+        convolve_kept(rows, THIRD, LAST, _place("right", ADDENDS, BASE), 3 * rows.base - 2)
 
 
 @triton.jit
@@ -95,7 +72,7 @@ def _transfers_to(rows, out, SIZES: tl.constexpr):
     BASE: tl.constexpr = SIZES.BASE
     LEFT: tl.constexpr = _place("left", ADDENDS, BASE)
     START: tl.constexpr = _place("right", ADDENDS, BASE) + BASE - ADDENDS
-    ascending = _products(rows.scratch, LEFT, START + BASE * out, 2 * rows.base - 1, ADDENDS, False)
+    ascending = kept_products(rows.scratch, LEFT, START + BASE * out, 2 * rows.base - 1, ADDENDS, False)
     transfers = ()
     for c in tl.static_range(ADDENDS):
         transfers = transfers + (ascending[ADDENDS - 1 - c],)
@@ -179,7 +156,7 @@ def _share_out(rows, J: tl.constexpr, ADDENDS: tl.constexpr, BASE: tl.constexpr)
     total = tl.zeros(scratch.shape, scratch.dtype.element_ty)
     for start in range(0, _digit_count(J, rows, ADDENDS), AT_ONCE):
         if J ^ 1 < ADDENDS:
-            weights = _products(scratch, partner, OTHER + start, _digit_count(J ^ 1, rows, ADDENDS), AT_ONCE, True)
+            weights = kept_products(scratch, partner, OTHER + start, _digit_count(J ^ 1, rows, ADDENDS), AT_ONCE, True)
         else:
             weights = kept(scratch, OTHER + start, AT_ONCE)
         probabilities = kept(scratch, own + start, AT_ONCE)

@@ -19,7 +19,6 @@ from emnesy_gpu.kernels.gpu.carry_chain.pair import CHUNK_VALUES, pair_chunk_ker
 from emnesy_gpu.kernels.gpu.carry_chain.row_map import row_map_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.row_marginals import row_marginals_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.row_sampling import row_sample_kernel
-from emnesy_gpu.kernels.gpu.carry_chain.sampling import sample_kernel
 from emnesy_gpu.kernels.gpu.common.launch_options import LaunchOptions, rounded_once
 from emnesy_gpu.kernels.gpu.common.results import float_dtype, row_results
 from emnesy_gpu.kernels.gpu.common.scalars import high_and_low, signed
@@ -74,9 +73,8 @@ def sample(
     digits = torch.empty(n_samples, batch, n_addends, n_digits, dtype=torch.int64, device=logits.device)
     status = torch.empty(batch, dtype=torch.uint8, device=logits.device)
     if batch > 0:
-        launch = _launch_row_sample if launch_config.carry_chain_row_sample(n_addends, base) else _launch_general_sample
         with torch.cuda.device_of(logits):
-            launch(logits, label, (digits, status), seed, first_row)
+            _launch_row_sample(logits, label, (digits, status), seed, first_row)
     return digits, status
 
 
@@ -178,21 +176,6 @@ def _launch_row_sample(
         logits, label, *results, scratch, batch, n_digits, base, n_samples, group, signed(seed), first_row,
         ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, WIDTH=config.width, SUMS=config.sums,
         ROWS=launch_config.WARP, ENTRIES=entries, **rounded_once(1),
-    )  # fmt: skip
-
-
-def _launch_general_sample(
-    logits: torch.Tensor, label: torch.Tensor, results: tuple[torch.Tensor, ...], seed: int, first_row: int
-) -> None:
-    """A warp for each row of the batch."""
-    batch, n_addends, n_digits, base = logits.shape
-    n_samples = len(results[0])
-    config = launch_config.carry_chain_general(n_addends, base)
-    sample_kernel[(batch,)](
-        logits, label, *results, batch, n_digits, base, n_samples, signed(seed), first_row,
-        ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits, WIDTH=config.width,
-        SUMS=config.sums, PARTS=launch_config.carry_chain_parts(n_addends, config.sums),
-        LANES=launch_config.carry_chain_sample_lanes(n_samples), **rounded_once(1),
     )  # fmt: skip
 
 

@@ -36,12 +36,3 @@ def scaled(values, by):
     for v in tl.static_range(len(values)):
         products = products + (values[v] * by,)
     return products
-
-
-@triton.jit
-def repeated(value, COUNT: tl.constexpr):
-    """A tuple of COUNT times the value."""
-    values = ()
-    for _ in tl.static_range(COUNT):
-        values = values + (value,)
-    return values

@@ -1,7 +1,7 @@
 """Tabulates what the samples of a position are drawn from, a thread for each row of the batch: weights, float64.
 
 In registers F_2 is shifted by the digit of the label, so that carries alone select what a sample reads of it. In scratch
-memory a sample finds what it needs by its own sums.
+memory a sample finds what it needs by its own sums. Either has the same bits: all sums are over ascending values.
 """
 
 from typing import Any, NamedTuple
@@ -9,12 +9,20 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.carry_chain.row_tables import keep, kept, load_position, load_symbol, shifted, table_entry
-from emnesy_gpu.kernels.gpu.carry_chain.row_weights import convolve_kept, convolved, selected, sum_of, weights_of
+from emnesy_gpu.kernels.gpu.carry_chain.row_tables import keep, keep_symbol, kept, load_position, shifted, table_entry
+from emnesy_gpu.kernels.gpu.carry_chain.row_weights import (
+    convolve_kept,
+    convolved,
+    keep_weights,
+    kept_products,
+    selected,
+    sum_of,
+    weights_of,
+)
 
 
 class Position(NamedTuple):
-    """Tuples of tensors [ROWS, 1], the last three empty where scratch memory has their entries."""
+    """Tuples of tensors [ROWS, 1], in registers."""
 
     weights: Any  # w_1, ..., w_k by value
     tables: Any  # F_2, ..., F_k by sum
@@ -23,17 +31,8 @@ class Position(NamedTuple):
 
 
 @triton.jit
-def position_of(rows, i, digit, n_digits, SIZES: tl.constexpr):
+def position_in_registers(rows, i, digit, n_digits, SIZES: tl.constexpr):
     """The Position, and a number that is NaN if its logits are no priors."""
-    if SIZES.KEPT:
-        position, valid = _kept_position(rows, i, digit, n_digits, SIZES)
-    else:
-        position, valid = _position_in_registers(rows, i, digit, n_digits, SIZES)
-    return position, valid
-
-
-@triton.jit
-def _position_in_registers(rows, i, digit, n_digits, SIZES: tl.constexpr):
     ADDENDS: tl.constexpr = SIZES.ADDENDS
     BASE: tl.constexpr = SIZES.BASE
     LOW: tl.constexpr = 2 - ADDENDS - BASE
@@ -55,96 +54,122 @@ def _position_in_registers(rows, i, digit, n_digits, SIZES: tl.constexpr):
     return Position(weights, tables, window, transfers), valid
 
 
-@triton.jit
-def _kept_position(rows, i, digit, n_digits, SIZES: tl.constexpr):
-    weights = ()
-    valid = tl.zeros(digit.shape, tl.float64)
-    for j in tl.static_range(SIZES.ADDENDS - 1, -1, -1):
-        own, total = weights_of(load_symbol(rows, j, i, n_digits, SIZES), SIZES.BASE)
-        weights = (own,) + weights
-        valid += total
-        _keep_table(own, rows, digit, j, SIZES)
-    return Position(weights, (), (), ()), valid
+@triton.constexpr_function
+def _transfers_place(addends, base):
+    """Where T is, at c' * ADDENDS + c."""
+    return table_entry(addends + 1, addends, base)
+
+
+@triton.constexpr_function
+def _weights_place(j, addends, base):
+    """Where w_{j + 1} is: the last of them is the last table."""
+    return (
+        table_entry(addends, addends, base)
+        if j == addends - 1
+        else _transfers_place(addends, base) + addends**2 + j * base
+    )
 
 
 @triton.jit
-def _keep_table(weights, rows, digit, J: tl.constexpr, SIZES: tl.constexpr):
-    """Leaves F_{J + 1}, or in place of F_1 the transfers, in scratch memory; weights: w_{J + 1}."""
-    ADDENDS: tl.constexpr = SIZES.ADDENDS
-    if J == ADDENDS - 1:
-        keep(rows.scratch, weights, table_entry(ADDENDS, ADDENDS, SIZES.BASE))
-        # The compiler would compute the weights of the next symbol at the same time, and spill registers.
-        tl.debug_barrier()
-    elif J > 0:
-        convolve_kept(rows.scratch, weights, J + 1, ADDENDS)
-    else:
-        _keep_transfers(weights, rows, digit, SIZES)
-
-
-@triton.jit
-def _keep_transfers(weights, rows, digit, SIZES: tl.constexpr):
+def _keep_table(rows, J: tl.constexpr, SIZES: tl.constexpr):
+    """Leaves F_{J + 1}."""
     ADDENDS: tl.constexpr = SIZES.ADDENDS
     BASE: tl.constexpr = SIZES.BASE
+    WEIGHTS: tl.constexpr = _weights_place(J, ADDENDS, BASE)
+    FROM: tl.constexpr = table_entry(J + 2, ADDENDS, BASE)
+    TO: tl.constexpr = table_entry(J + 1, ADDENDS, BASE)
+    convolve_kept(rows, WEIGHTS, FROM, TO, (ADDENDS - J) * (rows.base - 1) + 1)
+
+
+@triton.jit
+def keep_position(rows, i, digit, n_digits, SIZES: tl.constexpr):
+    """Leaves weights, tables and transfers in scratch memory; returns a number that is NaN if logits are no priors."""
+    ADDENDS: tl.constexpr = SIZES.ADDENDS
+    BASE: tl.constexpr = SIZES.BASE
+    valid = tl.zeros(digit.shape, tl.float64)
+    for j in tl.static_range(ADDENDS - 1, -1, -1):
+        keep_symbol(rows, j, i, n_digits, _weights_place(j, ADDENDS, BASE), SIZES)
+        valid += keep_weights(rows, _weights_place(j, ADDENDS, BASE))
+        if (j > 0) & (j < ADDENDS - 1):
+            _keep_table(rows, j, SIZES)
+    _keep_transfers(rows, digit, SIZES)
+    return valid
+
+
+@triton.jit
+def _keep_transfers(rows, digit, SIZES: tl.constexpr):
+    ADDENDS: tl.constexpr = SIZES.ADDENDS
+    BASE: tl.constexpr = SIZES.BASE
+    WEIGHTS: tl.constexpr = _weights_place(0, ADDENDS, BASE)
+    START: tl.constexpr = table_entry(2, ADDENDS, BASE) - (ADDENDS - 1)
     for out in range(ADDENDS):
-        window = kept(rows.scratch, digit + BASE * out, ADDENDS + BASE - 1)
+        ascending = kept_products(rows.scratch, WEIGHTS, START + digit + BASE * out, rows.base, ADDENDS, False)
         transfers = ()
         for c in tl.static_range(ADDENDS):
-            transfers = transfers + (sum_of(weights, window, ADDENDS + BASE - 2 - c),)
-        keep(rows.scratch, transfers, table_entry(ADDENDS + 1, ADDENDS, BASE) + ADDENDS * out)
+            transfers = transfers + (ascending[ADDENDS - 1 - c],)
+        keep(rows.scratch, transfers, _transfers_place(ADDENDS, BASE) + ADDENDS * out)
 
 
 @triton.jit
-def all_transfers(position, rows, SIZES: tl.constexpr):
-    """T[c', c] at c' * ADDENDS + c."""
-    ADDENDS: tl.constexpr = SIZES.ADDENDS
-    if SIZES.KEPT:
-        transfers = kept(rows.scratch, table_entry(ADDENDS + 1, ADDENDS, SIZES.BASE), ADDENDS**2)
-    else:
-        transfers = position.transfers
-    return transfers
+def kept_transfers(rows, first, COUNT: tl.constexpr, SIZES: tl.constexpr):
+    """COUNT entries of T, from c' * ADDENDS + c = first on."""
+    return kept(rows.scratch, _transfers_place(SIZES.ADDENDS, SIZES.BASE) + first, COUNT)
 
 
 @triton.jit
-def transfers_of(position, rows, carry, SIZES: tl.constexpr):
+def kept_sum(rows, rest, J: tl.constexpr, SIZES: tl.constexpr):
+    """F_{J + 1}(rest), which w_{J + 1}(v) F_{J + 2}(rest - v) sum up to."""
+    return kept(rows.scratch, table_entry(J + 1, SIZES.ADDENDS, SIZES.BASE) + rest, 1)[0]
+
+
+@triton.jit
+def draw_kept(rows, rest, total, uniform, J: tl.constexpr, SIZES: tl.constexpr):
+    """d_{J + 1} by w_{J + 1}(v) F_{J + 2}(rest - v), which sum up to the total."""
+    ROWS: tl.constexpr = rows.scratch.shape[0]
+    own = rows.scratch + _weights_place(J, SIZES.ADDENDS, SIZES.BASE) * ROWS
+    other = rows.scratch + (table_entry(J + 2, SIZES.ADDENDS, SIZES.BASE) + rest) * ROWS
+    limit = uniform * total
+    running = tl.zeros_like(limit)
+    digit = tl.zeros_like(rest)
+    for _ in range(SIZES.BASE - 1):
+        running = tl.fma(tl.load(own), tl.load(other), running)
+        digit += (running <= limit).to(tl.int32)
+        own += ROWS
+        other -= ROWS
+    return digit
+
+
+@triton.jit
+def transfers_of(position, carry, SIZES: tl.constexpr):
     """T[carry, c] by c."""
     ADDENDS: tl.constexpr = SIZES.ADDENDS
-    if SIZES.KEPT:
-        first = table_entry(ADDENDS + 1, ADDENDS, SIZES.BASE) + ADDENDS * carry
-        transfers = kept(rows.scratch, first, ADDENDS)
-    else:
-        transfers = ()
-        for c in tl.static_range(ADDENDS):
-            transfers = transfers + (selected(position.transfers, carry, c, ADDENDS, ADDENDS),)
+    transfers = ()
+    for c in tl.static_range(ADDENDS):
+        transfers = transfers + (selected(position.transfers, carry, c, ADDENDS, ADDENDS),)
     return transfers
 
 
 @triton.jit
-def rests_of_first(position, rows, carries, rest, SIZES: tl.constexpr):
-    """F_2(rest - v) by v, for the carries out and in: rest is digit + base carry - carry_in."""
+def rests_of_first(position, carries, SIZES: tl.constexpr):
+    """F_2(rest - v) by v, for the carries out and in: the rest is digit + base carry - carry_in."""
     ADDENDS: tl.constexpr = SIZES.ADDENDS
     BASE: tl.constexpr = SIZES.BASE
-    if SIZES.KEPT:
-        values = rests_of(position, rows, rest, 0, SIZES)
-    else:
-        below = ()
-        for s in tl.static_range(BASE + ADDENDS - 1):
-            below = below + (selected(position.window, carries[0], ADDENDS + BASE - 2 - s, BASE, ADDENDS),)
-        values = ()
-        for v in tl.static_range(BASE):
-            values = values + (selected(below, carries[1], v, 1, ADDENDS),)
+    below = ()
+    for s in tl.static_range(BASE + ADDENDS - 1):
+        below = below + (selected(position.window, carries[0], ADDENDS + BASE - 2 - s, BASE, ADDENDS),)
+    values = ()
+    for v in tl.static_range(BASE):
+        values = values + (selected(below, carries[1], v, 1, ADDENDS),)
     return values
 
 
 @triton.jit
-def rests_of(position, rows, rest, J: tl.constexpr, SIZES: tl.constexpr):
+def rests_of(position, rest, J: tl.constexpr, SIZES: tl.constexpr):
     """F_{J + 2}(rest - v) by v."""
     BASE: tl.constexpr = SIZES.BASE
-    if SIZES.KEPT:
-        ascending = kept(rows.scratch, table_entry(J + 2, SIZES.ADDENDS, BASE) - (BASE - 1) + rest, BASE)
-    else:
-        LIMIT: tl.constexpr = (SIZES.ADDENDS - J) * (BASE - 1) + 1
-        none = tl.zeros(rest.shape, tl.float64)
-        ascending = shifted(position.tables[J], rest, none, 1 - BASE, BASE, LIMIT)
+    LIMIT: tl.constexpr = (SIZES.ADDENDS - J) * (BASE - 1) + 1
+    none = tl.zeros(rest.shape, tl.float64)
+    ascending = shifted(position.tables[J], rest, none, 1 - BASE, BASE, LIMIT)
     values = ()
     for v in tl.static_range(BASE):
         values = values + (ascending[BASE - 1 - v],)

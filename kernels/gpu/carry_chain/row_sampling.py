@@ -1,8 +1,12 @@
 """Draws exact samples of the digits given the label, a thread for each row and a few of its samples, float64.
 
-As linear_sampling.py, with weights in place of logarithms, and the same draws: a thread tabulates w and F_2, ..., F_k of
-a position once for all of its samples, see row_positions.py. This is for few addends and small bases. Rows that weights
-do not serve are drawn again with logarithms, by all threads of the block.
+w_j(v) = p_j(v) / max p_j. F_j(r) sums w_j(v) F_{j+1}(r - v), from F_k = w_k on, and T[c', c] = F_1(digit + base c' - c)
+takes messages over carries from position to position. A sample draws the carry-in c by alpha(c) T[c', c], then d_1 of
+the rest r by w_1(v) F_2(r - v), and so on. A thread tabulates w, F_2, ..., F_k and T of a position once for all of its
+samples, see row_positions.py. Rows that weights do not serve are drawn again with logarithms, by all threads of the block.
+
+A message is scaled by a power of two. What underflow has taken from its entries is bounded by `missed`, which the same
+products take along.
 """
 
 from typing import Any, NamedTuple
@@ -11,18 +15,20 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, top_carry
-from emnesy_gpu.kernels.gpu.carry_chain.linear_sampling import Draws
 from emnesy_gpu.kernels.gpu.carry_chain.messages import Message, tolerance, underflow
 from emnesy_gpu.kernels.gpu.carry_chain.row_positions import (
-    all_transfers,
-    position_of,
+    draw_kept,
+    keep_position,
+    kept_sum,
+    kept_transfers,
+    position_in_registers,
     rests_of,
     rests_of_first,
     transfers_of,
 )
 from emnesy_gpu.kernels.gpu.carry_chain.row_tables import Rows, Sizes, keep_everywhere, scratch_of
 from emnesy_gpu.kernels.gpu.carry_chain.row_weights import carried, selected
-from emnesy_gpu.kernels.gpu.carry_chain.sampling import draw_with_logarithms
+from emnesy_gpu.kernels.gpu.carry_chain.sampling import Draws, draw_with_logarithms
 from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import Options
 from emnesy_gpu.kernels.gpu.carry_chain.symbol_lanes import Row
 from emnesy_gpu.kernels.gpu.common.philox import Counter, uniforms_float64
@@ -70,9 +76,13 @@ def _weigh_carries(rows, n_digits, top, SIZES: tl.constexpr):
             tl.store(rows.digits + c * n_digits + i, weights[c].to(tl.int64, bitcast=True), mask=rows.present)
         digit, digit_code = checked_digit(rows.label + i, rows.present, SIZES.BASE)
         code = tl.maximum(code, digit_code)
-        position, total = position_of(rows, i, digit, n_digits, SIZES)
-        valid += total
-        transfers = all_transfers(position, rows, SIZES)
+        if SIZES.KEPT:
+            valid += keep_position(rows, i, digit, n_digits, SIZES)
+            transfers = kept_transfers(rows, 0, ADDENDS**2, SIZES)
+        else:
+            position, total = position_in_registers(rows, i, digit, n_digits, SIZES)
+            valid += total
+            transfers = position.transfers
         after = carried(weights, transfers, ADDENDS, 1, ADDENDS)
         message = _scaled(after, carried(missed, transfers, ADDENDS, 1, ADDENDS), ADDENDS)
         weights = message.weights
@@ -104,19 +114,29 @@ def _drawn_by(weights, values, uniform):
 
 
 @triton.jit
-def _draw_digits(position, rows, out, carries, rest, u, drawn, n_digits, SIZES: tl.constexpr):
+def _draw_digits(position, out, carries, rest, u, drawn, n_digits, SIZES: tl.constexpr):
     """Stores the digits of a sample, whose sum is the rest, for its carries out and in."""
     ADDENDS: tl.constexpr = SIZES.ADDENDS
     for j in tl.static_range(ADDENDS - 1):
-        if j == 0:
-            values = rests_of_first(position, rows, carries, rest, SIZES)
-        else:
-            values = rests_of(position, rows, rest, j, SIZES)
+        values = rests_of_first(position, carries, SIZES) if j == 0 else rests_of(position, rest, j, SIZES)
         digit = _drawn_by(position.weights[j], values, u[j + 1])
         tl.store(out + j * n_digits, digit.to(tl.int64), mask=drawn)
         rest -= digit
-        if SIZES.KEPT:  # what rows that are not drawn look up stays inside
-            rest = tl.where(drawn, rest, 0)
+    tl.store(out + (ADDENDS - 1) * n_digits, rest.to(tl.int64), mask=drawn)
+
+
+@triton.jit
+def _draw_digits_kept(rows, out, total, rest, u, drawn, n_digits, SIZES: tl.constexpr):
+    """The same from scratch memory. total: that of the weights of d_1."""
+    ADDENDS: tl.constexpr = SIZES.ADDENDS
+    for j in tl.static_range(ADDENDS - 1):
+        # What rows that are not drawn look up stays inside.
+        rest = tl.where(drawn, rest, 0)
+        if j > 0:
+            total = kept_sum(rows, rest, j, SIZES)
+        digit = draw_kept(rows, rest, total, u[j + 1], j, SIZES)
+        tl.store(out + j * n_digits, digit.to(tl.int64), mask=drawn)
+        rest -= digit
     tl.store(out + (ADDENDS - 1) * n_digits, rest.to(tl.int64), mask=drawn)
 
 
@@ -130,16 +150,27 @@ def _draw_position(rows, drawn, draws, i, carries, n_digits, SIZES: tl.constexpr
     # The messages are about to be overwritten.
     tl.debug_barrier()
     digit, _ = checked_digit(rows.label + i, drawn, SIZES.BASE)
-    position, _ = position_of(rows, i, digit, n_digits, SIZES)
+    if SIZES.KEPT:
+        keep_position(rows, i, digit, n_digits, SIZES)
+    else:
+        position, _ = position_in_registers(rows, i, digit, n_digits, SIZES)
     out = rows.digits + i
     carries_in = tl.zeros(carries.shape, tl.int64)
     for s in range(draws.n_samples):
         u = uniforms_float64(Counter(draws.seed, tl.zeros(digit.shape, tl.int32) + (draws.first + s), draws.row), i)
         carry = ((carries >> (CARRY_BITS * s)) & CARRY_MASK).to(tl.int32)
-        carry_in = _drawn_by(alpha, transfers_of(position, rows, carry, SIZES), u[0])
+        if SIZES.KEPT:
+            transfers = kept_transfers(rows, SIZES.ADDENDS * carry, SIZES.ADDENDS, SIZES)
+        else:
+            transfers = transfers_of(position, carry, SIZES)
+        carry_in = _drawn_by(alpha, transfers, u[0])
         carries_in |= carry_in.to(tl.int64) << (CARRY_BITS * s)
         rest = digit + SIZES.BASE * carry - carry_in
-        _draw_digits(position, rows, out, (carry, carry_in), rest, u, drawn, n_digits, SIZES)
+        if SIZES.KEPT:
+            total = selected(transfers, carry_in, 0, 1, SIZES.ADDENDS)
+            _draw_digits_kept(rows, out, total, rest, u, drawn, n_digits, SIZES)
+        else:
+            _draw_digits(position, out, (carry, carry_in), rest, u, drawn, n_digits, SIZES)
         out += draws.step
     return carries_in
 

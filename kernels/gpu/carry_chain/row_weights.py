@@ -3,11 +3,11 @@
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.carry_chain.row_tables import keep, kept, table_entry
+from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels.gpu.carry_chain.row_tables import keep, kept, without_first, without_last
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LOG2_E, exp2
 
-SUMS_AT_ONCE = tl.constexpr(7)
-"""What tables of sums in scratch memory are computed in: four times seven sums of three digits of base 10."""
+AT_ONCE = tl.constexpr(launch_config.AT_ONCE)
 
 
 @triton.jit
@@ -76,19 +76,42 @@ def convolved(table, weights):
 
 
 @triton.jit
-def convolve_kept(scratch, weights, TABLE: tl.constexpr, ADDENDS: tl.constexpr):
-    """Leaves the weights of sums of d_TABLE + ... in scratch memory, made of those of the digits after d_TABLE."""
-    BASE: tl.constexpr = len(weights)
-    FROM: tl.constexpr = table_entry(TABLE + 1, ADDENDS, BASE)
-    TO: tl.constexpr = table_entry(TABLE, ADDENDS, BASE)
-    LENGTH: tl.constexpr = (ADDENDS - TABLE + 1) * (BASE - 1) + 1
-    # A loop keeps the compiler from computing all sums at once, which would spill registers.
-    for part in range((LENGTH + SUMS_AT_ONCE - 1) // SUMS_AT_ONCE):
-        window = kept(scratch, FROM - (BASE - 1) + part * SUMS_AT_ONCE, BASE - 1 + SUMS_AT_ONCE)
+def repeated(value, COUNT: tl.constexpr):
+    """A tuple of COUNT times the value."""
+    values = ()
+    for _ in tl.static_range(COUNT):
+        values = values + (value,)
+    return values
+
+
+@triton.jit
+def kept_products(scratch, weights, table, length, COUNT: tl.constexpr, UP: tl.constexpr):
+    """The sums over q < length of weights[q] table[p + q], or of weights[q] table[p - q], for COUNT places p."""
+    ROWS: tl.constexpr = scratch.shape[0]
+    totals = repeated(tl.zeros(scratch.shape, scratch.dtype.element_ty), COUNT)
+    window = kept(scratch, table if UP else table + 1, COUNT)
+    own = scratch + weights * ROWS
+    beyond = scratch + (table + COUNT if UP else table) * ROWS
+    for _ in range(length):
+        weight = tl.load(own)
+        if not UP:
+            window = (tl.load(beyond),) + without_last(window)
         sums = ()
-        for u in tl.static_range(SUMS_AT_ONCE):
-            sums = sums + (sum_of(weights, window, BASE - 1 + u),)
-        keep(scratch, sums, TO + part * SUMS_AT_ONCE)
+        for p in tl.static_range(COUNT):
+            sums = sums + (tl.fma(weight, window[p], totals[p]),)
+        totals = sums
+        if UP:
+            window = without_first(window) + (tl.load(beyond),)
+        own += ROWS
+        beyond += ROWS if UP else -ROWS
+    return totals
+
+
+@triton.jit
+def convolve_kept(rows, weights, table, to, length):
+    """Leaves `length` entries of the convolution of a table with the weights of a digit."""
+    for start in range(0, length, AT_ONCE):
+        keep(rows.scratch, kept_products(rows.scratch, weights, table + start, rows.base, AT_ONCE, False), to + start)
 
 
 @triton.jit

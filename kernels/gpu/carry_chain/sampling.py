@@ -1,27 +1,54 @@
 """Draws exact samples of the digits given the label: forward filter, backward sample, float64, two or more addends.
 
-A lane draws for one sample, from its own Philox words. linear_sampling.py does so with weights. Here are the rows that
-this does not serve, with tables and messages in log2, relative to their largest logits: where underflow would count,
-and where the label is impossible or the input invalid.
+This is for the rows that row_sampling.py does not serve with weights: where underflow would count, and where the label is
+impossible or the input invalid. Tables and messages are in log2, relative to their largest logits. A lane draws for one
+sample, from its own Philox words.
 """
+
+from typing import NamedTuple
 
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, final_status, top_carry
-from emnesy_gpu.kernels.gpu.carry_chain.linear_sampling import Draws, draw_weighed, lanes_of, weigh_carries
+from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, final_status
 from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import (
-    Options,
     Samples,
     append_digit,
     entry,
     relative_logit,
     softmax_row,
 )
-from emnesy_gpu.kernels.gpu.carry_chain.symbol_lanes import Row, Sizes
+from emnesy_gpu.kernels.gpu.carry_chain.symbol_lanes import Row
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LEAST_LOG2, ZERO, exp2, log2
-from emnesy_gpu.kernels.gpu.common.philox import uniforms_float64
+from emnesy_gpu.kernels.gpu.common.philox import Counter, uniforms_float64
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
+
+
+class Draws(NamedTuple):
+    """What is drawn for a row of the batch."""
+
+    seed: object
+    row: object  # int64: its number among all
+    first: object  # number of the first sample
+    n_samples: object
+    step: object  # int64: from the digits of a sample to those of the next
+
+
+class Lanes(NamedTuple):
+    """A tile of samples, one in each lane."""
+
+    out: object  # pointers [1, LANES] to int64 [ADDENDS, n_digits]
+    stored: object  # bool [1, LANES]: false past the last sample
+    counter: Counter  # of the random words
+
+
+@triton.jit
+def lanes_of(row, draws, tile, LANES: tl.constexpr):
+    """The samples from tile * LANES on."""
+    t = tile * LANES + tl.arange(0, LANES)[None, :]
+    return Lanes(
+        row.digits + t.to(tl.int64) * draws.step, t < draws.n_samples, Counter(draws.seed, draws.first + t, draws.row)
+    )
 
 
 @triton.jit
@@ -199,30 +226,3 @@ def draw_with_logarithms(row, draws, status_ptr, top, code, base, LANES: tl.cons
         tl.arange(0, OPTIONS.SUMS)[None, :], tl.arange(0, OPTIONS.WIDTH)[None, :],
     )  # fmt: skip
     _draw_all(samples, blocks, draws, status_ptr + none, top, code + none, LANES, OPTIONS)
-
-
-@triton.jit(do_not_specialize=["batch", "n_digits", "base", "n_samples", "seed", "first_row"])
-def sample_kernel(
-    logits_ptr, label_ptr, digits_ptr, status_ptr, batch, n_digits, base, n_samples, seed, first_row,
-    ADDENDS: tl.constexpr, BASE: tl.constexpr, N_EXTRA: tl.constexpr, WIDTH: tl.constexpr, SUMS: tl.constexpr,
-    PARTS: tl.constexpr, LANES: tl.constexpr,
-):  # fmt: skip
-    """All samples of one row, LANES at a time. base: BASE, for loops that are seldom taken and stay loops.
-
-    Grid (batch,). logits [batch, ADDENDS, n_digits, base], digits int64 [n_samples, batch, ADDENDS, n_digits].
-    """
-    OPTIONS: tl.constexpr = Options(ADDENDS, SUMS, WIDTH, tl.float64)
-    SIZES: tl.constexpr = Sizes(ADDENDS, BASE, PARTS)
-    index = tl.program_id(0).to(tl.int64)
-    logits_ptr += index * (ADDENDS * n_digits * base)
-    digits_ptr += index * (ADDENDS * n_digits)
-    label_ptr += index * (N_EXTRA + n_digits)
-    row = Row(logits_ptr, label_ptr + N_EXTRA, digits_ptr, n_digits)
-    draws = Draws(seed, first_row.to(tl.int64) + index, 0, n_samples, batch.to(tl.int64) * ADDENDS * n_digits)
-    top, code = top_carry(label_ptr, True, N_EXTRA, BASE)
-    served = (code == POSSIBLE) & weigh_carries(row, top, SUMS, SIZES)
-    if served:
-        tl.store(status_ptr + index, POSSIBLE)
-        draw_weighed(row, draws, top, SUMS, LANES, SIZES)
-    else:
-        draw_with_logarithms(row, draws, status_ptr + index, top, code, base, LANES, OPTIONS)
