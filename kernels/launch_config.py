@@ -68,22 +68,14 @@ def carry_chain_block(n_digits: int, base: int) -> PairBlock:
 
 
 class GeneralConfig(NamedTuple):
-    """Carry chain by tables over partial sums: tiles [samples, sums] and [samples, width]."""
+    """Rows of the carry chain that need logarithms: tiles [1, sums] and [1, width] of a warp."""
 
-    samples: int
     sums: int
     width: int
-    num_warps: int
 
 
 def carry_chain_general(n_addends: int, base: int) -> GeneralConfig:
-    """One warp a sample: gathers along the sums then stay inside the warp."""
-    return GeneralConfig(4, max(next_power_of_two(n_addends * base), 32), max(next_power_of_two(base), 4), 4)
-
-
-def carry_chain_parts(n_addends: int, sums: int) -> int:
-    """Lanes that share the values of a digit in MAP and samples, for each carry out of and carry into a position."""
-    return next_power_of_two(sums // n_addends**2 + 1) // 2
+    return GeneralConfig(max(next_power_of_two(n_addends * base), 32), max(next_power_of_two(base), 4))
 
 
 def carry_chain_row_marginals_entries(n_addends: int, base: int, compute_bytes: int) -> int:
@@ -131,11 +123,6 @@ def carry_chain_marginal_entry(table: str, n_addends: int, base: int) -> int:
     return place
 
 
-def carry_chain_row_map(n_addends: int, base: int, compute_bytes: int) -> bool:
-    """Whether a thread can hold the tables of MAP for a row of the batch in registers; else a warp shares them."""
-    return base <= {(2, 4): 32, (2, 8): 10, (3, 4): 10, (3, 8): 5, (4, 4): 10}.get((n_addends, compute_bytes), 0)
-
-
 def carry_chain_table_entry(table: int, n_addends: int, base: int) -> int:
     """Where the sum 0 of digits d_table + ... is in scratch memory, with room around for all sums that are looked up.
 
@@ -144,9 +131,20 @@ def carry_chain_table_entry(table: int, n_addends: int, base: int) -> int:
     return n_addends - 1 + base - 1 + (table - 2) * (n_addends * base + base - 1)
 
 
-def carry_chain_row_map_entries(n_addends: int, base: int) -> int:
-    """What a thread of MAP keeps in scratch memory: the tables of d_2 + ... and d_3 + ...; 0: all in registers."""
-    return 0 if n_addends < 4 else carry_chain_table_entry(4, n_addends, base)
+class RowMapConfig(NamedTuple):
+    """What a thread of MAP keeps in scratch memory: entries, 0 if all is in registers, and whether logits are there."""
+
+    entries: int
+    logits_kept: bool
+
+
+def carry_chain_row_map(n_addends: int, base: int, compute_bytes: int) -> RowMapConfig:
+    """As much in registers as fits; of four addends with small bases all but the tables of d_2 + ... and d_3 + ..."""
+    if base <= {(2, 4): 32, (2, 8): 10, (3, 4): 10, (3, 8): 5}.get((n_addends, compute_bytes), 0):
+        return RowMapConfig(0, False)
+    if n_addends == 4 and compute_bytes == 4 and base <= 10:
+        return RowMapConfig(carry_chain_table_entry(4, n_addends, base), False)
+    return RowMapConfig(carry_chain_table_entry(n_addends + 1, n_addends, base) + (n_addends - 1) * base, True)
 
 
 def carry_chain_row_sample_entries(n_addends: int, base: int) -> int:

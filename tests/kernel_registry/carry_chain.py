@@ -60,6 +60,8 @@ ENTRIES = [
     _entry("sample", Case(15, batch=5), slow=True),
     _entry("sample", Case(4, n_addends=3, batch=5), slow=True),
     _entry("sample", Case(4, n_addends=4, batch=5), slow=True),
+    _entry("map_assignment", Case(3, base=11, n_addends=3), slow=True),
     _entry("map_assignment", Case(3, base=32, n_addends=4), slow=True),
+    _entry("sample", Case(3, base=11, n_addends=3), slow=True),
     _entry("sample", Case(3, base=32, n_addends=4), slow=True),
 ]

@@ -14,7 +14,6 @@ import triton
 
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.gpu.carry_chain import cuda
-from emnesy_gpu.kernels.gpu.carry_chain.map import map_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.pair import CHUNK_VALUES, pair_chunk_kernel, pair_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.row_map import row_map_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.row_marginals import row_marginals_kernel
@@ -56,10 +55,8 @@ def map_assignment(logits: torch.Tensor, label: torch.Tensor) -> tuple[torch.Ten
     digits = torch.empty(batch, n_addends, n_digits, dtype=torch.int64, device=logits.device)
     log_joint, status = row_results(logits)
     if batch > 0:
-        fits = launch_config.carry_chain_row_map(n_addends, base, log_joint.element_size())
-        launch = _launch_row_map if fits else _launch_general_map
         with torch.cuda.device_of(logits):
-            launch(logits, label, (digits, log_joint, status))
+            _launch_row_map(logits, label, (digits, log_joint, status))
     return digits, log_joint, status
 
 
@@ -133,11 +130,12 @@ def _launch_triton_pair(rows: _Marginals) -> None:
 def _launch_row_map(logits: torch.Tensor, label: torch.Tensor, results: tuple[torch.Tensor, ...]) -> None:
     """A thread for each row of the batch."""
     batch, n_addends, n_digits, base = logits.shape
-    entries = launch_config.carry_chain_row_map_entries(n_addends, base)
-    programs, scratch = _row_scratch(logits, triton.cdiv(batch, launch_config.WARP), entries)
+    config = launch_config.carry_chain_row_map(n_addends, base, results[1].element_size())
+    programs, scratch = _row_scratch(logits, triton.cdiv(batch, launch_config.WARP), config.entries)
     row_map_kernel[(programs,)](
-        logits, label, *results, scratch, batch, n_digits, ADDENDS=n_addends, BASE=base,
-        N_EXTRA=label.shape[1] - n_digits, ROWS=launch_config.WARP, ENTRIES=entries, **rounded_once(1),
+        logits, label, *results, scratch, batch, n_digits, base, ADDENDS=n_addends, BASE=base,
+        N_EXTRA=label.shape[1] - n_digits, ROWS=launch_config.WARP, ENTRIES=config.entries,
+        LOGITS_KEPT=config.logits_kept, **rounded_once(1),
     )  # fmt: skip
 
 
@@ -149,16 +147,6 @@ def _row_scratch(
     if entries > 0:
         programs = launch_config.resident_programs(blocks, dtype.itemsize * launch_config.WARP * entries)
     return programs, like.new_empty(programs, entries, launch_config.WARP, dtype=dtype)
-
-
-def _launch_general_map(logits: torch.Tensor, label: torch.Tensor, results: tuple[torch.Tensor, ...]) -> None:
-    """A warp for each row of the batch."""
-    batch, n_addends, n_digits, base = logits.shape
-    config = launch_config.carry_chain_general(n_addends, base)
-    map_kernel[(batch,)](
-        logits, label, *results, n_digits, ADDENDS=n_addends, BASE=base, N_EXTRA=label.shape[1] - n_digits,
-        SUMS=config.sums, PARTS=launch_config.carry_chain_parts(n_addends, config.sums), **rounded_once(1),
-    )  # fmt: skip
 
 
 def _launch_row_sample(

@@ -2,8 +2,10 @@
 
 Position by position a thread tabulates h_j(r) = max_d l_j(d) + h_{j+1}(r - d), down to h_2, and finds the best d_1 for
 each carry out of and into the position. The best digits d_2, ... stay apart, by sum, until the path is known. Tables are
-in registers, and h_2 is shifted there by the digit of the label. With four addends h_3 and h_2 are in scratch memory.
-This is for small bases; map.py has the others, and says how ties are broken.
+in registers, and h_2 is shifted there by the digit of the label. With four addends h_3 and h_2 are in scratch memory. This is
+for small bases; kept_map.py has the positions of others.
+
+Ties go to the smallest carry-in, then to the smallest d_1, d_2, ... of the position nearest the top.
 """
 
 from typing import Any, NamedTuple
@@ -11,6 +13,14 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
+from emnesy_gpu.kernels.gpu.carry_chain.kept_map import (
+    CARRIES,
+    CODE_BITS,
+    Step,
+    follow_kept,
+    most_probable_kept,
+    step_kept,
+)
 from emnesy_gpu.kernels.gpu.carry_chain.label import checked_digit, final_status, top_carry
 from emnesy_gpu.kernels.gpu.carry_chain.map_scores import NEVER, Best, as_logarithm, better, normaliser, times
 from emnesy_gpu.kernels.gpu.carry_chain.row_tables import (
@@ -28,8 +38,6 @@ from emnesy_gpu.kernels.gpu.carry_chain.row_tables import (
 from emnesy_gpu.kernels.gpu.carry_chain.row_weights import replaced, selected
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LOGITS, POSSIBLE
 
-CARRIES = tl.constexpr(4)
-CODE_BITS = tl.constexpr(7)  # of the carry into a position and its d_1; an int32 has those of four carries out
 CODE_MASK = tl.constexpr(127)
 DIGIT_BITS = tl.constexpr(4)  # of d_2, ...
 DIGIT_VALUES = tl.constexpr(16)
@@ -139,15 +147,6 @@ def _all_carried_kept(alpha, scores, rows, digit, SIZES: tl.constexpr):
     return after, codes
 
 
-class Step(NamedTuple):
-    """What a position gives: best scores and words, and for the normaliser largest logits and sums of all symbols."""
-
-    alpha: Any
-    words: Any  # the codes of the carries out, then the best d_2, ...
-    highs: Any
-    totals: Any
-
-
 @triton.jit
 def _step(alpha, rows, i, digit, n_digits, SIZES: tl.constexpr):
     """Takes the best scores of the carries into a position to those of the carries out of it."""
@@ -221,7 +220,10 @@ def _forward(rows, n_digits, SIZES: tl.constexpr):
     for back in tl.range(n_digits, disable_licm=SIZES.KEPT):
         i = n_digits - 1 - back
         digit, digit_code = checked_digit(rows.label + i, rows.present, SIZES.BASE)
-        step = _step(alpha, rows, i, digit, n_digits, SIZES)
+        if SIZES.LOGITS_KEPT:
+            step = step_kept(alpha, rows, i, digit, n_digits, SIZES)
+        else:
+            step = _step(alpha, rows, i, digit, n_digits, SIZES)
         alpha = step.alpha
         highs += step.highs
         product, exponent = times(product, exponent, step.totals)
@@ -238,11 +240,23 @@ def _first_word(j, addends, base):
 
 
 @triton.jit
+def _follow_words(rows, words, i, rest, possible, n_digits, SIZES: tl.constexpr):
+    """Stores the best digits d_2, ..., whose sum is the rest."""
+    ADDENDS: tl.constexpr = SIZES.ADDENDS
+    for j in tl.static_range(1, ADDENDS - 1):
+        value = _digit(words, _first_word(j, ADDENDS, SIZES.BASE), _first_word(j + 1, ADDENDS, SIZES.BASE), rest)
+        tl.store(rows.digits + (j * n_digits + i), value.to(tl.int64), mask=possible)
+        rest -= value
+    tl.store(rows.digits + ((ADDENDS - 1) * n_digits + i), rest.to(tl.int64), mask=possible)
+
+
+@triton.jit
 def _follow(rows, carry, possible, n_digits, SIZES: tl.constexpr):
     """Overwrites the words with the digits of the best path, from the carry out of the top position down."""
     ADDENDS: tl.constexpr = SIZES.ADDENDS
     for i in range(n_digits):
-        words = _kept(rows, i, n_digits, _first_word(ADDENDS - 1, ADDENDS, SIZES.BASE), possible)
+        WORDS: tl.constexpr = 1 if SIZES.LOGITS_KEPT else _first_word(ADDENDS - 1, ADDENDS, SIZES.BASE)
+        words = _kept(rows, i, n_digits, WORDS, possible)
         tl.debug_barrier()
         digit, digit_code = checked_digit(rows.label + i, possible, SIZES.BASE)
         chosen = (words[0] >> (carry * CODE_BITS)) & CODE_MASK
@@ -251,11 +265,10 @@ def _follow(rows, carry, possible, n_digits, SIZES: tl.constexpr):
         value = chosen // CARRIES
         rest -= carry + value
         tl.store(rows.digits + i, value.to(tl.int64), mask=possible)
-        for j in tl.static_range(1, ADDENDS - 1):
-            value = _digit(words, _first_word(j, ADDENDS, SIZES.BASE), _first_word(j + 1, ADDENDS, SIZES.BASE), rest)
-            tl.store(rows.digits + (j * n_digits + i), value.to(tl.int64), mask=possible)
-            rest -= value
-        tl.store(rows.digits + ((ADDENDS - 1) * n_digits + i), rest.to(tl.int64), mask=possible)
+        if SIZES.LOGITS_KEPT:
+            follow_kept(rows, i, rest, possible, n_digits, SIZES)
+        else:
+            _follow_words(rows, words, i, rest, possible, n_digits, SIZES)
 
 
 @triton.jit
@@ -281,6 +294,7 @@ class Launch(NamedTuple):
     scratch: Any  # pointers [ROWS, 1] to float64 [entries, ROWS] of the program
     batch: Any
     n_digits: Any
+    base: Any  # BASE, for loops that the compiler would unroll
 
 
 @triton.jit
@@ -293,7 +307,7 @@ def _find_block(block, launch, N_EXTRA: tl.constexpr, SIZES: tl.constexpr):
     size = SIZES.ADDENDS * n_digits
     label = launch.label + row * (N_EXTRA + n_digits)
     logits = launch.logits + row * (size * SIZES.BASE)
-    rows = Rows(logits, label + N_EXTRA, launch.digits + row * size, present, launch.scratch, SIZES.BASE)
+    rows = Rows(logits, label + N_EXTRA, launch.digits + row * size, present, launch.scratch, launch.base)
     carry, code = top_carry(label, present, N_EXTRA, SIZES.BASE)
     last, log_total, chain_code = _forward(rows, n_digits, SIZES)
     code = tl.maximum(code, chain_code)
@@ -306,21 +320,27 @@ def _find_block(block, launch, N_EXTRA: tl.constexpr, SIZES: tl.constexpr):
     _follow(rows, carry, present & possible, n_digits, SIZES)
     alone = present & ~possible
     if tl.max(alone.to(tl.int32)) > 0:
-        _most_probable_alone(rows, alone, n_digits, SIZES)
+        if SIZES.LOGITS_KEPT:
+            most_probable_kept(rows, alone, n_digits, SIZES)
+        else:
+            _most_probable_alone(rows, alone, n_digits, SIZES)
 
 
-@triton.jit(do_not_specialize=["batch", "n_digits"])
+@triton.jit(do_not_specialize=["batch", "n_digits", "base"])
 def row_map_kernel(
-    logits_ptr, label_ptr, digits_ptr, log_joint_ptr, status_ptr, scratch_ptr, batch, n_digits,
+    logits_ptr, label_ptr, digits_ptr, log_joint_ptr, status_ptr, scratch_ptr, batch, n_digits, base,
     ADDENDS: tl.constexpr, BASE: tl.constexpr, N_EXTRA: tl.constexpr, ROWS: tl.constexpr, ENTRIES: tl.constexpr,
+    LOGITS_KEPT: tl.constexpr,
 ):  # fmt: skip
-    """Programs share blocks of ROWS rows. ENTRIES: of the scratch memory of a row, 0 if tables are in registers.
+    """Programs share blocks of ROWS rows. base: BASE, for loops that the compiler would unroll.
+
+    ENTRIES: of the scratch memory of a row, 0 if tables are in registers. LOGITS_KEPT: whether logits are there too.
 
     Grid (programs,). logits [batch, ADDENDS, n_digits, BASE], digits int64 [batch, ADDENDS, n_digits].
     """
-    SIZES: tl.constexpr = Sizes(ADDENDS, BASE, log_joint_ptr.dtype.element_ty, ENTRIES > 0)
+    SIZES: tl.constexpr = Sizes(ADDENDS, BASE, log_joint_ptr.dtype.element_ty, ENTRIES > 0, LOGITS_KEPT)
     scratch = scratch_of(scratch_ptr, ENTRIES, ROWS)
-    launch = Launch(logits_ptr, label_ptr, digits_ptr, log_joint_ptr, status_ptr, scratch, batch, n_digits)
+    launch = Launch(logits_ptr, label_ptr, digits_ptr, log_joint_ptr, status_ptr, scratch, batch, n_digits, base)
     for block in range(tl.program_id(0), tl.cdiv(batch, ROWS), tl.num_programs(0)):
         keep_everywhere(scratch, NEVER, ENTRIES)
         _find_block(block, launch, N_EXTRA, SIZES)

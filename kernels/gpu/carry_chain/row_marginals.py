@@ -326,7 +326,7 @@ def row_marginals_kernel(
     (programs,). logits and out [batch, ADDENDS, n_digits, BASE].
     """
     COMPUTE: tl.constexpr = evidence_ptr.dtype.element_ty
-    SIZES: tl.constexpr = Sizes(ADDENDS, BASE, COMPUTE, ENTRIES > 0)
+    SIZES: tl.constexpr = Sizes(ADDENDS, BASE, COMPUTE, ENTRIES > 0, ENTRIES > 0)
     OPTIONS: tl.constexpr = Options(ADDENDS, SUMS, WIDTH, COMPUTE)
     gradient_scale = tl.zeros((1, 1), COMPUTE) + scale_high + scale_low
     scratch = scratch_of(scratch_ptr, ENTRIES, ROWS)

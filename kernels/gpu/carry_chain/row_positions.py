@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
+from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.gpu.carry_chain.row_tables import keep, keep_symbol, kept, load_position, shifted, table_entry
 from emnesy_gpu.kernels.gpu.carry_chain.row_weights import (
     convolve_kept,
@@ -19,6 +20,8 @@ from emnesy_gpu.kernels.gpu.carry_chain.row_weights import (
     sum_of,
     weights_of,
 )
+
+AT_ONCE = tl.constexpr(launch_config.AT_ONCE)
 
 
 class Position(NamedTuple):
@@ -123,20 +126,31 @@ def kept_sum(rows, rest, J: tl.constexpr, SIZES: tl.constexpr):
 
 
 @triton.jit
+def _count_below(counted, limit, COUNT: tl.constexpr):
+    """Counts COUNT more running sums that are not above the limit; the assembler sees no loop."""
+    own, other, running, digit = counted
+    for _ in range(COUNT):
+        running = tl.fma(tl.load(own), tl.load(other), running)
+        digit += (running <= limit).to(tl.int32)
+        own += limit.shape[0]
+        other -= limit.shape[0]
+    return own, other, running, digit
+
+
+@triton.jit
 def draw_kept(rows, rest, total, uniform, J: tl.constexpr, SIZES: tl.constexpr):
     """d_{J + 1} by w_{J + 1}(v) F_{J + 2}(rest - v), which sum up to the total."""
     ROWS: tl.constexpr = rows.scratch.shape[0]
     own = rows.scratch + _weights_place(J, SIZES.ADDENDS, SIZES.BASE) * ROWS
     other = rows.scratch + (table_entry(J + 2, SIZES.ADDENDS, SIZES.BASE) + rest) * ROWS
     limit = uniform * total
-    running = tl.zeros_like(limit)
-    digit = tl.zeros_like(rest)
-    for _ in range(SIZES.BASE - 1):
-        running = tl.fma(tl.load(own), tl.load(other), running)
-        digit += (running <= limit).to(tl.int32)
-        own += ROWS
-        other -= ROWS
-    return digit
+    counted = own, other, tl.zeros_like(limit), tl.zeros_like(rest)
+    REST: tl.constexpr = (SIZES.BASE - 1) % AT_ONCE
+    for _ in range(0, rows.base - 1 - REST, AT_ONCE):
+        counted = _count_below(counted, limit, AT_ONCE)
+    if REST > 0:
+        counted = _count_below(counted, limit, REST)
+    return counted[3]
 
 
 @triton.jit

@@ -28,9 +28,8 @@ from emnesy_gpu.kernels.gpu.carry_chain.row_positions import (
 )
 from emnesy_gpu.kernels.gpu.carry_chain.row_tables import Rows, Sizes, keep_everywhere, scratch_of
 from emnesy_gpu.kernels.gpu.carry_chain.row_weights import carried, selected
-from emnesy_gpu.kernels.gpu.carry_chain.sampling import Draws, draw_with_logarithms
+from emnesy_gpu.kernels.gpu.carry_chain.sampling import Draws, Row, draw_with_logarithms
 from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import Options
-from emnesy_gpu.kernels.gpu.carry_chain.symbol_lanes import Row
 from emnesy_gpu.kernels.gpu.common.philox import Counter, uniforms_float64
 from emnesy_gpu.kernels.gpu.common.status import POSSIBLE
 
@@ -263,7 +262,7 @@ def row_sample_kernel(
     ENTRIES: of the scratch memory of a row, 0 if tables are in registers: then a program has one block. Grid
     (programs,). logits [batch, ADDENDS, n_digits, base], digits int64 [n_samples, batch, ADDENDS, n_digits].
     """
-    SIZES: tl.constexpr = Sizes(ADDENDS, BASE, tl.float64, ENTRIES > 0)
+    SIZES: tl.constexpr = Sizes(ADDENDS, BASE, tl.float64, ENTRIES > 0, ENTRIES > 0)
     OPTIONS: tl.constexpr = Options(ADDENDS, SUMS, WIDTH, tl.float64)
     scratch = scratch_of(scratch_ptr, ENTRIES, ROWS)
     launch = Launch(

@@ -34,6 +34,7 @@ class Sizes(NamedTuple):
     BASE: tl.constexpr
     COMPUTE: tl.constexpr  # type of the logits
     KEPT: tl.constexpr  # whether tables are in scratch memory
+    LOGITS_KEPT: tl.constexpr  # whether logits are there too
 
 
 @triton.jit

@@ -18,10 +18,18 @@ from emnesy_gpu.kernels.gpu.carry_chain.sum_tables import (
     relative_logit,
     softmax_row,
 )
-from emnesy_gpu.kernels.gpu.carry_chain.symbol_lanes import Row
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LEAST_LOG2, ZERO, exp2, log2
 from emnesy_gpu.kernels.gpu.common.philox import Counter, uniforms_float64
 from emnesy_gpu.kernels.gpu.common.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
+
+
+class Row(NamedTuple):
+    """Pointers of a row of the batch."""
+
+    logits: object  # [ADDENDS, n_digits, BASE]
+    label: object  # [n_digits], without the leading digits
+    digits: object  # int64 [ADDENDS, n_digits]
+    n_digits: object
 
 
 class Draws(NamedTuple):
