@@ -18,7 +18,7 @@ from profiling.gpu_simulator import Options, simulated_triton
 from tests.cases import Case, every_kind_of_row
 from tests.test_addition import tolerance
 
-BASES = [5, pytest.param(10, marks=pytest.mark.slow)]
+BASES = [5, pytest.param(10, marks=pytest.mark.slow), pytest.param(11, marks=pytest.mark.slow)]
 
 
 def simulated(logits: Tensor, label: Tensor) -> tuple[Tensor, ...]:
@@ -76,6 +76,8 @@ def test_messages_that_underflow_are_computed_with_logarithms() -> None:
         pytest.param(Case(3, base=5, n_addends=4, sd=30.0, hard_zeros=0.3, batch=9), marks=pytest.mark.slow),
         pytest.param(Case(2, base=32, n_addends=4, batch=2, hard_zeros=0.4), marks=pytest.mark.slow),
         pytest.param(Case(3, base=2, n_addends=4, batch=5, sd=50.0), marks=pytest.mark.slow),
+        pytest.param(Case(3, base=11, n_addends=3, sd=30.0, hard_zeros=0.3, batch=9), marks=pytest.mark.slow),
+        pytest.param(Case(3, base=13, n_addends=4, sd=1e6, batch=9), marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -119,9 +121,12 @@ def test_threads_share_the_samples_of_a_row(monkeypatch: pytest.MonkeyPatch) -> 
     assert torch.equal(drawn, reference.sample(logits, label, 7, 5, 0)[0])
 
 
-@pytest.mark.parametrize("n_addends", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
-def test_ties_of_map_go_to_the_smallest_carry_and_digits(n_addends: int) -> None:
-    logits = 0.25 * torch.randint(-1, 2, (8, n_addends, 5, 10), generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize(
+    ("n_addends", "base"),
+    [(2, 10), (3, 10)] + [pytest.param(n, base, marks=pytest.mark.slow) for n, base in [(4, 10), (3, 11), (4, 11)]],
+)
+def test_ties_of_map_go_to_the_smallest_carry_and_digits(n_addends: int, base: int) -> None:
+    logits = 0.25 * torch.randint(-1, 2, (8, n_addends, 5, base), generator=torch.Generator().manual_seed(0))
     logits[0] = 0.0
     label = torch.tensor([0, 3, 9, 0, 6, 7]).repeat(8, 1)
     with simulated_triton(80, Options(counters=False)):
@@ -180,9 +185,14 @@ def test_a_multiply_add_of_the_gradient_costs_as_little(n_addends: int) -> None:
 
 def instructions(function: str, n_addends: int, batch: int, *more: float) -> float:
     """For a position of 15 at base 10."""
-    case = Case(15, n_addends=n_addends, batch=batch)
+    return instructions_of(function, Case(15, n_addends=n_addends, batch=batch), torch.float32, *more)
+
+
+def instructions_of(function: str, case: Case, dtype: torch.dtype, *more: float) -> float:
+    """For a position."""
+    logits, label = case.draw()
     with simulated_triton(80, Options(checks=False)) as gpu:
-        getattr(carry_chain, function)(*case.draw(), *more)
+        getattr(carry_chain, function)(logits.to(dtype), label, *more)
     (record,) = gpu.launches
     return record.counters.thread_instructions / (case.batch * case.n_digits)
 
@@ -213,3 +223,46 @@ def test_a_multiply_add_of_samples_costs_little_more_than_one_of_two_addends(
     monkeypatch.setattr(launch_config, "carry_chain_samples_of_thread", lambda *_: 32)
     terms = 2 * terms_of_carries(10, n_addends) + 32 * (n_addends + 10 * (n_addends - 1))
     assert instructions("sample", n_addends, 32, 32, 7, 0) <= (1.6 if n_addends == 2 else 1.4) * PAIR * terms
+
+
+PAIRS = {
+    (11, torch.float32): 16.0, (16, torch.float32): 12.4, (32, torch.float32): 9.7, (2, torch.float64): 104.0,
+    (5, torch.float64): 54.0, (10, torch.float64): 51.0, (16, torch.float64): 39.0,
+}  # fmt: skip
+"""PAIR at other bases and in float64: the same simulation of the posterior of two addends, 15 digits, Triton 3.9.0."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("function", "n_addends", "base", "dtype"),
+    [
+        ("posterior", 3, 11, torch.float32),
+        ("posterior", 4, 16, torch.float32),
+        ("em_gradient", 3, 32, torch.float32),
+        ("posterior", 3, 10, torch.float64),
+        ("em_gradient", 4, 5, torch.float64),
+        ("map_assignment", 3, 11, torch.float32),
+        ("map_assignment", 3, 32, torch.float32),
+        ("map_assignment", 4, 16, torch.float32),
+        ("map_assignment", 2, 16, torch.float64),
+        ("map_assignment", 4, 2, torch.float64),
+        ("sample", 2, 11, torch.float32),
+        ("sample", 2, 32, torch.float32),
+        ("sample", 3, 16, torch.float32),
+        ("sample", 4, 11, torch.float32),
+    ],
+)
+def test_no_multiply_add_costs_more_than_two_of_two_addends(
+    function: str, n_addends: int, base: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of sums whose tables are in scratch memory: large bases, and float64 logits."""
+    monkeypatch.setattr(launch_config, "carry_chain_samples_of_thread", lambda *_: 32)
+    more = {"em_gradient": (0.5,), "sample": (32, 7, 0)}.get(function, ())
+    if function == "sample":
+        terms = 2 * terms_of_carries(base, n_addends) + 32 * (n_addends + base * (n_addends - 1))
+    elif function == "map_assignment":
+        terms = terms_of_carries(base, n_addends) + base * n_addends
+    else:
+        terms = multiply_adds(base, n_addends)
+    case = Case(4, base=base, n_addends=n_addends, batch=32)
+    assert instructions_of(function, case, dtype, *more) <= 2 * PAIRS[base, dtype] * terms

@@ -209,7 +209,7 @@ def _draw_unserved(launch, draws, unserved, first_of_block, N_EXTRA: tl.constexp
     n_digits = launch.n_digits
     size = ADDENDS * n_digits
     tl.debug_barrier()
-    for r in range(ROWS):
+    for r in tl.range(ROWS, disable_licm=True):
         index = first_of_block + r
         if tl.max((unserved == index).to(tl.int32)) > 0:
             label = launch.label + index * (N_EXTRA + n_digits)
@@ -269,7 +269,8 @@ def row_sample_kernel(
         logits_ptr, label_ptr, digits_ptr, status_ptr, scratch, batch, n_digits, base, n_samples, group, seed, first_row
     )
     if ENTRIES > 0:
-        for task in range(tl.program_id(0), tl.cdiv(batch, ROWS) * tl.cdiv(n_samples, group), tl.num_programs(0)):
+        tasks = tl.cdiv(batch, ROWS) * tl.cdiv(n_samples, group)
+        for task in tl.range(tl.program_id(0), tasks, tl.num_programs(0), disable_licm=True):
             keep_everywhere(scratch, 0.0, ENTRIES)
             _draw_task(task, launch, N_EXTRA, OPTIONS, SIZES)
     else:  # without a loop, whose variables would spill registers
