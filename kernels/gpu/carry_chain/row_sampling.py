@@ -204,14 +204,14 @@ class Launch(NamedTuple):
 
 @triton.jit
 def _draw_unserved(launch, draws, unserved, first_of_block, N_EXTRA: tl.constexpr, OPTIONS, ADDENDS: tl.constexpr):
-    """Draws for the rows of a block that are not -1, by all threads; draws: those of any row of the block."""
+    """Draws for the rows of a block whose numbers in it are not -1, by all threads; draws: those of any row of it."""
     ROWS: tl.constexpr = unserved.shape[0]
     n_digits = launch.n_digits
     size = ADDENDS * n_digits
     tl.debug_barrier()
-    for r in tl.range(ROWS, disable_licm=True):
-        index = first_of_block + r
-        if tl.max((unserved == index).to(tl.int32)) > 0:
+    for r in range(ROWS):
+        if tl.max((unserved == r).to(tl.int32)) > 0:
+            index = (first_of_block + r).to(tl.int64)
             label = launch.label + index * (N_EXTRA + n_digits)
             logits = launch.logits + index * (size * launch.base)
             digits = launch.digits + draws.first.to(tl.int64) * draws.step + index * size
@@ -229,8 +229,9 @@ def _draw_task(task, launch, N_EXTRA: tl.constexpr, OPTIONS: tl.constexpr, SIZES
     ROWS: tl.constexpr = launch.scratch.shape[0]
     n_digits = launch.n_digits
     blocks = tl.cdiv(launch.batch, ROWS)
-    first_of_block = tl.zeros((), tl.int64) + task % blocks * ROWS
-    row = first_of_block + tl.arange(0, ROWS)[:, None]
+    first_of_block = tl.zeros((), tl.int32) + task % blocks * ROWS
+    lane = tl.arange(0, ROWS)[:, None]
+    row = first_of_block.to(tl.int64) + lane
     present = row < launch.batch
     size = SIZES.ADDENDS * n_digits
     step = launch.batch.to(tl.int64) * size
@@ -246,7 +247,7 @@ def _draw_task(task, launch, N_EXTRA: tl.constexpr, OPTIONS: tl.constexpr, SIZES
     served = present & (code == POSSIBLE) & _weigh_carries(rows, n_digits, top, SIZES)
     tl.store(launch.status + row, tl.full(row.shape, POSSIBLE, tl.uint8), mask=served)
     _draw_weighed(rows, served, draws, tl.where(served, top, 0), n_digits, SIZES)
-    unserved = tl.where(present & (served == 0), row, -1)
+    unserved = tl.where(present & (served == 0), lane, -1)
     if tl.max(unserved) >= 0:
         _draw_unserved(launch, draws, unserved, first_of_block, N_EXTRA, OPTIONS, SIZES.ADDENDS)
 
