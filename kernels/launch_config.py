@@ -88,6 +88,11 @@ AT_ONCE = 8
 """Entries of a table in scratch memory that are computed at once, and read at once."""
 
 
+def rest_of_blocks(n: int) -> int:
+    """Of n entries, those that do not fill AT_ONCE."""
+    return n % AT_ONCE
+
+
 def carry_chain_marginal_entry(table: str, n_addends: int, base: int) -> int:
     """Where a table of a position of three or four addends begins in scratch memory; "end": where all of them end.
 

@@ -12,7 +12,7 @@ import triton.language as tl
 
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.gpu.carry_chain.messages import Message, scaled, tolerance, underflow
-from emnesy_gpu.kernels.gpu.carry_chain.row_tables import keep, keep_symbol, kept
+from emnesy_gpu.kernels.gpu.carry_chain.row_tables import keep, keep_symbol, kept, rest_of_blocks
 from emnesy_gpu.kernels.gpu.carry_chain.row_weights import (
     convolve_kept,
     keep_probabilities,
@@ -191,7 +191,7 @@ def _write_symbol(
     BASE: tl.constexpr = SIZES.BASE
     SHARES: tl.constexpr = _place("shares", ADDENDS, BASE)
     OWN: tl.constexpr = _digit_place(j, ADDENDS, BASE)
-    REST: tl.constexpr = BASE % AT_ONCE
+    REST: tl.constexpr = rest_of_blocks(BASE)
     total = _share_out(rows, j, ADDENDS, BASE)
     first = tl.zeros_like(digit) if j < ADDENDS - 1 else BASE - 1 - digit
     own = OWN + first

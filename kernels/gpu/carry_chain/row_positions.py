@@ -10,7 +10,15 @@ import triton
 import triton.language as tl
 
 from emnesy_gpu.kernels import launch_config
-from emnesy_gpu.kernels.gpu.carry_chain.row_tables import keep, keep_symbol, kept, load_position, shifted, table_entry
+from emnesy_gpu.kernels.gpu.carry_chain.row_tables import (
+    keep,
+    keep_symbol,
+    kept,
+    load_position,
+    rest_of_blocks,
+    shifted,
+    table_entry,
+)
 from emnesy_gpu.kernels.gpu.carry_chain.row_weights import (
     convolve_kept,
     convolved,
@@ -145,7 +153,7 @@ def draw_kept(rows, rest, total, uniform, J: tl.constexpr, SIZES: tl.constexpr):
     other = rows.scratch + (table_entry(J + 2, SIZES.ADDENDS, SIZES.BASE) + rest) * ROWS
     limit = uniform * total
     counted = own, other, tl.zeros_like(limit), tl.zeros_like(rest)
-    REST: tl.constexpr = (SIZES.BASE - 1) % AT_ONCE
+    REST: tl.constexpr = rest_of_blocks(SIZES.BASE - 1)
     for _ in range(0, rows.base - 1 - REST, AT_ONCE):
         counted = _count_below(counted, limit, AT_ONCE)
     if REST > 0:

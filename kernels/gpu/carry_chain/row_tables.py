@@ -13,6 +13,7 @@ from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.gpu.carry_chain.symbol_tiles import load_symbols
 
 AT_ONCE = tl.constexpr(launch_config.AT_ONCE)
+rest_of_blocks = triton.constexpr_function(launch_config.rest_of_blocks)
 table_entry = triton.constexpr_function(launch_config.carry_chain_table_entry)
 
 
@@ -127,7 +128,7 @@ def kept(scratch, first, COUNT: tl.constexpr):
 @triton.jit
 def keep_symbol(rows, j, i, n_digits, first, SIZES: tl.constexpr):
     """Leaves the logits of addend j of a position in scratch memory, from the entry `first` of each row on."""
-    REST: tl.constexpr = SIZES.BASE % AT_ONCE
+    REST: tl.constexpr = rest_of_blocks(SIZES.BASE)
     logits = rows.logits + (j * n_digits + i) * SIZES.BASE
     for v in range(0, rows.base - REST, AT_ONCE):
         keep(rows.scratch, load_symbols(logits + v, rows.present, SIZES.COMPUTE, AT_ONCE), first + v)
