@@ -1,4 +1,4 @@
-"""Counts what a position costs in the GPU kernels of automata with few states, and models the time on an H200.
+"""Counts what a position costs in the GPU kernels of automata, and models the time on an H200.
 
     python -m tests.automaton_instructions
 
@@ -19,15 +19,18 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.kernels.cuda import loader
+from emnesy_gpu.kernels.gpu.automaton import cuda, unrolled
 from emnesy_gpu.kernels.gpu.automaton import launch as automaton
-from emnesy_gpu.kernels.gpu.automaton import unrolled
 from profiling import peaks, roofline
 from profiling.gpu_simulator import Options, simulated_triton
-from tests.cuda_c import Launched, run_simulated
+from tests.cuda_c import Launched, block_rows, run_simulated
 from tests.kernel_registry.automaton import different_values, weighted
 
 SIZES = ((2, 10), (3, 10), (4, 10), (6, 10), (8, 10), (16, 10), (31, 10), (2, 2), (3, 2), (4, 2), (6, 2), (8, 2))
-WEIGHTED = ((9, 10, False), (16, 10, False), (4, 4, True), (9, 10, True))
+WEIGHTED = (
+    (9, 10, False), (16, 10, False), (4, 4, True), (9, 10, True),
+    (31, 10, False), (64, 10, False), (255, 10, False), (31, 4, True),
+)  # fmt: skip
 SHORT, LONG = 16, 24
 GPU = peaks.GPUS["H200"]
 
@@ -41,8 +44,8 @@ def draw(tables: AutomatonTables, batch: int) -> tuple[Tensor, Tensor, list[Tens
     return logits, rows, [table.clone() for table in tables]
 
 
-def counters_of_unrolled(arguments: Sequence[Any], arch: int) -> Any:
-    """Of the CUDA C kernel whose edges are written out."""
+def counters_of_cuda_c(arguments: Sequence[Any], arch: int) -> Any:
+    """Of the CUDA C kernel that a GPU would take."""
     found: list[Any] = []
 
     def run(*of: Any) -> None:
@@ -50,7 +53,8 @@ def counters_of_unrolled(arguments: Sequence[Any], arch: int) -> Any:
 
     with (
         simulated_triton(arch, Options(counters=False)),
-        mock.patch.object(unrolled, "fits", return_value=True),
+        mock.patch.object(unrolled, "fits", lambda logits, tables: unrolled.is_served(tables, logits.shape[2])),
+        mock.patch.object(cuda, "fits", return_value=True),
         mock.patch.object(automaton, "launch_triton"),
         mock.patch.object(loader, "launch", run),
     ):
@@ -72,9 +76,10 @@ def instructions(counters: Any) -> int:
 
 def cost_of_a_position(tables: Callable[[int], AutomatonTables], in_cuda_c: bool) -> tuple[float, float, str]:
     """Instructions, and modelled nanoseconds on an H200 with the bound that sets them. tables: for some positions."""
-    n_states, n_values = tables(SHORT).successor.shape[1], tables(SHORT).classes.shape[1]
-    rows = unrolled.ROWS if in_cuda_c else automaton.rows_of_program(n_states, n_values)
-    count = counters_of_unrolled if in_cuda_c else counters_of_triton
+    t = tables(SHORT)
+    count = counters_of_cuda_c if in_cuda_c else counters_of_triton
+    n_states, n_values = t.successor.shape[1], t.classes.shape[1]
+    rows = block_rows(t) if in_cuda_c else automaton.rows_of_program(n_states, n_values)
     short, long = (count(draw(tables(n), rows), GPU.arch) for n in (SHORT, LONG))
     limits = roofline.bounds(roofline.count("posterior", "a row", GPU.arch, 0, rows, [short]), GPU)
     limit = max(limits, key=limits.__getitem__)

@@ -157,15 +157,15 @@ def _automaton(function: str, name: str, tables: Callable[[], AutomatonTables], 
     def draw() -> tuple[Any, ...]:
         t = tables()
         generator = torch.Generator().manual_seed(0)
-        logits = 2.0 * torch.randn(_block_rows(t), len(t.layer), t.classes.shape[1], generator=generator)
+        logits = 2.0 * torch.randn(block_rows(t), len(t.layer), t.classes.shape[1], generator=generator)
         codes = torch.randint(1, t.emissions.shape[1], (len(logits), len(t.emissions)), generator=generator)
         return logits, codes.int(), [table.clone() for table in t], *more
 
     launch_function = getattr(automaton_launch, function)
-    return CudaEntry(f"automaton {function} {name}", _block_rows(tables()), lambda: launch_function(*draw()))
+    return CudaEntry(f"automaton {function} {name}", block_rows(tables()), lambda: launch_function(*draw()))
 
 
-def _block_rows(tables: AutomatonTables) -> int:
+def block_rows(tables: AutomatonTables) -> int:
     if is_unrolled(tables):
         return automaton_unrolled.ROWS
     return launch_config.automaton_block(*tables.successor.shape[1:]).rows
@@ -190,6 +190,10 @@ ENTRIES = [
     _automaton("posterior", "255 states", partial(sum_modulo, 255, 10, 6)),
     _automaton("posterior", "1,000 states", partial(sum_modulo, 1000, 10, 5)),
     _automaton("posterior", "a sink", with_a_sink),
+    _automaton("posterior", "31 states with weights", partial(weighted, 31, 10, False, 6)),
+    _automaton("em_gradient", "31 states with weights", partial(weighted, 31, 10, False, 6), 0.3),
+    _automaton("posterior", "255 states with weights", partial(weighted, 255, 10, False, 6)),
+    _automaton("posterior", "hidden Markov chain of 31 states", partial(weighted, 31, 4, True, 5)),
     _automaton("posterior", "12 states, two classes", two_classes),
     _automaton("posterior", "2 states, 2 values", partial(sum_modulo, 2, 2, 8)),
     _automaton("posterior", "4 states", partial(sum_modulo, 4, 10, 6)),

@@ -1,11 +1,13 @@
-// Computes exact marginals of an automaton without weights in float32; contract in emnesy_gpu/reference/automaton.py.
+// Computes exact marginals of an automaton in float32; contract in emnesy_gpu/reference/automaton.py.
 //
 // The recurrences, the bound of what underflow takes, and the blocks of positions are those of the Triton kernel, see
 // kernels/gpu/automaton/posterior.py. A block computes R rows. A thread has the states lane + i LANES, for four rows in
 // each of GROUPS groups, so that what it looks up for an edge serves all of them. The vector of states that edges read
 // and the weights of classes are in shared memory; a thread writes alpha to global memory for itself alone.
-// STATES, VALUES, CLASSES, SINGLE, LAYERED, LANES, ROW_LANES, PER_THREAD, CHUNK, ORDERED, GRADIENT,
-// LARGEST_LOGIT and the row status codes are macros.
+// Where edges have weights, a state has lists of them for each class, both ways: sums along a list are weighted by the
+// class once, so that an edge takes one multiply-add each way where a state and class have many.
+// STATES, VALUES, CLASSES, SINGLE, LAYERED, LANES, ROW_LANES, PER_THREAD, CHUNK, WEIGHTED, ORDERED,
+// GRADIENT, LARGEST_LOGIT and the row status codes are macros.
 // Rows in which float32 loses digits are marked in `redo`: another launch repeats them with logarithms.
 
 constexpr int S = STATES, K = VALUES, C = CLASSES, N = PER_THREAD;
@@ -25,11 +27,20 @@ constexpr unsigned ALL_LANES = 0xffffffffu;
 
 extern __shared__ float4 memory[];
 
+// Of the weighted edges by a class: where their columns begin, their number, and whether any edges exceed them.
+struct Extent {
+    int base, width, exceeded;
+};
+
 struct Machine {
     const int *layer, *sizes;
-    const int2 *incoming;  // distances in bytes of the source and the class of an edge from those of number 0
+    // Distances in bytes of the source and the class of an edge into a state from those of number 0; where edges have
+    // weights, the distance of its other end, and its weight. Columns that all states have, and what exceeds them.
+    const int2 *columns, *more;
+    const int *first;      // where what exceeds the columns begins; without weights all edges
     const int *successor;  // distances of targets
-    const int *classes, *class_first, *class_values, *in_first, *in_source, *in_class;
+    const Extent *extents;  // [L, 2, C], of edges into and out of states
+    const int *classes, *class_first, *class_values;
     const float *start;
     const int *entry;
     const float *emissions;
@@ -307,13 +318,62 @@ __device__ void clear_nowhere(Vector &vector, const Thread &thread) {
             if (!exists(thread, i)) vector.x[i][q] = all(0.0f);
 }
 
-// alpha along the edges into each state.
-__device__ Vector pull_forward(const Machine &machine, int layer, const Thread &thread) {
-    Vector after;
+// Adds what is at the other end of a weighted edge.
+__device__ void pull_weighted(float4 *sums, unsigned vector, int2 edge) {
+    const Eight end = load(vector + edge.x);
 #pragma unroll
-    for (int i = 0; i < N * GROUPS; ++i) after.x[i / GROUPS][i % GROUPS] = all(0.0f);
+    for (int q = 0; q < GROUPS; ++q) sums[q] = plus_product(sums[q], end.x[q], all(__int_as_float(edge.y)));
+}
+
+// The sums along the weighted edges at each state, into (0) or out of it (1), by a class.
+__device__ Vector pull_class(const Machine &machine, int layer, int direction, int klass, const Thread &thread) {
+    const int list = (2 * layer + direction) * C + klass;
+    const Extent extent = machine.extents[list];
+    const int2 *column = machine.columns + extent.base + thread.lane;
+    const unsigned vector = rows_of(VECTOR, thread);
+    Vector sums;
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+        const int2 edge = looked_up(column, thread, i);
+        const Eight end = load(vector + edge.x);
+#pragma unroll
+        for (int q = 0; q < GROUPS; ++q) sums.x[i][q] = times(end.x[q], all(__int_as_float(edge.y)));
+    }
+#pragma unroll 1
+    for (int d = 1; d < extent.width; ++d) {
+        column += S;
+#pragma unroll
+        for (int i = 0; i < N; ++i) pull_weighted(sums.x[i], vector, looked_up(column, thread, i));
+    }
+#pragma unroll
+    for (int i = 0; i < N && extent.exceeded; ++i) {
+        if (!exists(thread, i)) continue;
+        const int *first = machine.first + list * S + thread.lane + i * LANES;
+#pragma unroll 1
+        for (int edge = first[0]; edge < first[1]; ++edge) pull_weighted(sums.x[i], vector, machine.more[edge]);
+    }
+    return sums;
+}
+
+// alpha along the edges into each state, to `after`, where they have weights.
+__device__ void pull_forward_weighted(Vector &after, const Machine &machine, int layer, const Thread &thread) {
+    const unsigned weights = rows_of(WEIGHTS, thread);
+#pragma unroll 1
+    for (int c = 0; c < machine.sizes[layer * LAYER_SIZES + 4]; ++c) {
+        const Vector behind = pull_class(machine, layer, 0, c, thread);
+        const Eight weight = load(weights + c * BYTES);
+#pragma unroll
+        for (int i = 0; i < N * GROUPS; ++i) {
+            float4 &x = after.x[i / GROUPS][i % GROUPS];
+            x = plus_product(x, behind.x[i / GROUPS][i % GROUPS], weight.x[i % GROUPS]);
+        }
+    }
+}
+
+// alpha along the edges into each state, to `after`, where these weigh 1.
+__device__ void pull_forward_alike(Vector &after, const Machine &machine, int layer, const Thread &thread) {
     const int *sizes = machine.sizes + layer * LAYER_SIZES, width = sizes[1], degree = sizes[2];
-    const int2 *column = machine.incoming + sizes[0] + thread.lane;
+    const int2 *column = machine.columns + sizes[0] + thread.lane;
     const unsigned vector = rows_of(VECTOR, thread), weights = rows_of(WEIGHTS, thread);
 #pragma unroll 2
     for (int d = 0; d < width; ++d, column += S)
@@ -325,10 +385,19 @@ __device__ Vector pull_forward(const Machine &machine, int layer, const Thread &
 #pragma unroll
     for (int i = 0; i < N && width < degree; ++i) {
         if (!exists(thread, i)) continue;
-        const int *listed = machine.in_first + layer * (S + 1) + thread.lane + i * LANES;
-        for (int edge = listed[0] + width; edge < listed[1]; ++edge)
-            pull_edge(after.x[i], vector + machine.in_source[edge] * BYTES, weights + machine.in_class[edge] * BYTES);
+        const int *first = machine.first + layer * (S + 1) + thread.lane + i * LANES;
+        for (int edge = first[0] + width; edge < first[1]; ++edge)
+            pull_edge(after.x[i], vector + machine.more[edge].x, weights + machine.more[edge].y);
     }
+}
+
+// alpha along the edges into each state.
+__device__ Vector pull_forward(const Machine &machine, int layer, const Thread &thread) {
+    Vector after;
+#pragma unroll
+    for (int i = 0; i < N * GROUPS; ++i) after.x[i / GROUPS][i % GROUPS] = all(0.0f);
+    if (WEIGHTED) pull_forward_weighted(after, machine, layer, thread);
+    else pull_forward_alike(after, machine, layer, thread);
     clear_nowhere(after, thread);
     return after;
 }
@@ -382,24 +451,38 @@ __device__ Vector forward(
     return alpha;
 }
 
+// What is ahead of each state by a class.
+__device__ Vector pull_successors(const Machine &machine, int layer, int klass, const Thread &thread) {
+    const int *column = machine.successor + (layer * C + klass) * S + thread.lane;
+    const unsigned vector = rows_of(VECTOR, thread);
+    Vector ahead;
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+        const Eight end = load(vector + looked_up(column, thread, i));
+#pragma unroll
+        for (int q = 0; q < GROUPS; ++q) ahead.x[i][q] = end.x[q];
+    }
+    return ahead;
+}
+
 // Follows the classes `first` to `last` from each state: adds to beta, and leaves the sums r of each class.
 __device__ void pull_backward(
-    Vector &before, const Vector &alpha, const int *successor, int first, int last, const Thread &thread) {
-    const int *column = successor + first * S + thread.lane;
-    const unsigned vector = rows_of(VECTOR, thread), weights = rows_of(WEIGHTS, thread);
-#pragma unroll 2
-    for (int c = first; c < last; ++c, column += S) {
+    Vector &before, const Vector &alpha, const Machine &machine, int layer, int first, int last, const Thread &thread) {
+    const unsigned weights = rows_of(WEIGHTS, thread);
+#pragma unroll WEIGHTED ? 1 : 2
+    for (int c = first; c < last; ++c) {
+        const Vector ahead =
+            WEIGHTED ? pull_class(machine, layer, 1, c, thread) : pull_successors(machine, layer, c, thread);
         const Eight weight = load(weights + c * BYTES);
         float4 rest[GROUPS];
 #pragma unroll
-        for (int i = 0; i < N; ++i) {
-            const Eight ahead = load(vector + looked_up(column, thread, i));
+        for (int i = 0; i < N; ++i)
 #pragma unroll
             for (int q = 0; q < GROUPS; ++q) {
-                before.x[i][q] = plus_product(before.x[i][q], ahead.x[q], weight.x[q]);
-                rest[q] = i == 0 ? times(ahead.x[q], alpha.x[i][q]) : plus_product(rest[q], ahead.x[q], alpha.x[i][q]);
+                const float4 x = ahead.x[i][q];
+                before.x[i][q] = plus_product(before.x[i][q], x, weight.x[q]);
+                rest[q] = i == 0 ? times(x, alpha.x[i][q]) : plus_product(rest[q], x, alpha.x[i][q]);
             }
-        }
         store_partial(rest, c - first, thread);
     }
     synchronise();
@@ -459,7 +542,7 @@ __device__ void backward(
         for (int i = 0; i < N * GROUPS; ++i) state.beta.x[i / GROUPS][i % GROUPS] = all(0.0f);
         synchronise();
         for (int c = 0; c < n_classes; c += CHUNK)
-            pull_backward(state.beta, alpha, machine.successor + layer * (C * S), c, min(c + CHUNK, n_classes), thread);
+            pull_backward(state.beta, alpha, machine, layer, c, min(c + CHUNK, n_classes), thread);
         if (thread.index < R) {
             const int r = thread.index;
             const float factor = number(INVERSE, r) = inverse(weighted_rest(n_classes, r));
@@ -519,16 +602,16 @@ __device__ int status_of_row(int code, const Thread &thread) {
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) marginals(
-    const float *logits, const int *label, const int *layer, const int *sizes, const int2 *incoming,
-    const int *successor, const int *classes, const int *class_first, const int *class_values, const int *in_first,
-    const int *in_source, const int *in_class, const float *start, const int *entry, const float *emissions,
+    const float *logits, const int *label, const int *layer, const int *sizes, const int2 *columns, const int2 *more,
+    const int *first_more, const int *successor, const Extent *extents, const int *classes, const int *class_first,
+    const int *class_values, const float *start, const int *entry, const float *emissions,
     const double *log_scale, float *memory_of_all, const long long *symbol, float *out, float *evidence,
     unsigned char *status, unsigned char *redo, int batch, int n, int block, int n_entries, int n_emissions,
     int per_block, float gradient_scale) {
     const int t = threadIdx.x;
     const Thread thread{t, t / ROW_LANES, t % ROW_LANES};
-    const Machine machine{layer,     sizes,    incoming,  successor, classes, class_first, class_values, in_first,
-                          in_source, in_class, start,     entry,     emissions, n_entries, n_emissions};
+    const Machine machine{layer,       sizes,        columns, more,  first_more, successor, extents, classes,
+                          class_first, class_values, start,   entry, emissions,  n_entries, n_emissions};
     Scratch scratch;
     scratch.prior = memory_of_all + static_cast<long long>(per_block) * blockIdx.x;
     scratch.weight = SINGLE ? scratch.prior : scratch.prior + block * (K * R);

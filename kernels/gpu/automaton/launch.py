@@ -2,8 +2,8 @@
 
 The first call brings the tables into the order in which the kernels read them. Marginals take two launches: one in
 float32 probabilities, which marks the rows whose digits drown, and one that repeats these, if any, with float64
-logarithms. The first is CUDA C where CuPy is installed: with few edges a kernel that is compiled for them, else, without
-weights, one that looks them up. All else is Triton.
+logarithms. The first is CUDA C where CuPy is installed: with few edges a kernel that is compiled for them, else one that
+looks them up. All else is Triton.
 Scratch memory does not grow with the batch.
 """
 

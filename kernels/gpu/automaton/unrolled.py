@@ -12,7 +12,7 @@ from torch.nn import functional
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.kernels.cuda import loader
-from emnesy_gpu.kernels.gpu.automaton.cuda import ALIGNMENT, MAX_VALUES, Call, can_run
+from emnesy_gpu.kernels.gpu.automaton.cuda import ALIGNMENT, MAX_VALUES, Call, can_run, is_weighted
 from emnesy_gpu.kernels.gpu.common.table_cache import made_once
 
 MAX_STATES, MAX_WEIGHTED_STATES = 32, 16
@@ -37,10 +37,6 @@ def is_served(tables: AutomatonTables, n_values: int) -> bool:
     most = MAX_WEIGHTED_STATES if is_weighted(tables) else MAX_STATES
     has_few = tables.successor.shape[1] <= most and 0 < len(tables.out_target) <= MAX_EDGES
     return has_few and n_values <= MAX_VALUES
-
-
-def is_weighted(tables: AutomatonTables) -> bool:
-    return len(tables.successor) == 0
 
 
 def launch(call: Call) -> None:
