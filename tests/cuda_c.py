@@ -201,6 +201,7 @@ ENTRIES = [
     _automaton("posterior", "8 states", partial(sum_modulo, 8, 10, 6)),
     _automaton("posterior", "16 states", partial(sum_modulo, 16, 10, 6)),
     _automaton("posterior", "9 states with weights", partial(weighted, 9, 10, False, 6)),
+    _automaton("posterior", "10 states of 32 values with weights", partial(weighted, 10, 32, False, 4)),
     _automaton("posterior", "hidden Markov chain of 9 states", partial(weighted, 9, 10, True, 6)),
 ]
 """Every kernel of kernels/cuda, in the sizes of the benchmarks."""

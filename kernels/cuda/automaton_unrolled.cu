@@ -424,7 +424,7 @@ __device__ int label_status(const Row &row, int n_entries) {
 }
 
 // Where a limit would help, the assembler rather spills a few bytes than exceed 168 registers without one.
-#if STATES > 16
+#if STATES > 16 || (WEIGHTED && STATES > 9 && STATES * VALUES > 160)
 #define BOUNDS __launch_bounds__(ROWS, 8)
 #else
 #define BOUNDS __launch_bounds__(ROWS)
