@@ -451,9 +451,8 @@ __device__ Vector forward(
     return alpha;
 }
 
-// What is ahead of each state by a class.
-__device__ Vector pull_successors(const Machine &machine, int layer, int klass, const Thread &thread) {
-    const int *column = machine.successor + (layer * C + klass) * S + thread.lane;
+// What is ahead of each state by the class whose successors are in the column.
+__device__ Vector pull_successors(const int *column, const Thread &thread) {
     const unsigned vector = rows_of(VECTOR, thread);
     Vector ahead;
 #pragma unroll
@@ -468,11 +467,11 @@ __device__ Vector pull_successors(const Machine &machine, int layer, int klass, 
 // Follows the classes `first` to `last` from each state: adds to beta, and leaves the sums r of each class.
 __device__ void pull_backward(
     Vector &before, const Vector &alpha, const Machine &machine, int layer, int first, int last, const Thread &thread) {
+    const int *column = machine.successor + (layer * C + first) * S + thread.lane;
     const unsigned weights = rows_of(WEIGHTS, thread);
 #pragma unroll WEIGHTED ? 1 : 2
-    for (int c = first; c < last; ++c) {
-        const Vector ahead =
-            WEIGHTED ? pull_class(machine, layer, 1, c, thread) : pull_successors(machine, layer, c, thread);
+    for (int c = first; c < last; ++c, column += S) {
+        const Vector ahead = WEIGHTED ? pull_class(machine, layer, 1, c, thread) : pull_successors(column, thread);
         const Eight weight = load(weights + c * BYTES);
         float4 rest[GROUPS];
 #pragma unroll
