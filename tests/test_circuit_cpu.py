@@ -395,26 +395,28 @@ def test_large_tables_are_left_to_one_thread(monkeypatch) -> None:
 
 @njit
 def there_and_back(matrix, columns, work, target):
-    read_columns(matrix, 3, 20, 2, columns, work, 1)
-    write_columns(target, 3, 20, 2, columns, work, 1)
+    last = len(matrix) - 1
+    read_columns(matrix, 3, last, 2, columns, work, 1)
+    write_columns(target, 3, last, 2, columns, work, 1)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("lane_dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("columns", [1, 7, 8, 9, 16, 37])
-def test_columns_of_any_float_type_become_lanes(dtype, lane_dtype, columns: int) -> None:
+@pytest.mark.parametrize("rows", [18, 32])
+def test_columns_of_any_float_type_become_lanes(dtype, lane_dtype, columns: int, rows: int) -> None:
     if dtype is np.float64 and lane_dtype is np.float32:
         return
     rng = np.random.default_rng(0)
-    matrix = rng.normal(size=(21, 40)).astype(dtype)
+    matrix = rng.normal(size=(3 + rows, 40)).astype(dtype)
     work = lanes.scratch(64, lane_dtype)
     size = work.shape[1]
     target = np.zeros_like(matrix)
     there_and_back(matrix, columns, work, target)
-    wanted = matrix[np.minimum(3 + np.arange(size), 20), 2 : 2 + columns]
+    wanted = matrix[np.minimum(3 + np.arange(size), 2 + rows), 2 : 2 + columns]
     np.testing.assert_array_equal(work[1 : 1 + columns], wanted.T)
-    rows = min(size, 18)
-    np.testing.assert_array_equal(target[3 : 3 + rows, 2 : 2 + columns], wanted[:rows])
+    written = min(size, rows)
+    np.testing.assert_array_equal(target[3 : 3 + written, 2 : 2 + columns], wanted[:written])
     assert (target[:3] == 0).all()
     assert (target[:, :2] == 0).all()
     assert (target[:, 2 + columns :] == 0).all()

@@ -43,22 +43,62 @@ def _converted(builder, vector, wanted: ir.VectorType):
 
 
 def _transposed(builder, vectors: list) -> list:
-    """Columns of a square of vectors: log2(size) rounds of interleaving the first half with the second."""
+    """Columns of a square of vectors, by log2(size) rounds.
+
+    Squares as wide as a quarter of a vector are transposed first: numbers that stay in their quarter take shuffles of
+    fewer cycles. Then the quarters change places as the numbers of a 4 x 4 matrix.
+    """
     size = len(vectors)
-    half = size // 2
-    halves = [
-        ir.Constant(ir.VectorType(INDEX, size), [i // 2 + start + size * (i % 2) for i in range(size)])
-        for start in (0, half)
-    ]
-    for _ in range(size.bit_length() - 1):
-        pairs = zip(vectors[:half], vectors[half:], strict=True)
-        vectors = [builder.shuffle_vector(low, high, order) for low, high in pairs for order in halves]
-    return vectors
+    quarter = size // 4
+    starts = range(0, size, quarter)
+    first, second = (
+        [start + part * quarter // 2 + i // 2 + size * (i % 2) for start in starts for i in range(quarter)]
+        for part in range(2)
+    )
+    even, odd = (
+        [start + i for start in range(begin, 2 * size, 2 * quarter) for i in range(quarter)] for begin in (0, quarter)
+    )
+    squares = [vectors[start : start + quarter] for start in starts]
+    for _ in range(quarter.bit_length() - 1):
+        squares = [_interleaved(builder, square, first, second) for square in squares]
+    columns = [list(quarters) for quarters in zip(*squares, strict=True)]
+    for _ in range(2):
+        columns = [_parted(builder, quarters, even, odd) for quarters in columns]
+    return [vector for together in zip(*columns, strict=True) for vector in together]
 
 
-def _pointer(context, builder, array_type, array, row, column, size=TILE):
-    """Address of some numbers that start at array[row, column]."""
-    return vector_pointer_2d(context, builder, (array_type, array), row, column, _vector(array_type, size))
+def _shuffled(builder, low, high, order: list[int]):
+    return builder.shuffle_vector(low, high, ir.Constant(ir.VectorType(INDEX, len(order)), order))
+
+
+def _interleaved(builder, vectors: list, first: list[int], second: list[int]) -> list:
+    """Both orders of each vector of the first half and one of the second."""
+    half = len(vectors) // 2
+    pairs = zip(vectors[:half], vectors[half:], strict=True)
+    return [_shuffled(builder, low, high, order) for low, high in pairs for order in (first, second)]
+
+
+def _parted(builder, vectors: list, even: list[int], odd: list[int]) -> list:
+    """One order of all pairs of neighbours, then the other."""
+    pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+    return [_shuffled(builder, low, high, order) for order in (even, odd) for low, high in pairs]
+
+
+def _rows(context, builder, typed_array, row, column, size: int, last_row=None) -> list:
+    """Addresses of array[row + r, column] for r < size; past the last row, if it is given, that of the last one."""
+    kind, array = typed_array
+    vector = _vector(kind, size)
+    if last_row is not None:
+        rows = [builder.add(row, INTP(r)) for r in range(size)]
+        rows = [builder.select(builder.icmp_signed("<", at, last_row), at, last_row) for at in rows]
+        return [vector_pointer_2d(context, builder, typed_array, at, column, vector) for at in rows]
+    # A product for each row would take longer than the transposition.
+    stride = builder.extract_value(context.make_array(kind)(context, builder, array).strides, 0)
+    first = vector_pointer_2d(context, builder, typed_array, row, column, vector)
+    addresses = [builder.bitcast(first, ir.IntType(8).as_pointer())]
+    while len(addresses) < size:
+        addresses.append(builder.gep(addresses[-1], [stride]))
+    return [builder.bitcast(address, vector.as_pointer()) for address in addresses]
 
 
 def _column_mask(builder, columns, size: int):
@@ -82,35 +122,39 @@ def tile_of(typingctx, lanes):
     return types.intp(lanes), lambda context, builder, signature, args: INTP(_tile(signature.args[0]))
 
 
-@intrinsic
-def read_tile(typingctx, matrix, row, last_row, column, columns, lanes, lane_row, lane):
-    """lanes[lane_row + v, lane + r] = matrix[min(row + r, last_row), column + v] for v < columns; r, v < tile.
+def _read_tile(every_row: bool):
+    """The function that reads a tile whose rows all exist, or one whose rows past the last one are that again."""
 
-    Rows of lanes from lane_row + columns to lane_row + tile are overwritten with zeros.
-    """
+    @intrinsic
+    def read_tile(typingctx, matrix, row, last_row, column, columns, lanes, lane_row, lane):
+        """lanes[lane_row + v, lane + r] = matrix[min(row + r, last_row), column + v] for v < columns; r, v < tile.
 
-    def codegen(context, builder, signature, args):
-        matrix, row, last_row, column, columns, lanes, lane_row, lane = args
-        source, target = signature.args[0], signature.args[5]
-        size = _tile(target)
-        kind, wanted = _vector(source, size), _vector(target, size)
-        mask, zeros = _column_mask(builder, columns, size), ir.Constant(kind, [0.0] * size)
-        name = f"llvm.masked.load.v{size}f{source.dtype.bitwidth}.p0"
-        vectors = []
-        for r in range(size):
-            at = builder.add(row, INTP(r))
-            at = builder.select(builder.icmp_signed("<", at, last_row), at, last_row)
-            pointer = _pointer(context, builder, source, matrix, at, column, size)
-            vectors.append(
+        Rows of lanes from lane_row + columns to lane_row + tile are overwritten with zeros.
+        """
+
+        def codegen(context, builder, signature, args):
+            matrix, row, last_row, column, columns, lanes, lane_row, lane = args
+            source, target = signature.args[0], signature.args[5]
+            size = _tile(target)
+            kind, wanted = _vector(source, size), _vector(target, size)
+            mask, zeros = _column_mask(builder, columns, size), ir.Constant(kind, [0.0] * size)
+            name = f"llvm.masked.load.v{size}f{source.dtype.bitwidth}.p0"
+            clamp = None if every_row else last_row
+            vectors = [
                 _converted(builder, _call(builder, name, kind, [pointer, _align(source), mask, zeros]), wanted)
-            )
-        for v, vector in enumerate(_transposed(builder, vectors)):
-            at = builder.add(lane_row, INTP(v))
-            pointer = _pointer(context, builder, target, lanes, at, lane, size)
-            builder.store(vector, pointer, align=target.dtype.bitwidth // 8)
-        return context.get_dummy_value()
+                for pointer in _rows(context, builder, (source, matrix), row, column, size, clamp)
+            ]
+            targets = _rows(context, builder, (target, lanes), lane_row, lane, size)
+            for vector, pointer in zip(_transposed(builder, vectors), targets, strict=True):
+                builder.store(vector, pointer, align=target.dtype.bitwidth // 8)
+            return context.get_dummy_value()
 
-    return types.void(matrix, *[types.intp] * 4, lanes, *[types.intp] * 2), codegen
+        return types.void(matrix, *[types.intp] * 4, lanes, *[types.intp] * 2), codegen
+
+    return read_tile
+
+
+_read_whole_tile, _read_some_rows = _read_tile(True), _read_tile(False)
 
 
 def _write_tile(every_row: bool):
@@ -131,14 +175,13 @@ def _write_tile(every_row: bool):
             )
             letter = "i" if target.dtype == types.int64 else "f"
             name = f"llvm.masked.store.v{size}{letter}{target.dtype.bitwidth}.p0"
-            vectors = []
-            for v in range(size):
-                at = builder.add(lane_row, INTP(v))
-                pointer = _pointer(context, builder, source, lanes, at, lane, size)
-                vectors.append(builder.load(pointer, align=source.dtype.bitwidth // 8, typ=kind))
-            for r, vector in enumerate(_transposed(builder, vectors)):
+            vectors = [
+                builder.load(pointer, align=source.dtype.bitwidth // 8, typ=kind)
+                for pointer in _rows(context, builder, (source, lanes), lane_row, lane, size)
+            ]
+            targets = _rows(context, builder, (target, matrix), row, column, size)
+            for r, (vector, pointer) in enumerate(zip(_transposed(builder, vectors), targets, strict=True)):
                 at = builder.add(row, INTP(r))
-                pointer = _pointer(context, builder, target, matrix, at, column, size)
                 row_mask = mask
                 if not every_row:
                     row_mask = builder.select(builder.icmp_signed("<=", at, last_row), mask, nowhere)
@@ -160,7 +203,8 @@ def _prefetch(to_write: int):
         """Bring the cache line of matrix[row, column] near."""
 
         def codegen(context, builder, signature, args):
-            pointer = _pointer(context, builder, signature.args[0], *args)
+            (kind, *_), (matrix, row, column) = signature.args, args
+            pointer = vector_pointer_2d(context, builder, (kind, matrix), row, column, _vector(kind, 1))
             everywhere, data = INDEX(3), INDEX(1)
             _call(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, INDEX(to_write), everywhere, data])
             return context.get_dummy_value()
@@ -177,19 +221,33 @@ _prefetch_to_read, _prefetch_to_write = _prefetch(0), _prefetch(1)
 def read_columns(matrix, row, last_row, column, columns, lanes, lane_row):
     """Columns of a matrix into rows of lanes, a row of the matrix in each lane, whole tiles at a time."""
     tile = tile_of(lanes)
+    # A loop of its own: the compiler computes the addresses of all rows that a loop may prefetch before it starts.
+    if columns < LONG and row + lanes.shape[1] - 1 <= last_row:
+        for lane in range(0, lanes.shape[1], tile):
+            for first in range(0, columns, tile):
+                width = min(tile, columns - first)
+                _read_whole_tile(matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane)
+        return
     for lane in range(0, lanes.shape[1], tile):
         for first in range(0, columns, tile):
             width = min(tile, columns - first)
             if columns >= LONG:
                 for r in range(row + lane, row + lane + tile):
                     _prefetch_to_read(matrix, min(r, last_row), column + first + AHEAD)
-            read_tile(matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane)
+            _read_some_rows(matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane)
 
 
 @lane_function
 def write_columns(matrix, row, last_row, column, columns, lanes, lane_row):
     """Rows of lanes into columns of a matrix, a row of the matrix from each lane, up to its last row."""
     tile = tile_of(lanes)
+    # A loop of its own, as there.
+    if columns < LONG and row + lanes.shape[1] - 1 <= last_row:
+        for lane in range(0, lanes.shape[1], tile):
+            for first in range(0, columns, tile):
+                width = min(tile, columns - first)
+                _write_whole_tile(matrix, row + lane, last_row, column + first, width, lanes, lane_row + first, lane)
+        return
     for lane in range(0, lanes.shape[1], tile):
         for first in range(0, columns, tile):
             width = min(tile, columns - first)
