@@ -227,6 +227,10 @@ def automaton_positions(n: int, scratch_bytes: int, programs: int = RESIDENT_PRO
     return n if has_room else math.isqrt(n - 1) + 1
 
 
+def automaton_sample_lanes(n_samples: int) -> int:
+    return min(max(next_power_of_two(n_samples), WARP), 128)
+
+
 class AutomatonBlock(NamedTuple):
     """A block of the CUDA C kernel of automata: `lanes` times `row_lanes` threads, for `rows` rows of the batch.
 

@@ -132,7 +132,7 @@ def sample(
             sample_kernel[(programs,)](
                 logits, rows, *machine, scratch, drawn, status, batch, n, *t.emissions.shape[:2], n_samples,
                 signed(seed), first_row, SIZES=config.sizes,
-                SAMPLES=launch_config.carry_chain_sample_lanes(n_samples), **_options(config.num_warps),
+                SAMPLES=launch_config.automaton_sample_lanes(n_samples), **_options(config.num_warps),
             )  # fmt: skip
     return drawn, status
 
