@@ -99,9 +99,9 @@ def carry_chain_marginal_entry(table: str, n_addends: int, base: int) -> int:
     first, second, third: the probabilities of d_1, ... but the last addend. last: of that, from 1 - base on: less the
     digit of the label. left: of the sums d_1 + d_2. right: of the sums of the others, less the digit too, from 1 - base
     on; of three addends "last". other: what the sums of a half are weighted with. shares: results that are not divided
-    by their sum yet. There is room around each for all that is looked up there, and for the rest of eight entries.
+    by their sum yet. There is room around each for all that is looked up there, and for the rest of AT_ONCE entries.
     """
-    one, two, four = (-(-n // 8) * 8 for n in (base, 2 * base - 1, 3 * base - 2))
+    one, two, four = (-(-n // AT_ONCE) * AT_ONCE for n in (base, 2 * base - 1, 3 * base - 2))
     right = four if n_addends == 4 else two
     beyond = n_addends * base  # more than any sum that carries ask for
     tables = {  # below, length, above

@@ -138,8 +138,13 @@ def weighted_lists(tables: AutomatonTables, stride: int) -> tuple[Tensor, Tensor
     return columns, edges[~fits_in], first.int(), extents.int()
 
 
+def places_of_edges(first: Tensor) -> Tensor:
+    """The number of the layer and the state that each edge is listed at. first: int32 [L, S + 1]."""
+    n_layers, n_states = len(first), first.shape[1] - 1
+    return torch.arange(n_layers * n_states, device=first.device).repeat_interleave(first.diff(dim=1).flatten())
+
+
 def _cells(first: Tensor, klass: Tensor, direction: int, n_classes: int) -> Tensor:
     """The number of layer, direction, class and state of each edge. first: int32 [L, S + 1]."""
-    n_layers, n_states = len(first), first.shape[1] - 1
-    place = torch.arange(n_layers * n_states, device=first.device).repeat_interleave(first.diff(dim=1).flatten())
+    n_states, place = first.shape[1] - 1, places_of_edges(first)
     return ((place // n_states * 2 + direction) * n_classes + klass) * n_states + place % n_states

@@ -12,7 +12,7 @@ from torch.nn import functional
 from emnesy_gpu.kernels import launch_config
 from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.kernels.cuda import loader
-from emnesy_gpu.kernels.gpu.automaton.cuda import ALIGNMENT, MAX_VALUES, Call, can_run, is_weighted
+from emnesy_gpu.kernels.gpu.automaton.cuda import ALIGNMENT, MAX_VALUES, Call, can_run, is_weighted, places_of_edges
 from emnesy_gpu.kernels.gpu.common.table_cache import made_once
 
 MAX_STATES, MAX_WEIGHTED_STATES = 32, 16
@@ -95,8 +95,7 @@ def _sorted_edges(tables: AutomatonTables) -> tuple[Tensor, Tensor]:
     """The edges as numbers, by layer, class, source and target, and which ones they are among the outgoing."""
     t = tables
     n_states, n_classes = t.successor.shape[1:]
-    place = torch.arange(len(t.classes) * n_states, device=t.out_first.device)
-    place = place.repeat_interleave(t.out_first.diff(dim=1).flatten())
+    place = places_of_edges(t.out_first)
     numbers = (t.out_class * n_states + place % n_states) * n_states + t.out_target
     order = (place // n_states * (n_classes * n_states**2) + numbers).argsort()
     return numbers[order], order
