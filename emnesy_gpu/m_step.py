@@ -137,12 +137,14 @@ def fused_em_loss(
     checks.is_flag("check", check)
     shards = leading = None
     prior_logits = logits.detach() if type(logits) is Tensor else logits
-    if not (is_unwatched(prior_logits) and problem.are_ready(prior_logits, label)):
+    is_plain = is_unwatched(prior_logits) and problem.are_ready(prior_logits, label)
+    if not is_plain:
         shards = rows_of(logits, len(problem.latent_shape) + 1)
         if shards is not None:
             logits, label = shards.local("logits", logits), shards.local("label", label)
         logits, label, leading = problem.one_batch_axis(logits, label)
         prior_logits, label = problem.checked(logits, label)
+        is_plain = shards is None and is_unwatched(prior_logits)
     if engine is not None:
         engine = choose_engine(problem, engine)
     elif not has_em_gradient(problem):
@@ -150,7 +152,7 @@ def fused_em_loss(
         raise UnsupportedInference(
             f"{problem!r} has no exact EM gradient: {reason}. Give an engine, such as engine=em.ABC()"
         )
-    elif shards is None and is_unwatched(prior_logits):
+    elif is_plain:
         divisor = _divisor(reduction, impossible, label.shape[0])
         if divisor > 0:
             return cast(Tensor, _PlainLoss.apply(logits, prior_logits, label, problem, check, divisor))
@@ -180,19 +182,24 @@ def _divisor(reduction: object, impossible: object, n_rows: int) -> int:
 
 
 def _em_gradient(
-    problem: FusedProblem | ExactProblem, logits: Tensor, label: Tensor, check: bool, engine: Engine[Any] | None = None
+    problem: FusedProblem | ExactProblem,
+    logits: Tensor,
+    label: Tensor,
+    check: bool,
+    engine: Engine[Any] | None = None,
+    scale: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """That of exact inference, or of an engine, and the log evidence."""
+    """That of exact inference, or of an engine, times scale; and the log evidence."""
     if engine is not None and type(engine) is not Exact:
         post = engine.infer(problem, logits, label, check)
         marginals = Marginals(post.marginals, post.log_evidence, post.possible)
-        return em_gradient_of(marginals, logits, 1.0), post.log_evidence
+        return em_gradient_of(marginals, logits, scale), post.log_evidence
     if issubclass(type(problem), FusedProblem):
         fused = cast(FusedProblem, problem)
-        found = by_few_rows(fused.em_gradient, logits, label, 1.0, -1.0)
-        return fused.em_gradient(logits, label, 1.0, check) if found is None else found[:2]
+        found = by_few_rows(fused.em_gradient, logits, label, 1.0, -scale)
+        return fused.em_gradient(logits, label, scale, check) if found is None else found[:2]
     exact = cast(ExactProblem, problem).exact_marginals(logits, label, check)
-    return em_gradient_of(exact, logits, 1.0), exact.log_evidence
+    return em_gradient_of(exact, logits, scale), exact.log_evidence
 
 
 class _FusedEMLoss(torch.autograd.Function):
@@ -256,9 +263,11 @@ class _PlainLoss(torch.autograd.Function):
         check: bool,
         divisor: int,
     ) -> Tensor:
-        gradient, log_evidence = _em_gradient(problem, prior_logits, label, check)
+        # The kernel divides by a power of two: the bits are those of a division afterwards.
+        divided = divisor if divisor & (divisor - 1) == 0 else 1
+        gradient, log_evidence = _em_gradient(problem, prior_logits, label, check, scale=1.0 / divided)
         ctx.save_for_backward(gradient)
-        ctx.dtype, ctx.divisor = logits.dtype, divisor
+        ctx.dtype, ctx.divisor = logits.dtype, divisor // divided
         if label.shape[0] > checks.FEW_ROWS:
             return log_evidence.sum().div_(-divisor)
         # Python adds up a few numbers sooner than torch does.

@@ -256,11 +256,12 @@ def test_one_long_row_takes_the_short_way() -> None:
 @pytest.mark.parametrize("name", ["addition", "sudoku"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_the_plain_loss_is_that_of_the_rows(name: str, dtype: torch.dtype, reduction: str) -> None:
+@pytest.mark.parametrize("batch", [3, 4])
+def test_the_plain_loss_is_that_of_the_rows(name: str, dtype: torch.dtype, reduction: str, batch: int) -> None:
     problem, logits, label = rows_of(name)
-    logits = logits[:3].to(dtype).requires_grad_()
-    whole = em.fused_em_loss(problem, logits, label[:3], reduction)
-    rows = em.fused_em_loss(problem, logits, label[:3], reduction="none")
+    logits = logits[:batch].to(dtype).requires_grad_()
+    whole = em.fused_em_loss(problem, logits, label[:batch], reduction)
+    rows = em.fused_em_loss(problem, logits, label[:batch], reduction="none")
     reduced = getattr(rows, reduction)()
     torch.testing.assert_close(whole, reduced, rtol=1e-6, atol=0.0)
     expected = torch.autograd.grad(reduced, logits, torch.tensor(5.0))[0]
