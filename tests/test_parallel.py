@@ -51,6 +51,26 @@ def test_calls_take_one_thread_after_another_one_was_held_up() -> None:
     assert ranges_of_a_call(held_up=0.0) == [(0, ROWS)]
 
 
+def test_calls_take_one_thread_after_the_caller_was_held_up() -> None:
+    """As by another thread on its core: it takes its time, and computes little."""
+    names = []
+
+    def work(first: int, last: int) -> None:
+        names.append(current_thread().name)
+        time.sleep(0.01)
+
+    for _ in range(2):
+        parallel.for_rows(work, ROWS, 1, COST)
+    assert len(set(names[:ROWS])) == 2
+    assert names[ROWS:] == [main_thread().name]
+
+
+def test_calls_are_not_alone_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "LONGEST_ALONE", 0.0)
+    for _ in range(2):
+        assert len(ranges_of_a_call(held_up=0.1)) < ROWS
+
+
 @pytest.mark.parametrize(("rows", "ranges"), [(1, 1), (2, 2), (3, 2), (5, 4), (8, 8), (100, 8)])
 def test_threads_have_equally_many_ranges(rows: int, ranges: int) -> None:
     found: list[tuple[int, int]] = []

@@ -6,7 +6,7 @@ Python handles a signal such as Ctrl-C in the main thread, between two of its st
 calls: it waits, which a signal ends at once.
 
 A thread that shares its core with another process begins a range and then does not run for milliseconds, for which the
-caller waits. A call that took longer than the caller alone would have is followed by calls on one thread.
+caller waits. A call that took hardly less time than the caller alone would have is followed by calls on one thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 from queue import SimpleQueue
 from threading import Lock, Thread, local
-from time import perf_counter
+from time import perf_counter, thread_time
 
 import torch
 
@@ -34,6 +34,10 @@ LARGEST_RANGE = 250_000_000
 RANGES_PER_THREAD = 4
 # Seconds of calls on one thread for each second that was lost to threads which were held up: that costs a sixteenth.
 PAYBACK = 16.0
+# Seconds of that at most: a helper that compiles a kernel loses many once.
+LONGEST_ALONE = 1.0
+# The share of the time of the caller alone that several threads may take: beyond, they count as held up.
+LARGEST_SHARE = 0.9
 
 Outcomes = SimpleQueue[BaseException | None]
 
@@ -86,29 +90,32 @@ def _helps() -> bool:
 
 def _share(work: Callable[[int, int], None], bounds: list[int], threads: int, takes_part: bool) -> None:
     """Call work on all ranges in so many threads, of which the caller is one if it takes part."""
-    ranges, helpers, began, own = iter(list(pairwise(bounds))), threads - takes_part, perf_counter(), 0
+    ranges, helpers, began = iter(list(pairwise(bounds))), threads - takes_part, perf_counter()
+    own, alone = 0, 0.0
     outcomes: Outcomes = SimpleQueue()
     _hand_out(lambda: _take(ranges, work, outcomes), helpers)
     try:
         if takes_part:
+            # CPU time: a helper on the core of the caller holds the caller up too.
+            before = thread_time()
             own = _work_on(ranges, work)
-        worked = perf_counter()
+            alone = thread_time() - before
         errors = [outcomes.get() for _ in range(helpers)]
     except BaseException:
         list(ranges)  # leaves nothing for the others to begin
         raise
     if own > 0:
-        _note_loss(perf_counter() - began - (worked - began) * (len(bounds) - 1) / own)
+        _note_loss(perf_counter() - began - LARGEST_SHARE * alone * (len(bounds) - 1) / own)
     for error in errors:
         if error is not None:
             raise error
 
 
 def _note_loss(seconds: float) -> None:
-    """Leave the next calls to one thread, where a call took so much longer than the caller alone would have."""
+    """Leave the next calls to one thread, where a call took so much longer than it should have."""
     global _alone_until
     if seconds > 0.0:
-        _alone_until = perf_counter() + PAYBACK * seconds
+        _alone_until = perf_counter() + min(PAYBACK * seconds, LONGEST_ALONE)
 
 
 def is_one_range(rows: int, row_cost: float) -> bool:
