@@ -4,9 +4,9 @@ Rows of the batch lie in lanes, numbers in the rows of one scratch array (``Layo
 fewer members than values are padded with members that take any value, which multiplies permanents by (side - w)!.
 Messages from factors sum to n_values, so that uniform ones change nothing.
 
-Rows of the matrix have largest entry 1, so sums cannot overflow, and entries below the smallest normal number
-are lost. Rows of the batch where that could matter, because a permanent or a product of messages is below a floor
-(``floor_of``), are handed back (``RECOMPUTE``).
+Rows of the matrix have largest entry 1, so sums cannot overflow, and entries and products below the smallest normal
+number are lost. Rows of the batch where that could matter, because a permanent or a product of messages is below a
+floor (``floor_of``), are handed back (``RECOMPUTE``).
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     where_less,
 )
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
+from emnesy_gpu.kernels.cpu.common.subnormals import flushed
 from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 LOG_2 = math.log(2.0)
@@ -61,11 +62,14 @@ OTHER_PASSES = 1 / 6
 def floor_of(side: int, dtype: type) -> float:
     """What permanents and products of messages must not be less than.
 
-    side^2 lost entries with minors up to (side - 1)! are missing from a permanent, and as a share of a message side
-    times as much over the permanent, which counts once more over the product of messages it enters.
+    side^2 lost entries with minors up to (side - 1)! are missing from a permanent. So are products on the way to the
+    sums over subsets, s of each of those of size s, with what leads on up to (side - s)!: together e side!, from either
+    end. As a share of a message side times as much is missing over the permanent, which counts once more over the
+    product of messages it enters.
     """
     smallest_normal = float(np.finfo(dtype).smallest_normal)
-    return math.sqrt(side**3 * math.factorial(side - 1) * smallest_normal / TOLERANCE)
+    lost = (side**2 + 2 * math.e * side) * math.factorial(side - 1) * smallest_normal
+    return math.sqrt(side * lost / TOLERANCE)
 
 
 def row_after_row(graph: Graph, rows: int, lanes: int) -> bool:
@@ -92,7 +96,8 @@ def run(graph: Graph, options: Options, logits: np.ndarray, label: np.ndarray, r
         factors[:] = 1.0
     else:
         numbers = factors = scratch(at.total, dtype)
-    propagate(rows, graph, at, settings, numbers, factors, subsets)
+    with flushed():
+        propagate(rows, graph, at, settings, numbers, factors, subsets)
     return int(np.count_nonzero(results.status == RECOMPUTE))
 
 
