@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import permutations
 
@@ -158,6 +159,20 @@ def test_contradicted_logits_go_to_wider_arithmetic(monkeypatch, size, logits_in
 def test_predictions_of_unlikely_labels_are_not_lost() -> None:
     for size in (1.0, 60.0, 1e3, 1e4):
         assert_right_prediction(gap(size, GRAPHS["many labels"]), GRAPHS["many labels"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_small_numbers_count_as_none_and_stay_as_they_are_elsewhere(dtype: torch.dtype) -> None:
+    """Both bits are 1 with probability 1e-40 or 1e-320, less than the smallest normal number."""
+    compiled, logits = make_tables(parity_graph(2)), torch.zeros(1, 2, 2, dtype=dtype)
+    logits[..., 1] = -20.0 * math.log(10) if dtype is torch.float32 else -160.0 * math.log(10)
+    even = torch.ones(1, 1, dtype=torch.int32)
+    marginals, log_evidence, status = launch.posterior(logits, even, *compiled, False)
+    assert float(marginals[..., 1].max()) < torch.finfo(dtype).tiny
+    assert marginals[..., 0].tolist() == [[1.0, 1.0]]
+    assert status.tolist() == [POSSIBLE]
+    assert abs(float(log_evidence)) < 1e-12
+    assert float(torch.tensor(torch.finfo(dtype).tiny, dtype=dtype) / 2) > 0
 
 
 def test_labels_that_nothing_has_cost_no_second_pass(monkeypatch) -> None:

@@ -1,8 +1,8 @@
 """Sum-product on a circuit in probabilities, rows of the batch in lanes, with a bound of its own error.
 
 Notation of ``reference.circuit``. All values V and derivatives D are probabilities of events, at most 1. An operation
-that underflows, or a leaf that does, loses at most the smallest normal number m; what is lost enters the evidence Z
-times a derivative, and p_i(v) D_(i,v) times a probability, both at most 1. So with T products of the tape and leaves
+that underflows to 0, or a leaf that does, loses at most the smallest normal number m. That enters the evidence Z times
+a derivative, and p_i(v) D_(i,v) times a probability, both at most 1. So with T products of the tape and leaves
 together, Z and every p_i(v) D_(i,v) miss at most T m besides rounding, and marginals at most T m / Z. Rows for which
 that may exceed the rounding of one operation, Z < T m / epsilon, are handed back (``RECOMPUTE``).
 """
@@ -33,6 +33,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
 from emnesy_gpu.kernels.cpu.common.log_lanes import logarithm
 from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Combination, Results
+from emnesy_gpu.kernels.cpu.common.small_numbers import small_numbers_are_zero, small_numbers_as_before
 from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 LIKE = {dtype: dtype(0) for dtype in (np.float32, np.float64)}
@@ -140,12 +141,14 @@ def sum_product(logits, marginals, log_evidence, status, label_rows, like, progr
     batch, columns = len(label_rows), p.n * p.n_values
     logits, marginals = matrix_at(logits, batch, columns, like), matrix_at(marginals, batch, columns, like)
     log_evidence, status = numbers_at(log_evidence, batch, like), numbers_at(status, batch, np.uint8(0))
+    before = small_numbers_are_zero()
     for first in range(0, len(logits), table.shape[1]):
         span = first, min(first + table.shape[1], len(logits))
         read_leaves(table, p, logits, label_rows, span)
         play(table, p)
         write_marginals(table, p, marginals, span, 1.0 / load(table, p.root), combination)
         left += write_evidence(table, p, label_rows, span, log_evidence, status, job[0])
+    small_numbers_as_before(before)
     return left
 
 
@@ -159,7 +162,7 @@ def sum_product_of(logits, marginals, log_evidence, status, label_rows, program,
 @kernel
 def predict_rows(logits, label_rows, log_p, status, p, table, smallest):
     """log p of the leaves of the label; the tape is that of a prediction. Returns how many rows are left."""
-    left, first_leaf = 0, p.n * p.n_values
+    left, first_leaf, before = 0, p.n * p.n_values, small_numbers_are_zero()
     for first in range(0, len(logits), table.shape[1]):
         span = first, min(first + table.shape[1], len(logits))
         read_leaves(table, p, logits, label_rows, span)
@@ -178,6 +181,7 @@ def predict_rows(logits, label_rows, log_p, status, p, table, smallest):
                 log_p[row, leaf - first_leaf] = math.log(value) if code == POSSIBLE and value > 0.0 else -np.inf
             status[row] = code
             left += code == RECOMPUTE
+    small_numbers_as_before(before)
     return left
 
 
