@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from emnesy_gpu.kernels.cpu.common.lanes import lanes_of
 from emnesy_gpu.kernels.cpu.common.pointers import vector_pointer
 
 INDEX = ir.IntType(32)
+
+EIGHT = 8
+"""Pairs of float32 in a register."""
 
 
 def _shuffled(builder, left, right, order: list[int]):
@@ -100,12 +104,39 @@ def gather_pair(typingctx, like, numbers, start, places, first):
         _, numbers, start, places, first = args
         data = builder.gep(context.make_array(signature.args[1])(context, builder, numbers).data, [start])
         index = builder.gep(context.make_array(signature.args[3])(context, builder, places).data, [first])
-        two = ir.VectorType(lanes.floats.element, 2)
-        vectors = []
-        for lane in range(lanes.count):
-            place = builder.sext(builder.load(builder.gep(index, [INDEX(lane)])), ir.IntType(64))
-            pointer = builder.bitcast(builder.gep(data, [place]), two.as_pointer())
-            vectors.append(builder.load(pointer, align=lanes.dtype.bitwidth // 8, typ=two))
-        return context.make_tuple(builder, signature.return_type, _parted(builder, joined(builder, vectors)))
+        at_once = lanes.dtype == types.float32 and lanes.count % EIGHT == 0 and _gathers_fast(context)
+        found = (_eight_pairs if at_once else _one_pair)(builder, lanes, data, index)
+        return context.make_tuple(builder, signature.return_type, _parted(builder, joined(builder, found)))
 
     return types.UniTuple(lanes, 2)(like, numbers, types.intp, places, types.intp), codegen
+
+
+def _gathers_fast(context) -> bool:
+    """Whether the processor has an instruction for eight pairs of float32 that takes less time than eight loads."""
+    _, processor, features = context.codegen().magic_tuple()
+    return "+avx512f" in features.split(",") and not processor.startswith("znver")
+
+
+def _eight_pairs(builder, lanes, data, index) -> list:
+    """Vectors of eight pairs of float32, each of which is read as one number of 8 bytes."""
+    places, numbers = ir.VectorType(INDEX, EIGHT), ir.VectorType(ir.DoubleType(), EIGHT)
+    mask = ir.Constant(ir.VectorType(ir.IntType(1), EIGHT), [1] * EIGHT)
+    address = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(numbers, [numbers, address, places, mask.type, INDEX])
+    gather = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.mask.gather.dpd.512")
+    data, nothing, found = builder.bitcast(data, address), ir.Constant(numbers, ir.Undefined), []
+    for lane in range(0, lanes.count, EIGHT):
+        first = builder.bitcast(builder.gep(index, [INDEX(lane)]), places.as_pointer())
+        eight = builder.call(gather, [nothing, data, builder.load(first, align=4, typ=places), mask, INDEX(4)])
+        found.append(builder.bitcast(eight, ir.VectorType(lanes.floats.element, 2 * EIGHT)))
+    return found
+
+
+def _one_pair(builder, lanes, data, index) -> list:
+    """Vectors of a pair."""
+    two, found = ir.VectorType(lanes.floats.element, 2), []
+    for lane in range(lanes.count):
+        place = builder.sext(builder.load(builder.gep(index, [INDEX(lane)])), ir.IntType(64))
+        pointer = builder.bitcast(builder.gep(data, [place]), two.as_pointer())
+        found.append(builder.load(pointer, align=lanes.dtype.bitwidth // 8, typ=two))
+    return found
