@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.backends import small_kernels_for
+from emnesy_gpu.backends import backend_for, load_kernels, small_kernels_for
 from emnesy_gpu.errors import UnsupportedInference
 from emnesy_gpu.factor_graphs.complement import complement
 from emnesy_gpu.factor_graphs.cycles import rounds_of
@@ -25,6 +26,7 @@ from emnesy_gpu.inference.weighted_samples import Score
 from emnesy_gpu.kernels.factor_graph_tables import SERIAL, Compiled, LabelDigits
 from emnesy_gpu.kernels.score_tables import CompiledScore
 from emnesy_gpu.ops.factor_graph import factor_graph_belief_propagation, factor_graph_map
+from emnesy_gpu.ops.registry import is_unwatched
 from emnesy_gpu.problems.opaque import opaque
 from emnesy_gpu.problems.scored import ScoredProblem
 from emnesy_gpu.problems.symbols import checked_symbols
@@ -58,6 +60,7 @@ class FactorGraphProblem(ScoredProblem):
         self._tables: dict[torch.device, Compiled] = {}
         self._digits: dict[torch.device, LabelDigits] = {}
         self._scores: dict[torch.device, CompiledScore | None] = {}
+        self._few_rows: dict[tuple[str, int], Any] = {}
         self._failing: list[FactorGraphProblem] | None = None
         self._is_tree = True
 
@@ -196,6 +199,21 @@ class FactorGraphProblem(ScoredProblem):
         *results, sweeps, change = factor_graph_belief_propagation(*inputs, tables, *numbers, False, check)
         marginals = self._own(results, logits, log_share)
         return Beliefs(self._with_failures(marginals, logits, label, inputs[1], check), sweeps, change)
+
+    def _few_beliefs(self, logits: Tensor, label: Tensor, settings: LoopySettings) -> Beliefs | None:
+        """``loopy_marginals`` of few rows by the shortest way; None where it does not lead to the end."""
+        if not is_unwatched(logits) or self._entries or backend_for(HOST) != "cpu":
+            return None
+        kernels, kind = load_kernels("cpu", "factor_graph"), (settings.schedule, len(logits))
+        if kind not in self._few_rows:
+            self._few_rows[kind] = kernels.call_of_few_rows(self.tables(HOST).to_list(), *kind)
+        few = self._few_rows[kind]
+        if few is None:
+            return None
+        found = kernels.few_beliefs(few, logits, label, settings.iterations, settings.damping, settings.tolerance)
+        return None if found is None else Beliefs(Marginals(*found[:3]), *found[3:])
+
+    loopy_marginals.few_rows = _few_beliefs  # type: ignore[attr-defined]
 
     @opaque
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:

@@ -7,10 +7,10 @@ that a row has the same bits as in a large batch. Results of symbols and factors
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
 from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel, lane_function, table_function
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.gathers import gather_pair, read, read_pair, write, write_pair
@@ -19,8 +19,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     FLOAT64_LANES,
     exponent_of,
     filled,
-    half_lanes,
-    kept_scratch,
+    kept_lanes,
     load,
     maximum,
     minimum,
@@ -29,34 +28,29 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     scratch,
     store,
 )
-from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
+from emnesy_gpu.kernels.cpu.common.pointers import numbers_at
+from emnesy_gpu.kernels.cpu.common.records import Record
+from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
 from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
+from emnesy_gpu.kernels.cpu.factor_graph.calls import Call, any_larger, rows_at
 from emnesy_gpu.kernels.cpu.factor_graph.labels import row_status
 from emnesy_gpu.kernels.cpu.factor_graph.messages import TILE, Way
 from emnesy_gpu.kernels.cpu.factor_graph.probabilities import LIMITS, LOG_2, refuse, write_numbers
-from emnesy_gpu.kernels.cpu.factor_graph.rows_at import Addresses, addresses_of_arrays, any_larger, rows_at
-from emnesy_gpu.kernels.cpu.factor_graph.waves import NOTHING, RECIPROCALS, SIZES, TABLES, WIDTH, Waves
+from emnesy_gpu.kernels.cpu.factor_graph.waves import NOTHING, RECIPROCALS, SIZES, TABLES, WIDTH, waves_at
 from emnesy_gpu.kernels.status import POSSIBLE
 
 STEPS = 16
 """Mantissas in [1, 2) that are multiplied before the product is scaled."""
 
 
-def run(w: Waves, options: Options, logits: np.ndarray, label: np.ndarray, results: PropagationResults) -> int:
-    """Belief propagation in the dtype of the logits [batch, n, K]; see ``probabilities.run``."""
-    addresses = addresses_of_arrays(logits, label, results, options)
-    numbers = options.iterations, options.damping, options.tolerance, np.inf
-    run_at(w, addresses, len(logits), logits.dtype == np.float32, numbers)
-    return int(np.count_nonzero(results.status == RECOMPUTE))
-
-
-def run_at(w: Waves, addresses: Addresses, batch: int, single: bool, numbers: tuple[float, ...]) -> int:
-    """The same by addresses; see ``probabilities.run_at``."""
-    size = w.scratch.total
-    work = kept_scratch(-(-size // FLOAT32_LANES)) if single else scratch(-(-size // FLOAT64_LANES), np.float64)
-    space = work.reshape(-1), half_lanes(work) if single else work
-    return propagate(addresses, batch, tuple(w), (*numbers, *LIMITS[single]), space)
+def call_of(waves: Record, single: bool) -> Call:
+    """The call for the waves of a graph in a float type."""
+    size = waves.fields.total
+    work = partial(kept_lanes, -(-size // FLOAT32_LANES), 1)
+    if not single:
+        work = partial(scratch, -(-size // FLOAT64_LANES), np.float64)
+    return Call(propagate, (*LIMITS[single], waves.address), work, waves)
 
 
 @inlined
@@ -66,7 +60,7 @@ def find_cavities(numbers, lanes, w, source, group, side):
     prior, cavity = w.prior + edge * WIDTH, w.cavity + edge * w.degree * WIDTH
     others = item(w.numbers, w.others + edge)
     for v in range(0, k, 2):
-        x, y = gather_pair(lanes, numbers, w.scratch.priors + v * WIDTH, w.numbers, prior)
+        x, y = gather_pair(lanes, numbers, w.priors + v * WIDTH, w.numbers, prior)
         for j in range(others):
             m = gather_pair(lanes, numbers, source + v * WIDTH, w.numbers, cavity + j * WIDTH)
             x *= m[0]
@@ -175,14 +169,14 @@ def load_priors(logits, numbers, lanes, w, tiny):
         first = block * w.even * WIDTH
         read_columns(logits, block * WIDTH, w.n - 1, 0, k, lanes, 0)
         mantissa, exponent = parted(exponentiate(lanes, 0, k), tiny)
-        write(numbers, w.scratch.mantissas + w.n_factors + block * WIDTH, mantissa)
-        write(numbers, w.scratch.exponents + w.n_factors + block * WIDTH, exponent)
+        write(numbers, w.mantissas + w.n_factors + block * WIDTH, mantissa)
+        write(numbers, w.exponents + w.n_factors + block * WIDTH, exponent)
         largest = filled(lanes, 0.0)
         for v in range(0, w.even, 2):
             unary_x, unary_y = read_pair(lanes, w.weights, w.unary + first + v * WIDTH)
             x, y = load(lanes, v) * unary_x, load(lanes, v + 1) * unary_y
             largest = maximum(y, maximum(x, largest))
-            write_pair(numbers, w.scratch.priors + first + v * WIDTH, x, y)
+            write_pair(numbers, w.priors + first + v * WIDTH, x, y)
         smallest = minimum(largest, smallest)
     return extremes(lanes, smallest, smallest)[1]
 
@@ -219,7 +213,7 @@ def find_terms(numbers, lanes, w, way):
         store(lanes, 1, exponent)
         for lane in range(WIDTH):
             factor = item(w.numbers, w.factor + group * WIDTH + lane)
-            numbers[w.scratch.mantissas + factor], numbers[w.scratch.exponents + factor] = (
+            numbers[w.mantissas + factor], numbers[w.exponents + factor] = (
                 lanes[0, lane],
                 lanes[1, lane],
             )
@@ -232,7 +226,7 @@ def find_block(numbers, lanes, w, way, block):
     k, belief = w.even, w.belief + block * w.degree * WIDTH
     total, largest = filled(lanes, 0.0), filled(lanes, 0.0)
     for v in range(0, k, 2):
-        x, y = read_pair(lanes, numbers, w.scratch.priors + (block * k + v) * WIDTH)
+        x, y = read_pair(lanes, numbers, w.priors + (block * k + v) * WIDTH)
         for j in range(item(w.numbers, w.around + block)):
             m = gather_pair(lanes, numbers, way.source + v * WIDTH, w.numbers, belief + j * WIDTH)
             x *= m[0]
@@ -262,8 +256,8 @@ def find_beliefs(marginals, numbers, lanes, w, way):
         write_columns(marginals, block * WIDTH, w.n - 1, 0, w.n_values, lanes, 0)
         smallest = minimum(total, smallest)
         mantissa, exponent = parted(total, way.tiny)
-        write(numbers, w.scratch.mantissas + symbols + block * WIDTH, mantissa)
-        write(numbers, w.scratch.exponents + symbols + block * WIDTH, exponent + shift)
+        write(numbers, w.mantissas + symbols + block * WIDTH, mantissa)
+        write(numbers, w.exponents + symbols + block * WIDTH, exponent + shift)
     return extremes(lanes, smallest, smallest)[1]
 
 
@@ -276,8 +270,8 @@ def product(numbers, w, first, last):
     mantissa, exponent = numbers.dtype.type(1.0), 0.0
     for start in range(first, last, STEPS):
         for term in range(start, min(start + STEPS, last)):
-            mantissa *= numbers[w.scratch.mantissas + term]
-            exponent += numbers[w.scratch.exponents + term]
+            mantissa *= numbers[w.mantissas + term]
+            exponent += numbers[w.exponents + term]
         half, shift = math.frexp(mantissa)
         mantissa, exponent = numbers.dtype.type(2.0) * half, exponent + (shift - 1)
     return mantissa, exponent
@@ -318,7 +312,7 @@ def infer(logits, results, row, space, w, settings):
     (numbers, lanes), (iterations, damping, tolerance, tiny, least, stopped) = space, settings
     smallest = load_priors(logits, numbers, lanes, w, tiny)
     prior = product(numbers, w, w.n_factors, w.n_factors + w.n)
-    way = Way(w.scratch.messages, w.scratch.renewed, tiny)
+    way = Way(w.messages, w.renewed, tiny)
     start_messages(numbers, w, way.source)
     start_messages(numbers, w, way.target)
     sweeps, change, going = 0, smallest * 0.0, True
@@ -333,11 +327,30 @@ def infer(logits, results, row, space, w, settings):
 
 
 @kernel
-def propagate(addresses, batch, waves, numbers, space):
-    """All rows of the batch: see ``run_at``. waves: without names, which take longer to tell than a small graph."""
-    w, (iterations, damping, tolerance, largest, tiny, least) = Waves(*waves), numbers
-    (scratch, lanes), shape = space, (batch, w.n, w.n_values)
-    number, left = scratch.dtype.type, 0
+def propagate(
+    logits,
+    label,
+    marginals,
+    log_evidence,
+    status,
+    sweeps,
+    change,
+    stopped,
+    batch,
+    iterations,
+    damping,
+    tolerance,
+    largest,
+    tiny,
+    least,
+    waves,
+    lanes,
+):
+    """All rows of the batch: see ``Call``."""
+    number, left = lanes.dtype.type, 0
+    w = waves_at(waves, number(0))
+    numbers, shape = numbers_at(lanes.ctypes.data, w.total, number(0)), (batch, w.n, w.n_values)
+    addresses = logits, label, marginals, log_evidence, status, sweeps, change, stopped
     if any_larger(addresses, shape, number(largest)):
         return batch
     logits, label, results, stopped = rows_at(addresses, shape, number(0))
@@ -347,7 +360,7 @@ def propagate(addresses, batch, waves, numbers, space):
     for row in range(batch):
         code = row_status(logits[row], label[row])
         if code == POSSIBLE:
-            infer(logits[row], results, row, space, w, settings)
+            infer(logits[row], results, row, (numbers, lanes), w, settings)
         else:
             refuse(logits, results, row, code)
         if stopped[0]:

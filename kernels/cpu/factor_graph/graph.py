@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from emnesy_gpu.kernels.cpu.automaton import graph as automaton_graph
 from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, LOGARITHMS
 from emnesy_gpu.kernels.cpu.common.flat_tables import KeptTables, joined
 from emnesy_gpu.kernels.cpu.common.layout import consecutive_rows
+from emnesy_gpu.kernels.cpu.common.records import record_reader
 from emnesy_gpu.kernels.cpu.common.transpose import TILE
 from emnesy_gpu.kernels.factor_graph_tables import CHAIN, FLOODING, PAIR, RESIDUAL, Compiled, FactorGraphTables
 
@@ -78,7 +80,13 @@ class Layout(NamedTuple):
     beta: int  # [2, S + 1]
     rest: int  # [C + 1]
     counts: int
+    lane_rows: int  # int64 of each lane: its row of the batch
     total: int
+
+
+layout_at = record_reader(Layout)
+graph_at = record_reader(Graph, numbers=(types.int32, 1), weights=(None, 1))
+"""In kernels: (address of the record, a number of the type of the weights) -> the named tuple."""
 
 
 N_COUNTS = 9
@@ -169,5 +177,6 @@ def layout(g: Graph, chains: automaton_graph.Graph, schedule: str) -> Layout:
         "beta": 2 * states,
         "rest": classes,
         "counts": N_COUNTS,
+        "lane_rows": 2,  # of float32
     }
     return Layout(**consecutive_rows(sizes))

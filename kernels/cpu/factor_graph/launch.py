@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,14 +16,14 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, FLOAT64
 from emnesy_gpu.kernels.cpu.common.belief_propagation import Beliefs, Options, new_options, propagate
+from emnesy_gpu.kernels.cpu.common.flat_tables import KeptTables
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.common.parallel import LARGEST_RANGE
 from emnesy_gpu.kernels.cpu.common.row_driver import Method, PropagationResults
 from emnesy_gpu.kernels.cpu.factor_graph import factors_in_lanes, probabilities
-from emnesy_gpu.kernels.cpu.factor_graph.rows_at import addresses_of_tensors
+from emnesy_gpu.kernels.cpu.factor_graph.calls import Call, on_arrays, on_few_rows
 from emnesy_gpu.kernels.cpu.factor_graph.waves import MOST_ROWS, waves
 from emnesy_gpu.kernels.factor_graph_tables import FLOODING, RESIDUAL, FactorGraphTables
-from emnesy_gpu.kernels.logits import LARGEST_LOGIT
 
 MESSAGE_COST = 0.5
 """Rough nanoseconds of an entry of a message in a sweep."""
@@ -31,7 +32,7 @@ ONE_LANE_COST = 20.0
 """The same where a row is alone in its lanes, and its factors are chosen."""
 
 
-VARIABLE = FactorGraphTables._fields.index("variable")
+VARIABLE, UNARY = (FactorGraphTables._fields.index(name) for name in ("variable", "unary"))
 
 
 def belief_propagation(
@@ -66,33 +67,57 @@ def few_rows(
     tolerance: float,
     maximise: bool,
 ) -> Beliefs | None:
-    """The same for up to FLOAT32_LANES float32 rows by the shortest way.
+    """The same for few float32 rows by the shortest way; None where ``few_beliefs`` has none."""
+    call = None if maximise else call_of_few_rows(tables, schedule, len(logits))
+    found = None if call is None else few_beliefs(call, logits, label, iterations, damping, tolerance)
+    if found is None:
+        return None
+    marginals, log_evidence, _, sweeps, change = found
+    return marginals, log_evidence, torch.zeros(len(logits), dtype=torch.uint8), sweeps, change
 
-    None where there are more rows or much to do, or where a row has no posterior, little evidence or a logit beyond
-    +-LARGEST_LOGIT.
+
+class FewRows(NamedTuple):
+    """How rows of a number are computed by a schedule. cost: rough nanoseconds of a sweep of them all."""
+
+    call: Call
+    cost: float
+
+
+def call_of_few_rows(tables: Sequence[Tensor], schedule: str, batch: int) -> FewRows | None:
+    """None for more than FLOAT32_LANES rows, and by residuals."""
+    if schedule == RESIDUAL or not 0 < batch <= FLOAT32_LANES:
+        return None
+    n_values = tables[UNARY].shape[1]
+    return FewRows(_call_of(tables, schedule, batch, True), batch * _cost(tables, n_values, -1, schedule))
+
+
+def few_beliefs(few: FewRows, logits: Tensor, label: Tensor, *numbers: float) -> tuple[Tensor, ...] | None:
+    """Marginals [like logits], log evidence, possible, sweeps and change [batch], where few rows are ordinary.
+
+    numbers: sweeps, damping and tolerance. None for other logits than float32, where there is much to do, or where a
+    row has no posterior, little evidence or a logit beyond +-LARGEST_LOGIT.
     """
-    batch = logits.shape[0]
-    if maximise or schedule == RESIDUAL or not 0 < batch <= FLOAT32_LANES or logits.dtype is not torch.float32:
+    if logits.dtype is not torch.float32 or few.cost * (numbers[0] + 2) > LARGEST_RANGE:
         return None
-    if batch * _cost(tables, logits.shape[-1], iterations, schedule) > LARGEST_RANGE:
-        return None
-    logits, label = logits.contiguous(), label.contiguous()
-    status, sweeps = torch.from_numpy(np.empty(batch, np.uint8)), torch.from_numpy(np.empty(batch, np.int32))
-    results = torch.empty_like(logits), logits.new_empty(batch), status, sweeps, logits.new_empty(batch)
-    addresses = addresses_of_tensors(logits, label, *results)
-    numbers = iterations, float(damping), float(tolerance), LARGEST_LOGIT
-    found = waves(tables, schedule, FLOAT32) if batch <= MOST_ROWS else None
-    if found is not None and batch <= found.most_rows:
-        left = factors_in_lanes.run_at(found, addresses, batch, True, numbers)
-    else:
-        left = probabilities.run_at(tables, addresses, batch, True, numbers, schedule == FLOODING)
-    return None if left else results
+    return on_few_rows(few.call, logits, label, *numbers)
 
 
 def _cost(tables: Sequence[Tensor], n_values: int, iterations: int, schedule: str) -> float:
     """Rough nanoseconds of a row."""
     cost = ONE_LANE_COST if schedule == RESIDUAL else MESSAGE_COST
     return cost * (iterations + 2) * (tables[VARIABLE].shape[0] + 1) * n_values
+
+
+_calls = KeptTables(watched=(1, 7))
+
+
+def _call_of(tables: Sequence[Tensor], schedule: str, batch: int, single: bool) -> Call:
+    """Sum-product with rows in the lanes, or for few rows with their factors, which gives the same bits."""
+    found = waves(tables, schedule, FLOAT32 if single else FLOAT64) if batch <= MOST_ROWS else None
+    if found is not None and batch <= found.fields.most_rows:
+        return _calls.get(tables, (schedule, single, "factors"), lambda: factors_in_lanes.call_of(found, single))
+    flooding = schedule == FLOODING
+    return _calls.get(tables, (schedule, single), lambda: probabilities.call_of(tables, single, flooding))
 
 
 def _in_probabilities(
@@ -103,9 +128,5 @@ def _in_probabilities(
     label: np.ndarray,
     results: PropagationResults,
 ) -> int:
-    """Sum-product with rows in the lanes, or for few rows with their factors, which gives the same bits."""
-    if len(logits) <= MOST_ROWS:
-        found = waves(tables, schedule, FLOAT32 if logits.dtype == np.float32 else FLOAT64)
-        if found is not None and len(logits) <= found.most_rows:
-            return factors_in_lanes.run(found, options, logits, label, results)
-    return probabilities.run(tables, options, logits, label, results, schedule == FLOODING)
+    call = _call_of(tables, schedule, len(logits), logits.dtype == np.float32)
+    return on_arrays(call, options, logits, label, results)

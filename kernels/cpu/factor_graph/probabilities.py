@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, FLOAT64
-from emnesy_gpu.kernels.cpu.automaton.graph import Graph as AutomatonGraph
+from emnesy_gpu.kernels.cpu.automaton.graph import graph_at as chains_at
 from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
 from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel, lane_function, table_function
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
@@ -30,16 +31,18 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     where_equal,
     where_less,
 )
-from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
+from emnesy_gpu.kernels.cpu.common.pointers import numbers_at
+from emnesy_gpu.kernels.cpu.common.records import record_of
+from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
 from emnesy_gpu.kernels.cpu.common.symbol_rows import count_left, read_row, write_softmax
 from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
+from emnesy_gpu.kernels.cpu.factor_graph.calls import Call, any_larger, rows_at
 from emnesy_gpu.kernels.cpu.factor_graph.evidence import factor_terms, find_belief, renormalised
-from emnesy_gpu.kernels.cpu.factor_graph.graph import Graph, Layout, graphs, layout
+from emnesy_gpu.kernels.cpu.factor_graph.graph import graph_at, graphs, layout, layout_at
 from emnesy_gpu.kernels.cpu.factor_graph.labels import row_status
 from emnesy_gpu.kernels.cpu.factor_graph.messages import Way, send
 from emnesy_gpu.kernels.cpu.factor_graph.products import renew_all_products
-from emnesy_gpu.kernels.cpu.factor_graph.rows_at import Addresses, addresses_of_arrays, any_larger, rows_at
 from emnesy_gpu.kernels.factor_graph_tables import FLOODING, SERIAL
 from emnesy_gpu.kernels.status import POSSIBLE
 
@@ -63,44 +66,13 @@ PATIENCE = 3
 ACTIVE, SWEEPS, CHANGE, SMALLEST, PRIOR_SUM, PRIOR_EXPONENT, LOADED, MANTISSA, EXPONENT = range(9)
 
 
-def run(
-    tables: Sequence[Tensor],
-    options: Options,
-    logits: np.ndarray,
-    label: np.ndarray,
-    results: PropagationResults,
-    flooding: bool,
-) -> int:
-    """Belief propagation in the dtype of the logits [batch, n, K].
-
-    Returns how many rows are left: their status is RECOMPUTE, and the other results are not known.
-    """
-    addresses = addresses_of_arrays(logits, label, results, options)
-    numbers = options.iterations, options.damping, options.tolerance, np.inf
-    run_at(tables, addresses, len(logits), logits.dtype == np.float32, numbers, flooding)
-    return int(np.count_nonzero(results.status == RECOMPUTE))
-
-
-def run_at(
-    tables: Sequence[Tensor],
-    addresses: Addresses,
-    batch: int,
-    single: bool,
-    numbers: tuple[float, ...],
-    flooding: bool,
-) -> int:
-    """The same by the addresses of logits, labels and results.
-
-    single: whether floats are float32. numbers: sweeps, damping, tolerance, and the largest magnitude of a finite
-    logit. Returns how many rows are not POSSIBLE; all of them if a logit is larger.
-    """
+def call_of(tables: Sequence[Tensor], single: bool, flooding: bool) -> Call:
+    """The call for a graph in a float type; its tables live as long as the graph."""
     g, c = graphs(tables, FLOAT32 if single else FLOAT64)
     at = layout(g, c, FLOODING if flooding else SERIAL)
-    work = kept_scratch(at.total) if single else scratch(at.total, np.float64)
-    space = work, np.full(work.shape[1], FREE)
-    # Plain tuples: telling the types of named ones takes longer than a sweep of a small graph.
-    model = tuple(at), tuple(g), tuple(c)
-    return propagate(addresses, batch, model, (*numbers, *LIMITS[single], flooding), space)
+    records = [record_of(fields) for fields in (at, g, c)]
+    work = partial(kept_scratch, at.total) if single else partial(scratch, at.total, np.float64)
+    return Call(propagate, (*LIMITS[single], flooding, *(record.address for record in records)), work, records)
 
 
 @table_function
@@ -282,17 +254,43 @@ def count_lanes(lane_rows, active):
 
 
 @kernel
-def propagate(addresses, batch, model, numbers, space):
-    """All rows of the batch, in at.total rows of work: see ``run_at``."""
-    at, g, c = Layout(*model[0]), Graph(*model[1]), AutomatonGraph(*model[2])
-    iterations, damping, tolerance, largest, tiny, least, flooding = numbers
-    (work, lane_rows), shape = space, (batch, g.n, g.n_values)
+def propagate(
+    logits,
+    label,
+    marginals,
+    log_evidence,
+    status,
+    sweeps,
+    change,
+    stopped,
+    batch,
+    iterations,
+    damping,
+    tolerance,
+    largest,
+    tiny,
+    least,
+    flooding,
+    places,
+    graph,
+    chains,
+    work,
+):
+    """All rows of the batch, in at.total rows of work: see ``Call``."""
     number = work.dtype.type
+    at, g, c = layout_at(places, number(0)), graph_at(graph, number(0)), chains_at(chains, number(0))
+    addresses, shape = (
+        (logits, label, marginals, log_evidence, status, sweeps, change, stopped),
+        (batch, g.n, g.n_values),
+    )
     if any_larger(addresses, shape, number(largest)):
         return batch
     logits, label, results, stopped = rows_at(addresses, shape, number(0))
     options = Options(iterations, damping, tolerance, False, stopped)
     set_up(work, at)
+    lane_rows = numbers_at(work[at.lane_rows :].ctypes.data, work.shape[1], np.int64(0))
+    lane_rows[:] = FREE
+    space = work, lane_rows
     way = Way(at.messages, at.renewed if flooding else at.messages, tiny)
     next_row = 0
     while True:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32
 from emnesy_gpu.kernels.cpu.common.flat_tables import KeptTables, joined
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.common.layout import consecutive_rows
+from emnesy_gpu.kernels.cpu.common.records import Record, record_of, record_reader
 from emnesy_gpu.kernels.cpu.common.transpose import TILE
 from emnesy_gpu.kernels.cpu.factor_graph.graph import longest_run
 from emnesy_gpu.kernels.factor_graph_tables import FLOODING, PAIR, SERIAL, Compiled, FactorGraphTables
@@ -37,24 +39,14 @@ SIZES, RECIPROCALS, TABLES = 0, 2, 4
 """Rows of weights: of each side the numbers of values and their reciprocals; and the tables."""
 
 
-class Scratch(NamedTuple):
-    """Where the parts of the scratch numbers of a row begin: behind the lanes that are under way."""
-
-    priors: int  # [blocks, K / 2, WIDTH, 2]
-    messages: int
-    renewed: int  # the same ones, or those that the next sweep reads
-    mantissas: int  # of factors and then of symbols, in their order
-    exponents: int
-    total: int
-
-
 class Waves(NamedTuple):
     """Groups of WIDTH factors that share no variable, or of any with flooding; and blocks of WIDTH symbols.
 
     In place of factors that a group lacks its last one stands again, and computes the same; so with blocks. Values come
     in pairs, and an odd number of them has one more, with weight 0. Messages lie as [group, side, K / 2, WIDTH, 2], and
     behind them one that says nothing; priors as [block, K / 2, WIDTH, 2]. A place is that of the first two values, and
-    the next two are 2 WIDTH behind. Tables of places and of weights begin where their names say.
+    the next two are 2 WIDTH behind. Tables of places and of weights begin where their names say. The scratch numbers of
+    a row begin with the lanes that are under way.
     """
 
     flooding: bool
@@ -70,7 +62,12 @@ class Waves(NamedTuple):
     degree: int  # D: messages to a symbol, at most
     most_rows: int  # up to which factors in lanes take less time than rows in lanes
     log_scale: float
-    scratch: Scratch
+    priors: int  # of the scratch, [blocks, K / 2, WIDTH, 2]
+    messages: int
+    renewed: int  # the same ones, or those that the next sweep reads
+    mantissas: int  # of factors and then of symbols, in their order
+    exponents: int
+    total: int
     steps: int  # [steps]: the groups as a sweep renews them
     factor: int  # [groups, WIDTH]
     prior: int  # [groups, 2, WIDTH]: of the symbols
@@ -88,11 +85,14 @@ class Waves(NamedTuple):
     weights: np.ndarray  # of the float type
 
 
+waves_at = record_reader(Waves, numbers=(types.int32, 1), weights=(None, 1))
+"""In kernels: (address of the record of waves, a number of the type of their weights) -> the waves."""
+
 _waves = KeptTables(watched=(1, 7))
 
 
-def waves(tables: Sequence[Tensor], schedule: str, kind: str) -> Waves | None:
-    """Of tables that live as long as their graph, in the float type of a kind.
+def waves(tables: Sequence[Tensor], schedule: str, kind: str) -> Record | None:
+    """The record of ``Waves`` of tables that live as long as their graph, in the float type of a kind.
 
     None where there are none: factors of other kinds, symbols with many neighbours, large tables, and residuals.
     """
@@ -108,7 +108,7 @@ def _has_groups(t: FactorGraphTables) -> bool:
     )
 
 
-def _made(t: FactorGraphTables, schedule: str, kind: str) -> Waves | None:
+def _made(t: FactorGraphTables, schedule: str, kind: str) -> Record | None:
     if not _has_groups(t):
         return None
     n_factors, order = len(t.kind), t.order.numpy()
@@ -123,7 +123,7 @@ def _made(t: FactorGraphTables, schedule: str, kind: str) -> Waves | None:
         steps = np.concatenate([np.arange(len(groups)), back])
     else:
         return None
-    return _joined(t, scopes, groups, steps, schedule == FLOODING, kind)
+    return record_of(_joined(t, scopes, groups, steps, schedule == FLOODING, kind))
 
 
 def _independent(scopes: NDArray[np.int32], order: NDArray[np.int32], alone: bool) -> list[NDArray[np.int32]]:
@@ -207,7 +207,7 @@ def _joined(
         degree=around.shape[1],
         most_rows=max(1, MOST_ROWS * n_factors // (len(groups) * WIDTH)),
         log_scale=float(t.log_scale),
-        scratch=_scratch(even, n_factors, len(block), n_messages, flooding),
+        **_scratch(even, n_factors, len(block), n_messages, flooding),
         **where,
         numbers=numbers,
         unary=weights_where["unary"],
@@ -217,7 +217,7 @@ def _joined(
     )
 
 
-def _scratch(even: int, n_factors: int, n_blocks: int, n_messages: int, flooding: bool) -> Scratch:
+def _scratch(even: int, n_factors: int, n_blocks: int, n_messages: int, flooding: bool) -> dict[str, int]:
     """Each part begins on a cache line of its own, so that no load of lanes touches two."""
     terms = -(-n_factors // WIDTH) * WIDTH + n_blocks * WIDTH
     sizes = {
@@ -227,7 +227,7 @@ def _scratch(even: int, n_factors: int, n_blocks: int, n_messages: int, flooding
         "mantissas": terms,
         "exponents": terms,
     }
-    return Scratch(**consecutive_rows(sizes, first=lane_rows(even) * FLOAT32_LANES))
+    return consecutive_rows(sizes, first=lane_rows(even) * FLOAT32_LANES)
 
 
 def lane_rows(even: int) -> int:
