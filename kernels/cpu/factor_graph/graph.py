@@ -45,6 +45,9 @@ class Graph(NamedTuple):
     arity: int  # the largest
     run: int  # messages that are multiplied at once
     chained: bool  # whether there is a factor that is a chain
+    bits: bool  # whether all variables have two values
+    degree: int  # the most factors of a variable
+    paired: bool  # whether all factors are pairs
     log_scale: float
     size: int  # [n]
     kind: int  # [F]: PAIR_OF_BITS, PAIR, CHAIN or PARITY
@@ -75,6 +78,7 @@ class Layout(NamedTuple):
     before: int  # [arity, K] by residuals: the messages of one factor before it was renewed
     cavities: int  # [arity, K]: n of the members of one factor
     fresh: int  # [2, K], or [arity + 1, 2] of a parity: what is under way of one factor
+    behind: int  # [degree, K] with flooding where there are products: see ``flooding``
     sums: int  # [arity, C]: cavities of classes of values
     alpha: int  # [arity + 1, S + 1]
     beta: int  # [2, S + 1]
@@ -106,7 +110,8 @@ def graphs(tables: Sequence[Tensor], kind: str) -> tuple[Graph, automaton_graph.
 def _graph(t: FactorGraphTables, kind: str) -> Graph:
     names = ("size", "kind", "first", "variable", "which", "incident", "incident_first", "order", "owner")
     parts = {name: getattr(t, name).numpy() for name in names}
-    if t.unary.shape[1] == 2 and bool((t.size == 2).all()):
+    bits = t.unary.shape[1] == 2 and bool((t.size == 2).all())
+    if bits:
         parts["kind"] = np.where(parts["kind"] == PAIR, PAIR_OF_BITS, parts["kind"])
     runs = _runs(np.diff(t.incident_first.numpy()), longest_run(t.unary.shape[1]))
     parts["products"] = np.cumsum(runs) - runs
@@ -128,6 +133,9 @@ def _graph(t: FactorGraphTables, kind: str) -> Graph:
         arity=max(2, int(t.first.diff().max())) if len(t.kind) else 2,
         run=longest_run(k),
         chained=bool((t.kind == CHAIN).any()),
+        bits=bits,
+        degree=int(t.incident_first.diff().max()),
+        paired=bool((t.kind == PAIR).all()),
         log_scale=float(t.log_scale),
         **where,
         **weights_where,
@@ -172,6 +180,7 @@ def layout(g: Graph, chains: automaton_graph.Graph, schedule: str) -> Layout:
         "before": g.arity * k if schedule == RESIDUAL else 0,
         "cavities": g.arity * k,
         "fresh": 2 * max(k, g.arity + 1),
+        "behind": g.degree * k if schedule == FLOODING and g.n_products else 0,
         "sums": g.arity * classes,
         "alpha": (g.arity + 1) * states,
         "beta": 2 * states,

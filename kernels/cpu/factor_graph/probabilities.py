@@ -39,11 +39,12 @@ from emnesy_gpu.kernels.cpu.common.symbol_rows import count_left, read_row, writ
 from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
 from emnesy_gpu.kernels.cpu.factor_graph.calls import Call, any_larger, rows_at
 from emnesy_gpu.kernels.cpu.factor_graph.evidence import factor_terms, find_belief, renormalised
+from emnesy_gpu.kernels.cpu.factor_graph.flooding import flood_pairs
 from emnesy_gpu.kernels.cpu.factor_graph.graph import graph_at, graphs, layout, layout_at
 from emnesy_gpu.kernels.cpu.factor_graph.labels import row_status
 from emnesy_gpu.kernels.cpu.factor_graph.messages import Way, send
 from emnesy_gpu.kernels.cpu.factor_graph.products import renew_all_products
-from emnesy_gpu.kernels.factor_graph_tables import FLOODING, SERIAL
+from emnesy_gpu.kernels.factor_graph_tables import FLOODING, PAIR, SERIAL
 from emnesy_gpu.kernels.status import POSSIBLE
 
 LOG_2 = math.log(2.0)
@@ -83,10 +84,16 @@ def sweep(work, at, g, c, way, options, flooding):
     change, smallest = filled(work, 0.0), filled(work, 1.0)
     order = g.flooding if flooding else g.order
     n_updates = g.n_factors if flooding else g.n_updates
-    if flooding and g.n_products > 0:
-        renew_all_products(work, at, g, way)
-    for u in range(n_updates):
-        step, least = send(work, at, g, c, way, item(g.numbers, order + u), shares)
+    around = flooding and g.n_products > 0
+    if around:
+        change, smallest = flood_pairs(work, at, g, way, shares)
+        if not g.paired:
+            renew_all_products(work, at, g, way)
+    for u in range(0 if around and g.paired else n_updates):
+        f = item(g.numbers, order + u)
+        if around and item(g.numbers, g.kind + f) <= PAIR:  # also PAIR_OF_BITS
+            continue
+        step, least = send(work, at, g, c, way, f, shares)
         change, smallest = maximum(step, change), minimum(least, smallest)
     end_sweep(work, at, options, change, smallest)
 
