@@ -57,10 +57,10 @@ def call_of(waves: Record, single: bool) -> Call:
 def find_cavities(numbers, lanes, w, source, group, side):
     """n of one side of all factors of a group, not normalised."""
     edge, k = group * 2 + side, w.even
-    prior, cavity = w.prior + edge * WIDTH, w.cavity + edge * w.degree * WIDTH
+    cavity = w.cavity + edge * w.degree * WIDTH
     others = item(w.numbers, w.others + edge)
     for v in range(0, k, 2):
-        x, y = gather_pair(lanes, numbers, w.priors + v * WIDTH, w.numbers, prior)
+        x, y = read_pair(lanes, numbers, w.read + (edge * k + v) * WIDTH)
         for j in range(others):
             m = gather_pair(lanes, numbers, source + v * WIDTH, w.numbers, cavity + j * WIDTH)
             x *= m[0]
@@ -178,6 +178,10 @@ def load_priors(logits, numbers, lanes, w, tiny):
             largest = maximum(y, maximum(x, largest))
             write_pair(numbers, w.priors + first + v * WIDTH, x, y)
         smallest = minimum(largest, smallest)
+    for edge in range(2 * w.n_groups):
+        for v in range(0, w.even, 2):
+            x, y = gather_pair(lanes, numbers, w.priors + v * WIDTH, w.numbers, w.prior + edge * WIDTH)
+            write_pair(numbers, w.read + (edge * w.even + v) * WIDTH, x, y)
     return extremes(lanes, smallest, smallest)[1]
 
 

@@ -63,6 +63,7 @@ class Waves(NamedTuple):
     most_rows: int  # up to which factors in lanes take less time than rows in lanes
     log_scale: float
     priors: int  # of the scratch, [blocks, K / 2, WIDTH, 2]
+    read: int  # [groups, 2, K / 2, WIDTH, 2]: the priors of the symbols of each group
     messages: int
     renewed: int  # the same ones, or those that the next sweep reads
     mantissas: int  # of factors and then of symbols, in their order
@@ -207,7 +208,7 @@ def _joined(
         degree=around.shape[1],
         most_rows=max(1, MOST_ROWS * n_factors // (len(groups) * WIDTH)),
         log_scale=float(t.log_scale),
-        **_scratch(even, n_factors, len(block), n_messages, flooding),
+        **_scratch(even, n_factors, (len(groups), len(block)), n_messages, flooding),
         **where,
         numbers=numbers,
         unary=weights_where["unary"],
@@ -217,11 +218,16 @@ def _joined(
     )
 
 
-def _scratch(even: int, n_factors: int, n_blocks: int, n_messages: int, flooding: bool) -> dict[str, int]:
-    """Each part begins on a cache line of its own, so that no load of lanes touches two."""
+def _scratch(even: int, n_factors: int, counts: tuple[int, int], n_messages: int, flooding: bool) -> dict[str, int]:
+    """Each part begins on a cache line of its own, so that no load of lanes touches two.
+
+    counts: of groups and of blocks.
+    """
+    n_groups, n_blocks = counts
     terms = -(-n_factors // WIDTH) * WIDTH + n_blocks * WIDTH
     sizes = {
         "priors": n_blocks * even * WIDTH,
+        "read": 2 * n_groups * even * WIDTH,
         "messages": n_messages if flooding else 0,
         "renewed": n_messages,
         "mantissas": terms,
