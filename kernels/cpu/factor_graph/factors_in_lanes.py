@@ -33,6 +33,7 @@ from emnesy_gpu.kernels.cpu.common.records import Record
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
 from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
+from emnesy_gpu.kernels.cpu.factor_graph.bits_in_lanes import send_bits
 from emnesy_gpu.kernels.cpu.factor_graph.calls import Call, any_larger, rows_at
 from emnesy_gpu.kernels.cpu.factor_graph.labels import row_status
 from emnesy_gpu.kernels.cpu.factor_graph.messages import TILE, Way
@@ -142,6 +143,10 @@ def sweep(numbers, lanes, w, way, damping):
     shares = filled(lanes, 1.0 - damping), filled(lanes, damping)
     for step in range(w.n_steps):
         group = item(w.numbers, w.steps + step)
+        if w.bits:
+            of_group, total = send_bits(numbers, lanes, w, way, group, shares)
+            change, smallest = maximum(of_group, change), minimum(total, smallest)
+            continue
         find_cavities(numbers, lanes, w, way.source, group, 0)
         find_cavities(numbers, lanes, w, way.source, group, 1)
         for side in range(2):

@@ -53,6 +53,7 @@ class Waves(NamedTuple):
     n: int
     n_values: int
     even: int  # K: n_values, or one more
+    bits: bool  # whether all variables have two values
     n_factors: int
     n_blocks: int
     n_groups: int
@@ -199,6 +200,7 @@ def _joined(
         n=n,
         n_values=k,
         even=even,
+        bits=k == 2 and bool((t.size == 2).all()),
         n_factors=n_factors,
         n_blocks=len(block),
         n_groups=len(groups),
