@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
@@ -110,9 +109,11 @@ class BeliefPropagation(Engine[LoopyProblem]):
 
     def infer(self, problem: LoopyProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         few = getattr(problem.loopy_marginals, "few_rows", None)
-        found = few(problem, logits, label, self) if few is not None else None
-        marginals, sweeps, change = found or problem.loopy_marginals(logits, label, self, check)
         limit = self.tolerance or CONVERGED
-        # NumPy compares few numbers in half the time.
-        converged = change < limit if found is None else torch.from_numpy(change.numpy() < limit)
-        return Posterior(*marginals, {"iterations": sweeps, "change": change, "converged": converged})
+        found = few(problem, logits, label, self, limit) if few is not None else None
+        if found is None:
+            results, sweeps, change = problem.loopy_marginals(logits, label, self, check)
+            found = *results, sweeps, change, change < limit
+        marginals, log_evidence, possible, sweeps, change, converged = found
+        info = {"iterations": sweeps, "change": change, "converged": converged}
+        return Posterior(marginals, log_evidence, possible, info)

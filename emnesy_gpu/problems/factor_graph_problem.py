@@ -200,8 +200,13 @@ class FactorGraphProblem(ScoredProblem):
         marginals = self._own(results, logits, log_share)
         return Beliefs(self._with_failures(marginals, logits, label, inputs[1], check), sweeps, change)
 
-    def _few_beliefs(self, logits: Tensor, label: Tensor, settings: LoopySettings) -> Beliefs | None:
-        """``loopy_marginals`` of few rows by the shortest way; None where it does not lead to the end."""
+    def _few_beliefs(
+        self, logits: Tensor, label: Tensor, settings: LoopySettings, limit: float
+    ) -> tuple[Tensor, ...] | None:
+        """``loopy_marginals`` of few rows by the shortest way; None where it does not lead to the end.
+
+        Returns marginals, log evidence, possible, sweeps, change, and whether it is below a limit.
+        """
         if not is_unwatched(logits) or self._entries or backend_for(HOST) != "cpu":
             return None
         kernels, kind = load_kernels("cpu", "factor_graph"), (settings.schedule, len(logits))
@@ -210,8 +215,9 @@ class FactorGraphProblem(ScoredProblem):
         few = self._few_rows[kind]
         if few is None:
             return None
-        found = kernels.few_beliefs(few, logits, label, settings.iterations, settings.damping, settings.tolerance)
-        return None if found is None else Beliefs(Marginals(*found[:3]), *found[3:])
+        numbers = settings.iterations, settings.damping, settings.tolerance
+        found: tuple[Tensor, ...] | None = kernels.few_beliefs(few, logits, label, limit, *numbers)
+        return found
 
     loopy_marginals.few_rows = _few_beliefs  # type: ignore[attr-defined]
 

@@ -50,23 +50,23 @@ def on_arrays(call: Call, options: Options, logits: np.ndarray, label: np.ndarra
     return int(np.count_nonzero(results.status == RECOMPUTE))
 
 
-def on_few_rows(call: Call, logits: Tensor, label: Tensor, *numbers: float) -> tuple[Tensor, ...] | None:
-    """Marginals, log evidence, possible, sweeps and change of float32 rows; None where a row is left.
+def on_few_rows(call: Call, logits: Tensor, label: Tensor, limit: float, *numbers: float) -> tuple[Tensor, ...] | None:
+    """Marginals, log evidence, possible, sweeps, change, and whether it is below a limit; None where a row is left.
 
-    numbers: sweeps, damping and tolerance.
+    Rows are float32. numbers: sweeps, damping and tolerance.
     """
     kernel, arguments, work, _ = call
     batch, logits, label = logits.shape[0], logits.contiguous(), label.contiguous()
-    status, marginals = np.empty(batch, BOOL), torch.empty_like(logits)
-    # NumPy makes small arrays sooner than torch does.
+    # NumPy makes and compares small arrays sooner than torch does.
+    status, changes, marginals = np.empty(batch, BOOL), np.empty(batch, FLOAT32), torch.empty_like(logits)
     log_evidence, possible = torch.from_numpy(np.empty(batch, FLOAT32)), torch.from_numpy(status)
-    sweeps, change = torch.from_numpy(np.empty(batch, INT32)), torch.from_numpy(np.empty(batch, FLOAT32))
+    sweeps, change = torch.from_numpy(np.empty(batch, INT32)), torch.from_numpy(changes)
     inputs, outputs = (logits.data_ptr(), label.data_ptr()), (marginals.data_ptr(), log_evidence.data_ptr())
     outputs = *outputs, possible.data_ptr(), sweeps.data_ptr(), change.data_ptr()
     if kernel(*inputs, *outputs, NEVER, batch, *numbers, LARGEST_LOGIT, *arguments, work()):
         return None
     status.fill(True)  # the same memory: now it says which rows are possible
-    return marginals, log_evidence, possible, sweeps, change
+    return marginals, log_evidence, possible, sweeps, change, torch.from_numpy(changes < limit)
 
 
 @inlined

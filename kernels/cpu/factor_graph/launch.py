@@ -69,10 +69,10 @@ def few_rows(
 ) -> Beliefs | None:
     """The same for few float32 rows by the shortest way; None where ``few_beliefs`` has none."""
     call = None if maximise else call_of_few_rows(tables, schedule, len(logits))
-    found = None if call is None else few_beliefs(call, logits, label, iterations, damping, tolerance)
+    found = None if call is None else few_beliefs(call, logits, label, 0.0, iterations, damping, tolerance)
     if found is None:
         return None
-    marginals, log_evidence, _, sweeps, change = found
+    marginals, log_evidence, _, sweeps, change, _ = found
     return marginals, log_evidence, torch.zeros(len(logits), dtype=torch.uint8), sweeps, change
 
 
@@ -91,15 +91,17 @@ def call_of_few_rows(tables: Sequence[Tensor], schedule: str, batch: int) -> Few
     return FewRows(_call_of(tables, schedule, batch, True), batch * _cost(tables, n_values, -1, schedule))
 
 
-def few_beliefs(few: FewRows, logits: Tensor, label: Tensor, *numbers: float) -> tuple[Tensor, ...] | None:
-    """Marginals [like logits], log evidence, possible, sweeps and change [batch], where few rows are ordinary.
+def few_beliefs(
+    few: FewRows, logits: Tensor, label: Tensor, limit: float, *numbers: float
+) -> tuple[Tensor, ...] | None:
+    """Marginals [like logits], log evidence, possible, sweeps, change, and whether it is below a limit, all [batch].
 
     numbers: sweeps, damping and tolerance. None for other logits than float32, where there is much to do, or where a
     row has no posterior, little evidence or a logit beyond +-LARGEST_LOGIT.
     """
     if logits.dtype is not torch.float32 or few.cost * (numbers[0] + 2) > LARGEST_RANGE:
         return None
-    return on_few_rows(few.call, logits, label, *numbers)
+    return on_few_rows(few.call, logits, label, limit, *numbers)
 
 
 def _cost(tables: Sequence[Tensor], n_values: int, iterations: int, schedule: str) -> float:
