@@ -11,6 +11,7 @@ import emnesy_gpu as em
 from tests.factor_graphs import (
     assignments,
     board,
+    crowd,
     draw,
     enumerate_posterior,
     grid_pairs,
@@ -51,8 +52,8 @@ def test_a_tree_is_exact(backend: str) -> None:
 @pytest.mark.parametrize("engine", ENGINES, ids=ids)
 @pytest.mark.parametrize(
     "graph",
-    [loops(), board(4, 2), board(3, 5), star(2), star([3] + [2] * 70)],
-    ids=["mixed", "bits", "grid", "star of bits", "star"],
+    [loops(), board(4, 2), board(3, 5), star(2), star([3] + [2] * 70), crowd()],
+    ids=["mixed", "bits", "grid", "star of bits", "star", "crowd"],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_kernel_is_the_reference_with_the_same_schedule(graph, engine, dtype) -> None:
@@ -141,6 +142,21 @@ def test_few_rows_have_the_bits_of_many(graph: em.FactorGraph, engine: em.Belief
             for field in ("marginals", "log_evidence", "possible"):
                 assert torch.equal(getattr(found, field), getattr(whole, field)[part])
             assert all(torch.equal(found.info[name], whole.info[name][part]) for name in whole.info)
+
+
+def test_messages_of_a_subclass_are_not_left_out() -> None:
+    class Doubled(em.FactorGraph):
+        def loopy_marginals(self, logits, label, settings, check):
+            return super().loopy_marginals(2 * logits, label, settings, check)
+
+    graphs = Doubled(2, 2), em.FactorGraph(2, 2)
+    for graph in graphs:
+        graph.add(em.factors.pairwise([[2.0, 1.0], [1.0, 3.0]]), [(0, 1)])
+    logits, label = draw(graphs[1], 3)
+    found, expected = (
+        em.posterior(graph, some, label, ENGINES[0]) for graph, some in zip(graphs, (logits, 2 * logits), strict=True)
+    )
+    assert torch.equal(found.marginals, expected.marginals)
 
 
 def test_rows_that_have_converged_stop_and_others_are_reported() -> None:
