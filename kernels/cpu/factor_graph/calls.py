@@ -14,6 +14,7 @@ from emnesy_gpu.kernels.cpu.common.compile import inlined
 from emnesy_gpu.kernels.cpu.common.large_logits import any_beyond
 from emnesy_gpu.kernels.cpu.common.pointers import address_of, numbers_at
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
+from emnesy_gpu.kernels.cpu.common.subnormals import flushed
 from emnesy_gpu.kernels.logits import LARGEST_LOGIT
 
 FLOAT32, BOOL, INT32 = np.dtype(np.float32), np.dtype(np.bool_), np.dtype(np.int32)
@@ -46,7 +47,8 @@ def on_arrays(call: Call, options: Options, logits: np.ndarray, label: np.ndarra
     """
     addresses = [address_of(array) for array in (logits, label, *results, options.stopped)]
     numbers = options.iterations, options.damping, options.tolerance, np.inf
-    call.kernel(*addresses, len(logits), *numbers, *call.arguments, call.work())
+    with flushed():
+        call.kernel(*addresses, len(logits), *numbers, *call.arguments, call.work())
     return int(np.count_nonzero(results.status == RECOMPUTE))
 
 
@@ -63,7 +65,9 @@ def on_few_rows(call: Call, logits: Tensor, label: Tensor, limit: float, *number
     sweeps, change = torch.from_numpy(np.empty(batch, INT32)), torch.from_numpy(changes)
     inputs, outputs = (logits.data_ptr(), label.data_ptr()), (marginals.data_ptr(), log_evidence.data_ptr())
     outputs = *outputs, possible.data_ptr(), sweeps.data_ptr(), change.data_ptr()
-    if kernel(*inputs, *outputs, NEVER, batch, *numbers, LARGEST_LOGIT, *arguments, work()):
+    with flushed():
+        left = kernel(*inputs, *outputs, NEVER, batch, *numbers, LARGEST_LOGIT, *arguments, work())
+    if left:
         return None
     status.fill(True)  # the same memory: now it says which rows are possible
     return marginals, log_evidence, possible, sweeps, change, torch.from_numpy(changes < limit)

@@ -3,7 +3,7 @@
 A lane holds a row until it has converged or has done its sweeps. Then its results are written, and it takes the next
 row of the batch, so that slow rows do not hold up the others. All lanes do the same steps, so that a row has the same
 bits wherever it stands. Rows in which a sum was so small that what the float type loses might matter (contradictory
-evidence, or none left) are handed back, to be computed with a wider range.
+evidence, or none left) are handed back, to be computed with a wider range. Subnormal numbers are lost.
 """
 
 from __future__ import annotations
