@@ -10,7 +10,7 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="needs triton")
 
-from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels import carry_chain_config, launch_config
 from emnesy_gpu.kernels.gpu import carry_chain
 from emnesy_gpu.kernels.gpu.carry_chain import cuda
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
@@ -115,7 +115,7 @@ def modelled(record: LaunchRecord, batch: int, gpu: str) -> tuple[float, str]:
 )
 def test_instructions_and_barriers(launches: list[LaunchRecord], n_digits: int, instructions: int) -> None:
     """Per position, on full blocks; the modelled bound is memory."""
-    batch = 2 * launch_config.carry_chain_block(n_digits, 10).rows
+    batch = 2 * carry_chain_config.block(n_digits, 10).rows
     carry_chain.posterior(*Case(n_digits, batch=batch).draw())
     (record,) = launches
     assert record.counters.thread_instructions <= instructions * batch * n_digits
@@ -130,7 +130,7 @@ def test_instructions_and_barriers(launches: list[LaunchRecord], n_digits: int, 
 )
 def test_compiles_for_every_architecture(arch: int, n_digits: int, base: int) -> None:
     """Everything stays in registers, and the registers leave room for enough warps."""
-    block = launch_config.carry_chain_block(n_digits, base)
+    block = carry_chain_config.block(n_digits, base)
     macros = (("BASE", base), ("DIGITS", n_digits), ("RUN", block.run), ("ROWS", block.rows), ("GRADIENT", 1))
     text = ptx("carry_chain.cu", macros, arch)
     assert "__local_depot" not in text
@@ -142,7 +142,7 @@ def test_compiles_for_every_architecture(arch: int, n_digits: int, base: int) ->
 
 @pytest.mark.parametrize("n_digits", [1, 4, 10, 15, 33, 100, 512])
 def test_every_position_has_a_thread(n_digits: int) -> None:
-    block = launch_config.carry_chain_block(n_digits, 10)
+    block = carry_chain_config.block(n_digits, 10)
     assert block.rows * n_digits <= block.warps * 32 * block.run
     assert block.warps <= cuda.MAX_WARPS
     assert block.shared_bytes <= 48 * 1024

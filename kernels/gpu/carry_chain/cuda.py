@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import triton
 
-from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels import carry_chain_config, launch_config
 from emnesy_gpu.kernels.cuda import loader
 
 MAX_BASE = 16
@@ -18,7 +18,7 @@ ALIGNMENT = 16
 def fits(logits: torch.Tensor) -> bool:
     """Whether the kernel can run: CuPy, an Nvidia GPU, float32, and room in registers for a position and a row."""
     _, _, n_digits, base = logits.shape
-    fits_registers = base <= MAX_BASE and launch_config.carry_chain_block(n_digits, base).warps <= MAX_WARPS
+    fits_registers = base <= MAX_BASE and carry_chain_config.block(n_digits, base).warps <= MAX_WARPS
     return fits_registers and logits.dtype == torch.float32 and logits.is_cuda and loader.available()
 
 
@@ -30,7 +30,7 @@ def launch(
 ) -> None:
     """Results (as the logits, log evidence, status) of rows with two addends; see carry_chain.cu."""
     n_rows, _, n_digits, base = logits.shape
-    block = launch_config.carry_chain_block(n_digits, base)
+    block = carry_chain_config.block(n_digits, base)
     if logits.data_ptr() % ALIGNMENT:
         logits = logits.clone()
     loader.launch(

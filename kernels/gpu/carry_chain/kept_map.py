@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels import carry_chain_config
 from emnesy_gpu.kernels.gpu.carry_chain.map_scores import NEVER, Best, better
 from emnesy_gpu.kernels.gpu.carry_chain.row_tables import (
     keep,
@@ -22,7 +22,7 @@ from emnesy_gpu.kernels.gpu.carry_chain.row_tables import (
 from emnesy_gpu.kernels.gpu.carry_chain.row_weights import repeated, replaced
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LOG2_E, exp2
 
-AT_ONCE = tl.constexpr(launch_config.AT_ONCE)
+AT_ONCE = tl.constexpr(carry_chain_config.AT_ONCE)
 CARRIES = tl.constexpr(4)
 CODE_BITS = tl.constexpr(7)  # of the carry into a position and its d_1; an int32 has those of four carries out
 

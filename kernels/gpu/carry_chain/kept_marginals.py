@@ -10,7 +10,7 @@ L(base c' - y), as the sum u of the left half with R in place of L, and y from 0
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels import carry_chain_config
 from emnesy_gpu.kernels.gpu.carry_chain.messages import Message, scaled, tolerance, underflow
 from emnesy_gpu.kernels.gpu.carry_chain.row_tables import keep, keep_symbol, kept, rest_of_blocks
 from emnesy_gpu.kernels.gpu.carry_chain.row_weights import (
@@ -23,8 +23,8 @@ from emnesy_gpu.kernels.gpu.carry_chain.row_weights import (
 )
 from emnesy_gpu.kernels.gpu.carry_chain.symbol_tiles import store_symbols
 
-AT_ONCE = tl.constexpr(launch_config.AT_ONCE)
-_place = triton.constexpr_function(launch_config.carry_chain_marginal_entry)
+AT_ONCE = tl.constexpr(carry_chain_config.AT_ONCE)
+_place = triton.constexpr_function(carry_chain_config.marginal_entry)
 
 
 @triton.constexpr_function

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 import triton
 
-from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels import carry_chain_config, launch_config
 from emnesy_gpu.kernels.gpu.carry_chain import cuda
 from emnesy_gpu.kernels.gpu.carry_chain.pair import CHUNK_VALUES, pair_chunk_kernel, pair_kernel
 from emnesy_gpu.kernels.gpu.carry_chain.row_map import row_map_kernel
@@ -109,9 +109,7 @@ def _launch_triton_pair(rows: _Marginals) -> None:
     """In chunks where the positions are too many for a tile."""
     logits, label, out, log_evidence, status, scale = rows
     batch, _, n_digits, base = logits.shape
-    config = launch_config.carry_chain_pair(
-        n_digits, base, log_evidence.element_size(), least_threads=32 if PINNED else 64
-    )
+    config = carry_chain_config.pair(n_digits, base, log_evidence.element_size(), least_threads=32 if PINNED else 64)
     n_chunks = triton.cdiv(n_digits, config.lanes * config.run)
     constants: LaunchOptions = {"BASE": base, "N_EXTRA": label.shape[1] - n_digits}
     constants |= {"LANES": config.lanes, "RUN": config.run, "PINNED": PINNED and config.lanes <= launch_config.WARP}
@@ -130,7 +128,7 @@ def _launch_triton_pair(rows: _Marginals) -> None:
 def _launch_row_map(logits: torch.Tensor, label: torch.Tensor, results: tuple[torch.Tensor, ...]) -> None:
     """A thread for each row of the batch."""
     batch, n_addends, n_digits, base = logits.shape
-    config = launch_config.carry_chain_row_map(n_addends, base, results[1].element_size())
+    config = carry_chain_config.row_map(n_addends, base, results[1].element_size())
     programs, scratch = _row_scratch(logits, triton.cdiv(batch, launch_config.WARP), config.entries)
     row_map_kernel[(programs,)](
         logits, label, *results, scratch, batch, n_digits, base, ADDENDS=n_addends, BASE=base,
@@ -155,9 +153,9 @@ def _launch_row_sample(
     """A thread for each row of the batch and some of its samples."""
     batch, n_addends, n_digits, base = logits.shape
     n_samples = len(results[0])
-    config = launch_config.carry_chain_general(n_addends, base)
-    group = launch_config.carry_chain_samples_of_thread(batch, n_samples)
-    entries = launch_config.carry_chain_row_sample_entries(n_addends, base)
+    config = carry_chain_config.general(n_addends, base)
+    group = carry_chain_config.samples_of_thread(batch, n_samples)
+    entries = carry_chain_config.row_sample_entries(n_addends, base)
     blocks = triton.cdiv(batch, launch_config.WARP) * triton.cdiv(n_samples, group)
     programs, scratch = _row_scratch(logits, blocks, entries)
     row_sample_kernel[(programs,)](
@@ -171,8 +169,8 @@ def _launch_row_marginals(rows: _Marginals) -> None:
     """A thread for each row of the batch."""
     logits, label, out, log_evidence, status, scale = rows
     batch, n_addends, n_digits, base = logits.shape
-    config = launch_config.carry_chain_general(n_addends, base)
-    entries = launch_config.carry_chain_row_marginals_entries(n_addends, base, log_evidence.element_size())
+    config = carry_chain_config.general(n_addends, base)
+    entries = carry_chain_config.row_marginals_entries(n_addends, base, log_evidence.element_size())
     programs, scratch = _row_scratch(logits, triton.cdiv(batch, launch_config.WARP), entries, log_evidence.dtype)
     row_marginals_kernel[(programs,)](
         logits, label, out, log_evidence, status, scratch, batch, n_digits, base,

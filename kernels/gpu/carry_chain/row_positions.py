@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels import carry_chain_config
 from emnesy_gpu.kernels.gpu.carry_chain.row_tables import (
     keep,
     keep_symbol,
@@ -29,7 +29,7 @@ from emnesy_gpu.kernels.gpu.carry_chain.row_weights import (
     weights_of,
 )
 
-AT_ONCE = tl.constexpr(launch_config.AT_ONCE)
+AT_ONCE = tl.constexpr(carry_chain_config.AT_ONCE)
 
 
 class Position(NamedTuple):

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels import carry_chain_config
 from emnesy_gpu.kernels.gpu.carry_chain.symbol_tiles import load_symbols
 
-AT_ONCE = tl.constexpr(launch_config.AT_ONCE)
-rest_of_blocks = triton.constexpr_function(launch_config.rest_of_blocks)
-table_entry = triton.constexpr_function(launch_config.carry_chain_table_entry)
+AT_ONCE = tl.constexpr(carry_chain_config.AT_ONCE)
+rest_of_blocks = triton.constexpr_function(carry_chain_config.rest_of_blocks)
+table_entry = triton.constexpr_function(carry_chain_config.table_entry)
 
 
 class Rows(NamedTuple):

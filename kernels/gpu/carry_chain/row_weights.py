@@ -3,11 +3,11 @@
 import triton
 import triton.language as tl
 
-from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels import carry_chain_config
 from emnesy_gpu.kernels.gpu.carry_chain.row_tables import keep, kept, without_first, without_last
 from emnesy_gpu.kernels.gpu.common.log2_semiring import LOG2_E, exp2
 
-AT_ONCE = tl.constexpr(launch_config.AT_ONCE)
+AT_ONCE = tl.constexpr(carry_chain_config.AT_ONCE)
 
 
 @triton.jit
