@@ -16,7 +16,9 @@ constexpr int S = STATES, K = VALUES, C = CLASSES;
 constexpr int ROWS = 32;     // of a block: one a thread
 constexpr int KEPT = S + 2;  // numbers of a position that wait for the way back: alpha, and two of the softmax
 constexpr bool KEEPS_SUM = COMPLETE && !OUTPUTS;
-constexpr float SMALLEST = 1e-37f, LARGEST = 1e24f;
+constexpr bool BINARY = K == 2;
+constexpr float SMALLEST = 1e-37f;
+constexpr float LARGEST = KEEPS_SUM ? 1e24f : 1e24f / K;  // else seen without a total of exponentials, which is at most K
 constexpr float LOG2_E = 1.4426950408889634f;
 constexpr float ORDINARY = 1e6f;  // smaller logits may be multiplied by LOG2_E before the largest is subtracted
 constexpr double LN_2 = 0.6931471805599453;
@@ -42,6 +44,11 @@ struct Machine {
     const float4 *weights;  // of the edges, four at a time
     const float *emissions;
     int n_emissions;
+    int first_usual, n_usual;  // positions that all have USUAL_LAYER, where they begin groups that are loaded together
+
+    __device__ bool is_usual(int begin) const {
+        return LAYERS == 1 || static_cast<unsigned>(begin - first_usual) < n_usual;
+    }
 };
 
 // The row of a thread. Threads without one compute the last row, and store nothing.
@@ -67,9 +74,11 @@ struct Classes {
     float x[C];
 };
 
-// The exponentials of the logits over one of about the largest: exp2(x LOG2_E + shift).
+// What the way back needs of the logits of a symbol: both probabilities if there are two. Else the exponentials are
+// exp2(x LOG2_E + first), and these times second are the probabilities.
 struct Softmax {
-    float shift, total;
+    float first, second;
+    __device__ float share() const { return BINARY ? 1.0f : second; }
 };
 
 struct Kept {
@@ -82,6 +91,8 @@ __device__ float exp2_flushed(float x) {
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
     return power;
 }
+
+__device__ float reciprocal(float x) { return __fdividef(1.0f, x); }
 
 __device__ float bounded(float x) {
     return fabsf(x) < INF ? fminf(fmaxf(x, -LARGEST_LOGIT), LARGEST_LOGIT) : x;
@@ -112,7 +123,7 @@ __device__ void keep(float *place, const Kept &kept) {
     float x[KEPT];
 #pragma unroll
     for (int s = 0; s < S; ++s) x[s] = kept.alpha.x[s];
-    x[S] = kept.softmax.shift, x[S + 1] = kept.softmax.total;
+    x[S] = kept.softmax.first, x[S + 1] = kept.softmax.second;
     store_pieces<KEPT, 0>(place, x);
 }
 
@@ -169,6 +180,24 @@ __device__ float sum_of(const float *x) {
     return sum;
 }
 
+// Turns the logits of a symbol into probabilities, if there are two, else into exponentials over about the largest.
+__device__ Softmax exponentials(float *x) {
+    if constexpr (BINARY) {
+        const float odds = exp2_flushed((x[1] - x[0]) * LOG2_E);
+        x[0] = reciprocal(1.0f + odds), x[1] = reciprocal(1.0f + reciprocal(odds));
+        return {x[0], x[1]};
+    } else {
+        const float shift = -largest_of(x) * LOG2_E;
+        exponentiate(x, shift);
+        return {shift, reciprocal(sum_of(x))};
+    }
+}
+
+__device__ void exponentials_again(float *x, const Softmax &softmax) {
+    if constexpr (BINARY) x[0] = softmax.first, x[1] = softmax.second;
+    else exponentiate(x, softmax.first);
+}
+
 __device__ float sum_of(const States &states) {
     float sum = states.x[0];
 #pragma unroll
@@ -181,17 +210,27 @@ __device__ void scale(States &states, float factor) {
     for (int s = 0; s < S; ++s) states.x[s] *= factor;
 }
 
+// Of beta, at least 1.
+__device__ float largest_of(const States &states) {
+    float high = 1.0f;
+#pragma unroll
+    for (int s = 0; s < S; ++s) high = fmaxf(high, states.x[s]);
+    return high;
+}
+
 // Calls body.run<layer>().
 template <int FIRST, int END, class Body> __device__ void at_layer(int layer, Body &body) {
-    if constexpr (END - FIRST == LAYERS && LAYERS > 2) {
-        if (layer == USUAL_LAYER) return body.template run<USUAL_LAYER>();
-    }
     if constexpr (END - FIRST == 1) body.template run<FIRST>();
     else {
         constexpr int MIDDLE = (FIRST + END) / 2;
         if (layer < MIDDLE) at_layer<FIRST, MIDDLE>(layer, body);
         else at_layer<MIDDLE, END>(layer, body);
     }
+}
+
+template <bool USUAL, class Body> __device__ void at_position(int layer, Body &body) {
+    if constexpr (USUAL) body.template run<USUAL_LAYER>();
+    else at_layer<0, LAYERS>(layer, body);
 }
 
 // The sums of the exponentials of each class.
@@ -221,20 +260,19 @@ __device__ Weights weights_anew(const float4 *weights) {
     return {weights};
 }
 
-// alpha along all edges of a position; where it keeps its sum, over the total of the exponentials.
+// alpha along all edges of a position; where it keeps its sum, with probabilities of values.
 struct Forward {
     const float *x;
     States &alpha;
     const float4 *weights;
-    float total;
+    float share;
     template <int L> __device__ void run() {
         Classes weight = weights_of<L>(x);
-        if constexpr (KEEPS_SUM) {
-            const float factor = __fdividef(1.0f, total);
+        if constexpr (KEEPS_SUM && !BINARY) {
             if constexpr (C < S)
 #pragma unroll
-                for (int c = 0; c < C; ++c) weight.x[c] *= factor;
-            else scale(alpha, factor);
+                for (int c = 0; c < C; ++c) weight.x[c] *= share;
+            else scale(alpha, share);
         }
         States after;
 #pragma unroll
@@ -254,14 +292,18 @@ struct Forward {
     }
 };
 
-// beta along all edges of a position, and its results in the place of the exponentials; 1 / y of these.
+// beta along all edges of a position, and its results in the place of the exponentials. Times alpha it sums to 1, which
+// where alpha keeps its sum only rounding changes.
 struct Backward {
     float *x;
     const States &alpha;
     States &beta;
     const float4 *weights;
-    float factor, total, gradient_scale;
+    bool rescaled;
+    float share, gradient_scale;
+    float factor = 1.0f;
     template <int L> __device__ void run() {
+        if constexpr (KEEPS_SUM && !BINARY) scale(beta, share);
         const Classes weight = weights_of<L>(x);
         States before;
         Classes rest;
@@ -284,19 +326,22 @@ struct Backward {
                 rest.x[c] = fmaf(alpha.x[s], ahead, rest.x[c]);
             }
         }
-        float y = alpha.x[0] * before.x[0];
+        if (rescaled) {
+            float y = alpha.x[0] * before.x[0];
 #pragma unroll
-        for (int s = 1; s < S; ++s) y = fmaf(alpha.x[s], before.x[s], y);
-        factor = __fdividef(1.0f, y);
-        const float own = GRADIENT ? -factor * gradient_scale : factor;
-        const float prior = GRADIENT ? __fdividef(gradient_scale, total) : 0.0f;
+            for (int s = 1; s < S; ++s) y = fmaf(alpha.x[s], before.x[s], y);
+            factor = reciprocal(y);
+            scale(before, factor);
+        }
+        const float prior = GRADIENT ? gradient_scale * share : 0.0f;
+        const float own = (GRADIENT ? -gradient_scale : 1.0f) * (KEEPS_SUM ? 1.0f : factor);
 #pragma unroll
         for (int c = 0; c < C; ++c) rest.x[c] *= own;
 #pragma unroll
         for (int v = 0; v < K; ++v) {
             const int c = class_of[L * K + v];
-            const float share = c < 0 ? prior : GRADIENT ? rest.x[c < 0 ? 0 : c] + prior : rest.x[c < 0 ? 0 : c];
-            x[v] *= share;
+            const float ratio = c < 0 ? prior : GRADIENT ? rest.x[c < 0 ? 0 : c] + prior : rest.x[c < 0 ? 0 : c];
+            x[v] *= ratio;
         }
         beta = before;
     }
@@ -316,6 +361,11 @@ struct Outcome {
     int exponent;
     float least, farthest;  // z, and the largest logit of a symbol
 
+    // Two logits are subtracted before they are multiplied, so that they may be far below 0.
+    __device__ void see_largest_logit(const float *x) {
+        farthest = fmaxf(farthest, BINARY ? largest_of(x) : fabsf(largest_of(x)));
+    }
+
     __device__ void see(float z) {
         product *= z;
         least = fminf(least, z);
@@ -330,34 +380,62 @@ struct Outcome {
     __device__ bool is_dead() const { return !(least > 1.01f * SMALLEST && product > 0.0 && farthest < ORDINARY); }
 };
 
+// Positions that are loaded together, in order: keeps alpha before each, and brings it behind the last.
+template <bool USUAL>
+__device__ void forward_together(Symbols &symbols, float *scratch, const Machine &machine, int begin,
+                                 const Row &row, States &alpha, Outcome &outcome) {
+#pragma unroll
+    for (int i = 0; i < TOGETHER; ++i) {
+        float *x = symbols.x + i * K;
+        const int2 here = machine.positions[begin + i];
+        outcome.see_largest_logit(x);
+        const Softmax softmax = exponentials(x);
+        keep(scratch + i * (KEPT * ROWS), {alpha, softmax});
+        Forward step{x, alpha, machine.weights, softmax.share()};
+        at_position<USUAL>(here.x, step);
+        if (OUTPUTS) see_label(alpha, machine, row, here.y);
+        if constexpr (!KEEPS_SUM) {
+            const float sum = sum_of(alpha);
+            scale(alpha, reciprocal(sum));
+            outcome.see(sum * softmax.share());
+        }
+    }
+    if (!KEEPS_SUM) outcome.normalise();
+}
+
 // The positions of a block from first to last: keeps alpha before each, and returns it after the last.
 __device__ States forward(float *scratch, const Machine &machine, const Row &row, States alpha, int first, int count,
                           Outcome &outcome) {
     const float *logits = row.logits + first * K;
-    const int2 *position = machine.positions + first;
-    for (; count > 0; count -= TOGETHER, logits += TOGETHER * K) {
+    for (int begin = first; begin < first + count; begin += TOGETHER) {
         Symbols symbols = load_symbols(logits);
-#pragma unroll
-        for (int i = 0; i < TOGETHER; ++i, ++position, scratch += KEPT * ROWS) {
-            float *x = symbols.x + i * K;
-            const int2 here = *position;
-            const float high = largest_of(x), shift = -high * LOG2_E;
-            exponentiate(x, shift);
-            const float total = sum_of(x);
-            keep(scratch, {alpha, {shift, total}});
-            Forward step{x, alpha, machine.weights, total};
-            at_layer<0, LAYERS>(here.x, step);
-            if (OUTPUTS) see_label(alpha, machine, row, here.y);
-            if constexpr (!KEEPS_SUM) {
-                const float sum = sum_of(alpha);
-                scale(alpha, __fdividef(1.0f, sum));
-                outcome.see(__fdividef(sum, total));
-            }
-            outcome.farthest = fmaxf(outcome.farthest, fabsf(high));
-        }
-        if (!KEEPS_SUM) outcome.normalise();
+        if (machine.is_usual(begin)) forward_together<true>(symbols, scratch, machine, begin, row, alpha, outcome);
+        else forward_together<false>(symbols, scratch, machine, begin, row, alpha, outcome);
+        logits += TOGETHER * K, scratch += TOGETHER * (KEPT * ROWS);
     }
     return alpha;
+}
+
+// Positions that are loaded together, from last to first: results in the place of logits, and beta before the first;
+// returns the largest number that the bound sees.
+template <bool USUAL>
+__device__ float backward_together(Symbols &symbols, const float *scratch, const Machine &machine, int begin,
+                                   const Row &row, States &beta, float gradient_scale) {
+    float largest = 1.0f;
+#pragma unroll
+    for (int i = TOGETHER - 1; i >= 0; --i) {
+        float *x = symbols.x + i * K;
+        const int2 here = machine.positions[begin + i];
+        const Kept kept = kept_at(scratch + i * (KEPT * ROWS));
+        const float high = KEEPS_SUM ? 0.0f : largest_of(beta);
+        if (OUTPUTS) see_label(beta, machine, row, here.y);
+        exponentials_again(x, kept.softmax);
+        const bool rescaled = !KEEPS_SUM || i == TOGETHER - 1;
+        Backward step{x, kept.alpha, beta, machine.weights, rescaled, kept.softmax.share(), gradient_scale};
+        at_position<USUAL>(here.x, step);
+        if (!KEEPS_SUM) largest = fmaxf(largest, high * step.factor);
+    }
+    return largest;
 }
 
 // The positions of a block from last to first: results, and beta before the first; the largest number that the bound sees.
@@ -366,31 +444,17 @@ __device__ float backward(const float *scratch, const Machine &machine, const Ro
     float largest = 1.0f;
     const float *logits = row.logits + (first + count) * K;
     float *out = row.out + (first + count) * K;
-    const int2 *position = machine.positions + first + count;
-    const long long *symbol = row.symbol + first + count;
     scratch += count * (KEPT * ROWS);
-    for (; count > 0; count -= TOGETHER) {
-        logits -= TOGETHER * K;
-        Symbols symbols = load_symbols(logits);
-#pragma unroll
-        for (int i = TOGETHER - 1; i >= 0; --i) {
-            float *x = symbols.x + i * K;
-            const int2 here = *--position;
-            scratch -= KEPT * ROWS;
-            const Kept kept = kept_at(scratch);
-            float high = 1.0f;
-#pragma unroll
-            for (int s = 0; s < S; ++s) high = fmaxf(high, beta.x[s]);
-            if (OUTPUTS) see_label(beta, machine, row, here.y);
-            exponentiate(x, kept.softmax.shift);
-            Backward step{x, kept.alpha, beta, machine.weights, 0.0f, kept.softmax.total, gradient_scale};
-            at_layer<0, LAYERS>(here.x, step);
-            scale(beta, step.factor);
-            largest = fmaxf(largest, high * (step.factor * kept.softmax.total));
-        }
-        out -= TOGETHER * K;
-        symbol -= TOGETHER;
-        if (row.present) store_symbols(ORDERED ? row.out + *symbol * K : out, symbols);
+    for (int begin = first + count - TOGETHER; begin >= first; begin -= TOGETHER) {
+        logits -= TOGETHER * K, out -= TOGETHER * K, scratch -= TOGETHER * (KEPT * ROWS);
+        Symbols symbols;
+        if constexpr (!BINARY) symbols = load_symbols(logits);
+        const float seen =
+            machine.is_usual(begin)
+                ? backward_together<true>(symbols, scratch, machine, begin, row, beta, gradient_scale)
+                : backward_together<false>(symbols, scratch, machine, begin, row, beta, gradient_scale);
+        largest = fmaxf(largest, seen);
+        if (row.present) store_symbols(ORDERED ? row.out + row.symbol[begin] * K : out, symbols);
     }
     return largest;
 }
@@ -424,7 +488,7 @@ __device__ int label_status(const Row &row, int n_entries) {
 }
 
 // Where a limit would help, the assembler rather spills a few bytes than exceed 168 registers without one.
-#if STATES > 16 || (WEIGHTED && STATES > 9 && STATES * VALUES > 160)
+#if STATES > 16 || (WEIGHTED && STATES > 9 && STATES * VALUES > 160) || (OUTPUTS && STATES > 9)
 #define BOUNDS __launch_bounds__(ROWS, 8)
 #else
 #define BOUNDS __launch_bounds__(ROWS)
@@ -432,10 +496,10 @@ __device__ int label_status(const Row &row, int n_entries) {
 
 extern "C" __global__ void BOUNDS marginals(
     const float *logits, const int *label, const int2 *positions, const float4 *weights, const float *start,
-    const float *emissions, const double *log_scale, float *scratch, const long long *symbol, float *out,
-    float *evidence, unsigned char *status, unsigned char *redo, int batch, int n, int block, int n_entries,
-    int n_emissions, int per_block, float gradient_scale) {
-    const Machine machine{positions, weights, emissions, n_emissions};
+    const float *emissions, const double *log_scale, float *scratch,
+    const long long *symbol, float *out, float *evidence, unsigned char *status, unsigned char *redo, int batch, int n,
+    int block, int n_entries, int n_emissions, int per_block, int first_usual, int n_usual, float gradient_scale) {
+    const Machine machine{positions, weights, emissions, n_emissions, first_usual, n_usual};
     scratch += static_cast<long long>(per_block) * blockIdx.x;
     float *starts = scratch + block * (KEPT * ROWS);
     const int last = (n - 1) / block;
@@ -460,8 +524,13 @@ extern "C" __global__ void BOUNDS marginals(
             if (step == last && !OUTPUTS) {
                 const int entry = machine.positions[n - 1].y;
                 see_label(alpha, machine, row, entry);
-                outcome.see(sum_of(alpha));
+                const float z = sum_of(alpha);
+                outcome.see(z);
                 see_label(beta, machine, row, entry);
+                if (KEEPS_SUM) {
+                    scale(beta, reciprocal(z));
+                    largest = largest_of(beta);
+                }
             }
             if (step >= last)
                 largest = fmaxf(largest, backward(scratch, machine, row, beta, first, count, gradient_scale));

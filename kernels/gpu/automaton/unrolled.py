@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,7 +55,9 @@ def launch(call: Call) -> None:
     size = block * kept + -(-n // block) * ROWS * n_states
     programs = launch_config.resident_programs(groups, 4 * size)
     logits = call.logits.clone() if call.logits.data_ptr() % ALIGNMENT else call.logits
-    edges, machine = made_once(tables.classes, "unrolled", lambda: _made(tables))
+    edges, (begin, end), machine = made_once(tables.classes, "unrolled", lambda: _made(tables))
+    first_usual = -(-begin // together) * together
+    n_usual = max(end - first_usual, 0) // together * together
     loader.launch(
         "automaton_unrolled.cu",
         "marginals",
@@ -65,7 +69,8 @@ def launch(call: Call) -> None:
         0,
         (logits, call.label, *machine, tables.log_scale,
          logits.new_empty(programs * size), tables.layer if call.symbols is None else call.symbols, *call.results,
-         batch, n, block, *tables.emissions.shape[:2], size, 1.0 if call.scale is None else float(call.scale)),
+         batch, n, block, *tables.emissions.shape[:2], size, first_usual, n_usual,
+         1.0 if call.scale is None else float(call.scale)),
     )  # fmt: skip
 
 
@@ -82,13 +87,22 @@ def positions_together(n: int, n_values: int, alone: bool) -> tuple[int, int]:
     return 1, 1
 
 
-def _made(tables: AutomatonTables) -> tuple[tuple[tuple[str, int | str], ...], tuple[Tensor, ...]]:
-    """The edges as macros, and what the kernel reads: layers and entries of positions, and weights."""
+class Made(NamedTuple):
+    """An automaton for the kernel."""
+
+    macros: tuple[tuple[str, int | str], ...]
+    usual: tuple[int, int]
+    """The first of the most positions in a row with the usual layer, and the one behind the last."""
+    tables: tuple[Tensor, ...]
+    """Layers and entries of positions, weights of edges, and vectors of states."""
+
+
+def _made(tables: AutomatonTables) -> Made:
     t = tables
     edges, order = _sorted_edges(t)
     weights = functional.pad(t.out_weight[order].float(), (0, -len(order) % 4))
     positions = torch.stack((t.layer, t.entry), -1)
-    return _macros(t, edges), (positions, weights, t.start.float(), t.emissions.float())
+    return Made(*_macros(t, edges), (positions, weights, t.start.float(), t.emissions.float()))
 
 
 def _sorted_edges(tables: AutomatonTables) -> tuple[Tensor, Tensor]:
@@ -101,19 +115,32 @@ def _sorted_edges(tables: AutomatonTables) -> tuple[Tensor, Tensor]:
     return numbers[order], order
 
 
-def _macros(tables: AutomatonTables, edges: Tensor) -> tuple[tuple[str, int | str], ...]:
-    """What the code is made of, for which numbers are copied to the host, once."""
+def _macros(tables: AutomatonTables, edges: Tensor) -> tuple[tuple[tuple[str, int | str], ...], tuple[int, int]]:
+    """What the code is made of, and the usual positions, for which numbers are copied to the host, once."""
     t = tables
     pairs = t.n_states[:, 0] * t.n_classes
     parts = edges, t.out_first[:, -1], t.classes.flatten(), t.layer, t.entry, pairs
     numbers = torch.cat(parts).cpu().split([len(part) for part in parts])
     codes, ends, classes, layers, entries, complete = (part.tolist() for part in numbers)
     is_complete = not is_weighted(t) and sum(complete) == len(codes) and min(classes) >= 0
-    return (
+    usual_layer = Counter(layers).most_common(1)[0][0]
+    macros = (
         ("EDGES", _listed(codes)), ("EDGES_END", _listed(ends)), ("CLASS_OF_VALUE", _listed(classes)),
-        ("USUAL_LAYER", Counter(layers).most_common(1)[0][0]), ("WEIGHTED", int(is_weighted(t))),
+        ("USUAL_LAYER", usual_layer), ("WEIGHTED", int(is_weighted(t))),
         ("OUTPUTS", int(max(entries[:-1], default=-1) >= 0)), ("COMPLETE", int(is_complete)),
     )  # fmt: skip
+    return macros, longest_run(layers, usual_layer)
+
+
+def longest_run(layers: list[int], layer: int) -> tuple[int, int]:
+    """The first of the most positions in a row that have this layer, and the one behind the last."""
+    begin, longest = 0, (0, 0)
+    for same, run in groupby(layers, layer.__eq__):
+        end = begin + len(list(run))
+        if same and end - begin > longest[1] - longest[0]:
+            longest = begin, end
+        begin = end
+    return longest
 
 
 def _listed(numbers: list[int]) -> str:
