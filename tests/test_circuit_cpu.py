@@ -162,7 +162,7 @@ def test_predictions_of_unlikely_labels_are_not_lost() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_small_numbers_count_as_none_and_stay_as_they_are_elsewhere(dtype: torch.dtype) -> None:
+def test_subnormal_numbers_count_as_zeros_and_stay_as_they_are_elsewhere(dtype: torch.dtype) -> None:
     """Both bits are 1 with probability 1e-40 or 1e-320, less than the smallest normal number."""
     compiled, logits = make_tables(parity_graph(2)), torch.zeros(1, 2, 2, dtype=dtype)
     logits[..., 1] = -20.0 * math.log(10) if dtype is torch.float32 else -160.0 * math.log(10)

@@ -33,7 +33,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
 from emnesy_gpu.kernels.cpu.common.log_lanes import logarithm
 from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Combination, Results
-from emnesy_gpu.kernels.cpu.common.small_numbers import small_numbers_are_zero, small_numbers_as_before
+from emnesy_gpu.kernels.cpu.common.subnormals import flush_subnormals, subnormals_as_before
 from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 LIKE = {dtype: dtype(0) for dtype in (np.float32, np.float64)}
@@ -141,14 +141,14 @@ def sum_product(logits, marginals, log_evidence, status, label_rows, like, progr
     batch, columns = len(label_rows), p.n * p.n_values
     logits, marginals = matrix_at(logits, batch, columns, like), matrix_at(marginals, batch, columns, like)
     log_evidence, status = numbers_at(log_evidence, batch, like), numbers_at(status, batch, np.uint8(0))
-    before = small_numbers_are_zero()
+    before = flush_subnormals()
     for first in range(0, len(logits), table.shape[1]):
         span = first, min(first + table.shape[1], len(logits))
         read_leaves(table, p, logits, label_rows, span)
         play(table, p)
         write_marginals(table, p, marginals, span, 1.0 / load(table, p.root), combination)
         left += write_evidence(table, p, label_rows, span, log_evidence, status, job[0])
-    small_numbers_as_before(before)
+    subnormals_as_before(before)
     return left
 
 
@@ -162,7 +162,7 @@ def sum_product_of(logits, marginals, log_evidence, status, label_rows, program,
 @kernel
 def predict_rows(logits, label_rows, log_p, status, p, table, smallest):
     """log p of the leaves of the label; the tape is that of a prediction. Returns how many rows are left."""
-    left, first_leaf, before = 0, p.n * p.n_values, small_numbers_are_zero()
+    left, first_leaf, before = 0, p.n * p.n_values, flush_subnormals()
     for first in range(0, len(logits), table.shape[1]):
         span = first, min(first + table.shape[1], len(logits))
         read_leaves(table, p, logits, label_rows, span)
@@ -181,7 +181,7 @@ def predict_rows(logits, label_rows, log_p, status, p, table, smallest):
                 log_p[row, leaf - first_leaf] = math.log(value) if code == POSSIBLE and value > 0.0 else -np.inf
             status[row] = code
             left += code == RECOMPUTE
-    small_numbers_as_before(before)
+    subnormals_as_before(before)
     return left
 
 
