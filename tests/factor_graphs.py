@@ -76,6 +76,19 @@ def pairs(seed: int) -> em.FactorGraph:
     return graph
 
 
+def crowd() -> em.FactorGraph:
+    """Two symbols with many neighbours, of pairs in either order and of factors of other kinds."""
+    generator = torch.Generator().manual_seed(5)
+    graph = em.FactorGraph(24, [3] * 12 + [2] * 12)
+    for first, second in [(0, i) for i in range(1, 12)] + [(i, 0) for i in range(12, 24)]:
+        sizes = 2 + (first < 12), 2 + (second < 12)
+        graph.add(em.factors.table(0.05 + torch.rand(*sizes, generator=generator)), (first, second))
+    graph.add(em.factors.not_equal(), [(12, i) for i in range(13, 22)])
+    graph.add(em.factors.parity(), [*range(12, 20)])
+    graph.add(em.factors.exactly(3), [*range(14, 24)])
+    return graph
+
+
 def star(cardinality: int | list[int]) -> em.FactorGraph:
     """A symbol with 70 neighbours, some of which share other factors."""
     graph = em.FactorGraph(71, cardinality)

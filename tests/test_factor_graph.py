@@ -11,6 +11,7 @@ import emnesy_gpu as em
 from tests.factor_graphs import (
     assignments,
     board,
+    crowd,
     draw,
     enumerate_posterior,
     grid_pairs,
@@ -65,6 +66,18 @@ def test_the_kernel_is_the_reference_with_the_same_schedule(graph, engine, dtype
     torch.testing.assert_close(found.marginals, expected.marginals, **tolerance)
     torch.testing.assert_close(found.log_evidence, expected.log_evidence, **tolerance)
     assert torch.equal(found.info["iterations"], expected.info["iterations"])
+
+
+@pytest.mark.parametrize("schedule", ["serial", "flooding"])
+def test_pairs_of_either_order_around_many_neighbours(schedule: str) -> None:
+    """In float64 and few sweeps: messages do not converge, and each sweep makes rounding errors larger."""
+    graph, engine = crowd(), em.BeliefPropagation(iterations=4, schedule=schedule, tolerance=0.0)
+    logits, label = draw(graph, 33, sd=0.5, dtype=torch.float64)
+    found = em.posterior(graph, logits, label, engine)
+    with em.backend("reference"):
+        expected = em.posterior(graph, logits, label, engine)
+    torch.testing.assert_close(found.marginals, expected.marginals, atol=1e-10, rtol=0.0)
+    torch.testing.assert_close(found.log_evidence, expected.log_evidence, atol=1e-9, rtol=0.0)
 
 
 @pytest.mark.parametrize("sd", [30.0, 1000.0])

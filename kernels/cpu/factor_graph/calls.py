@@ -63,10 +63,10 @@ def on_few_rows(call: Call, logits: Tensor, label: Tensor, limit: float, *number
     status, changes, marginals = np.empty(batch, BOOL), np.empty(batch, FLOAT32), torch.empty_like(logits)
     log_evidence, possible = torch.from_numpy(np.empty(batch, FLOAT32)), torch.from_numpy(status)
     sweeps, change = torch.from_numpy(np.empty(batch, INT32)), torch.from_numpy(changes)
-    inputs, outputs = (logits.data_ptr(), label.data_ptr()), (marginals.data_ptr(), log_evidence.data_ptr())
-    outputs = *outputs, possible.data_ptr(), sweeps.data_ptr(), change.data_ptr()
+    tensors = logits, label, marginals, log_evidence, possible, sweeps, change
+    addresses = [tensor.data_ptr() for tensor in tensors]
     with flushed():
-        left = kernel(*inputs, *outputs, NEVER, batch, *numbers, LARGEST_LOGIT, *arguments, work())
+        left = kernel(*addresses, NEVER, batch, *numbers, LARGEST_LOGIT, *arguments, work())
     if left:
         return None
     status.fill(True)  # the same memory: now it says which rows are possible
