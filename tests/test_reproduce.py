@@ -92,6 +92,11 @@ def test_the_committed_experiments_took_about_what_the_protocol_says():
     assert sum(0.5 < share < 2.2 for share in shares) > 0.97 * len(shares)
 
 
+def test_the_whole_protocol_is_committed():
+    whole = of([experiment for task in TASKS for experiment in protocol(task)], RESULTS.parent)
+    assert [experiment.key for experiment in whole.remaining()] == []
+
+
 def test_an_experiment_is_run_once_and_its_record_holds_accuracy_time_and_memory(tmp_path):
     record = only(ONE_DIGIT, tmp_path)
     assert record["status"] == "done", record
