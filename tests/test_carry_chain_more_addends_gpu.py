@@ -10,7 +10,7 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="needs triton")
 
-from emnesy_gpu.kernels import launch_config
+from emnesy_gpu.kernels import carry_chain_config
 from emnesy_gpu.kernels.gpu import carry_chain
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 from emnesy_gpu.reference import carry_chain as reference
@@ -114,7 +114,7 @@ def test_map_and_samples_equal_the_reference(case: Case) -> None:
 
 def test_threads_share_the_samples_of_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three each, and one for the last thread; all but two rows are drawn with logarithms."""
-    monkeypatch.setattr(launch_config, "carry_chain_samples_of_thread", lambda *_: 3)
+    monkeypatch.setattr(carry_chain_config, "samples_of_thread", lambda *_: 3)
     logits, label = (rows[[0, 4, 5, 6, 7]] for rows in every_kind_of_row(3))
     with simulated_triton(80, Options(counters=False)):
         drawn, _ = carry_chain.sample(logits, label, 7, 5, 0)
@@ -220,7 +220,7 @@ def test_a_multiply_add_of_samples_costs_little_more_than_one_of_two_addends(
 
     As in a batch that fills a GPU: a full warp of rows, all samples of a row in a thread.
     """
-    monkeypatch.setattr(launch_config, "carry_chain_samples_of_thread", lambda *_: 32)
+    monkeypatch.setattr(carry_chain_config, "samples_of_thread", lambda *_: 32)
     terms = 2 * terms_of_carries(10, n_addends) + 32 * (n_addends + 10 * (n_addends - 1))
     assert instructions("sample", n_addends, 32, 32, 7, 0) <= (1.6 if n_addends == 2 else 1.4) * PAIR * terms
 
@@ -256,7 +256,7 @@ def test_no_multiply_add_costs_more_than_two_of_two_addends(
     function: str, n_addends: int, base: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of sums whose tables are in scratch memory: large bases, and float64 logits."""
-    monkeypatch.setattr(launch_config, "carry_chain_samples_of_thread", lambda *_: 32)
+    monkeypatch.setattr(carry_chain_config, "samples_of_thread", lambda *_: 32)
     more = {"em_gradient": (0.5,), "sample": (32, 7, 0)}.get(function, ())
     if function == "sample":
         terms = 2 * terms_of_carries(base, n_addends) + 32 * (n_addends + base * (n_addends - 1))
