@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,7 +59,7 @@ class FactorGraphProblem(ScoredProblem):
         self._tables: dict[torch.device, Compiled] = {}
         self._digits: dict[torch.device, LabelDigits] = {}
         self._scores: dict[torch.device, CompiledScore | None] = {}
-        self._few_rows: dict[tuple[str, int], Any] = {}
+        self.calls_of_few_rows.clear()
         self._failing: list[FactorGraphProblem] | None = None
         self._is_tree = True
 
@@ -210,9 +209,10 @@ class FactorGraphProblem(ScoredProblem):
         if not is_unwatched(logits) or self._entries or backend_for(HOST) != "cpu":
             return None
         kernels, kind = load_kernels("cpu", "factor_graph"), (settings.schedule, len(logits))
-        if kind not in self._few_rows:
-            self._few_rows[kind] = kernels.call_of_few_rows(self.tables(HOST).to_list(), *kind)
-        few = self._few_rows[kind]
+        calls = self.calls_of_few_rows
+        if kind not in calls:
+            calls[kind] = kernels.call_of_few_rows(self.tables(HOST).to_list(), *kind)
+        few = calls[kind]
         if few is None:
             return None
         numbers = settings.iterations, settings.damping, settings.tolerance
