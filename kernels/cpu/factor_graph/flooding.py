@@ -24,6 +24,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
 )
 from emnesy_gpu.kernels.cpu.factor_graph.graph import PAIR_OF_BITS
 from emnesy_gpu.kernels.cpu.factor_graph.messages import multiply_table, write_bits, write_message
+from emnesy_gpu.kernels.cpu.factor_graph.products import scaled_bits
 from emnesy_gpu.kernels.factor_graph_tables import PAIR
 
 
@@ -46,13 +47,6 @@ def pair_at(g, edge):
     f = item(g.numbers, g.owner + edge)
     is_pair = item(g.numbers, g.kind + f) == (PAIR_OF_BITS if g.bits else PAIR)
     return is_pair, g.pairs + item(g.numbers, g.which + f) * g.n_values**2, edge - item(g.numbers, g.first + f)
-
-
-@inlined
-def scaled_bits(zero, one, tiny):
-    """Both by a power of two, so that the larger one is in [1, 2)."""
-    scale = power_of_two(exponent_of(maximum(maximum(zero, one), tiny)) * -1.0)
-    return zero * scale, one * scale
 
 
 @inlined

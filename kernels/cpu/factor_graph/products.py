@@ -38,6 +38,13 @@ def row_of_product(g, first, number):
 
 
 @inlined
+def scaled_bits(zero, one, tiny):
+    """Both by a power of two, so that the larger one is in [1, 2)."""
+    scale = power_of_two(exponent_of(maximum(maximum(zero, one), tiny)) * -1.0)
+    return zero * scale, one * scale
+
+
+@inlined
 def multiply_run(work, g, run, row_of, product, tiny):
     """Multiply a run into a product, its first row and its values, and scale it to a largest entry in [1, 2).
 
@@ -70,8 +77,7 @@ def multiply_bits(work, g, run, row_of, bits, tiny):
             row = row_of(g, run.first, number)
             zero *= load(work, row)
             one *= load(work, row + 1)
-    scale = power_of_two(exponent_of(maximum(maximum(zero, one), tiny)) * -1.0)
-    return zero * scale, one * scale
+    return scaled_bits(zero, one, tiny)
 
 
 @table_function
