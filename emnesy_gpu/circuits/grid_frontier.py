@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from itertools import combinations
 from typing import NamedTuple
 
@@ -64,19 +65,25 @@ class EdgePaths:
         self.grid, self.edges = grid, grid.edges
         self.start = int(sum(grid.end(vertex) << BITS * vertex for vertex in range(grid.width)))
 
-    def step(self, states: States, values: States, position: int) -> States:
-        """[S, 1] and [1, 2] -> [S, 2]."""
-        here, there = self.edges[position]
-        column, width = here % self.grid.width, self.grid.width
-        codes = unpacked(states[:, 0], width)
+    def frontier(self, position: int) -> Hashable:
+        return self.kind(min(position, len(self.edges) - 1))[:2]
+
+    def kind(self, position: int) -> tuple[int, bool, bool, int]:
+        (here, there), width = self.edges[position], self.grid.width
         downwards = there == here + width
+        return here % width, downwards, here // width == self.grid.height - 1, self.grid.end(there) * downwards
+
+    def successors(self, states: States, position: int) -> States:
+        """[S] -> [S, 2]."""
+        column, downwards, is_last_row, end = self.kind(position)
+        codes = unpacked(states, self.grid.width)
         if downwards:  # the vertex below comes to the right of the one that it replaces
-            codes = with_place(codes, column + 1, self.grid.end(there))
+            codes = with_place(codes, column + 1, end)
         frontier = Frontier.of(np.concatenate([codes, codes], 1))
         frontier.second_half().connect(column, column + 1, FREE)
         if downwards:
             after = frontier.left_behind(column)
-        elif here // width == self.grid.height - 1:  # nothing else touches the left vertex
+        elif is_last_row:  # nothing else touches the left vertex
             after = frontier.forgotten(column)
         else:
             after = frontier.states()
@@ -100,18 +107,24 @@ class CellPaths:
         self.grid, self.diagonals = grid, diagonals
         self.reach = 1 if diagonals else 0
 
-    def step(self, states: States, values: States, position: int) -> States:
-        """[S, 1] and [1, 2] -> [S, 2]."""
-        width, end = self.grid.width, self.grid.end(position)
-        row, column = divmod(position, width)
-        codes = unpacked(states[:, 0], width + 1)
-        if column == 0 and position:  # the row above moves by one place
+    def frontier(self, position: int) -> Hashable:
+        return position % self.grid.width, position == 0
+
+    def kind(self, position: int) -> tuple[int, bool, bool, int]:
+        row, column = divmod(position, self.grid.width)
+        return column, row == 0, row == self.grid.height - 1, self.grid.end(position)
+
+    def successors(self, states: States, position: int) -> States:
+        """[S] -> [S, 2]."""
+        width, (column, is_first_row, is_last_row, end) = self.grid.width, self.kind(position)
+        codes = unpacked(states, width + 1)
+        if column == 0 and not is_first_row:  # the row above moves by one place
             codes = with_place(codes[:width], 0, FREE)
         frontier = Frontier.of(np.concatenate([with_place(codes, column, code) for code in (FREE, end or ALONE)], 1))
         taken = frontier.second_half()
         for place in self._touched(column):
             taken.connect(column, place, ALONE, only_if_present=True)
-        self._limit_below(frontier, row, column)
+        self._limit_below(frontier, column, is_last_row)
         if column < width - 1:
             self._limit_above(frontier, column)
             after = frontier.left_behind(column + 1)
@@ -127,13 +140,13 @@ class CellPaths:
         above_left = [column + 1] if column else []
         return [*left, *above_left, column + 2, *([column + 3] if column < self.grid.width - 1 else [])]
 
-    def _limit_below(self, frontier: Frontier, row: int, column: int) -> None:
+    def _limit_below(self, frontier: Frontier, column: int, is_last_row: bool) -> None:
         """Places of the row whose cells below touch no cell of the row that is still unread."""
         width, reach = self.grid.width, self.reach
         none = np.zeros_like(frontier.dead)
         last = column if column == width - 1 else column - 1 - reach
         for place in range(max(column - 1 - reach, 0), last + 1):
-            cells = range(max(place - reach, 0), min(place + reach + 1, width)) if row < self.grid.height - 1 else ()
+            cells = () if is_last_row else range(max(place - reach, 0), min(place + reach + 1, width))
             ways = {cell - place: way_below(frontier.codes[: column + 1], cell, reach) for cell in cells}
             frontier.limit(place, ways.get(-1, none), ways.get(0, none), ways.get(1, none))
 
@@ -155,7 +168,7 @@ def _with_found(states: States, after: States, *, may_end: bool) -> States:
 
     may_end: the symbol may be off the path.
     """
-    found = states[:, 0] == FOUND
+    found = states == FOUND
     without, taken = after.reshape(2, -1)
     without[found] = FOUND
     taken[found] = DEAD
