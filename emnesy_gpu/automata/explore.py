@@ -105,30 +105,34 @@ def unroll_arrays(
         targets = _array_step(step, before, n_values, position)
         if not trusted:
             _check_array_repeats(step, before, targets, position)
-        alive = targets >= 0
-        after, numbers = _numbered(targets[alive])
+        after, numbers = _numbered(np.maximum(targets, DEAD))
         if len(after) > max_states:
             raise TooManyStatesError(
                 f"step reaches {len(after)} states after position {position}, more than max_states={max_states}, the "
                 f"last one {after[-1]}: bound the state, or raise max_states"
             )
         table = np.full((len(before), width), DEAD, np.int64)
-        table[:, :n_values][alive] = numbers
+        table[:, :n_values] = numbers
         tables.append(table)
         states.append(after)
         before = after
     return tables, states
 
 
-def _numbered(states: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The different ones of states >= 0 in ascending order, and the number of each state among them."""
-    if len(states) == 0 or int(states.max()) >= 8 * len(states):
-        return np.unique(states, return_inverse=True)
-    place = np.zeros(int(states.max()) + 1, np.int64)  # a table is faster than a sort where states are dense
-    place[states] = 1
+def _numbered(targets: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The different states in ascending order, and the number of each target among them; DEAD stays DEAD."""
+    most = int(targets.max(initial=DEAD))
+    if most >= 8 * targets.size:
+        after, numbers = np.unique(targets, return_inverse=True)
+        n_dead = int(after[0] == DEAD)
+        return after[n_dead:], numbers.reshape(targets.shape) - n_dead
+    place = np.zeros(most + 2, np.int64)  # a table is faster than a sort where states are dense
+    place[targets] = 1
+    place[DEAD] = 0
     after = np.flatnonzero(place)
     place[after] = np.arange(len(after))
-    return after, place[states]
+    place[DEAD] = DEAD
+    return after, place.take(targets)
 
 
 def _array_step(step: Step, states: NDArray[np.int64], n_values: int, position: int) -> NDArray[np.int64]:
@@ -171,7 +175,11 @@ def _successors(
     for first in range(0, len(states), STATES_AT_A_TIME):
         part = states[first : first + STATES_AT_A_TIME]
         try:
-            targets = [step(state, value, *position) for state in part for value in values]
+            if position:
+                (at,) = position  # a call with a tuple of arguments is slower
+                targets = [step(state, value, at) for state in part for value in values]
+            else:
+                targets = [step(state, value) for state in part for value in values]
             numbers += [DEAD if target is None else index[target] for target in targets]
         except Exception as error:
             _blame(step, part, n_values, position, error)

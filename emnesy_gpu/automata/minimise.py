@@ -126,41 +126,50 @@ def minimise_layers(tables: Sequence[Table], kinds: Sequence[Table]) -> tuple[li
     states the merged state of each original one, DEAD for those that are gone. Nothing is left of a rule that forbids
     everything.
     """
-    classes = [_classes(kinds[-1][:, None], kinds[-1] >= 0)]
+    last = np.flatnonzero(kinds[-1] >= 0)
+    classes = [_spread(number_rows(kinds[-1][last, None]), last, len(kinds[-1]))]
     merged: list[Table] = []
     for table, kind in zip(reversed(tables), reversed(kinds[:-1]), strict=True):
         rows = renamed(table, classes[-1])
-        numbers = _classes(np.column_stack([kind, rows]), (kind >= 0) & (rows >= 0).any(1))
-        merged.append(rows[representatives(numbers)])
-        classes.append(numbers)
+        alive = np.flatnonzero((kind >= 0) & (rows >= 0).any(1))
+        rows, kind = rows.take(alive, 0), kind.take(alive)
+        numbers, first = grouped_rows(np.column_stack([kind, rows]) if kind.any() else rows)
+        merged.append(rows.take(first, 0))
+        classes.append(_spread(numbers, alive, len(table)))
     return _forwards(merged[::-1], classes[::-1])
 
 
-def _classes(rows: Table, alive: NDArray[np.bool_]) -> Table:
-    """A number for each different row of those alive, DEAD for the others."""
-    numbers = np.full(len(rows), DEAD, np.int64)
-    numbers[alive] = number_rows(rows[alive])
-    return numbers
+def _spread(numbers: Table, alive: Table, n_states: int) -> Table:
+    """Numbers of the states that are alive, among all of them: DEAD for the others."""
+    spread = np.full(n_states, DEAD, np.int64)
+    spread[alive] = numbers
+    return spread
 
 
 def _forwards(merged: list[Table], classes: list[Table]) -> tuple[list[Table], list[Table]]:
     """Keep the classes that are reached from that of state 0, numbered in the order in which they are reached."""
-    reached = classes[0][:1][classes[0][:1] >= 0]
-    tables, state_of = [], [_renumbered(classes[0], reached)]
+    reached, place = _numbered(classes[0][:1], classes[0])
+    tables, state_of = [], [place.take(classes[0])]
     for rows, numbers in zip(merged, classes[1:], strict=True):
-        current = rows[reached]
-        targets = current[current >= 0]
-        reached = targets[_is_first(targets)]
-        tables.append(_renumbered(current, reached))
-        state_of.append(_renumbered(numbers, reached))
+        current = rows.take(reached, 0)
+        reached, place = _numbered(current.ravel(), numbers)
+        tables.append(place.take(current))
+        state_of.append(place.take(numbers))
     return tables, state_of
 
 
-def _renumbered(numbers: Table, kept: Table) -> Table:
-    """Each number becomes its index in kept, DEAD where it is not there."""
-    place = np.full(max(int(numbers.max(initial=DEAD)), int(kept.max(initial=DEAD))) + 1, DEAD, np.int64)
-    place[kept] = np.arange(len(kept))
-    return renamed(numbers, place)
+def _numbered(found: Table, classes: Table) -> tuple[Table, Table]:
+    """The different classes of those found, in their order, and the place of each class there, DEAD for the others.
+
+    >>> reached, place = _numbered(np.array([4, DEAD, 1, 4]), np.arange(5))
+    >>> reached.tolist(), place.tolist()
+    ([4, 1], [-1, 1, -1, -1, 0, -1])
+    """
+    place = np.full(int(classes.max(initial=DEAD)) + 2, DEAD, np.int64)  # the last one for DEAD, the index -1
+    found = found.compress(found >= 0)
+    reached = found.compress(_is_first(found))
+    place[reached] = np.arange(len(reached))
+    return reached, place
 
 
 def renamed(numbers: Table, names: Table) -> Table:
@@ -169,7 +178,7 @@ def renamed(numbers: Table, names: Table) -> Table:
     >>> renamed(np.array([1, DEAD, 0]), np.array([7, 8])).tolist()
     [8, -1, 7]
     """
-    return np.append(names, DEAD)[numbers]  # DEAD is -1, the index of what was appended
+    return np.append(names, DEAD).take(numbers)  # DEAD is -1, the index of what was appended
 
 
 def representatives(numbers: Table) -> Table:
@@ -190,18 +199,23 @@ def _is_first(numbers: Table) -> NDArray[np.bool_]:
     index = np.arange(len(numbers))
     first = np.zeros(int(numbers.max(initial=DEAD)) + 1, np.int64)
     first[numbers[::-1]] = index[::-1]  # of several writes the last one stays
-    return first[numbers] == index
+    return first.take(numbers) == index
 
 
 def number_rows(rows: Table) -> Table:
-    """int64 [S]: equal rows get the same number, 0, 1, ...
+    """int64 [S]: equal rows get the same number, 0, 1, ...; see ``grouped_rows``."""
+    return grouped_rows(rows)[0]
+
+
+def grouped_rows(rows: Table) -> tuple[Table, Table]:
+    """A number for each row [S], the same for equal ones, 0, 1, ..., and the first row with each number.
 
     Short rows of small integers >= -2 by one integer each. Others by a 64-bit hash of each row; should two different
     rows share one, by comparing the rows themselves.
     """
     index_bits, bits = len(rows).bit_length(), (int(rows.max(initial=0)) + 2).bit_length()
     if rows.min(initial=0) >= -2 and index_bits + bits * rows.shape[1] <= INTEGER_BITS:
-        return _number_short_rows(rows, index_bits, bits)
+        return _grouped_short_rows(rows, index_bits, bits)
     powers = np.cumprod(np.full(rows.shape[1], MULTIPLIER, np.uint64))
     mixed = rows.astype(np.uint64) * powers
     mixed ^= mixed >> np.uint64(29)
@@ -211,10 +225,11 @@ def number_rows(rows: Table) -> Table:
     one_of[numbers] = np.arange(len(rows))
     if (rows != rows[one_of[numbers]]).any():
         numbers = np.unique(rows, axis=0, return_inverse=True)[1]
-    return numbers.reshape(-1)
+    numbers = numbers.reshape(-1)
+    return numbers, representatives(numbers)
 
 
-def _number_short_rows(rows: Table, index_bits: int, bits: int) -> Table:
+def _grouped_short_rows(rows: Table, index_bits: int, bits: int) -> tuple[Table, Table]:
     """The same for rows whose entries, of so many bits, fit into one integer with the index of their row."""
     word = np.arange(len(rows))
     for column, entries in enumerate(rows.T):
@@ -222,6 +237,8 @@ def _number_short_rows(rows: Table, index_bits: int, bits: int) -> Table:
     word.sort()  # faster than to sort indices
     index = word & ((1 << index_bits) - 1)
     word >>= index_bits
-    numbers = np.zeros(len(rows), np.int64)
-    numbers[index[1:]] = np.cumsum(word[1:] != word[:-1])
-    return numbers
+    fresh = np.ones(len(word), np.bool_)
+    np.not_equal(word[1:], word[:-1], out=fresh[1:])
+    numbers = np.empty(len(word), np.int64)
+    numbers[index] = np.cumsum(fresh) - 1
+    return numbers, index.compress(fresh)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emnesy_gpu.automata.machine import Layer, Machine, Observation
-from emnesy_gpu.automata.minimise import number_rows, representatives
+from emnesy_gpu.automata.minimise import grouped_rows
 from emnesy_gpu.circuits.graph import Graph, Rows, Shape, assemble, lexical_order, ranges
 
 NO_ROW = -1
@@ -26,15 +26,17 @@ NO_ROW = -1
 
 
 class _Moves(NamedTuple):
-    """The pairs (source, target) of a layer, sorted, and the set of values that each pair shares.
+    """The pairs (source, target) of a layer, sorted, and the values that each pair shares.
 
-    source, target, values: [P]; sets of values are numbered. members: the values of all sets, one set after the other.
-    first: [sets + 1].
+    source, target, value: [P], the first value. several: the pairs with more than one. set_of: the number of the set of
+    values of each of these. members: the values of the sets, one set after the other. first: [sets + 1].
     """
 
     source: Rows
     target: Rows
-    values: Rows
+    value: Rows
+    several: Rows
+    set_of: Rows
     members: Rows
     first: Rows
 
@@ -127,13 +129,18 @@ def _moves(layer: Layer, n_values: int) -> _Moves:
     fresh = np.ones(len(source), bool)
     fresh[1:] = (source[1:] != source[:-1]) | (target[1:] != target[:-1])
     start = np.flatnonzero(fresh)
-    bits = _value_bits(value, n_values)
-    sets = np.bitwise_or.reduceat(bits, start, axis=0)
-    index = number_rows(sets.view(np.int64))
-    sets = sets[representatives(index)]
-    of_set, members = np.nonzero(np.unpackbits(sets.view(np.uint8), axis=1, bitorder="little"))
-    first = np.searchsorted(of_set, np.arange(len(sets) + 1))
-    return _Moves(source[start], target[start], index, members, first)
+    several = np.flatnonzero(np.diff(start, append=len(source)) > 1)
+    return _Moves(source[start], target[start], value[start], several, *_value_sets(value, start, several, n_values))
+
+
+def _value_sets(value: Rows, start: Rows, several: Rows, n_values: int) -> tuple[Rows, Rows, Rows]:
+    """set_of, members and first of ``_Moves``; start: the first of the values of each pair."""
+    if not len(several):
+        return several, several, np.zeros(1, np.int64)
+    sets = np.bitwise_or.reduceat(_value_bits(value, n_values), start, axis=0)[several]
+    set_of, one_of = grouped_rows(sets.view(np.int64))
+    of_set, members = np.nonzero(np.unpackbits(sets[one_of].view(np.uint8), axis=1, bitorder="little"))
+    return set_of, members, np.searchsorted(of_set, np.arange(len(one_of) + 1))
 
 
 def _value_bits(value: Rows, n_values: int) -> NDArray[np.uint64]:
@@ -154,7 +161,7 @@ def _seen(nodes: _Nodes, rows: Rows, leaves: Rows, one: int) -> Rows:
 def _step(nodes: _Nodes, rows: Rows, moves: _Moves, leaf: int, n_before: int, constants: tuple[int, int]) -> Rows:
     """Rows of the states before a symbol, from those after it. constants: the row of 1, and the number of values."""
     one, n_values = constants
-    values = _value_rows(nodes, moves, leaf, one, n_values)[moves.values]
+    values = _value_rows(nodes, moves, leaf, one, n_values)
     ahead = rows[moves.target]
     alive = ahead != NO_ROW
     source, left, right = moves.source[alive], values[alive], ahead[alive]
@@ -172,11 +179,13 @@ def _step(nodes: _Nodes, rows: Rows, moves: _Moves, leaf: int, n_before: int, co
 
 
 def _value_rows(nodes: _Nodes, moves: _Moves, leaf: int, one: int, n_values: int) -> Rows:
-    """The row of each set of values: a leaf, the constant for all n_values, or the sum of some leaves."""
-    sizes = np.diff(moves.first)
-    rows = leaf + moves.members[moves.first[:-1]]
-    rows[sizes == n_values] = one
-    several = np.flatnonzero((sizes > 1) & (sizes != n_values))
-    members = moves.members[ranges(moves.first[several], moves.first[several + 1])]
-    rows[several] = nodes.add(sizes[several], leaf + members, np.full(len(members), one))
+    """The row of the values of each pair: a leaf, the constant for all n_values, or the sum of some leaves."""
+    rows = leaf + moves.value
+    if len(moves.several):
+        sizes = np.diff(moves.first)
+        of_set = np.full(len(sizes), one)
+        sums = np.flatnonzero(sizes != n_values)
+        members = moves.members[ranges(moves.first[sums], moves.first[sums + 1])]
+        of_set[sums] = nodes.add(sizes[sums], leaf + members, np.full(len(members), one))
+        rows[moves.several] = of_set[moves.set_of]
     return rows

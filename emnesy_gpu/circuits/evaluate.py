@@ -14,7 +14,7 @@ def evaluate(graph: Graph, leaves: NDArray[np.float64]) -> NDArray[np.float64]:
     values[: graph.n_leaves], values[graph.n_leaves] = leaves, 1.0
     fixed = graph.n_leaves + 1
     for nodes, terms in graph.by_level():
-        products = values[graph.left[terms]] * values[graph.right[terms]]
+        products = values.take(graph.left[terms], 0) * values.take(graph.right[terms], 0)  # faster than an index
         values[fixed:][nodes] = np.add.reduceat(products, graph.first[nodes] - terms.start, axis=0)
     return values
 

@@ -93,8 +93,8 @@ def depths(graph: Graph) -> Rows:
     """The longest way from each node down to a leaf [N], at least 1."""
     fixed = graph.n_leaves + 1
     inner = [rows >= fixed for rows in (graph.left, graph.right)]
-    below = np.concatenate([graph.left[inner[0]], graph.right[inner[1]]])
-    above = np.concatenate([graph.parent[inner[0]], graph.parent[inner[1]]])
+    below = np.concatenate([graph.left.compress(inner[0]), graph.right.compress(inner[1])])
+    above = np.concatenate([graph.parent.compress(inner[0]), graph.parent.compress(inner[1])])
     below -= fixed
     above -= fixed
     return longest_ways(graph.n_nodes, below, above) + 1
@@ -108,8 +108,8 @@ def longest_ways(n_nodes: int, source: Rows, target: Rows) -> Rows:
     leaving = source << 32
     leaving |= target
     leaving.sort()  # faster than to sort indices
-    start = np.searchsorted(leaving, np.arange(n_nodes + 1) << 32)
     leaving &= 0xFFFFFFFF
+    start = np.concatenate([[0], np.cumsum(np.bincount(source, minlength=n_nodes))])
     waiting = np.bincount(target, minlength=n_nodes)
     length, scratch = np.zeros(n_nodes, np.int64), np.zeros(n_nodes, np.int64)
     ready, steps = np.flatnonzero(waiting == 0), 0
@@ -142,24 +142,26 @@ def lexical_order(*keys: NDArray[np.integer]) -> Rows:
     >>> lexical_order(np.array([5, 4, 3, 2]), np.array([2, 0, 2, 1])).tolist()
     [1, 3, 2, 0]
     """
-    order = np.arange(len(keys[0]))
-    index_bits = len(order).bit_length()
-    word, filled = order.copy(), index_bits
+    order, word = None, np.arange(len(keys[0]))
+    index_bits = filled = len(word).bit_length()
     for key in keys:
         bits = int(key.max(initial=0)).bit_length()
         if filled + bits > INTEGER_BITS:
-            order = order[_sorted_indices(word, index_bits)]
+            order = _sorted_indices(word, index_bits, order)
             word, filled = np.arange(len(order)), index_bits
-        word |= key[order].astype(np.int64) << filled
+        word |= np.left_shift(key if order is None else key[order], filled, dtype=np.int64)
         filled += bits
-    return order[_sorted_indices(word, index_bits)]
+    return _sorted_indices(word, index_bits, order)
 
 
-def _sorted_indices(word: Rows, index_bits: int) -> Rows:
-    """The indices in the lowest bits of numbers, in the order of the numbers, which are overwritten."""
+def _sorted_indices(word: Rows, index_bits: int, order: Rows | None) -> Rows:
+    """The indices in the lowest bits of numbers, in the order of the numbers, which are overwritten.
+
+    order: what the indices stand for, where it is not themselves.
+    """
     word.sort()  # faster than to sort indices
     word &= (1 << index_bits) - 1
-    return word
+    return word if order is None else order[word]
 
 
 def ranges(starts: Rows, stops: Rows) -> Rows:
@@ -199,25 +201,35 @@ def assemble(shape: Shape, first: Rows, left: Rows, right: Rows, root: int) -> G
     fixed, one = shape.n_leaves + 1, shape.n_leaves
     if root < fixed:
         return Graph(*shape, np.array([0, 1]), np.array([root]), np.array([one]))
-    needed = needed_nodes(first, left, right, root - fixed, fixed)
-    terms = ranges(first[needed], first[needed + 1])
-    sizes = first[needed + 1] - first[needed]
-    node = np.repeat(needed, sizes) + fixed
-    a, b = left[terms], right[terms]
-    inner = _inner(first, a, b, one, fixed)
-    taken = inner[a] & (b == one)
-    term_of = first[np.where(taken, a - fixed, 0)]
-    a, b = np.where(taken, left[term_of], a), np.where(taken, right[term_of], b)
-    kept = ~inner[node]
-    nodes = needed[~inner[needed + fixed]]
+    nodes = needed_nodes(first, left, right, root - fixed, fixed)
+    if len(nodes) < len(first) - 1:
+        first, left, right = _only(nodes, first, left, right, fixed)
+    inner = _inner(first, left, right, one, fixed)
+    if len(inner):
+        stays = np.ones(fixed + len(first) - 1, bool)
+        stays[inner] = False
+        taken = ~stays[left] & (right == one)
+        term_of = first[np.where(taken, left - fixed, 0)]
+        left, right = np.where(taken, left[term_of], left), np.where(taken, right[term_of], right)
+        first, left, right = _only(np.flatnonzero(stays[fixed:]), first, left, right, fixed)
+    return sorted_by_level(Graph(*shape, first, left, right))
+
+
+def _only(nodes: Rows, first: Rows, left: Rows, right: Rows, fixed: int) -> tuple[Rows, Rows, Rows]:
+    """first, left and right of some nodes, in their order, which read each other and leaves alone."""
     name = np.arange(fixed + len(first) - 1)
-    name[nodes + fixed] = fixed + np.arange(len(nodes))
-    starts = np.concatenate([[0], np.cumsum(sizes[~inner[needed + fixed]])])
-    return sorted_by_level(Graph(*shape, starts, name[a[kept]], name[b[kept]]))
+    name[fixed + nodes] = fixed + np.arange(len(nodes))
+    terms = ranges(first[nodes], first[nodes + 1])
+    sizes = np.diff(first)[nodes]
+    return np.concatenate([[0], np.cumsum(sizes)]), name[left[terms]], name[right[terms]]
 
 
 def needed_nodes(first: Rows, left: Rows, right: Rows, root: int, fixed: int) -> Rows:
     """The nodes below a node, in ascending order; all are numbered from 0."""
+    found = np.zeros(fixed + len(first) - 1, bool)
+    found[left] = found[right] = found[fixed + root] = True
+    if found[fixed:].all():  # every other one has a parent
+        return np.arange(len(first) - 1)
     found, scratch = np.zeros(len(first) - 1, bool), np.zeros(len(first) - 1, np.int64)
     ready = np.array([root])
     while len(ready):
@@ -229,11 +241,12 @@ def needed_nodes(first: Rows, left: Rows, right: Rows, root: int, fixed: int) ->
     return np.flatnonzero(found)
 
 
-def _inner(first: Rows, left: Rows, right: Rows, one: int, fixed: int) -> NDArray[np.bool_]:
-    """Whether a row is a product that one term takes as a single row [rows]. left, right: of the needed terms."""
+def _inner(first: Rows, left: Rows, right: Rows, one: int, fixed: int) -> Rows:
+    """The rows of products that one term takes as a single row."""
+    single = left.compress(right == one)
+    single = single[single >= fixed]
+    single = single[np.diff(first)[single - fixed] == 1]
+    if not len(single):
+        return single
     uses = np.bincount(np.concatenate([left, right]), minlength=fixed + len(first) - 1)
-    single = np.zeros(len(uses), bool)
-    single[left[right == one]] = True
-    single[:fixed] = False
-    single[fixed:] &= (np.diff(first) == 1) & (uses[fixed:] == 1)
-    return single
+    return single[uses[single] == 1]

@@ -16,7 +16,7 @@ from emnesy_gpu.automata.compile import compile_step_at, compile_tables
 from emnesy_gpu.automata.explore import unroll_arrays
 from emnesy_gpu.automata.labels import Observer
 from emnesy_gpu.automata.machine import Machine
-from emnesy_gpu.automata.minimise import number_rows, representatives
+from emnesy_gpu.automata.minimise import grouped_rows
 from emnesy_gpu.circuits.diagram import machine_graph
 from emnesy_gpu.circuits.graph import Graph
 
@@ -78,8 +78,8 @@ def compile_predicate(
     tables, states = [], [len(known)]
     for _ in range(n):
         rows = numbers.reshape(-1, cardinality)
-        numbers = number_rows(rows)
-        tables.append(rows[representatives(numbers)])
+        numbers, first = grouped_rows(rows)
+        tables.append(rows[first])
         states.append(len(tables[-1]))
     if max(states) > max_states:
         raise ValueError(f"the diagram has {max(states)} states, more than max_states={max_states}")

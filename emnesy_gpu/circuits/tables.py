@@ -90,11 +90,10 @@ def _draws(graph: Graph) -> Rows:
     fixed = graph.n_leaves + 1
     for nodes, terms in graph.by_level():
         left, right, begin = graph.left[terms], graph.right[terms], graph.first[nodes] - terms.start
-        smallest = np.minimum.reduceat(np.minimum(symbol[left], symbol[right]), begin)
-        of_term = np.repeat(smallest, np.diff(np.append(begin, len(left))))
-        below = np.maximum(
-            np.where(symbol[left] == of_term, nested[left], 0), np.where(symbol[right] == of_term, nested[right], 0)
-        )
+        of_left, of_right = symbol.take(left), symbol.take(right)
+        smallest = np.minimum.reduceat(np.minimum(of_left, of_right), begin)
+        of_term = np.repeat(smallest, np.diff(begin, append=len(left)))
+        below = np.maximum(nested.take(left) * (of_left == of_term), nested.take(right) * (of_right == of_term))
         rows = slice(fixed + nodes.start, fixed + nodes.stop)
         symbol[rows], nested[rows] = smallest, np.maximum.reduceat(below, begin) + 1
     return nested[fixed:] * (graph.n_symbols + 1) + symbol[fixed:]
@@ -117,7 +116,7 @@ def symbol_sets(graph: Graph, *, every_part: bool) -> NDArray[np.uint64]:
     reduce = np.bitwise_and if every_part else np.bitwise_or
     fixed = graph.n_leaves + 1
     for nodes, terms in graph.by_level():
-        parts = sets[graph.left[terms]] | sets[graph.right[terms]]
+        parts = sets.take(graph.left[terms], 0) | sets.take(graph.right[terms], 0)
         sets[fixed + nodes.start : fixed + nodes.stop] = reduce.reduceat(
             parts, graph.first[nodes] - terms.start, axis=0
         )

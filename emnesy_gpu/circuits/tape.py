@@ -68,44 +68,43 @@ def _leads_to(graph: Graph, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
     leads[: graph.n_leaves] = wanted
     fixed = graph.n_leaves + 1
     for nodes, terms in graph.by_level():
-        hit = leads[graph.left[terms]] | leads[graph.right[terms]]
+        hit = leads.take(graph.left[terms]) | leads.take(graph.right[terms])
         leads[fixed + nodes.start : fixed + nodes.stop] = np.logical_or.reduceat(hit, graph.first[nodes] - terms.start)
     used = np.zeros(graph.n_leaves, bool)
     for rows in (graph.left, graph.right):
-        used[rows[rows < graph.n_leaves]] = True
+        used[rows.compress(rows < graph.n_leaves)] = True
     leads[: graph.n_leaves] &= used
     return leads
 
 
 def _instructions(graph: Graph, leads: NDArray[np.bool_]) -> _Instructions:
-    down = graph.n_rows
-    height = _heights(graph)
-    depth = np.zeros(graph.n_rows, np.int64)
-    sizes = np.diff(graph.node_levels)
-    depth[graph.n_leaves + 1 :] = np.repeat(np.arange(1, len(sizes) + 1), sizes)
+    """Values in the order of the nodes, then derivatives by the depth and the number of uses of their rows."""
+    fixed, down, n_levels = graph.n_leaves + 1, graph.n_rows, len(graph.node_levels) - 1
     child, sibling = np.concatenate([graph.left, graph.right]), np.concatenate([graph.right, graph.left])
-    needed = leads[child]
-    child, sibling = child[needed], sibling[needed]
-    parent = np.concatenate([graph.parent, graph.parent])[needed]
-    out = np.concatenate([graph.parent, down + child])
-    left, right = np.concatenate([graph.left, down + parent]), np.concatenate([graph.right, sibling])
-    level = np.concatenate([depth, depth[-1] + height])
-    # The terms of nodes lie in the order of the nodes.
-    order = np.concatenate([np.arange(len(graph.parent)), len(graph.parent) + lexical_order(child)])
-    arity = np.bincount(out, minlength=2 * graph.n_rows)
-    start = np.cumsum(arity) - arity
-    outs = np.flatnonzero(arity)
-    outs = outs[lexical_order(arity[outs], level[outs])]
-    terms = order[ranges(start[outs], start[outs] + arity[outs])]
-    first = np.concatenate([[0], np.cumsum(arity[outs])])
-    return _Instructions(outs, level[outs], first, left[terms], right[terms])
+    needed = leads.take(child)
+    child, sibling = child.compress(needed), sibling.compress(needed)
+    parent = np.concatenate([graph.parent, graph.parent]).compress(needed)
+    uses = np.bincount(child, minlength=graph.n_rows)
+    start = np.cumsum(uses) - uses
+    rows = np.flatnonzero(uses)
+    height = _heights(graph)
+    rows = rows[lexical_order(uses[rows], height[rows])]
+    sizes = uses[rows]
+    terms = lexical_order(child)[ranges(start[rows], start[rows] + sizes)]
+    return _Instructions(
+        np.concatenate([np.arange(fixed, graph.n_rows), down + rows]),
+        np.concatenate([np.repeat(np.arange(1, n_levels + 1), np.diff(graph.node_levels)), n_levels + height[rows]]),
+        np.concatenate([graph.first, graph.n_edges + np.cumsum(sizes)]),
+        np.concatenate([graph.left, down + parent[terms]]),
+        np.concatenate([graph.right, sibling[terms]]),
+    )
 
 
 def _heights(graph: Graph) -> Rows:
     """The longest way from the root down to each row [rows], 0 for the root."""
     heights = np.zeros(graph.n_rows, np.int64)
     for _, terms in reversed(list(graph.by_level())):
-        below = heights[graph.parent[terms]] + 1
+        below = heights.take(graph.parent[terms]) + 1
         for rows in (graph.left, graph.right):
             np.maximum.at(heights, rows[terms], below)
     return heights
@@ -128,15 +127,18 @@ def _places(todo: _Instructions, starts: Rows, graph: Graph) -> tuple[Rows, int]
     np.maximum(last, last_on_right, out=last)
     last[place >= 0] = 0
     last[down : down + graph.n_leaves] = 0
-    dying = lexical_order(last)
+    dying = np.flatnonzero(last)
+    dying = dying[lexical_order(last[dying])]
     ends = np.searchsorted(last[dying], np.arange(1, len(starts) + 1))
-    free, used = np.zeros(0, np.int64), n_fixed
+    free, n_free, used = np.zeros_like(dying), 0, n_fixed
     for level in range(len(starts) - 1):
         outs = todo.out[starts[level] : starts[level + 1]]
         outs = outs[place[outs] < 0]
-        again = min(len(outs), len(free))
-        place[outs[:again]] = free[len(free) - again :]
+        again = min(len(outs), n_free)
+        place[outs[:again]] = free[n_free - again : n_free]
         place[outs[again:]] = used + np.arange(len(outs) - again)
         used += len(outs) - again
-        free = np.concatenate([free[: len(free) - again], place[dying[ends[level] : ends[level + 1]]]])
+        dead = dying[ends[level] : ends[level + 1]]
+        n_free += len(dead) - again
+        free[n_free - len(dead) : n_free] = place[dead]
     return place, used
