@@ -1,8 +1,9 @@
 """Sum-product on deterministic automata of up to four states: ``linear`` with messages that stay in registers.
 
 A position is the matrix A_i(s, t) of what the values that lead from s to t have together, and a message is multiplied
-by it: alpha_i = alpha_{i-1} A_i and beta_{i-1} = A_i beta_i. Every RESCALE positions a message is scaled to [1, 2), so
-that G of the bound of ``linear`` is the growth over as many. E_i is the sum of alpha_{i-1}(s) beta_{i-1}(s).
+by it: alpha_i = alpha_{i-1} A_i and beta_{i-1} = A_i beta_i. E_i is the sum of alpha_{i-1}(s) beta_{i-1}(s). Every
+RESCALE positions a message is scaled to [1, 2), both between the same two positions. So alpha_{i-1} times beta_i is
+less than four times the growth over RESCALE positions, which takes the place of G^2 in the bound of ``linear``.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
 from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.records import record_of, record_reader
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
+from emnesy_gpu.kernels.cpu.common.subnormals import flush_subnormals, subnormals_as_before
 from emnesy_gpu.kernels.cpu.common.transpose import TILE, prefetch_share, read_columns, write_columns
 
 RESCALE = 4
@@ -250,7 +252,7 @@ def sum_product(logits, marginals, log_evidence, status, label_rows, graph, plac
     g, at, job = graph_at(graph, like), layout_at(places, like), Job(*job)
     logits, marginals = matrix_at(logits, batch, at.n * at.k, like), matrix_at(marginals, batch, at.n * at.k, like)
     log_evidence, status = numbers_at(log_evidence, batch, like), numbers_at(status, batch, np.uint8(0))
-    left, one = 0, filled(work, 0.0)
+    left, one, before = 0, filled(work, 0.0), flush_subnormals()
     for first in range(0, batch, work.shape[1]):
         rows = first, min(first + work.shape[1], batch)
         if at.size == 2:
@@ -258,6 +260,7 @@ def sum_product(logits, marginals, log_evidence, status, label_rows, graph, plac
         else:
             run_rows(work, at, g, logits, marginals, label_rows, rows, job, (one, one, one, one))
         left += write_rows(work, at, g, rows, label_rows, log_evidence, status, job.guard)
+    subnormals_as_before(before)
     return left
 
 

@@ -2,12 +2,15 @@
 
 Notation of ``reference.automaton``. q_i are the priors in units of their largest value. A step multiplies the sum of
 alpha, or the largest beta, by at most G (``growth``); the next one takes it back to [1, 2) first, by a power of two,
-which rounds nothing and waits for no sum of its own step. E_i = sum over edges of
-alpha_{i-1}(s) w q_i(c) o_i(t) beta_i(t). An edge loses at most the smallest normal number m of a message for each of
-its values (where a product or a prior underflows), which weighs less than 2 G in E_i: with e edges at all positions
-together the evidence misses at most 16 e K G m / min E_i of itself, and so does a marginal. Rows for which that is
-above TOLERANCE are handed back (``RECOMPUTE``). Positions are taken in blocks: alpha is kept at their starts alone, and
-computed again block by block on the way back.
+which waits for no sum of its own step. E_i = sum over edges of alpha_{i-1}(s) w q_i(c) o_i(t) beta_i(t).
+
+Numbers below the smallest normal one, m, count as zero, and nothing is subtracted. So E_i misses at most m times what
+a lost number is multiplied by. That is less than 4 G^2 for a prior, a weight or an emission: the sum of alpha and all
+of beta are below 2 G before they are scaled. It is less than 2 G for a product of an edge, and 2 G^2 for one that is
+scaled already and for a message that is scaled or multiplied by an emission. With e edges at all positions together and
+K values in a class at most, the evidence misses at most 32 e K G^2 m / min E_i of itself, and so does a marginal. Rows
+for which that is above TOLERANCE are handed back (``RECOMPUTE``). Positions are taken in blocks: alpha is kept at their
+starts alone, and computed again block by block on the way back.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
 from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.records import Record, record_of, record_reader
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
+from emnesy_gpu.kernels.cpu.common.subnormals import flush_subnormals, subnormals_as_before
 from emnesy_gpu.kernels.cpu.common.transpose import TILE, read_columns, write_columns
 from emnesy_gpu.kernels.status import POSSIBLE
 
@@ -125,11 +129,12 @@ class Plan(NamedTuple):
 def plan(g: Graph, single: bool) -> Plan:
     """single: whether floats are float32."""
     at = layout(g.n, g.n_values, g.n_classes, g.n_states, g.one_class_each)
-    return Plan(sum_product, record_of(g), record_of(at), at.total, guard(g, g.growth, single))
+    return Plan(sum_product, record_of(g), record_of(at), at.total, guard(g, g.growth**2, single))
 
 
 def guard(g: Graph, growth: float, single: bool) -> float:
-    return 16.0 * g.n_edges * g.n_values * growth * SMALLEST_NORMAL[single] / TOLERANCE
+    """The smallest E_i that a row may have; growth: the most of what messages of two steps grow by, G^2."""
+    return 32.0 * g.n_edges * g.n_values * growth * SMALLEST_NORMAL[single] / TOLERANCE
 
 
 layout_at = record_reader(Layout)
@@ -315,7 +320,7 @@ def sum_product(logits, marginals, log_evidence, status, label_rows, graph, plac
     g, at, job = graph_at(graph, like), layout_at(places, like), Job(*job)
     logits, marginals = matrix_at(logits, batch, at.n * at.k, like), matrix_at(marginals, batch, at.n * at.k, like)
     log_evidence, status = numbers_at(log_evidence, batch, like), numbers_at(status, batch, np.uint8(0))
-    left, last_block = 0, (at.n - 1) // at.block
+    left, last_block, before = 0, (at.n - 1) // at.block, flush_subnormals()
     for first in range(0, len(logits), work.shape[1]):
         rows = first, min(first + work.shape[1], len(logits))
         set_up(work, at, g)
@@ -349,6 +354,7 @@ def sum_product(logits, marginals, log_evidence, status, label_rows, graph, plac
         store(work, at.results + 1, exponent)
         store(work, at.results + 2, smallest)
         left += write_rows(work, at, g, rows, label_rows, log_evidence, status, job.guard)
+    subnormals_as_before(before)
     return left
 
 

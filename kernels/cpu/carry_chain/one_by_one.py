@@ -37,6 +37,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
 from emnesy_gpu.kernels.cpu.common.large_logits import any_beyond
 from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.row_driver import Combination
+from emnesy_gpu.kernels.cpu.common.subnormals import flush_subnormals, subnormals_as_before
 
 ADDENDS = 2
 
@@ -133,6 +134,20 @@ def backward(work, at, digits, combination):
     return smallest
 
 
+@lane_function
+def infer_row(work, vectors, at, logits, label, row, log_evidence, status, combination):
+    """Log evidence and status of a row, and the other results in the scratch; whether it is not left."""
+    digits = label[row, label.shape[1] - at.n_digits :]
+    for digit in digits:
+        if digit < 0 or digit >= at.base:
+            return False
+    exponentiate(work, vectors, at, logits[row])
+    product, exponent = forward(work, at, digits)
+    met = meet_label(work, at, label, row, row + 1)
+    conclude(work, at, met, product, exponent, backward(work, at, digits, combination))
+    return write_evidence(work, at, (row, row + 1), log_evidence, status) == 0
+
+
 @kernel
 def rows_one_by_one(
     logits, label, marginals, log_evidence, status, batch, prior_share, factor, label_digits, largest, places, numbers
@@ -146,21 +161,14 @@ def rows_one_by_one(
     logits, label = matrix_at(logits, batch, columns, single), matrix_at(label, batch, label_digits, np.int64(0))
     marginals = matrix_at(marginals, batch, columns, single)
     log_evidence, status = numbers_at(log_evidence, batch, single), numbers_at(status, batch, np.uint8(0))
-    for row in range(batch):
-        if any_beyond(logits[row], np.float32(largest)):
-            return batch
-        digits = label[row, label_digits - at.n_digits :]
-        for digit in digits:
-            if digit < 0 or digit >= at.base:
-                return batch
-        exponentiate(work, vectors, at, logits[row])
-        product, exponent = forward(work, at, digits)
-        met = meet_label(work, at, label, row, row + 1)
-        conclude(work, at, met, product, exponent, backward(work, at, digits, combination))
-        if write_evidence(work, at, (row, row + 1), log_evidence, status):
-            return batch
-        for j in range(ADDENDS):
+    row, good, before = 0, True, flush_subnormals()
+    while good and row < batch:
+        good = not any_beyond(logits[row], np.float32(largest))
+        good = good and infer_row(work, vectors, at, logits, label, row, log_evidence, status, combination)
+        for j in range(ADDENDS if good else 0):
             width = at.n_digits * at.base
             for column in range(width):
                 marginals[row, j * width + column] = work[j * at.addend + column, 0]
-    return 0
+        row += 1
+    subnormals_as_before(before)
+    return 0 if good else batch

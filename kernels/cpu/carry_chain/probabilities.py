@@ -1,9 +1,16 @@
 """Sum-product on the carry chain in float32 probabilities, with a bound of its own error.
 
 The formulas and the notation of ``wide_exponents``; rows of the batch lie in lanes, numbers in the rows of one scratch
-array (``Layout``). Probabilities below 2^-126 count as zero, so paths that matter may be missed when a label
+array (``Layout``). Numbers below m = 2^-126 count as zero, so paths that matter may be missed when a label
 contradicts confident logits. A bound of what was missed is carried along with the messages, and rows where it
 is not negligible are handed back (``RECOMPUTE``) to be computed by ``wide_exponents``.
+
+Numbers are added, never subtracted, before the last step. So what a lost number takes along is at most m times the sum
+of all that it is multiplied by, which is 1 for distributions and messages. f_j lacks at most (base + 1) m more than
+f_{j+1}, m for its values and base m for its products, and a transfer, with one more product, (2 + (k - 1)(base + 1)) m.
+The products of a step, and of the bound itself, lose 2 k m. All of that is at most 4 k base m, see ``step_forward``.
+What beta loses at n positions, and the weights and products of the position at hand, is at most twice
+4 n k base m / (alpha T beta) of a marginal: ``conclude`` asks for less than TOLERANCE in place of each bound.
 """
 
 from __future__ import annotations
@@ -36,6 +43,7 @@ from emnesy_gpu.kernels.cpu.common.layout import consecutive_rows
 from emnesy_gpu.kernels.cpu.common.pointers import address_of, matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.records import Record, record_of, record_reader
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Combination, Results
+from emnesy_gpu.kernels.cpu.common.subnormals import flush_subnormals, subnormals_as_before
 from emnesy_gpu.kernels.cpu.common.transpose import TILE, prefetch_columns, read_columns, write_columns
 from emnesy_gpu.kernels.status import POSSIBLE
 
@@ -227,8 +235,8 @@ def pick_transfer(work, at, i, digit):
 def step_forward(work, at, i):
     """alpha(c') = sum over c of alpha(c) T[c, c'], scaled to sum 1; returns what it summed to.
 
-    Every transfer lacks at most a few times the smallest normal number, of the weight that alpha has and of
-    the weight that it lacks itself.
+    Every transfer and product lacks at most a few times the smallest normal number, of the weight that alpha has and
+    of the weight that it lacks itself.
     """
     k, missed = at.n_addends, at.missed
     alpha, transfer = at.alpha + i * k, transfer_row(at, i, 0, 0)
@@ -436,6 +444,7 @@ def sum_product(
     log_evidence, status = numbers_at(log_evidence, batch, single), numbers_at(status, batch, np.uint8(0))
     for row in range(at.padded, at.padded + SUMS_AT_A_TIME):
         store(work, row, 0.0)
+    before = flush_subnormals()
     for first in range(0, batch, work.shape[1]):
         span = first, min(first + work.shape[1], batch)
         product, exponent = forward(work, at, logits, label, *span)
@@ -443,4 +452,5 @@ def sum_product(
         smallest = backward(work, at, marginals, *span, combination)
         conclude(work, at, met, product, exponent, smallest)
         left += write_evidence(work, at, span, log_evidence, status)
+    subnormals_as_before(before)
     return left

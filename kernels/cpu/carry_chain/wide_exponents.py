@@ -6,6 +6,9 @@ the batch lie in lanes, numbers in rows of two scratch arrays of one ``Layout``.
 with addends from 0: f_j = p_j * f_{j+1} is the pmf of d_j + ... + d_{k-1}, and g_0(u) the weight that the chain gives
 to a digit sum u. Marginals are derivatives of sum_u g_0(u) f_0(u), taken backwards through the convolutions:
 p(d_j = v | label) ~ p_j(v) sum_r g_j(v + r) f_{j+1}(r),  g_{j+1}(r) = sum_v g_j(v + r) p_j(v).
+
+All mantissas but zeros lie about 1. So a subnormal number is a term next to one of about 1, or a result below 2^-1022,
+and counts as zero.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
 )
 from emnesy_gpu.kernels.cpu.common.layout import consecutive_rows
 from emnesy_gpu.kernels.cpu.common.row_driver import Combination, Results
+from emnesy_gpu.kernels.cpu.common.subnormals import flush_subnormals, subnormals_as_before
 from emnesy_gpu.kernels.cpu.common.wide_numbers import (
     LOG_2,
     SMALLEST_EXPONENT,
@@ -336,7 +340,7 @@ def sum_product(logits, label, results, combination, at, workspace):
     """FLOAT64_LANES rows at a time; lanes to spare repeat the last row."""
     marginals, log_evidence, status = results
     shifted, (mantissa, exponent) = workspace
-    batch = len(logits)
+    batch, before = len(logits), flush_subnormals()
     for start in range(0, batch, FLOAT64_LANES):
         for lane in range(FLOAT64_LANES):
             row = min(start + lane, batch - 1)
@@ -354,3 +358,4 @@ def sum_product(logits, label, results, combination, at, workspace):
                 factored = mantissa[at.evidence, lane] * mantissa[at.scale, lane]
                 log_evidence[row] = math.log(factored) + power * LOG_2
             status[row] = code
+    subnormals_as_before(before)
