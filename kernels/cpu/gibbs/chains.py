@@ -57,6 +57,13 @@ class Chains(NamedTuple):
     first_row: int
 
 
+@lane_function
+def named_chains(values):
+    """Chains from a tuple of its values, that of the packing among them."""
+    factors, memberships, n_groups, packed, number, recorded, step, seed, first_row = values
+    return Chains(factors, memberships, n_groups, Packing(*packed), number, recorded, step, seed, first_row)
+
+
 class Workspace(NamedTuple):
     """The scratch arrays of a block of chains, a column per lane: LANES, or views of half of them."""
 

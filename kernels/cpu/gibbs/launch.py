@@ -9,7 +9,7 @@ from torch import Tensor
 from emnesy_gpu.kernels.cpu.common.compile import kernel
 from emnesy_gpu.kernels.cpu.common.parallel import for_rows
 from emnesy_gpu.kernels.cpu.common.row_driver import result_dtype
-from emnesy_gpu.kernels.cpu.gibbs.chains import LANES, Chains, empty_workspace, half_of, packing
+from emnesy_gpu.kernels.cpu.gibbs.chains import LANES, empty_workspace, half_of, named_chains, packing
 from emnesy_gpu.kernels.cpu.gibbs.rows import Results, posterior_in
 
 NANOSECONDS_PER_LOGIT, NANOSECONDS_PER_VALUE = 10.0, 1.5
@@ -33,11 +33,20 @@ def posterior(
     dtype = result_dtype(logits)
     taken = logits.detach() if logits.dtype in (torch.float32, torch.float64) else logits.detach().float()
     symbols, labels = taken.numpy(), label.numpy()
-    packed = packing(k, factors.shape[1] - 1 + memberships.shape[1])
-    numbers = chains, recorded, step, np.uint64(seed), first_row
-    settings = Chains(factors.numpy(), memberships.numpy(), n_groups, packed, *numbers)
-    of_rows = (np.empty(batch, kind) for kind in (dtype, dtype, np.uint8))
-    results = Results(np.empty((batch, n, k), dtype), *of_rows)
+    packed = tuple(packing(k, factors.shape[1] - 1 + memberships.shape[1]))
+    # Plain tuples: telling the type of a named one takes longer.
+    settings = (
+        factors.numpy(),
+        memberships.numpy(),
+        n_groups,
+        packed,
+        chains,
+        recorded,
+        step,
+        np.uint64(seed),
+        first_row,
+    )
+    results = np.empty((batch, n, k), dtype), np.empty(batch, dtype), np.empty(batch, dtype), np.empty(batch, np.uint8)
     on_rows = posterior_few_rows if batch * chains <= LANES // 2 else posterior_rows
 
     def work(first: int, last: int) -> None:
@@ -51,13 +60,15 @@ def posterior(
 
 @kernel
 def posterior_rows(logits, label, chains, results, first, last):
-    """See ``posterior_in``."""
+    """See ``posterior_in``; chains and results are Chains and Results without names."""
     _, n, k = logits.shape
-    posterior_in(logits, label, chains, results, first, last, empty_workspace(n, k, chains))
+    named = named_chains(chains)
+    posterior_in(logits, label, named, Results(*results), first, last, empty_workspace(n, k, named))
 
 
 @kernel
 def posterior_few_rows(logits, label, chains, results, first, last):
     """The same for chains that fit in half the lanes."""
     _, n, k = logits.shape
-    posterior_in(logits, label, chains, results, first, last, half_of(empty_workspace(n, k, chains)))
+    named = named_chains(chains)
+    posterior_in(logits, label, named, Results(*results), first, last, half_of(empty_workspace(n, k, named)))

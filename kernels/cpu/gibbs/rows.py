@@ -9,6 +9,7 @@ import numpy as np
 
 from emnesy_gpu.kernels.cpu.common import lanes as floats
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES
 from emnesy_gpu.kernels.cpu.common.symbol_rows import row_status, write_softmax
 from emnesy_gpu.kernels.cpu.gibbs.chains import F32
 from emnesy_gpu.kernels.cpu.gibbs.sweeps import LARGEST_LOG_RATIO, run_block
@@ -34,9 +35,10 @@ class Results(NamedTuple):
 
 
 @lane_function
-def read_prior(logits, prior):
+def read_prior(logits, exponentials, prior):
     """The prior [N K] of a row relative to the largest one of each symbol; 1 for all values beside a NaN."""
     n, k = logits.shape
+    differences = exponentials.reshape(-1)
     for i in range(n):
         largest, broken = -np.inf, False
         for v in range(k):
@@ -46,9 +48,12 @@ def read_prior(logits, prior):
             difference = np.float64(logits[i, v]) - largest
             # Infinite ones less themselves are NaN.
             if broken or difference != difference:
-                prior[i * k + v] = 1.0
-            else:
-                prior[i * k + v] = math.exp(difference) if difference >= -LARGEST_LOG_RATIO else 0.0
+                difference = 0.0
+            differences[i * k + v] = difference if difference >= -LARGEST_LOG_RATIO else -np.inf
+    for row in range(len(exponentials)):
+        floats.store(exponentials, row, floats.exp_nonpositive(floats.load(exponentials, row)))
+    for index in range(n * k):
+        prior[index] = differences[index]
 
 
 @lane_function
@@ -80,7 +85,22 @@ def run_blocks(chains, sums, first_row, workspace):
             row, chain = (start + lane) // n_chains, (start + lane) % n_chains
             sums.annealing[row, chain] = workspace.annealing[lane]
             sums.final[row, chain] = workspace.final[lane]
-            sums.conditionals[row] += workspace.total[:, lane]
+        first = 0
+        while first < n_lanes:
+            row = (start + first) // n_chains
+            last = min((row + 1) * n_chains - start, n_lanes)
+            add_lanes(workspace.total, first, last, sums.conditionals[row])
+            first = last
+
+
+@lane_function
+def add_lanes(total, first, last, conditionals):
+    """Columns first .. last - 1 of the total, one after the other, to the conditionals of a row."""
+    for index in range(len(conditionals)):
+        running = conditionals[index]
+        for lane in range(first, last):
+            running += total[index, lane]
+        conditionals[index] = running
 
 
 @lane_function
@@ -101,9 +121,11 @@ def write_means(conditionals, scale, marginals):
     for i in range(n):
         total = 0.0
         for v in range(k):
-            total += np.float64(conditionals[i * k + v] / scale)
+            mean = conditionals[i * k + v] / scale
+            marginals[i, v] = mean
+            total += np.float64(mean)
         for v in range(k):
-            marginals[i, v] = np.float64(conditionals[i * k + v] / scale) / total
+            marginals[i, v] = np.float64(marginals[i, v]) / total
 
 
 @lane_function
@@ -120,8 +142,10 @@ def posterior_in(logits, label, chains, results, first, last, workspace):
     """Rows first .. last - 1 of the results."""
     _, n, k = logits.shape
     sums = empty_sums(last - first, n * k, chains.number)
+    exponentials = floats.lane_rows(-(-n * k // FLOAT64_LANES), FLOAT64_LANES, np.float64)
+    exponentials[-1] = 0.0
     for row in range(first, last):
-        read_prior(logits[row], sums.prior[row - first])
+        read_prior(logits[row], exponentials, sums.prior[row - first])
     run_blocks(chains, sums, chains.first_row + first, workspace)
     for row in range(first, last):
         status = row_status(logits[row], label[row])
