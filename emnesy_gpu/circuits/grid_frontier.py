@@ -80,7 +80,7 @@ class EdgePaths:
         if downwards:  # the vertex below comes to the right of the one that it replaces
             codes = with_place(codes, column + 1, end)
         frontier = Frontier.of(np.concatenate([codes, codes], 1))
-        frontier.second_half().connect(column, column + 1, FREE)
+        frontier.second_half().connect(column, column + 1)
         if downwards:
             after = frontier.left_behind(column)
         elif is_last_row:  # nothing else touches the left vertex
@@ -123,7 +123,7 @@ class CellPaths:
         frontier = Frontier.of(np.concatenate([with_place(codes, column, code) for code in (FREE, end or ALONE)], 1))
         taken = frontier.second_half()
         for place in self._touched(column):
-            taken.connect(column, place, ALONE, only_if_present=True)
+            taken.connect(column, place, only_if_present=True)
         self._limit_below(frontier, column, is_last_row)
         if column < width - 1:
             self._limit_above(frontier, column)

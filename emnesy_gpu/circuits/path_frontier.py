@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +32,6 @@ MAX_WIDTH = 19
 """Columns whose codes fit in a state, with one place more and FOUND beside them."""
 FOUND = np.int64(1) << 62
 DEAD = np.int64(-1)
-NO_DEPTH = np.int8(-9)
-"""Less than all depths of brackets less 1."""
 PLACES = np.arange(MAX_WIDTH + 3, dtype=np.int8)[:, None]
 SHIFTS = BITS * np.arange(MAX_WIDTH + 3)[:, None]
 
@@ -46,13 +43,6 @@ def unpacked(states: States, places: int) -> Codes:
 def with_place(codes: Codes, place: int, code: int) -> Codes:
     """One place more, with one code in all states."""
     return np.concatenate([codes[:place], np.full((1, codes.shape[1]), code, np.int8), codes[place:]])
-
-
-class _End(NamedTuple):
-    """The code of a vertex in each state, and the place of the other end of its piece: its own where it is fresh."""
-
-    code: Codes
-    place: Codes
 
 
 @dataclass
@@ -72,37 +62,27 @@ class Frontier:
         half = self.codes.shape[1] // 2
         return Frontier(self.codes[:, half:], self.dead[half:], self.found[half:])
 
-    def connect(self, first: int, second: int, fresh: int, *, only_if_present: bool = False) -> None:
-        """The path goes from the vertex at one place to that at another one.
+    def connect(self, first: int, second: int, *, only_if_present: bool = False) -> None:
+        """The path goes from the vertex at one place to that at another one, and joins their pieces.
 
-        fresh: the code of vertices of which no neighbour is known. only_if_present: where the second vertex
-        is not on the path, nothing happens.
+        A piece that ends in the source or in the target ends on the frontier where the other one does.
+        only_if_present: where the second vertex is not on the path, nothing happens.
         """
-        x, y = self.codes[first].copy(), self.codes[second].copy()
+        x, y = self.codes[first], self.codes[second]
         goes = y != FREE if only_if_present else np.ones(len(y), bool)
         self.dead |= goes & ((x == CLOSED) | (y == CLOSED))
-        goes &= ~self.dead
-        depths = bracket_depths(self.codes)
-        mates = [mate_of(self.codes, depths, place) for place in (first, second)]
-        ends = []
-        for place, code, mate in zip((first, second), (x, y), mates, strict=True):
-            is_fresh = code == fresh
-            ends.append(_End(code, np.where(is_fresh, np.int8(place), mate)))
-            self.codes[place, goes & ~is_fresh] = CLOSED
-        self._make_piece(goes, ends[0], ends[1], mates[0] == second)
-
-    def _make_piece(self, goes: Flags, a: _End, b: _End, same: Flags) -> None:
-        """Two pieces become one: its ends are their other ends, on the frontier or the source or the target."""
-        fixed_a, fixed_b = a.code >= TO_SOURCE, b.code >= TO_SOURCE
-        both = goes & ~fixed_a & ~fixed_b
-        self.dead |= both & same & (a.code != b.code)  # a cycle
-        self.found |= goes & fixed_a & fixed_b
-        for one, fixed, free in ((goes & fixed_a & ~fixed_b, a, b), (goes & fixed_b & ~fixed_a, b, a)):
-            states = np.flatnonzero(one)
-            self.codes[free.place[states], states] = fixed.code[states]
-        states = np.flatnonzero(both)
-        self.codes[np.minimum(a.place, b.place)[states], states] = LEFT_END
-        self.codes[np.maximum(a.place, b.place)[states], states] = RIGHT_END
+        at = np.flatnonzero(goes & ~self.dead)
+        codes = self.codes.take(at, 1)
+        x, y, depths = codes[first], codes[second], bracket_depths(codes)
+        ends = [end_of(codes, depths, place) for place in (first, second)]
+        self.dead[at] |= ends[0] == second  # a cycle
+        fixed_x, fixed_y = x >= TO_SOURCE, y >= TO_SOURCE
+        self.found[at] |= fixed_x & fixed_y
+        self.codes[first, at] = self.codes[second, at] = CLOSED
+        x_is_left = ends[0] < ends[1]
+        x_code, y_code = np.where(x_is_left, LEFT_END, RIGHT_END), np.where(x_is_left, RIGHT_END, LEFT_END)
+        self.codes[ends[0], at] = np.where(fixed_x, CLOSED, np.where(fixed_y, y, x_code))
+        self.codes[ends[1], at] = np.where(fixed_y, CLOSED, np.where(fixed_x, x, y_code))
 
     def limit(self, place: int, left: Flags, between: Flags, right: Flags) -> None:
         """The path may go on from a vertex to some of its unread neighbours alone, from the left to the right.
@@ -119,7 +99,7 @@ class Frontier:
         """Vertices leave the frontier, and must not miss a neighbour."""
         for place in places:
             self.dead |= self.codes[place] > CLOSED
-        return self._packed(np.delete(self.codes, places, axis=0))
+        return self._packed(self.codes[[place for place in range(len(self.codes)) if place not in places]])
 
     def forgotten(self, place: int) -> States:
         """A vertex leaves the frontier, and its place stays."""
@@ -146,20 +126,19 @@ def bracket_depths(codes: Codes) -> Codes:
     return depths
 
 
-def mate_of(codes: Codes, depths: Codes, place: int) -> Codes:
-    """The place of the other end of the piece that ends at a place [S], -1 for vertices that are no ends of one.
+def end_of(codes: Codes, depths: Codes, place: int) -> Codes:
+    """The place of the other end of the piece that ends at a place [S]; the place itself for vertices without one.
 
     >>> codes = np.array([[LEFT_END], [LEFT_END], [RIGHT_END], [FREE], [RIGHT_END]], np.int8)
-    >>> [int(mate_of(codes, bracket_depths(codes), place)[0]) for place in range(5)]
-    [4, 2, 1, -1, 0]
+    >>> [int(end_of(codes, bracket_depths(codes), place)[0]) for place in range(5)]
+    [4, 2, 1, 3, 0]
     """
     code, n_places = codes[place], len(codes)
-    opens = np.where(code == LEFT_END, depths[place] - 1, NO_DEPTH)
-    closes = np.where(code == RIGHT_END, depths[place] + 1, NO_DEPTH)
-    after = depths[place + 1 :] == opens
-    before = (depths[:place] == closes) & (codes[:place] == LEFT_END)
+    opens, closes = code == LEFT_END, code == RIGHT_END
+    after = depths[place + 1 :] == depths[place] - 1
+    before = (depths[:place] == depths[place] + 1) & (codes[:place] == LEFT_END)
     # The nearest of several places: that with the largest number of those that count towards this one.
     nearest_after = n_places - (after.view(np.int8) * PLACES[n_places - place - 1 : 0 : -1]).max(0, initial=0)
     nearest_before = (before.view(np.int8) * PLACES[1 : place + 1]).max(0, initial=0) - 1
-    mates: Codes = np.where(code == LEFT_END, nearest_after, nearest_before)
-    return mates
+    ends: Codes = np.where(opens, nearest_after, np.where(closes, nearest_before, np.int8(place)))
+    return ends
