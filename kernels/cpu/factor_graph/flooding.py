@@ -1,11 +1,12 @@
-"""Flooding sweeps of pairs around symbols with many neighbours, rows of the batch in lanes.
+"""Flooding sweeps around symbols with many neighbours, rows of the batch in lanes.
 
 A symbol i of degree d has messages m_1 .. m_d, in the order of its edges, and sends on the products of all but one:
 
     n_j = b_j a_j,   b_1 = prior, b_{j+1} = b_j m_j,   a_d = 1, a_{j-1} = a_j m_j
 
 Both are scaled to a largest entry in [1, 2) after every RUN / 2 messages, so that no more than RUN messages are
-multiplied before a product is scaled. The message of the pair at edge j follows at once: it depends on n_j alone.
+multiplied before a product is scaled. The message of the pair at edge j follows at once: it depends on n_j alone. For
+factors of other kinds n_j waits in the place of the message that such a factor sends back.
 """
 
 from __future__ import annotations
@@ -30,15 +31,36 @@ from emnesy_gpu.kernels.factor_graph_tables import PAIR
 
 @table_function
 def flood_pairs(work, at, g, way, shares):
-    """All messages of pairs, from way.source into way.target; returns the largest change and the smallest sum."""
+    """All messages of pairs, from way.source into way.target; returns the largest change and the smallest sum.
+
+    n of other edges, where symbols have more than RUN, goes into way.target too: see ``multiply_others``.
+    """
     change, smallest = filled(work, 0.0), filled(work, 1.0)
     for i in range(g.n):
         if g.bits:
-            step, least = send_bits_on(work, at, g, way, i, shares)
+            step, least = send_bits_on(work, at, g, way, i, shares, True)
         else:
-            step, least = send_on(work, at, g, way, i, shares)
+            step, least = send_on(work, at, g, way, i, shares, True)
         change, smallest = maximum(step, change), minimum(least, smallest)
     return change, smallest
+
+
+@table_function
+def find_cavities(work, at, g, way):
+    """n of all edges of symbols with more than RUN, into way.target."""
+    shares = filled(work, 0.0), filled(work, 0.0)
+    for i in range(g.n):
+        if has_many(g, i):
+            if g.bits:
+                send_bits_on(work, at, g, way, i, shares, False)
+            else:
+                send_on(work, at, g, way, i, shares, False)
+
+
+@inlined
+def has_many(g, i):
+    """Whether a symbol has more than RUN neighbours."""
+    return item(g.numbers, g.incident_first + i + 1) - item(g.numbers, g.incident_first + i) > g.run
 
 
 @inlined
@@ -50,8 +72,8 @@ def pair_at(g, edge):
 
 
 @inlined
-def send_bits_on(work, at, g, way, i, shares):
-    """The messages that pairs send on from one of symbols of two values; change and smallest sum."""
+def send_bits_on(work, at, g, way, i, shares, sends):
+    """``send_on`` from one of symbols of two values."""
     begin, end = item(g.numbers, g.incident_first + i), item(g.numbers, g.incident_first + i + 1)
     change, smallest, each = filled(work, 0.0), filled(work, 1.0), max(1, g.run // 2)
     zero, one = filled(work, 1.0), filled(work, 1.0)
@@ -66,9 +88,14 @@ def send_bits_on(work, at, g, way, i, shares):
     for j in range(begin, end):
         edge = item(g.numbers, g.incident + j)
         is_pair, table, side = pair_at(g, edge)
-        if is_pair:
-            n_zero = zero * load(work, at.behind + 2 * (j - begin))
-            n_one = one * load(work, at.behind + 2 * (j - begin) + 1)
+        n_zero = zero * load(work, at.behind + 2 * (j - begin))
+        n_one = one * load(work, at.behind + 2 * (j - begin) + 1)
+        if not (sends and is_pair):
+            if end - begin > g.run:
+                n_zero, n_one = scaled_bits(n_zero, n_one, way.tiny)
+                store(work, way.target + 2 * edge, n_zero)
+                store(work, way.target + 2 * edge + 1, n_one)
+        else:
             w_01, w_10 = g.weights[table + 2 - side], g.weights[table + 1 + side]  # by the other symbol first
             bits = (
                 multiply_add(n_one, w_01, n_zero * g.weights[table]),
@@ -104,8 +131,8 @@ def multiply_rows(work, left, right, product, size):
 
 
 @table_function
-def send_on(work, at, g, way, i, shares):
-    """The messages that pairs send on from one symbol; change and smallest sum."""
+def send_on(work, at, g, way, i, shares, sends):
+    """The messages that pairs send on from one symbol, if they do, and n of other edges; change and smallest sum."""
     k, size, each = g.n_values, item(g.numbers, g.size + i), max(1, g.run // 2)
     begin, end = item(g.numbers, g.incident_first + i), item(g.numbers, g.incident_first + i + 1)
     change, smallest, cavity, before = filled(work, 0.0), filled(work, 1.0), at.cavities, at.cavities + k
@@ -121,7 +148,11 @@ def send_on(work, at, g, way, i, shares):
     for j in range(begin, end):
         edge = item(g.numbers, g.incident + j)
         is_pair, table, side = pair_at(g, edge)
-        if is_pair:
+        if not (sends and is_pair):
+            if end - begin > g.run:
+                multiply_rows(work, before, at.behind + (j - begin) * k, way.target + edge * k, size)
+                scale_product(work, way.target + edge * k, size, way.tiny)
+        else:
             multiply_rows(work, before, at.behind + (j - begin) * k, cavity, size)
             other = edge + 1 - 2 * side
             other_size = item(g.numbers, g.size + item(g.numbers, g.variable + other))

@@ -74,7 +74,7 @@ class Layout(NamedTuple):
     beliefs: int  # [n, K], also logits on their way to priors
     messages: int  # [E, K], from factors, with sum k_i
     renewed: int  # [E, K] with flooding: what the next sweep reads
-    products: int  # [n_products, K]: see ``products``
+    products: int  # [n_products, K] but with flooding: see ``products``
     before: int  # [arity, K] by residuals: the messages of one factor before it was renewed
     cavities: int  # [arity, K]: n of the members of one factor
     fresh: int  # [2, K], or [arity + 1, 2] of a parity: what is under way of one factor
@@ -176,7 +176,7 @@ def layout(g: Graph, chains: automaton_graph.Graph, schedule: str) -> Layout:
         "beliefs": -(-n * k // TILE) * TILE,
         "messages": g.n_edges * k,
         "renewed": g.n_edges * k if schedule == FLOODING else 0,
-        "products": g.n_products * k,
+        "products": 0 if schedule == FLOODING else g.n_products * k,
         "before": g.arity * k if schedule == RESIDUAL else 0,
         "cavities": g.arity * k,
         "fresh": 2 * max(k, g.arity + 1),

@@ -39,11 +39,10 @@ from emnesy_gpu.kernels.cpu.common.symbol_rows import count_left, read_row, writ
 from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
 from emnesy_gpu.kernels.cpu.factor_graph.calls import Call, any_larger, rows_at
 from emnesy_gpu.kernels.cpu.factor_graph.evidence import factor_terms, find_belief, renormalised
-from emnesy_gpu.kernels.cpu.factor_graph.flooding import flood_pairs
+from emnesy_gpu.kernels.cpu.factor_graph.flooding import find_cavities, flood_pairs
 from emnesy_gpu.kernels.cpu.factor_graph.graph import graph_at, graphs, layout, layout_at
 from emnesy_gpu.kernels.cpu.factor_graph.labels import row_status
 from emnesy_gpu.kernels.cpu.factor_graph.messages import Way, send
-from emnesy_gpu.kernels.cpu.factor_graph.products import renew_all_products
 from emnesy_gpu.kernels.factor_graph_tables import FLOODING, PAIR, SERIAL
 from emnesy_gpu.kernels.status import POSSIBLE
 
@@ -87,8 +86,6 @@ def sweep(work, at, g, c, way, options, flooding):
     around = flooding and g.n_products > 0
     if around:
         change, smallest = flood_pairs(work, at, g, way, shares)
-        if not g.paired:
-            renew_all_products(work, at, g, way)
     for u in range(0 if around and g.paired else n_updates):
         f = item(g.numbers, order + u)
         if around and item(g.numbers, g.kind + f) <= PAIR:  # also PAIR_OF_BITS
@@ -120,8 +117,8 @@ def conclude(work, at, g, c, way):
     """
     before = load(work, at.counts + SMALLEST)
     mantissa, exponent, smallest = filled(work, 1.0), filled(work, 0.0), before
-    if g.n_products > 0:
-        renew_all_products(work, at, g, way)
+    if g.n_products > 0 and way.source != way.target:
+        find_cavities(work, at, g, way)
     for f in range(g.n_factors):
         weight, shift, least = factor_terms(work, at, g, c, way, f)
         mantissa, exponent = renormalised(mantissa * weight, exponent + shift, way.tiny)

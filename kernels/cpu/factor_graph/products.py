@@ -2,6 +2,8 @@
 
 The products of the runs of a symbol lie one after the other, those of the runs of these behind them, and so on until
 RUN or fewer are left. All are scaled to a largest entry in [1, 2): a message does not depend on the scale of a cavity.
+
+Serial sweeps renew a few of them with each message. Flooding sweeps have none: see ``flooding``.
 """
 
 from __future__ import annotations
@@ -82,13 +84,23 @@ def multiply_bits(work, g, run, row_of, bits, tiny):
 
 @table_function
 def multiply_others(work, at, g, way, edge, row):
-    """n of one edge of a symbol with many, in rows from ``row`` on, not normalised; returns its sum."""
+    """n of one edge of a symbol with many, in rows from ``row`` on, not normalised; returns its sum.
+
+    With flooding it waits in way.target.
+    """
     i, k = item(g.numbers, g.variable + edge), g.n_values
     size, begin, end = (
         item(g.numbers, g.size + i),
         item(g.numbers, g.incident_first + i),
         item(g.numbers, g.incident_first + i + 1),
     )
+    if way.source != way.target:
+        total = filled(work, 0.0)
+        for v in range(size):
+            q = load(work, way.target + edge * k + v)
+            total += q
+            store(work, row + v, q)
+        return total
     for v in range(size):
         store(work, row + v, load(work, at.priors + i * k + v))
     number, count = item(g.numbers, g.position + edge), end - begin
@@ -121,6 +133,8 @@ def products_around(g, first, count, number, left_out):
 def multiply_other_bits(work, at, g, way, edge):
     """``multiply_others`` for a symbol of two values: n of both."""
     i, k = item(g.numbers, g.variable + edge), g.n_values
+    if way.source != way.target:
+        return load(work, way.target + edge * k), load(work, way.target + edge * k + 1)
     begin, end = item(g.numbers, g.incident_first + i), item(g.numbers, g.incident_first + i + 1)
     number, count = item(g.numbers, g.position + edge), end - begin
     bits = load(work, at.priors + i * k), load(work, at.priors + i * k + 1)
@@ -170,13 +184,3 @@ def renew_products(work, at, g, way, edge):
             renew_product(work, g, run, row_of_product, product, way.tiny)
         number, count, below = number // g.run, -(-count // g.run), first
         first += count * k
-
-
-@table_function
-def renew_all_products(work, at, g, way):
-    """All products, in the order of the messages: the last one of a symbol completes its products of products."""
-    for edge in range(g.n_edges):
-        i = item(g.numbers, g.variable + edge)
-        degree = item(g.numbers, g.incident_first + i + 1) - item(g.numbers, g.incident_first + i)
-        if degree > g.run and item(g.numbers, g.position + edge) % g.run == 0:
-            renew_products(work, at, g, way, edge)
