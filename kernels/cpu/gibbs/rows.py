@@ -48,7 +48,7 @@ def read_prior(logits, exponentials, prior):
             difference = np.float64(logits[i, v]) - largest
             # Infinite ones less themselves are NaN.
             if broken or difference != difference:
-                difference = 0.0
+                difference = np.float64(0.0)
             differences[i * k + v] = difference if difference >= -LARGEST_LOG_RATIO else -np.inf
     for row in range(len(exponentials)):
         floats.store(exponentials, row, floats.exp_nonpositive(floats.load(exponentials, row)))
