@@ -86,14 +86,20 @@ def _build_graph(members: bytes, width: int, phases: tuple[int, ...], n_variable
         inside = groups[g, groups[g] >= 0]
         disjoint[g] = not seen[inside].any()
         seen[inside] |= disjoint[g]
-    return Graph(groups.astype(np.int64), (groups >= 0).sum(1), first_edge, edges, bounds, overlapping, disjoint)
+    bounds, sizes = bounds.astype(np.int64), (groups >= 0).sum(1).astype(np.int64)
+    return Graph(groups.astype(np.int64), sizes, first_edge, edges, bounds, overlapping, disjoint)
 
 
 def layout(graph: Graph, n_variables: int, n_values: int) -> Layout:
     """Rows of the scratch array for one number, table or matrix after the other."""
-    n_groups, width = graph.groups.shape
-    side = max(n_values, LOW)
-    largest_phase = int(np.diff(graph.phases)[graph.overlapping].max(initial=0))
+    return _layout(graph.phases.tobytes(), graph.overlapping.tobytes(), graph.groups.shape, n_variables, n_values)
+
+
+# What follows from a graph is kept by the bytes of its arrays: to find it anew takes as long as a sweep of one row.
+@lru_cache(maxsize=16)
+def _layout(phases: bytes, overlapping: bytes, shape: tuple[int, int], n_variables: int, n_values: int) -> Layout:
+    (n_groups, width), side = shape, max(n_values, LOW)
+    largest_phase = int(np.diff(np.frombuffer(phases, np.int64))[np.frombuffer(overlapping, bool)].max(initial=0))
     sizes = {
         "matrix": side * side,
         "minors": side * side,
@@ -114,4 +120,19 @@ def rows_of(logits: np.ndarray, label: np.ndarray, results: PropagationResults, 
 
 def log_free(graph: Graph, side: int) -> float:
     """Log of the number of ways in which the members that pad the factors can be placed."""
-    return sum(math.lgamma(side - int(size) + 1) for size in graph.sizes)
+    return _log_free(graph.sizes.tobytes(), side)
+
+
+@lru_cache(maxsize=16)
+def _log_free(sizes: bytes, side: int) -> float:
+    return sum(math.lgamma(side - int(size) + 1) for size in np.frombuffer(sizes, np.int64))
+
+
+def vectors_of(graph: Graph, lanes: int) -> int:
+    """How many vectors of so many lanes the factors of all phases fill."""
+    return _vectors_of(graph.phases.tobytes(), lanes)
+
+
+@lru_cache(maxsize=16)
+def _vectors_of(phases: bytes, lanes: int) -> int:
+    return int(-(-np.diff(np.frombuffer(phases, np.int64)) // lanes).sum())

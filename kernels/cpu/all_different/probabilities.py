@@ -26,7 +26,7 @@ from emnesy_gpu.kernels.cpu.all_different.factors import (
     update_phase,
     within,
 )
-from emnesy_gpu.kernels.cpu.all_different.graph import Graph, layout, log_free, rows_of
+from emnesy_gpu.kernels.cpu.all_different.graph import Graph, layout, log_free, rows_of, vectors_of
 from emnesy_gpu.kernels.cpu.all_different.rows import (
     any_lane,
     read_logits,
@@ -47,7 +47,7 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     where_less,
 )
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
-from emnesy_gpu.kernels.cpu.common.subnormals import flushed
+from emnesy_gpu.kernels.cpu.common.subnormals import flush_subnormals, subnormals_as_before
 from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 LOG_2 = math.log(2.0)
@@ -74,9 +74,8 @@ def floor_of(side: int, dtype: type) -> float:
 
 def row_after_row(graph: Graph, rows: int, lanes: int) -> bool:
     """Whether few rows take less time with the factors of a phase in lanes than with the rows in them."""
-    halves = -(-np.diff(graph.phases) // (lanes // 2)).sum()
     passes = len(graph.sizes) * (1 if rows <= lanes // 2 else 2)
-    return bool(rows * (halves + OTHER_PASSES * len(graph.sizes)) < passes)
+    return rows * (vectors_of(graph, lanes // 2) + OTHER_PASSES * len(graph.sizes)) < passes
 
 
 def run(graph: Graph, options: Options, logits: np.ndarray, label: np.ndarray, results: PropagationResults) -> int:
@@ -96,8 +95,7 @@ def run(graph: Graph, options: Options, logits: np.ndarray, label: np.ndarray, r
         factors[:] = 1.0
     else:
         numbers = factors = scratch(at.total, dtype)
-    with flushed():
-        propagate(rows, graph, at, settings, numbers, factors, subsets)
+    propagate(rows, graph, at, settings, numbers, factors, subsets)
     return int(np.count_nonzero(results.status == RECOMPUTE))
 
 
@@ -192,7 +190,7 @@ def write_row(work, at, rows, row, lane, log_free):
 @kernel
 def propagate(rows, graph, at, settings, numbers, factors, subsets):
     """As many rows at a time as there are lanes; see ``Workspace`` for the last three arguments."""
-    work, options = as_lanes(numbers), settings.options
+    work, options, before = as_lanes(numbers), settings.options, flush_subnormals()
     for first in range(0, len(rows.chosen), work.shape[1]):
         workspace = Workspace(work, factors, subsets, min(work.shape[1], len(rows.chosen) - first))
         bounded = read_rows(work, at, rows, first) and not options.maximise
@@ -212,3 +210,4 @@ def propagate(rows, graph, at, settings, numbers, factors, subsets):
             write_row(work, at, rows, row, lane, settings.log_free)
             if options.maximise and rows.log_evidence[row] > -np.inf:
                 rows.log_evidence[row] = 0.0
+    subnormals_as_before(before)
