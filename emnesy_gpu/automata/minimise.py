@@ -148,20 +148,20 @@ def _spread(numbers: Table, alive: Table, n_states: int) -> Table:
 
 def _forwards(merged: list[Table], classes: list[Table]) -> tuple[list[Table], list[Table]]:
     """Keep the classes that are reached from that of state 0, numbered in the order in which they are reached."""
-    reached, place = _numbered(classes[0][:1], classes[0])
+    reached, place = _reached(classes[0][:1], classes[0])
     tables, state_of = [], [place.take(classes[0])]
     for rows, numbers in zip(merged, classes[1:], strict=True):
         current = rows.take(reached, 0)
-        reached, place = _numbered(current.ravel(), numbers)
+        reached, place = _reached(current.ravel(), numbers)
         tables.append(place.take(current))
         state_of.append(place.take(numbers))
     return tables, state_of
 
 
-def _numbered(found: Table, classes: Table) -> tuple[Table, Table]:
+def _reached(found: Table, classes: Table) -> tuple[Table, Table]:
     """The different classes of those found, in their order, and the place of each class there, DEAD for the others.
 
-    >>> reached, place = _numbered(np.array([4, DEAD, 1, 4]), np.arange(5))
+    >>> reached, place = _reached(np.array([4, DEAD, 1, 4]), np.arange(5))
     >>> reached.tolist(), place.tolist()
     ([4, 1], [-1, 1, -1, -1, 0, -1])
     """
