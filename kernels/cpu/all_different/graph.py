@@ -125,7 +125,7 @@ def log_free(graph: Graph, side: int) -> float:
 
 @lru_cache(maxsize=16)
 def _log_free(sizes: bytes, side: int) -> float:
-    return sum(math.lgamma(side - int(size) + 1) for size in np.frombuffer(sizes, np.int64))
+    return sum((math.lgamma(side - int(size) + 1) for size in np.frombuffer(sizes, np.int64)), start=0.0)
 
 
 def vectors_of(graph: Graph, lanes: int) -> int:
