@@ -23,7 +23,8 @@ from emnesy_gpu.kernels.automaton_tables import AutomatonTables
 from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32
 from emnesy_gpu.kernels.cpu.automaton.probabilities import plan_of, run
 from emnesy_gpu.kernels.cpu.common.compile import kernel
-from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES, scratch
+from emnesy_gpu.kernels.cpu.common.lane_scratch import scratch
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
 from emnesy_gpu.kernels.cpu.common.transpose import TILE, read_columns, write_columns
 from emnesy_gpu.reference.label_rows import label_rows

@@ -15,15 +15,8 @@ from torch import Tensor
 from emnesy_gpu.kernels.cpu.carry_chain import launch as carry_chain
 from emnesy_gpu.kernels.cpu.carry_chain import probabilities, wide_exponents
 from emnesy_gpu.kernels.cpu.common import kernel_cache, parallel, row_driver
-from emnesy_gpu.kernels.cpu.common.lanes import (
-    FLOAT32_LANES,
-    KEPT_BYTES,
-    exp_nonpositive,
-    kept_scratch,
-    load,
-    scratch,
-    store,
-)
+from emnesy_gpu.kernels.cpu.common.lane_scratch import KEPT_BYTES, kept_scratch, scratch
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES, exp_nonpositive, load, store
 from emnesy_gpu.kernels.cpu.common.philox import philox
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Combination, Results
 from emnesy_gpu.kernels.cpu.common.transpose import LONG, TILE, read_columns, write_columns

@@ -16,6 +16,7 @@ from emnesy_gpu.circuits.graph import Graph
 from emnesy_gpu.circuits.tables import Compiled, make_tables
 from emnesy_gpu.kernels.cpu.circuit import launch, linear, program, wide
 from emnesy_gpu.kernels.cpu.common import lanes, parallel, row_driver
+from emnesy_gpu.kernels.cpu.common.lane_scratch import scratch
 from emnesy_gpu.kernels.cpu.common.lanes import exp_for_single, load, store
 from emnesy_gpu.kernels.cpu.common.log_lanes import logarithm
 from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
@@ -314,7 +315,7 @@ def logarithms(rows):
 
 
 def test_logarithms_of_lanes() -> None:
-    rng, rows = np.random.default_rng(0), lanes.scratch(3000, np.float64)
+    rng, rows = np.random.default_rng(0), scratch(3000, np.float64)
     rows[:1000] = np.exp(rng.uniform(-700.0, 700.0, rows[:1000].shape))
     rows[1000:2000] = rng.uniform(0.5, 2.0, rows[:1000].shape)
     rows[2000:] = 1.0 + 1e-9 * rng.standard_normal(rows[:1000].shape)
@@ -331,7 +332,7 @@ def short_exponentials(rows):
 
 
 def test_short_exponentials_are_good_for_float32() -> None:
-    rows = lanes.scratch(1000, np.float64)
+    rows = scratch(1000, np.float64)
     rows[:] = -np.random.default_rng(0).uniform(0.0, 700.0, rows.shape)
     rows.flat[:2] = 0.0, -np.inf
     expected = np.exp(rows)
@@ -424,7 +425,7 @@ def test_columns_of_any_float_type_become_lanes(dtype, lane_dtype, columns: int,
         return
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(3 + rows, 40)).astype(dtype)
-    work = lanes.scratch(64, lane_dtype)
+    work = scratch(64, lane_dtype)
     size = work.shape[1]
     target = np.zeros_like(matrix)
     there_and_back(matrix, columns, work, target)

@@ -113,7 +113,7 @@ def _touched_bytes(function: Callable[[], object]) -> int | None:
     libc = ctypes.CDLL(None)
     with _freed_memory_kept(libc):
         function()
-        load_kernels("cpu", "common.lanes").forget_scratch()
+        load_kernels("cpu", "common.lane_scratch").forget_scratch()
         libc.malloc_trim(0)
         before = size_of("Rss", SMAPS)
         function()

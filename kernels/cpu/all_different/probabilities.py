@@ -36,16 +36,8 @@ from emnesy_gpu.kernels.cpu.all_different.rows import (
 )
 from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
-from emnesy_gpu.kernels.cpu.common.lanes import (
-    as_lanes,
-    exp_nonpositive,
-    filled,
-    load,
-    maximum,
-    scratch,
-    store,
-    where_less,
-)
+from emnesy_gpu.kernels.cpu.common.lane_scratch import scratch
+from emnesy_gpu.kernels.cpu.common.lanes import as_lanes, exp_nonpositive, filled, load, maximum, store, where_less
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
 from emnesy_gpu.kernels.cpu.common.subnormals import flush_subnormals, subnormals_as_before
 from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE

@@ -15,7 +15,7 @@ from emnesy_gpu.kernels.cpu.automaton.probabilities import plan_of
 from emnesy_gpu.kernels.cpu.automaton.screen import find_possible_labels
 from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel
 from emnesy_gpu.kernels.cpu.common.few_rows import Call
-from emnesy_gpu.kernels.cpu.common.lanes import kept_lanes
+from emnesy_gpu.kernels.cpu.common.lane_scratch import kept_lanes
 from emnesy_gpu.kernels.cpu.common.parallel import most_of_one_range
 from emnesy_gpu.kernels.cpu.label_rows import codes_of, label_rows_at, scratch_rows
 from emnesy_gpu.kernels.status import POSSIBLE

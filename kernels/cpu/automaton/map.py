@@ -26,7 +26,8 @@ from emnesy_gpu.kernels.cpu.automaton.screen import are_priors, find_possible_la
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.few_rows import Call, new_assignment
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
-from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, kept_doubles
+from emnesy_gpu.kernels.cpu.common.lane_scratch import kept_doubles
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES
 from emnesy_gpu.kernels.cpu.common.large_logits import any_beyond
 from emnesy_gpu.kernels.cpu.common.parallel import most_of_one_range
 from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at

@@ -10,7 +10,7 @@ from torch import Tensor
 from emnesy_gpu.kernels.cpu.automaton import few_states, linear
 from emnesy_gpu.kernels.cpu.automaton.graph import FLOAT32, graph, kept_automata
 from emnesy_gpu.kernels.cpu.automaton.linear import SMALLEST_NORMAL, Plan
-from emnesy_gpu.kernels.cpu.common.lanes import half_lanes, kept_lanes, scratch
+from emnesy_gpu.kernels.cpu.common.lane_scratch import half_lanes, kept_lanes, scratch
 from emnesy_gpu.kernels.cpu.common.pointers import address_of
 
 

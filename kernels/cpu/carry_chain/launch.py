@@ -15,7 +15,8 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.carry_chain import one_by_one, probabilities
 from emnesy_gpu.kernels.cpu.common.few_rows import Call, FewRowResults, new_assignment, on_few_rows
-from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES, FLOAT64_LANES, kept_doubles, kept_lanes, kept_numbers
+from emnesy_gpu.kernels.cpu.common.lane_scratch import kept_doubles, kept_lanes, kept_numbers
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES, FLOAT64_LANES
 from emnesy_gpu.kernels.cpu.common.parallel import most_of_one_range
 from emnesy_gpu.kernels.cpu.common.row_driver import (
     Combination,

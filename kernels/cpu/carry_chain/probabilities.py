@@ -25,11 +25,11 @@ from emnesy_gpu.kernels.cpu.carry_chain.convolutions import SUMS_AT_A_TIME, conv
 from emnesy_gpu.kernels.cpu.carry_chain.digit_sums import digits_between, n_sums, transfer_row
 from emnesy_gpu.kernels.cpu.carry_chain.rows import carry_out
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.lane_scratch import kept_lanes
 from emnesy_gpu.kernels.cpu.common.lanes import (
     exp_nonpositive,
     exponent_of,
     filled,
-    kept_lanes,
     load,
     maximum,
     minimum,

@@ -22,6 +22,7 @@ import numpy as np
 from emnesy_gpu.kernels.cpu.carry_chain.digit_sums import digits_between, n_sums, transfer_row
 from emnesy_gpu.kernels.cpu.carry_chain.rows import carry_out, row_status
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.lane_scratch import scratch
 from emnesy_gpu.kernels.cpu.common.lanes import (
     FLOAT64_LANES,
     exponent_of,
@@ -30,7 +31,6 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     maximum,
     multiply_add,
     power_of_two,
-    scratch,
     store,
     where_equal,
     where_less,

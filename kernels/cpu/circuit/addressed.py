@@ -26,7 +26,8 @@ from emnesy_gpu.kernels.cpu.circuit.program import (
 )
 from emnesy_gpu.kernels.cpu.common.compile import kernel
 from emnesy_gpu.kernels.cpu.common.few_rows import Call, new_assignment
-from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, kept_lanes, kept_scratch
+from emnesy_gpu.kernels.cpu.common.lane_scratch import kept_lanes, kept_scratch
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES
 from emnesy_gpu.kernels.cpu.common.parallel import most_of_one_range
 from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.records import record_of, record_reader

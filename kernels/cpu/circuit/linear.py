@@ -18,18 +18,8 @@ from emnesy_gpu.kernels.cpu.circuit.leaves import read_leaves, write_marginals
 from emnesy_gpu.kernels.cpu.circuit.program import Program, player, term_at
 from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
-from emnesy_gpu.kernels.cpu.common.lanes import (
-    FLOAT32_LANES,
-    FLOAT64_LANES,
-    half_lanes,
-    kept_doubles,
-    kept_lanes,
-    kept_scratch,
-    load,
-    load_doubles,
-    multiply_add,
-    store,
-)
+from emnesy_gpu.kernels.cpu.common.lane_scratch import half_lanes, kept_doubles, kept_lanes, kept_scratch
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES, FLOAT64_LANES, load, load_doubles, multiply_add, store
 from emnesy_gpu.kernels.cpu.common.log_lanes import logarithm
 from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, Combination, Results

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
+from emnesy_gpu.kernels.cpu.common.lane_scratch import scratch
 from emnesy_gpu.kernels.cpu.common.lanes import (
     LOG2_E,
     exp_mantissa,
@@ -18,7 +19,6 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     maximum,
     nearest_integer,
     power_of_two,
-    scratch,
     store,
     where_less,
 )

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.common.compile import kernel
 from emnesy_gpu.kernels.cpu.common.few_rows import Call
-from emnesy_gpu.kernels.cpu.common.lanes import as_lanes, kept_doubles
+from emnesy_gpu.kernels.cpu.common.lane_scratch import kept_doubles
+from emnesy_gpu.kernels.cpu.common.lanes import as_lanes
 from emnesy_gpu.kernels.cpu.common.large_logits import any_beyond
 from emnesy_gpu.kernels.cpu.common.parallel import most_of_one_range
 from emnesy_gpu.kernels.cpu.common.pointers import numbers_at

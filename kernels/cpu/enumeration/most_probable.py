@@ -13,16 +13,8 @@ from torch import Tensor
 
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
 from emnesy_gpu.kernels.cpu.common.few_rows import Call, new_assignment
-from emnesy_gpu.kernels.cpu.common.lanes import (
-    FLOAT64_LANES,
-    filled,
-    kept_doubles,
-    load,
-    maximum,
-    scratch,
-    store,
-    where_less,
-)
+from emnesy_gpu.kernels.cpu.common.lane_scratch import kept_doubles, scratch
+from emnesy_gpu.kernels.cpu.common.lanes import FLOAT64_LANES, filled, load, maximum, store, where_less
 from emnesy_gpu.kernels.cpu.common.large_logits import any_beyond
 from emnesy_gpu.kernels.cpu.common.parallel import most_of_one_range
 from emnesy_gpu.kernels.cpu.common.pointers import matrix_at, numbers_at

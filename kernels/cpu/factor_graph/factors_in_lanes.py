@@ -14,18 +14,17 @@ import numpy as np
 from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel, lane_function, table_function
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.gathers import gather_pair, read, read_pair, write, write_pair
+from emnesy_gpu.kernels.cpu.common.lane_scratch import kept_lanes, scratch
 from emnesy_gpu.kernels.cpu.common.lanes import (
     FLOAT32_LANES,
     FLOAT64_LANES,
     exponent_of,
     filled,
-    kept_lanes,
     load,
     maximum,
     minimum,
     multiply_add,
     power_of_two,
-    scratch,
     store,
 )
 from emnesy_gpu.kernels.cpu.common.pointers import numbers_at

@@ -20,17 +20,8 @@ from emnesy_gpu.kernels.cpu.automaton.graph import graph_at as chains_at
 from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
 from emnesy_gpu.kernels.cpu.common.compile import inlined, kernel, lane_function, table_function
 from emnesy_gpu.kernels.cpu.common.flat_tables import item
-from emnesy_gpu.kernels.cpu.common.lanes import (
-    filled,
-    kept_scratch,
-    load,
-    maximum,
-    minimum,
-    scratch,
-    store,
-    where_equal,
-    where_less,
-)
+from emnesy_gpu.kernels.cpu.common.lane_scratch import kept_scratch, scratch
+from emnesy_gpu.kernels.cpu.common.lanes import filled, load, maximum, minimum, store, where_equal, where_less
 from emnesy_gpu.kernels.cpu.common.pointers import numbers_at
 from emnesy_gpu.kernels.cpu.common.records import record_of
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE

@@ -17,6 +17,7 @@ import numpy as np
 
 from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
+from emnesy_gpu.kernels.cpu.common.lane_scratch import scratch
 from emnesy_gpu.kernels.cpu.common.lanes import (
     exponent_of,
     filled,
@@ -25,7 +26,6 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     minimum,
     multiply_add,
     power_of_two,
-    scratch,
     store,
     where_equal,
     where_less,
