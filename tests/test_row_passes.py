@@ -7,8 +7,9 @@ import torch
 
 import emnesy_gpu as em
 from emnesy_gpu.backends import load_kernels
+from emnesy_gpu.inference.results import Chains, Marginals
 from emnesy_gpu.kernels.cpu.common.parallel import MOST_ON_ONE_THREAD
-from emnesy_gpu.ops.row_passes import changes_of_prior, scaled_rows
+from emnesy_gpu.ops.row_passes import Limits, count_unmoved, scaled_rows
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 
@@ -33,14 +34,19 @@ def test_hard_marginals_are_those_of_the_reference(dtype: torch.dtype, n_values:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_changes_of_the_prior_are_those_of_torch(dtype: torch.dtype) -> None:
+def test_rows_whose_chains_nothing_has_moved_are_counted(dtype: torch.dtype) -> None:
+    """The first three rows have the marginals of the prior, of which the second ends with its label."""
     logits = symbols(dtype)
-    marginals = torch.rand(logits.shape, dtype=torch.promote_types(dtype, torch.float32))
-    wide = marginals.dtype
-    expected = (marginals - logits.to(wide).softmax(-1)).abs().flatten(1).amax(1)
-    torch.testing.assert_close(changes_of_prior(logits, marginals).to(wide), expected)
-    with em.backend("reference"):
-        torch.testing.assert_close(changes_of_prior(logits.to(wide), marginals), expected)
+    marginals = logits.to(torch.promote_types(dtype, torch.float32)).softmax(-1)
+    marginals[3:, 2, 0] += 0.01
+    satisfied, log_evidence = marginals.new_tensor([0.0, 0.5, 0.4, 0.0, 0.0]), marginals.new_full((5,), -2.0)
+    chains = Chains(Marginals(marginals, log_evidence, torch.ones(5, dtype=torch.bool)), satisfied)
+    limits = Limits(satisfied=0.5, log_evidence=-1.0, change=1e-3)
+    for name in ("cpu", "reference"):
+        with em.backend(name):
+            assert count_unmoved(logits, chains, limits) == 2
+            assert count_unmoved(logits, chains, limits._replace(log_evidence=-2.0)) == 0
+            assert count_unmoved(logits, chains, limits._replace(change=0.1)) == 4
 
 
 FACTORS = {

@@ -6,11 +6,13 @@ take the cores from those of the kernels. What torch watches, and other devices,
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from emnesy_gpu.backends import backend_for, load_kernels
-from emnesy_gpu.inference.results import per_row
+from emnesy_gpu.inference.results import Chains, per_row
 from emnesy_gpu.kernels.cpu.common.parallel import MOST_ON_ONE_THREAD
 from emnesy_gpu.ops.registry import is_unwatched
 
@@ -40,10 +42,22 @@ def is_wrapped(tensor: Tensor) -> bool:
     return functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor)
 
 
-def changes_of_prior(logits: Tensor, marginals: Tensor) -> Tensor:
-    """The largest difference of a marginal from the prior in each row, [batch]; both [batch, *symbols, K]."""
+class Limits(NamedTuple):
+    """Rows of chains below all three are unmoved: nothing moves their chains to the label."""
+
+    satisfied: float
+    log_evidence: float
+    change: float  # of every marginal from the prior
+
+
+def count_unmoved(logits: Tensor, chains: Chains, limits: Limits) -> int:
+    """How many rows of chains are below the limits; synchronises a GPU. logits: [batch, *symbols, K]."""
+    (marginals, log_evidence, _), satisfied = chains
     if has_kernels(logits):
         kernels = load_kernels("cpu", "common.prior_changes")
-        found: Tensor = kernels.largest_changes(logits.flatten(1, -2), marginals.flatten(1, -2))
+        rows = logits.flatten(1, -2), marginals.flatten(1, -2), log_evidence, satisfied
+        found: int = kernels.count_unmoved(*rows, limits)
         return found
-    return (marginals - logits.softmax(-1)).abs().flatten(1).amax(1)
+    change = (marginals - logits.to(marginals.dtype).softmax(-1)).abs().flatten(1).amax(1)
+    unlikely = (satisfied < limits.satisfied) & (log_evidence < limits.log_evidence)
+    return int((unlikely & (change < limits.change)).sum())
