@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from emnesy_gpu import checks
@@ -12,7 +14,12 @@ from emnesy_gpu.ops.registry import operator
 from emnesy_gpu.ops.results import ChainResults, chain_results
 
 
-@operator(chain_results)
+@operator(
+    chain_results,
+    few_rows=lambda kernels, logits, label, memberships, neighbours, *numbers: _in_order(
+        kernels.few_rows(logits, label, *_told(memberships, *numbers[:-1]))
+    ),
+)
 def gibbs_marginals(
     logits: Tensor,
     label: Tensor,
@@ -34,12 +41,33 @@ def gibbs_marginals(
     most_conflicts: the largest number of conflicts of one symbol.
     """
     symbols, label = logits.flatten(1, -2).contiguous(), label.contiguous()
-    annealing = annealing_sweeps(sweeps)
-    factors, step = annealed_factors(sweeps, annealing, penalty, most_conflicts, logits.device), penalty / annealing
-    chosen = factors, memberships, n_groups, chains, sweeps - sweeps // 2, seed, first_row
-    kernels = kernels_for("gibbs", logits.device)
-    valid, log_valid, satisfied, status = kernels.posterior(symbols, label, *chosen, step)
+    told = _told(memberships, n_groups, most_conflicts, chains, sweeps, penalty, seed, first_row)
+    valid, log_valid, satisfied, status = kernels_for("gibbs", logits.device).posterior(symbols, label, *told)
     if check:
         checks.raise_for_validity(status, logits, label)
     marginals, log_evidence, status = given_label(symbols, label, neighbours, valid, log_valid, status)
     return marginals.view(logits.shape), log_evidence, status, satisfied
+
+
+def _told(
+    memberships: Tensor,
+    n_groups: int,
+    most_conflicts: int,
+    chains: int,
+    sweeps: int,
+    penalty: float,
+    seed: int,
+    first_row: int,
+) -> tuple[Any, ...]:
+    """What kernels are told about the chains, from the arguments of the operator."""
+    annealing = annealing_sweeps(sweeps)
+    factors = annealed_factors(sweeps, annealing, penalty, most_conflicts, memberships.device)
+    return factors, memberships, n_groups, chains, sweeps - sweeps // 2, seed, first_row, penalty / annealing
+
+
+def _in_order(results: ChainResults | None) -> ChainResults | None:
+    """The results of kernels as those of the operator."""
+    if results is None:
+        return None
+    marginals, log_evidence, satisfied, status = results
+    return marginals, log_evidence, status, satisfied

@@ -14,6 +14,7 @@ from emnesy_gpu.kernels.cpu.common import integer_lanes as integers
 from emnesy_gpu.kernels.cpu.common import lanes as floats
 from emnesy_gpu.kernels.cpu.common.compile import inlined, lane_function
 from emnesy_gpu.kernels.cpu.common.integer_lanes import INTEGER_LANES, LOOK_UP_SIZE
+from emnesy_gpu.kernels.cpu.common.pointers import numbers_at
 
 LANES = INTEGER_LANES
 F32 = np.float32
@@ -36,9 +37,19 @@ class Packing(NamedTuple):
     words: int  # of all values
 
 
-def packing(n_values: int, largest: int) -> Packing:
+@lane_function
+def bits_below(number):
+    """How many bits the numbers below a number have."""
+    bits = 0
+    while 1 << bits < number:
+        bits += 1
+    return bits
+
+
+@lane_function
+def packing(n_values, largest):
     """For counts up to the largest one, of so many values."""
-    bits = max(FEWEST_BITS, largest.bit_length())
+    bits = max(FEWEST_BITS, bits_below(largest + 1))
     fields = WORD_BITS // bits
     return Packing(bits, fields, -(-n_values // fields))
 
@@ -58,10 +69,14 @@ class Chains(NamedTuple):
 
 
 @lane_function
-def named_chains(values):
-    """Chains from a tuple of its values, that of the packing among them."""
-    factors, memberships, n_groups, packed, number, recorded, step, seed, first_row = values
-    return Chains(factors, memberships, n_groups, Packing(*packed), number, recorded, step, seed, first_row)
+def chains_at(addresses, shape, n_values, numbers):
+    """Chains from the addresses of factors and memberships, their shapes one after the other, and the other numbers."""
+    sweeps, conflicts, n, width = shape
+    factors = numbers_at(addresses[0], sweeps * conflicts, F32(0)).reshape(sweeps, conflicts)
+    memberships = numbers_at(addresses[1], n * width, np.int32(0)).reshape(n, width)
+    n_groups, number, recorded, step, seed, first_row = numbers
+    packed = packing(n_values, conflicts - 1 + width)
+    return Chains(factors, memberships, n_groups, packed, number, recorded, step, np.uint64(seed), first_row)
 
 
 class Workspace(NamedTuple):
@@ -128,12 +143,3 @@ def clear(workspace):
         floats.store(workspace.total, index, 0.0)
     for lane in range(len(workspace.annealing)):
         workspace.annealing[lane] = workspace.final[lane] = 0
-
-
-@lane_function
-def bits_below(number):
-    """How many bits the numbers below a number have."""
-    bits = 0
-    while 1 << bits < number:
-        bits += 1
-    return bits
