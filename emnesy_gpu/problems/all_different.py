@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.backends import load_kernels
+from emnesy_gpu.backends import backend_for, load_kernels
 from emnesy_gpu.circuits.listed import listed_graph
 from emnesy_gpu.circuits.tables import Compiled
 from emnesy_gpu.circuits.tables import make_tables as make_tables_of_circuit
@@ -30,6 +30,7 @@ from emnesy_gpu.ops.enumeration import (
     enumeration_sample,
 )
 from emnesy_gpu.ops.not_equal import not_equal_belief_propagation
+from emnesy_gpu.ops.registry import is_unwatched
 from emnesy_gpu.problems import all_different_scores
 from emnesy_gpu.problems.all_different_tables import GroupTables, checked_groups, make_tables
 from emnesy_gpu.problems.few_rows import CPU, FewRows, with_few_rows
@@ -166,6 +167,24 @@ class AllDifferent(Problem):
             )
         *row_results, sweeps, change = results
         return Beliefs(Marginals.from_operator(row_results), sweeps, change)
+
+    def _few_beliefs(
+        self, logits: Tensor, label: Tensor, settings: LoopySettings, limit: float
+    ) -> tuple[Tensor, ...] | None:
+        """``loopy_marginals`` of few rows by the shortest way; None where it does not lead to the end.
+
+        Returns marginals, log evidence, possible, sweeps, change, and whether it is below a limit.
+        """
+        is_plain = is_unwatched(logits) and backend_for(CPU) == "cpu" and self.cardinality <= MAX_FACTOR_CARDINALITY
+        if not is_plain or settings.factors != "all_different" or settings.schedule not in GROUP_SCHEDULES:
+            return None
+        phases = self._phases.groups if settings.schedule == "serial" else [len(self.groups)]
+        graph, numbers = (self.tables(CPU).groups, phases), (settings.iterations, settings.damping, settings.tolerance)
+        kernels = load_kernels("cpu", "all_different")
+        found: tuple[Tensor, ...] | None = kernels.few_beliefs(logits, label, graph, limit, *numbers)
+        return found
+
+    loopy_marginals.few_rows = _few_beliefs  # type: ignore[attr-defined]
 
     def weighted_marginals(self, logits: Tensor, label: Tensor, settings: SamplingSettings, check: bool) -> Weighted:
         tables = self._score_tables_on(logits.device)

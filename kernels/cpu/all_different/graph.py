@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numba import types
 
 from emnesy_gpu.kernels.cpu.all_different.blocks import LOW
 from emnesy_gpu.kernels.cpu.common.layout import consecutive_rows
-from emnesy_gpu.kernels.cpu.common.row_driver import PropagationResults
+from emnesy_gpu.kernels.cpu.common.records import Record, record_of, record_reader
 
 NEGLIGIBLE = -17.0
 """Rows with label 0 and a log probability of validity below this are done: float32 cannot tell 1 - Z from 1."""
@@ -48,6 +51,8 @@ class Layout(NamedTuple):
     n_values: int
     side: int  # of the square matrix of a factor, padded with members that take any value
     width: int
+    subsets: int  # of values, half of all
+    shared: int  # rows from the matrix to the permanent
     matrix: int  # [side, side]: messages to one factor
     minors: int  # [side, side]
     permanent: int
@@ -66,14 +71,46 @@ class Layout(NamedTuple):
     total: int
 
 
-def build_graph(groups: np.ndarray, phases: list[int], n_variables: int) -> Graph:
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What kernels are told about the factors of a problem; made once: that takes as long as a sweep of one row."""
+
+    graph: Graph
+    at: Layout
+    phases: tuple[int, ...]  # how many factors each has
+    log_free: float  # log of the number of ways in which the members that pad the factors can be placed
+    graph_record: Record
+    layout_record: Record
+
+
+graph_at = record_reader(
+    Graph,
+    groups=(types.int64, 2),
+    sizes=(types.int64, 1),
+    first_edge=(types.int64, 1),
+    edges=(types.int64, 1),
+    phases=(types.int64, 1),
+    overlapping=(types.uint8, 1),
+    disjoint=(types.uint8, 1),
+)
+layout_at = record_reader(Layout)
+"""In kernels: (address of the record, any number) -> the named tuple."""
+
+
+def plan_of(groups: np.ndarray, phases: Sequence[int], n_variables: int, n_values: int) -> Plan:
     """groups: int32 [n_groups, width], -1 behind the last member; phases: how many groups each has."""
-    return _build_graph(groups.tobytes(), groups.shape[1], tuple(phases), n_variables)
+    return _plan_of(groups.tobytes(), groups.shape[1], tuple(phases), n_variables, n_values)
 
 
 @lru_cache(maxsize=16)
-def _build_graph(members: bytes, width: int, phases: tuple[int, ...], n_variables: int) -> Graph:
-    groups = np.frombuffer(members, np.int32).reshape(-1, width)
+def _plan_of(members: bytes, width: int, phases: tuple[int, ...], n_variables: int, n_values: int) -> Plan:
+    graph = _graph_of(np.frombuffer(members, np.int32).reshape(-1, width), phases, n_variables)
+    at = _layout_of(graph, n_variables, n_values)
+    log_free = sum((math.lgamma(at.side - size + 1) for size in graph.sizes.tolist()), start=0.0)
+    return Plan(graph, at, phases, log_free, record_of(graph), record_of(at))
+
+
+def _graph_of(groups: np.ndarray, phases: tuple[int, ...], n_variables: int) -> Graph:
     variables = groups.ravel()
     edges = np.flatnonzero(variables >= 0)
     edges = edges[np.argsort(variables[edges], kind="stable")]
@@ -90,16 +127,10 @@ def _build_graph(members: bytes, width: int, phases: tuple[int, ...], n_variable
     return Graph(groups.astype(np.int64), sizes, first_edge, edges, bounds, overlapping, disjoint)
 
 
-def layout(graph: Graph, n_variables: int, n_values: int) -> Layout:
+def _layout_of(graph: Graph, n_variables: int, n_values: int) -> Layout:
     """Rows of the scratch array for one number, table or matrix after the other."""
-    return _layout(graph.phases.tobytes(), graph.overlapping.tobytes(), graph.groups.shape, n_variables, n_values)
-
-
-# What follows from a graph is kept by the bytes of its arrays: to find it anew takes as long as a sweep of one row.
-@lru_cache(maxsize=16)
-def _layout(phases: bytes, overlapping: bytes, shape: tuple[int, int], n_variables: int, n_values: int) -> Layout:
-    (n_groups, width), side = shape, max(n_values, LOW)
-    largest_phase = int(np.diff(np.frombuffer(phases, np.int64))[np.frombuffer(overlapping, bool)].max(initial=0))
+    (n_groups, width), side = graph.groups.shape, max(n_values, LOW)
+    largest_phase = int(np.diff(graph.phases)[graph.overlapping].max(initial=0))
     sizes = {
         "matrix": side * side,
         "minors": side * side,
@@ -108,31 +139,10 @@ def _layout(phases: bytes, overlapping: bytes, shape: tuple[int, int], n_variabl
         "messages": n_groups * width * n_values,
         "fresh": max(1, width * largest_phase) * n_values,
     }
-    rows = consecutive_rows({name: sizes.get(name, 1) for name in Layout._fields[4:-1]})
-    return Layout(n_variables, n_values, side, width, **rows)
+    rows = consecutive_rows({name: sizes.get(name, 1) for name in Layout._fields[6:-1]})
+    return Layout(n_variables, n_values, side, width, 1 << (side - 1), rows["permanent"] + 1, **rows)
 
 
-def rows_of(logits: np.ndarray, label: np.ndarray, results: PropagationResults, chosen: np.ndarray) -> Rows:
-    """The rows ``chosen`` of logits and results [batch, n_variables, n_values]."""
-    marginals, *others = results
-    return Rows(chosen, logits.reshape(len(logits), -1), label, marginals.reshape(len(logits), -1), *others)
-
-
-def log_free(graph: Graph, side: int) -> float:
-    """Log of the number of ways in which the members that pad the factors can be placed."""
-    return _log_free(graph.sizes.tobytes(), side)
-
-
-@lru_cache(maxsize=16)
-def _log_free(sizes: bytes, side: int) -> float:
-    return sum((math.lgamma(side - int(size) + 1) for size in np.frombuffer(sizes, np.int64)), start=0.0)
-
-
-def vectors_of(graph: Graph, lanes: int) -> int:
+def vectors_of(phases: Sequence[int], lanes: int) -> int:
     """How many vectors of so many lanes the factors of all phases fill."""
-    return _vectors_of(graph.phases.tobytes(), lanes)
-
-
-@lru_cache(maxsize=16)
-def _vectors_of(phases: bytes, lanes: int) -> int:
-    return int(-(-np.diff(np.frombuffer(phases, np.int64)) // lanes).sum())
+    return sum(-(-factors // lanes) for factors in phases)

@@ -12,8 +12,12 @@ floor (``floor_of``), are handed back (``RECOMPUTE``).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache, partial
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from emnesy_gpu.kernels.cpu.all_different.blocks import MaxProduct, SumProduct
 from emnesy_gpu.kernels.cpu.all_different.factors import (
@@ -26,23 +30,38 @@ from emnesy_gpu.kernels.cpu.all_different.factors import (
     update_phase,
     within,
 )
-from emnesy_gpu.kernels.cpu.all_different.graph import Graph, layout, log_free, rows_of, vectors_of
+from emnesy_gpu.kernels.cpu.all_different.graph import Plan, graph_at, layout_at, vectors_of
 from emnesy_gpu.kernels.cpu.all_different.rows import (
     any_lane,
     read_logits,
     row_of,
+    rows_of,
     stop_negligible,
     write_marginals,
 )
 from emnesy_gpu.kernels.cpu.common.belief_propagation import Options
 from emnesy_gpu.kernels.cpu.common.compile import kernel, lane_function
-from emnesy_gpu.kernels.cpu.common.lane_scratch import scratch
-from emnesy_gpu.kernels.cpu.common.lanes import as_lanes, exp_nonpositive, filled, load, maximum, store, where_less
-from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
-from emnesy_gpu.kernels.cpu.common.subnormals import flush_subnormals, subnormals_as_before
+from emnesy_gpu.kernels.cpu.common.lane_scratch import kept_scratch, scratch
+from emnesy_gpu.kernels.cpu.common.lanes import (
+    FLOAT32_LANES,
+    FLOAT64_LANES,
+    as_lanes,
+    exp_nonpositive,
+    filled,
+    load,
+    maximum,
+    store,
+    where_less,
+)
+from emnesy_gpu.kernels.cpu.common.propagation_calls import Call, any_larger, rows_at
+from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE
+from emnesy_gpu.kernels.cpu.common.symbol_rows import count_left
 from emnesy_gpu.kernels.status import INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
 LOG_2 = math.log(2.0)
+
+LANES = {True: FLOAT32_LANES, False: FLOAT64_LANES}
+"""Whether floats are float32 -> the lanes of a row of scratch."""
 
 TOLERANCE = 1e-6
 """The share of a permanent or a message that may be missing."""
@@ -64,31 +83,57 @@ def floor_of(side: int, dtype: type) -> float:
     return math.sqrt(side * lost / TOLERANCE)
 
 
-def row_after_row(graph: Graph, rows: int, lanes: int) -> bool:
+def row_after_row(phases: Sequence[int], rows: int, lanes: int) -> bool:
     """Whether few rows take less time with the factors of a phase in lanes than with the rows in them."""
-    passes = len(graph.sizes) * (1 if rows <= lanes // 2 else 2)
-    return rows * (vectors_of(graph, lanes // 2) + OTHER_PASSES * len(graph.sizes)) < passes
+    passes = sum(phases) * (1 if rows <= lanes // 2 else 2)
+    return rows * (vectors_of(phases, lanes // 2) + OTHER_PASSES * sum(phases)) < passes
 
 
-def run(graph: Graph, options: Options, logits: np.ndarray, label: np.ndarray, results: PropagationResults) -> int:
-    """Belief propagation in the dtype of the logits [batch, n_variables, n_values].
+def call_of(plan: Plan, dtype: type, maximise: bool, rows: int) -> Call:
+    """How so many rows are computed in a float type; kept with the plan."""
+    single = dtype is np.float32
+    return _call_of(plan, single, maximise, row_after_row(plan.phases, rows, LANES[single]))
 
-    Returns how many rows are left: their status is RECOMPUTE, and the other results are not known.
-    """
-    dtype = logits.dtype.type
-    at = layout(graph, *logits.shape[1:])
-    semiring = MaxProduct() if options.maximise else SumProduct()
-    settings = Settings(options, semiring, floor_of(at.side, dtype), log_free(graph, at.side))
-    subsets = scratch(1 << (at.side - 1), dtype)
-    # Rows that may stop early stay together.
-    rows = rows_of(logits, label, results, np.argsort(label != 0, kind="stable"))
-    if row_after_row(graph, len(label), subsets.shape[1]):
-        numbers, factors = np.empty(at.total, dtype), scratch(at.permanent + 1, dtype)
-        factors[:] = 1.0
-    else:
-        numbers = factors = scratch(at.total, dtype)
-    propagate(rows, graph, at, settings, numbers, factors, subsets)
-    return int(np.count_nonzero(results.status == RECOMPUTE))
+
+@lru_cache(maxsize=64)
+def _call_of(plan: Plan, single: bool, maximise: bool, one_lane: bool) -> Call:
+    at, lanes, semiring = plan.at, LANES[single], MaxProduct() if maximise else SumProduct()
+    size = at.shared + at.subsets + -(-at.total // lanes) if one_lane else at.total + at.subsets
+    floor = floor_of(at.side, np.float32 if single else np.float64)
+    records = plan.graph_record.address, plan.layout_record.address
+    work = partial(_new_work, size, single, one_lane)
+    return Call(propagate, (floor, plan.log_free, maximise, semiring, *records), work, plan)
+
+
+def _new_work(rows: int, single: bool, one_lane: bool) -> np.ndarray:
+    """Scratch for ``workspace_in``."""
+    work = kept_scratch(rows) if single else scratch(rows, np.float64)
+    return work.reshape(-1) if one_lane else work
+
+
+def workspace_in(work, at, used):
+    """In kernels: the workspace of so many rows, in lanes of work [rows, lanes], or of one lane in flat work."""
+    raise NotImplementedError
+
+
+@overload(workspace_in)
+def _workspace_in(work, at, used):
+    lanes = LANES[work.dtype == types.float32]
+
+    def of_one_lane(work, at, used):
+        subsets, numbers = at.shared * lanes, (at.shared + at.subsets) * lanes
+        return Workspace(
+            as_lanes(work[numbers : numbers + at.total]),
+            work[:subsets].reshape(at.shared, lanes),
+            work[subsets:numbers].reshape(at.subsets, lanes),
+            used,
+        )
+
+    def of_rows(work, at, used):
+        numbers = work[: at.total]
+        return Workspace(numbers, numbers, work[at.total : at.total + at.subsets], used)
+
+    return of_one_lane if work.ndim == 1 else of_rows
 
 
 @lane_function
@@ -179,27 +224,79 @@ def write_row(work, at, rows, row, lane, log_free):
         rows.log_evidence[row] = math.log(work[at.minors, lane]) + work[at.minors + 1, lane] * LOG_2 - log_free
 
 
-@kernel
-def propagate(rows, graph, at, settings, numbers, factors, subsets):
-    """As many rows at a time as there are lanes; see ``Workspace`` for the last three arguments."""
-    work, options, before = as_lanes(numbers), settings.options, flush_subnormals()
-    for first in range(0, len(rows.chosen), work.shape[1]):
-        workspace = Workspace(work, factors, subsets, min(work.shape[1], len(rows.chosen) - first))
-        bounded = read_rows(work, at, rows, first) and not options.maximise
+@lane_function
+def propagate_rows(rows, graph, at, settings, work):
+    """As many rows at a time as there are lanes."""
+    options, whole = settings.options, workspace_in(work, at, 0)
+    lanes = whole.numbers.shape[1]
+    if lanes == 1:
+        whole.factors[:] = 1.0
+    for first in range(0, len(rows.chosen), lanes):
+        workspace = workspace_in(work, at, min(lanes, len(rows.chosen) - first))
+        numbers = workspace.numbers
+        bounded = read_rows(numbers, at, rows, first) and not options.maximise
         for iteration in range(options.iterations):
             sweep(workspace, at, rows, first, graph, settings, bounded and iteration == 0)
-            if options.stopped[0] or not any_lane(work, at.active):
+            if options.stopped[0] or not any_lane(numbers, at.active):
                 break
-        product, exponent = filled(work, 1.0), filled(work, 0.0)
-        if any_lane(work, at.wanted):
+        product, exponent = filled(numbers, 1.0), filled(numbers, 0.0)
+        if any_lane(numbers, at.wanted):
             product, exponent = evidence_of_factors(workspace, at, graph, settings)
-        product, exponent = finish_variables(work, at, graph, product, exponent, settings.floor)
-        store(work, at.minors, product)
-        store(work, at.minors + 1, exponent)
-        write_marginals(work, at, rows, first)
-        for lane in range(min(work.shape[1], len(rows.chosen) - first)):
+        product, exponent = finish_variables(numbers, at, graph, product, exponent, settings.floor)
+        store(numbers, at.minors, product)
+        store(numbers, at.minors + 1, exponent)
+        write_marginals(numbers, at, rows, first)
+        for lane in range(workspace.used):
             row = rows.chosen[first + lane]
-            write_row(work, at, rows, row, lane, settings.log_free)
+            write_row(numbers, at, rows, row, lane, settings.log_free)
             if options.maximise and rows.log_evidence[row] > -np.inf:
                 rows.log_evidence[row] = 0.0
-    subnormals_as_before(before)
+
+
+@lane_function
+def rows_in_order(label):
+    """Those with label 0 first: rows that may stop early stay together."""
+    order, found = np.empty(len(label), np.int64), 0
+    for is_first in (True, False):
+        for row in range(len(label)):
+            if (label[row] == 0) == is_first:
+                order[found] = row
+                found += 1
+    return order
+
+
+@kernel
+def propagate(
+    logits,
+    label,
+    marginals,
+    log_evidence,
+    status,
+    sweeps,
+    change,
+    stopped,
+    batch,
+    iterations,
+    damping,
+    tolerance,
+    largest,
+    floor,
+    log_free,
+    maximise,
+    semiring,
+    graph,
+    layout,
+    work,
+):
+    """All rows of the batch: see ``Call``."""
+    number = work.dtype.type
+    graph, at = graph_at(graph, 0), layout_at(layout, 0)
+    addresses = logits, label, marginals, log_evidence, status, sweeps, change, stopped
+    shape = batch, at.n_variables, at.n_values
+    if any_larger(addresses, shape, number(largest)):
+        return batch
+    logits, label, results, stopped = rows_at(addresses, shape, number(0))
+    options = Options(iterations, damping, tolerance, maximise, stopped)
+    rows = rows_of(logits, label, results, rows_in_order(label))
+    propagate_rows(rows, graph, at, Settings(options, semiring, floor, log_free), work)
+    return count_left(results.status)

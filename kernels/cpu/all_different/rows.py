@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from emnesy_gpu.kernels.cpu.all_different.graph import NEGLIGIBLE
+from emnesy_gpu.kernels.cpu.all_different.graph import NEGLIGIBLE, Rows
 from emnesy_gpu.kernels.cpu.common.compile import lane_function
 
 COLUMNS_AT_A_TIME = 16
 """Logits of a row that are copied before those of the next lane: the rows of lanes stay in the nearest cache."""
+
+
+@lane_function
+def rows_of(logits, label, results, order):
+    """The rows of a batch in some order, of logits and marginals [batch, n_variables, n_values]."""
+    batch, n, k = logits.shape
+    flat, marginals = logits.reshape(batch, n * k), results.marginals.reshape(batch, n * k)
+    others = results.log_evidence, results.status, results.sweeps, results.change
+    return Rows(order, flat, label, marginals, *others)
 
 
 @lane_function

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emnesy_gpu.kernels.cpu.all_different.graph import Graph, layout, log_free, rows_of
+from emnesy_gpu.kernels.cpu.all_different.graph import Plan
 from emnesy_gpu.kernels.cpu.all_different.rows import (
     any_lane,
     free_placements,
     read_logits,
+    rows_of,
     stop_negligible,
     write_marginals,
 )
@@ -53,12 +54,10 @@ class Workspace(NamedTuple):
     subsets: Pairs  # a number for each of 2^side subsets
 
 
-def run(graph: Graph, options: Options, logits: np.ndarray, label: np.ndarray, results: PropagationResults) -> int:
+def run(plan: Plan, options: Options, logits: np.ndarray, label: np.ndarray, results: PropagationResults) -> int:
     """Belief propagation on rows with valid logits [batch, n_variables, n_values] and labels; leaves no row."""
-    at = layout(graph, *logits.shape[1:])
-    rows = rows_of(logits, label, results, np.arange(len(logits)))
-    workspace = Workspace(empty_pairs(at.total), empty_pairs(1 << at.side))
-    propagate(rows, graph, at, options, log_free(graph, at.side), workspace)
+    workspace = Workspace(empty_pairs(plan.at.total), empty_pairs(1 << plan.at.side))
+    propagate(logits, label, results, plan.graph, plan.at, options, plan.log_free, workspace)
     return 0
 
 
@@ -355,9 +354,9 @@ def write_row(pairs, at, rows, row, lane, log_free, maximise):
 
 
 @kernel
-def propagate(rows, graph, at, options, log_free, workspace):
+def propagate(logits, label, results, graph, at, options, log_free, workspace):
     """As many rows at a time as there are lanes; lanes to spare repeat the last row."""
-    pairs = workspace.pairs
+    pairs, rows = workspace.pairs, rows_of(logits, label, results, np.arange(len(logits)))
     lanes = pairs.mantissa.shape[1]
     for first in range(0, len(rows.chosen), lanes):
         read_rows(pairs, at, rows, first)

@@ -28,12 +28,12 @@ from emnesy_gpu.kernels.cpu.common.lanes import (
     store,
 )
 from emnesy_gpu.kernels.cpu.common.pointers import numbers_at
+from emnesy_gpu.kernels.cpu.common.propagation_calls import Call, any_larger, rows_at
 from emnesy_gpu.kernels.cpu.common.records import Record
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
 from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
 from emnesy_gpu.kernels.cpu.factor_graph.bits_in_lanes import send_bits
-from emnesy_gpu.kernels.cpu.factor_graph.calls import Call, any_larger, rows_at
 from emnesy_gpu.kernels.cpu.factor_graph.labels import row_status
 from emnesy_gpu.kernels.cpu.factor_graph.messages import TILE, Way
 from emnesy_gpu.kernels.cpu.factor_graph.probabilities import LIMITS, LOG_2, refuse, write_numbers

@@ -19,9 +19,9 @@ from emnesy_gpu.kernels.cpu.common.belief_propagation import Beliefs, Options, n
 from emnesy_gpu.kernels.cpu.common.flat_tables import KeptTables
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
 from emnesy_gpu.kernels.cpu.common.parallel import LARGEST_RANGE
+from emnesy_gpu.kernels.cpu.common.propagation_calls import Call, on_arrays, on_few_rows
 from emnesy_gpu.kernels.cpu.common.row_driver import Method, PropagationResults
 from emnesy_gpu.kernels.cpu.factor_graph import factors_in_lanes, probabilities
-from emnesy_gpu.kernels.cpu.factor_graph.calls import Call, on_arrays, on_few_rows
 from emnesy_gpu.kernels.cpu.factor_graph.waves import MOST_ROWS, waves
 from emnesy_gpu.kernels.factor_graph_tables import FLOODING, RESIDUAL, FactorGraphTables
 

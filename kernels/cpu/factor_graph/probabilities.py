@@ -23,12 +23,12 @@ from emnesy_gpu.kernels.cpu.common.flat_tables import item
 from emnesy_gpu.kernels.cpu.common.lane_scratch import kept_scratch, scratch
 from emnesy_gpu.kernels.cpu.common.lanes import filled, load, maximum, minimum, store, where_equal, where_less
 from emnesy_gpu.kernels.cpu.common.pointers import numbers_at
+from emnesy_gpu.kernels.cpu.common.propagation_calls import Call, any_larger, rows_at
 from emnesy_gpu.kernels.cpu.common.records import record_of
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE
 from emnesy_gpu.kernels.cpu.common.softmax_lanes import exponentiate
 from emnesy_gpu.kernels.cpu.common.symbol_rows import count_left, read_row, write_softmax
 from emnesy_gpu.kernels.cpu.common.transpose import read_columns, write_columns
-from emnesy_gpu.kernels.cpu.factor_graph.calls import Call, any_larger, rows_at
 from emnesy_gpu.kernels.cpu.factor_graph.evidence import factor_terms, find_belief, renormalised
 from emnesy_gpu.kernels.cpu.factor_graph.flooding import find_cavities, flood_pairs
 from emnesy_gpu.kernels.cpu.factor_graph.graph import graph_at, graphs, layout, layout_at

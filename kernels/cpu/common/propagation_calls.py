@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ NEVER = address_of(_going)
 
 
 class Call(NamedTuple):
-    """A kernel for the rows of a graph by a schedule, in one float type; made once.
+    """A kernel for the rows of a graph, in one float type; made once.
 
     kernel: (the addresses of contiguous logits, labels, ``PropagationResults`` in their order and what tells to stop,
         batch, sweeps, damping, tolerance, the largest magnitude of a finite logit, *arguments, work) -> how many rows
@@ -35,7 +35,7 @@ class Call(NamedTuple):
     """
 
     kernel: Callable[..., int]
-    arguments: tuple[float, ...]
+    arguments: tuple[Any, ...]
     work: Callable[[], np.ndarray]
     kept: object
 
