@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from itertools import combinations
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,19 +12,16 @@ from emnesy_gpu.circuits.path_frontier import (
     ALONE,
     BITS,
     CLOSED,
-    DEAD,
     FOUND,
     FREE,
-    LEFT_END,
-    RIGHT_END,
     TO_SOURCE,
     TO_TARGET,
-    Codes,
-    Flags,
     Frontier,
+    Outcomes,
     States,
-    unpacked,
-    with_place,
+    Window,
+    outcomes,
+    places,
 )
 
 
@@ -47,7 +43,9 @@ class Grid(NamedTuple):
 
     def end(self, vertex: int) -> int:
         """The code of the source or of the target before its neighbour is known, FREE for all other vertices."""
-        return {self.source: TO_SOURCE, self.target: TO_TARGET}.get(vertex, FREE)
+        if vertex == self.source:
+            return TO_SOURCE
+        return TO_TARGET if vertex == self.target else FREE
 
 
 def label(states: States) -> NDArray[np.int64]:
@@ -65,29 +63,41 @@ class EdgePaths:
         self.grid, self.edges = grid, grid.edges
         self.start = int(sum(grid.end(vertex) << BITS * vertex for vertex in range(grid.width)))
 
-    def frontier(self, position: int) -> Hashable:
-        return self.kind(min(position, len(self.edges) - 1))[:2]
-
-    def kind(self, position: int) -> tuple[int, bool, bool, int]:
+    def step(self, states: States, values: States, position: int) -> States:
+        """[S, 1] and [1, 2] -> [S, 2]."""
         (here, there), width = self.edges[position], self.grid.width
-        downwards = there == here + width
-        return here % width, downwards, here // width == self.grid.height - 1, self.grid.end(there) * downwards
-
-    def successors(self, states: States, position: int) -> States:
-        """[S] -> [S, 2]."""
-        column, downwards, is_last_row, end = self.kind(position)
-        codes = unpacked(states, self.grid.width)
-        if downwards:  # the vertex below comes to the right of the one that it replaces
-            codes = with_place(codes, column + 1, end)
-        frontier = Frontier.of(np.concatenate([codes, codes], 1))
-        frontier.second_half().connect(column, column + 1)
-        if downwards:
-            after = frontier.left_behind(column)
-        elif is_last_row:  # nothing else touches the left vertex
-            after = frontier.forgotten(column)
+        if there == here + width:
+            outcome = _edge_downwards(self.grid.end(there))
         else:
-            after = frontier.states()
-        return _with_found(states, after, may_end=True)
+            outcome = _edge_to_the_right(there >= width * (self.grid.height - 1))
+        before = states[:, 0]
+        return Frontier.after(before, here % width, outcome, width).successors(before, may_end=True)
+
+
+@cache
+def _edge_downwards(end: int) -> Outcomes:
+    """The vertex below comes in the place of the one that leaves the frontier. end: its code without this edge."""
+    windows = Window(1), Window(1)
+    for window in windows:
+        window.codes.append(np.full_like(window.codes[0], end))
+    windows[1].connect(0, 1)
+    for window in windows:
+        window.leave(0)
+        del window.codes[0]
+    return outcomes(*windows)
+
+
+@cache
+def _edge_to_the_right(is_last_row: bool) -> Outcomes:
+    """Of a vertex that has no other edge left, in the last row, or the edge down alone, which is no way through it."""
+    windows = Window(2), Window(2)
+    windows[1].connect(0, 1)
+    for window in windows:
+        if is_last_row:
+            window.leave(0)
+        else:
+            window.codes[0] = np.maximum(window.codes[0], CLOSED)
+    return outcomes(*windows)
 
 
 class CellPaths:
@@ -95,99 +105,176 @@ class CellPaths:
 
     Value 1 for a cell on the path. The set of cells then tells their order. With diagonals a cell touches eight others,
     and no two pieces cross: four cells of a square would touch each other. Before column c the frontier has c cells of
-    the row, then those of the row above from column c - 1 on.
+    the row, then those of the row above from column c - 1 on; the new cell takes the place of the first of these, which
+    leaves the frontier. Above the first row all cells are FREE.
 
     Few sets of cells are paths: a step looks ahead for ends that cannot be left, and drops most states that lead
-    nowhere before they have successors.
+    nowhere before they have successors. Cells that cannot be on the path any more are CLOSED, so that states which
+    differ in them alone are one.
     """
 
     start = 0
 
     def __init__(self, grid: Grid, diagonals: bool) -> None:
         self.grid, self.diagonals = grid, diagonals
-        self.reach = 1 if diagonals else 0
 
-    def frontier(self, position: int) -> Hashable:
-        return position % self.grid.width, position == 0
+    def step(self, states: States, values: States, position: int) -> States:
+        """[S, 1] and [1, 2] -> [S, 2]."""
+        width, end = self.grid.width, self.grid.end(position)
+        column = position % width
+        before = states[:, 0]
+        here = before << BITS if column == 0 else before  # nothing is on the left of the row above
+        outcome = _cell(end or ALONE, column == 0, column == width - 1, self.diagonals)
+        frontier = Frontier.after(here, max(column - 1, 0), outcome, width + 1)
+        self._look_ahead(frontier, position)
+        return frontier.successors(before, may_end=end == FREE)
 
-    def kind(self, position: int) -> tuple[int, bool, bool, int]:
-        row, column = divmod(position, self.grid.width)
-        return column, row == 0, row == self.grid.height - 1, self.grid.end(position)
+    def _without_ends(self, row: int, column: int) -> int:
+        """The places whose next cell below is unread, as are its lower neighbours, and is no end of the path."""
+        width = self.grid.width
+        last = column == width - 1
+        found = places(0, width) if last else places(0, column) | places(column + 2, width + 1)
+        for end in (self.grid.source, self.grid.target):
+            end_row, end_column = divmod(end, width)
+            if end_row == row + 1:
+                found &= ~places(end_column, end_column + 1)
+            elif end_row == row and end_column > column:
+                found &= ~places(end_column + 1, end_column + 2)
+        return found
 
-    def successors(self, states: States, position: int) -> States:
-        """[S] -> [S, 2]."""
-        width, (column, is_first_row, is_last_row, end) = self.grid.width, self.kind(position)
-        codes = unpacked(states, width + 1)
-        if column == 0 and not is_first_row:  # the row above moves by one place
-            codes = with_place(codes[:width], 0, FREE)
-        frontier = Frontier.of(np.concatenate([with_place(codes, column, code) for code in (FREE, end or ALONE)], 1))
-        taken = frontier.second_half()
-        for place in self._touched(column):
-            taken.connect(column, place, only_if_present=True)
-        self._limit_below(frontier, column, is_last_row)
-        if column < width - 1:
-            self._limit_above(frontier, column)
-            after = frontier.left_behind(column + 1)
-        else:
-            after = frontier.left_behind(column + 1, column + 2)
-        return _with_found(states, after, may_end=end == FREE)
-
-    def _touched(self, column: int) -> list[int]:
-        """Places of the cells that a new one at place column touches: on its left and above it."""
-        left = [column - 1] if column else []
+    def _look_ahead(self, frontier: Frontier, position: int) -> None:
+        """Drop states with ends that cannot be left, and close cells that cannot be on the path."""
+        width = self.grid.width
+        row_number, column = divmod(position, width)
+        codes, reach = CodeBits.of(frontier.states), 1 if self.diagonals else 0
+        is_last = column == width - 1
+        row = places(0, width if is_last else max(column - reach, 0))  # their neighbours in the row are read
+        ways = ways_below_with_diagonals(codes, column, width) if self.diagonals else ways_below(codes)
+        if row_number == self.grid.height - 1:
+            ways = Ways(np.zeros_like(codes.free), np.zeros_like(codes.free))
+        limited, some = row, ways.some & row
+        if not is_last and self.diagonals:
+            limited |= places(column + 1, column + 3)
+            some |= ways_of_upper_row_with_diagonals(codes, column)
+        elif not is_last:
+            limited |= places(column + 2, column + 3)
+            some |= ways_of_upper_row(codes, column)
+        stuck = limited & ~some
+        frontier.dead |= (codes.open & stuck | codes.alone & ~(ways.on_both_sides & row) & limited) != 0
+        closing = codes.free & stuck
         if not self.diagonals:
-            return [*left, column + 2]
-        above_left = [column + 1] if column else []
-        return [*left, *above_left, column + 2, *([column + 3] if column < self.grid.width - 1 else [])]
-
-    def _limit_below(self, frontier: Frontier, column: int, is_last_row: bool) -> None:
-        """Places of the row whose cells below touch no cell of the row that is still unread."""
-        width, reach = self.grid.width, self.reach
-        none = np.zeros_like(frontier.dead)
-        last = column if column == width - 1 else column - 1 - reach
-        for place in range(max(column - 1 - reach, 0), last + 1):
-            cells = () if is_last_row else range(max(place - reach, 0), min(place + reach + 1, width))
-            ways = {cell - place: way_below(frontier.codes[: column + 1], cell, reach) for cell in cells}
-            frontier.limit(place, ways.get(-1, none), ways.get(0, none), ways.get(1, none))
-
-    def _limit_above(self, frontier: Frontier, column: int) -> None:
-        """Places of the row above, from that above the column on, which touch the next cell of the row."""
-        above, after = column + 2, column + 3
-        none = np.zeros_like(frontier.dead)
-        if self.diagonals:
-            touched = frontier.codes[[column, *range(above, min(above + 3, self.grid.width + 2))]]
-            frontier.limit(above, none, (touched != CLOSED).all(0), none)
-            frontier.limit(after, none, ~none, none)  # it also touches a cell next to that one
-        else:
-            frontier.limit(above, none, none, none)
-            frontier.limit(after, none, frontier.codes[column] != CLOSED, none)
+            border = places(width - 1, width) if is_last else places(width, width + 1)
+            without_ends = self._without_ends(row_number, column)
+            enclosed = without_ends if is_last else without_ends & ~places(max(column - 1, 0), column)
+            closing |= dead_ends(codes._replace(closed=codes.closed | closing), without_ends, enclosed, border)
+        frontier.states |= closing
 
 
-def _with_found(states: States, after: States, *, may_end: bool) -> States:
-    """[S, 2] of [2 S], the symbol off the path and on it: once the path is found nothing more may be on it.
+@cache
+def _cell(code: int, is_first: bool, is_last: bool, diagonals: bool) -> Outcomes:
+    """Of a cell without its neighbours, which gets a code where it is on the path.
 
-    may_end: the symbol may be off the path.
+    The places are those on its left, where there is one, of the cell, above it, and, with diagonals, on the right of
+    that, where there is one. Before, the second is the cell above on the left.
     """
-    found = states == FOUND
-    without, taken = after.reshape(2, -1)
-    without[found] = FOUND
-    taken[found] = DEAD
-    if not may_end:
-        without[:] = DEAD
-    return after.reshape(2, -1).T
+    here, n_places = (0, 2) if is_first else (1, 3)
+    windows = [Window(n_places + (diagonals and not is_last)) for _ in range(2)]
+    above_left, above, above_right = here + 1, here + 2, here + 3
+    touched = [above]
+    if diagonals:
+        touched = [above_left] * (not is_first) + touched + [above_right] * (not is_last)
+    for window, new in zip(windows, (FREE, code), strict=True):
+        window.codes.insert(here, np.full_like(window.codes[0], new))
+    if not is_first:
+        windows[1].connect(0, here, only_if_present=0)
+    for place in touched:
+        windows[1].connect(here, place, only_if_present=place)
+    for window in windows:
+        window.leave(above_left)
+        if is_last or not diagonals:
+            window.leave(above)
+        if not is_last and not diagonals:  # what the next cell of the row has on its left
+            window.codes[above] = np.where(window.codes[here] <= CLOSED, CLOSED, FREE)
+        del window.codes[above_left]
+    return outcomes(*windows)
 
 
-def way_below(codes: Codes, cell: int, reach: int) -> Flags:
-    """Whether the cell below a place of a row can still be on the path [S]; it touches reach places on either side.
+class CodeBits(NamedTuple):
+    """The places of states that have some codes, by their lowest bits; other bits have no meaning [S]."""
 
-    It must not touch a CLOSED vertex, and not join the two ends of one piece, or stand beside a cell that has to be on
-    the path and joins them with it.
+    free: States
+    closed: States
+    open: States
+    alone: States
+    left_end: States
+    right_end: States
 
-    >>> codes = np.array([[LEFT_END], [RIGHT_END], [FREE], [CLOSED]], np.int8)
-    >>> [bool(way_below(codes, cell, reach=0)[0]) for cell in range(4)]
-    [True, False, True, False]
+    @classmethod
+    def of(cls, states: States) -> CodeBits:
+        second, third = states >> 1, states >> 2
+        is_open = second | third
+        even = ~states
+        return cls(
+            free=even & ~is_open,
+            closed=states & ~is_open,
+            open=is_open,
+            alone=even & second & ~third,
+            left_end=states & second,
+            right_end=even & third & ~second,
+        )
+
+
+class Ways(NamedTuple):
+    """By the lowest bits of places [S]: whether the path can go on from there to some cell, and on both sides."""
+
+    some: States
+    on_both_sides: States
+
+
+def ways_below(codes: CodeBits) -> Ways:
+    """The cell below must not touch a CLOSED vertex, nor stand beside one that joins the other end of the piece."""
+    some = ~(codes.closed | codes.left_end << BITS & codes.right_end)
+    return Ways(some, np.zeros_like(some))
+
+
+def ways_of_upper_row(codes: CodeBits, column: int) -> States:
+    """The same for the cell above on the right, whose next cell below follows the one that is read."""
+    blocked = codes.closed | codes.left_end & codes.right_end >> 2 * BITS
+    return ~blocked << 2 * BITS & places(column + 2, column + 3)
+
+
+def ways_below_with_diagonals(codes: CodeBits, column: int, width: int) -> Ways:
+    """A cell below must not touch a CLOSED vertex, and not join the two ends of one piece.
+
+    Nor may it stand beside a cell that has to be on the path and joins them with it.
     """
-    blocked = (codes[max(cell - reach, 0) : cell + reach + 1] == CLOSED).any(0)
-    for left, right in combinations(codes[max(cell - 1, 0) : cell + reach + 1], 2):
-        blocked |= (left == LEFT_END) & (right == RIGHT_END)
-    return ~blocked
+    read = places(0, column + 1)
+    closed, left_end, right_end = codes.closed & read, codes.left_end & read, codes.right_end & read
+    pair = left_end & right_end >> BITS
+    blocked = closed | closed << BITS | closed >> BITS
+    blocked |= pair | pair << BITS | (left_end & right_end >> 2 * BITS) << BITS
+    ways = ~blocked & places(0, width)
+    return Ways(ways | ways << BITS | ways >> BITS, ways << BITS & ways >> BITS)
+
+
+def ways_of_upper_row_with_diagonals(codes: CodeBits, column: int) -> States:
+    """The cell above touches the next one of the row, and the cell on its right also one next to that."""
+    closed = codes.closed
+    blocked = closed | closed >> BITS | closed >> 2 * BITS | closed >> 3 * BITS
+    return ~blocked << BITS & places(column + 1, column + 2) | places(column + 2, column + 3)
+
+
+def dead_ends(codes: CodeBits, without_ends: int, enclosed: int, border: int) -> States:
+    """FREE places above cells that would not have two neighbours on a path without chords.
+
+    One cell, or two beside each other, without a neighbour on either side; or one between the two ends of one piece,
+    which both must go down.
+
+    without_ends: the places that may be closed, and enclosed: those among them between two that may. border: the last
+    place.
+    """
+    between = codes.free & codes.left_end << BITS & codes.right_end >> BITS & enclosed
+    closed, free = codes.closed | between, codes.free & without_ends
+    ends_left, ends_right = free & (closed << BITS | 1), free & (closed >> BITS | border)
+    two = ends_left & ends_right >> BITS
+    return between | ends_left & ends_right | two | two << BITS

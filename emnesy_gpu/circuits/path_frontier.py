@@ -3,7 +3,7 @@
 A state holds one code for every vertex on the frontier, where read and unread vertices touch: what is asked of it.
 
     FREE        it is not on the path (of edges: not yet)
-    CLOSED      it is on the path, and all its neighbours on the path are known
+    CLOSED      it is on the path, and all its neighbours on the path are known; or it cannot be on the path any more
     ALONE       it is on the path, and none of its two neighbours is known (cells alone)
     LEFT_END, RIGHT_END     one neighbour is missing; the other end of its piece of the path is on the frontier, to the
                 right or to the left: pieces nest like brackets, as they cannot cross
@@ -11,19 +11,22 @@ A state holds one code for every vertex on the frontier, where read and unread v
 
 When the pieces of the source and of the target meet, and no other one is open, the path is found: FOUND. (Knuth, "The
 art of computer programming", volume 4A, 2011, section 7.1.4, exercise 225: Simpath.)
+
+A symbol changes a few neighbouring places, and at most one more, the other end of a piece. What it does to the first is
+computed once for all codes that they can have, a ``Window``, and then looked up for all states at once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 States = NDArray[np.int64]
-Codes = NDArray[np.int8]
-"""[places, S]: the codes along the frontier, from left to right; small, as a step reads them many times."""
+Codes = NDArray[np.int64]
+"""[S], of one place."""
 Flags = NDArray[np.bool_]
 
 FREE, CLOSED, ALONE, LEFT_END, RIGHT_END, TO_SOURCE, TO_TARGET = range(7)
@@ -32,113 +35,152 @@ MAX_WIDTH = 19
 """Columns whose codes fit in a state, with one place more and FOUND beside them."""
 FOUND = np.int64(1) << 62
 DEAD = np.int64(-1)
-PLACES = np.arange(MAX_WIDTH + 3, dtype=np.int8)[:, None]
-SHIFTS = BITS * np.arange(MAX_WIDTH + 3)[:, None]
+SHIFTS = BITS * np.arange(MAX_WIDTH + 1)[:, None]
+
+NO_OTHER_END, MEET = 0, 1
+"""Of what becomes of the other end of a piece, beside its new code; MEET: source and target are joined."""
 
 
-def unpacked(states: States, places: int) -> Codes:
-    return ((states >> SHIFTS[:places]) & 7).astype(np.int8)
+def places(start: int, stop: int) -> int:
+    """The lowest bits of the places start..stop-1 of a state.
+
+    >>> oct(places(1, 3))
+    '0o110'
+    """
+    return ((1 << BITS * stop) - (1 << BITS * start)) // 7
 
 
-def with_place(codes: Codes, place: int, code: int) -> Codes:
-    """One place more, with one code in all states."""
-    return np.concatenate([codes[:place], np.full((1, codes.shape[1]), code, np.int8), codes[place:]])
+def joined(x: int, y: int) -> tuple[int, int, int] | None:
+    """The codes of two vertices, from left to right, that follow each other on the path; None where they cannot.
+
+    Third: the code that the other end of their piece gets, negative where it is on the left of them, or NO_OTHER_END,
+    or MEET. Nothing between them is open.
+    """
+    ends, single = {x, y}, (FREE, ALONE)
+    if CLOSED in ends or (x, y) == (LEFT_END, RIGHT_END):  # the last two would be a cycle
+        return None
+    if x in single:
+        return (LEFT_END, RIGHT_END, NO_OTHER_END) if y in single else (y, CLOSED, NO_OTHER_END)
+    if y in single:
+        return CLOSED, x, NO_OTHER_END
+    other_end = NO_OTHER_END
+    if min(x, y) >= TO_SOURCE:
+        other_end = MEET
+    elif LEFT_END in ends and RIGHT_END not in ends:
+        other_end = max(x, y)
+    elif RIGHT_END in ends and LEFT_END not in ends:
+        other_end = -max(x, y)
+    return CLOSED, CLOSED, other_end
+
+
+ALL_CODES = range(1 << BITS)
+JOINED = np.array([[joined(x, y) or (x, y, NO_OTHER_END) for y in ALL_CODES] for x in ALL_CODES])
+CAN_JOIN = np.array([[joined(x, y) is not None for y in ALL_CODES] for x in ALL_CODES])
+
+
+class Outcomes(NamedTuple):
+    """What a symbol does to neighbouring places, for its values 0 and 1 and all codes of the places [2 * 8^places].
+
+    change: the bits of their codes that change. dead: the value is forbidden. other_end: see ``joined``.
+    """
+
+    n_places: int
+    change: States
+    dead: Flags
+    other_end: NDArray[np.int8]
+
+
+class Window:
+    """Neighbouring places with all codes that they can have: a list of codes [8^places], from left to right."""
+
+    def __init__(self, n_places: int) -> None:
+        word = np.arange(1 << BITS * n_places)
+        self.codes: list[Codes] = [word >> BITS * place & 7 for place in range(n_places)]
+        self.dead = np.zeros(len(word), np.bool_)
+        self.other_end = np.zeros(len(word), np.int8)
+
+    def connect(self, first: int, second: int, only_if_present: int | None = None) -> None:
+        """The path goes from the vertex at one place to that at another one on its right, and joins their pieces.
+
+        only_if_present: where the vertex at this place is not on the path, nothing happens.
+        """
+        pair = self.codes[first], self.codes[second]
+        where = np.True_ if only_if_present is None else self.codes[only_if_present] != FREE
+        *codes, other_end = np.moveaxis(JOINED[pair], -1, 0)
+        self.dead |= where & ~CAN_JOIN[pair]
+        self.codes[first], self.codes[second] = (
+            np.where(where, new, old) for new, old in zip(codes, pair, strict=True)
+        )
+        self.other_end = np.where(where & (other_end != NO_OTHER_END), other_end, self.other_end).astype(np.int8)
+
+    def leave(self, place: int) -> None:
+        """A vertex leaves the frontier, and must not miss a neighbour; its place stays and is FREE."""
+        self.dead |= self.codes[place] > CLOSED
+        self.codes[place] = np.full_like(self.codes[place], FREE)
+
+
+def outcomes(without: Window, taken: Window) -> Outcomes:
+    """Of the two values of a symbol, off the path and on it."""
+    n_places = len(without.codes)
+    word = np.arange(1 << BITS * n_places)
+    both = (without, taken)
+    change = [word ^ sum(codes << BITS * place for place, codes in enumerate(window.codes)) for window in both]
+    dead = np.concatenate([window.dead for window in both])
+    other_end = np.concatenate([window.other_end for window in both])
+    return Outcomes(n_places, np.concatenate(change), dead, np.where(dead, 0, other_end).astype(np.int8))
 
 
 @dataclass
 class Frontier:
-    """The codes of many states at once, as a step changes them in place."""
+    """States after a symbol [2 S], those of its value 0 first; found: where source and target are joined."""
 
-    codes: Codes
+    states: States
     dead: Flags
-    found: Flags
+    found: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
 
     @classmethod
-    def of(cls, codes: Codes) -> Frontier:
-        return cls(codes, *np.zeros((2, codes.shape[1]), bool))
+    def after(cls, states: States, first: int, outcome: Outcomes, width: int) -> Frontier:
+        """Of states [S] before a symbol that changes some places, from the first one on. width: of the frontier."""
+        size = 1 << BITS * outcome.n_places
+        word = states >> BITS * first & size - 1
+        word = np.concatenate([word, word + size])
+        change = outcome.change.take(word)
+        change <<= BITS * first
+        change ^= np.concatenate([states, states])
+        frontier = cls(change, outcome.dead.take(word))
+        other_end = outcome.other_end.take(word)
+        if other_end.any():
+            stop = first + outcome.n_places
+            frontier.found = (other_end == MEET).nonzero()[0]
+            frontier._rename((other_end > MEET).nonzero()[0], RIGHT_END, other_end, SHIFTS[first:width])
+            frontier._rename((other_end < 0).nonzero()[0], LEFT_END, -other_end, SHIFTS[:stop][::-1])
+        return frontier
 
-    def second_half(self) -> Frontier:
-        """The second half of the states, in the same memory."""
-        half = self.codes.shape[1] // 2
-        return Frontier(self.codes[:, half:], self.dead[half:], self.found[half:])
+    def _rename(self, at: States, end: int, new: NDArray[np.int8], shifts: States) -> None:
+        """Give the other end of a piece its new code: the nearest such end that is not of a piece on the way.
 
-    def connect(self, first: int, second: int, *, only_if_present: bool = False) -> None:
-        """The path goes from the vertex at one place to that at another one, and joins their pieces.
-
-        A piece that ends in the source or in the target ends on the frontier where the other one does.
-        only_if_present: where the second vertex is not on the path, nothing happens.
+        shifts: of the places on the way, from the near ones to the far ones.
         """
-        x, y = self.codes[first], self.codes[second]
-        goes = y != FREE if only_if_present else np.ones(len(y), bool)
-        self.dead |= goes & ((x == CLOSED) | (y == CLOSED))
-        at = np.flatnonzero(goes & ~self.dead)
-        codes = self.codes.take(at, 1)
-        x, y, depths = codes[first], codes[second], bracket_depths(codes)
-        ends = [end_of(codes, depths, place) for place in (first, second)]
-        self.dead[at] |= ends[0] == second  # a cycle
-        fixed_x, fixed_y = x >= TO_SOURCE, y >= TO_SOURCE
-        self.found[at] |= fixed_x & fixed_y
-        self.codes[first, at] = self.codes[second, at] = CLOSED
-        x_is_left = ends[0] < ends[1]
-        x_code, y_code = np.where(x_is_left, LEFT_END, RIGHT_END), np.where(x_is_left, RIGHT_END, LEFT_END)
-        self.codes[ends[0], at] = np.where(fixed_x, CLOSED, np.where(fixed_y, y, x_code))
-        self.codes[ends[1], at] = np.where(fixed_y, CLOSED, np.where(fixed_x, x, y_code))
+        if not len(at):
+            return
+        codes = self.states[at] >> shifts & 7
+        depths = (codes == end).view(np.int8) - (codes == LEFT_END + RIGHT_END - end).view(np.int8)
+        nearest = (np.add.accumulate(depths, 0, out=depths) == 1).argmax(0)
+        self.states[at] ^= (new[at] ^ end).astype(np.int64) << shifts[nearest, 0]
 
-    def limit(self, place: int, left: Flags, between: Flags, right: Flags) -> None:
-        """The path may go on from a vertex to some of its unread neighbours alone, from the left to the right.
+    def successors(self, before: States, *, may_end: bool) -> States:
+        """[S, 2], of the states before the symbol [S]: once the path is found nothing more may be on it.
 
-        One of them is enough for an end; a vertex that stands alone needs those on both sides, as others touch each
-        other. A vertex without any way on touches nothing: it is CLOSED, on the path or not.
+        may_end: the symbol may be off the path.
         """
-        code, stuck = self.codes[place], ~(left | between | right)
-        self.dead |= (code > CLOSED) & stuck
-        self.dead |= (code == ALONE) & ~(left & right)
-        code[stuck & (code == FREE)] = CLOSED
-
-    def left_behind(self, *places: int) -> States:
-        """Vertices leave the frontier, and must not miss a neighbour."""
-        for place in places:
-            self.dead |= self.codes[place] > CLOSED
-        return self._packed(self.codes[[place for place in range(len(self.codes)) if place not in places]])
-
-    def forgotten(self, place: int) -> States:
-        """A vertex leaves the frontier, and its place stays."""
-        self.dead |= self.codes[place] > CLOSED
-        self.codes[place] = FREE
-        return self.states()
-
-    def states(self) -> States:
-        return self._packed(self.codes)
-
-    def _packed(self, codes: Codes) -> States:
-        states = np.bitwise_or.reduce(np.left_shift(codes, SHIFTS[: len(codes)], dtype=np.int64), axis=0)
-        found = np.flatnonzero(self.found)
-        states[found] = np.where((self.codes[:, found] > CLOSED).any(0), DEAD, FOUND)
-        states[self.dead] = DEAD
-        return states
-
-
-def bracket_depths(codes: Codes) -> Codes:
-    """How many pieces are open after each place, seen from the left [places, S]."""
-    depths: Codes = (codes == LEFT_END).view(np.int8) - (codes == RIGHT_END).view(np.int8)
-    for before, here in pairwise(depths):  # faster than cumsum
-        here += before
-    return depths
-
-
-def end_of(codes: Codes, depths: Codes, place: int) -> Codes:
-    """The place of the other end of the piece that ends at a place [S]; the place itself for vertices without one.
-
-    >>> codes = np.array([[LEFT_END], [LEFT_END], [RIGHT_END], [FREE], [RIGHT_END]], np.int8)
-    >>> [int(end_of(codes, bracket_depths(codes), place)[0]) for place in range(5)]
-    [4, 2, 1, 3, 0]
-    """
-    code, n_places = codes[place], len(codes)
-    opens, closes = code == LEFT_END, code == RIGHT_END
-    after = depths[place + 1 :] == depths[place] - 1
-    before = (depths[:place] == depths[place] + 1) & (codes[:place] == LEFT_END)
-    # The nearest of several places: that with the largest number of those that count towards this one.
-    nearest_after = n_places - (after.view(np.int8) * PLACES[n_places - place - 1 : 0 : -1]).max(0, initial=0)
-    nearest_before = (before.view(np.int8) * PLACES[1 : place + 1]).max(0, initial=0) - 1
-    ends: Codes = np.where(opens, nearest_after, np.where(closes, nearest_before, np.int8(place)))
-    return ends
+        if len(self.found):
+            open_codes = self.states[self.found] & (places(0, MAX_WIDTH + 1) * 0b110)
+            self.states[self.found] = np.where(open_codes == 0, FOUND, DEAD)
+        self.states[self.dead] = DEAD
+        after = self.states.reshape(2, -1)
+        found = (before == FOUND).nonzero()[0]
+        if len(found):
+            after[0, found], after[1, found] = FOUND, DEAD
+        if not may_end:
+            after[0] = DEAD
+        return after.T

@@ -9,7 +9,6 @@ from emnesy_gpu import checks
 from emnesy_gpu.circuits.grid_frontier import CellPaths, EdgePaths, Grid, label
 from emnesy_gpu.circuits.path_frontier import MAX_WIDTH
 from emnesy_gpu.circuits.program import Program, compile_program
-from emnesy_gpu.circuits.remembered import Remembered
 from emnesy_gpu.problems.circuit_problem import CircuitProblem
 
 MAX_PATH_STATES = 1 << 24
@@ -77,10 +76,8 @@ class SimplePaths(CircuitProblem):
         self._settings |= {"over": over, "neighbours": neighbours}
         shape = (len(grid.edges),) if over == "edges" else (height, width)
         n_symbols = prod(shape)
-        paths = Remembered(EdgePaths(grid) if over == "edges" else CellPaths(grid, neighbours == 8), n_symbols)
-        program = Program(
-            paths.step, paths.start, lambda last: label(paths.last_states(last)), arrays=True, trusted=True
-        )
+        paths = EdgePaths(grid) if over == "edges" else CellPaths(grid, neighbours == 8)
+        program = Program(paths.step, paths.start, label, arrays=True, trusted=True)
         compiled = compile_program(program, [2] * n_symbols, None, MAX_PATH_STATES)
         CircuitProblem.__init__(self, compiled.graph, shape, compiled.labels, has_entries=False)
 
