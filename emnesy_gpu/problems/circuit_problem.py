@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -41,11 +41,17 @@ NARROW_EVIDENCE = 2.0**-60
 """Circuits with less evidence where symbols know nothing are computed in float64: float32 fails for most rows."""
 
 
-SMALL_CIRCUIT = 1 << 16
-"""Terms up to which tables for predictions are made at once, and not when they are asked for."""
-
 MOST_TERMS_OF_SCORE = 1 << 14
 """Terms up to which a thread of a GPU goes through the circuit for a sample; larger ones are shared by many threads."""
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _runs_while_traced(method: Method) -> Method:
+    """What torch.compiler.assume_constant_result does, without the second that its import takes."""
+    method._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return method
 
 
 class CircuitProblem(CodedRule):
@@ -73,11 +79,10 @@ class CircuitProblem(CodedRule):
             for code, entry in zip(self._codes, labels, strict=True)
         ]
         self._wide = uniform_evidence(graph) < NARROW_EVIDENCE
-        self._compiled: dict[tuple[torch.device, bool], Compiled] = {}
+        self._compiled: dict[torch.device, Compiled] = {}
+        self._predictions: dict[torch.device, Compiled] = {}
         self._scores: dict[torch.device, CompiledScore] = {}
         self.compiled(torch.device("cpu"))
-        if graph.n_edges <= SMALL_CIRCUIT:  # torch.compile cannot make tables
-            self.compiled(torch.device("cpu"), prediction=True)
 
     @property
     def n_edges(self) -> int:
@@ -97,16 +102,21 @@ class CircuitProblem(CodedRule):
 
     def compiled(self, device: torch.device, *, prediction: bool = False) -> Compiled:
         """The circuit as tensors on a device, made and copied once."""
-        key = device, prediction
-        if key not in self._compiled:
-            if device.type == "cpu" and prediction:
-                self._compiled[key] = with_prediction(self.graph, self.compiled(device))
-            elif device.type == "cpu":
-                self._compiled[key] = make_tables(self.graph, self._values)
-            else:
-                host = self.compiled(torch.device("cpu"), prediction=prediction)
-                self._compiled[key] = host._replace(tables=host.tables.to(device))
-        return self._compiled[key]
+        self._make_tables(device, prediction)
+        return self._predictions[device] if prediction else self._compiled[device]
+
+    @_runs_while_traced  # torch.compile then reads and guards what it leaves behind, unless it has read it before
+    def _make_tables(self, device: torch.device, prediction: bool) -> None:
+        made = self._predictions if prediction else self._compiled
+        if device in made:
+            return
+        if device.type != "cpu":
+            host = self.compiled(CPU, prediction=prediction)
+            made[device] = host._replace(tables=host.tables.to(device))
+        elif prediction:
+            made[device] = with_prediction(self.graph, self.compiled(device))
+        else:
+            made[device] = make_tables(self.graph, self._values)
 
     def model_count(self, label: Hashable = None) -> int:
         """How many assignments have a label, exactly; None: how many have any. For labels of one entry.
