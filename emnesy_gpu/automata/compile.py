@@ -81,14 +81,15 @@ def _layered(
     if len(small[0]) == 0:
         raise ValueError(FORBIDS_EVERYTHING)
     kept: dict[tuple[bytes, int], int] = {}
-    layers: list[Layer] = []
+    different: list[Table] = []
     layer_of: list[int] = []
-    for table, after in zip(small, state_of[1:], strict=True):
-        n_after = int(after.max()) + 1
-        number = kept.setdefault((table.tobytes(), n_after), len(layers))
-        if number == len(layers):
-            layers.append(Layer.from_successors(table, n_after))
+    numbers_after = [*map(len, small[1:]), int(state_of[-1].max()) + 1]
+    for table, after in zip(small, numbers_after, strict=True):
+        number = kept.setdefault((table.tobytes(), after), len(different))
+        if number == len(different):
+            different.append(table)
         layer_of.append(number)
+    layers = Layer.all_from_successors(different, [after for _, after in kept])
     seen = {}
     for position, labels in observed.items():
         n_after = layers[layer_of[position]].n_after

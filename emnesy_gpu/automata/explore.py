@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emnesy_gpu.automata.machine import DEAD
+from emnesy_gpu.automata.minimise import numbered
 from emnesy_gpu.errors import TooManyStatesError
 
 MAX_STATES = 1 << 16
@@ -95,7 +96,7 @@ def unroll_arrays(
     """As ``unroll``, for a step on integers that takes states [S, 1], values [1, K] and the position.
 
     It returns the next states, of a shape that can be broadcast to [S, K], negative where the rule forbids the value.
-    trusted: the step is our own, and no step is taken a second time.
+    trusted: the step is our own, DEAD is its only negative state, and no step is taken a second time.
     """
     if isinstance(start, bool) or not isinstance(start, (int, np.integer)) or start < 0:
         raise TypeError(f"start must be an integer >= 0 for a step on arrays, got {start!r}")
@@ -105,14 +106,15 @@ def unroll_arrays(
         targets = _array_step(step, before, n_values, position)
         if not trusted:
             _check_array_repeats(step, before, targets, position)
-        after, numbers = _numbered(np.maximum(targets, DEAD))
+            targets = np.maximum(targets, DEAD)
+        after, table = _numbered(targets)
         if len(after) > max_states:
             raise TooManyStatesError(
                 f"step reaches {len(after)} states after position {position}, more than max_states={max_states}, the "
                 f"last one {after[-1]}: bound the state, or raise max_states"
             )
-        table = np.full((len(before), width), DEAD, np.int64)
-        table[:, :n_values] = numbers
+        if n_values < width:
+            table = np.pad(table, ((0, 0), (0, width - n_values)), constant_values=DEAD)
         tables.append(table)
         states.append(after)
         before = after
@@ -123,7 +125,7 @@ def _numbered(targets: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np
     """The different states in ascending order, and the number of each target among them; DEAD stays DEAD."""
     most = int(targets.max(initial=DEAD))
     if most >= 8 * targets.size:
-        after, numbers = np.unique(targets, return_inverse=True)
+        after, numbers = numbered(targets.ravel())
         n_dead = int(after[0] == DEAD)
         return after[n_dead:], numbers.reshape(targets.shape) - n_dead
     place = np.zeros(most + 2, np.int64)  # a table is faster than a sort where states are dense
@@ -158,6 +160,8 @@ def _asked(step: Step, states: NDArray[np.int64], n_values: int, position: int) 
         found = np.asarray(step(states[:, None], np.arange(n_values)[None], position))
     except Exception as error:
         raise ValueError(f"step raised {type(error).__name__} at position {position}: {error}") from error
+    if found.shape == shape:
+        return found
     try:
         return np.broadcast_to(found, shape)
     except ValueError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,10 +33,23 @@ class Layer:
     @classmethod
     def from_successors(cls, successor: NDArray[np.int64], n_after: int) -> Layer:
         """From successor [S, K], DEAD where there is no edge."""
-        source, value = np.nonzero(successor >= 0)
-        target = successor[source, value].astype(np.int32)
-        edges = source.astype(np.int32), value.astype(np.int32), target
-        return cls(*edges, np.ones(len(source)), len(successor), n_after)
+        return cls.all_from_successors([successor], [n_after])[0]
+
+    @classmethod
+    def all_from_successors(cls, tables: Sequence[NDArray[np.int64]], n_after: Sequence[int]) -> list[Layer]:
+        """From several tables of equal width, in fewer passes than one by one."""
+        successor = np.concatenate(tables)
+        source, value = (successor >= 0).nonzero()
+        target, values = successor[source, value].astype(np.int32), value.astype(np.int32)
+        weight = np.ones(len(source))
+        first_state = np.cumsum([0, *map(len, tables)])
+        edge, state = np.searchsorted(source, first_state).tolist(), first_state.tolist()
+        layers = []
+        for index, after in enumerate(n_after):
+            edges = slice(edge[index], edge[index + 1])
+            here = (source[edges] - state[index]).astype(np.int32)
+            layers.append(cls(here, values[edges], target[edges], weight[edges], len(tables[index]), after))
+        return layers
 
     def successors(self, n_values: int) -> NDArray[np.int64]:
         """[S, K] of a deterministic layer."""
@@ -47,10 +60,7 @@ class Layer:
     @property
     def deterministic(self) -> bool:
         """Whether a state and a value lead to one state at most, with weight 1."""
-        keys = self.source.astype(np.int64) << 32 | self.value
-        if (keys[1:] <= keys[:-1]).any():  # edges of tables are sorted
-            keys.sort()
-        return bool((self.weight == 1.0).all() and (keys[1:] != keys[:-1]).all())
+        return _are_deterministic([self])
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,7 @@ class Machine:
     @property
     def is_weighted(self) -> bool:
         """Whether the last state is more than a function of the symbols."""
-        return np.count_nonzero(self.start) != 1 or not all(layer.deterministic for layer in self.layers)
+        return np.count_nonzero(self.start) != 1 or not _are_deterministic(self.layers)
 
     @property
     def has_noisy_labels(self) -> bool:
@@ -101,6 +111,22 @@ class Machine:
         """Edges of all positions together, values that act alike counted once."""
         edges = [len(set(zip(*_by_class(layer, self.n_values), strict=True))) for layer in self.layers]
         return sum(edges[index] for index in self.layer_of)
+
+
+def _are_deterministic(layers: Sequence[Layer]) -> bool:
+    """Whether all layers are, see ``Layer``."""
+    states = sources_of_all(layers)
+    keys = states << 32 | np.concatenate([layer.value for layer in layers])
+    if (keys[1:] <= keys[:-1]).any():  # edges of tables are sorted
+        keys.sort()
+    weights = np.concatenate([layer.weight for layer in layers])
+    return bool((weights == 1.0).all() and (keys[1:] != keys[:-1]).all())
+
+
+def sources_of_all(layers: Sequence[Layer]) -> NDArray[np.int64]:
+    """The sources of the edges of several layers, with a state of its own for each one of each layer."""
+    first_state = np.cumsum([0, *(layer.n_before for layer in layers[:-1])])
+    return np.concatenate([layer.source for layer in layers]) + first_state.repeat([len(x.source) for x in layers])
 
 
 def _by_class(layer: Layer, n_values: int) -> tuple[list[int], list[int], list[int]]:

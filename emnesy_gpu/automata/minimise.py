@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,12 +130,17 @@ def minimise_layers(tables: Sequence[Table], kinds: Sequence[Table]) -> tuple[li
     classes = [_spread(number_rows(kinds[-1][last, None]), last, len(kinds[-1]))]
     merged: list[Table] = []
     for table, kind in zip(reversed(tables), reversed(kinds[:-1]), strict=True):
-        rows = renamed(table, classes[-1])
-        alive = np.flatnonzero((kind >= 0) & (rows >= 0).any(1))
-        rows, kind = rows.take(alive, 0), kind.take(alive)
-        numbers, first = grouped_rows(np.column_stack([kind, rows]) if kind.any() else rows)
+        rows, stop = renamed(table, classes[-1]), len(merged[-1]) if merged else None
+        is_alive = (rows >= 0) @ np.ones(rows.shape[1], np.bool_)  # faster than any(1) where rows are short
+        is_seen = kind.any()
+        alive = (is_alive & (kind >= 0) if is_seen else is_alive).nonzero()[0]
+        if len(alive) < len(table):
+            rows = rows.take(alive, 0)
+        numbers, first = (
+            grouped_rows(np.column_stack([kind.take(alive), rows])) if is_seen else grouped_rows(rows, stop)
+        )
         merged.append(rows.take(first, 0))
-        classes.append(_spread(numbers, alive, len(table)))
+        classes.append(_spread(numbers, alive, len(table)) if len(alive) < len(table) else numbers)
     return _forwards(merged[::-1], classes[::-1])
 
 
@@ -148,26 +153,27 @@ def _spread(numbers: Table, alive: Table, n_states: int) -> Table:
 
 def _forwards(merged: list[Table], classes: list[Table]) -> tuple[list[Table], list[Table]]:
     """Keep the classes that are reached from that of state 0, numbered in the order in which they are reached."""
-    reached, place = _reached(classes[0][:1], classes[0])
+    n_classes = [*map(len, merged), int(classes[-1].max(initial=DEAD)) + 1]
+    reached, place = _reached(classes[0][:1], n_classes[0])
     tables, state_of = [], [place.take(classes[0])]
-    for rows, numbers in zip(merged, classes[1:], strict=True):
+    for rows, numbers, n_after in zip(merged, classes[1:], n_classes[1:], strict=True):
         current = rows.take(reached, 0)
-        reached, place = _reached(current.ravel(), numbers)
+        reached, place = _reached(current.ravel(), n_after)
         tables.append(place.take(current))
         state_of.append(place.take(numbers))
     return tables, state_of
 
 
-def _reached(found: Table, classes: Table) -> tuple[Table, Table]:
+def _reached(found: Table, n_classes: int) -> tuple[Table, Table]:
     """The different classes of those found, in their order, and the place of each class there, DEAD for the others.
 
-    >>> reached, place = _reached(np.array([4, DEAD, 1, 4]), np.arange(5))
+    >>> reached, place = _reached(np.array([4, DEAD, 1, 4]), 5)
     >>> reached.tolist(), place.tolist()
     ([4, 1], [-1, 1, -1, -1, 0, -1])
     """
-    place = np.full(int(classes.max(initial=DEAD)) + 2, DEAD, np.int64)  # the last one for DEAD, the index -1
+    place = np.full(n_classes + 1, DEAD, np.int64)  # the last one for DEAD, the index -1
     found = found.compress(found >= 0)
-    reached = found.compress(_is_first(found))
+    reached = found.compress(_is_first(found, n_classes))
     place[reached] = np.arange(len(reached))
     return reached, place
 
@@ -184,20 +190,20 @@ def renamed(numbers: Table, names: Table) -> Table:
 def representatives(numbers: Table) -> Table:
     """The first state of each class."""
     alive = np.flatnonzero(numbers >= 0)
-    first = alive[_is_first(numbers[alive])]
+    first = alive[_is_first(numbers[alive], int(numbers.max(initial=DEAD)) + 1)]
     states = np.empty_like(first)
     states[numbers[first]] = first
     return states
 
 
-def _is_first(numbers: Table) -> NDArray[np.bool_]:
-    """Whether a number >= 0 is the first of its kind, bool [len(numbers)].
+def _is_first(numbers: Table, stop: int) -> NDArray[np.bool_]:
+    """Whether a number in 0..stop-1 is the first of its kind, bool [len(numbers)].
 
-    >>> _is_first(np.array([4, 1, 4])).tolist()
+    >>> _is_first(np.array([4, 1, 4]), 5).tolist()
     [True, True, False]
     """
     index = np.arange(len(numbers))
-    first = np.zeros(int(numbers.max(initial=DEAD)) + 1, np.int64)
+    first = np.zeros(stop, np.int64)
     first[numbers[::-1]] = index[::-1]  # of several writes the last one stays
     return first.take(numbers) == index
 
@@ -207,20 +213,25 @@ def number_rows(rows: Table) -> Table:
     return grouped_rows(rows)[0]
 
 
-def grouped_rows(rows: Table) -> tuple[Table, Table]:
+def grouped_rows(rows: Table, stop: int | None = None) -> tuple[Table, Table]:
     """A number for each row [S], the same for equal ones, 0, 1, ..., and the first row with each number.
+
+    stop: entries are known to be in -2..stop-1, where it is given.
 
     Short rows of small integers >= -2 by one integer each. Others by a 64-bit hash of each row; should two different
     rows share one, by comparing the rows themselves.
     """
-    index_bits, bits = len(rows).bit_length(), (int(rows.max(initial=0)) + 2).bit_length()
-    if rows.min(initial=0) >= -2 and index_bits + bits * rows.shape[1] <= INTEGER_BITS:
+    if stop is None:
+        above_least = rows.view(np.uint64) + np.uint64(2)  # of integers below -2 a large number
+        stop = int(above_least.max(initial=2)) - 1
+    index_bits, bits = len(rows).bit_length(), (stop + 1).bit_length()
+    if index_bits + bits * rows.shape[1] <= INTEGER_BITS:
         return _grouped_short_rows(rows, index_bits, bits)
     powers = np.cumprod(np.full(rows.shape[1], MULTIPLIER, np.uint64))
     mixed = rows.astype(np.uint64) * powers
     mixed ^= mixed >> np.uint64(29)
     key = (mixed * MULTIPLIER).sum(1, dtype=np.uint64)
-    different, numbers = np.unique(key, return_inverse=True)
+    different, numbers = numbered(key)
     one_of = np.empty(len(different), np.int64)
     one_of[numbers] = np.arange(len(rows))
     if (rows != rows[one_of[numbers]]).any():
@@ -229,16 +240,41 @@ def grouped_rows(rows: Table) -> tuple[Table, Table]:
     return numbers, representatives(numbers)
 
 
+def numbered(values: NDArray[Any]) -> tuple[NDArray[Any], Table]:
+    """As np.unique with return_inverse, for a row of integers, in fewer passes.
+
+    >>> different, numbers = numbered(np.array([7, 4, 7]))
+    >>> different.tolist(), numbers.tolist()
+    ([4, 7], [1, 0, 1])
+    """
+    order = values.argsort()
+    ordered = values.take(order)
+    fresh, numbers_in_order = _runs(ordered)
+    numbers = np.empty(len(values), np.int64)
+    numbers[order] = numbers_in_order
+    return ordered.compress(fresh), numbers
+
+
+def _runs(ordered: NDArray[Any]) -> tuple[NDArray[np.bool_], Table]:
+    """Whether each of some sorted integers is the first of its kind, and how many kinds there are before it."""
+    fresh = np.empty(len(ordered), np.bool_)
+    fresh[:1] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=fresh[1:])
+    numbers = fresh.astype(np.int64)
+    numbers[:1] = 0
+    return fresh, np.add.accumulate(numbers, out=numbers)
+
+
 def _grouped_short_rows(rows: Table, index_bits: int, bits: int) -> tuple[Table, Table]:
     """The same for rows whose entries, of so many bits, fit into one integer with the index of their row."""
-    word = np.arange(len(rows))
-    for column, entries in enumerate(rows.T):
-        word |= (entries + 2) << (index_bits + column * bits)
+    weights = [1 << (index_bits + bits * column) for column in range(rows.shape[1])]
+    first = 2 * sum(weights)  # entries from 0 on
+    word = rows @ np.array(weights)
+    word += np.arange(first, first + len(rows))
     word.sort()  # faster than to sort indices
     index = word & ((1 << index_bits) - 1)
     word >>= index_bits
-    fresh = np.ones(len(word), np.bool_)
-    np.not_equal(word[1:], word[:-1], out=fresh[1:])
+    fresh, numbers_in_order = _runs(word)
     numbers = np.empty(len(word), np.int64)
-    numbers[index] = np.cumsum(fresh) - 1
+    numbers[index] = numbers_in_order
     return numbers, index.compress(fresh)

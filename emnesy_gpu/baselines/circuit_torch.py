@@ -34,7 +34,7 @@ class Level(NamedTuple):
 def levels_of(graph: Graph, device: torch.device) -> list[Level]:
     """The levels of a circuit as tensors on a device, leaves first."""
     found = []
-    for nodes, terms in graph.by_level():
+    for nodes, terms, _ in graph.by_level:
         node = graph.parent[terms] - graph.n_leaves - 1 - nodes.start
         tensors = [torch.from_numpy(part).to(device) for part in (graph.left[terms], graph.right[terms], node)]
         found.append(Level(nodes.stop - nodes.start, *tensors))

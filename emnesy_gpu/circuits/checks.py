@@ -34,7 +34,7 @@ def check(graph: Graph, seed: int = 0) -> None:
 def check_decomposable(graph: Graph) -> None:
     """Raise ValueError where the two rows of a product mention one symbol. Exact."""
     sets = symbol_sets(graph, every_part=False)
-    for _, terms in graph.by_level():
+    for _, terms, _ in graph.by_level:
         both = sets[graph.left[terms]] & sets[graph.right[terms]]
         bad = both.any(1)
         if bad.any():
@@ -98,7 +98,7 @@ def derivatives(graph: Graph, values: Values) -> Values:
     """The derivatives of the root with respect to all rows [rows, B], from the values of all rows."""
     result = np.zeros_like(values)
     result[-1] = 1.0
-    for _, terms in reversed(list(graph.by_level())):
+    for _, terms, _ in reversed(graph.by_level):
         above = result[graph.parent[terms]]
         left, right = graph.left[terms], graph.right[terms]
         np.add.at(result, left, above * values[right])
@@ -125,7 +125,7 @@ def sample_assignments(graph: Graph, n_samples: int, seed: int) -> Rows:
         table = table_of_values(graph, rng.dirichlet(np.ones(k), (len(rows), n)))
         chosen = np.zeros(table.shape, bool)
         chosen[-1] = True
-        for nodes, _ in reversed(list(graph.by_level())):
+        for nodes, _, _ in reversed(graph.by_level):
             node, sample = np.nonzero(chosen[fixed + nodes.start : fixed + nodes.stop])
             for s, term in zip(sample, _drawn_terms(graph, table, nodes.start + node, sample, rng), strict=True):
                 chosen[graph.left[term], s] = chosen[graph.right[term], s] = True
@@ -158,7 +158,7 @@ def model_count(graph: Graph, label: int | None = None) -> int:
         for value in range(sum(graph.given)):
             counts[n_hidden + value] = int(value == label)
     n_mentioned = np.concatenate([_bits(sets[start : start + 65536]) for start in range(0, len(sets), 65536)])
-    for nodes, terms in graph.by_level():
+    for nodes, terms, _ in graph.by_level:
         left, right = graph.left[terms], graph.right[terms]
         missing = n_mentioned[graph.parent[terms]] - n_mentioned[left] - n_mentioned[right]
         term = zip(left.tolist(), right.tolist(), missing.tolist(), strict=True)

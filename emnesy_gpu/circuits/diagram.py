@@ -12,17 +12,22 @@ other is that state. (Darwiche, "Tractable Boolean and arithmetic circuits", 202
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emnesy_gpu.automata.machine import Layer, Machine, Observation
+from emnesy_gpu.automata.machine import Ints, Layer, Machine, Observation, sources_of_all
 from emnesy_gpu.automata.minimise import grouped_rows
 from emnesy_gpu.circuits.graph import Graph, Rows, Shape, assemble, lexical_order, ranges
 
 NO_ROW = -1
 """In place of a row: no assignment goes on from here."""
+
+
+NO_SETS = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(1, np.int64)
+"""The numbers, members and limits of sets of values where there are none."""
 
 
 class _Moves(NamedTuple):
@@ -46,18 +51,25 @@ class _Nodes:
 
     def __init__(self, first_row: int) -> None:
         self.n_rows = first_row
-        self._parts: list[tuple[Rows, Rows, Rows]] = []
+        self._parts: list[tuple[Rows, Rows, Rows, Rows]] = []
 
-    def add(self, sizes: Rows, left: Rows, right: Rows) -> Rows:
-        """Rows of new nodes with so many terms each."""
-        rows = self.n_rows + np.arange(len(sizes))
+    def add(self, sizes: Rows, left: Rows, right: Rows, depths: Rows) -> Rows:
+        """Rows of new nodes with so many terms each; depths: the longest way from each down to a leaf."""
+        rows = np.arange(self.n_rows, self.n_rows + len(sizes))
         self.n_rows += len(sizes)
-        self._parts.append((sizes, left, right))
+        self._parts.append((sizes, left, right, depths))
         return rows
 
     def graph(self, shape: Shape, root: int) -> Graph:
-        sizes, left, right = (np.concatenate(part) for part in zip(*self._parts, strict=True))
-        return assemble(shape, np.concatenate([[0], np.cumsum(sizes)]), left, right, root)
+        sizes, left, right, depths = (np.concatenate(part) for part in zip(*self._parts, strict=True))
+        return assemble(shape, np.concatenate([[0], np.cumsum(sizes)]), left, right, root, depths)
+
+
+class _States(NamedTuple):
+    """The states at a position: the row of each, NO_ROW for none, and its depth, 0 for leaves and the constant."""
+
+    rows: Rows
+    depths: Rows
 
 
 def machine_graph(machine: Machine, known: Sequence[int] = (), order: Sequence[int] | None = None) -> Graph:
@@ -71,21 +83,21 @@ def machine_graph(machine: Machine, known: Sequence[int] = (), order: Sequence[i
     """
     _check_deterministic(machine)
     places = _leaf_rows(machine, known, order)
-    moves = [_moves(layer, machine.n_values) for layer in machine.layers]
+    moves = _moves(machine.layers, machine.n_values)
     one = places.shape.n_leaves
     nodes = _Nodes(one + 1)
-    nodes.add(*np.zeros((3, 0), np.int64))
+    nodes.add(*np.zeros((4, 0), np.int64))
     layer = machine.layers[machine.layer_of[-1]]
-    rows = np.full(layer.n_after, one)
+    states = _States(np.full(layer.n_after, one), np.zeros(layer.n_after, np.int64))
     for position in reversed(range(len(machine.layer_of))):
         if position in machine.observed:
-            rows = _seen(nodes, rows, _label_rows(machine.observed[position], places.entry[position]), one)
+            states = _seen(nodes, states, _label_rows(machine.observed[position], places.entry[position]), one)
         layer = machine.layers[machine.layer_of[position]]
         step = moves[machine.layer_of[position]]
         n_values = 0 if position in known else machine.n_values  # every part mentions all entries of the label
-        rows = _step(nodes, rows, step, places.symbol[position], layer.n_before, (one, n_values))
+        states = _step(nodes, states, step, places.symbol[position], layer.n_before, (one, n_values))
     start = int(np.flatnonzero(machine.start)[0])
-    return nodes.graph(places.shape, int(rows[start]))
+    return nodes.graph(places.shape, int(states.rows[start]))
 
 
 class _Places(NamedTuple):
@@ -123,20 +135,36 @@ def _label_rows(seen: Observation, first_leaf: int) -> Rows:
     return rows
 
 
-def _moves(layer: Layer, n_values: int) -> _Moves:
-    order = lexical_order(layer.value, layer.target, layer.source)
-    source, target, value = (part[order].astype(np.int64) for part in (layer.source, layer.target, layer.value))
-    fresh = np.ones(len(source), bool)
-    fresh[1:] = (source[1:] != source[:-1]) | (target[1:] != target[:-1])
-    start = np.flatnonzero(fresh)
-    several = np.flatnonzero(np.diff(start, append=len(source)) > 1)
-    return _Moves(source[start], target[start], value[start], several, *_value_sets(value, start, several, n_values))
+def _moves(layers: Sequence[Layer], n_values: int) -> list[_Moves]:
+    """The moves of each layer; the edges of all are sorted at once."""
+    state = sources_of_all(layers)
+    source, target, value = (np.concatenate(part) for part in zip(*map(_edges, layers), strict=True))
+    order = lexical_order(value, target, state)
+    state, source, target, value = (part.take(order).astype(np.int64) for part in (state, source, target, value))
+    fresh = np.ones(len(order), bool)
+    fresh[1:] = (state[1:] != state[:-1]) | (target[1:] != target[:-1])
+    start = fresh.nonzero()[0]
+    shares_values = np.diff(np.concatenate([start, [len(order)]])) > 1
+    of_pair = source.take(start), target.take(start), value.take(start)
+    edges = np.cumsum([0, *(len(layer.source) for layer in layers)])
+    first_pair = np.searchsorted(start, edges).tolist()
+    moves = []
+    for (first, last), edge, stop in zip(pairwise(first_pair), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        several = shares_values[first:last].nonzero()[0]
+        sets = _value_sets(value[edge:stop], start[first:last] - edge, several, n_values)
+        sources, targets, values = (part[first:last] for part in of_pair)
+        moves.append(_Moves(sources, targets, values, several, *sets))
+    return moves
+
+
+def _edges(layer: Layer) -> tuple[Ints, Ints, Ints]:
+    return layer.source, layer.target, layer.value
 
 
 def _value_sets(value: Rows, start: Rows, several: Rows, n_values: int) -> tuple[Rows, Rows, Rows]:
     """set_of, members and first of ``_Moves``; start: the first of the values of each pair."""
     if not len(several):
-        return several, several, np.zeros(1, np.int64)
+        return NO_SETS
     sets = np.bitwise_or.reduceat(_value_bits(value, n_values), start, axis=0)[several]
     set_of, one_of = grouped_rows(sets.view(np.int64))
     of_set, members = np.nonzero(np.unpackbits(sets[one_of].view(np.uint8), axis=1, bitorder="little"))
@@ -150,31 +178,44 @@ def _value_bits(value: Rows, n_values: int) -> NDArray[np.uint64]:
     return bits
 
 
-def _seen(nodes: _Nodes, rows: Rows, leaves: Rows, one: int) -> Rows:
-    """Rows of states times the leaves of what is seen of them."""
+def _seen(nodes: _Nodes, states: _States, leaves: Rows, one: int) -> _States:
+    """States times the leaves of what is seen of them."""
+    rows, depths = states
     seen = np.where((rows == NO_ROW) | (leaves == NO_ROW), NO_ROW, leaves)
     product = (seen != NO_ROW) & (rows != one)
-    seen[product] = nodes.add(np.ones(int(product.sum()), np.int64), leaves[product], rows[product])
-    return seen
+    found = np.where(product, depths + 1, 0)
+    n_products = int(product.sum())
+    seen[product] = nodes.add(np.ones(n_products, np.int64), leaves[product], rows[product], found[product])
+    return _States(seen, found)
 
 
-def _step(nodes: _Nodes, rows: Rows, moves: _Moves, leaf: int, n_before: int, constants: tuple[int, int]) -> Rows:
-    """Rows of the states before a symbol, from those after it. constants: the row of 1, and the number of values."""
+def _step(
+    nodes: _Nodes, after: _States, moves: _Moves, leaf: int, n_before: int, constants: tuple[int, int]
+) -> _States:
+    """The states before a symbol, from those after it. constants: the row of 1, and the number of values."""
     one, n_values = constants
-    values = _value_rows(nodes, moves, leaf, one, n_values)
-    ahead = rows[moves.target]
-    alive = ahead != NO_ROW
-    source, left, right = moves.source[alive], values[alive], ahead[alive]
-    swap = left == one
-    left[swap], right[swap] = right[swap], one
-    before = np.full(n_before, NO_ROW)
-    alone = np.bincount(source, minlength=n_before)[source] == 1
-    same = alone & (right == one)
-    before[source[same]] = left[same]
-    source, left, right = source[~same], left[~same], right[~same]
+    source, left, right = moves.source, _value_rows(nodes, moves, leaf, one, n_values), after.rows[moves.target]
+    depths = after.depths[moves.target]
+    alive = right != NO_ROW
+    if not alive.all():
+        source, left, right, depths = source[alive], left[alive], right[alive], depths[alive]
+    if len(moves.several):
+        np.maximum(depths, left > one, out=depths)  # sums of leaves are nodes
+        swap = left == one
+        left[swap], right[swap] = right[swap], one
+    before = _States(np.full(n_before, NO_ROW), np.zeros(n_before, np.int64))
     sizes = np.bincount(source, minlength=n_before)
-    states = np.flatnonzero(sizes)
-    before[states] = nodes.add(sizes[states], left, right)
+    same = right == one
+    if same.any():
+        same &= sizes[source] == 1
+        before.rows[source[same]], before.depths[source[same]] = left[same], depths[same]
+        sizes[source[same]] = 0
+        left, right, depths = left[~same], right[~same], depths[~same]
+    states = sizes.nonzero()[0]
+    if len(states):
+        sizes = sizes[states]
+        found = np.maximum.reduceat(depths, sizes.cumsum() - sizes) + 1
+        before.rows[states], before.depths[states] = nodes.add(sizes, left, right, found), found
     return before
 
 
@@ -186,6 +227,7 @@ def _value_rows(nodes: _Nodes, moves: _Moves, leaf: int, one: int, n_values: int
         of_set = np.full(len(sizes), one)
         sums = np.flatnonzero(sizes != n_values)
         members = moves.members[ranges(moves.first[sums], moves.first[sums + 1])]
-        of_set[sums] = nodes.add(sizes[sums], leaf + members, np.full(len(members), one))
+        depths = np.ones(len(sums), np.int64)
+        of_set[sums] = nodes.add(sizes[sums], leaf + members, np.full(len(members), one), depths)
         rows[moves.several] = of_set[moves.set_of]
     return rows

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,14 @@ class Shape(NamedTuple):
     def n_leaves(self) -> int:
         """Leaves of the symbols and of the label; also the row of the constant 1."""
         return self.n_symbols * self.n_values + sum(self.given)
+
+
+class Level(NamedTuple):
+    """Nodes that need those of lower levels alone, their terms, and the first of each among them."""
+
+    nodes: slice
+    terms: slice
+    first: Rows
 
 
 @dataclass(frozen=True)
@@ -78,10 +86,12 @@ class Graph:
         """[H + 1], the first node of each level."""
         return _level_starts(depths(self))
 
-    def by_level(self) -> Iterator[tuple[slice, slice]]:
-        """The nodes and the terms of each level, from the leaves to the root."""
-        for start, stop in zip(self.node_levels[:-1].tolist(), self.node_levels[1:].tolist(), strict=True):
-            yield slice(start, stop), slice(int(self.first[start]), int(self.first[stop]))
+    @cached_property
+    def by_level(self) -> list[Level]:
+        """The levels from the leaves to the root."""
+        nodes, terms = self.node_levels.tolist(), self.first[self.node_levels].tolist()
+        pairs = zip(pairwise(nodes), pairwise(terms), strict=True)
+        return [Level(slice(*a), slice(*b), self.first[slice(*a)] - b[0]) for a, b in pairs]
 
 
 def _level_starts(of_node: Rows) -> Rows:
@@ -175,12 +185,14 @@ def ranges(starts: Rows, stops: Rows) -> Rows:
     return np.arange(len(shift)) + shift
 
 
-def sorted_by_level(graph: Graph) -> Graph:
+def sorted_by_level(graph: Graph, of_node: Rows | None = None) -> Graph:
     """The same circuit with its nodes sorted by level, and within a level by their number of terms.
 
-    Raises ValueError for nodes that are children of themselves.
+    of_node: their ``depths``, where they are known. Raises ValueError for nodes that are children of themselves.
     """
-    of_node, sizes = depths(graph), np.diff(graph.first)
+    sizes = np.diff(graph.first)
+    if of_node is None:
+        of_node = depths(graph)
     order = lexical_order(sizes, of_node)
     fixed = graph.n_leaves + 1
     name = np.arange(graph.n_rows)
@@ -192,11 +204,12 @@ def sorted_by_level(graph: Graph) -> Graph:
     return found
 
 
-def assemble(shape: Shape, first: Rows, left: Rows, right: Rows, root: int) -> Graph:
+def assemble(shape: Shape, first: Rows, left: Rows, right: Rows, root: int, of_node: Rows | None = None) -> Graph:
     """The circuit of a row: the nodes that it needs, sorted by level.
 
     A product that a single sum takes as a single row becomes a term of that sum. Rows as in ``Graph``, but nodes in any
-    order. A root that is a leaf or the constant becomes a node. Raises ValueError where a node needs itself.
+    order. of_node: their ``depths``, where they are known. A root that is a leaf or the constant becomes a node. Raises
+    ValueError where a node needs itself.
     """
     fixed, one = shape.n_leaves + 1, shape.n_leaves
     if root < fixed:
@@ -204,6 +217,7 @@ def assemble(shape: Shape, first: Rows, left: Rows, right: Rows, root: int) -> G
     nodes = needed_nodes(first, left, right, root - fixed, fixed)
     if len(nodes) < len(first) - 1:
         first, left, right = _only(nodes, first, left, right, fixed)
+        of_node = None if of_node is None else of_node[nodes]
     inner = _inner(first, left, right, one, fixed)
     if len(inner):
         stays = np.ones(fixed + len(first) - 1, bool)
@@ -212,7 +226,8 @@ def assemble(shape: Shape, first: Rows, left: Rows, right: Rows, root: int) -> G
         term_of = first[np.where(taken, left - fixed, 0)]
         left, right = np.where(taken, left[term_of], left), np.where(taken, right[term_of], right)
         first, left, right = _only(np.flatnonzero(stays[fixed:]), first, left, right, fixed)
-    return sorted_by_level(Graph(*shape, first, left, right))
+        of_node = None
+    return sorted_by_level(Graph(*shape, first, left, right), of_node)
 
 
 def _only(nodes: Rows, first: Rows, left: Rows, right: Rows, fixed: int) -> tuple[Rows, Rows, Rows]:

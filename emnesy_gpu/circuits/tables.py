@@ -13,6 +13,9 @@ from emnesy_gpu.circuits.graph import Graph, Rows
 from emnesy_gpu.circuits.tape import make_tape
 from emnesy_gpu.kernels.circuit_tables import CircuitTables
 
+NESTED_BITS = 32
+"""Of a number of nodes that lie below each other."""
+
 
 class Compiled(NamedTuple):
     """Tables of a circuit, and how many rows the table of their tape has."""
@@ -84,19 +87,17 @@ def _draws(graph: Graph) -> Rows:
 
     Of two nodes of a sample with the same smallest symbol one lies below the other.
     """
-    symbol, nested = np.full(graph.n_rows, graph.n_symbols), np.zeros(graph.n_rows, np.int64)
+    # One number for both, which is the smaller, the smaller the symbol is, then the more nodes are nested.
+    word = np.full(graph.n_rows, graph.n_symbols << NESTED_BITS)
     n_hidden = graph.n_symbols * graph.n_values
-    symbol[:n_hidden] = np.repeat(np.arange(graph.n_symbols), graph.n_values)
+    word[:n_hidden] = np.repeat(np.arange(graph.n_symbols) << NESTED_BITS, graph.n_values)
     fixed = graph.n_leaves + 1
-    for nodes, terms in graph.by_level():
-        left, right, begin = graph.left[terms], graph.right[terms], graph.first[nodes] - terms.start
-        of_left, of_right = symbol.take(left), symbol.take(right)
-        smallest = np.minimum.reduceat(np.minimum(of_left, of_right), begin)
-        of_term = np.repeat(smallest, np.diff(begin, append=len(left)))
-        below = np.maximum(nested.take(left) * (of_left == of_term), nested.take(right) * (of_right == of_term))
-        rows = slice(fixed + nodes.start, fixed + nodes.stop)
-        symbol[rows], nested[rows] = smallest, np.maximum.reduceat(below, begin) + 1
-    return nested[fixed:] * (graph.n_symbols + 1) + symbol[fixed:]
+    for nodes, terms, first in graph.by_level:
+        of_term = np.minimum(word.take(graph.left[terms]), word.take(graph.right[terms]))
+        smallest = np.minimum.reduceat(of_term, first)
+        word[fixed + nodes.start : fixed + nodes.stop] = smallest - 1
+    symbol = (word[fixed:] >> NESTED_BITS) + 1
+    return ((symbol << NESTED_BITS) - word[fixed:]) * (graph.n_symbols + 1) + symbol
 
 
 def mentioned_symbols(graph: Graph) -> NDArray[np.bool_]:
@@ -115,9 +116,7 @@ def symbol_sets(graph: Graph, *, every_part: bool) -> NDArray[np.uint64]:
     sets[leaf, symbol // 64] = np.uint64(1) << (symbol % 64).astype(np.uint64)
     reduce = np.bitwise_and if every_part else np.bitwise_or
     fixed = graph.n_leaves + 1
-    for nodes, terms in graph.by_level():
+    for nodes, terms, first in graph.by_level:
         parts = sets.take(graph.left[terms], 0) | sets.take(graph.right[terms], 0)
-        sets[fixed + nodes.start : fixed + nodes.stop] = reduce.reduceat(
-            parts, graph.first[nodes] - terms.start, axis=0
-        )
+        sets[fixed + nodes.start : fixed + nodes.stop] = reduce.reduceat(parts, first, axis=0)
     return sets

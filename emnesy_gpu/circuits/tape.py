@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from emnesy_gpu.circuits.graph import Graph, Rows, lexical_order, ranges
+from emnesy_gpu.circuits.graph import Graph, Rows, lexical_order
 
 NO_DERIVATIVE = -1
 
@@ -67,9 +67,11 @@ def _leads_to(graph: Graph, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
     leads = np.zeros(graph.n_rows, bool)
     leads[: graph.n_leaves] = wanted
     fixed = graph.n_leaves + 1
-    for nodes, terms in graph.by_level():
+    leads[fixed:] = np.logical_or.reduceat(leads.take(graph.left) | leads.take(graph.right), graph.first[:-1])
+    by_level = [] if leads[fixed:].all() else graph.by_level  # most nodes have a wanted leaf of their own
+    for nodes, terms, first in by_level:
         hit = leads.take(graph.left[terms]) | leads.take(graph.right[terms])
-        leads[fixed + nodes.start : fixed + nodes.stop] = np.logical_or.reduceat(hit, graph.first[nodes] - terms.start)
+        leads[fixed + nodes.start : fixed + nodes.stop] = np.logical_or.reduceat(hit, first)
     used = np.zeros(graph.n_leaves, bool)
     for rows in (graph.left, graph.right):
         used[rows.compress(rows < graph.n_leaves)] = True
@@ -85,28 +87,29 @@ def _instructions(graph: Graph, leads: NDArray[np.bool_]) -> _Instructions:
     child, sibling = child.compress(needed), sibling.compress(needed)
     parent = np.concatenate([graph.parent, graph.parent]).compress(needed)
     uses = np.bincount(child, minlength=graph.n_rows)
-    start = np.cumsum(uses) - uses
     rows = np.flatnonzero(uses)
     height = _heights(graph)
     rows = rows[lexical_order(uses[rows], height[rows])]
-    sizes = uses[rows]
-    terms = lexical_order(child)[ranges(start[rows], start[rows] + sizes)]
+    sizes, place = uses[rows], np.empty(graph.n_rows, np.int64)
+    place[rows] = np.arange(len(rows))
+    terms = lexical_order(place.take(child))
     return _Instructions(
         np.concatenate([np.arange(fixed, graph.n_rows), down + rows]),
         np.concatenate([np.repeat(np.arange(1, n_levels + 1), np.diff(graph.node_levels)), n_levels + height[rows]]),
         np.concatenate([graph.first, graph.n_edges + np.cumsum(sizes)]),
-        np.concatenate([graph.left, down + parent[terms]]),
-        np.concatenate([graph.right, sibling[terms]]),
+        np.concatenate([graph.left, down + parent.take(terms)]),
+        np.concatenate([graph.right, sibling.take(terms)]),
     )
 
 
 def _heights(graph: Graph) -> Rows:
     """The longest way from the root down to each row [rows], 0 for the root."""
     heights = np.zeros(graph.n_rows, np.int64)
-    for _, terms in reversed(list(graph.by_level())):
-        below = heights.take(graph.parent[terms]) + 1
-        for rows in (graph.left, graph.right):
-            np.maximum.at(heights, rows[terms], below)
+    for _, terms, _ in reversed(graph.by_level):
+        below = heights.take(graph.parent[terms])
+        below += 1
+        np.maximum.at(heights, graph.left[terms], below)
+        np.maximum.at(heights, graph.right[terms], below)
     return heights
 
 
@@ -129,14 +132,20 @@ def _places(todo: _Instructions, starts: Rows, graph: Graph) -> tuple[Rows, int]
     last[down : down + graph.n_leaves] = 0
     dying = np.flatnonzero(last)
     dying = dying[lexical_order(last[dying])]
-    ends = np.searchsorted(last[dying], np.arange(1, len(starts) + 1))
-    free, n_free, used = np.zeros_like(dying), 0, n_fixed
-    for level in range(len(starts) - 1):
-        outs = todo.out[starts[level] : starts[level + 1]]
-        outs = outs[place[outs] < 0]
+    ends = np.searchsorted(last[dying], np.arange(1, len(starts) + 1)).tolist()
+    unplaced = place[todo.out] < 0
+    all_outs = todo.out.compress(unplaced)
+    starts = np.concatenate([[0], unplaced.cumsum()])[starts].tolist()
+    free, n_free, places = np.zeros_like(dying), 0, np.arange(n_fixed + len(all_outs))
+    # No row is free before the first value dies, which is rarely before the pass down.
+    begin = int(last[dying[0]]) - 1 if len(dying) else len(starts) - 1
+    used = n_fixed + starts[begin]
+    place[all_outs[: starts[begin]]] = places[n_fixed:used]
+    for level in range(begin, len(starts) - 1):
+        outs = all_outs[starts[level] : starts[level + 1]]
         again = min(len(outs), n_free)
         place[outs[:again]] = free[n_free - again : n_free]
-        place[outs[again:]] = used + np.arange(len(outs) - again)
+        place[outs[again:]] = places[used : used + len(outs) - again]
         used += len(outs) - again
         dead = dying[ends[level] : ends[level + 1]]
         n_free += len(dead) - again
