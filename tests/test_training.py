@@ -20,8 +20,8 @@ from emnesy_gpu.tasks.files.settings import fill_in
 from emnesy_gpu.tasks.mnist import sklearn_digits
 from emnesy_gpu.tasks.mnist.augmentation import Warp
 from emnesy_gpu.tasks.mnist.images import DataSet
-from emnesy_gpu.tasks.mnist.nets import NETS, ConvMaxPool, ImageReader, lenet
-from emnesy_gpu.tasks.mnist.training import VIEW_SEED
+from emnesy_gpu.tasks.mnist.nets import BUILDERS, ConvMaxPool, ImageReader, lenet
+from emnesy_gpu.tasks.mnist.training import VIEW, VIEW_SEED
 
 SMALL = AdditionSettings(digits=2, data="digits", epochs=2, batch=60, lr=4e-3, seed=1)
 
@@ -46,7 +46,7 @@ def figures(training: AdditionTraining) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize(
     ("hard", "epochs", "floor", "net"),
-    [(False, 5, 0.8, "lenet"), (True, 10, 0.5, "lenet"), (False, 5, 0.8, "wide")],
+    [(False, 5, 0.8, "lenet"), (True, 10, 0.5, "lenet"), (False, 5, 0.8, "deep")],
 )
 def test_learns_digits_from_sums_alone(data, hard, epochs, floor, net):
     """Chance is 0.1 for digits and less for sums."""
@@ -172,11 +172,34 @@ def test_views_are_read_after_the_last_epoch_and_change_nothing_else(data):
 def test_views_average_probabilities_over_warped_copies(data):
     training = AdditionTraining(SMALL, data)
     pixels = data.test.pixels[:50]
-    readings = [training._log_probabilities(training.averaged_model.eval(), pixels).exp()]
-    training.view_generator.manual_seed(VIEW_SEED)
-    readings += [training._log_probabilities(training.view_model.train(), pixels).exp() for _ in range(2)]
+    generator = torch.Generator().manual_seed(VIEW_SEED)
+    readings = [training._log_probabilities(pixels, warp, generator).exp() for warp in (None, VIEW, VIEW)]
     assert not torch.equal(*readings[1:])
     assert torch.equal(training.predict(pixels, views=2), torch.stack(readings).mean(0).argmax(-1))
+
+
+def test_views_read_every_image_alone(data):
+    training = AdditionTraining(replace(SMALL, net="deep"), data)
+    training.run_epoch()
+    pixels = data.test.pixels[:20]
+    among_others = torch.cat([pixels[:1], data.test.pixels[20:39]])  # as many: the image gets the same warps
+    one, other = training.read(pixels, views=2)[0], training.read(among_others, views=2)[0]
+    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_the_averaged_net_has_statistics_of_its_own(data):
+    """Those of images as tests show them; the net that is trained keeps those of its steps."""
+    training = AdditionTraining(replace(SMALL, net="deep"), data)
+    training.run_epoch()
+    norm, trained_norm = training.averaged_net.module[2], training.model.net[2]
+    before = trained_norm.running_mean.clone()
+    training.read(data.test.pixels[:1], views=1)
+    images = training.averaged_model.prepare(data.train.pixels, None, torch.Generator())
+    with torch.no_grad():
+        outputs = training.averaged_net.module[:2](images)
+    torch.testing.assert_close(norm.running_mean, outputs.mean((0, 2, 3)), rtol=0, atol=1e-2)
+    assert torch.equal(trained_norm.running_mean, before)
+    assert not torch.allclose(norm.running_mean, before, rtol=0, atol=1e-2)
 
 
 def test_supervised_training_reads_most_digits_after_a_few_epochs(data):
@@ -267,10 +290,10 @@ def test_metrics_follow_the_checkpoint_and_are_plain_json(tmp_path):
     assert lines == [{"epoch": 1, "log_evidence": None}, history[1]]
 
 
-@pytest.mark.parametrize(("name", "weights"), [("lenet", 44_426), ("wide", 582_026)])
+@pytest.mark.parametrize(("name", "weights"), [("lenet", 44_426), ("deep", 150_858)])
 def test_nets_have_as_many_weights_as_they_say(name, weights):
     """That of LeNet is the number of the published nets."""
-    net = NETS[name]()
+    net = BUILDERS[name]()
     assert sum(weight.numel() for weight in net.parameters()) == weights
     assert net(torch.zeros(3, 1, 28, 28)).shape == (3, 10)
 

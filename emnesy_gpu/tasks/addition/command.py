@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from emnesy_gpu.tasks.addition.settings import NETS
 from emnesy_gpu.tasks.core.engines import ENGINE_NAMES
 from emnesy_gpu.tasks.core.loss_engines import OF_SUMS
 from emnesy_gpu.tasks.core.options import (
@@ -21,7 +20,7 @@ from emnesy_gpu.tasks.core.options import (
     run_command,
     seed_option,
 )
-from emnesy_gpu.tasks.mnist.options import AUGMENT, DATA, HOLDOUT, VIEWS
+from emnesy_gpu.tasks.mnist.options import AUGMENT, DATA, HOLDOUT, NET, VIEWS
 
 ENGINES = [name for name in ENGINE_NAMES if name != "bp"] + list(OF_SUMS)
 """All engines and losses but loopy belief propagation: the carry chain has no loops."""
@@ -46,13 +45,7 @@ def runs() -> Runs:
 )
 @hard_option("digits")
 @SUPERVISED
-@click.option(
-    "--net",
-    type=click.Choice(NETS),
-    default="lenet",
-    show_default=True,
-    help="lenet: 44,426 weights, the net of published systems. wide: more channels, 582,026 weights.",
-)
+@NET
 @add_options(LEARNING)
 @AUGMENT
 @VIEWS

@@ -29,13 +29,12 @@ class AdditionRunner(RowRunner):
         return recipe(options["digits"], options["augment"], data)
 
     def title(self) -> str:
-        """Return the digits of a number, and the net if it is not the usual one."""
-        settings = self.training.settings
-        return f"{settings.digits}-digit addition" + ("" if settings.net == "lenet" else f", {settings.net} net")
+        """Return the digits of a number."""
+        return f"{self.training.settings.digits}-digit addition"
 
     def identity(self) -> dict[str, Any]:
-        """Return the digits of a number and the net for the summary."""
-        return {"digits": self.training.settings.digits, "net": self.training.settings.net}
+        """Return the digits of a number for the summary."""
+        return {"digits": self.training.settings.digits}
 
     def verdicts(self, summary: dict[str, Any]) -> list[str]:
         """Return the accuracies in words, plainly and by views."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from emnesy_gpu.tasks.files.settings import Count, OneOf, Positive
+from emnesy_gpu.tasks.files.settings import Count, Positive
 from emnesy_gpu.tasks.mnist import settings
 
 VIEWS = 16
-
-NETS = ("lenet", "wide")
-"""The nets that read images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +16,6 @@ class AdditionSettings(settings.RowSettings):
     """The settings of a run on addition."""
 
     digits: Positive
-    net: Annotated[str, OneOf(*NETS)] = "lenet"
     views: Count = 0
     """Warped copies of every test image for a second reading after the last epoch, beside the plain one."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 import emnesy_gpu as em
 from emnesy_gpu.tasks.addition.settings import AdditionSettings
@@ -10,7 +10,6 @@ from emnesy_gpu.tasks.addition.sums import mean_sum_accuracy
 from emnesy_gpu.tasks.core.loss_engines import label_read_by
 from emnesy_gpu.tasks.core.sampling_engines import Sampling
 from emnesy_gpu.tasks.mnist.images import DataSet
-from emnesy_gpu.tasks.mnist.nets import NETS
 from emnesy_gpu.tasks.mnist.rows import RowTraining
 
 GIBBS_PENALTY = 3.0
@@ -26,10 +25,6 @@ class AdditionTraining(RowTraining):
     def __init__(self, settings: AdditionSettings, data: DataSet) -> None:
         sampling = Sampling(settings.seed, "global", GIBBS_PENALTY)
         super().__init__(settings, em.Addition(n_digits=settings.digits), data, sampling)
-
-    def build_net(self) -> nn.Module:
-        """Return the net of the settings."""
-        return NETS[self.settings.net](self.problem.cardinality)
 
     def evaluate(self) -> dict[str, float]:
         """Judge the test images; after the last epoch also by their views, where the settings ask for views."""

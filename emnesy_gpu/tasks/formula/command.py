@@ -18,7 +18,7 @@ from emnesy_gpu.tasks.core.options import (
     seed_option,
 )
 from emnesy_gpu.tasks.formula.settings import SYMBOLS
-from emnesy_gpu.tasks.mnist.options import AUGMENT, AUTOMATON_ENGINE, DATA, HOLDOUT
+from emnesy_gpu.tasks.mnist.options import AUGMENT, AUTOMATON_ENGINE, DATA, HOLDOUT, NET
 
 
 def runs() -> Runs:
@@ -48,6 +48,7 @@ def runs() -> Runs:
 @AUTOMATON_ENGINE
 @hard_option("symbols")
 @SUPERVISED
+@NET
 @add_options(LEARNING)
 @AUGMENT
 @seed_option("Seed of the first weights, the images and operators of the formulas, their order and the warps.")

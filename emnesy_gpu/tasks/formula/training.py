@@ -10,7 +10,7 @@ from emnesy_gpu.tasks.core.sampling_engines import Sampling
 from emnesy_gpu.tasks.formula.formulas import BLANK, N_DIGITS, automaton, lengths, write
 from emnesy_gpu.tasks.formula.settings import FormulaSettings
 from emnesy_gpu.tasks.mnist.images import DataSet, Images
-from emnesy_gpu.tasks.mnist.nets import lenet
+from emnesy_gpu.tasks.mnist.nets import BUILDERS
 from emnesy_gpu.tasks.mnist.rows import Rows, RowTraining
 
 
@@ -51,8 +51,8 @@ class FormulaTraining(RowTraining):
         super().__init__(settings, automaton(*size), data, Sampling(settings.seed), lay_out)
 
     def build_net(self) -> nn.Module:
-        """Return LeNet with 14 outputs, beside blank for black images if lengths are mixed."""
-        return ReadsBlank(lenet(BLANK)) if self.settings.mixed else super().build_net()
+        """Return the net of the settings with 14 outputs, beside blank for black images if lengths are mixed."""
+        return ReadsBlank(BUILDERS[self.settings.net](BLANK)) if self.settings.mixed else super().build_net()
 
     def evaluate(self) -> dict[str, float]:
         """Judge the test images, each read by argmax over digits and operators, wherever it stands.

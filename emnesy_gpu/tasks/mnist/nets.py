@@ -74,22 +74,30 @@ def lenet(n_classes: int = 10) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers)).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def wide_lenet(n_classes: int = 10) -> nn.Sequential:
-    """Return a LeNet with 32 and 64 channels and one hidden layer: 582,026 weights for 10 classes.
+def deep_net(n_classes: int = 10) -> nn.Sequential:
+    """Return a net of four convolutions, three with batch normalisation: 150,858 weights for 10 classes.
 
     Float [n, 1, 28, 28] -> logits [n, n_classes].
     """
     return nn.Sequential(
         ConvMaxPool(1, 32, kernel_size=5, relu=True),
-        ConvMaxPool(32, 64, kernel_size=5, relu=True),
+        *_normalised_convolution(32, 64, padding=1),
+        *_normalised_convolution(64, 64, padding=1),
+        nn.MaxPool2d(2),
+        *_normalised_convolution(64, 128, padding=0),
         nn.Flatten(),
-        nn.Linear(1024, 512),
-        nn.ReLU(),
-        nn.Linear(512, n_classes),
+        nn.Linear(2048, n_classes),
     ).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-NETS = {"lenet": lenet, "wide": wide_lenet}
+def _normalised_convolution(in_channels: int, out_channels: int, padding: int) -> list[nn.Module]:
+    # The shift of the normalisation takes the place of a bias.
+    convolution = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=padding, bias=False)
+    return [convolution, nn.BatchNorm2d(out_channels), nn.ReLU()]
+
+
+BUILDERS = {"lenet": lenet, "deep": deep_net}
+"""Name in the settings of a run -> what makes the net for a number of classes."""
 
 
 class ImageReader(nn.Module):
@@ -116,8 +124,12 @@ class ImageReader(nn.Module):
         self.part: Part | None = None
 
     def forward(self, pixels: Tensor) -> Tensor:
-        images = pixels.reshape(-1, 1, *pixels.shape[-2:]).float() / 255
-        if self.training and self.warp is not None:
-            images = self.warp(images, self.generator, self.part)
-        images = ((images - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
+        images = self.prepare(pixels, self.warp if self.training else None, self.generator)
         return self.net(images).unflatten(0, pixels.shape[:-2])
+
+    def prepare(self, pixels: Tensor, warp: Warp | None, generator: torch.Generator) -> Tensor:
+        """Return what the net is given: float [n, 1, 28, 28], normalised; ``warp`` applies in any mode."""
+        images = pixels.reshape(-1, 1, *pixels.shape[-2:]).float() / 255
+        if warp is not None:
+            images = warp(images, generator, self.part)
+        return ((images - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)

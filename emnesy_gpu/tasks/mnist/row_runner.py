@@ -88,7 +88,8 @@ class RowRunner(Runner):
             f"data: {self.source}",
             f"{self.title()}: {len(training.train)} {units} to train on, {len(training.test)} to test on; {mode}, "
             f"{settings.epochs} epochs, {settings.batch} {units} a batch, lr {settings.lr:g}, "
-            f"{'augmented' if settings.augment else 'not augmented'}, seed {settings.seed}, {settings.device}",
+            f"net {settings.net}, {'augmented' if settings.augment else 'not augmented'}, "
+            f"seed {settings.seed}, {settings.device}",
         ]
 
     def conclude(self, report: PlainReporter) -> None:
@@ -110,6 +111,7 @@ class RowRunner(Runner):
         figures = [name for name in history[-1] if "accuracy" in name or name == "log_evidence"]
         return {
             **self.identity(),
+            "net": settings.net,
             "seed": settings.seed,
             "data": settings.data,
             "epochs": len(history),

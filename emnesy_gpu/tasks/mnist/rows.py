@@ -120,6 +120,10 @@ class RowTraining(ImageTraining):
         self.known.classes = self.train_classes[index.to(self.device)]
         return pixels, self.train_labels[index.to(self.device)]
 
+    def training_images(self) -> Tensor:
+        """Return the images of all training rows."""
+        return self.train_pixels
+
     def test_rows(self, rows: slice) -> TestRows:
         """Return images uint8 [n, *latent_shape, 28, 28] and the labels of test rows."""
         index = self.test.index[rows]

@@ -21,6 +21,9 @@ from emnesy_gpu.tasks.files.settings import (
 )
 from emnesy_gpu.tasks.mnist.choose import CHOICES
 
+NETS = ("lenet", "deep")
+"""The nets that read images, by the names of ``nets.BUILDERS``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RowSettings(RunSettings):
@@ -41,6 +44,7 @@ class RowSettings(RunSettings):
     hard: bool = False
     supervised: bool = False
     m_steps: Positive = 1
+    net: Annotated[str, OneOf(*NETS)] = "lenet"
     augment: bool = True
     seed: Seed = 0
     holdout: Count = 0

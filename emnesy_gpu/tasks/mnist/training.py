@@ -1,35 +1,40 @@
-"""EM training of LeNet on images of handwritten digits."""
+"""EM training of nets that read images of handwritten digits."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 import emnesy_gpu as em
 from emnesy_gpu.tasks.core.training import EMTraining, Reading, running_average
 from emnesy_gpu.tasks.files.errors import DataError
 from emnesy_gpu.tasks.mnist.augmentation import Warp
-from emnesy_gpu.tasks.mnist.nets import ImageReader, lenet
+from emnesy_gpu.tasks.mnist.nets import BUILDERS, ImageReader
 
 IMAGES_PER_PASS = 1000
 """Images that are read at a time in tests."""
+
+STATISTICS_IMAGES = 10_000
+"""Images for the statistics of batch normalisation."""
 
 SIDE = 28
 """Pixels along a side of an image."""
 
 VIEW_SEED = 16
-VIEW_STRENGTH = 0.6
-"""Strength of the warp of a view, against that of training: a view should keep the symbol as legible as it was."""
+VIEW = Warp().scaled(0.6)
+"""The warp of a view, weaker than that of training: a view should keep the symbol as legible as it was."""
 
 
 class ImageTraining(EMTraining):
-    """One run of LeNet, which reads every symbol from a grey image of its own.
+    """One run of a net that reads every symbol from a grey image of its own.
 
     Args:
-        settings, problem, engine, n_rows, hard: as for ``EMTraining``; the settings also have ``augment``.
+        settings, problem, engine, n_rows, hard: as for ``EMTraining``; the settings also have ``net`` and ``augment``.
         moments: mean and standard deviation of the training pixels, in units of 255.
     """
 
@@ -46,19 +51,17 @@ class ImageTraining(EMTraining):
         super().__init__(settings, problem, engine, n_rows, hard)
 
     def build_models(self) -> None:
-        """Build the net, and a model beside the averaged one that reads warped views of an image."""
+        """Build the net, and the readers of images around it and around its average."""
         net = self.build_net()
         warp = Warp() if self.settings.augment else None
         self.model = ImageReader(net, *self.moments, warp, self.generator).to(self.device)
         self.averaged_net = running_average(net, self.settings.plain)
         self.averaged_model = ImageReader(self.averaged_net, *self.moments, None, self.generator)
-        self.view_generator = torch.Generator()
-        view = Warp().scaled(VIEW_STRENGTH)
-        self.view_model = ImageReader(self.averaged_net, *self.moments, view, self.view_generator)
+        self.weights_of_statistics: tuple[Any, ...] = ()
 
     def build_net(self) -> nn.Module:
-        """Return the net that reads normalised images: LeNet with an output for every value of a symbol."""
-        return lenet(self.problem.cardinality)
+        """Return the net of the settings for normalised images, with an output for every value of a symbol."""
+        return BUILDERS[self.settings.net](self.problem.cardinality)
 
     def read(self, pixels: Tensor, views: int = 0) -> Tensor:
         """Read images with the averaged net: uint8 [..., 28, 28] -> log probabilities [..., cardinality].
@@ -66,11 +69,10 @@ class ImageTraining(EMTraining):
         The result is float64 on the CPU. Every image is read alone. With views, the probability is the mean over the
         image itself and as many warped copies.
         """
-        self.view_generator.manual_seed(VIEW_SEED)
-        readers = [self.averaged_model.eval()] + [self.view_model.train()] * views
-        with torch.inference_mode():
-            readings = torch.stack([self._log_probabilities(reader, pixels.flatten(0, -3)) for reader in readers])
-        return (readings.logsumexp(0) - math.log(len(readers))).unflatten(0, pixels.shape[:-2])
+        generator = torch.Generator().manual_seed(VIEW_SEED)
+        warps = [*[VIEW] * views, None]
+        readings = [self._log_probabilities(pixels.flatten(0, -3), warp, generator) for warp in warps]
+        return (torch.stack(readings).logsumexp(0) - math.log(len(warps))).unflatten(0, pixels.shape[:-2])
 
     def beliefs(self, pixels: Tensor) -> Tensor:
         """Return the logits of rows uint8 [n, *latent_shape, 28, 28]."""
@@ -88,6 +90,28 @@ class ImageTraining(EMTraining):
         is_row = classes.shape[1:] == self.problem.latent_shape
         return Reading(classes, probabilities, self.problem.label(classes) if is_row else None)
 
-    def _log_probabilities(self, reader: ImageReader, images: Tensor) -> Tensor:
-        parts = [reader(part.to(self.device)) for part in images.split(IMAGES_PER_PASS)]
-        return torch.cat(parts).cpu().double().log_softmax(-1)
+    def training_images(self) -> Tensor:
+        """Return the images that training sees, uint8 [n, 28, 28]."""
+        raise NotImplementedError
+
+    def _log_probabilities(self, images: Tensor, warp: Warp | None, generator: torch.Generator) -> Tensor:
+        self._take_statistics(warp)
+        with torch.inference_mode():
+            parts = [self.averaged_net(part) for part in self._prepared(images, warp, generator)]
+            return torch.cat(parts).cpu().double().log_softmax(-1)
+
+    def _take_statistics(self, warp: Warp | None) -> None:
+        """Give batch normalisation the statistics of training images that are warped like those to be read.
+
+        Those of training belong to the weights of single steps, and to images that are warped more.
+        """
+        self.averaged_net.eval()
+        weights = (warp, *(weight._version for weight in self.averaged_net.parameters()))
+        if weights != self.weights_of_statistics:
+            images = self.training_images()[:STATISTICS_IMAGES]
+            update_bn(self._prepared(images, warp, torch.Generator().manual_seed(VIEW_SEED)), self.averaged_net)
+            self.weights_of_statistics = weights
+
+    def _prepared(self, images: Tensor, warp: Warp | None, generator: torch.Generator) -> Iterator[Tensor]:
+        for part in images.split(IMAGES_PER_PASS):
+            yield self.averaged_model.prepare(part.to(self.device), warp, generator)

@@ -18,7 +18,7 @@ from emnesy_gpu.tasks.core.options import (
     run_command,
     seed_option,
 )
-from emnesy_gpu.tasks.mnist.options import AUGMENT, DATA, HOLDOUT
+from emnesy_gpu.tasks.mnist.options import AUGMENT, DATA, HOLDOUT, NET
 from emnesy_gpu.tasks.puzzle.kinds import KINDS
 from emnesy_gpu.tasks.puzzle.settings import SWEEPS
 
@@ -47,6 +47,7 @@ def runs() -> Runs:
 )
 @hard_option("digits")
 @SUPERVISED
+@NET
 @add_options(LEARNING)
 @AUGMENT
 @seed_option("Seed of the first weights, the boards, their images and order, and the warps.")

@@ -18,7 +18,7 @@ from emnesy_gpu.tasks.core.options import (
     run_command,
     seed_option,
 )
-from emnesy_gpu.tasks.mnist.options import AUGMENT, AUTOMATON_ENGINE, DATA, HOLDOUT
+from emnesy_gpu.tasks.mnist.options import AUGMENT, AUTOMATON_ENGINE, DATA, HOLDOUT, NET
 from emnesy_gpu.tasks.rules.automata import KNOWN_RULES
 
 
@@ -44,6 +44,7 @@ def runs() -> Runs:
 @AUTOMATON_ENGINE
 @hard_option("digits")
 @SUPERVISED
+@NET
 @add_options(LEARNING)
 @AUGMENT
 @seed_option("Seed of the first weights, the images of the rows, their order and the warps.")

@@ -21,7 +21,7 @@ from emnesy_gpu.tasks.core.options import (
     seed_option,
     size_option,
 )
-from emnesy_gpu.tasks.mnist.options import AUGMENT, DATA, VIEWS
+from emnesy_gpu.tasks.mnist.options import AUGMENT, DATA, NET, VIEWS
 from emnesy_gpu.tasks.sudoku.settings import FACTORS, SIZES
 
 SPLIT = (
@@ -60,6 +60,7 @@ def runs() -> Runs:
 )
 @click.option("--hard", is_flag=True, help="Hard EM: the most probable grid is the target, like --engine map.")
 @click.option("--with-invalid", is_flag=True, help="Train on the invalid boards too.")
+@NET
 @add_options(LEARNING)
 @AUGMENT
 @click.option("--restarts", type=POSITIVE, help="Short trials to choose the start from.  [default: by size]")

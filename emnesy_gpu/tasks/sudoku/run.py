@@ -76,8 +76,8 @@ class SudokuRunner(Runner):
             f"data: {split.source}",
             f"{split.size}x{split.size}: {self.training.n_rows} {kind} boards to train on, "
             f"{len(split.test)} to test on; {mode} EM, {settings.epochs} epochs, {settings.batch} boards a batch, "
-            f"lr {settings.lr:g}, {'augmented' if settings.augment else 'not augmented'}, seed {settings.seed}, "
-            f"{settings.device}",
+            f"lr {settings.lr:g}, net {settings.net}, {'augmented' if settings.augment else 'not augmented'}, "
+            f"seed {settings.seed}, {settings.device}",
             f"calibrated: by log evidence above a threshold from {len(split.valid)} labelled validation boards; "
             "boards: by the most probable symbol of every cell, without labels of cells and without a threshold; "
             "cells: under the best renaming",
@@ -124,6 +124,7 @@ class SudokuRunner(Runner):
             "split": settings.split,
             "boards": split.origin,
             "source": split.source,
+            "net": settings.net,
             "seed": settings.seed,
             "epochs": len(history),
             "test_boards": len(split.test),

@@ -20,6 +20,7 @@ from emnesy_gpu.tasks.files.settings import (
     Threads,
 )
 from emnesy_gpu.tasks.mnist.choose import CHOICES
+from emnesy_gpu.tasks.mnist.settings import NETS
 
 SIZES = (4, 9)
 """Rows of a board."""
@@ -57,6 +58,7 @@ class SudokuSettings(RunSettings):
     hard: bool = False
     m_steps: Positive = 1
     with_invalid: bool = False
+    net: Annotated[str, OneOf(*NETS)] = "lenet"
     augment: bool = True
     views: Count = 0
     restarts: Positive = 1

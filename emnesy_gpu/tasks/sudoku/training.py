@@ -58,6 +58,10 @@ class SudokuTraining(ImageTraining):
         index = (index if part is None else part.of(index)).to(self.device)
         return self.train_pixels[index], self.train_labels[index]
 
+    def training_images(self) -> Tensor:
+        """Return the images of the training boards."""
+        return self.train_pixels.flatten(0, 2)
+
     def test_rows(self, rows: slice) -> TestRows:
         """Return test boards uint8 [n, size, size, 28, 28] and whether they are valid."""
         return TestRows(self.split.test.pixels[rows], self.split.test.labels[rows], self.problem)
