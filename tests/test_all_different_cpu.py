@@ -13,10 +13,11 @@ from torch import Tensor
 
 import emnesy_gpu as em
 from emnesy_gpu.kernels.cpu.all_different import belief_propagation, probabilities
-from emnesy_gpu.kernels.cpu.all_different.graph import NEGLIGIBLE, build_graph
+from emnesy_gpu.kernels.cpu.all_different.graph import NEGLIGIBLE, plan_of
 from emnesy_gpu.kernels.cpu.common import parallel
 from emnesy_gpu.kernels.cpu.common.belief_propagation import new_options
 from emnesy_gpu.kernels.cpu.common.lanes import FLOAT32_LANES
+from emnesy_gpu.kernels.cpu.common.propagation_calls import on_arrays
 from emnesy_gpu.kernels.cpu.common.row_driver import RECOMPUTE, PropagationResults
 from emnesy_gpu.kernels.status import IMPOSSIBLE, INVALID_LABEL, INVALID_LOGITS, POSSIBLE
 
@@ -238,7 +239,7 @@ def test_row_has_the_same_bits_whether_rows_or_factors_lie_in_lanes(dtype, seria
     groups, phases = problem.tables(torch.device("cpu")).groups, problem.serial_phases if serial else [27]
     logits, label = draw((81,), 9, batch=5, sd=1.5, dtype=dtype)
     options = groups, phases, 3, 0.1, 0.0, False
-    assert not probabilities.row_after_row(build_graph(groups.numpy(), phases, 81), len(logits), 16)
+    assert not probabilities.row_after_row(phases, len(logits), 16)
     together = belief_propagation(logits, label, *options)
     for some in (slice(0, 1), slice(1, 3)):
         part = belief_propagation(logits[some].clone(), label[some].clone(), *options)
@@ -313,13 +314,14 @@ def test_contradiction_that_only_shows_after_a_sweep():
 
 def left_to_recompute(logits: Tensor, graph: tuple) -> int:
     """Rows that arithmetic in the dtype of the logits hands back."""
-    batch, n, _ = logits.shape
+    batch, n, n_values = logits.shape
     array = logits.numpy()
     status, sweeps = np.empty(batch, np.uint8), np.empty(batch, np.int32)
     evidence, change = np.empty(batch, array.dtype), np.empty(batch, array.dtype)
     results = PropagationResults(np.empty_like(array), evidence, status, sweeps, change)
-    factors = build_graph(graph[1].numpy(), graph[2], n)
-    probabilities.run(factors, new_options(3, 0.0, 0.0, False), array, np.ones(batch, np.int64), results)
+    plan, options = plan_of(graph[1].numpy(), graph[2], n, n_values), new_options(3, 0.0, 0.0, False)
+    call = probabilities.call_of(plan, array.dtype.type, options.maximise, batch)
+    on_arrays(call, options, array, np.ones(batch, np.int64), results)
     return int((status == RECOMPUTE).sum())
 
 

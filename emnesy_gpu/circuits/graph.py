@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,10 @@ class Graph:
     def n_edges(self) -> int:
         """Terms of all nodes: products of two rows, and single rows."""
         return len(self.left)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the levels, which are found again: checkpoints hold plain values alone."""
+        return {name: value for name, value in vars(self).items() if name != "by_level"}
 
     @cached_property
     def parent(self) -> Rows:
