@@ -47,10 +47,12 @@ def posterior(logits: Tensor, label: Tensor, *told: Any) -> ChainResults:
     """All steps of the reference in one kernel; logits [batch, N, K] and label are contiguous. told: ``Told``."""
     taken, chains = logits if logits.dtype in LIKE else logits.float(), Told(*told)
     batch, results, cost = taken.shape[0], new_results(taken), row_cost(taken, chains)
-    arguments = arguments_of(taken, label, results, chains)
-    for_rows(
-        lambda first, last: posterior_rows(*arguments, False, first, last), batch, max(1, LANES // chains.chains), cost
-    )
+
+    def work(first: int, last: int) -> None:
+        # Refers to the tensors, so that they outlive a call that is interrupted: its ranges go on alone.
+        posterior_rows(*arguments_of(taken, label, results, chains), False, first, last)
+
+    for_rows(work, batch, max(1, LANES // chains.chains), cost)
     return results
 
 
