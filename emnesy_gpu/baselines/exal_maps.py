@@ -62,24 +62,35 @@ def path_exal_loss(
 
 
 def kept_moves(
-    problem: ShortestPath, label: Tensor, moves: int, first_moves: int, generator: torch.Generator | None
+    problem: ShortestPath,
+    label: Tensor,
+    moves: int,
+    first_moves: int,
+    generator: torch.Generator | None,
+    window: int | None = None,
 ) -> Tensor:
-    """How often each class of each cell was kept: int64 [batch, height, width, cardinality]."""
-    batch, cells, classes = len(label), label[0].numel(), problem.cardinality
+    """How often each class of each cell was kept: int64 [batch, height, width, cardinality].
+
+    With a window, moves are of the ``window`` x ``window`` cells at the first corner alone.
+    """
+    height, width = label.shape[1:]
+    columns = min(width, window or width)
+    cells, classes = min(height, window or height) * columns, problem.cardinality
     costs = torch.tensor(problem.costs)
     path, (start, goal) = label & ON_PATH, ends_of_labels(problem, label)
-    z = torch.where(path == 1, int(costs.argmin()), int(costs.argmax())).flatten(1)
-    kept = torch.zeros(batch, cells, classes, dtype=torch.int64, device=label.device)
-    row = torch.arange(batch, device=label.device)
+    z = torch.where(path == 1, int(costs.argmin()), int(costs.argmax())).to(torch.uint8)
+    kept = torch.zeros(*label.shape, classes, dtype=torch.int64, device=label.device)
+    row = torch.arange(len(label), device=label.device)
     for move in range(first_moves + moves):
         cell, value = (
-            torch.randint(most, (batch,), generator=generator, device=label.device) for most in (cells, classes)
+            torch.randint(most, (len(label),), generator=generator, device=label.device) for most in (cells, classes)
         )
-        proposed = z.clone()
-        proposed[row, cell] = value
-        found = problem.label(proposed.view(label.shape), start, goal) & ON_PATH
+        place = (row, cell // columns, cell % columns)
+        before = z[place]
+        z[place] = value.to(z.dtype)
+        found = problem.label(z, start, goal) & ON_PATH
         stays = (found == path).flatten(1).all(1)
-        z = torch.where(stays[:, None], proposed, z)
+        z[place] = torch.where(stays, z[place], before)
         if move >= first_moves:
-            kept[row, cell, value] += stays
-    return kept.view(*label.shape, classes)
+            kept[(*place, value)] += stays
+    return kept
