@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from numba import njit
 
 from emnesy_gpu.kernels.cpu.common.kernel_cache import cache_of
+from emnesy_gpu.kernels.cpu.common.parts import PartCompiler
 
-lane_function = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
-"""For functions that only kernels call: no wrappers for Python, and no cache file of their own."""
-
-inlined = njit(
-    nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", forceinline=True, _nrt=False
+part = partial(
+    njit, nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", pipeline_class=PartCompiler
 )
+
+lane_function = part()
+"""For functions that only kernels call: no wrappers for Python, and no machine code of their own."""
+
+inlined = part(forceinline=True, _nrt=False)
 """The same for functions that take tables: a call would pass every field of them, and count references to arrays."""
 
-table_function = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", _nrt=False)
+table_function = part(_nrt=False)
 """The same for those that would make their callers too large."""
 
 
