@@ -88,7 +88,7 @@ def test_boards_train_by_every_loss(split: Split, engine: str) -> None:
     assert ("board_accuracy_own" in record) == (engine == "a-nesi")
 
 
-@pytest.mark.parametrize("engine", ["exal", "exal-by-posterior", "a-nesi", "rloo"])
+@pytest.mark.parametrize("engine", ["exal", "exal-by-posterior", "a-nesi", "rloo", "nesydm"])
 def test_a_loss_that_learns_or_draws_resumes_to_the_bit(data: DataSet, tmp_path: Path, engine: str) -> None:
     settings = replace(SUMS, engine=engine, augment=False)
     whole = AdditionTraining(settings, data)

@@ -6,6 +6,7 @@ from emnesy_gpu.baselines.bp_std import bp_std_loss
 from emnesy_gpu.baselines.exal import AdditionExplanations, exal_loss
 from emnesy_gpu.baselines.exal_maps import path_exal_loss
 from emnesy_gpu.baselines.imle import imle_loss
+from emnesy_gpu.baselines.masked_diffusion import nesydm_loss
 from emnesy_gpu.baselines.pairwise import pairwise_loss
 from emnesy_gpu.baselines.score_function import indecater_loss, path_rloo_loss, rloo_loss
 from emnesy_gpu.baselines.semantic import semantic_loss
@@ -22,6 +23,7 @@ __all__ = [
     "exal_loss",
     "imle_loss",
     "indecater_loss",
+    "nesydm_loss",
     "pairwise_loss",
     "path_exal_loss",
     "path_rloo_loss",

@@ -24,6 +24,12 @@ def log_beliefs(logits: Tensor) -> Tensor:
     return logits.log_softmax(-1).clamp(min=LOG_ZERO)
 
 
+def draw_beliefs(log_p: Tensor, samples: int, generator: torch.Generator | None) -> Tensor:
+    """Assignments int64 [samples, batch, *latent_shape] from independent beliefs."""
+    p = log_p.detach().exp().flatten(0, -2)
+    return p.multinomial(samples, replacement=True, generator=generator).T.view(samples, *log_p.shape[:-1])
+
+
 def log_joint_of(log_p: Tensor, z: Tensor) -> Tensor:
     """sum_i log p_i(z_i) [samples, batch] of log_p [batch, *latent_shape, K] and z [samples, batch, *latent_shape]."""
     return log_p.expand(*z.shape, -1).gather(-1, z[..., None]).squeeze(-1).flatten(2).sum(2)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.baselines.beliefs import check_row_loss, has_label, log_beliefs, log_joint_of
+from emnesy_gpu.baselines.beliefs import check_row_loss, draw_beliefs, has_label, log_beliefs, log_joint_of
 from emnesy_gpu.baselines.path_loss import ends_of_labels
 from emnesy_gpu.problems import Problem, ShortestPath
 from emnesy_gpu.reduction import reduce
@@ -49,9 +49,9 @@ def rloo_loss(
     checks.is_integer("samples", samples, 2, checks.MOST_SYMBOLS)
     check_row_loss(problem, logits, label)
     log_p = log_beliefs(logits)
-    z = _draw(log_p, samples, generator)
+    z = draw_beliefs(log_p, samples, generator)
     reward = has_label(problem, z, label).to(log_p.dtype)
-    return reduce(_minus_log(reward.mean(0), _leave_one_out(log_p, z, reward)), reduction)
+    return reduce(minus_log(reward.mean(0), leave_one_out(log_joint_of(log_p, z), reward)), reduction)
 
 
 def indecater_loss(
@@ -80,7 +80,7 @@ def indecater_loss(
     checks.is_integer("samples", samples, 1, checks.MOST_SYMBOLS)
     check_row_loss(problem, logits, label)
     log_p = log_beliefs(logits)
-    z = _draw(log_p, samples, generator)
+    z = draw_beliefs(log_p, samples, generator)
     beliefs, symbols = log_p.exp().flatten(1, -2), z.flatten(2)
     surrogate = torch.zeros_like(beliefs[:, 0, 0])
     for i in range(symbols.shape[2]):
@@ -88,7 +88,7 @@ def indecater_loss(
             clamped = symbols.index_fill(2, torch.tensor([i], device=z.device), v).view_as(z)
             reward = has_label(problem, clamped, label).to(log_p.dtype)
             surrogate = surrogate + beliefs[:, i, v] * reward.mean(0)
-    return reduce(_minus_log(surrogate.detach() / symbols.shape[2], surrogate), reduction)
+    return reduce(minus_log(surrogate.detach() / symbols.shape[2], surrogate), reduction)
 
 
 def path_rloo_loss(
@@ -124,26 +124,20 @@ def path_rloo_loss(
     checks.is_integer("samples", samples, 2, checks.MOST_SYMBOLS)
     check_row_loss(problem, logits, label)
     log_p = log_beliefs(logits)
-    z = _draw(log_p, samples, generator)
+    z = draw_beliefs(log_p, samples, generator)
     start, goal = (end.expand(samples, -1, -1) for end in ends_of_labels(problem, label))
     found = problem.label(z, start, goal) & ON_PATH
     differ = (found != (label & ON_PATH)).flatten(2).sum(2).to(log_p.dtype)
-    surrogate = _leave_one_out(log_p, z, differ)
+    surrogate = leave_one_out(log_joint_of(log_p, z), differ)
     return reduce(differ.mean(0) + surrogate - surrogate.detach(), reduction)
 
 
-def _draw(log_p: Tensor, samples: int, generator: torch.Generator | None) -> Tensor:
-    """Assignments int64 [samples, batch, *latent_shape] from independent beliefs."""
-    p = log_p.detach().exp().flatten(0, -2)
-    return p.multinomial(samples, replacement=True, generator=generator).T.view(samples, *log_p.shape[:-1])
-
-
-def _leave_one_out(log_p: Tensor, z: Tensor, reward: Tensor) -> Tensor:
-    """What has, as its gradient, that of the mean reward [samples, batch], without bias: [batch]."""
+def leave_one_out(log_joint: Tensor, reward: Tensor) -> Tensor:
+    """What has, as its gradient, that of the mean reward of samples, without bias: mean over the first dimension."""
     others = (reward.sum(0) - reward) / (len(reward) - 1)
-    return (log_joint_of(log_p, z) * (reward - others)).mean(0)
+    return (log_joint * (reward - others)).mean(0)
 
 
-def _minus_log(share: Tensor, surrogate: Tensor) -> Tensor:
+def minus_log(share: Tensor, surrogate: Tensor) -> Tensor:
     """-log of the share, with minus the gradient of the surrogate over the share."""
     return -(share + SMALLEST_SHARE + surrogate - surrogate.detach()).log()

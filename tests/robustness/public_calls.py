@@ -326,6 +326,9 @@ SOUND: dict[str, Call] = {
         )
         for name in ("indecater_loss", "rloo_loss")
     },
+    "baselines.nesydm_loss": Call(
+        baselines.nesydm_loss, {**ROWS, "reduction": "mean", "samples": 2, "sharpness": 1.0, "generator": None}
+    ),
     "baselines.pairwise_loss": Call(
         baselines.pairwise_loss, {"problem": PAIR, "logits": torch.zeros(1, 2, 2), "label": torch.tensor([1]),
                                   "reduction": "mean"}

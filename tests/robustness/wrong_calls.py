@@ -110,6 +110,7 @@ def wrong_call(random: np.random.Generator) -> bool:
 def _baseline(problem: Any, logits: Any, label: Any, value: Any, random: np.random.Generator) -> Any:
     """One of the losses to compare with, with one odd argument."""
     losses = [em.baselines.rloo_loss, em.baselines.indecater_loss, em.bp_std_loss, em.baselines.top_k_proofs_loss]
+    losses += [em.baselines.nesydm_loss]
     arguments = [problem, logits, label, "mean"]
     arguments[random.integers(4)] = value
     return losses[random.integers(len(losses))](*arguments)

@@ -122,13 +122,14 @@ LOSSES: dict[str, Callable[[em.Problem], RowLoss]] = {
     "a-nesi": a_nesi,
     "rloo": _by(em.baselines.rloo_loss),
     "indecater": _by(em.baselines.indecater_loss),
+    "nesydm": _by(em.baselines.nesydm_loss),
 }
 """Name on the command line -> the loss for a problem."""
 
-OF_ONE_PROCESS = ("exal", "exal-by-posterior", "a-nesi", "rloo", "indecater")
+OF_ONE_PROCESS = ("exal", "exal-by-posterior", "a-nesi", "rloo", "indecater", "nesydm")
 """The losses that draw random numbers of their own, or learn as they are called: several ranks would do so apart."""
 
-OF_SUMS = ("exal", "exal-by-posterior", "top-1-proofs", "top-3-proofs", "a-nesi", "rloo", "indecater")
+OF_SUMS = ("exal", "exal-by-posterior", "top-1-proofs", "top-3-proofs", "a-nesi", "rloo", "indecater", "nesydm")
 OF_BOARDS = ("semantic-loss", "pairwise-loss", "top-1-proofs", "top-3-proofs", "a-nesi", "rloo", "indecater")
 """The losses that work for addition, and for Sudoku."""
 
