@@ -7,7 +7,7 @@ A linear softmax learns them in one pass: plain ascent on the probability of the
 
 noise: as the default data of the public code. Classes are independent and uniform, costs 1 to 5, a tile is the mean of
 its class and normal noise. textures: the synthetic maps of ``train warcraft``, where classes lie in fields. A record
-also has the class that most examples of a true class name, and the accuracy of a net that reads just these classes.
+also has the class that the most examples of a true class name, and the accuracy of a net that reads just these classes.
 """
 
 from __future__ import annotations
