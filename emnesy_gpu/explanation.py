@@ -160,7 +160,7 @@ def explain(
     post = posterior(problem, one, its_label, engine)
     note, found = f"{engine!r} is {'exact' if isinstance(engine, Exact) else 'approximate'}", []
     if not (Exact().supports(problem) and MAP().supports(problem)):
-        note += "; no assignments: they are listed for problems with exact inference alone"
+        note += "; no assignments: they are listed where em.Exact() and em.MAP() work"
     elif not bool(post.possible):
         note += "; the label is impossible"
     else:

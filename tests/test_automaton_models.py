@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import emnesy_gpu as em
+from emnesy_gpu.automata.machine import MOST_IN_PAIRS, Layer, is_ambiguous
 from emnesy_gpu.problems import UnsupportedInference
 from tests.backends import Backend
 from tests.rules import Rule, assert_close
@@ -208,3 +209,41 @@ def test_noisy_labels_by_tables_are_those_of_the_step() -> None:
         assert_close(post.marginals, marginals)
         assert_close(post.log_evidence, log_evidence)
     assert by_dict.labels == ["no", "yes"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), density=st.sampled_from([0.3, 0.5, 0.7]), n=st.integers(1, 4))
+def test_map_asks_for_one_path_of_each_assignment(seed: int, density: float, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    n_states = int(rng.integers(1, 4))
+    weights = rng.random((n_states, 2, n_states)) * (rng.random((n_states, 2, n_states)) < density)
+    start = np.where(rng.random(n_states) < 0.5, 1.0, 0.0)
+    start[0] = max(start[0], float(not start.any()))
+    z = np.array(list(itertools.product(range(2), repeat=n)))
+    paths, total = np.tile(start, (len(z), 1)), np.tile(start, (len(z), 1))
+    for value in z.T:
+        paths = np.einsum("zs,zst->zt", paths, weights[:, value].swapaxes(0, 1) > 0)
+        total = np.einsum("zs,zst->zt", total, weights[:, value].swapaxes(0, 1))
+    if not paths.any():
+        return
+    rule = em.Automaton.from_tables(weights, n, start)
+    assert rule.map_tractable == (paths.sum(1).max() <= 1)
+    logits, label = torch.from_numpy(rng.standard_normal((1, n, 2))), torch.tensor([0])
+    if not rule.map_tractable:
+        with pytest.raises(em.UnsupportedEngineError, match="several paths, whose weights add up"):
+            em.posterior(rule, logits, label, em.MAP())
+        return
+    log_joint = torch.log_softmax(logits, -1)[0, torch.arange(n), torch.from_numpy(z)].sum(-1)
+    log_joint += torch.from_numpy(total.sum(1)).log()
+    best = em.posterior(rule, logits, label, em.MAP())
+    assert best.info["assignment"][0].tolist() == z[int(log_joint.argmax())].tolist()
+    assert_close(best.log_evidence, log_joint.max()[None])
+
+
+def test_pairs_of_too_many_states_are_not_followed() -> None:
+    """Two ways from the first state, to states of which one leads nowhere: one path, which is not looked for."""
+    for size in (64, MOST_IN_PAIRS + 1):
+        source, target = np.array([0, 0, 1], np.int32), np.array([1, 2, 3], np.int32)
+        first = Layer(source[:2], np.zeros(2, np.int32), target[:2], np.ones(2), size, size)
+        second = Layer(source[2:], np.zeros(1, np.int32), target[2:], np.ones(1), size, size)
+        assert is_ambiguous([first, second], np.arange(size) == 0) == (size > MOST_IN_PAIRS)

@@ -266,6 +266,19 @@ def test_map_of_a_tree_is_the_most_probable_assignment() -> None:
     torch.testing.assert_close(post.log_evidence.double(), best, atol=1e-5, rtol=1e-6)
 
 
+def test_map_of_a_noisy_or_weighs_assignments_and_not_paths() -> None:
+    """Its automaton has a path for each set of causes that act; by best paths 24 of these 200 rows had another one."""
+    graph = em.FactorGraph(5, 2)
+    graph.add(em.factors.noisy_or([0.6, 0.5, 0.4], leak=0.2), (0, 1, 2, 3))
+    graph.add(em.factors.pairwise([[2.0, 1.0], [1.0, 2.0]]), (3, 4))
+    logits = torch.randn(200, 5, 2, generator=torch.Generator().manual_seed(1))
+    z = assignments(graph)
+    log_joint = torch.log_softmax(logits.double(), -1)[:, torch.arange(5), z].sum(-1) + graph.log_weight(z)
+    post = em.posterior(graph, logits, torch.ones(200, dtype=torch.int64), em.MAP())
+    assert torch.equal(post.info["assignment"], z[log_joint.argmax(1)])
+    torch.testing.assert_close(post.log_evidence.double(), log_joint.amax(1), atol=1e-5, rtol=1e-6)
+
+
 def test_one_automaton_in_a_graph_is_the_automaton() -> None:
     rule = em.rules.compare(2, base=4)
     graph = em.FactorGraph(4, 4, latent_shape=(2, 2))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 DEAD = -1
 """The successor of a state and a value that the rule forbids."""
+
+MOST_IN_PAIRS = 2048
+"""States of which all pairs are looked at."""
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
@@ -95,6 +99,11 @@ class Machine:
         """Whether the last state is more than a function of the symbols."""
         return np.count_nonzero(self.start) != 1 or not _are_deterministic(self.layers)
 
+    @cached_property
+    def is_ambiguous(self) -> bool:
+        """Whether some symbols take several paths, whose weights add up; labels are not looked at."""
+        return is_ambiguous([self.layers[index] for index in self.layer_of], self.start > 0)
+
     @property
     def has_noisy_labels(self) -> bool:
         """Whether a label is more than a function of the state."""
@@ -111,6 +120,56 @@ class Machine:
         """Edges of all positions together, values that act alike counted once."""
         edges = [len(set(zip(*_by_class(layer, self.n_values), strict=True))) for layer in self.layers]
         return sum(edges[index] for index in self.layer_of)
+
+
+def is_ambiguous(layers: Sequence[Layer], start: NDArray[np.bool_]) -> bool:
+    """Whether two different paths from states of ``start`` to the end have the same symbols.
+
+    Pairs of states are followed that two such paths reach with the same symbols: O(S^3 K) a position, where a value
+    leads on in several ways at all. Above ``MOST_IN_PAIRS`` states that alone counts.
+    """
+    functional = {id(layer): _is_functional(layer) for layer in layers}
+    single = np.count_nonzero(start) < 2 and all(functional.values())
+    if single or max(max(layer.n_before, layer.n_after) for layer in layers) > MOST_IN_PAIRS:
+        return not single
+    here, apart = start, np.triu(np.outer(start, start), 1)
+    before: tuple[Layer | None, NDArray[np.bool_], NDArray[np.bool_]] = (None, here, apart)
+    for layer in layers:
+        if functional[id(layer)] and not apart.any():
+            here = _after(layer, here)
+            continue
+        if layer is before[0] and np.array_equal(here, before[1]) and np.array_equal(apart, before[2]):
+            continue
+        before = layer, here, apart
+        here, apart = _after(layer, here), _pairs_after(layer, here, apart)
+    return bool(apart.any())
+
+
+def _is_functional(layer: Layer) -> bool:
+    """Whether a state and a value lead to one state at most."""
+    used = layer.weight > 0
+    ends = np.stack([layer.source[used], layer.value[used]])
+    return len(np.unique(ends, axis=1).T) == ends.shape[1]
+
+
+def _after(layer: Layer, here: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    found = np.zeros(layer.n_after, bool)
+    found[layer.target[here[layer.source] & (layer.weight > 0)]] = True
+    return found
+
+
+def _pairs_after(layer: Layer, here: NDArray[np.bool_], apart: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pairs [S, S] that two paths reach, of which one was taken alone or both were in a pair of ``apart``."""
+    found = np.zeros((layer.n_after, layer.n_after), bool)
+    pairs = (apart | apart.T).astype(np.float32)
+    for value in np.unique(layer.value):
+        edges = (layer.value == value) & (layer.weight > 0)
+        step = np.zeros((layer.n_before, layer.n_after), np.float32)
+        step[layer.source[edges], layer.target[edges]] = 1
+        split = step[here].T @ step[here] > 0
+        np.fill_diagonal(split, False)
+        found |= (step.T @ pairs @ step > 0) | split
+    return found
 
 
 def _are_deterministic(layers: Sequence[Layer]) -> bool:

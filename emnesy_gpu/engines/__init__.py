@@ -81,6 +81,7 @@ def choose_engine(problem: Problem, engine: Engine[Any] | None) -> Engine[Any]:
         raise TypeError(f"engine must be an Engine such as em.Exact(), or None, got {engine!r}")
     if not engine.supports(problem):
         names = ", ".join(f"em.{cls.__name__}()" for cls in ENGINES.values() if cls().supports(problem)) or "none"
-        reason = f". The problem is too large for exact inference: {problem.limit}" if problem.limit else ""
+        obstacle = engine.obstacle(problem)
+        reason = f". {obstacle}" if obstacle else ""
         raise UnsupportedEngineError(f"{engine!r} does not work for {problem!r}; engines that do: {names}{reason}")
     return engine

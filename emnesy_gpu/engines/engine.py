@@ -47,6 +47,10 @@ class Engine(ABC, Generic[P]):
         """Whether the engine works for this problem."""
         return issubclass(type(problem), self.asks)
 
+    def obstacle(self, problem: Problem) -> str:
+        """Why the engine does not work for this problem, for errors; "" where nothing more is known."""
+        return f"The problem is too large for exact inference: {problem.limit}" if problem.limit else ""
+
     @abstractmethod
     def infer(self, problem: P, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         """Compute the posterior of every row.

@@ -41,9 +41,11 @@ class MAP(Engine[MapProblem]):
 
     ``log_evidence`` is log p(z* | x), a lower bound of log p(y | x) where z* has the label. ``info["assignment"]`` is
     z*, int64 [batch, *latent_shape], and ``info["valid"]``, bool [batch], says whether z* has the label. The search is
-    exact, except for ``em.AllDifferent`` with too many assignments to list, which takes max-product belief propagation
-    and decimation. Impossible labels give the prior. Deterministic, ties included. Cost: about that of marginals; see
-    the problem. This is the hard EM of EM-NeSy (arXiv 2606.14463).
+    exact, except for ``em.AllDifferent`` with too many assignments to list, and for an ``em.FactorGraph`` with cycles:
+    these take max-product belief propagation and decimation. An ``em.Automaton`` in which some assignments take
+    several paths has no such search, and raises UnsupportedEngineError. Impossible labels give the prior.
+    Deterministic, ties included. Cost: about that of marginals; see the problem. This is the hard EM of EM-NeSy
+    (arXiv 2606.14463).
 
     >>> import torch, emnesy_gpu as em
     >>> problem, logits = em.Addition(n_digits=1), torch.zeros(1, 2, 1, 10)
@@ -56,6 +58,9 @@ class MAP(Engine[MapProblem]):
 
     def supports(self, problem: Problem) -> bool:
         return issubclass(type(problem), MapProblem) and problem.map_tractable
+
+    def obstacle(self, problem: Problem) -> str:
+        return problem.map_limit or super().obstacle(problem)
 
     def infer(self, problem: MapProblem, logits: Tensor, label: Tensor, check: bool) -> Posterior:
         found = by_few_rows(problem.map_assignment, logits, label)

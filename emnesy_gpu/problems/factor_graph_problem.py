@@ -11,9 +11,11 @@ from torch import Tensor
 from emnesy_gpu import checks
 from emnesy_gpu.backends import backend_for, load_kernels, small_kernels_for
 from emnesy_gpu.errors import UnsupportedInference
+from emnesy_gpu.factor_graphs.chains import unambiguous
 from emnesy_gpu.factor_graphs.complement import complement
 from emnesy_gpu.factor_graphs.cycles import rounds_of
 from emnesy_gpu.factor_graphs.observed import Entry, digits_of
+from emnesy_gpu.factor_graphs.potentials import Layers
 from emnesy_gpu.factor_graphs.score import make_score
 from emnesy_gpu.factor_graphs.tables import ContradictionError, Scoped, make_tables
 from emnesy_gpu.inference import tree_samples, weighted_samples
@@ -57,6 +59,7 @@ class FactorGraphProblem(ScoredProblem):
     def _forget(self) -> None:
         """Drop all that has been made of the factors."""
         self._tables: dict[torch.device, Compiled] = {}
+        self._searched: dict[torch.device, Compiled] = {}
         self._digits: dict[torch.device, LabelDigits] = {}
         self._scores: dict[torch.device, CompiledScore | None] = {}
         self.calls_of_few_rows.clear()
@@ -77,6 +80,18 @@ class FactorGraphProblem(ScoredProblem):
         if device not in self._tables:
             self._tables[device] = self._tables[HOST].to(device)
         return self._tables[device]
+
+    def _tables_of_search(self, device: torch.device) -> Compiled:
+        """As ``tables``, with one path for an assignment: then maxima over paths are maxima over assignments."""
+        if device not in self._searched:
+            factors = [
+                (Layers(unambiguous(potential.chain, [self._sizes[i] for i in scope])), scope)
+                if isinstance(potential, Layers)
+                else (potential, scope)
+                for potential, scope in self._factors
+            ]
+            self._searched[device] = make_tables(self._sizes, factors)[0].to(device)
+        return self._searched[device]
 
     def _weights(self, device: torch.device) -> Weights:
         return Weights(self.tables(device), self.tables(HOST))
@@ -225,9 +240,14 @@ class FactorGraphProblem(ScoredProblem):
     def map_assignment(self, logits: Tensor, label: Tensor, check: bool) -> MapAssignment:
         """A search, by max-product belief propagation and decimation; on a tree it finds a best assignment.
 
-        ``valid`` says whether all factors hold. Ties go to the first symbol and value that is fixed.
+        A noisy or, or an automaton, in which assignments take several paths is a table here; with more than 2^14
+        assignments it is not, and the search maximises over paths. ``valid`` says whether all factors hold. Ties go to
+        the first symbol and value that is fixed.
         """
-        tables, (*inputs, log_share) = self.tables(logits.device).to_list(), self._inputs(logits, label, check)
+        tables, (*inputs, log_share) = (
+            self._tables_of_search(logits.device).to_list(),
+            self._inputs(logits, label, check),
+        )
         z, log_joint, status, valid = factor_graph_map(*inputs, tables, check)
         if log_share is not None:
             kernels = small_kernels_for("label_digits", label.device)

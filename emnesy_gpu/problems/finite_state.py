@@ -75,6 +75,17 @@ class FiniteStateProblem(CodedRule):
         return f"Automaton({shape}, {self.n_states} states, {self.n_edges} edges)"
 
     @property
+    def map_tractable(self) -> bool:  # type: ignore[override]
+        """Whether each assignment takes one path at most, so that the best path is the best assignment."""
+        return not self.machine.is_ambiguous
+
+    @property
+    def map_limit(self) -> str:  # type: ignore[override]
+        if self.map_tractable:
+            return ""
+        return "Some assignments take several paths, whose weights add up: the best path may be of another assignment"
+
+    @property
     def reading_order(self) -> list[int] | None:
         """The symbols as they are read, counted in row-major order; None where that is the order."""
         order = self._order_on(torch.device("cpu"))

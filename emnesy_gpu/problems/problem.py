@@ -51,6 +51,7 @@ class Problem:
         tractable: whether exact marginals, exact samples and the EM gradient can be computed at this size, where the
             class implements them.
         map_tractable: whether the most probable assignment can be found at this size, where the class implements it.
+        map_limit: why it cannot, for errors; empty where ``limit`` says it.
         limit: why the problem is not tractable, and what to do instead, for errors; empty where nothing is to be said.
         any_label: a value that every entry of every label may have, such as that of an entry that is not given.
         conversion: what turns one number a row into labels, for errors; empty where nothing does.
@@ -80,6 +81,7 @@ class Problem:
     tractable: bool = True
     map_tractable: bool = True
     limit: str = ""
+    map_limit: str = ""
     any_label: int = 0
     conversion: str = ""
 

@@ -57,7 +57,7 @@ def ring(n: int) -> em.FactorGraph:
         (lambda: em.Sudoku(9), lambda n: em.ABC(samples=10_000 * n, target_ess=100.0), 200),
         (lambda: em.Sudoku(9), lambda n: em.Rejection(samples=10_000 * n), 200),
         (lambda: em.ShortestPath(30, 30), lambda n: em.ABC(samples=2_000 * n), 20),
-        (lambda: em.rules.maximum(50, 10), lambda n: em.Gibbs(chains=64, sweeps=30 * n), 64),
+        (lambda: em.rules.maximum(50, 10), lambda n: em.Gibbs(chains=64, sweeps=3 * n), 64),
         (lambda: em.Sudoku(9), lambda n: em.MAP(), 3000),
         (lambda: ring(64), lambda n: em.MAP(), 500),
     ],
