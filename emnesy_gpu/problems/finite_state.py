@@ -81,6 +81,7 @@ class FiniteStateProblem(CodedRule):
 
     @property
     def map_limit(self) -> str:  # type: ignore[override]
+        """What keeps ``em.MAP`` from the problem; "" where nothing does."""
         if self.map_tractable:
             return ""
         return "Some assignments take several paths, whose weights add up: the best path may be of another assignment"
