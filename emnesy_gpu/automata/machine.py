@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 DEAD = -1
 """The successor of a state and a value that the rule forbids."""
 
-MOST_IN_PAIRS = 2048
+MOST_IN_PAIRS = 256
 """States of which all pairs are looked at."""
 
 Ints = NDArray[np.int32]
@@ -99,10 +98,10 @@ class Machine:
         """Whether the last state is more than a function of the symbols."""
         return np.count_nonzero(self.start) != 1 or not _are_deterministic(self.layers)
 
-    @cached_property
+    @property
     def is_ambiguous(self) -> bool:
         """Whether some symbols take several paths, whose weights add up; labels are not looked at."""
-        return is_ambiguous([self.layers[index] for index in self.layer_of], self.start > 0)
+        return self.is_weighted and is_ambiguous([self.layers[index] for index in self.layer_of], self.start > 0)
 
     @property
     def has_noisy_labels(self) -> bool:
@@ -148,8 +147,8 @@ def is_ambiguous(layers: Sequence[Layer], start: NDArray[np.bool_]) -> bool:
 def _is_functional(layer: Layer) -> bool:
     """Whether a state and a value lead to one state at most."""
     used = layer.weight > 0
-    ends = np.stack([layer.source[used], layer.value[used]])
-    return len(np.unique(ends, axis=1).T) == ends.shape[1]
+    keys = layer.source[used].astype(np.int64) << 32 | layer.value[used]
+    return len(np.unique(keys)) == len(keys)
 
 
 def _after(layer: Layer, here: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -195,7 +195,9 @@ class Automaton(FiniteStateProblem):
             latent_shape, order, variable_length: as for the class.
 
         With weights the evidence is a weighted sum, and can be above 1; ``label`` then raises UnsupportedInference, and
-        so do the engines that need the label of a sample. Integer tables are minimised, tables of weights are not.
+        so do the engines that need the label of a sample. ``em.MAP`` needs weights of which no assignment takes several
+        paths; above 256 states, no value may lead on in several ways. Integer tables are minimised, tables of weights
+        are not.
         Raises TypeError and ValueError for tables, labels and weights of wrong types, shapes or values.
 
         A hidden Markov model: symbols are the hidden states, and the logits log p(observation | state). Here state v is

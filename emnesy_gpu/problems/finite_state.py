@@ -28,6 +28,8 @@ from emnesy_gpu.problems.coded_rule import NOT_GIVEN, CodedRule
 from emnesy_gpu.problems.few_rows import CPU, FewRows, with_few_rows
 from emnesy_gpu.problems.symbols import checked_order, flat_symbols, shaped_like
 
+SEVERAL_PATHS = "Some assignments take several paths, whose weights add up: the best path may be of another assignment"
+
 
 class ReadingOrder(NamedTuple):
     """The symbol at each place, and the place of each symbol, int64 [n]."""
@@ -60,6 +62,8 @@ class FiniteStateProblem(CodedRule):
         self._tables = {
             torch.device("cpu"): make_tables(machine, [_positions(o.labels, c) for o, c in self._observed()])
         }
+        if machine.is_ambiguous:
+            self.map_tractable, self.map_limit = False, SEVERAL_PATHS
         self._running: dict[torch.device, tuple[list[Tensor], dict[int, Tensor]]] = {}
         self._scores: dict[torch.device, CompiledScore] = {}
         self._orders: dict[torch.device, ReadingOrder] = {}
@@ -73,18 +77,6 @@ class FiniteStateProblem(CodedRule):
     def __repr__(self) -> str:
         shape = f"latent_shape={self.latent_shape}, cardinality={self.cardinality}"
         return f"Automaton({shape}, {self.n_states} states, {self.n_edges} edges)"
-
-    @property
-    def map_tractable(self) -> bool:  # type: ignore[override]
-        """Whether each assignment takes one path at most, so that the best path is the best assignment."""
-        return not self.machine.is_ambiguous
-
-    @property
-    def map_limit(self) -> str:  # type: ignore[override]
-        """What keeps ``em.MAP`` from the problem; "" where nothing does."""
-        if self.map_tractable:
-            return ""
-        return "Some assignments take several paths, whose weights add up: the best path may be of another assignment"
 
     @property
     def reading_order(self) -> list[int] | None:
