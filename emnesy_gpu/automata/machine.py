@@ -101,7 +101,13 @@ class Machine:
     @property
     def is_ambiguous(self) -> bool:
         """Whether some symbols take several paths, whose weights add up; labels are not looked at."""
-        return self.is_weighted and is_ambiguous([self.layers[index] for index in self.layer_of], self.start > 0)
+        if not self.is_weighted:
+            return False
+        layers, last = [self.layers[index] for index in self.layer_of], len(self.layer_of) - 1
+        end = np.ones(layers[-1].n_after, bool)
+        if last in self.observed:
+            end = self.observed[last].weights.sum(0) > 0
+        return is_ambiguous(layers, self.start > 0, end)
 
     @property
     def has_noisy_labels(self) -> bool:
@@ -121,8 +127,8 @@ class Machine:
         return sum(edges[index] for index in self.layer_of)
 
 
-def is_ambiguous(layers: Sequence[Layer], start: NDArray[np.bool_]) -> bool:
-    """Whether two different paths from states of ``start`` to the end have the same symbols.
+def is_ambiguous(layers: Sequence[Layer], start: NDArray[np.bool_], end: NDArray[np.bool_]) -> bool:
+    """Whether two different paths from states of ``start`` to states of ``end`` have the same symbols.
 
     Pairs of states are followed that two such paths reach with the same symbols: O(S^3 K) a position, where a value
     leads on in several ways at all. Above ``MOST_IN_PAIRS`` states that alone counts.
@@ -135,13 +141,13 @@ def is_ambiguous(layers: Sequence[Layer], start: NDArray[np.bool_]) -> bool:
     before: tuple[Layer | None, NDArray[np.bool_], NDArray[np.bool_]] = (None, here, apart)
     for layer in layers:
         if functional[id(layer)] and not apart.any():
-            here = _after(layer, here)
+            here, apart = _after(layer, here), np.zeros((layer.n_after, layer.n_after), bool)
             continue
         if layer is before[0] and np.array_equal(here, before[1]) and np.array_equal(apart, before[2]):
             continue
         before = layer, here, apart
         here, apart = _after(layer, here), _pairs_after(layer, here, apart)
-    return bool(apart.any())
+    return bool(apart[np.ix_(end, end)].any())
 
 
 def _is_functional(layer: Layer) -> bool:

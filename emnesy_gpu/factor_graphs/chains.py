@@ -139,6 +139,6 @@ def table_of_chain(chain: Chain, sizes: Sequence[int]) -> Floats:
 
 def unambiguous(chain: Chain, sizes: Sequence[int]) -> Chain:
     """A chain of equal weights in which an assignment takes one path, where there are few enough to list."""
-    if prod(sizes) > MOST_LISTED or not is_ambiguous(chain, np.ones(1, bool)):
+    if prod(sizes) > MOST_LISTED or not is_ambiguous(chain, np.ones(1, bool), np.ones(1, bool)):
         return chain
     return chain_of_table(table_of_chain(chain, sizes))
