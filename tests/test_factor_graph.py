@@ -279,6 +279,13 @@ def test_map_of_a_noisy_or_weighs_assignments_and_not_paths() -> None:
     torch.testing.assert_close(post.log_evidence.double(), log_joint.amax(1), atol=1e-5, rtol=1e-6)
 
 
+def test_the_search_has_tables_of_its_own_only_for_several_paths() -> None:
+    host, noisy = torch.device("cpu"), em.FactorGraph(4, 2)
+    noisy.add(em.factors.noisy_or([0.6, 0.5]), [(0, 1, 2), (1, 2, 3)])
+    for graph, same in ((tree(), True), (noisy, False)):
+        assert (graph._tables_of_search(host) is graph.tables(host)) == same
+
+
 def test_one_automaton_in_a_graph_is_the_automaton() -> None:
     rule = em.rules.compare(2, base=4)
     graph = em.FactorGraph(4, 4, latent_shape=(2, 2))

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emnesy_gpu.automata.machine import DEAD, Layer, Machine, is_ambiguous
+from emnesy_gpu.automata.machine import DEAD, Layer, Machine
 
 Chain = tuple[Layer, ...]
 """One layer for each variable. The first layer has state 0 alone before it, and the last one after it."""
 
 Floats = NDArray[np.float64]
-
-MOST_LISTED = 1 << 14
-"""Assignments of the variables of a factor."""
 
 
 def chain_of_layers(layers: Sequence[Layer], start: Floats, final: Floats) -> Chain:
@@ -135,10 +131,3 @@ def table_of_chain(chain: Chain, sizes: Sequence[int]) -> Floats:
         np.add.at(step, (layer.source[exists], layer.value[exists], layer.target[exists]), layer.weight[exists])
         weights = np.einsum("as,svt->avt", weights, step).reshape(-1, layer.n_after)
     return weights.reshape(tuple(sizes))
-
-
-def unambiguous(chain: Chain, sizes: Sequence[int]) -> Chain:
-    """A chain of equal weights in which an assignment takes one path, where there are few enough to list."""
-    if prod(sizes) > MOST_LISTED or not is_ambiguous(chain, np.ones(1, bool), np.ones(1, bool)):
-        return chain
-    return chain_of_table(table_of_chain(chain, sizes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from emnesy_gpu.automata.compile import compile_step_at
 from emnesy_gpu.automata.labels import Observer
-from emnesy_gpu.automata.machine import Machine
+from emnesy_gpu.automata.machine import Machine, is_ambiguous
 from emnesy_gpu.factor_graphs.chains import Chain, Floats, chain_of_machine, chain_of_table, table_of_chain
 
 Sizes = tuple[int, ...]
@@ -19,6 +20,9 @@ Sizes = tuple[int, ...]
 
 MAX_STATES = 1 << 20
 """States of a factor after any of its variables."""
+
+MOST_LISTED = 1 << 14
+"""Assignments of a factor that are listed one by one."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,18 @@ def small(potential: Potential, sizes: Sizes) -> Potential:
         return Table(table_of_chain(potential.chain, sizes)) if potential.chain else potential
     sums = np.indices(sizes).sum(0)
     return Table((sums % 2 == potential.remainder).astype(np.float64))
+
+
+def of_one_path(potential: Potential, sizes: Sequence[int]) -> Potential:
+    """The same weights, where an assignment takes several paths of a chain by one path; as it is where it need not.
+
+    Chains of more than ``MOST_LISTED`` assignments are left as they are.
+    """
+    if not isinstance(potential, Layers) or prod(sizes) > MOST_LISTED:
+        return potential
+    ends = np.ones(1, bool)
+    several = is_ambiguous(potential.chain, ends, ends)
+    return Layers(chain_of_table(table_of_chain(potential.chain, sizes))) if several else potential
 
 
 def of_rule(rule: Rule, sizes: Sizes) -> Potential:

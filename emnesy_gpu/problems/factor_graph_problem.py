@@ -11,11 +11,10 @@ from torch import Tensor
 from emnesy_gpu import checks
 from emnesy_gpu.backends import backend_for, load_kernels, small_kernels_for
 from emnesy_gpu.errors import UnsupportedInference
-from emnesy_gpu.factor_graphs.chains import unambiguous
 from emnesy_gpu.factor_graphs.complement import complement
 from emnesy_gpu.factor_graphs.cycles import rounds_of
 from emnesy_gpu.factor_graphs.observed import Entry, digits_of
-from emnesy_gpu.factor_graphs.potentials import Layers
+from emnesy_gpu.factor_graphs.potentials import Potential, of_one_path
 from emnesy_gpu.factor_graphs.score import make_score
 from emnesy_gpu.factor_graphs.tables import ContradictionError, Scoped, make_tables
 from emnesy_gpu.inference import tree_samples, weighted_samples
@@ -84,13 +83,13 @@ class FactorGraphProblem(ScoredProblem):
     def _tables_of_search(self, device: torch.device) -> Compiled:
         """As ``tables``, with one path for an assignment: then maxima over paths are maxima over assignments."""
         if device not in self._searched:
-            factors = [
-                (Layers(unambiguous(potential.chain, [self._sizes[i] for i in scope])), scope)
-                if isinstance(potential, Layers)
-                else (potential, scope)
-                for potential, scope in self._factors
-            ]
-            self._searched[device] = make_tables(self._sizes, factors)[0].to(device)
+            found: dict[int, Potential] = {}
+            for potential, scope in self._factors:
+                if id(potential) not in found:
+                    found[id(potential)] = of_one_path(potential, [self._sizes[i] for i in scope])
+            factors = [(found[id(potential)], scope) for potential, scope in self._factors]
+            same = all(new is old for (new, _), (old, _) in zip(factors, self._factors, strict=True))
+            self._searched[device] = self.tables(device) if same else make_tables(self._sizes, factors)[0].to(device)
         return self._searched[device]
 
     def _weights(self, device: torch.device) -> Weights:
