@@ -69,6 +69,7 @@ METHODS = {
     "top-3-proofs": _rival("Scallop, top-3 proofs", "top-3-proofs"),
     "rloo": _rival("RLOO", "rloo"),
     "indecater": _rival("IndeCateR", "indecater"),
+    "nesydm": _rival("NeSyDM", "nesydm"),
     "blackbox": _rival("blackbox backpropagation", "blackbox"),
     "imle": _rival("I-MLE, from paths alone", "imle"),
     "imle-true-costs": _rival("I-MLE, from true costs too", "imle-true-costs"),
