@@ -13,6 +13,7 @@ from torch import Tensor
 
 import emnesy_gpu as em
 from emnesy_gpu.automata.machine import MOST_IN_PAIRS, Layer, is_ambiguous
+from emnesy_gpu.engines import WrappedEngine
 from emnesy_gpu.problems import UnsupportedInference
 from tests.backends import Backend
 from tests.rules import Rule, assert_close
@@ -232,8 +233,9 @@ def test_map_asks_for_one_path_of_each_assignment(seed: int, density: float, n: 
     assert rule.map_tractable == (paths.sum(1).max() <= 1)
     logits, label = torch.from_numpy(rng.standard_normal((1, n, 2))), torch.tensor([0])
     if not rule.map_tractable:
-        with pytest.raises(em.UnsupportedEngineError, match="several paths, whose weights add up"):
-            em.posterior(rule, logits, label, em.MAP())
+        for engine in (em.MAP(), WrappedEngine(em.MAP())):
+            with pytest.raises(em.UnsupportedEngineError, match="several paths, whose weights add up"):
+                em.posterior(rule, logits, label, engine)
         return
     log_joint = torch.log_softmax(logits, -1)[0, torch.arange(n), torch.from_numpy(z)].sum(-1)
     log_joint += torch.from_numpy(total.sum(1)).log()

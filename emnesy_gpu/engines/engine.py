@@ -122,6 +122,9 @@ class WrappedEngine(Engine[Any]):
     def supports(self, problem: Problem) -> bool:
         return bool(self.engine.supports(problem))
 
+    def obstacle(self, problem: Problem) -> str:
+        return str(self.engine.obstacle(problem))
+
     def at_step(self, step: int, rows_before: int = 0) -> Self:
         return self._around(self.engine.at_step(step, rows_before))
 
