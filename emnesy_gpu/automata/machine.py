@@ -65,6 +65,13 @@ class Layer:
         """Whether a state and a value lead to one state at most, with weight 1."""
         return _are_deterministic([self])
 
+    @property
+    def functional(self) -> bool:
+        """Whether a state and a value lead to one state at most, with any weight."""
+        used = self.weight > 0
+        keys = self.source[used].astype(np.int64) << 32 | self.value[used]
+        return len(np.unique(keys)) == len(keys)
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -100,7 +107,7 @@ class Machine:
 
     @property
     def is_ambiguous(self) -> bool:
-        """Whether some symbols take several paths, whose weights add up; labels are not looked at."""
+        """Whether some symbols take several paths to states with a label, whose weights add up."""
         if not self.is_weighted:
             return False
         layers, last = [self.layers[index] for index in self.layer_of], len(self.layer_of) - 1
@@ -133,7 +140,7 @@ def is_ambiguous(layers: Sequence[Layer], start: NDArray[np.bool_], end: NDArray
     Pairs of states are followed that two such paths reach with the same symbols: O(S^3 K) a position, where a value
     leads on in several ways at all. Above ``MOST_IN_PAIRS`` states that alone counts.
     """
-    functional = {id(layer): _is_functional(layer) for layer in layers}
+    functional = {id(layer): layer.functional for layer in layers}
     single = np.count_nonzero(start) < 2 and all(functional.values())
     if single or max(max(layer.n_before, layer.n_after) for layer in layers) > MOST_IN_PAIRS:
         return not single
@@ -148,13 +155,6 @@ def is_ambiguous(layers: Sequence[Layer], start: NDArray[np.bool_], end: NDArray
         before = layer, here, apart
         here, apart = _after(layer, here), _pairs_after(layer, here, apart)
     return bool(apart[np.ix_(end, end)].any())
-
-
-def _is_functional(layer: Layer) -> bool:
-    """Whether a state and a value lead to one state at most."""
-    used = layer.weight > 0
-    keys = layer.source[used].astype(np.int64) << 32 | layer.value[used]
-    return len(np.unique(keys)) == len(keys)
 
 
 def _after(layer: Layer, here: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -30,14 +30,24 @@ def draw_beliefs(log_p: Tensor, samples: int, generator: torch.Generator | None)
     return p.multinomial(samples, replacement=True, generator=generator).T.view(samples, *log_p.shape[:-1])
 
 
+def log_p_of(log_p: Tensor, z: Tensor) -> Tensor:
+    """log p_i(z_i) of log_p [batch, *latent_shape, K] and z [samples, batch, *latent_shape]: like z."""
+    return log_p.expand(*z.shape, -1).gather(-1, z[..., None]).squeeze(-1)
+
+
 def log_joint_of(log_p: Tensor, z: Tensor) -> Tensor:
     """sum_i log p_i(z_i) [samples, batch] of log_p [batch, *latent_shape, K] and z [samples, batch, *latent_shape]."""
-    return log_p.expand(*z.shape, -1).gather(-1, z[..., None]).squeeze(-1).flatten(2).sum(2)
+    return log_p_of(log_p, z).flatten(2).sum(2)
+
+
+def right_entries(problem: Problem, z: Tensor, label: Tensor) -> Tensor:
+    """Which entries of its label z [samples, batch, *latent_shape] has: bool [samples, batch, entries]."""
+    return (problem.label(z) == label).view(*z.shape[:2], -1)
 
 
 def has_label(problem: Problem, z: Tensor, label: Tensor) -> Tensor:
     """Whether z [samples, batch, *latent_shape] has the label: bool [samples, batch]."""
-    return (problem.label(z) == label).view(*z.shape[:2], -1).all(2)
+    return right_entries(problem, z, label).all(2)
 
 
 def log_complements(log_p: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from emnesy_gpu import checks
-from emnesy_gpu.baselines.beliefs import check_row_loss, draw_beliefs, log_beliefs
+from emnesy_gpu.baselines.beliefs import check_row_loss, draw_beliefs, log_beliefs, log_p_of, right_entries
 from emnesy_gpu.baselines.score_function import leave_one_out, minus_log
 from emnesy_gpu.problems import Problem
 from emnesy_gpu.reduction import reduce
@@ -65,7 +65,7 @@ def nesydm_loss(
     time = 1 - torch.rand(len(z), generator=generator, device=z.device)
     masked = _happens(z, time.view(-1, *[1] * (z.dim() - 1)), generator)
     drawn = torch.where(masked, draw_beliefs(log_p, samples, generator), z)
-    right = _right(problem, drawn, label).to(log_p.dtype)
+    right = right_entries(problem, drawn, label).to(log_p.dtype)
     gradient = leave_one_out(_log_joint(log_p, drawn, masked)[..., None], right)
     reached = minus_log(right.mean(0), gradient).mean(1)
     denoised = -_log_joint(log_p, z[None], masked)[0] / z[0].numel()
@@ -81,7 +81,7 @@ def _explanation(
     known = torch.zeros_like(z, dtype=torch.bool)
     for left in range(STEPS, 0, -1):
         candidates = torch.where(known, z, draw_beliefs(log_p, samples, generator))
-        wrong = (~_right(problem, candidates, label)).sum(2)
+        wrong = (~right_entries(problem, candidates, label)).sum(2)
         weights = (sharpness * (wrong.amin(0) - wrong)).to(log_p.dtype).exp()
         pick = weights.T.multinomial(1, generator=generator)[:, 0]
         z = candidates[pick, torch.arange(len(pick), device=z.device)]
@@ -91,13 +91,7 @@ def _explanation(
 
 def _log_joint(log_p: Tensor, z: Tensor, masked: Tensor) -> Tensor:
     """Sum of log p_i(z_i) [samples, batch] over the masked symbols of z [samples, batch, *latent_shape]."""
-    of_symbols = log_p.expand(*z.shape, -1).gather(-1, z[..., None]).squeeze(-1)
-    return of_symbols.where(masked, 0).flatten(2).sum(2)
-
-
-def _right(problem: Problem, z: Tensor, label: Tensor) -> Tensor:
-    """Which outputs of z [samples, batch, *latent_shape] are those of the label: bool [samples, batch, outputs]."""
-    return (problem.label(z) == label).view(*z.shape[:2], -1)
+    return log_p_of(log_p, z).where(masked, 0).flatten(2).sum(2)
 
 
 def _happens(z: Tensor, p: Tensor | float, generator: torch.Generator | None) -> Tensor:

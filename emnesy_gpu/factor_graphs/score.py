@@ -55,7 +55,7 @@ def make_score(
         digits: of each, the entry of the label and the power of K.
     """
     chains = [layer for potential, _ in factors if isinstance(potential, Layers) for layer in potential.chain]
-    if not all(_is_deterministic(layer) for layer in chains):
+    if not all(layer.functional for layer in chains):
         return None
     k, writer = unary.shape[1], _Writer()
     allowed = np.where(unary[:n_symbols] > 0, 0, FAILED).astype(np.int32)
@@ -95,11 +95,6 @@ def _of_layer(layer: Layer, k: int) -> Successors:
     table = np.full((layer.n_before, k), FAILED, np.int32)
     table[layer.source, layer.value] = layer.target
     return table
-
-
-def _is_deterministic(layer: Layer) -> bool:
-    """Whether a value leads from a state to one other at most; all edges have weights above 0."""
-    return len(np.unique(np.stack([layer.source, layer.value]), axis=1).T) == len(layer.source)
 
 
 def _padded(table: NDArray[Any], k: int) -> Successors:
