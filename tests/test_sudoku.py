@@ -343,6 +343,11 @@ MISTAKES = [
     (lambda: em.AllDifferent([(0, 0)], 3, 3), ValueError, r"groups\[0\] must name every variable once"),
     (lambda: em.AllDifferent([(0, 3)], 3, 3), ValueError, r"groups\[0\] must hold variables in 0..2"),
     (lambda: em.AllDifferent([(0, 1.0)], 3, 3), TypeError, r"groups\[0\] must hold integers"),
+    (
+        lambda: em.AllDifferent([(0, 1), (1, 2), (0, 2)], 3, 2),
+        ValueError,
+        "at least one valid assignment, got 3 groups that no assignment of 2 values to 3 variables satisfies",
+    ),
     (lambda: em.AllDifferent([(0, 1)], 2, 65), ValueError, "cardinality must be an integer in 2..64, got 65"),
     (lambda: BP(iterations=-1), ValueError, "iterations must be an integer in 0..9223372036854775807, got -1"),
     (lambda: BP(damping=1.0), ValueError, r"damping must be a number in \[0, 1\), got 1.0"),

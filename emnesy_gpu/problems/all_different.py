@@ -74,7 +74,9 @@ class AllDifferent(Problem):
         label_shape: ``()``: one integer per row, 1 for valid and 0 for not.
         tractable: whether the valid assignments are few enough to be listed, so that inference is exact.
 
-    Raises TypeError and ValueError for groups, sizes or constraints that are not allowed.
+    Raises TypeError and ValueError for groups, sizes or constraints that are not allowed, and ValueError for groups
+    that no assignment satisfies, such as a triangle of pairs with two values, where few enough partial assignments
+    show it. Of larger groups without a valid assignment loopy belief propagation may take label 1 for possible.
 
     >>> import torch, emnesy_gpu as em
     >>> problem = AllDifferent([(0, 1, 2)], n_variables=3, cardinality=3)      # a permutation

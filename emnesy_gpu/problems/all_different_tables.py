@@ -25,7 +25,7 @@ class GroupTables(NamedTuple):
     neighbours: int32 [N, D], the variables that must differ from each variable, padded with -1.
     reverse: int32 [N, D], the slot of variable i in the row of neighbours[i, s], padded with -1.
     order: int32 [N], the variables in runs of which no two share a group.
-    assignments: uint8 [M, N], all valid ones, or None where there are none or more than MAX_ASSIGNMENTS.
+    assignments: uint8 [M, N], all valid ones, or None where there are more than MAX_ASSIGNMENTS.
     """
 
     pairs: Tensor
@@ -68,7 +68,10 @@ def checked_groups(groups: Iterable[Sequence[int]], n_variables: int, cardinalit
 
 
 def make_tables(groups: list[tuple[int, ...]], n_variables: int, cardinality: int) -> tuple[GroupTables, Phases]:
-    """The tables of checked groups on the CPU, and the sizes of their runs."""
+    """The tables of checked groups on the CPU, and the sizes of their runs.
+
+    Raises ValueError where the search for valid assignments shows that there are none.
+    """
     pairs = sorted({pair for group in groups for pair in combinations(sorted(group), 2)})
     adjacent: list[list[int]] = [[] for _ in range(n_variables)]
     for first, second in pairs:
@@ -77,6 +80,11 @@ def make_tables(groups: list[tuple[int, ...]], n_variables: int, cardinality: in
     group_runs = _colour([{j for j, other in enumerate(groups) if set(group) & set(other)} for group in groups])
     variable_runs = _colour([set(neighbours) for neighbours in adjacent])
     assignments = valid_assignments(adjacent, cardinality)
+    if assignments is not None and len(assignments) == 0:
+        raise ValueError(
+            f"groups must leave at least one valid assignment, got {len(groups)} groups that no assignment of"
+            f" {cardinality} values to {n_variables} variables satisfies"
+        )
     tables = GroupTables(
         pairs=torch.tensor(pairs, dtype=torch.int64, device="cpu").T.contiguous(),
         groups=_padded([groups[g] for run in group_runs for g in run]),
@@ -108,7 +116,7 @@ def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
 
 
 def valid_assignments(adjacent: list[list[int]], cardinality: int) -> np.ndarray | None:
-    """All valid assignments, uint8 [M, N], in lexicographic order; None where there are none or too many."""
+    """All valid assignments, uint8 [M, N], in lexicographic order; None where there are too many."""
     found = np.zeros((1, 0), np.uint8)
     values = np.arange(cardinality, dtype=np.uint8)
     for i, neighbours in enumerate(adjacent):
@@ -120,4 +128,4 @@ def valid_assignments(adjacent: list[list[int]], cardinality: int) -> np.ndarray
         found = grown[allowed]
         if len(found) > MAX_FRONTIER:
             return None
-    return found if 0 < len(found) <= MAX_ASSIGNMENTS else None
+    return found if len(found) <= MAX_ASSIGNMENTS else None
