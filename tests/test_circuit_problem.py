@@ -5,16 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 import emnesy_gpu as em
+from emnesy_gpu.circuits import program as program_module
 from tests.backends import Backend
 from tests.rule_checks import check_gradient, check_label, check_posterior
 from tests.rules import RULES, Rule, assert_close
@@ -158,6 +161,37 @@ def test_sums_whose_digits_are_read_in_between_are_addition(backend: Backend, n:
     found = backend.run(em.posterior, circuit, logits.flatten(1, 2), label.flip(1))
     assert_close(found.marginals, expected.marginals.flatten(1, 2))
     assert_close(found.log_evidence, expected.log_evidence)
+
+
+@pytest.mark.parametrize("most_pairs", [1 << 22, 0])
+@given(st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=100)
+def test_values_that_a_label_gives_are_a_function_of_the_symbols(most_pairs: int, random: Random) -> None:
+    """Others would count an assignment once for each of its labels, where an entry is not given."""
+    n, k, n_states = random.randint(2, 4), random.randint(1, 3), random.randint(1, 3)
+    after = {
+        key: random.choice([None, *range(n_states)]) for key in itertools.product(range(n), range(n_states), range(k))
+    }
+    known = sorted(random.sample(range(n), random.randint(1, n - 1)))
+    labels: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    for z in itertools.product(range(k), repeat=n):
+        state: int | None = 0
+        for position, value in enumerate(z):
+            state = None if state is None else after[position, state, value]
+        if state is not None:
+            hidden = tuple(z[i] for i in range(n) if i not in known)
+            labels.setdefault(hidden, []).append(tuple(z[i] for i in known))
+    assume(labels)
+
+    def make() -> em.Circuit:
+        return em.Circuit.from_program(lambda s, v, i: after[i, s, v], n, k, given=known)
+
+    with patch.object(program_module, "MOST_PAIRS", most_pairs):
+        if max(map(len, labels.values())) > 1:
+            with pytest.raises(ValueError, match=r"must be a function of the symbols|not deterministic"):
+                make()
+        else:
+            assert make().label(torch.tensor(list(labels))).tolist() == [list(found[0]) for found in labels.values()]
 
 
 def test_label_0_of_a_sudoku_is_right_for_a_certain_net() -> None:

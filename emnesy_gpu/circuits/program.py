@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from math import log2, prod
 from typing import Any, NamedTuple
@@ -17,11 +18,15 @@ from emnesy_gpu.automata.explore import unroll_arrays
 from emnesy_gpu.automata.labels import Observer
 from emnesy_gpu.automata.machine import Machine
 from emnesy_gpu.automata.minimise import grouped_rows
+from emnesy_gpu.circuits.checks import check_deterministic
 from emnesy_gpu.circuits.diagram import machine_graph
 from emnesy_gpu.circuits.graph import Graph
 
 MOST_ASSIGNMENTS = 1 << 20
 """Assignments of which a predicate is asked at most."""
+
+MOST_PAIRS = 1 << 22
+"""Pairs of edges that are looked at for one position, to see whether some symbols have several labels."""
 
 
 class Program(NamedTuple):
@@ -52,7 +57,8 @@ def compile_program(
 ) -> Labelled:
     """The decision diagram of a program; order: the symbol that each hidden position reads.
 
-    Raises what ``compile_step_at`` raises, and ValueError for positions in ``given`` that do not exist.
+    Raises what ``compile_step_at`` raises, and ValueError for positions in ``given`` that do not exist, or whose values
+    are not a function of the other symbols.
     """
     _check_given(program.given, len(cardinalities))
     machine = _machine(program, cardinalities, max_states)
@@ -60,7 +66,51 @@ def compile_program(
     if program.given:
         machine = replace(machine, observed={})  # every last state is accepted, and no label is seen
     seen = [observation.labels for observation in machine.observed.values()]
-    return Labelled(machine_graph(machine, program.given, order), seen + entries)
+    graph = machine_graph(machine, program.given, order)
+    if program.given:
+        _check_label_is_function(machine, graph, program.given)
+    return Labelled(graph, seen + entries)
+
+
+def _check_label_is_function(machine: Machine, graph: Graph, given: Sequence[int]) -> None:
+    """Raise ValueError where the machine accepts the same symbols with several labels.
+
+    Exact by pairs of states up to ``MOST_PAIRS``; with more of them by assignments of the circuit, as ``check`` does.
+    """
+    several = has_several_labels(machine, set(given))
+    if several is None:
+        check_deterministic(graph)
+    elif several:
+        raise ValueError(
+            "the label must be a function of the symbols, got a program that accepts some symbols with several values "
+            f"at the positions given={list(given)}"
+        )
+
+
+def has_several_labels(machine: Machine, given: AbstractSet[int]) -> bool | None:
+    """Whether two accepted paths differ in values at ``given`` positions alone; None where the search gives up.
+
+    Pairs of states are followed that two such paths reach. All states of the machine lead to its end, so that two
+    paths which meet again are accepted.
+    """
+    pairs = np.zeros((0, 2), np.int64)
+    first, second = np.triu_indices(machine.n_values, 1)
+    for position, index in enumerate(machine.layer_of):
+        successors = machine.layers[index].successors(machine.n_values)
+        left, right = successors[pairs[:, 0]], successors[pairs[:, 1]]
+        if position in given:
+            splits = successors[(successors >= 0).sum(1) > 1]
+            if (len(pairs) * machine.n_values + len(splits)) * machine.n_values > MOST_PAIRS:
+                return None
+            left, right = np.broadcast_arrays(left[:, :, None], right[:, None, :])
+            left = np.concatenate([left.reshape(-1), splits[:, first].reshape(-1)])
+            right = np.concatenate([right.reshape(-1), splits[:, second].reshape(-1)])
+        alive = (left >= 0) & (right >= 0)
+        reached = np.stack([left[alive], right[alive]], 1)
+        if (reached[:, 0] == reached[:, 1]).any():
+            return True
+        pairs = np.unique(np.sort(reached, 1), axis=0)
+    return len(pairs) > 0
 
 
 def compile_predicate(

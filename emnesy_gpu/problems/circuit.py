@@ -128,11 +128,13 @@ class Circuit(CircuitProblem):
                 label True.
             given: positions of symbols that the label gives, such as the digits of a sum that the program reads in
                 between. The label is then the sequence of these values, finish says whether a last state is accepted,
-                and latent_shape is (number of the other symbols,).
+                and latent_shape is (number of the other symbols,). The other symbols must determine these values. Known
+                symbols, such as the clues of a puzzle, belong in the logits.
             arrays: step and finish take and return integer arrays, and a negative number stands for None: step gets
                 states [S, 1] and values [1, K], finish states [S]. Larger programs compile in less time.
 
-        Raises ValueError and TypeError as ``em.Automaton`` does.
+        Raises ValueError and TypeError as ``em.Automaton`` does, and ValueError for a program that accepts some symbols
+        with several labels.
 
         The parity of bits, and sums of two digits with carries, whose label digits the program reads:
 
