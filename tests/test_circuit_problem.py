@@ -398,6 +398,17 @@ def test_circuits_in_files_are_the_same(rule: Rule, tmp_path: Any) -> None:
     assert torch.equal(found.marginals, expected.marginals)
 
 
+def test_a_circuit_whose_label_gives_fewer_values_than_symbols_have_is_kept_in_a_file(tmp_path: Any) -> None:
+    def step(state: int, value: int, position: int) -> int | None:
+        return value if position == 0 else (0 if value == state % 2 else None)
+
+    parity = em.Circuit.from_program(step, cardinalities=[3, 2], given=[1])
+    parity.save(tmp_path / "circuit.npz")
+    loaded = em.Circuit.load(tmp_path / "circuit.npz")
+    assert loaded.labels == parity.labels == ([0, 1],)
+    assert loaded.label(torch.tensor([[0], [1], [2]])).tolist() == [[0], [1], [0]]
+
+
 def test_labels_that_a_file_cannot_hold(tmp_path: Any) -> None:
     fractions = next(rule.problem for rule in CIRCUITS if rule.name == "formula of 3")
     with pytest.raises(TypeError, match="labels in files must be integers, bools, text, None or tuples of these"):

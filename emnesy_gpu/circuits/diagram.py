@@ -11,8 +11,9 @@ other is that state. (Darwiche, "Tractable Boolean and arithmetic circuits", 202
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -72,12 +73,15 @@ class _States(NamedTuple):
     depths: Rows
 
 
-def machine_graph(machine: Machine, known: Sequence[int] = (), order: Sequence[int] | None = None) -> Graph:
+NONE_KNOWN: Mapping[int, int] = MappingProxyType({})
+
+
+def machine_graph(machine: Machine, known: Mapping[int, int] = NONE_KNOWN, order: Sequence[int] | None = None) -> Graph:
     """The circuit of a deterministic automaton.
 
-    Entries of the label: what is observed after positions, in their order, and then the symbols at ``known`` positions,
-    which belong to the label. All other symbols are hidden; order: the symbol that each of their positions reads, in
-    place of the same order.
+    Entries of the label: what is observed after positions, in their order, and then the symbols at the positions that
+    are keys of ``known``, which belong to the label and have so many values. All other symbols are hidden; order: the
+    symbol that each of their positions reads, in place of the same order.
 
     Raises ValueError for weighted edges and for labels that are not a function of the state.
     """
@@ -108,10 +112,10 @@ class _Places(NamedTuple):
     entry: dict[int, int]
 
 
-def _leaf_rows(machine: Machine, known: Sequence[int], order: Sequence[int] | None) -> _Places:
+def _leaf_rows(machine: Machine, known: Mapping[int, int], order: Sequence[int] | None) -> _Places:
     n, k = len(machine.layer_of), machine.n_values
-    hidden = [i for i in range(n) if i not in set(known)]
-    given = tuple(len(seen.labels) for seen in machine.observed.values()) + (k,) * len(known)
+    hidden = [i for i in range(n) if i not in known]
+    given = tuple(len(seen.labels) for seen in machine.observed.values()) + tuple(known.values())
     shape = Shape(len(hidden), k, given)
     starts = (shape.n_symbols * k + np.concatenate([[0], np.cumsum(given)])).tolist()
     symbols = range(len(hidden)) if order is None else order

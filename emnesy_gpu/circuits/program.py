@@ -62,11 +62,12 @@ def compile_program(
     """
     _check_given(program.given, len(cardinalities))
     machine = _machine(program, cardinalities, max_states)
-    entries: list[tuple[Hashable, ...]] = [tuple(range(cardinalities[position])) for position in program.given]
+    known = {position: cardinalities[position] for position in program.given}
+    entries: list[tuple[Hashable, ...]] = [tuple(range(size)) for size in known.values()]
     if program.given:
         machine = replace(machine, observed={})  # every last state is accepted, and no label is seen
     seen = [observation.labels for observation in machine.observed.values()]
-    graph = machine_graph(machine, program.given, order)
+    graph = machine_graph(machine, known, order)
     if program.given:
         _check_label_is_function(machine, graph, program.given)
     return Labelled(graph, seen + entries)
