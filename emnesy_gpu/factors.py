@@ -333,8 +333,8 @@ def observed(rule: FiniteStateProblem) -> Factor:
 def observed_table(weights: Any) -> Factor:
     """A table for each label, and the label of each row picks one: w(z_0, z_1, ... | y) = weights[y, z_0, z_1, ...].
 
-    Labels as for ``observed``. It makes couplings that differ from row to row, out of a list. States: beginnings of the
-    table.
+    Labels as for ``observed``; -1 takes the sum of all tables. It makes couplings that differ from row to row, out of
+    a list. States: beginnings of the table.
 
     >>> import torch, emnesy_gpu as em
     >>> graph = em.FactorGraph(n_variables=2, cardinality=2)
@@ -354,10 +354,10 @@ def observed_table(weights: Any) -> Factor:
         if n_digits < 1 or array.shape[1:] != members:
             raise ValueError(f"the table has the shape {array.shape}, but its variables have {members} values")
         padded = np.zeros((int(np.prod(digits)), *members))
-        padded[: len(array)] = array
+        padded[: len(array)], padded[len(array)] = array, array.sum(0)
         return of_table(np.moveaxis(padded, 0, -1).reshape(sizes), sizes, "the table")
 
-    return Factor("observed_table(...)", make, hard=False, observed=Observed(len(array), None))
+    return Factor("observed_table(...)", make, hard=False, observed=Observed(len(array), None, has_sum=True))
 
 
 def _counted(name: str, k: int, values: Iterable[int], holds: Callable[[int], bool]) -> Factor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,43 @@ def test_the_label_of_a_row_picks_its_table() -> None:
     assert graph.log_weight(z, torch.tensor([[0], [1]])).exp().tolist() == pytest.approx([2.0, 0.0])
     with pytest.raises(em.UnsupportedEngineError, match="weights"):
         em.posterior(graph, logits, label, em.Rejection())
+
+
+def noisy_count() -> em.factors.Factor:
+    """A count of ones that is read wrongly now and then: an assignment has several labels."""
+    return em.factors.observed(
+        em.Automaton(lambda s, v: s + v, 0, lambda s: {s: 0.6, (s + 1) % 3: 0.4}, n_symbols=2, cardinality=2)
+    )
+
+
+@pytest.mark.parametrize("factor", [em.factors.observed_table(TABLES), noisy_count()], ids=["tables", "noisy count"])
+def test_the_most_probable_symbols_are_weighed_over_all_labels_that_are_not_given(factor: em.factors.Factor) -> None:
+    graph = em.FactorGraph(3, 2)
+    graph.add(factor, [(0, 1), (1, 2)])
+    logits, _ = draw(graph, 40, dtype=torch.float64)
+    label = torch.randint(-1, 3, (40, 2), generator=torch.Generator().manual_seed(2))
+    z = assignments(graph)
+    each = {value: graph.log_weight(z, torch.tensor(value)).exp() for value in itertools.product(range(3), repeat=2)}
+    found = em.posterior(graph, logits, label, em.MAP())
+    for row in range(40):
+        entries = [range(3) if entry < 0 else [entry] for entry in label[row].tolist()]
+        weights = sum(each[value] for value in itertools.product(*entries))
+        joint = torch.log_softmax(logits[row], -1)[torch.arange(3), z].sum(-1) + torch.as_tensor(weights).log()
+        assert found.log_evidence[row] == pytest.approx(joint.max().item(), abs=1e-12)
+        assert found.info["assignment"][row].tolist() == z[joint.argmax()].tolist()
+
+
+def test_labels_that_weights_cannot_be_of_are_named() -> None:
+    graph = em.FactorGraph(2, 2)
+    graph.add(em.factors.observed_table(TABLES), (0, 1))
+    z, logits = torch.tensor([[0, 1]]), torch.zeros(1, 2, 2)
+    for code in (3, 4, -2):
+        for call in (lambda code: em.posterior(graph, logits, code), lambda code: graph.log_weight(z, code)):
+            with pytest.raises(ValueError, match=rf"label\[0, 0\] must be in 0..2, or -1 \(not given\), got {code}"):
+                call(torch.tensor([[code]]))
+        assert not em.posterior(graph, logits, torch.tensor([[code]]), check=False).possible.any()
+    with pytest.raises(ValueError, match="label must have all entries given"):
+        graph.log_weight(z, torch.tensor([[-1]]))
 
 
 def test_a_switch_is_a_coupling_of_any_strength_for_each_row() -> None:

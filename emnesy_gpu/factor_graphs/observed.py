@@ -22,7 +22,7 @@ class Entry(NamedTuple):
 def digits_of(entries: Sequence[Entry], base: int, device: torch.device) -> LabelDigits:
     """The digits of all entries, from the most significant one of each on."""
     rows = [
-        (number, entry.observed.n, base**place)
+        (number, entry.observed.n + entry.observed.has_sum, base**place)
         for number, entry in enumerate(entries)
         for place in reversed(range(entry.n_digits))
     ]

@@ -58,15 +58,20 @@ class Rule(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """The labels 0..n - 1 of a factor, and the rule that gives those of symbols; None if there is none."""
+    """The labels 0..n - 1 of a factor, and the rule that gives those of symbols; None if there is none.
+
+    has_sum: the factor has a further label n, whose weights are the sums of those of all labels. It stands for a label
+    that is not given where symbols may have several, so that a search weighs symbols and not symbols with a label.
+    """
 
     n: int
     rule: Any
+    has_sum: bool = False
 
     def n_digits(self, base: int) -> int:
         """How many symbols with ``base`` values, at least 2, tell the labels apart."""
         digits = 1
-        while base**digits < self.n:
+        while base**digits < self.n + self.has_sum:
             digits += 1
         return digits
 

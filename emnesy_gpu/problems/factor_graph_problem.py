@@ -18,6 +18,7 @@ from emnesy_gpu.factor_graphs.potentials import Potential, of_one_path
 from emnesy_gpu.factor_graphs.score import make_score
 from emnesy_gpu.factor_graphs.tables import ContradictionError, Scoped, make_tables
 from emnesy_gpu.inference import tree_samples, weighted_samples
+from emnesy_gpu.inference.constants import constant
 from emnesy_gpu.inference.factor_weights import Weights, count_held, log_weight
 from emnesy_gpu.inference.given_label import given_one_of
 from emnesy_gpu.inference.results import Beliefs, MapAssignment, Marginals, is_possible
@@ -134,7 +135,7 @@ class FactorGraphProblem(ScoredProblem):
     def log_weight(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """The log of the product of all factors, float64 [...], -inf where one does not hold; z as for ``label``.
 
-        label: int64 [..., entries], all given, of a graph whose label has entries.
+        label: int64 [..., entries], all given, of a graph whose label has entries. Raises ValueError for others.
 
         >>> import torch, emnesy_gpu as em
         >>> graph = em.FactorGraph(n_variables=2, cardinality=2)
@@ -148,6 +149,9 @@ class FactorGraphProblem(ScoredProblem):
         if self._entries:
             if label is None:
                 raise TypeError(f"label must be given: that of {self!r} has {len(self._entries)} entries")
+            self._check_entries(self._digits_on(label.device), label)
+            if (label == NOT_GIVEN).any():
+                raise ValueError("label must have all entries given, got -1 (not given) among them")
             symbols = self._with_digits(symbols, label)
         return log_weight(symbols, self._weights(z.device))
 
@@ -171,16 +175,29 @@ class FactorGraphProblem(ScoredProblem):
         digits = self._digits_on(label.device)
         if check:
             self._check_entries(digits, label)
-        found = small_kernels_for("label_digits", label.device).with_digits(logits.flatten(1, -2), label, digits)
-        symbols, held, log_share = found
+        kernels = small_kernels_for("label_digits", label.device)
+        symbols, held, log_share = kernels.with_digits(logits.flatten(1, -2), self._with_sums(label), digits)
         return symbols, held, log_share
 
+    def _with_sums(self, label: Tensor) -> Tensor:
+        """Labels [..., P], where those that are not given have the code of all labels, if their factor has one.
+
+        Of such factors larger codes become one that no label has.
+        """
+        if not any(entry.observed.has_sum for entry in self._entries):
+            return label
+        codes = [entry.observed.n if entry.observed.has_sum else NOT_GIVEN for entry in self._entries]
+        all_labels = constant(tuple(codes), torch.int64, label.device)
+        known = torch.where((all_labels >= 0) & (label >= all_labels), all_labels + 1, label)
+        return torch.where(known == NOT_GIVEN, all_labels, known)
+
     def _check_entries(self, digits: LabelDigits, label: Tensor) -> None:
-        unknown = ~digits.is_known(label)
+        rows = label.reshape(-1, len(self._entries))
+        unknown = ~digits.is_known(self._with_sums(rows))
         if unknown.any():
             row, digit = unknown.nonzero()[0].tolist()
-            entry, n_labels = int(digits.entry[digit]), int(digits.n_labels[digit])
-            got = int(label[row, entry])
+            entry = int(digits.entry[digit])
+            n_labels, got = self._entries[entry].observed.n, int(rows[row, entry])
             raise ValueError(f"label[{row}, {entry}] must be in 0..{n_labels - 1}, or -1 (not given), got {got}")
 
     def _own(self, results: Sequence[Tensor], logits: Tensor, log_share: Tensor | None) -> Marginals:

@@ -50,18 +50,20 @@ def factor_of_labels(rule: FiniteStateProblem) -> Factor:
         raise ValueError(f"a factor needs a rule whose label has no entries, got {rule!r}")
     seen = rule.machine.observed[len(rule.machine.layer_of) - 1]
     codes = [int(code) for code in rule.encode(seen.labels)]
-    observed = Observed(max(codes) + 1, rule)
+    several = rule.machine.is_weighted or rule.machine.has_noisy_labels
+    observed = Observed(max(codes) + 1, rule, has_sum=several)
 
     def make(sizes: Sizes) -> Potential:
         arity = len(rule.machine.layer_of)
         if max(sizes[:arity]) > rule.cardinality:
             raise ValueError(f"the automaton knows {rule.cardinality} values, but its variables have {max(sizes)}")
-        final = np.zeros((observed.n, seen.weights.shape[1]))
+        final = np.zeros((observed.n + several, seen.weights.shape[1]))
         final[codes] = seen.weights
+        if several:
+            final[observed.n] = seen.weights.sum(0)
         return Layers(chain_of_observed_machine(rule.machine, final, sizes[-1], len(sizes) - arity))
 
-    hard = not rule.machine.is_weighted and not rule.machine.has_noisy_labels
-    return Factor(f"observed({rule!r})", make, hard=hard, reads=rule.reading_order, observed=observed)
+    return Factor(f"observed({rule!r})", make, hard=not several, reads=rule.reading_order, observed=observed)
 
 
 def as_factor(factor: object) -> Factor:
